@@ -1,0 +1,86 @@
+"""`ImageDataset`: labelled images of any data set, kept as bytes and given out as float32 in [-1, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Bytes to the range that diffusion works in: x = image / 127.5 - 1, so 0 -> -1 and 255 -> 1, float32."""
+    return images.to(torch.float32).div_(127.5).sub_(1.0)
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """The way back: round(127.5 * (x + 1)), clipped to 0..255; exact on everything that `to_float` gives."""
+    return x.detach().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageDataset:
+    """Images uint8 [N, C, H, W] (memory-mapped where they come from the cache) and their labels int64 [N].
+
+    `source` says in words where the images came from, for a person to read.
+    """
+
+    name: str
+    split: str
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or self.images.dtype != torch.uint8:
+            raise ValueError(
+                f"images must be uint8 [N, C, H, W], got {self.images.dtype} {tuple(self.images.shape)}"
+            )
+        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
+            raise ValueError(
+                f"labels must be int64 [{len(self.images)}], one an image, "
+                f"got {self.labels.dtype} {tuple(self.labels.shape)}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __str__(self) -> str:
+        size = f"{len(self):,} images of {self.num_classes} classes"
+        return f"{self.name} {self.split}: {size}, from {self.source}"
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        return tuple(self.images.shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """The images at `indices` (int64 [B]): x_0 float32 [B, C, H, W] in [-1, 1], and their labels [B]."""
+        return to_float(self.images[indices]), self.labels[indices]
+
+    def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """All images once, in order, as (x_0 [B, C, H, W], labels [B]); the last batch may be smaller."""
+        for indices in torch.arange(len(self)).split(batch_size):
+            yield self.batch(indices)
+
+    def to_float(self) -> Tensor:
+        """All images as one float32 tensor [N, C, H, W] in [-1, 1]: four times the memory of the bytes."""
+        return to_float(self.images)
+
+    def subset(self, indices: Tensor) -> ImageDataset:
+        """The images at `indices` (int64 [M]) as a data set of their own, in that order."""
+        return replace(self, images=self.images[indices], labels=self.labels[indices])
+
+    def of_class(self, label: int) -> ImageDataset:
+        """Only the images of one class."""
+        if not 0 <= label < self.num_classes:
+            raise ValueError(
+                f"label {label} does not exist: {self.name} has classes 0..{self.num_classes - 1}"
+            )
+        return self.subset(torch.nonzero(self.labels == label).flatten())

@@ -1,0 +1,18 @@
+"""One way to say that a name is not known, and which name was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
+    """The error for a name that is not in `known`: it names the nearest ones, then all of them.
+
+    >>> raise unknown_name("sampler", "dimm", ["ddpm", "ddim"])
+    ValueError: unknown sampler 'dimm': did you mean 'ddim' or 'ddpm'? Known: ddim, ddpm.
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(str(given).lower(), names, n=3, cutoff=0.5)
+    hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
+    return ValueError(f"unknown {what} {given!r}:{hint} Known: {', '.join(names)}.")
