@@ -1,0 +1,164 @@
+"""From a network to a belief: parameterisation, classifier-free guidance and clipping in one adapter.
+
+A `Denoiser` is anything that maps (x_t, level) to a `Prediction`. Samplers see nothing else, so one sampler drives
+a network, Stable Diffusion, and the exact denoisers of `exact`, whose answers are known in closed form.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.predictions import KINDS, input_scale, to_x0_eps
+from diffusion_explained.schedules import Level, Schedule
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a denoiser believes at x_t; every tensor is [B, ...] and x_t = alpha * x_0 + sigma * eps holds.
+
+    x_0 and eps are after guidance and clipping; eps_cond and eps_uncond are the two sides of guidance before them,
+    eps_uncond None when guidance is off.
+    """
+
+    x_0: Tensor
+    eps: Tensor
+    eps_cond: Tensor
+    eps_uncond: Tensor | None = None
+
+
+class Denoiser(Protocol):
+    """Anything that says what it believes at a level."""
+
+    def __call__(self, x_t: Tensor, level: Level) -> Prediction: ...
+
+
+def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
+    """Classifier-free guidance, uncond + w * (cond - uncond).
+
+    w = 1 is off and w = 0 unconditional: the convention of Imagen, Eq. 2, and of Stable Diffusion. (The first paper,
+    Ho & Salimans, Eq. 6, writes (1 + w') * cond - w' * uncond, so its w' is w - 1.)
+    """
+    return uncond + guidance_scale * (cond - uncond)
+
+
+def rescale_guided(guided: Tensor, cond: Tensor, guidance_rescale: float) -> Tensor:
+    """Give the guided output back the contrast of the conditional one (Lin et al. 2023, Eq. 15-16).
+
+        guided * (1 - phi + phi * std(cond) / std(guided)),   the standard deviations per image
+
+    phi = guidance_rescale: 0 is off, 0.7 is the paper's choice.
+    """
+    axes = tuple(range(1, guided.ndim))
+    ratio = cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+    return guided * (guidance_rescale * ratio + (1 - guidance_rescale))
+
+
+def clip_x_0(pred: Prediction, x_t: Tensor, level: Level, clip: float) -> Prediction:
+    """Clamp x_0 to [-clip, clip] and derive eps again, so that x_t = alpha * x_0 + sigma * eps still holds.
+
+    Without the second half a sampler would step with a noise that belongs to another picture.
+    """
+    x_0 = pred.x_0.clamp(-clip, clip)
+    return Prediction(x_0, (x_t - level.alpha * x_0) / level.sigma, pred.eps_cond, pred.eps_uncond)
+
+
+class NetworkDenoiser:
+    """A trained network as a `Denoiser`.
+
+    The raw outputs are guided first and converted afterwards (on one level the conversion is linear, so the order
+    matters only to rescaling). Both sides run as one batch of 2B; with guidance off there is one pass of B.
+
+    Args:
+        network: called as network(x, t [B], cond [B, ...] or None) -> [B, ...].
+        schedule: whose levels will be visited; it also tells the network the time.
+        kind: what the network predicts, one of `predictions.KINDS`.
+        cond: the condition, one an image: labels [B], or embeddings [B, ...]. None: whatever the network takes as none.
+        uncond: what stands in for "no condition": the null label, another class (a negative prompt), or empty text.
+        guidance_scale: w of `guide`; 1 is off.
+        guidance_interval: guide only where low <= sigma/alpha <= high (Kynkaanniemi et al. 2024); elsewhere w = 1.
+        guidance_rescale: phi of `rescale_guided`.
+        clip: clamp x_0 to [-clip, clip] and derive eps again; None is off. 1 suits images in pixel space.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor, Tensor, Any], Tensor],
+        schedule: Schedule,
+        kind: str,
+        *,
+        cond: Tensor | None = None,
+        uncond: Tensor | None = None,
+        guidance_scale: float = 1.0,
+        guidance_interval: tuple[float, float] | None = None,
+        guidance_rescale: float = 0.0,
+        clip: float | None = None,
+    ) -> None:
+        if kind not in KINDS:
+            raise ValueError(f"Unknown kind of prediction {kind!r}; kinds are {', '.join(KINDS)}.")
+        check_guidance(guidance_scale, guidance_interval, guidance_rescale)
+        if guidance_scale != 1 and (cond is None or uncond is None):
+            raise ValueError(
+                f"guidance_scale={guidance_scale} needs a condition to move towards and one to move away from; "
+                "give cond and uncond (labels and the null label), or leave guidance_scale at 1."
+            )
+        if cond is not None and uncond is not None and cond.shape[1:] != uncond.shape[1:]:
+            raise ValueError(f"cond {tuple(cond.shape)} and uncond {tuple(uncond.shape)} must agree but for the batch.")
+        if clip is not None and not 0 < clip < math.inf:
+            raise ValueError(f"clip must be a positive number, or None for none; got {clip}.")
+        self.network, self.schedule, self.kind = network, schedule, kind
+        self.cond, self.uncond = cond, uncond
+        self.guidance_scale, self.guidance_interval = float(guidance_scale), guidance_interval
+        self.guidance_rescale, self.clip = float(guidance_rescale), clip
+
+    @torch.no_grad()
+    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
+        """The prediction at x_t [B, ...] and its level. Raises ValueError for a shape that does not fit."""
+        image_shape = getattr(self.network, "image_shape", None)
+        if image_shape is not None and tuple(x_t.shape[1:]) != tuple(image_shape):
+            raise ValueError(f"x_t has shape {tuple(x_t.shape)}, but this network takes [B, *{tuple(image_shape)}].")
+        if self.cond is not None and len(self.cond) != len(x_t):
+            raise ValueError(
+                f"x_t holds {len(x_t)} images but there are {len(self.cond)} conditions: give one an image."
+            )
+        time = self.schedule.network_time(level.t).to(x_t.device)
+        scaled = x_t * input_scale(self.kind, level.alpha, level.sigma) if self.kind == "edm" else x_t
+
+        def pair(output: Tensor) -> tuple[Tensor, Tensor]:
+            return to_x0_eps(self.kind, output, x_t, level.alpha, level.sigma)
+
+        if not self.guides_at(level):
+            x_0, eps = pair(self.network(scaled, time.expand(len(x_t)), self.cond))
+            pred = Prediction(x_0, eps, eps_cond=eps)
+        else:
+            both = torch.cat([self.uncond.expand_as(self.cond), self.cond])
+            outputs = self.network(torch.cat([scaled, scaled]), time.expand(2 * len(x_t)), both)
+            uncond, cond = outputs.chunk(2)
+            guided = guide(cond, uncond, self.guidance_scale)
+            if self.guidance_rescale > 0:
+                guided = rescale_guided(guided, cond, self.guidance_rescale)
+            x_0, eps = pair(guided)
+            pred = Prediction(x_0, eps, eps_cond=pair(cond)[1], eps_uncond=pair(uncond)[1])
+        return pred if self.clip is None else clip_x_0(pred, x_t, level, self.clip)
+
+    def guides_at(self, level: Level) -> bool:
+        """Whether guidance is on at this level."""
+        if self.guidance_scale == 1:
+            return False
+        if self.guidance_interval is None:
+            return True
+        low, high = self.guidance_interval
+        return low * level.alpha <= level.sigma <= high * level.alpha or (level.alpha == 0 and high == math.inf)
+
+
+def check_guidance(scale: float, interval: tuple[float, float] | None = None, rescale: float = 0.0) -> None:
+    """Raise ValueError for a guidance scale, interval or rescale that means nothing."""
+    if not math.isfinite(scale) or scale < 0:
+        raise ValueError(f"guidance_scale must be a finite number, 0 or more (1 is off); got {scale}.")
+    if interval is not None and not 0 <= interval[0] < interval[1]:
+        raise ValueError(f"guidance_interval must be (low, high) in sigma/alpha with 0 <= low < high; got {interval}.")
+    if not 0 <= rescale <= 1:
+        raise ValueError(f"guidance_rescale must be from 0 (off) to 1; got {rescale}.")

@@ -1,0 +1,87 @@
+"""The forward process: how data becomes noise, and what can be said backwards when the data is known.
+
+Fixed, not learned. Its two faces, the chain of small Gaussian steps and the closed form, agree in distribution.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.noise import Generators, randn
+from diffusion_explained.schedules import Level
+
+
+def like(coefficient: Tensor | float, x: Tensor) -> Tensor | float:
+    """A coefficient ready to multiply x [B, ...]: a number as it is, a vector [B] with trailing dimensions added."""
+    if not isinstance(coefficient, Tensor):
+        return coefficient
+    coefficient = coefficient.to(x)
+    return coefficient.reshape(-1, *[1] * (x.ndim - 1)) if coefficient.ndim == 1 else coefficient
+
+
+def add_noise(x_0: Tensor, eps: Tensor, level: Level | tuple[float, Tensor, Tensor]) -> Tensor:
+    """Jump to any level at once.
+
+        x_t = alpha * x_0 + sigma * eps                         (DDPM, Eq. 4)
+
+    Args:
+        x_0, eps: data and standard normal noise, [B, ...], of one shape.
+        level: a `Level` for the whole batch, or (t, alpha [B], sigma [B]), one level an image.
+    """
+    if x_0.shape != eps.shape:
+        raise ValueError(f"x_0 and eps must have one shape, got {tuple(x_0.shape)} and {tuple(eps.shape)}.")
+    _, alpha, sigma = level
+    return like(alpha, x_0) * x_0 + like(sigma, x_0) * eps
+
+
+def transition(level: Level, noisier: Level) -> tuple[float, float]:
+    """The Gaussian step between two levels, q(x_t | x_s) = N(scale * x_s, std^2 I), as (scale, std).
+
+        scale = alpha_t / alpha_s,   std^2 = sigma_t^2 - scale^2 * sigma_s^2         (VDM, App. A)
+
+    For neighbours of a DDPM schedule: scale = sqrt(1 - beta_t), std = sqrt(beta_t) (DDPM, Eq. 2).
+    """
+    scale = noisier.alpha / level.alpha
+    variance = noisier.sigma**2 - scale**2 * level.sigma**2
+    if variance < -1e-12:
+        raise ValueError(f"Level t={noisier.t:g} is not noisier than t={level.t:g}: noise cannot be removed forwards.")
+    return scale, max(variance, 0.0) ** 0.5
+
+
+def q_chain(x_0: Tensor, levels: Sequence[Level], generator: Generators = None) -> Iterator[Tensor]:
+    """Walk the forward process one Gaussian step at a time, yielding x_t at each level.
+
+        x_t = scale * x_s + std * eps,   (scale, std) = transition(s, t)             (DDPM, Eq. 2)
+
+    Args:
+        x_0: data [B, ...].
+        levels: increasing in noise; the walk starts from the clean image.
+        generator: one stream for the batch, or one an image.
+    """
+    x, here = x_0, Level(-1.0, 1.0, 0.0)
+    for level in levels:
+        scale, std = transition(here, level)
+        x, here = scale * x + std * randn(x.shape, generator, x.device, x.dtype), level
+        yield x
+
+
+def posterior(x_0: Tensor, x_t: Tensor, level: Level, next_level: Level) -> tuple[Tensor, float]:
+    """The step back when the data is known, q(x_s | x_t, x_0) = N(mean, std^2 I), as (mean, std).
+
+        mean = (alpha_s std_ts^2 x_0 + scale sigma_s^2 x_t) / sigma_t^2,  std = std_ts * sigma_s / sigma_t
+                                                    (DDPM, Eq. 6-7; any Gaussian path: VDM, App. A)
+
+    Args:
+        x_0, x_t: [B, ...].
+        level, next_level: t (noisier) and s (less noisy).
+    """
+    scale, std = transition(next_level, level)
+    of_x_0 = next_level.alpha * (std / level.sigma) ** 2
+    of_x_t = scale * (next_level.sigma / level.sigma) ** 2
+    return of_x_0 * x_0 + of_x_t * x_t, std * next_level.sigma / level.sigma
+
+
+def snr(alpha: Tensor, sigma: Tensor) -> Tensor:
+    """The signal-to-noise ratio alpha^2 / sigma^2 (VDM, Eq. 2); infinite for clean data."""
+    return torch.where(sigma == 0, torch.inf, (alpha / sigma) ** 2)

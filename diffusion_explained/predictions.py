@@ -1,0 +1,91 @@
+"""What a network is asked to predict: one table, read in both directions.
+
+Every output is a combination of the data and the noise, `output = a * x_0 + b * eps`:
+
+| kind    | a                      | b                        | determinant       | from                   |
+|---------|------------------------|--------------------------|-------------------|------------------------|
+| `eps`   | 0                      | 1                        | alpha             | DDPM, Eq. 14           |
+| `x_0`   | 1                      | 0                        | -sigma            | DDPM, Sec. 3.2         |
+| `v`     | -sigma                 | alpha                    | alpha^2 + sigma^2 | Salimans & Ho, App. D  |
+| `flow`  | -1                     | 1                        | alpha + sigma     | rectified flow, Eq. 1  |
+| `score` | 0                      | -1/sigma                 | -alpha/sigma      | score SDE, Eq. 7       |
+| `edm`   | sigma / (sigma_data r) | -sigma_data * alpha / r  | -r / sigma_data   | EDM, Eq. 7 and Table 1 |
+
+with the determinant alpha * b - sigma * a, and r = sqrt(sigma^2 + (sigma_data * alpha)^2). The row is the training
+target. Together with x_t = alpha * x_0 + sigma * eps it is a 2 x 2 system, and its inverse gives (x_0, eps) back.
+Where the determinant is 0 (eps in pure noise, x_0 in clean data) the output says nothing about the other unknown,
+and that is an error.
+"""
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.forward import like
+
+KINDS = ("eps", "x_0", "v", "flow", "score", "edm")
+SIGMA_DATA = 0.5  # the standard deviation of the data that EDM's preconditioning assumes
+
+Coefficient = Tensor | float
+
+
+def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient]:
+    """The table's row (a, b) of output = a * x_0 + b * eps at a level; numbers in, numbers out, tensors likewise."""
+    one, zero = alpha * 0 + 1.0, alpha * 0
+    if kind == "eps":
+        return zero, one
+    if kind == "x_0":
+        return one, zero
+    if kind == "v":
+        return -sigma, alpha
+    if kind == "flow":
+        return -one, one
+    if kind == "score":
+        if bool(torch.as_tensor(sigma == 0).any()):
+            raise ValueError("The score of clean data (sigma = 0) does not exist: start from sigma > 0.")
+        return zero, -1 / sigma
+    if kind == "edm":
+        r = (sigma**2 + (SIGMA_DATA * alpha) ** 2) ** 0.5
+        return sigma / (SIGMA_DATA * r), -SIGMA_DATA * alpha / r
+    raise ValueError(f"Unknown kind of prediction {kind!r}; kinds are {', '.join(KINDS)}.")
+
+
+def input_scale(kind: str, alpha: Coefficient, sigma: Coefficient) -> Coefficient:
+    """What x_t is multiplied by before a network of this kind sees it: EDM's c_in (Table 1), 1 for all others."""
+    if kind != "edm":
+        return 1.0
+    return (sigma**2 + (SIGMA_DATA * alpha) ** 2) ** -0.5
+
+
+def target(kind: str, x_0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
+    """What a network of this kind is trained to output: a * x_0 + b * eps.
+
+    Args:
+        kind: one of `KINDS`.
+        x_0, eps: data and noise, [B, ...].
+        alpha, sigma: the level, numbers or one an image [B].
+    """
+    a, b = coefficients(kind, alpha, sigma)
+    return like(a, x_0) * x_0 + like(b, eps) * eps
+
+
+def to_x0_eps(kind: str, output: Tensor, x_t: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
+    """The data and the noise that an output stands for, by Cramer's rule.
+
+        x_0 = (b * x_t - sigma * output) / d,   eps = (alpha * output - a * x_t) / d,   d = alpha * b - sigma * a
+
+    Args as in `target`; output and x_t are [B, ...] of one shape.
+
+    Raises:
+        ValueError: where d = 0, because the output does not determine the pair there.
+    """
+    a, b = coefficients(kind, alpha, sigma)
+    d = alpha * b - sigma * a
+    if bool(torch.as_tensor(d == 0).any()):
+        where = "in pure noise (alpha = 0)" if kind in ("eps", "score") else "in clean data (sigma = 0)"
+        raise ValueError(
+            f"A prediction of {kind!r} does not determine x_0 and eps {where}. Use a network that predicts v or flow, "
+            "or a schedule and spacing that do not visit this level."
+        )
+    x_0 = like(b / d, x_t) * x_t - like(sigma / d, x_t) * output
+    eps = like(alpha / d, x_t) * output - like(a / d, x_t) * x_t
+    return x_0, eps

@@ -1,0 +1,254 @@
+"""Samplers: ways from noise to data, each a generator of `Step`s.
+
+A sampler is given a denoiser, x_T and the levels to visit, and never sees a network or a schedule. So the same
+functions move 2-D points, draw digits and drive Stable Diffusion. They all turn on one line,
+
+    x_next = next.alpha * pred.x_0 + next.sigma * pred.eps
+
+which is DDIM (Eq. 12, eta = 0), Karras' Euler step and the Euler step of flow matching at once.
+
+    steps = list(euler(denoise, x_T, levels))       # every step, to look at
+    x_0 = final(euler(denoise, x_T, levels))        # or only the end
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.denoisers import Denoiser, Prediction
+from diffusion_explained.forward import posterior, transition
+from diffusion_explained.noise import Generators, randn
+from diffusion_explained.schedules import Level, check_decreasing
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a sampler: it stood at x_t, on `level`, believed `pred`, and went to x_next, on `next_level`.
+
+    pred_2 is the second belief of a second-order step (Heun's, at the end of its trial step), None for the others.
+    """
+
+    i: int
+    level: Level
+    next_level: Level
+    x_t: Tensor
+    pred: Prediction
+    x_next: Tensor
+    pred_2: Prediction | None = None
+
+
+def final(steps: Iterable[Step]) -> Tensor:
+    """Run a sampler to its end and return the last x_next [B, ...]."""
+    x_0 = None
+    for step in steps:
+        x_0 = step.x_next
+    if x_0 is None:
+        raise ValueError("The sampler yielded no step.")
+    return x_0
+
+
+def _pairs(x_t: Tensor, levels: Sequence[Level]) -> Iterator[tuple[int, Level, Level]]:
+    """(i, level, next_level) along the way, after a look at what was given."""
+    check_decreasing(levels)
+    if not bool(x_t.isfinite().all()):
+        raise ValueError("x_t holds NaN or infinite values: start from finite noise.")
+    return ((i, levels[i], levels[i + 1]) for i in range(len(levels) - 1))
+
+
+@torch.no_grad()
+def ddim(
+    denoise: Denoiser, x_t: Tensor, levels: Sequence[Level], *, eta: float = 0.0, generator: Generators = None
+) -> Iterator[Step]:
+    """Denoising diffusion implicit models: deterministic at eta = 0, DDPM's posterior at eta = 1.
+
+        std    = eta * std(q(x_next | x_t, x_0))                            (DDIM, Eq. 16)
+        x_next = next.alpha * x_0 + sqrt(next.sigma^2 - std^2) * eps + std * z   (DDIM, Eq. 12)
+
+    Args:
+        denoise: what is believed at each level.
+        x_t: noise at levels[0], [B, ...].
+        levels: decreasing in noise, the goal last.
+        eta: 0 to 1, the share of the posterior's noise.
+        generator: for z; one, one an image, or None (torch's global stream).
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be from 0 (deterministic) to 1 (DDPM), got {eta}.")
+    for i, level, next_level in _pairs(x_t, levels):
+        pred = denoise(x_t, level)
+        _, posterior_std = posterior(pred.x_0, x_t, level, next_level)
+        std = eta * posterior_std
+        x_next = next_level.alpha * pred.x_0 + (next_level.sigma**2 - std**2) ** 0.5 * pred.eps
+        if std > 0:
+            x_next = x_next + std * randn(x_t.shape, generator, x_t.device, x_t.dtype)
+        yield Step(i, level, next_level, x_t, pred, x_next)
+        x_t = x_next
+
+
+@torch.no_grad()
+def ddpm(
+    denoise: Denoiser,
+    x_t: Tensor,
+    levels: Sequence[Level],
+    *,
+    variance: str = "small",
+    generator: Generators = None,
+) -> Iterator[Step]:
+    """Ancestral sampling: draw x_next from the posterior, with the predicted x_0 in the place of the data.
+
+        x_next ~ q(x_next | x_t, x_0 = pred.x_0)                            (DDPM, Algorithm 2 and Eq. 6-7)
+
+    Args:
+        denoise, x_t, levels, generator: as for `ddim`.
+        variance: "small", the posterior's (right for one data point), or "large", the forward step's own
+            (right for Gaussian data): the two choices of DDPM, Sec. 3.2.
+    """
+    if variance not in ("small", "large"):
+        raise ValueError(f'variance must be "small" or "large", got {variance!r}.')
+    for i, level, next_level in _pairs(x_t, levels):
+        pred = denoise(x_t, level)
+        x_next, std = posterior(pred.x_0, x_t, level, next_level)
+        if next_level.sigma > 0:  # the last step adds no noise (Algorithm 2, line 3)
+            if variance == "large":
+                _, std = transition(next_level, level)
+            x_next = x_next + std * randn(x_t.shape, generator, x_t.device, x_t.dtype)
+        yield Step(i, level, next_level, x_t, pred, x_next)
+        x_t = x_next
+
+
+@torch.no_grad()
+def euler(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[Step]:
+    """Euler's method on the probability-flow ODE: follow the path's own tangent.
+
+        dx_t = x_0 d(alpha) + eps d(sigma)
+
+    With alpha = 1 this is Karras' d = (x - x_0) / sigma, x + d * d(sigma) (EDM, Algorithm 1, lines 4-5);
+    on the straight path it is x + v dt with the velocity v = eps - x_0 (rectified flow, Algorithm 1).
+    """
+    for i, level, next_level in _pairs(x_t, levels):
+        pred = denoise(x_t, level)
+        x_next = x_t + (next_level.alpha - level.alpha) * pred.x_0 + (next_level.sigma - level.sigma) * pred.eps
+        yield Step(i, level, next_level, x_t, pred, x_next)
+        x_t = x_next
+
+
+@torch.no_grad()
+def euler_ancestral(
+    denoise: Denoiser, x_t: Tensor, levels: Sequence[Level], *, eta: float = 1.0, generator: Generators = None
+) -> Iterator[Step]:
+    """Euler down to a little below the next level, then fresh noise up to it (k-diffusion, sample_euler_ancestral).
+
+        r = (next.sigma / next.alpha) / (level.sigma / level.alpha)         how much of the noise ratio is left
+        up = eta * next.sigma * sqrt(1 - r^2),   down = sqrt(next.sigma^2 - up^2)
+        x_next = next.alpha * x_0 + down * eps + up * z
+
+    Args as for `ddim`; eta = 0 is Euler, eta = 1 draws from the same law as DDPM.
+    """
+    if not 0 <= eta <= 1:
+        raise ValueError(f"eta must be from 0 (Euler) to 1 (ancestral), got {eta}.")
+    for i, level, next_level in _pairs(x_t, levels):
+        pred = denoise(x_t, level)
+        r = (next_level.sigma * level.alpha) / (next_level.alpha * level.sigma)
+        up = eta * next_level.sigma * (1 - r**2) ** 0.5
+        down = (next_level.sigma**2 - up**2) ** 0.5
+        x_next = next_level.alpha * pred.x_0 + down * pred.eps
+        if up > 0:
+            x_next = x_next + up * randn(x_t.shape, generator, x_t.device, x_t.dtype)
+        yield Step(i, level, next_level, x_t, pred, x_next)
+        x_t = x_next
+
+
+def _ode_scales(level: Level, next_level: Level) -> tuple[float, float]:
+    """The factors c, at both ends of a step, that an ODE solver takes out of x before it integrates x / c.
+
+    Karras integrates x / alpha, in which the slope d(x / alpha) / d(sigma / alpha) is eps. A flow model integrates
+    x itself: its straight path, alpha + sigma = 1, starts where there is no x / alpha (alpha = 0).
+    """
+    straight = abs(level.alpha + level.sigma - 1) < 1e-9
+    return (1.0, 1.0) if straight else (level.alpha, next_level.alpha)
+
+
+@torch.no_grad()
+def heun(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[Step]:
+    """Heun's second-order method: a trial Euler step, then the mean of the two slopes (EDM, Algorithm 1).
+
+        x' = Euler step;   x_next = x_t + (slope(x_t) + slope(x')) / 2 * step     (lines 4-8)
+
+    Two network evaluations a step, but one at the last, where the slope at sigma = 0 is unknown. The slope is that of
+    x / alpha, or of x on the straight path: see `_ode_scales`.
+    """
+    for i, level, next_level in _pairs(x_t, levels):
+        pred, pred_2 = denoise(x_t, level), None
+        x_next = next_level.alpha * pred.x_0 + next_level.sigma * pred.eps
+        if next_level.sigma > 0:
+            pred_2 = denoise(x_next, next_level)
+            c, next_c = _ode_scales(level, next_level)
+            x_0, eps = (pred.x_0 + pred_2.x_0) / 2, (pred.eps + pred_2.eps) / 2
+            d_alpha = next_level.alpha / next_c - level.alpha / c
+            d_sigma = next_level.sigma / next_c - level.sigma / c
+            x_next = next_c * (x_t / c + d_alpha * x_0 + d_sigma * eps)
+        yield Step(i, level, next_level, x_t, pred, x_next, pred_2)
+        x_t = x_next
+
+
+@torch.no_grad()
+def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[Step]:
+    """DPM-Solver++ (2M): second order from one evaluation a step, by remembering the last x_0.
+
+        h = lambda_next - lambda,  lambda = log(alpha / sigma),  r = h_before / h
+        D = x_0 + (x_0 - x_0 before) / (2 r)                                (DPM-Solver++, Algorithm 2)
+        x_next = next.sigma / sigma * x_t + next.alpha * (1 - exp(-h)) * D
+
+    The first step, a step from pure noise and the last one are of first order, where it is DDIM.
+    """
+    x_0_before, h_before = None, None
+    for i, level, next_level in _pairs(x_t, levels):
+        pred = denoise(x_t, level)
+        h = (next_level.log_snr - level.log_snr) / 2
+        D = pred.x_0
+        if x_0_before is not None and next_level.sigma > 0:
+            D = pred.x_0 + h / (2 * h_before) * (pred.x_0 - x_0_before)
+        shrink = (next_level.sigma * level.alpha) / (next_level.alpha * level.sigma)  # exp(-h), also when h is infinite
+        x_next = next_level.sigma / level.sigma * x_t + next_level.alpha * (1 - shrink) * D
+        yield Step(i, level, next_level, x_t, pred, x_next)
+        x_t, x_0_before, h_before = x_next, pred.x_0, h
+
+
+@torch.no_grad()
+def ddim_invert(denoise: Denoiser, x_0: Tensor, levels: Sequence[Level], *, iterations: int = 1) -> Iterator[Step]:
+    """DDIM backwards: from an image to the noise that DDIM turns into it.
+
+    A DDIM step x_s = s.alpha * x_0 + s.sigma * eps(x_t) is solved for x_t by fixed-point iteration,
+
+        x_t <- t.alpha / s.alpha * (x_s - s.sigma * eps(x_t)) + t.sigma * eps(x_t)
+
+    One iteration, with eps looked up at x_s, is the usual approximate inversion (DDIM, Sec. 4.3, Eq. 14 reversed);
+    some ten make the round trip exact where the steps are small.
+
+    Args:
+        denoise: as for `ddim`; use guidance_scale 1 (guidance magnifies errors).
+        x_0: images at the last of the levels, [B, ...].
+        levels: those of the forward trip, decreasing in noise; they are walked from the end.
+        iterations: network evaluations a step, 1 or more.
+    """
+    if iterations < 1:
+        raise ValueError(f"iterations must be 1 or more, got {iterations}.")
+    x_s = x_0
+    for i, noisier, here in reversed(list(_pairs(x_0, levels))):
+        x_t = x_s
+        for _ in range(iterations):
+            pred = denoise(x_t, noisier)
+            x_t = noisier.alpha / here.alpha * (x_s - here.sigma * pred.eps) + noisier.sigma * pred.eps
+        yield Step(len(levels) - 2 - i, here, noisier, x_s, pred, x_t)
+        x_s = x_t
+
+
+SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {
+    "ddpm": ddpm,
+    "ddim": ddim,
+    "euler": euler,
+    "euler_ancestral": euler_ancestral,
+    "heun": heun,
+    "dpm_solver_pp_2m": dpm_solver_pp_2m,
+}

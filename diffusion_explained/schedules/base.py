@@ -1,0 +1,96 @@
+"""What every schedule is made of: a `Level`, and the interface that trainers and samplers use."""
+
+import itertools
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Level(NamedTuple):
+    """Where a noisy sample lives: x_t = alpha * x_0 + sigma * eps at time t."""
+
+    t: float
+    alpha: float
+    sigma: float
+
+    @property
+    def log_snr(self) -> float:
+        """2 * log(alpha / sigma), the log of the signal-to-noise power ratio; +inf when clean, -inf in pure noise."""
+        if self.sigma == 0:
+            return math.inf
+        return 2 * math.log(self.alpha / self.sigma) if self.alpha > 0 else -math.inf
+
+
+class Schedule(ABC):
+    """What all schedules share; a subclass gives alpha, sigma, the clock to sample from and the clock to visit."""
+
+    init_noise_sigma: float = 1.0  # standard deviation of x_T, the noise that sampling starts from
+    clean: Level = Level(0.0, 1.0, 0.0)
+
+    @abstractmethod
+    def alpha(self, t: Tensor | float) -> Tensor:
+        """The factor on the data at time t (float64, the shape of t)."""
+
+    @abstractmethod
+    def sigma(self, t: Tensor | float) -> Tensor:
+        """The factor on the noise at time t (float64, the shape of t)."""
+
+    @abstractmethod
+    def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        """Draw the training times of a batch (float64 [B], on the CPU)."""
+
+    @abstractmethod
+    def timesteps(self, num_inference_steps: int) -> Tensor:
+        """The times that sampling visits, decreasing (float64 [n])."""
+
+    @abstractmethod
+    def network_time(self, t: Tensor | float) -> Tensor:
+        """The time as the network is told it: about 0 to 1000, whatever the clock (float32, the shape of t)."""
+
+    @abstractmethod
+    def to_config(self) -> dict[str, Any]:
+        """A JSON-able description; `schedule_from_config` builds the same schedule from it."""
+
+    def level(self, t: float) -> Level:
+        """The level at one time."""
+        return Level(float(t), float(self.alpha(t)), float(self.sigma(t)))
+
+    def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
+        """The levels at chosen, decreasing timesteps, then the clean one: n + 1 levels for n steps.
+
+        Raises ValueError when there are none, or when they do not decrease in noise.
+        """
+        levels = [self.level(float(t)) for t in timesteps]
+        if not levels:
+            raise ValueError("No timesteps were given: give at least one, decreasing from noise to data.")
+        levels.append(self.clean)
+        check_decreasing(levels)
+        return levels
+
+    def levels(self, num_inference_steps: int, **options: Any) -> list[Level]:
+        """The n levels that `timesteps(num_inference_steps, **options)` visits, then the clean one."""
+        return self.levels_at(self.timesteps(num_inference_steps, **options))
+
+
+def check_decreasing(levels: Sequence[Level]) -> None:
+    """Raise ValueError unless there are two levels or more, each less noisy (by sigma / alpha) than the one before."""
+    if len(levels) < 2:
+        raise ValueError(f"A sampler needs at least 2 levels (a noisy one and its goal), got {len(levels)}.")
+    for i, (a, b) in enumerate(itertools.pairwise(levels)):
+        if not (b.sigma * a.alpha < a.sigma * b.alpha):
+            raise ValueError(
+                f"Levels must decrease in noise, but level {i + 1} (t={b.t:g}) is not less noisy than level {i} "
+                f"(t={a.t:g}). Give timesteps from noise to data, without repeats."
+            )
+
+
+def check_steps(num_inference_steps: int, most: int | None = None) -> int:
+    n = num_inference_steps
+    if isinstance(n, bool) or int(n) != n or n < 1 or (most is not None and n > most):
+        allowed = "1 or more" if most is None else f"1 to {most} (the schedule's num_train_timesteps)"
+        raise ValueError(f"num_inference_steps must be a whole number, {allowed}; got {n!r}.")
+    return int(n)

@@ -1,0 +1,205 @@
+"""The discrete variance-preserving schedules of DDPM, improved DDPM and Stable Diffusion."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.schedules.base import Level, Schedule, check_steps
+
+SPACINGS = ("leading", "linspace", "trailing")
+
+
+class DDPMSchedule(Schedule):
+    """The discrete variance-preserving schedule: alphas_cumprod[t] = prod_{s<=t} (1 - betas[s]) (DDPM, Eq. 4).
+
+    alpha = sqrt(alphas_cumprod), sigma = sqrt(1 - alphas_cumprod), t = 0 .. T-1. Index 0 already carries a
+    little noise (it is the paper's t = 1); the clean level has t = -1. A t between two integers interpolates
+    sigma / alpha linearly, as diffusers' Euler samplers do.
+
+    Args:
+        betas: [T] noise variances, each in (0, 1]; 1 only for the last (zero terminal SNR).
+        name, options: how it was made, kept for `to_config`.
+        final_alpha_one: end at the clean image (True) or at t = 0's level, as Stable Diffusion 1.5 is configured.
+        steps_offset: added to every timestep of "leading" spacing (Stable Diffusion 1.5 uses 1).
+    """
+
+    def __init__(
+        self,
+        betas: Tensor,
+        *,
+        final_alpha_one: bool = True,
+        steps_offset: int = 0,
+        name: str = "custom",
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        betas = torch.as_tensor(betas, dtype=torch.float64)
+        valid = (
+            betas.ndim == 1 and len(betas) > 0 and bool((betas > 0).all() and (betas[:-1] < 1).all() and betas[-1] <= 1)
+        )
+        if not valid:
+            raise ValueError(
+                "betas must be a vector of noise variances between 0 and 1 (1 itself only for the last); got shape "
+                f"{tuple(betas.shape)}, {betas.flatten()[:3].tolist()} ... {betas.flatten()[-3:].tolist()}."
+            )
+        self.betas = betas
+        self.alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+        self.num_train_timesteps = len(betas)
+        self.steps_offset = steps_offset
+        self.final_alpha_one = final_alpha_one
+        self.name = name
+        self._options = options or {}
+        self.clean = Level(-1.0, 1.0, 0.0) if final_alpha_one else self.level(0)
+
+    # -- the named schedules ------------------------------------------------------------------------------
+
+    @classmethod
+    def linear(
+        cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, **options: Any
+    ) -> "DDPMSchedule":
+        """betas rise linearly (DDPM, Sec. 4)."""
+        betas = torch.linspace(beta_start, beta_end, _check_T(num_train_timesteps), dtype=torch.float64)
+        return cls._named("linear", betas, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end)
+
+    @classmethod
+    def scaled_linear(
+        cls,
+        num_train_timesteps: int = 1000,
+        beta_start: float = 0.00085,
+        beta_end: float = 0.012,
+        **options: Any,
+    ) -> "DDPMSchedule":
+        """sqrt(betas) rise linearly (latent diffusion; Stable Diffusion's own numbers by default)."""
+        if min(beta_start, beta_end) < 0:
+            raise ValueError(f"beta_start and beta_end must be positive, got {beta_start} and {beta_end}.")
+        roots = torch.linspace(beta_start**0.5, beta_end**0.5, _check_T(num_train_timesteps), dtype=torch.float64)
+        return cls._named(
+            "scaled_linear", roots**2, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end
+        )
+
+    @classmethod
+    def cosine(cls, num_train_timesteps: int = 1000, max_beta: float = 0.999, **options: Any) -> "DDPMSchedule":
+        """alphas_cumprod follows cos^2((t/T + 0.008) / 1.008 * pi/2), betas capped (improved DDPM, Eq. 17)."""
+        t = torch.arange(_check_T(num_train_timesteps) + 1, dtype=torch.float64) / num_train_timesteps
+        alpha_bar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
+        betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)
+        return cls._named("cosine", betas, options, num_train_timesteps, max_beta=max_beta)
+
+    @classmethod
+    def sigmoid(
+        cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, **options: Any
+    ) -> "DDPMSchedule":
+        """betas rise along a logistic curve from -6 to 6 (GeoDiff)."""
+        ramp = torch.linspace(-6, 6, _check_T(num_train_timesteps), dtype=torch.float64).sigmoid()
+        betas = ramp * (beta_end - beta_start) + beta_start
+        return cls._named("sigmoid", betas, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end)
+
+    @classmethod
+    def _named(
+        cls, name: str, betas: Tensor, options: dict[str, Any], num_train_timesteps: int, **numbers: float
+    ) -> "DDPMSchedule":
+        described = {"num_train_timesteps": num_train_timesteps, **numbers, **options}
+        options = dict(options)
+        if options.pop("rescale_zero_terminal_snr", False):
+            betas = rescale_zero_terminal_snr(betas)
+        return cls(betas, name=name, options=described, **options)
+
+    # -- the schedule -------------------------------------------------------------------------------------
+
+    def _alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
+        t = torch.as_tensor(t, dtype=torch.float64)
+        if bool((t < 0).any()) or bool((t > self.num_train_timesteps - 1).any()) or bool(t.isnan().any()):
+            raise ValueError(f"t must be in 0 .. {self.num_train_timesteps - 1} for this schedule, got {t.tolist()}.")
+        low, high = t.floor().long(), t.ceil().long()
+        alpha, sigma = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
+        ratio = torch.lerp(sigma[low] / alpha[low], sigma[high] / alpha[high], t - low)  # Karras' sigma
+        between = low != high
+        alpha_t = torch.where(between, (1 + ratio**2).rsqrt(), alpha[low])
+        sigma_t = torch.where(between, (1 - alpha_t**2).sqrt(), sigma[low])
+        return alpha_t, sigma_t
+
+    def alpha(self, t: Tensor | float) -> Tensor:
+        """sqrt(alphas_cumprod[t])."""
+        return self._alpha_sigma(t)[0]
+
+    def sigma(self, t: Tensor | float) -> Tensor:
+        """sqrt(1 - alphas_cumprod[t])."""
+        return self._alpha_sigma(t)[1]
+
+    def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        """Uniform integers 0 .. T-1, both ends included (DDPM, Algorithm 1, line 3)."""
+        return torch.randint(0, self.num_train_timesteps, (batch_size,), generator=generator).double()
+
+    def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
+        """Integer timesteps, decreasing, spaced as in diffusers' DDIMScheduler (Lin et al. 2023, Table 2).
+
+        "trailing" starts at T-1, the level that training knew as noise; "leading" starts about T/n below it and
+        ends at steps_offset; "linspace" includes both ends.
+        """
+        n, T = check_steps(num_inference_steps, self.num_train_timesteps), self.num_train_timesteps
+        k = torch.arange(n, dtype=torch.float64)
+        if spacing == "trailing":
+            return (T - k * (T / n)).round() - 1
+        if spacing == "leading":
+            t = (k.flip(0) * (T // n)).round() + self.steps_offset
+            if t[0] > T - 1:
+                raise ValueError(
+                    f'"leading" spacing with steps_offset {self.steps_offset} leaves the schedule at {n} steps: '
+                    f'its first timestep would be {int(t[0])} of 0 .. {T - 1}. Use fewer steps or "trailing".'
+                )
+            return t
+        if spacing == "linspace":
+            return torch.linspace(0, T - 1, n, dtype=torch.float64).round().flip(0)
+        raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}.")
+
+    def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
+        """As `Schedule.levels_at`; with final_alpha_one=False the list ends at t = 0, which cannot be visited too."""
+        timesteps = [float(t) for t in timesteps]
+        if not self.final_alpha_one and timesteps and timesteps[-1] == 0:
+            raise ValueError(
+                "final_alpha_one=False ends sampling at t = 0, so t = 0 cannot be visited as well. "
+                "Use steps_offset=1 with leading spacing (as Stable Diffusion does), or final_alpha_one=True."
+            )
+        return super().levels_at(timesteps)
+
+    def network_time(self, t: Tensor | float) -> Tensor:
+        """t itself, stretched to 0 .. 1000 when T is another number than 1000."""
+        return (torch.as_tensor(t, dtype=torch.float64) * (1000 / self.num_train_timesteps)).float()
+
+    def to_config(self) -> dict[str, Any]:
+        """The named constructor and its arguments; a schedule of custom betas has none and says so."""
+        if self.name == "custom":
+            raise ValueError("A DDPMSchedule of custom betas cannot be described; use a named constructor.")
+        return {"family": "ddpm", "name": self.name, **self._options}
+
+    @property
+    def terminal_snr(self) -> float:
+        """alpha^2 / sigma^2 at T-1: 0 is what sampling from pure noise assumes (Lin et al. 2023, Sec. 3.1)."""
+        last = float(self.alphas_cumprod[-1])
+        return last / (1 - last)
+
+
+def _check_T(num_train_timesteps: int) -> int:
+    if (
+        isinstance(num_train_timesteps, bool)
+        or int(num_train_timesteps) != num_train_timesteps
+        or num_train_timesteps < 1
+    ):
+        raise ValueError(f"num_train_timesteps must be a whole number, 1 or more; got {num_train_timesteps!r}.")
+    return int(num_train_timesteps)
+
+
+def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
+    """Shift and scale sqrt(alphas_cumprod) so that the last is 0 and the first is kept (Lin et al. 2023, Algorithm 1).
+
+    betas [T] -> betas [T], the last one 1. A network that predicts eps says nothing at that level: use "v".
+    """
+    alpha = torch.cumprod(1 - betas.double(), dim=0).sqrt()
+    if len(alpha) < 2:
+        raise ValueError("Zero terminal SNR needs at least 2 timesteps.")
+    alpha = (alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1]))
+    alphas_cumprod = alpha**2
+    previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+    return 1 - alphas_cumprod / previous

@@ -1,0 +1,57 @@
+"""The straight path of flow matching."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.schedules.base import Schedule, check_steps
+
+
+class FlowSchedule(Schedule):
+    """The straight path of rectified flow: x_t = (1 - t) x_0 + t eps (Liu et al. 2022, Eq. 1, with time reversed).
+
+    Args:
+        shift: moves the visited and trained times towards noise, t' = shift * t / (1 + (shift - 1) * t)
+            (Stable Diffusion 3, Eq. 23); 1 changes nothing, more suits larger pictures.
+        t_distribution: training times before the shift: "logit_normal" (Stable Diffusion 3, Eq. 19) or "uniform".
+    """
+
+    def __init__(self, shift: float = 1.0, t_distribution: str = "logit_normal") -> None:
+        if not 0 < shift < math.inf:
+            raise ValueError(f"shift must be a positive number (1 changes nothing), got {shift}.")
+        if t_distribution not in ("logit_normal", "uniform"):
+            raise ValueError(f't_distribution must be "logit_normal" or "uniform", got {t_distribution!r}.')
+        self.shift, self.t_distribution = float(shift), t_distribution
+
+    def _shifted(self, t: Tensor) -> Tensor:
+        return self.shift * t / (1 + (self.shift - 1) * t)
+
+    def alpha(self, t: Tensor | float) -> Tensor:
+        """1 - t."""
+        return 1 - torch.as_tensor(t, dtype=torch.float64)
+
+    def sigma(self, t: Tensor | float) -> Tensor:
+        """t."""
+        return torch.as_tensor(t, dtype=torch.float64).clone()
+
+    def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
+        """Logit-normal: sigmoid of N(0, 1), or uniform in (0, 1]; then shifted."""
+        if self.t_distribution == "logit_normal":
+            t = torch.randn(batch_size, generator=generator, dtype=torch.float64).sigmoid()
+        else:
+            t = 1 - torch.rand(batch_size, generator=generator, dtype=torch.float64)
+        return self._shifted(t)
+
+    def timesteps(self, num_inference_steps: int) -> Tensor:
+        """1, (n-1)/n, ..., 1/n, shifted."""
+        n = check_steps(num_inference_steps)
+        return self._shifted(torch.arange(n, 0, -1, dtype=torch.float64) / n)
+
+    def network_time(self, t: Tensor | float) -> Tensor:
+        """1000 * t."""
+        return (1000 * torch.as_tensor(t, dtype=torch.float64)).float()
+
+    def to_config(self) -> dict[str, Any]:
+        return {"family": "flow", "shift": self.shift, "t_distribution": self.t_distribution}

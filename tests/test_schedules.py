@@ -1,0 +1,218 @@
+"""Schedules against diffusers, at both ends, and against their own equations."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+
+from diffusion_explained.schedules import (
+    DDPMSchedule,
+    EDMSchedule,
+    FlowSchedule,
+    Level,
+    check_decreasing,
+    rescale_zero_terminal_snr,
+    schedule_from_config,
+)
+
+NAMED = {
+    "linear": ("linear", {}),
+    "scaled_linear": ("scaled_linear", {"beta_start": 0.00085, "beta_end": 0.012}),
+    "cosine": ("squaredcos_cap_v2", {}),
+    "sigmoid": ("sigmoid", {}),
+}
+
+
+@pytest.mark.parametrize("T", [10, 1000])
+@pytest.mark.parametrize("name", NAMED)
+def test_alphas_cumprod_equal_diffusers_at_every_timestep(name, T):
+    theirs_name, options = NAMED[name]
+    theirs = DDPMScheduler(num_train_timesteps=T, beta_schedule=theirs_name, **options)
+    ours = getattr(DDPMSchedule, name)(num_train_timesteps=T)
+    torch.testing.assert_close(ours.betas.float(), theirs.betas, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(ours.alphas_cumprod.float(), theirs.alphas_cumprod, rtol=1e-4, atol=1e-7)
+
+
+def test_alphas_cumprod_is_not_off_by_one():
+    """The first entry already carries the first beta, and the last one all of them (DDPM, Eq. 4)."""
+    schedule = DDPMSchedule.linear()
+    assert float(schedule.alphas_cumprod[0]) == pytest.approx(1 - 1e-4, abs=1e-15)
+    assert float(schedule.alphas_cumprod[-1]) == pytest.approx(math.prod((1 - schedule.betas).tolist()), rel=1e-12)
+    assert schedule.level(0).sigma == pytest.approx(0.01)
+
+
+def test_zero_terminal_snr_equals_diffusers():
+    theirs = DDIMScheduler(beta_schedule="scaled_linear", rescale_betas_zero_snr=True)
+    ours = DDPMSchedule.scaled_linear(beta_start=1e-4, beta_end=0.02, rescale_zero_terminal_snr=True)
+    torch.testing.assert_close(ours.alphas_cumprod.float(), theirs.alphas_cumprod, rtol=1e-4, atol=1e-6)
+    assert ours.level(999) == Level(999.0, 0.0, 1.0)
+    assert ours.terminal_snr == 0 and DDPMSchedule.scaled_linear().terminal_snr > 0.004
+    first = DDPMSchedule.scaled_linear(beta_start=1e-4, beta_end=0.02).alphas_cumprod[0]
+    torch.testing.assert_close(ours.alphas_cumprod[0], first)
+    with pytest.raises(ValueError, match="at least 2"):
+        rescale_zero_terminal_snr(torch.tensor([0.1]))
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 30, 50, 999, 1000])
+@pytest.mark.parametrize("spacing", ["leading", "linspace", "trailing"])
+def test_timesteps_equal_diffusers(spacing, n):
+    theirs = DDIMScheduler(timestep_spacing=spacing)
+    theirs.set_timesteps(n)
+    ours = DDPMSchedule.linear().timesteps(n, spacing=spacing)
+    if spacing == "linspace" and n == 1:  # NumPy's linspace(0, 999, 1) is [0] too: one step from t = 0
+        assert ours.tolist() == [0.0]
+    assert ours.tolist() == theirs.timesteps.tolist()
+
+
+def test_levels_of_stable_diffusion_1_5():
+    """Leading, offset 1, the final alpha not one: the configuration that Stable Diffusion 1.5 ships with."""
+    theirs = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        timestep_spacing="leading", steps_offset=1, set_alpha_to_one=False,
+    )  # fmt: skip
+    theirs.set_timesteps(30)
+    levels = DDPMSchedule.scaled_linear(final_alpha_one=False, steps_offset=1).levels(30, spacing="leading")
+    assert [level.t for level in levels[:-1]] == theirs.timesteps.tolist()
+    wanted = [float(theirs.alphas_cumprod[t]) for t in theirs.timesteps] + [float(theirs.final_alpha_cumprod)]
+    np.testing.assert_allclose([level.alpha**2 for level in levels], wanted, rtol=1e-4)
+    assert levels[-1].t == 0 and levels[-1].alpha < 1
+
+
+def test_a_final_level_at_t_0_cannot_be_visited_as_well():
+    with pytest.raises(ValueError, match="steps_offset=1"):
+        DDPMSchedule.scaled_linear(final_alpha_one=False).levels(10, spacing="leading")
+
+
+@pytest.mark.parametrize("n", [5, 28])
+def test_levels_between_timesteps_equal_eulers_interpolation(n):
+    """diffusers' Euler visits fractional timesteps when it spaces them linearly."""
+    theirs = EulerDiscreteScheduler(timestep_spacing="linspace")
+    theirs.set_timesteps(n)
+    levels = DDPMSchedule.linear().levels_at(theirs.timesteps.tolist())
+    np.testing.assert_allclose([level.sigma / level.alpha for level in levels], theirs.sigmas.numpy(), rtol=2e-4)
+
+
+def test_karras_spacing_equals_the_papers_formula_and_diffusers():
+    from diffusers import EDMEulerScheduler
+
+    theirs = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, rho=7.0)
+    theirs.set_timesteps(18)
+    ours = EDMSchedule().levels(18)
+    np.testing.assert_allclose([level.sigma for level in ours], theirs.sigmas.numpy(), rtol=1e-5)
+    assert (ours[0].sigma, ours[-2].sigma, ours[-1]) == (
+        pytest.approx(80),
+        pytest.approx(0.002),
+        Level(0.0, 1.0, 0.0),
+    )
+    assert EDMSchedule().init_noise_sigma == 80
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_flow_levels_equal_diffusers(shift):
+    theirs = FlowMatchEulerDiscreteScheduler(shift=shift)
+    theirs.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8))
+    ours = FlowSchedule(shift=shift).levels(8)
+    np.testing.assert_allclose([level.sigma for level in ours], theirs.sigmas.numpy(), rtol=1e-6)
+    np.testing.assert_allclose(
+        FlowSchedule(shift=shift).network_time(torch.tensor([level.t for level in ours[:-1]])),
+        theirs.timesteps, rtol=1e-5,
+    )  # fmt: skip
+    assert ours[0] == Level(1.0, 0.0, 1.0) and ours[-1] == Level(0.0, 1.0, 0.0)
+
+
+def test_training_times_include_both_ends():
+    """t = T-1, the level that sampling starts from, is trained, and so is t = 0."""
+    t = DDPMSchedule.linear(num_train_timesteps=10).sample_t(2000, torch.Generator().manual_seed(0))
+    counts = torch.bincount(t.long(), minlength=10)
+    assert len(counts) == 10 and int(counts.min()) > 140
+
+
+def test_training_times_of_flow_and_edm():
+    g = torch.Generator().manual_seed(0)
+    t = FlowSchedule().sample_t(20_000, g)
+    assert 0 < t.min() and t.max() < 1
+    assert float(torch.logit(t).mean()) == pytest.approx(0, abs=0.03)
+    assert float(torch.logit(t).std()) == pytest.approx(1, abs=0.03)
+    uniform = FlowSchedule(t_distribution="uniform").sample_t(20_000, g)
+    assert 0 < uniform.min() and uniform.max() <= 1 and float(uniform.mean()) == pytest.approx(0.5, abs=0.01)
+    shifted = FlowSchedule(shift=3.0, t_distribution="uniform").sample_t(20_000, g)
+    assert float((shifted > 0.75).double().mean()) == pytest.approx(0.5, abs=0.02)  # 0.5 moves to 0.75
+    log_sigma = EDMSchedule().sample_t(20_000, g).log()
+    assert float(log_sigma.mean()) == pytest.approx(-1.2, abs=0.03)
+    assert float(log_sigma.std()) == pytest.approx(1.2, abs=0.03)
+
+
+def test_log_snr_at_the_ends_and_between():
+    assert Level(0.0, 1.0, 0.0).log_snr == math.inf
+    assert Level(1.0, 0.0, 1.0).log_snr == -math.inf
+    assert Level(0.5, 0.8, 0.4).log_snr == pytest.approx(math.log(4))
+
+
+def test_network_time_is_about_0_to_1000_for_every_clock():
+    assert float(DDPMSchedule.linear(num_train_timesteps=100).network_time(50)) == 500
+    assert float(FlowSchedule().network_time(0.25)) == 250
+    assert float(EDMSchedule().network_time(math.e)) == 250
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        DDPMSchedule.linear(beta_end=0.03),
+        DDPMSchedule.scaled_linear(final_alpha_one=False, steps_offset=1),
+        DDPMSchedule.cosine(num_train_timesteps=50),
+        DDPMSchedule.sigmoid(rescale_zero_terminal_snr=True),
+        EDMSchedule(sigma_max=50.0),
+        FlowSchedule(shift=2.0, t_distribution="uniform"),
+    ],
+)
+def test_a_schedule_survives_its_description(schedule):
+    again = schedule_from_config(schedule.to_config())
+    assert type(again) is type(schedule) and again.to_config() == schedule.to_config()
+    options = {"spacing": "leading"} if isinstance(schedule, DDPMSchedule) else {}
+    assert again.levels(7, **options) == schedule.levels(7, **options)
+
+
+@pytest.mark.parametrize(
+    "config", [{"family": "vp"}, {"family": "ddpm", "name": "levels"}, {"family": "flow", "x": 1}, {}]
+)
+def test_a_bad_description_is_refused(config):
+    with pytest.raises(ValueError, match=r"no schedule|no such setting"):
+        schedule_from_config(config)
+
+
+@pytest.mark.parametrize("n", [0, -1, 1001, 2.5, True])
+def test_bad_step_counts_say_what_is_allowed(n):
+    with pytest.raises(ValueError, match="1 to 1000"):
+        DDPMSchedule.linear().levels(n)
+    if n != 1001:
+        with pytest.raises(ValueError, match="1 or more"):
+            FlowSchedule().levels(n)
+
+
+def test_other_bad_input():
+    linear = DDPMSchedule.linear()
+    for make, message in [
+        (lambda: linear.levels(5, spacing="cosy"), "leading, linspace, trailing"),
+        (
+            lambda: DDPMSchedule.linear(steps_offset=1).timesteps(1000, spacing="leading"),
+            "leaves the schedule",
+        ),
+        (lambda: linear.level(1000), r"0 \.\. 999"),
+        (lambda: linear.level(math.nan), r"0 \.\. 999"),
+        (lambda: linear.levels_at([]), "at least one"),
+        (lambda: linear.levels_at([5, 5]), "decrease in noise"),
+        (lambda: linear.levels_at([5, 9]), "decrease in noise"),
+        (lambda: check_decreasing([Level(1.0, 0.0, 1.0)]), "at least 2 levels"),
+        (lambda: DDPMSchedule(torch.tensor([0.5, 1.5])), "between 0 and 1"),
+        (lambda: DDPMSchedule(torch.tensor([])), "between 0 and 1"),
+        (lambda: DDPMSchedule.linear(num_train_timesteps=0), "whole number"),
+        (lambda: DDPMSchedule.scaled_linear(beta_start=-1), "positive"),
+        (lambda: EDMSchedule(sigma_min=90), "sigma_min < sigma_max"),
+        (lambda: FlowSchedule(shift=0), "shift"),
+        (lambda: FlowSchedule(t_distribution="beta"), "t_distribution"),
+        (lambda: DDPMSchedule(torch.tensor([0.1])).to_config(), "named constructor"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make()
