@@ -13,7 +13,7 @@ from pathlib import Path
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path in the same folder, renamed to `path` when the block ends without an error.
 
-    The folder is made if it is missing. After an error nothing is left of it, and an older `path` is untouched.
+    The folder is made if it is missing. After an error nothing is left of it, and an older `path` stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)

@@ -2,8 +2,8 @@
 
     python recipes/mnist_sample.py [OUTPUT.npz]
 
-It needs the full train split (fetched once from the hub, or in HF_HUB_CACHE). The choice is seeded, so the same
-file comes out again; it holds the images in their original order, their labels, and their indices in that split.
+It needs the full train split (fetched once from the hub, or in HF_HUB_CACHE). The choice is seeded, so the
+same file comes out again: images in their original order, their labels, and their indices in that split.
 """
 
 from __future__ import annotations

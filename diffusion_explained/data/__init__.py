@@ -3,15 +3,23 @@
 from diffusion_explained.data.hub import DamagedDataError, DataUnavailableError
 from diffusion_explained.data.images import ImageDataset, to_float, to_uint8
 from diffusion_explained.data.load import bundled_mnist, cache_folder, load_dataset, training_images
+from diffusion_explained.data.pictures import load_image
+from diffusion_explained.data.toys import TOYS, from_points, from_strokes, gaussian_modes, toy
 
 __all__ = [
+    "TOYS",
     "DamagedDataError",
     "DataUnavailableError",
     "ImageDataset",
     "bundled_mnist",
     "cache_folder",
+    "from_points",
+    "from_strokes",
+    "gaussian_modes",
     "load_dataset",
+    "load_image",
     "to_float",
     "to_uint8",
+    "toy",
     "training_images",
 ]

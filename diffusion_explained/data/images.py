@@ -35,9 +35,7 @@ class ImageDataset:
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != torch.uint8:
-            raise ValueError(
-                f"images must be uint8 [N, C, H, W], got {self.images.dtype} {tuple(self.images.shape)}"
-            )
+            raise ValueError(f"images must be uint8 [N, C, H, W], got {self.images.dtype} {tuple(self.images.shape)}")
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
             raise ValueError(
                 f"labels must be int64 [{len(self.images)}], one an image, "
@@ -80,7 +78,5 @@ class ImageDataset:
     def of_class(self, label: int) -> ImageDataset:
         """Only the images of one class."""
         if not 0 <= label < self.num_classes:
-            raise ValueError(
-                f"label {label} does not exist: {self.name} has classes 0..{self.num_classes - 1}"
-            )
+            raise ValueError(f"label {label} does not exist: {self.name} has classes 0..{self.num_classes - 1}")
         return self.subset(torch.nonzero(self.labels == label).flatten())

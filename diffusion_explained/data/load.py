@@ -40,8 +40,8 @@ def load_dataset(name: str, split: str = "train", *, download: bool = True) -> I
     """One split of "mnist" or "cifar10": "train", "test", or for MNIST "sample", the 10,000 that are bundled.
 
     Looked for in the decoded cache, then in the hub's cache, then (if `download`) on the hub.
-    Raises ValueError for an unknown name or split, DataUnavailableError (an OSError) when the data is nowhere,
-    DamagedDataError (an OSError) when the file that is there is not the data set's.
+    Raises ValueError for an unknown name or split, and two kinds of OSError: DataUnavailableError when data
+    is nowhere to be had, DamagedDataError when a file is there but is not the data set's.
     """
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
@@ -49,16 +49,12 @@ def load_dataset(name: str, split: str = "train", *, download: bool = True) -> I
         return bundled_mnist()
     dataset = DATASETS[name]
     if split not in dataset.splits:
-        raise unknown_name(
-            f"split of {name}", split, [*dataset.splits, *(["sample"] if name == "mnist" else [])]
-        )
+        raise unknown_name(f"split of {name}", split, [*dataset.splits, *(["sample"] if name == "mnist" else [])])
     decoded = cache_folder() / f"{name}-{split}.safetensors"
     if decoded.is_file():
         try:
             images, labels = read_decoded(decoded, dataset, split)
-            return ImageDataset(
-                name, split, images, labels, dataset.class_names, f"the decoded cache, {decoded}"
-            )
+            return ImageDataset(name, split, images, labels, dataset.class_names, f"the decoded cache, {decoded}")
         except DamagedDataError as error:
             warnings.warn(f"{error} It is decoded again.", stacklevel=2)
     try:
@@ -107,9 +103,7 @@ def bundled_mnist() -> ImageDataset:
         check_arrays(mnist, MNIST_SAMPLE, images, labels)
     except Exception as error:  # zipfile, zlib and numpy each have their own words for a damaged file
         raise DamagedDataError(f"{SAMPLE_FILE} is damaged: {error}. Install the package again.") from error
-    return ImageDataset(
-        "mnist", "sample", images, labels, mnist.class_names, "the sample bundled with the package"
-    )
+    return ImageDataset("mnist", "sample", images, labels, mnist.class_names, "the sample bundled with the package")
 
 
 def read_parquet(path: Path, dataset: HubDataset, split: str) -> tuple[Tensor, Tensor]:

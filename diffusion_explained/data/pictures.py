@@ -1,0 +1,141 @@
+"""A user's own picture as x_0: refused before it is decoded if it is too large, and fitted to the network's size."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from os import PathLike
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from diffusion_explained.data.images import to_float
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+MAX_BYTES = 20 * 2**20
+MAX_SIDE = 10_000  # pixels
+MAX_PIXELS = 40_000_000  # 160 MB as RGBA: what a telephone takes fits, a decompression bomb does not
+
+
+def load_image(
+    file: str | PathLike[str] | bytes | BinaryIO,
+    size: int | tuple[int, int],
+    channels: int,
+    *,
+    fit: Literal["crop", "pad"] = "crop",
+    invert: bool = False,
+    say: Callable[[str], object] | None = None,
+) -> Tensor:
+    """A picture as x_0, float32 [1, channels, H, W] in [-1, 1].
+
+    Args:
+        file: a path, the bytes of a file, or a file open for reading bytes.
+        size: the height and width to fit it to, or one number for a square.
+        channels: 1 (grey) or 3 (red, green, blue).
+        fit: "crop" keeps the middle, "pad" keeps everything and fills up with black.
+        invert: swap black and white, as for ink on paper where the network knows white digits on black.
+        say: called with one sentence for everything that was done to the picture besides scaling it.
+
+    Raises ValueError, with a message for the person who chose the picture, for what is no picture, is cut short or
+    animated, is over MAX_BYTES, or declares more than MAX_SIDE or MAX_PIXELS pixels (which is read from its header,
+    before anything is decoded); OSError where a path cannot be read.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
+    if height < 1 or width < 1 or channels not in (1, 3) or fit not in ("crop", "pad"):
+        raise ValueError(
+            f"size must be 1 or more, channels 1 or 3, fit 'crop' or 'pad'; got {size}, {channels}, {fit!r}"
+        )
+    say = say or (lambda sentence: None)
+    with _opened(_read(file)) as image:
+        image = _flattened(_upright(image, say), say)
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.width * height != image.height * width:
+        image = _reshaped(image, height / width, fit, say)
+    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    if invert:
+        image = ImageOps.invert(image)
+        say("Black and white were swapped.")
+    pixels = torch.from_numpy(np.array(image, dtype=np.uint8)).reshape(1, height, width, channels)
+    return to_float(pixels.permute(0, 3, 1, 2).contiguous())
+
+
+def _read(file: str | PathLike[str] | bytes | BinaryIO) -> bytes:
+    """The file's bytes, at most one more than is allowed."""
+    if isinstance(file, str | PathLike):
+        with Path(file).open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
+    else:
+        data = file if isinstance(file, bytes) else file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"The file is larger than the {MAX_BYTES // 2**20} MB that are allowed; make it smaller.")
+    if not data:
+        raise ValueError("The file is empty.")
+    return data
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The picture, checked and decoded."""
+    allowed = f"Allowed are {', '.join(FORMATS)}."
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
+    except UnidentifiedImageError:
+        raise ValueError(f"The file is not a picture that can be read. {allowed}") from None
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"The picture declares far too many pixels: {error}") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(f"The picture's header is damaged: {error}. {allowed}") from error
+    if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
+        raise ValueError(
+            f"The picture is {image.width:,} x {image.height:,} pixels; allowed are {MAX_SIDE:,} a side and "
+            f"{MAX_PIXELS:,} in all. Make it smaller: it is scaled down to the network's size anyway."
+        )
+    try:
+        if getattr(image, "is_animated", False):
+            raise ValueError(f"The picture is animated ({image.n_frames} frames); choose a still one.")
+        image.load()
+    except (OSError, SyntaxError, EOFError) as error:
+        raise ValueError(f"The picture is cut short or damaged: {error}.") from error
+    return image
+
+
+def _upright(image: Image.Image, say: Callable[[str], object]) -> Image.Image:
+    """The picture turned as its EXIF orientation says that the camera was held."""
+    if image.getexif().get(0x0112, 1) in (2, 3, 4, 5, 6, 7, 8):
+        say("The picture was turned upright, as its camera noted.")
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def _flattened(image: Image.Image, say: Callable[[str], object]) -> Image.Image:
+    """8 bits a channel, and no transparency: what shines through is black."""
+    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip instead of scale
+        say("16 bits of grey were reduced to 8.")
+        return Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    image = image.convert("RGBA")
+    if image.getextrema()[3][0] < 255:
+        say("Transparent parts were laid on black.")
+    return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+
+
+def _reshaped(
+    image: Image.Image, ratio: float, fit: Literal["crop", "pad"], say: Callable[[str], object]
+) -> Image.Image:
+    """The picture at height / width = ratio, its middle kept or its sides filled up with black."""
+    was = f"The picture is {image.width} x {image.height}, another shape than the network's: "
+    taller = image.height > ratio * image.width
+    if taller == (fit == "crop"):  # the width stays
+        target = (image.width, max(1, round(image.width * ratio)))
+    else:
+        target = (max(1, round(image.height / ratio)), image.height)
+    if fit == "crop":
+        say(was + "its middle was kept.")
+        left, top = (image.width - target[0]) // 2, (image.height - target[1]) // 2
+        return image.crop((left, top, left + target[0], top + target[1]))
+    say(was + "it was filled up with black.")
+    return ImageOps.pad(image, target, Image.Resampling.LANCZOS, color=0)

@@ -1,0 +1,172 @@
+"""Two-dimensional data whose every point can be seen: the usual toys, and what a hand draws.
+
+Each toy is centred, and scaled by a constant so that a coordinate has variance 1 on average: the same noise
+schedules suit it as suit images, and how many points are drawn changes nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Generator, Tensor
+
+from diffusion_explained.names import unknown_name
+
+Points = tuple[Tensor, Tensor]  # points float64 [n, 2] before scaling, labels int64 [n]
+
+
+def _uniform(n: int, generator: Generator) -> Tensor:
+    return torch.rand(n, generator=generator, dtype=torch.float64)
+
+
+def _jitter(n: int, std: float, generator: Generator) -> Tensor:
+    return std * torch.randn(n, 2, generator=generator, dtype=torch.float64)
+
+
+def _classes(n: int, count: int, generator: Generator) -> Tensor:
+    return torch.randint(count, (n,), generator=generator)
+
+
+def _circle(angle: Tensor) -> Tensor:
+    return torch.stack([angle.cos(), angle.sin()], dim=1)
+
+
+def _moons(n: int, generator: Generator) -> Points:
+    """Two half circles, one upside down and shifted into the other's opening; the label is the moon."""
+    labels = _classes(n, 2, generator)
+    upper = _circle(math.pi * _uniform(n, generator))
+    lower = torch.tensor([1.0, 0.5], dtype=torch.float64) - upper
+    points = torch.where(labels[:, None] == 0, upper, lower) - torch.tensor([0.5, 0.25], dtype=torch.float64)
+    return points + _jitter(n, 0.06, generator), labels
+
+
+def _swiss_roll(n: int, generator: Generator) -> Points:
+    """A spiral r = theta over one and a half turns; the label is the third of the roll, from inside out."""
+    along = _uniform(n, generator)
+    theta = 1.5 * math.pi * (1 + 2 * along)
+    return theta[:, None] * _circle(theta) + _jitter(n, 0.3, generator), (3 * along).long()
+
+
+def _gaussians(name: str) -> Callable[[int, Generator], Points]:
+    def draw(n: int, generator: Generator) -> Points:
+        means, std = _MODES[name]
+        labels = _classes(n, len(means), generator)
+        return means[labels] + _jitter(n, std, generator), labels
+
+    draw.__doc__ = "Round Gaussians of equal weight; the label is the Gaussian (see `gaussian_modes`)."
+    return draw
+
+
+def _checkerboard(n: int, generator: Generator) -> Points:
+    """The eight dark squares of a 4 x 4 board, filled evenly; the label is the square."""
+    labels = _classes(n, 8, generator)
+    row, pair = labels // 2, labels % 2
+    corner = torch.stack([2 * pair + row % 2, row], dim=1) - 2.0
+    return corner + torch.rand(n, 2, generator=generator, dtype=torch.float64), labels
+
+
+def _spiral(n: int, generator: Generator) -> Points:
+    """Two arms that wind around each other; the label is the arm."""
+    labels = _classes(n, 2, generator)
+    theta = 3 * math.pi * _uniform(n, generator).sqrt()  # sqrt: even along the arm, not crowded at the centre
+    points = theta[:, None] * _circle(theta + math.pi * labels)
+    return points + _jitter(n, 0.3, generator), labels
+
+
+def _ring(n: int, generator: Generator) -> Points:
+    """One circle; the label is the quarter of it, anticlockwise from the x axis."""
+    turn = _uniform(n, generator)
+    return _circle(2 * math.pi * turn) + _jitter(n, 0.06, generator), (4 * turn).long()
+
+
+# before scaling: means float64 [K, 2] and the one standard deviation of all
+_MODES: dict[str, tuple[Tensor, float]] = {
+    "eight_gaussians": (_circle(torch.arange(8, dtype=torch.float64) * math.pi / 4), 0.1),
+    "two_gaussians": (torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64), 0.3),
+}
+
+# name -> (how it is drawn, its centre, the root of its mean variance per coordinate): the exact moments
+TOYS: dict[str, tuple[Callable[[int, Generator], Points], tuple[float, float], float]] = {
+    "moons": (_moons, (0.0, 0.0), math.sqrt((0.75 + 0.5625 - 1 / math.pi) / 2 + 0.06**2)),
+    "swiss_roll": (
+        _swiss_roll,
+        (2.0, 2 / (3 * math.pi)),
+        math.sqrt((9.75 * math.pi**2 - 4 - (2 / (3 * math.pi)) ** 2) / 2 + 0.3**2),
+    ),
+    "eight_gaussians": (_gaussians("eight_gaussians"), (0.0, 0.0), math.sqrt(0.5 + 0.1**2)),
+    "two_gaussians": (_gaussians("two_gaussians"), (0.0, 0.0), math.sqrt(0.5 + 0.3**2)),
+    "checkerboard": (_checkerboard, (0.0, 0.0), math.sqrt(4 / 3)),
+    "spiral": (_spiral, (0.0, 0.0), math.sqrt(9 * math.pi**2 / 4 + 0.3**2)),
+    "ring": (_ring, (0.0, 0.0), math.sqrt(0.5 + 0.06**2)),
+}
+
+
+def toy(name: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Draw a toy: points float32 [n, 2], centred, of mean variance 1 a coordinate, and labels int64 [n].
+
+    The same name, n and seed give the same points. Raises ValueError for an unknown name or an n below 1.
+    """
+    if name not in TOYS:
+        raise unknown_name("2-D toy", name, TOYS)
+    if n < 1:
+        raise ValueError(f"n must be 1 point or more, got {n}")
+    draw, centre, scale = TOYS[name]
+    points, labels = draw(n, torch.Generator().manual_seed(seed))
+    return ((points - torch.tensor(centre, dtype=points.dtype)) / scale).float(), labels
+
+
+def gaussian_modes(name: str) -> tuple[Tensor, float]:
+    """The Gaussians that a toy is made of, as `toy` scales it: means float32 [K, 2] and their one standard deviation.
+
+    p(x_0) = 1/K sum_k N(x_0; mean_k, std^2 I), whose noising and perfect denoiser are known in closed form
+    (`denoisers.GaussianMixture(means, std)`). Label k of the toy is mean k. Raises ValueError for other toys.
+    """
+    if name not in _MODES:
+        raise unknown_name("toy made of Gaussians", name, _MODES)
+    means, std = _MODES[name]
+    scale = TOYS[name][2]
+    return (means / scale).float(), std / scale
+
+
+def from_points(points: Sequence[Sequence[float]] | Tensor) -> tuple[Tensor, Tensor]:
+    """Points that somebody placed, one by one, as data: float32 [n, 2] centred and scaled like the toys, labels 0.
+
+    Raises ValueError for no points, points that are not pairs of finite numbers, or points all in one place.
+    """
+    drawn = torch.as_tensor(points, dtype=torch.float64)
+    if drawn.ndim != 2 or drawn.shape[1] != 2 or len(drawn) == 0:
+        raise ValueError(f"a drawing is a list of (x, y) points, [n, 2] with n of 1 or more; got {list(drawn.shape)}")
+    if not bool(drawn.isfinite().all()):
+        raise ValueError("a drawing has a point that is NaN or infinite; every coordinate must be a finite number")
+    centred = drawn - drawn.mean(0)
+    scale = centred.square().mean().sqrt()
+    if scale <= 1e-9 * (1 + drawn.abs().max()):
+        raise ValueError(f"all {len(drawn)} points of the drawing are in one place; draw at least two apart")
+    return (centred / scale).float(), torch.zeros(len(drawn), dtype=torch.int64)
+
+
+def from_strokes(
+    strokes: Sequence[Sequence[Sequence[float]] | Tensor], n: int, seed: int = 0, jitter: float = 0.02
+) -> tuple[Tensor, Tensor]:
+    """n points spread evenly along drawn strokes, each a polyline [k, 2]; the label is the stroke.
+
+    jitter: the pen's width, a standard deviation in units of the scaled drawing.
+    Raises ValueError for an n below 1 and for what `from_points` refuses.
+    """
+    if n < 1:
+        raise ValueError(f"n must be 1 point or more, got {n}")
+    lines = [torch.as_tensor(stroke, dtype=torch.float64) for stroke in strokes]
+    if not lines or any(line.ndim != 2 or line.shape[1] != 2 or len(line) == 0 for line in lines):
+        raise ValueError("strokes must be one list of (x, y) points or more, each [k, 2] with k of 1 or more")
+    starts = torch.cat([line[:1] if len(line) == 1 else line[:-1] for line in lines])  # a dot is a segment too
+    ends = torch.cat([line[-1:] if len(line) == 1 else line[1:] for line in lines])
+    owners = torch.cat([torch.full((max(len(line) - 1, 1),), i) for i, line in enumerate(lines)])
+    lengths = (ends - starts).norm(dim=1)
+    generator = torch.Generator().manual_seed(seed)
+    weights = lengths + 1e-3 * lengths.max() if bool(lengths.max() > 0) else torch.ones_like(lengths)
+    segment = torch.multinomial(weights.nan_to_num(), n, replacement=True, generator=generator)
+    along = _uniform(n, generator)[:, None]
+    points, _ = from_points(starts[segment] + along * (ends[segment] - starts[segment]))
+    return points + _jitter(n, jitter, generator).float(), owners[segment]
