@@ -36,48 +36,49 @@ class GaussianMixture:
     ) -> None:
         if len(means) == 0:
             raise ValueError("A mixture needs at least one component (a data set at least one point).")
-        self.means = means.float()
-        self.std = torch.as_tensor(std, dtype=torch.float32).expand(len(means))
-        weights = torch.ones(len(means)) if weights is None else weights.float()
+        self.means = means.double()
+        self.std = torch.as_tensor(std, dtype=torch.float64).expand(len(means))
+        weights = torch.ones(len(means)) if weights is None else weights.double()
         if bool((self.std < 0).any()) or bool((weights < 0).any()) or len(weights) != len(means) or weights.sum() <= 0:
             raise ValueError("Standard deviations and weights must be 0 or more, one a component, weights not all 0.")
         self.weights = weights / weights.sum()
         self.classes = classes
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """n points [n, D...] and the component each came from [n]."""
+        """n points [n, D...] (float32) and the component that each came from [n]."""
         k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         noise = torch.randn(n, *self.means.shape[1:], generator=generator)
-        return self.means[k] + like(self.std[k], noise) * noise, k
+        return self.means[k].float() + like(self.std[k], noise) * noise, k
+
+    def _log_joint(self, x_t: Tensor, level: Level) -> Tensor:
+        """log(weight_k * N(x_t; alpha * mean_k, variance_k I)), [B, K]."""
+        variance = (level.alpha * self.std) ** 2 + level.sigma**2  # [K]
+        exact = "donot_use_mm_for_euclid_dist"  # differences, not |a|^2 - 2ab + |b|^2: near a data point that is noise
+        distance = torch.cdist(x_t.flatten(1).double(), level.alpha * self.means.flatten(1), compute_mode=exact) ** 2
+        dimensions = x_t[0].numel()
+        return self.weights.log() - distance / (2 * variance) - dimensions / 2 * (2 * math.pi * variance).log()
+
+    def log_density(self, x_t: Tensor, level: Level) -> Tensor:
+        """log p_t(x_t) [B] (natural, float64), the marginal whose gradient is the score."""
+        return torch.logsumexp(self._log_joint(x_t, level), dim=1)
 
     def responsibilities(self, x_t: Tensor, level: Level, labels: Tensor | None = None) -> Tensor:
         """p(k | x_t) [B, K]: which component x_t came from; with labels [B], among that class's components only."""
-        variance = (level.alpha * self.std.double()) ** 2 + level.sigma**2  # [K]
-        distance = torch.cdist(x_t.flatten(1).double(), level.alpha * self.means.flatten(1).double()) ** 2  # [B, K]
-        dimensions = x_t[0].numel()
-        logits = self.weights.double().log() - distance / (2 * variance) - dimensions / 2 * variance.log()
+        log_joint = self._log_joint(x_t, level)
         if labels is not None:
-            logits = logits.masked_fill(self.classes[None, :] != labels[:, None], -math.inf)
-        return logits.softmax(dim=1).float()
+            log_joint = log_joint.masked_fill(self.classes[None, :] != labels[:, None], -math.inf)
+        return log_joint.softmax(dim=1)
 
     def x_0(self, x_t: Tensor, level: Level, labels: Tensor | None = None) -> Tensor:
-        """The posterior mean E[x_0 | x_t], the best possible prediction (EDM, Eq. 57 for a finite data set).
+        """The posterior mean E[x_0 | x_t], the best possible prediction (for a finite data set: EDM, Eq. 57).
 
-        sum_k p(k | x_t) (mean_k + alpha std_k^2 / (alpha^2 std_k^2 + sigma^2) * (x_t - alpha mean_k))
+        sum_k p(k | x_t) (mean_k + gain_k * (x_t - alpha mean_k)),
+        gain_k = alpha std_k^2 / (alpha^2 std_k^2 + sigma^2)
         """
         p = self.responsibilities(x_t, level, labels)  # [B, K]
         gain = level.alpha * self.std**2 / ((level.alpha * self.std) ** 2 + level.sigma**2)  # [K]
-        keep = 1 - gain * level.alpha
-        means = self.means.flatten(1)  # [K, D]
-        flat = (p * keep) @ means + (p @ gain)[:, None] * x_t.flatten(1)
-        return flat.reshape(x_t.shape)
-
-    def log_density(self, x_t: Tensor, level: Level) -> Tensor:
-        """log p_t(x_t) [B], natural logarithm, float64: the marginal whose gradient is the score."""
-        variance = (level.alpha * self.std.double()) ** 2 + level.sigma**2
-        distance = torch.cdist(x_t.flatten(1).double(), level.alpha * self.means.flatten(1).double()) ** 2
-        logits = self.weights.double().log() - distance / (2 * variance)
-        return torch.logsumexp(logits - x_t[0].numel() / 2 * (2 * math.pi * variance).log(), dim=1)
+        x_0 = (p * (1 - gain * level.alpha)) @ self.means.flatten(1) + (p @ gain)[:, None] * x_t.flatten(1)
+        return x_0.reshape(x_t.shape).to(x_t.dtype)
 
 
 class ExactDenoiser:

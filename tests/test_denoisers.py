@@ -1,0 +1,172 @@
+"""Guidance, clipping and the network adapter."""
+
+import math
+
+import pytest
+import torch
+
+from diffusion_explained.denoisers import NetworkDenoiser, Prediction, clip_x_0, guide, rescale_guided
+from diffusion_explained.forward import add_noise
+from diffusion_explained.predictions import to_x0_eps
+from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
+
+DDPM, FLOW = DDPMSchedule.linear(), FlowSchedule()
+
+
+class Counting:
+    """A network that remembers the batches it was given."""
+
+    image_shape = (3, 8, 8)
+
+    def __init__(self, network):
+        self.network, self.batches, self.times, self.labels = network, [], [], []
+
+    def __call__(self, x, t, labels=None):
+        self.batches.append(len(x))
+        self.times.append(t)
+        self.labels.append(labels)
+        return self.network(x, t, labels)
+
+
+LABELS, NULL = torch.tensor([3, 7]), torch.tensor([10])
+
+
+def test_scale_1_costs_one_pass_and_guidance_one_batch_of_2b(toy_network, x_T):
+    network = Counting(toy_network)
+    pred = NetworkDenoiser(network, FLOW, "flow", cond=LABELS, uncond=NULL)(x_T, FLOW.level(0.5))
+    assert network.batches == [2] and pred.eps_uncond is None
+    pred = NetworkDenoiser(network, FLOW, "flow", cond=LABELS, uncond=NULL, guidance_scale=2.0)(x_T, FLOW.level(0.5))
+    assert network.batches == [2, 4] and pred.eps_uncond is not None
+    assert network.labels[1].tolist() == [10, 10, 3, 7]
+    assert network.times[1].tolist() == [500.0] * 4
+
+
+def test_the_convention_of_guidance_scale(toy_network, x_T):
+    """0 is the unconditional side, 1 the conditional one, 3 goes three times the way: uncond + w (cond - uncond)."""
+    level = DDPM.level(400)
+
+    def eps(scale, **sides):
+        return NetworkDenoiser(toy_network, DDPM, "eps", guidance_scale=scale, **sides)(x_T, level).eps
+
+    cond = eps(1.0, cond=LABELS)
+    uncond = eps(1.0, cond=NULL.expand(2))
+    sides = {"cond": LABELS, "uncond": NULL}
+    torch.testing.assert_close(eps(0.0, **sides), uncond)
+    torch.testing.assert_close(eps(1.0, **sides), cond)
+    torch.testing.assert_close(eps(3.0, **sides), uncond + 3 * (cond - uncond))
+    w_of_the_first_paper = 3.0 - 1
+    torch.testing.assert_close(eps(3.0, **sides), (1 + w_of_the_first_paper) * cond - w_of_the_first_paper * uncond)
+
+
+@pytest.mark.parametrize("kind", ["eps", "v", "flow", "x_0"])
+def test_guiding_outputs_then_converting_equals_guiding_eps(kind, toy_network, x_T):
+    level = DDPM.level(400)
+    pred = NetworkDenoiser(toy_network, DDPM, kind, cond=LABELS, uncond=NULL, guidance_scale=4.0)(x_T, level)
+    torch.testing.assert_close(pred.eps, guide(pred.eps_cond, pred.eps_uncond, 4.0), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(add_noise(pred.x_0, pred.eps, level), x_T, rtol=1e-4, atol=1e-4)
+
+
+def test_a_negative_class_stands_on_the_unconditional_side(toy_network, x_T):
+    level = FLOW.level(0.7)
+    negative = torch.tensor([5, 5])
+    pred = NetworkDenoiser(toy_network, FLOW, "flow", cond=LABELS, uncond=negative, guidance_scale=2.0)(x_T, level)
+    of_negative = NetworkDenoiser(toy_network, FLOW, "flow", cond=negative)(x_T, level)
+    torch.testing.assert_close(pred.eps_uncond, of_negative.eps)
+
+
+def test_guidance_interval_is_measured_in_sigma_over_alpha(toy_network, x_T):
+    options = {"cond": LABELS, "uncond": NULL, "guidance_scale": 2.0, "guidance_interval": (0.5, 2.0)}
+    network = Counting(toy_network)
+    denoise = NetworkDenoiser(network, FLOW, "flow", **options)
+    for t, guided in [(1.0, False), (0.8, False), (0.6, True), (0.4, True), (0.3, False)]:
+        assert denoise.guides_at(FLOW.level(t)) is guided
+        assert (denoise(x_T, FLOW.level(t)).eps_uncond is not None) is guided
+    assert network.batches == [2, 2, 4, 4, 2]
+    unbounded = NetworkDenoiser(toy_network, FLOW, "flow", **options | {"guidance_interval": (0.0, math.inf)})
+    assert unbounded.guides_at(FLOW.level(1.0))
+
+
+def test_rescale_equals_diffusers():
+    from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
+
+    g = torch.Generator().manual_seed(0)
+    cond, uncond = torch.randn(2, 3, 4, 8, 8, generator=g)
+    guided = guide(cond, uncond, 7.5)
+    torch.testing.assert_close(rescale_guided(guided, cond, 0.7), rescale_noise_cfg(guided, cond, guidance_rescale=0.7))
+    full = rescale_guided(guided, cond, 1.0)
+    torch.testing.assert_close(full.std((1, 2, 3)), cond.std((1, 2, 3)))
+
+
+def test_rescale_acts_in_the_denoiser(toy_network, x_T):
+    options = {"cond": LABELS, "uncond": NULL, "guidance_scale": 7.5}
+    level = DDPM.level(400)
+    pred = NetworkDenoiser(toy_network, DDPM, "eps", guidance_rescale=0.7, **options)(x_T, level)
+    wanted = rescale_guided(guide(pred.eps_cond, pred.eps_uncond, 7.5), pred.eps_cond, 0.7)
+    torch.testing.assert_close(pred.eps, wanted)
+
+
+def test_clipping_derives_eps_again():
+    """The known bug: clamp x_0 and go on with the old eps; x_t is then no longer alpha * x_0 + sigma * eps."""
+    level = DDPM.level(700)
+    x_t = 2 * torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    x_0, eps = to_x0_eps("eps", torch.zeros_like(x_t), x_t, level.alpha, level.sigma)
+    clipped = clip_x_0(Prediction(x_0, eps, eps), x_t, level, 1.0)
+    assert float(x_0.abs().max()) > 1 and float(clipped.x_0.abs().max()) <= 1
+    torch.testing.assert_close(add_noise(clipped.x_0, clipped.eps, level), x_t)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(add_noise(clipped.x_0, eps, level), x_t)
+
+
+def test_clipping_equals_diffusers_step(toy_network, x_T):
+    from diffusers import DDIMScheduler
+
+    from diffusion_explained.samplers import ddim, final
+
+    scheduler = DDIMScheduler(timestep_spacing="trailing", clip_sample=True)
+    scheduler.set_timesteps(10)
+    x = 1.5 * x_T
+    for t in scheduler.timesteps:
+        # use_clipped_model_output is diffusers' name for deriving eps again
+        x = scheduler.step(toy_network(x, t[None].float()), t, x, use_clipped_model_output=True).prev_sample
+    denoise = NetworkDenoiser(toy_network, DDPM, "eps", clip=1.0)
+    torch.testing.assert_close(final(ddim(denoise, 1.5 * x_T, DDPM.levels(10))), x, rtol=1e-5, atol=1e-5)
+
+
+def test_edm_networks_see_a_scaled_input(toy_network, x_T):
+    schedule = EDMSchedule()
+    seen = []
+
+    def network(x, t, labels=None):
+        seen.append((x, t))
+        return toy_network(x, t, labels)
+
+    pred = NetworkDenoiser(network, schedule, "edm")(80 * x_T, schedule.level(80.0))
+    torch.testing.assert_close(seen[0][0], x_T * 80 / (80**2 + 0.25) ** 0.5)
+    assert float(seen[0][1][0]) == pytest.approx(250 * math.log(80), rel=1e-6)
+    torch.testing.assert_close(add_noise(pred.x_0, pred.eps, schedule.level(80.0)), 80 * x_T, rtol=1e-4, atol=1e-3)
+
+
+def test_bad_input(toy_network, x_T):
+    def make(**options):
+        return NetworkDenoiser(toy_network, FLOW, options.pop("kind", "flow"), **options)
+
+    for options, message in [
+        ({"kind": "noise"}, "eps, x_0, v, flow"),
+        ({"guidance_scale": math.nan, "cond": LABELS, "uncond": NULL}, "finite"),
+        ({"guidance_scale": math.inf, "cond": LABELS, "uncond": NULL}, "finite"),
+        ({"guidance_scale": -1.0, "cond": LABELS, "uncond": NULL}, "0 or more"),
+        ({"guidance_scale": 2.0}, "cond and uncond"),
+        ({"guidance_scale": 2.0, "cond": LABELS}, "cond and uncond"),
+        ({"cond": torch.zeros(2, 4), "uncond": torch.zeros(2, 5)}, "agree"),
+        ({"guidance_interval": (3.0, 1.0)}, "low < high"),
+        ({"guidance_rescale": 1.5}, "guidance_rescale"),
+        ({"clip": 0.0}, "clip"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make(**options)
+    with pytest.raises(ValueError, match="3 images but there are 2 conditions"):
+        make(cond=LABELS)(torch.zeros(3, 3, 8, 8), FLOW.level(0.5))
+    network = Counting(toy_network)
+    with pytest.raises(ValueError, match=r"takes \[B, \*\(3, 8, 8\)\]"):
+        NetworkDenoiser(network, FLOW, "flow")(torch.zeros(2, 1, 8, 8), FLOW.level(0.5))
+    assert network.batches == []

@@ -1,0 +1,98 @@
+"""The exact denoisers against calculus, brute force and each other."""
+
+import pytest
+import torch
+
+from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained.forward import add_noise
+from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
+
+MEANS = torch.tensor([[-1.0, 0.5], [1.5, 0.0], [0.0, -1.0]])
+MIXTURE = GaussianMixture(
+    MEANS, std=torch.tensor([0.2, 0.4, 0.0]), weights=torch.tensor([1.0, 2.0, 1.0]), classes=torch.tensor([0, 1, 1])
+)
+LEVELS = [DDPMSchedule.linear().level(300), EDMSchedule().level(2.0), FlowSchedule().level(0.6)]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_eps_is_minus_sigma_times_the_score(level):
+    """score = grad log p_t = -eps / sigma (CLAIMS C9), by automatic differentiation of the density."""
+    x_t = torch.randn(6, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64, requires_grad=True)
+    (score,) = torch.autograd.grad(MIXTURE.log_density(x_t, level).sum(), x_t)
+    pred = ExactDenoiser(MIXTURE)(x_t.detach(), level)
+    torch.testing.assert_close(pred.eps, -level.sigma * score, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(add_noise(pred.x_0, pred.eps, level), x_t.detach())
+
+
+def test_the_posterior_mean_is_the_best_regression():
+    """E[x_0 | x_t] by brute force: the average x_0 of many pairs whose x_t lies close by."""
+    level = FlowSchedule().level(0.5)
+    g = torch.Generator().manual_seed(0)
+    x_0, _ = MIXTURE.sample(2_000_000, g)
+    x_t = add_noise(x_0, torch.randn(x_0.shape, generator=g), level)
+    for place in (torch.tensor([0.3, 0.0]), torch.tensor([-0.5, 0.3])):
+        near = (x_t - place).norm(dim=1) < 0.05
+        wanted = x_0[near].mean(0)
+        error = 6 * x_0[near].std(0) / near.sum() ** 0.5 + 0.01  # six standard errors and the window's width
+        got = MIXTURE.x_0(place[None], level)[0]
+        assert int(near.sum()) > 1000 and bool(((got - wanted).abs() < error).all())
+
+
+def test_density_integrates_to_one():
+    grid = torch.linspace(-8, 8, 401, dtype=torch.float64)
+    points = torch.cartesian_prod(grid, grid)
+    total = MIXTURE.log_density(points, Level(0.5, 0.5, 0.5)).exp().sum() * (grid[1] - grid[0]) ** 2
+    assert float(total) == pytest.approx(1, abs=1e-9)
+
+
+def test_a_finite_data_set_is_a_mixture_without_width():
+    points = torch.randn(5, 1, 3, 3, generator=torch.Generator().manual_seed(0))
+    level, x_t = FlowSchedule().level(0.7), torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(1))
+    distance = ((x_t[:, None] - level.alpha * points[None]) ** 2).flatten(2).sum(2)
+    wanted = torch.einsum("bk,kchw->bchw", (-distance / (2 * level.sigma**2)).softmax(1), points)
+    torch.testing.assert_close(ExactDenoiser(points)(x_t, level).x_0, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_the_ends():
+    """In pure noise the guess is the mean of the data; close to a data point it is that point."""
+    pure = ExactDenoiser(MIXTURE)(torch.randn(3, 2), Level(1.0, 0.0, 1.0))
+    torch.testing.assert_close(pure.x_0, (MEANS * torch.tensor([[0.25], [0.5], [0.25]])).sum(0).expand(3, 2))
+    almost_clean = ExactDenoiser(MEANS)(MEANS[:1] + 1e-4, Level(0.0, 1.0, 1e-3))
+    torch.testing.assert_close(almost_clean.x_0, MEANS[:1])
+    with pytest.raises(ValueError, match="sigma = 0"):
+        ExactDenoiser(MEANS)(MEANS, Level(0.0, 1.0, 0.0))
+
+
+def test_labels_choose_components_and_guidance_extrapolates():
+    level, x_t = FlowSchedule().level(0.6), torch.zeros(2, 2)
+    labels = torch.tensor([0, 1])
+    cond = ExactDenoiser(MIXTURE, labels)(x_t, level)
+    only_0 = ExactDenoiser(GaussianMixture(MEANS[:1], 0.2))(x_t[:1], level)
+    torch.testing.assert_close(cond.x_0[:1], only_0.x_0)
+    uncond = ExactDenoiser(MIXTURE)(x_t, level)
+    guided = ExactDenoiser(MIXTURE, labels, guidance_scale=3.0)(x_t, level)
+    torch.testing.assert_close(guided.eps, uncond.eps + 3 * (cond.eps - uncond.eps))
+    torch.testing.assert_close(guided.eps_uncond, uncond.eps)
+    torch.testing.assert_close(add_noise(guided.x_0, guided.eps, level), x_t)
+
+
+def test_samples_come_from_the_mixture():
+    x, k = MIXTURE.sample(100_000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(torch.bincount(k) / len(k), torch.tensor([0.25, 0.5, 0.25]), rtol=0, atol=0.01)
+    for i in range(3):
+        torch.testing.assert_close(x[k == i].mean(0), MEANS[i], rtol=0, atol=0.02)
+        torch.testing.assert_close(x[k == i].std(0), MIXTURE.std[i].float().expand(2), rtol=0, atol=0.02)
+
+
+def test_bad_input():
+    for make, message in [
+        (lambda: GaussianMixture(torch.zeros(0, 2)), "at least one component"),
+        (lambda: GaussianMixture(MEANS, std=-1.0), "0 or more"),
+        (lambda: GaussianMixture(MEANS, weights=torch.zeros(3)), "not all 0"),
+        (lambda: ExactDenoiser(MIXTURE, torch.tensor([0, 9])), r"no components of class \[9\]"),
+        (lambda: ExactDenoiser(MEANS, torch.tensor([0])), "classes to condition on"),
+        (lambda: ExactDenoiser(MIXTURE, guidance_scale=2.0), "needs labels"),
+        (lambda: ExactDenoiser(MIXTURE, torch.tensor([0]), guidance_scale=float("nan")), "finite"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            make()
