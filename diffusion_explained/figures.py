@@ -1,0 +1,70 @@
+"""The ground that every plot stands on: a figure in one of the two themes, its axes' dress, its words, its file.
+
+In a notebook that has imported pyplot a figure joins pyplot's, so that `plt.show()` shows it; without pyplot
+(the explorer's threads) it stays free of that global state, and `png(fig)` renders it.
+"""
+
+import io
+import sys
+import threading
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from diffusion_explained.palette import THEMES
+
+_drawing = threading.Lock()  # matplotlib's font and text caches are shared by all figures of a process
+
+
+def figure(width: float, height: float, theme: str, **grid: object) -> tuple[Figure, np.ndarray]:
+    """An empty figure, width x height inches, with its axes [rows, columns] (`grid` as for Figure.subplots).
+
+    Raises ValueError for a theme that is neither "light" nor "dark".
+    """
+    if theme not in THEMES:
+        raise ValueError(f"theme must be one of {', '.join(THEMES)}; got {theme!r}.")
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    fig = (pyplot.figure if pyplot else Figure)(figsize=(width, height), layout="constrained")
+    fig.patch.set_facecolor(THEMES[theme].background)
+    return fig, fig.subplots(**{"nrows": 1, "ncols": 1, "squeeze": False, **grid})
+
+
+def dress(ax: Axes, theme: str, *, title: str = "", xlabel: str = "", ylabel: str = "", grid: bool = True) -> None:
+    """Title, labels with their units, ticks, spines and legend text in the theme's colours; legible at 11 points."""
+    colours = THEMES[theme]
+    ax.set_facecolor("none")
+    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=colours.text)
+    ax.set_xlabel(xlabel, fontsize=11, color=colours.text)
+    ax.set_ylabel(ylabel, fontsize=11, color=colours.text)
+    ax.tick_params(which="both", labelsize=11, colors=colours.muted, labelcolor=colours.text)
+    for side, spine in ax.spines.items():
+        spine.set_visible(grid and side in ("left", "bottom"))
+        spine.set_color(colours.muted)
+    ax.grid(visible=False)
+    if grid:
+        ax.grid(color=colours.grid, linewidth=0.8)
+    ax.set_axisbelow(True)
+    if ax.get_legend():
+        for text in ax.get_legend().get_texts():
+            text.set_color(colours.text)
+
+
+def legend(ax: Axes, **options: object) -> None:
+    """A frameless legend where there is room."""
+    ax.legend(**{"fontsize": 11, "frameon": False, "handlelength": 1.6, "loc": "best", **options})
+
+
+def alt_text(fig: Figure) -> str:
+    """What the figure shows, in words."""
+    return str(fig.get_label())
+
+
+def png(fig: Figure, dpi: int = 180) -> bytes:
+    """The figure as a PNG file with a transparent background; it leaves pyplot's list of open figures."""
+    buffer = io.BytesIO()
+    with _drawing:
+        fig.savefig(buffer, format="png", dpi=dpi, transparent=True)
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close(fig)
+    return buffer.getvalue()

@@ -1,0 +1,228 @@
+"""A kept run as small pictures: what the scrubber shows in a browser, and what a GIF is made of.
+
+A `Film` is rendered once, by NumPy and Pillow, at one picture pixel per image pixel; whoever shows it scales it up.
+Words stay data (titles and captions), so that a browser sets them in its own font and a screen reader reads them.
+"""
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from diffusion_explained.palette import LIGHT, diverging, rgb
+from diffusion_explained.samplers import Step
+
+EPS_RANGE = 3.0  # noise panels run from -3 to 3 standard deviations
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart; role is "data" or "noise", the palette's two, or "muted"."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    role: str = "data"
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A small plot under the panels that follows the slider: curves, with a marker or a histogram for each frame.
+
+    x, y: the ranges of the axes; markers: one (x, y) per frame; bars: one list of heights per frame, over the x range.
+    """
+
+    title: str
+    alt: str
+    x_label: str
+    x: tuple[float, float]
+    y: tuple[float, float]
+    curves: tuple[Curve, ...] = ()
+    markers: tuple[tuple[float, float], ...] | None = None
+    bars: tuple[tuple[float, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class Film:
+    """Frames of equal size, each holding the panels one above the other.
+
+    frames: one PNG per frame, (len(titles) * height) x width pixels, RGBA.
+    titles: one per panel; captions: one per frame; alts: what each panel shows, for those who cannot see it.
+    height, width: of one panel, in pixels; rows: how many panels stand side by side, row by row.
+    """
+
+    frames: tuple[bytes, ...]
+    captions: tuple[str, ...]
+    titles: tuple[str, ...]
+    alts: tuple[str, ...]
+    height: int
+    width: int
+    rows: tuple[int, ...]
+    charts: tuple[Chart, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """A digest of what is shown, by which a browser knows that it has this film already."""
+        words = repr((self.captions, self.titles, self.rows, self.charts)).encode()
+        return hashlib.sha256(b"".join((words, *self.frames))).hexdigest()[:16]
+
+    def to_message(self) -> dict[str, Any]:
+        """What scrubber.js is given, as plain JSON: the frames in base64."""
+        return {**asdict(self), "frames": [base64.b64encode(frame).decode() for frame in self.frames], "key": self.key}
+
+
+def pixels(images: Tensor, limit: float | None = None) -> np.ndarray:
+    """Images [B, C, H, W] as bytes [B, H, W, 4].
+
+    Without a limit they are pictures in [-1, 1], grey or RGB, clipped there. With a limit they are signed fields
+    (noise, differences): the mean over the channels, on the diverging map from -limit to limit.
+    """
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise ValueError(f"Images must be [B, 1 or 3, H, W], got a tensor of shape {tuple(images.shape)}.")
+    array = images.detach().float().cpu().numpy()
+    if limit is None:
+        coloured = ((np.clip(array, -1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1)
+        coloured = np.broadcast_to(coloured, (*coloured.shape[:3], 3))
+    else:
+        coloured = diverging(array.mean(axis=1) / (limit or 1.0))
+    return np.concatenate([coloured, np.full((*coloured.shape[:3], 1), 255, np.uint8)], axis=-1)
+
+
+def default_columns(count: int) -> int:
+    """The columns of the mosaic of that many images: one row up to 4, then about twice as wide as high."""
+    return count if count <= 4 else int(np.ceil(np.sqrt(2 * count) if count > 8 else count / 2))
+
+
+def mosaic(tiles: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
+    """Tiles [B, H, W, 4] in rows of `columns`, with transparent gaps: bytes [H', W', 4]."""
+    count, height, width, _ = tiles.shape
+    columns = columns or default_columns(count)
+    rows = -(-count // columns)
+    sheet = np.zeros((rows * (height + gap) - gap, columns * (width + gap) - gap, 4), np.uint8)
+    for k, tile in enumerate(tiles):
+        top, left = k // columns * (height + gap), k % columns * (width + gap)
+        sheet[top : top + height, left : left + width] = tile
+    return sheet
+
+
+def png(sheet: np.ndarray) -> bytes:
+    """Bytes [H, W, 3 or 4] as a PNG file."""
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "PNG", compress_level=4)
+    return buffer.getvalue()
+
+
+def film(
+    panels: Sequence[tuple[str, str, Sequence[np.ndarray]]],
+    captions: Sequence[str],
+    *,
+    rows: Sequence[int] = (),
+    charts: Sequence[Chart] = (),
+) -> Film:
+    """A film of (title, alt, one mosaic per frame) panels; all mosaics [H, W, 4] alike.
+
+    rows: panels side by side, row by row; up to four stand in one row by default, five as two and three.
+    Raises ValueError when a panel has another number of frames than there are captions, or rows do not add up.
+    """
+    rows = tuple(rows) or ((len(panels),) if len(panels) < 5 else (2, len(panels) - 2))
+    if sum(rows) != len(panels):
+        raise ValueError(f"rows {rows} hold {sum(rows)} panels, but there are {len(panels)}.")
+    for title, _, sheets in panels:
+        if len(sheets) != len(captions):
+            raise ValueError(f"Panel {title!r} has {len(sheets)} frames, but there are {len(captions)} captions.")
+    frames = tuple(png(np.concatenate([sheets[k] for _, _, sheets in panels])) for k in range(len(captions)))
+    height, width = panels[0][2][0].shape[:2]
+    titles, alts = tuple(title for title, _, _ in panels), tuple(alt for _, alt, _ in panels)
+    return Film(frames, tuple(captions), titles, alts, height, width, rows, tuple(charts))
+
+
+def shown_x_t(step: Step) -> Tensor:
+    """x_t over its own standard deviation where that exceeds 1: EDM's x_t reaches 80, others stay as they are."""
+    return step.x_t / max(1.0, (step.level.alpha**2 + step.level.sigma**2) ** 0.5)
+
+
+def difference_range(steps: Sequence[Step]) -> float:
+    """The largest |eps_cond - eps_uncond| of a guided run (its 99.5th percentile, so that one pixel does not rule)."""
+    parts = [(s.pred.eps_cond - s.pred.eps_uncond).abs().flatten() for s in steps if s.pred.eps_uncond is not None]
+    return max((float(part.quantile(0.995)) for part in parts), default=1.0) or 1.0
+
+
+def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], Tensor], float | None]]:
+    """What there is to see in a run: (title, alt, field of a step, limit of the diverging map or None).
+
+    Without guidance there is no unconditional prediction, and so no difference.
+    """
+    fields: list[tuple[str, str, Callable[[Step], Tensor], float | None]] = [
+        ("x_t", "the noisy images", shown_x_t, None),
+        ("predicted x_0", "the clean images that the network guesses", lambda s: s.pred.x_0, None),
+        ("eps, conditional", "the noise predicted with the class", lambda s: s.pred.eps_cond, EPS_RANGE),
+    ]
+    if steps and all(s.pred.eps_uncond is not None for s in steps):
+        limit = difference_range(steps)
+        fields += [
+            ("eps, unconditional", "the noise predicted without the class", lambda s: s.pred.eps_uncond, EPS_RANGE),
+            (
+                f"difference (±{limit:.2g})",
+                "conditional minus unconditional noise",
+                lambda s: s.pred.eps_cond - s.pred.eps_uncond,
+                limit,
+            ),
+        ]
+    return fields
+
+
+def caption(step: Step, count: int) -> str:
+    """What is known of a step in one line: its number, its time, its signal and its noise."""
+    level = step.level
+    return f"step {step.i + 1} of {count} · t = {level.t:.4g} · α = {level.alpha:.3f} · σ = {level.sigma:.3g}"
+
+
+def film_of(steps: Sequence[Step], columns: int | None = None) -> Film:
+    """The film of a sampler's steps, then the final image: x_t, predicted x_0, eps with and without class, difference.
+
+    In the last frame x_t is the final sample, beside the last prediction that led to it. Raises ValueError
+    when there are no steps.
+    """
+    steps = list(steps)
+    if not steps:
+        raise ValueError("There are no steps to show: a sampler yields at least one.")
+    panels = []
+    for k, (title, alt, field, limit) in enumerate(step_fields(steps)):
+        sheets = [mosaic(pixels(field(step), limit), columns) for step in steps]
+        sheets.append(mosaic(pixels(steps[-1].x_next), columns) if k == 0 else sheets[-1])
+        panels.append((title, alt, sheets))
+    captions = [caption(step, len(steps)) for step in steps]
+    return film(panels, [*captions, f"final image after {len(steps)} step{'s' if len(steps) > 1 else ''}"])
+
+
+def gif(film: Film, panels: Sequence[int] = (0, 1), scale: int = 4, seconds: float = 3.0, hold: float = 1.5) -> bytes:
+    """The film as an animated GIF of the chosen panels side by side, titled, holding the last frame.
+
+    scale: screen pixels per image pixel; seconds: for all frames; hold: more seconds on the last.
+    """
+    font, bar, gap = ImageFont.load_default(13), 22, 12
+    width, height = film.width * scale, film.height * scale
+    background, ink = rgb(LIGHT.background), rgb(LIGHT.text)
+    stills = []
+    for frame in film.frames:
+        source = Image.open(io.BytesIO(frame))
+        still = Image.new("RGB", (len(panels) * (width + gap) + gap, height + bar + gap), background)
+        for k, panel in enumerate(panels):
+            tile = source.crop((0, panel * film.height, film.width, (panel + 1) * film.height))
+            tile = tile.resize((width, height), Image.Resampling.NEAREST)
+            left = gap + k * (width + gap)
+            still.paste(tile, (left, bar), tile)
+            ImageDraw.Draw(still).text((left, 4), film.titles[panel], fill=ink, font=font)
+        stills.append(still.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+    # a GIF counts in hundredths of a second, and browsers slow down anything under two of them
+    each = max(20, round(1000 * seconds / len(stills) / 10) * 10)
+    durations = [each] * (len(stills) - 1) + [each + round(hold * 1000)]
+    buffer = io.BytesIO()
+    stills[0].save(buffer, "GIF", save_all=True, append_images=stills[1:], duration=durations, loop=0, optimize=False)
+    return buffer.getvalue()

@@ -1,0 +1,256 @@
+"""Pictures for notebooks and explorer: every function draws one thing and returns a matplotlib Figure.
+
+In a notebook, call one and then `plt.show()`; elsewhere `png(fig)` is its file. `alt_text(fig)` says in words what
+a figure shows. Two-dimensional pictures are in `plots_2d`, the colours in `palette`.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from diffusion_explained.figures import alt_text, dress, figure, legend, png
+from diffusion_explained.film import mosaic, pixels, step_fields
+from diffusion_explained.palette import THEMES
+from diffusion_explained.plots_2d import density, trajectories, vector_field
+from diffusion_explained.samplers import Step
+from diffusion_explained.schedules import Level, Schedule
+
+__all__ = [
+    "QUANTITIES",
+    "alt_text",
+    "density",
+    "filmstrip",
+    "guidance_sweep",
+    "image_grid",
+    "loss_curve",
+    "path_levels",
+    "pixel_histogram",
+    "png",
+    "sampler_race",
+    "schedule_curves",
+    "step_table",
+    "trajectories",
+    "vector_field",
+]
+
+QUANTITIES = {
+    "alpha": "signal  α",
+    "sigma": "noise  σ",
+    "alphas_cumprod": "signal power  ᾱ = α²",
+    "log_snr": "log SNR = 2 log(α/σ)",
+}
+
+
+def _sheet(ax: Axes, sheet: np.ndarray, theme: str) -> None:
+    ax.imshow(sheet, interpolation="nearest")
+    dress(ax, theme, grid=False)
+    ax.tick_params(length=0)
+
+
+def image_grid(
+    images: Tensor, *, captions: Sequence[str] = (), columns: int | None = None, title: str = "", theme: str = "light"
+) -> Figure:
+    """Images [B, C, H, W] in [-1, 1] as a grid, each with its caption above it."""
+    count, (height, width) = len(images), images.shape[-2:]
+    columns = min(columns or 8, count)
+    rows = -(-count // columns)
+    gap = 10 if captions else 2
+    sheet = mosaic(pixels(images), columns, gap)
+    tile = min(1.0, 8 / columns)
+    fig, axes = figure(columns * tile + 0.2, rows * tile * (height + gap) / (width + gap) + 0.45, theme)
+    ax = axes[0, 0]
+    _sheet(ax, sheet, theme)
+    ax.set(xticks=[], yticks=[])
+    for k, caption in enumerate(captions):
+        x, y = k % columns * (width + gap) + width / 2, k // columns * (height + gap) - 1.5
+        ax.text(x, y, caption, ha="center", va="bottom", fontsize=11, color=THEMES[theme].text)
+    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text, pad=16 if captions else 6)
+    fig.set_label(
+        f"{title or 'Images'}: {count} pictures in {rows} rows" + (f" ({', '.join(captions)})" * bool(captions))
+    )
+    return fig
+
+
+def filmstrip(
+    rows: Mapping[str, Tensor | Sequence[Tensor]],
+    *,
+    captions: Sequence[str] = (),
+    limits: Mapping[str, float] | None = None,
+    title: str = "",
+    theme: str = "light",
+) -> Figure:
+    """Rows of pictures over time: name -> images [N, C, H, W] (or N of [C, H, W]), one column each.
+
+    limits: the rows that are signed fields rather than pictures, with the end of their diverging map.
+    """
+    limits = limits or {}
+    stacks = {name: torch.stack(list(images)) for name, images in rows.items()}
+    counts = {name: len(images) for name, images in stacks.items()}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"All rows of a filmstrip need the same number of pictures, got {counts}.")
+    count, gap = next(iter(counts.values())), 2
+    tiles = np.concatenate([pixels(images, limits.get(name)) for name, images in stacks.items()])
+    sheet, (height, width) = mosaic(tiles, count, gap), tiles.shape[1:3]
+    tile = min(1.0, 9 / count)
+    fig, axes = figure(count * tile + 1.4, len(stacks) * tile + 0.6, theme)
+    ax = axes[0, 0]
+    _sheet(ax, sheet, theme)
+    ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], captions)
+    ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], list(stacks))
+    ax.tick_params(labelbottom=False, labeltop=True)
+    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text)
+    fig.set_label(f"{title or 'Filmstrip'}: {', '.join(stacks)}, {count} pictures each ({', '.join(captions)})")
+    return fig
+
+
+def step_table(
+    steps: Sequence[Step], *, image: int = 0, columns: int = 8, title: str = "", theme: str = "light"
+) -> Figure:
+    """One image of a run through at most `columns` of its steps: x_t, predicted x_0, and the predicted noises."""
+    steps = list(steps)
+    if not steps:
+        raise ValueError("There are no steps to show: a sampler yields at least one.")
+    kept = [steps[k] for k in np.unique(np.linspace(0, len(steps) - 1, min(columns, len(steps))).round().astype(int))]
+    fields = step_fields(steps)
+    rows = {name: [field(step)[image] for step in kept] for name, _, field, _ in fields}
+    limits = {name: limit for name, _, _, limit in fields if limit is not None}
+    captions = [f"t = {step.level.t:.3g}" for step in kept]
+    return filmstrip(rows, captions=captions, limits=limits, title=title or "One run, step by step", theme=theme)
+
+
+def path_levels(schedule: Schedule, most: int = 200) -> tuple[np.ndarray, list[Level]]:
+    """Levels along a schedule's own sampling path, from data (0) to noise (1): positions in (0, 1] and the levels."""
+    count = min(most, getattr(schedule, "num_train_timesteps", most))
+    return np.arange(1, count + 1) / count, schedule.levels(count)[count - 1 :: -1]
+
+
+def _quantity(level: Level, quantity: str) -> float:
+    if quantity == "alphas_cumprod":
+        return level.alpha**2
+    return float(getattr(level, quantity))
+
+
+def schedule_curves(
+    schedules: Mapping[str, Schedule],
+    quantity: str = "alphas_cumprod",
+    *,
+    marker: tuple[float, float] | None = None,
+    theme: str = "light",
+) -> Figure:
+    """One quantity (alpha, sigma, alphas_cumprod or log_snr) of any schedules, from data (0) to noise (1).
+
+    marker: a point (position, value) to mark on the curves. A sigma beyond 2 (EDM) gets a log axis.
+    """
+    if quantity not in QUANTITIES:
+        raise ValueError(f"quantity must be one of {', '.join(QUANTITIES)}; got {quantity!r}.")
+    many = len(schedules) > 3
+    fig, axes = figure(4.6, 3.8 if many else 3.3, theme)
+    ax, colours, largest = axes[0, 0], THEMES[theme], 0.0
+    for k, (name, schedule) in enumerate(schedules.items()):
+        positions, levels = path_levels(schedule)
+        values = np.array([_quantity(level, quantity) for level in levels])
+        values[~np.isfinite(values)] = np.nan
+        largest = max(largest, float(np.nanmax(values)))
+        style = ("-", "--", "-.", ":")[k // len(colours.series) % 4]
+        ax.plot(positions, values, style, color=colours.series[k % len(colours.series)], linewidth=2.2, label=name)
+    if quantity == "sigma" and largest > 2:
+        ax.set_yscale("log")
+    if marker is not None:
+        ax.axvline(marker[0], color=colours.muted, linewidth=1)
+        ax.plot(*marker, "o", color=colours.noise, markersize=9, markeredgecolor=colours.background, zorder=5)
+    if many:
+        handles = fig.legend(loc="outside lower center", ncols=3, fontsize=10.5, frameon=False, handlelength=1.4)
+        for text in handles.get_texts():
+            text.set_color(colours.text)
+    elif len(schedules) > 1:
+        legend(ax)
+    dress(ax, theme, title=QUANTITIES[quantity], xlabel="from data (0) to noise (1)")
+    fig.set_label(f"{QUANTITIES[quantity]} of {', '.join(schedules)}, from data to noise")
+    return fig
+
+
+def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of x_t", theme: str = "light") -> Figure:
+    """How the values of x_t are distributed, against the density of N(0, 1)."""
+    values = x_t.detach().float().cpu().flatten().numpy()
+    mean, std = float(values.mean()), float(values.std())
+    fig, axes = figure(4.6, 3.3, theme)
+    ax, colours = axes[0, 0], THEMES[theme]
+    grid = np.linspace(-4, 4, 201)
+    ax.hist(
+        np.clip(values, -4, 4), bins=64, range=(-4, 4), density=True, color=colours.data, alpha=0.75, label="pixels"
+    )
+    ax.plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=colours.noise, linewidth=2.2, label="N(0, 1)")
+    ax.set_ylim(0, 1.2)  # fixed, so that pictures at several t compare; a clean image's spike runs out at the top
+    legend(ax)
+    dress(ax, theme, title=title, xlabel=f"pixel value (mean {mean:.2f}, std {std:.2f})", ylabel="density")
+    fig.set_label(f"{title}: histogram with mean {mean:.2f} and standard deviation {std:.2f} against N(0, 1)")
+    return fig
+
+
+def loss_curve(
+    steps: Sequence[float], losses: Sequence[float], *, title: str = "Training loss", theme: str = "light"
+) -> Figure:
+    """The loss of each step, and its running mean over about a fiftieth of the run."""
+    steps, losses = np.asarray(steps, float), np.asarray(losses, float)
+    if len(steps) != len(losses) or not len(steps):
+        raise ValueError(f"Give one loss per step, at least one; got {len(steps)} steps and {len(losses)} losses.")
+    window = max(1, len(losses) // 50)
+    means = np.convolve(losses, np.ones(window) / window, mode="valid")
+    fig, axes = figure(7.0, 3.3, theme)
+    ax, colours = axes[0, 0], THEMES[theme]
+    ax.plot(steps, losses, color=colours.data, alpha=0.4, linewidth=0.8, label="each step")
+    ax.plot(steps[window - 1 :], means, color=colours.data, linewidth=2.2, label=f"mean of {window}")
+    ax.set_yscale("log")
+    legend(ax)
+    dress(ax, theme, title=title, xlabel="optimizer step", ylabel="mean squared error")
+    fig.set_label(f"{title}: from {losses[0]:.3g} to {means[-1]:.3g} over {len(losses)} steps")
+    return fig
+
+
+def sampler_race(
+    results: Mapping[str, Sequence[tuple[float, float]]],
+    *,
+    title: str = "Distance to the reference",
+    theme: str = "light",
+) -> Figure:
+    """name -> (network evaluations, distance) pairs, on log axes."""
+    fig, axes = figure(6.4, 4.2, theme)
+    ax, colours = axes[0, 0], THEMES[theme]
+    for k, (name, points) in enumerate(results.items()):
+        evaluations, distances = zip(*sorted(points), strict=True) if points else ((), ())
+        colour = colours.series[k % len(colours.series)]
+        ax.loglog(evaluations, distances, "osD^vPX"[k % 7] + "-", color=colour, linewidth=2.2, markersize=6, label=name)
+    ticks = sorted({int(n) for points in results.values() for n, _ in points})
+    kept = [n for k, n in enumerate(ticks) if k == 0 or n >= 1.45 * ticks[k - 1] or k == len(ticks) - 1]
+    ax.set_xticks(kept, [str(n) for n in kept])
+    ax.set_xticks([], minor=True)
+    legend(ax)
+    dress(ax, theme, title=title, xlabel="network evaluations", ylabel="root mean square difference")
+    fig.set_label(f"{title} against network evaluations, for {', '.join(results)}")
+    return fig
+
+
+def guidance_sweep(
+    scales: Sequence[float], accuracy: Sequence[float], diversity: Sequence[float], *, theme: str = "light"
+) -> Figure:
+    """Class accuracy (a fraction) and diversity (its own unit) over the guidance scale, one above the other."""
+    fig, axes = figure(5.6, 4.6, theme, nrows=2, sharex=True)
+    for k, (values, name) in enumerate(((accuracy, "class accuracy"), (diversity, "diversity"))):
+        ax = axes[k, 0]
+        ax.plot(scales, values, "os"[k] + "-", color=THEMES[theme].series[k], linewidth=2.2, markersize=6)
+        ax.set_ylim((0, 1.05) if k == 0 else (0, 1.15 * max(values, default=1) or 1))
+        if k == 0:
+            ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        dress(ax, theme, title=name, xlabel="guidance scale w" if k else "")
+    fig.set_label(
+        "Over the guidance scale: "
+        + "; ".join(
+            f"w = {w:g}: accuracy {a:.0%}, diversity {d:.3g}"
+            for w, a, d in zip(scales, accuracy, diversity, strict=True)
+        )
+    )
+    return fig

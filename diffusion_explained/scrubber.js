@@ -1,0 +1,276 @@
+// One scrubber for a kept run, hosted by anywidget (JupyterLab) and by st.components.v2 (Streamlit).
+// All frames arrive once; after that a move of the slider is one drawImage, with no word to Python.
+//
+// film: { key, width, height, rows: [panels per row], titles, alts, captions, frames: [PNG as base64 or DataView],
+//         charts: [{ title, alt, x_label, x: [from, to], y: [from, to], curves: [{ name, role, x, y }],
+//                    bars: null or [one list of heights a frame], markers: null or [[x, y] a frame] }] }
+
+const ICONS = {
+  play: '<svg viewBox="0 0 18 18" aria-hidden="true"><path d="M4 2l12 7-12 7z"/></svg>',
+  pause: '<svg viewBox="0 0 18 18" aria-hidden="true"><path d="M3 2h4v14H3zM11 2h4v14h-4z"/></svg>',
+};
+
+function element(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+function bytes(frame) {
+  if (typeof frame === "string") return Uint8Array.from(atob(frame), (c) => c.charCodeAt(0));
+  return new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength);
+}
+
+function ticks([from, to]) {
+  const rough = (to - from) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.99);
+  const values = [];
+  for (let v = Math.ceil(from / step - 1e-9) * step; v <= to + step * 1e-6; v += step) values.push(Math.abs(v) < 1e-12 ? 0 : v);
+  return values;
+}
+
+function drawChart(canvas, chart, index) {
+  const ratio = window.devicePixelRatio || 1;
+  const [w, h] = [canvas.clientWidth, canvas.clientHeight];
+  if (!w) return;
+  canvas.width = w * ratio;
+  canvas.height = h * ratio;
+  const ctx = canvas.getContext("2d");
+  ctx.scale(ratio, ratio);
+  const style = getComputedStyle(canvas);
+  const probe = (name) => {
+    canvas.style.color = `var(--${name})`; // resolves color-mix and inherited variables to a colour a canvas takes
+    const colour = getComputedStyle(canvas).color;
+    canvas.style.color = "";
+    return colour;
+  };
+  const colours = { data: probe("data"), noise: probe("noise"), ink: probe("ink"), muted: probe("muted"), faint: probe("faint"), paper: probe("paper") };
+  const [left, right, top, bottom] = [38, 10, 8, 36];
+  const X = (x) => left + ((x - chart.x[0]) / (chart.x[1] - chart.x[0])) * (w - left - right);
+  const Y = (y) => h - bottom - ((y - chart.y[0]) / (chart.y[1] - chart.y[0])) * (h - top - bottom);
+  ctx.font = `12px ${style.fontFamily}`;
+  ctx.lineWidth = 1;
+  ctx.textAlign = "center";
+  for (const v of ticks(chart.x)) {
+    ctx.strokeStyle = colours.faint;
+    ctx.beginPath(); ctx.moveTo(X(v), top); ctx.lineTo(X(v), h - bottom); ctx.stroke();
+    ctx.fillStyle = colours.muted;
+    ctx.fillText(String(+v.toPrecision(6)), X(v), h - bottom + 15);
+  }
+  ctx.fillText(chart.x_label, (left + w - right) / 2, h - 4);
+  ctx.textAlign = "right";
+  for (const v of ticks(chart.y)) {
+    ctx.strokeStyle = colours.faint;
+    ctx.beginPath(); ctx.moveTo(left, Y(v)); ctx.lineTo(w - right, Y(v)); ctx.stroke();
+    ctx.fillStyle = colours.muted;
+    ctx.fillText(String(+v.toPrecision(6)), left - 6, Y(v) + 4);
+  }
+  ctx.save();
+  ctx.beginPath(); ctx.rect(left, top - 6, w - left - right + 6, h - top - bottom + 12); ctx.clip();
+  if (chart.bars) {
+    const heights = chart.bars[index];
+    const span = (chart.x[1] - chart.x[0]) / heights.length;
+    ctx.fillStyle = colours.data;
+    ctx.globalAlpha = 0.75;
+    heights.forEach((height, k) => {
+      const x = chart.x[0] + k * span;
+      const y = Math.max(Y(height), top);
+      ctx.fillRect(X(x), y, Math.max(1, X(x + span) - X(x) - 0.5), Y(0) - y);
+    });
+    ctx.globalAlpha = 1;
+  }
+  for (const curve of chart.curves) {
+    ctx.strokeStyle = colours[curve.role];
+    ctx.lineWidth = 2.2;
+    ctx.lineJoin = "round";
+    ctx.beginPath();
+    curve.x.forEach((x, k) => (k ? ctx.lineTo(X(x), Y(curve.y[k])) : ctx.moveTo(X(x), Y(curve.y[k]))));
+    ctx.stroke();
+  }
+  if (chart.markers) {
+    const [x, y] = chart.markers[index];
+    ctx.strokeStyle = colours.muted;
+    ctx.lineWidth = 1;
+    ctx.beginPath(); ctx.moveTo(X(x), top); ctx.lineTo(X(x), h - bottom); ctx.stroke();
+    ctx.fillStyle = colours.noise;
+    ctx.strokeStyle = colours.paper;
+    ctx.lineWidth = 2;
+    ctx.beginPath(); ctx.arc(X(x), Y(y), 6, 0, 2 * Math.PI); ctx.fill(); ctx.stroke();
+  }
+  ctx.restore();
+  const named = chart.curves.filter((curve) => curve.name);
+  ctx.textAlign = "right";
+  named.forEach((curve, k) => {
+    ctx.fillStyle = colours[curve.role];
+    ctx.fillText(curve.name, w - right - 4, top + 14 + 16 * k);
+  });
+}
+
+class Scrubber {
+  constructor(root, film, { index, autoplay, onRest }) {
+    this.film = film;
+    this.count = film.captions.length;
+    this.onRest = onRest;
+    this.bitmaps = [];
+    this.draws = 0;
+    this.root = root;
+    root.className = "scrubber";
+    root.setAttribute("role", "group");
+    root.setAttribute("aria-label", "Scrubber: a run, frame by frame");
+    this.play = element("button", { type: "button", className: "play" });
+    this.slider = element("input", { type: "range", min: 0, max: this.count - 1, step: 1, value: index });
+    this.slider.setAttribute("aria-label", "frame");
+    this.label = element("output");
+    const figures = film.titles.map((title, k) => {
+      const canvas = element("canvas", { className: "pixels", width: film.width, height: film.height });
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `${title}: ${film.alts[k]}`);
+      return element("figure", {}, element("figcaption", { textContent: title }), canvas);
+    });
+    this.canvases = figures.map((figure) => figure.querySelector("canvas"));
+    const rows = [];
+    for (let k = 0, r = 0; k < figures.length; k += film.rows[r], r += 1) {
+      const row = element("div", { className: "row" }, ...figures.slice(k, k + film.rows[r]));
+      row.style.setProperty("--n", film.rows[r]);
+      row.style.setProperty("--most", `${Math.max(150, film.width * 5)}px`);
+      rows.push(row);
+    }
+    this.charts = (film.charts || []).map((chart) => {
+      const canvas = element("canvas", { className: "chart" });
+      canvas.setAttribute("role", "img");
+      canvas.setAttribute("aria-label", `${chart.title}: ${chart.alt}`);
+      return { chart, canvas };
+    });
+    if (this.charts.length) {
+      const row = element("div", { className: "row charts" });
+      row.style.setProperty("--n", this.charts.length);
+      row.style.setProperty("--most", "1fr");
+      row.append(...this.charts.map(({ chart, canvas }) => element("figure", {}, element("figcaption", { textContent: chart.title }), canvas)));
+      rows.push(row);
+    }
+    root.replaceChildren(element("div", { className: "bar" }, this.play, this.slider), this.label, ...rows);
+    this.slider.addEventListener("input", () => { this.stop(); this.draw(); });
+    this.slider.addEventListener("change", () => this.rest());
+    // JupyterLab's own shortcuts would swallow the arrow keys
+    root.addEventListener("keydown", (event) => this.key(event), true);
+    this.play.addEventListener("click", () => (this.timer ? this.rest(this.stop()) : this.start()));
+    this.observer = new ResizeObserver(() => this.drawCharts());
+    this.observer.observe(root);
+    this.scheme = window.matchMedia("(prefers-color-scheme: dark)");
+    this.redraw = () => this.drawCharts();
+    this.scheme.addEventListener("change", this.redraw);
+    this.stop();
+    this.draw();
+    this.load(autoplay && !window.matchMedia("(prefers-reduced-motion: reduce)").matches);
+  }
+
+  async load(autoplay) {
+    const decode = (frame) => createImageBitmap(new Blob([bytes(frame)], { type: "image/png" }));
+    this.bitmaps = await Promise.all(this.film.frames.map(decode));
+    this.draw();
+    this.root.dataset.ready = "true";
+    if (autoplay) this.start();
+  }
+
+  get index() { return Number(this.slider.value); }
+
+  go(index) {
+    this.slider.value = index;
+    this.draw();
+  }
+
+  draw() {
+    const { film, index } = this;
+    this.label.textContent = film.captions[index];
+    this.slider.setAttribute("aria-valuetext", film.captions[index]);
+    const bitmap = this.bitmaps[index];
+    if (bitmap) {
+      this.canvases.forEach((canvas, k) => {
+        const ctx = canvas.getContext("2d");
+        ctx.clearRect(0, 0, film.width, film.height);
+        ctx.drawImage(bitmap, 0, k * film.height, film.width, film.height, 0, 0, film.width, film.height);
+      });
+      this.root.dataset.draws = this.draws += 1;
+    }
+    this.root.dataset.frame = index;
+    this.drawCharts();
+  }
+
+  drawCharts() {
+    this.charts.forEach(({ chart, canvas }) => drawChart(canvas, chart, this.index));
+  }
+
+  key(event) {
+    if (event.target === this.slider) event.stopPropagation();
+    if (event.target === this.slider && event.key === " ") {
+      event.preventDefault();
+      this.play.click();
+    }
+  }
+
+  start() {
+    if (this.index >= this.count - 1) this.go(0);
+    const pause = Math.min(400, Math.max(50, 3500 / this.count));
+    this.timer = setInterval(() => {
+      this.go(this.index + 1);
+      if (this.index >= this.count - 1) this.rest(this.stop());
+    }, pause);
+    this.icon("pause", "Pause");
+  }
+
+  stop() {
+    clearInterval(this.timer);
+    this.timer = null;
+    this.icon("play", "Play");
+  }
+
+  icon(name, label) {
+    this.play.innerHTML = ICONS[name];
+    this.play.setAttribute("aria-label", label);
+    this.play.title = label;
+  }
+
+  rest() { this.onRest?.(this.index); }
+
+  destroy() {
+    this.stop();
+    this.observer.disconnect();
+    this.scheme.removeEventListener("change", this.redraw);
+    this.bitmaps.forEach((bitmap) => bitmap.close());
+  }
+}
+
+function inJupyter({ model, el }) {
+  const root = element("div");
+  el.append(root);
+  const options = () => ({ index: model.get("frame"), onRest: (index) => { model.set("frame", index); model.save_changes(); } });
+  let scrubber = new Scrubber(root, model.get("film"), options());
+  model.on("change:frame", () => { if (scrubber.index !== model.get("frame")) scrubber.go(model.get("frame")); });
+  model.on("change:film", () => { scrubber.destroy(); scrubber = new Scrubber(root, model.get("film"), options()); });
+  return () => scrubber.destroy();
+}
+
+const mounted = new WeakMap(); // Streamlit calls again at every rerun: an unchanged film stays as it is
+
+function inStreamlit({ parentElement, data, setStateValue }) {
+  const { film, frame, autoplay, report } = data;
+  let here = mounted.get(parentElement);
+  if (here?.key !== film.key) {
+    here?.scrubber.destroy();
+    const root = here?.root ?? parentElement.appendChild(element("div"));
+    here = { key: film.key, root };
+    here.scrubber = new Scrubber(root, film, { index: frame, autoplay, onRest: (index) => here.report && setStateValue("frame", index) });
+    mounted.set(parentElement, here);
+  }
+  here.report = report;
+  here.scrubber.drawCharts();
+  return () => {
+    if (parentElement.isConnected) return;
+    here.scrubber.destroy();
+    mounted.delete(parentElement);
+  };
+}
+
+// anywidget calls the default export without arguments for its hooks; Streamlit calls it with the component.
+export default (component) => (component ? inStreamlit(component) : { render: inJupyter });

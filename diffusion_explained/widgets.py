@@ -1,0 +1,74 @@
+"""Widgets for notebooks: the scrubber over a kept run, and pictures that the kernel computes as a slider moves.
+
+Neither uses `interact` or an Output widget: what they show is a widget's own state, so a committed notebook stays
+small, and nbval compares nothing that changes.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import anywidget
+import ipywidgets
+import traitlets
+from matplotlib.figure import Figure
+
+from diffusion_explained.figures import alt_text, png
+from diffusion_explained.film import Film, film_of
+from diffusion_explained.samplers import Step
+
+_HERE = Path(__file__).parent
+
+
+class Scrubber(anywidget.AnyWidget):
+    """A film under a slider: all frames are sent once, and every move is drawn in the browser.
+
+    frame: where the slider stands; set it from Python to move the slider, observe it to follow a reader's hand
+    (it is reported when the slider is let go, and when playing stops).
+    """
+
+    _esm = _HERE / "scrubber.js"
+    _css = _HERE / "scrubber.css"
+    film = traitlets.Dict().tag(sync=True)
+    frame = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, film: Film, frame: int = 0) -> None:
+        super().__init__(film=film.to_message(), frame=frame)
+
+    def __repr__(self) -> str:
+        return f"Scrubber({len(self.film['captions'])} frames of {', '.join(self.film['titles'])})"
+
+    @traitlets.validate("frame")
+    def _frame_exists(self, proposal: dict) -> int:
+        count = len(self.film.get("captions", ()))
+        if count and not 0 <= proposal["value"] < count:
+            raise traitlets.TraitError(f"frame must be 0 .. {count - 1} for this film, got {proposal['value']}.")
+        return proposal["value"]
+
+
+def scrub(steps: Sequence[Step] | Film, *, columns: int | None = None, frame: int = -1) -> Scrubber:
+    """The scrubber over a sampler's steps (or over any film); frame counts from the end when negative.
+
+    x_t, predicted x_0 and, where guidance was on, the two noises and their difference, step by step.
+    """
+    kept = steps if isinstance(steps, Film) else film_of(list(steps), columns)
+    return Scrubber(kept, frame if frame >= 0 else len(kept.captions) + frame)
+
+
+def explore(draw: Callable[..., Figure], **sliders: ipywidgets.Widget) -> ipywidgets.VBox:
+    """Sliders over a picture that the kernel draws: draw(**values) -> Figure, again at every change.
+
+    explore(lambda t: plots.pixel_histogram(x_at(t)), t=ipywidgets.IntSlider(500, 0, 999, description="t"))
+
+    An error that `draw` raises is raised where the change was made, and is not swallowed.
+    """
+    picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
+
+    def redraw(_: object = None) -> None:
+        fig = draw(**{name: slider.value for name, slider in sliders.items()})
+        picture.tooltip = alt_text(fig)
+        picture.value = png(fig, dpi=90)
+
+    for slider in sliders.values():
+        slider.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([*sliders.values(), picture])
