@@ -13,10 +13,10 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-w
 .PHONY: app lab test lint notebooks clean
 
 app: $(VENV)/.installed
-	$(PY) -m diffusion_explained.cli app
+	$(VENV)/bin/diffusion-explained app
 
 lab: $(VENV)/.installed
-	$(PY) -m diffusion_explained.cli lab
+	$(VENV)/bin/diffusion-explained lab
 
 test: lint
 	$(PY) -m pytest
