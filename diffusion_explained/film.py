@@ -186,8 +186,8 @@ def caption(step: Step, count: int) -> str:
 def film_of(steps: Sequence[Step], columns: int | None = None) -> Film:
     """The film of a sampler's steps, then the final image: x_t, predicted x_0, eps with and without class, difference.
 
-    In the last frame x_t is the final sample, beside the last prediction that led to it. Raises ValueError
-    when there are no steps.
+    In the last frame x_t is the final sample, beside the last prediction that led to it. Of a long run a part may
+    be given, its last step included: captions count the run's own steps. Raises ValueError when there are no steps.
     """
     steps = list(steps)
     if not steps:
@@ -197,8 +197,9 @@ def film_of(steps: Sequence[Step], columns: int | None = None) -> Film:
         sheets = [mosaic(pixels(field(step), limit), columns) for step in steps]
         sheets.append(mosaic(pixels(steps[-1].x_next), columns) if k == 0 else sheets[-1])
         panels.append((title, alt, sheets))
-    captions = [caption(step, len(steps)) for step in steps]
-    return film(panels, [*captions, f"final image after {len(steps)} step{'s' if len(steps) > 1 else ''}"])
+    count = steps[-1].i + 1
+    captions = [caption(step, count) for step in steps]
+    return film(panels, [*captions, f"final image after {count} step{'s' if count > 1 else ''}"])
 
 
 def gif(film: Film, panels: Sequence[int] = (0, 1), scale: int = 4, seconds: float = 3.0, hold: float = 1.5) -> bytes:

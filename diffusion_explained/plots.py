@@ -15,7 +15,7 @@ from torch import Tensor
 from diffusion_explained.figures import alt_text, dress, figure, legend, png
 from diffusion_explained.film import mosaic, pixels, step_fields
 from diffusion_explained.palette import THEMES
-from diffusion_explained.plots_2d import density, trajectories, vector_field
+from diffusion_explained.plots_2d import density, density_panels, plane, trajectories, trajectory_panels, vector_field
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level, Schedule
 
@@ -23,17 +23,20 @@ __all__ = [
     "QUANTITIES",
     "alt_text",
     "density",
+    "density_panels",
     "filmstrip",
     "guidance_sweep",
     "image_grid",
     "loss_curve",
     "path_levels",
     "pixel_histogram",
+    "plane",
     "png",
     "sampler_race",
     "schedule_curves",
     "step_table",
     "trajectories",
+    "trajectory_panels",
     "vector_field",
 ]
 

@@ -3,7 +3,10 @@
 As in `plots`, every function returns a Figure with its alt text. Points are [N, 2].
 """
 
+from collections.abc import Mapping
+
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
@@ -25,6 +28,23 @@ def _points(points: Tensor, name: str) -> np.ndarray:
     return points.detach().float().cpu().numpy()
 
 
+def _draw_paths(ax: Axes, paths: Tensor, data: Tensor | None, theme: str) -> np.ndarray:
+    array, colours = _points(paths, "paths"), THEMES[theme]
+    if array.ndim != 3:
+        raise ValueError(f"paths must be [n + 1, N, 2], got {tuple(array.shape)}.")
+    if data is not None:
+        ax.scatter(*_points(data, "data").T, s=4, color=colours.grid, label="data", zorder=1)
+    ax.plot(array[..., 0], array[..., 1], color=colours.muted, linewidth=0.7, alpha=0.6, zorder=2)
+    ax.scatter(*array[0].T, s=22, facecolors="none", edgecolors=colours.noise, linewidths=1.2, label="start", zorder=3)
+    ax.scatter(*array[-1].T, s=22, color=colours.data, label="end", zorder=4)
+    return array
+
+
+def _headline(fig: Figure, title: str, theme: str) -> None:
+    if title:
+        fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=THEMES[theme].text)
+
+
 def trajectories(
     paths: Tensor,
     *,
@@ -34,19 +54,33 @@ def trajectories(
     theme: str = "light",
 ) -> Figure:
     """Paths [n + 1, N, 2] of N points through n steps: hollow where they start, full where they end, over the data."""
-    array = _points(paths, "paths")
-    if array.ndim != 3:
-        raise ValueError(f"paths must be [n + 1, N, 2], got {tuple(array.shape)}.")
     fig, axes = figure(5.0, 5.0, theme)
-    ax, colours = axes[0, 0], THEMES[theme]
-    if data is not None:
-        ax.scatter(*_points(data, "data").T, s=4, color=colours.grid, label="data", zorder=1)
-    ax.plot(array[..., 0], array[..., 1], color=colours.muted, linewidth=0.7, alpha=0.6, zorder=2)
-    ax.scatter(*array[0].T, s=22, facecolors="none", edgecolors=colours.noise, linewidths=1.2, label="start", zorder=3)
-    ax.scatter(*array[-1].T, s=22, color=colours.data, label="end", zorder=4)
-    legend(ax)
-    _square(ax, theme, title, limit)
+    array = _draw_paths(axes[0, 0], paths, data, theme)
+    legend(axes[0, 0])
+    _square(axes[0, 0], theme, title, limit)
     fig.set_label(f"{title}: {array.shape[1]} points through {len(array) - 1} steps")
+    return fig
+
+
+def trajectory_panels(
+    runs: Mapping[str, Tensor],
+    *,
+    data: Tensor | None = None,
+    title: str = "",
+    limit: float | None = None,
+    theme: str = "light",
+) -> Figure:
+    """Several `trajectories` side by side on equal axes: name -> paths [n + 1, N, 2], the legend in the first."""
+    fig, axes = figure(3.5 * len(runs), 3.9, theme, ncols=len(runs), sharex=True, sharey=True)
+    for ax, (name, paths) in zip(axes[0], runs.items(), strict=True):
+        _draw_paths(ax, paths, data, theme)
+        _square(ax, theme, name, limit)
+    legend(axes[0, 0], loc="upper left")
+    dress(axes[0, 0], theme, title=next(iter(runs)), xlabel="x", ylabel="y")  # again, for the legend's colours
+    for ax in axes[0, 1:]:
+        ax.set_ylabel("")
+    _headline(fig, title, theme)
+    fig.set_label(f"{title or 'Paths'}: {', '.join(runs)}")
     return fig
 
 
@@ -92,4 +126,41 @@ def vector_field(
     ax.quiver(*places.T, *arrows.T, color=colours.data, angles="xy", width=0.004, zorder=2)
     _square(ax, theme, title, limit)
     fig.set_label(f"{title}: {len(places)} arrows, the longest {np.linalg.norm(arrows, axis=1).max():.3g}")
+    return fig
+
+
+def plane(limit: float, bins: int = 120) -> Tensor:
+    """The centres [bins * bins, 2] of the squares of a grid over (-limit, limit)^2, row by row from below."""
+    along = (torch.arange(bins) + 0.5) / bins * 2 * limit - limit
+    y, x = torch.meshgrid(along, along, indexing="ij")
+    return torch.stack([x, y], dim=-1).flatten(0, 1)
+
+
+def density_panels(
+    panels: Mapping[str, Tensor],
+    limit: float,
+    *,
+    points: Mapping[str, Tensor] | None = None,
+    title: str = "",
+    theme: str = "light",
+) -> Figure:
+    """Densities side by side, each to its own scale: name -> values [bins * bins] at the points of `plane(limit)`.
+
+    points: name -> samples [N, 2] to draw over a panel.
+    """
+    fig, axes = figure(3.5 * len(panels), 3.9, theme, ncols=len(panels), sharey=True)
+    for ax, (name, values) in zip(axes[0], panels.items(), strict=True):
+        bins = round(len(values) ** 0.5)
+        if bins**2 != len(values):
+            raise ValueError(f"Panel {name!r} has {len(values)} values: give one per point of plane(limit, bins).")
+        square = values.detach().float().cpu().numpy().reshape(bins, bins)
+        ax.imshow(square, origin="lower", extent=(-limit, limit) * 2, cmap=SEQUENTIAL, interpolation="nearest")
+        if points and name in points:
+            ax.scatter(*_points(points[name], "points").T, s=3, color="white", alpha=0.6, linewidths=0)
+        _square(ax, theme, name, limit)
+        ax.grid(False)
+    for ax in axes[0, 1:]:
+        ax.set_ylabel("")
+    _headline(fig, title, theme)
+    fig.set_label(f"{title or 'Densities'}: {', '.join(panels)}")
     return fig
