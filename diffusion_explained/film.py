@@ -15,37 +15,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from diffusion_explained.charts import Chart
 from diffusion_explained.palette import LIGHT, diverging, rgb
 from diffusion_explained.samplers import Step
 
 EPS_RANGE = 3.0  # noise panels run from -3 to 3 standard deviations
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A line of a chart; role is "data" or "noise", the palette's two, or "muted"."""
-
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-    role: str = "data"
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class Chart:
-    """A small plot under the panels that follows the slider: curves, with a marker or a histogram for each frame.
-
-    x, y: the ranges of the axes; markers: one (x, y) per frame; bars: one list of heights per frame, over the x range.
-    """
-
-    title: str
-    alt: str
-    x_label: str
-    x: tuple[float, float]
-    y: tuple[float, float]
-    curves: tuple[Curve, ...] = ()
-    markers: tuple[tuple[float, float], ...] | None = None
-    bars: tuple[tuple[float, ...], ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,80 @@
+"""Small plots that follow the scrubber: drawn in the browser, from numbers that are computed once for all frames."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from diffusion_explained.schedules import Level
+
+HISTOGRAM_RANGE = (-3.0, 3.0)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of a chart; role is "data" or "noise", the palette's two, or "muted"."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    role: str = "data"
+    name: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A small plot under the panels that follows the slider: curves, with a marker or a histogram for each frame.
+
+    x, y: the ranges of the axes; markers: one (x, y) per frame; bars: one list of heights per frame, over the x range.
+    """
+
+    title: str
+    alt: str
+    x_label: str
+    x: tuple[float, float]
+    y: tuple[float, float]
+    curves: tuple[Curve, ...] = ()
+    markers: tuple[tuple[float, float], ...] | None = None
+    bars: tuple[tuple[float, ...], ...] | None = None
+
+
+def histogram_chart(frames: Sequence[Tensor], bins: int = 48) -> Chart:
+    """How the pixel values of each frame are distributed, against the density of N(0, 1).
+
+    Values beyond the range are counted in its outermost bars.
+    """
+    low, high = HISTOGRAM_RANGE
+    bars = []
+    for x_t in frames:
+        values = np.clip(x_t.detach().float().cpu().flatten().numpy(), low, high)
+        heights, _ = np.histogram(values, bins=bins, range=(low, high), density=True)
+        bars.append(tuple(round(float(height), 4) for height in heights))
+    grid = np.linspace(low, high, 121)
+    density = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
+    normal = Curve(_numbers(grid), _numbers(density), "noise", "N(0, 1)")
+    alt = "the histogram of the pixel values of x_t at this frame, with the density of the standard normal over it"
+    # a clean image has nearly all pixels at two values: its spikes run out at the top, so that noise can be seen
+    return Chart("pixels of x_t", alt, "pixel value", (low, high), (0.0, 1.0), (normal,), bars=tuple(bars))
+
+
+def level_chart(title: str, alt: str, levels: Sequence[Level], values: Sequence[float]) -> Chart:
+    """A quantity of each level, from data (0) to noise (1), with a marker at each frame's own.
+
+    The frames' levels are evenly spaced along the schedule's path; infinite values are left out of the curve,
+    and their marker stays at its end.
+    """
+    if len(levels) != len(values) or len(levels) < 2:
+        raise ValueError(f"Give one value per level, at least two; got {len(levels)} levels, {len(values)} values.")
+    places = np.linspace(0, 1, len(levels))
+    array = np.asarray(values, float)
+    finite = np.isfinite(array)
+    low, high = float(array[finite].min()), float(array[finite].max())
+    margin = 0.06 * (high - low) or 0.5
+    curve = Curve(_numbers(places[finite]), _numbers(array[finite]))
+    markers = tuple(zip(_numbers(places), _numbers(np.clip(array, low, high)), strict=True))
+    y = (low - margin, high + margin)
+    return Chart(title, alt, "from data (0) to noise (1)", (0.0, 1.0), y, (curve,), markers=markers)
+
+
+def _numbers(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(round(float(value), 5) for value in values)

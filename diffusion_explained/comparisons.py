@@ -1,0 +1,123 @@
+"""Samplers side by side from the same noise, and one prediction at any level of any schedule."""
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.denoisers import Denoiser, Prediction
+from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.samplers import SAMPLERS, Step, final
+from diffusion_explained.schedules import Level, Schedule
+
+
+def start(
+    sampler: str, denoise: Denoiser, x_t: Tensor, levels: Sequence[Level], *, seed: int, **options: Any
+) -> Iterator[Step]:
+    """A sampler by its name, from x_t = noise of `generators(len(x_t), seed)`, whose streams go on for its own noise.
+
+    Options that are not the sampler's own (eta for heun) raise TypeError; an unknown name raises ValueError.
+    """
+    if sampler not in SAMPLERS:
+        raise unknown_name("sampler", sampler, SAMPLERS)
+    if "generator" in inspect.signature(SAMPLERS[sampler]).parameters:
+        streams = generators(len(x_t), seed)
+        randn(x_t.shape, streams)  # what x_t itself was drawn from
+        options["generator"] = streams
+    return SAMPLERS[sampler](denoise, x_t, levels, **options)
+
+
+class Counted:
+    """A denoiser that counts how often it is asked; a guided prediction counts once, though it runs both sides."""
+
+    def __init__(self, denoise: Denoiser) -> None:
+        self.denoise, self.evaluations = denoise, 0
+
+    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
+        self.evaluations += 1
+        return self.denoise(x_t, level)
+
+
+def rms_distance(a: Tensor, b: Tensor) -> float:
+    """The root mean square difference of two batches, in pixel values (2 is from black to white)."""
+    if a.shape != b.shape:
+        raise ValueError(f"Only batches of one shape can be compared, got {tuple(a.shape)} and {tuple(b.shape)}.")
+    return float((a.double() - b.double()).square().mean().sqrt())
+
+
+@dataclass(frozen=True)
+class Finish:
+    """How one sampler did with one number of steps: distance is to the reference, in pixel values."""
+
+    sampler: str
+    num_inference_steps: int
+    evaluations: int
+    seconds: float
+    distance: float
+    x_0: Tensor
+
+
+def race(
+    denoise: Denoiser,
+    x_T: Tensor,
+    levels: Callable[[int], Sequence[Level]],
+    samplers: Sequence[str],
+    steps: Sequence[int],
+    reference: Tensor,
+    *,
+    seed: int = 0,
+) -> Iterator[Finish]:
+    """Every sampler with every number of steps, from the same noise x_T = noise of seed, one `Finish` each.
+
+    levels: from a number of steps to its levels, such as `model.schedule.levels`.
+    reference: where an exact solver of the same ODE ends, such as Heun with very many steps. Samplers that add
+    noise end elsewhere by design, so their distance does not go to zero.
+    """
+    for name in samplers:
+        for count in steps:
+            counted, begin = Counted(denoise), time.perf_counter()
+            x_0 = final(start(name, counted, x_T, levels(count), seed=seed))
+            seconds = time.perf_counter() - begin
+            yield Finish(name, count, counted.evaluations, seconds, rms_distance(x_0, reference), x_0)
+
+
+def level_of_same_snr(schedule: Schedule, level: Level) -> Level:
+    """The level of `schedule` that is as noisy as `level`: equal sigma / alpha, found by bisection in t.
+
+    All Gaussian paths agree up to scale and clock, so a network trained on one schedule can look at another's x_t.
+    Beyond the schedule's own noisiest or cleanest level, that level.
+    """
+    visited = schedule.levels(min(1000, getattr(schedule, "num_train_timesteps", 1000)))
+    noisy, clean = visited[0], visited[-2]
+
+    def noisier(a: Level, b: Level) -> bool:
+        return a.sigma * b.alpha > b.sigma * a.alpha
+
+    if not noisier(noisy, level):
+        return noisy
+    if not noisier(level, clean):
+        return clean
+    for _ in range(60):
+        middle = schedule.level((noisy.t + clean.t) / 2)
+        if noisier(middle, level):
+            noisy = middle
+        else:
+            clean = middle
+    return schedule.level((noisy.t + clean.t) / 2)
+
+
+@torch.no_grad()
+def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -> Prediction:
+    """What a network trained on `schedule` believes, in one look, of an x_t at a level of any other schedule.
+
+    x_t is scaled to the level of the same signal-to-noise ratio: x_t * alpha' / alpha, or by sigma' / sigma in
+    pure noise; x_0 and eps mean the same on both paths.
+    """
+    own = level_of_same_snr(schedule, level)
+    scale = own.sigma / level.sigma if level.sigma > level.alpha else own.alpha / level.alpha
+    return denoise(x_t * scale, own)
