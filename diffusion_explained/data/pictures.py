@@ -84,7 +84,7 @@ def _opened(data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
     except UnidentifiedImageError:
         raise ValueError(f"The file is not a picture that can be read. {allowed}") from None
-    except Image.DecompressionBombError as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"The picture declares far too many pixels: {error}") from error
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"The picture's header is damaged: {error}. {allowed}") from error

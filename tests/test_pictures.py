@@ -1,0 +1,205 @@
+"""A user's own picture, from real files of every kind that people upload, and those that they should not."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from diffusion_explained.data import load_image, pictures, to_float
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
+    out = io.BytesIO()
+    image.save(out, format, **options)
+    return out.getvalue()
+
+
+def digit() -> Image.Image:
+    """A 28 x 28 grey picture without symmetry."""
+    image = Image.new("L", (28, 28))
+    ImageDraw.Draw(image).line([(6, 4), (20, 4), (10, 24)], fill=255, width=3)
+    return image
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size and holds nothing: decoding it would need all its memory first."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    ihdr = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("how", ["bytes", "file", "path", "string"])
+def test_a_digit_passes_unchanged(how, tmp_path):
+    data = encoded(digit())
+    path = tmp_path / "digit.png"
+    path.write_bytes(data)
+    file = {"bytes": data, "file": io.BytesIO(data), "path": path, "string": str(path)}[how]
+    said = []
+    x_0 = load_image(file, 28, 1, say=said.append)
+    assert x_0.shape == (1, 1, 28, 28) and x_0.dtype == torch.float32
+    assert torch.equal(x_0, to_float(torch.from_numpy(np.array(digit())))[None, None])
+    assert said == []
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "BMP"])
+def test_formats(format):
+    image = Image.new("RGB", (64, 64), (255, 0, 0))
+    x_0 = load_image(encoded(image, format), (32, 32), 3)
+    assert x_0.shape == (1, 3, 32, 32)
+    assert torch.allclose(x_0.mean((0, 2, 3)), torch.tensor([1.0, -1.0, -1.0]), atol=0.05)
+
+
+def test_grey_and_colour():
+    red = encoded(Image.new("RGB", (28, 28), (255, 0, 0)))
+    assert torch.allclose(load_image(red, 28, 1), torch.tensor(76 / 127.5 - 1)), "luma 0.299 of red"
+    grey = load_image(encoded(digit()), 28, 3)
+    assert torch.equal(grey[:, 0], grey[:, 1]) and torch.equal(grey[:, 0], grey[:, 2])
+
+
+def test_palette_cmyk_bilevel_and_16_bit():
+    assert torch.equal(load_image(encoded(digit().convert("P")), 28, 1), load_image(encoded(digit()), 28, 1))
+    cmyk = Image.new("RGB", (28, 28), (0, 255, 0)).convert("CMYK")
+    assert load_image(encoded(cmyk, "JPEG"), 28, 3)[0, 1].mean() > 0.9
+    bilevel = load_image(encoded(digit().point(lambda v: 255 * (v > 99)).convert("1")), 28, 1)
+    assert set(bilevel.unique().tolist()) == {-1.0, 1.0}
+    ramp = np.linspace(0, 65535, 28 * 28).astype(np.uint16).reshape(28, 28)
+    said = []
+    deep = load_image(encoded(Image.fromarray(ramp)), 28, 1, say=said.append)
+    assert said == ["16 bits of grey were reduced to 8."]
+    assert torch.allclose(deep.flatten(), torch.linspace(-1, 1, 28 * 28), atol=0.01), "scaled, not clipped"
+
+
+def test_transparency_is_laid_on_black_and_said():
+    image = Image.new("RGBA", (28, 28), (255, 255, 255, 0))  # invisible white
+    ImageDraw.Draw(image).rectangle([10, 10, 17, 17], fill=(255, 255, 255, 255))
+    said = []
+    x_0 = load_image(encoded(image), 28, 1, say=said.append)
+    assert said == ["Transparent parts were laid on black."]
+    assert x_0[0, 0, 0, 0] == -1 and x_0[0, 0, 14, 14] == 1
+    half = Image.new("LA", (28, 28), (255, 128))
+    assert torch.allclose(load_image(encoded(half), 28, 1), torch.tensor(0.0), atol=0.02)
+    palette = Image.new("P", (28, 28), 0)
+    palette.putpalette([255, 255, 255, 0, 0, 0])
+    assert load_image(encoded(palette, transparency=0), 28, 1).max() == -1
+    opaque = []
+    load_image(encoded(digit().convert("RGBA")), 28, 1, say=opaque.append)
+    assert opaque == [], "an alpha channel that hides nothing is not worth a sentence"
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation(orientation):
+    """Cameras store the picture as the sensor lay; every one of the eight ways gives the upright digit back."""
+    turned = {
+        1: [], 2: [Image.Transpose.FLIP_LEFT_RIGHT], 3: [Image.Transpose.ROTATE_180],
+        4: [Image.Transpose.FLIP_TOP_BOTTOM], 5: [Image.Transpose.TRANSPOSE], 6: [Image.Transpose.ROTATE_90],
+        7: [Image.Transpose.TRANSVERSE], 8: [Image.Transpose.ROTATE_270],
+    }[orientation]  # fmt: skip
+    stored = digit()
+    for turn in turned:
+        stored = stored.transpose(turn)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    said = []
+    x_0 = load_image(encoded(stored, exif=exif), 28, 1, say=said.append)
+    assert torch.equal(x_0, load_image(encoded(digit()), 28, 1))
+    assert len(said) == (orientation != 1)
+
+
+@pytest.mark.parametrize("shape", [(60, 30), (30, 60)])
+def test_crop_and_pad(shape):
+    """A white middle square, grey at both ends of the long side."""
+    image = Image.new("L", shape, 128)
+    ImageDraw.Draw(image).rectangle(
+        [(shape[0] - 30) // 2, (shape[1] - 30) // 2, (shape[0] + 30) // 2 - 1, (shape[1] + 30) // 2 - 1], fill=255
+    )
+    said = []
+    cropped = load_image(encoded(image), 30, 1, say=said.append)
+    assert cropped.min() == 1, "only the middle is left"
+    assert f"{shape[0]} x {shape[1]}" in said[0] and "middle was kept" in said[0]
+
+    padded = load_image(encoded(image), 60, 1, fit="pad", say=said.append)[0, 0]
+    if shape[0] < shape[1]:
+        padded = padded.T
+    assert (padded[:13] == -1).all() and (padded[47:] == -1).all(), "black above and below"
+    assert padded[30, 30] == 1 and abs(padded[30, 2]) < 0.02, "and everything in between"
+    assert "filled up with black" in said[1]
+
+
+def test_other_shapes_than_squares():
+    assert load_image(encoded(Image.new("L", (100, 100), 255)), (20, 40), 1).shape == (1, 1, 20, 40)
+    line = load_image(encoded(Image.new("L", (5000, 1), 255)), 28, 1)
+    assert line.shape == (1, 1, 28, 28) and line.min() == 1
+
+
+def test_invert():
+    said = []
+    paper = load_image(encoded(digit().point(lambda v: 255 - v)), 28, 1, invert=True, say=said.append)
+    assert torch.equal(paper, load_image(encoded(digit()), 28, 1)) and said == ["Black and white were swapped."]
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "The file is empty"),
+        (b"x^2 + y^2 = 1\n" * 100, r"not a picture that can be read\. Allowed are PNG, JPEG, WEBP, GIF, BMP"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
+        (encoded(digit(), "TIFF"), "not a picture"),
+        (encoded(digit())[:80], "cut short"),
+        (encoded(Image.effect_noise((200, 200), 60), "JPEG")[:3000], "cut short"),
+        (encoded(digit())[:20], "not a picture|header is damaged"),
+        (png_header(20_000, 10), "20,000 x 10 pixels; allowed are 10,000 a side"),
+        (png_header(9_000, 9_000), r"9,000 x 9,000 pixels; .* 40,000,000 in all"),
+        (png_header(60_000, 60_000), "far too many pixels"),
+        (png_header(28, 28), "cut short or damaged"),
+    ],
+    ids=["empty", "text", "svg", "tiff", "cut", "cut jpeg", "cut header", "wide", "large", "bomb", "hollow"],
+)
+def test_refused(data, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        load_image(data, 28, 1)
+
+
+def test_a_real_20000_pixel_picture_is_refused():
+    with pytest.raises(ValueError, match=r"20,000 x 3 pixels"):
+        load_image(encoded(Image.new("L", (20_000, 3))), 28, 1)
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
+    """10,000 x 9,999 zeros are 300 kB as a file and 300 MB as pixels; load() must never be reached."""
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+    bomb = png_header(10_000, 9_999)
+    with pytest.raises(ValueError, match="40,000,000 in all"):
+        load_image(bomb, 28, 1)
+
+
+@pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP"])
+def test_animations_are_refused(format):
+    frames = [Image.new("RGB", (28, 28), (shade, 0, 0)) for shade in (0, 120, 255)]
+    data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match=r"animated \(3 frames\)"):
+        load_image(data, 28, 1)
+
+
+def test_too_many_bytes(monkeypatch):
+    monkeypatch.setattr(pictures, "MAX_BYTES", 2**20)
+    data = encoded(Image.effect_noise((2000, 2000), 80))
+    for file in (data, io.BytesIO(data)):
+        with pytest.raises(ValueError, match="larger than the 1 MB"):
+            load_image(file, 28, 1)
+
+
+def test_what_the_caller_may_not_ask(tmp_path):
+    with pytest.raises(ValueError, match="channels 1 or 3"):
+        load_image(encoded(digit()), 28, 4)
+    with pytest.raises(ValueError, match="size must be 1 or more"):
+        load_image(encoded(digit()), 0, 1)
+    with pytest.raises(FileNotFoundError):
+        load_image(tmp_path / "nowhere.png", 28, 1)
