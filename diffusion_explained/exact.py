@@ -69,6 +69,11 @@ class GaussianMixture:
             log_joint = log_joint.masked_fill(self.classes[None, :] != labels[:, None], -math.inf)
         return log_joint.softmax(dim=1)
 
+    def class_probabilities(self, x_t: Tensor, level: Level) -> Tensor:
+        """p(class | x_t) [B, number of classes]: Bayes' own classifier, which no trained one can beat on this data."""
+        members = torch.nn.functional.one_hot(self.classes).double()  # [K, classes]
+        return self.responsibilities(x_t, level) @ members
+
     def x_0(self, x_t: Tensor, level: Level, labels: Tensor | None = None) -> Tensor:
         """The posterior mean E[x_0 | x_t], the best possible prediction (for a finite data set: EDM, Eq. 57).
 

@@ -1,0 +1,68 @@
+"""Figures that the course needs beside those of `plots`: curves of any quantity, and panels of 2-D points.
+
+As in `plots`, every function returns a Figure with its alt text.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from diffusion_explained.figures import dress, figure, legend
+from diffusion_explained.palette import THEMES
+
+Series = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
+
+
+def curves(
+    series: Mapping[str, Series],
+    *,
+    title: str,
+    xlabel: str,
+    ylabel: str = "",
+    reference: tuple[str, float] | None = None,
+    log: str = "",
+    theme: str = "light",
+) -> Figure:
+    """Curves name -> (x, y) on one pair of axes.
+
+    reference: a value to hold the curves against, as (name, y), drawn as a dashed line.
+    log: the axes to draw logarithmically: "", "x", "y" or "xy".
+    """
+    fig, axes = figure(7.0, 3.4, theme)
+    ax, colours = axes[0, 0], THEMES[theme]
+    for k, (name, (x, y)) in enumerate(series.items()):
+        marker = "o" if len(x) <= 30 else ""
+        ax.plot(x, y, marker=marker, color=colours.series[k % len(colours.series)], linewidth=2.2, label=name)
+    if reference is not None:
+        ax.axhline(reference[1], color=colours.muted, linestyle="--", linewidth=1.4, label=reference[0])
+    for axis in log:
+        getattr(ax, f"set_{axis}scale")("log")
+    if len(series) + (reference is not None) > 1:
+        legend(ax)
+    dress(ax, theme, title=title, xlabel=xlabel, ylabel=ylabel)
+    fig.set_label(f"{title}: {', '.join(series)} over {xlabel}")
+    return fig
+
+
+def point_panels(
+    panels: Mapping[str, Tensor],
+    *,
+    data: Tensor | None = None,
+    title: str = "",
+    limit: float = 2.6,
+    theme: str = "light",
+) -> Figure:
+    """Panels name -> points [N, 2] side by side, each over the data."""
+    fig, axes = figure(3.1 * len(panels), 3.5, theme, ncols=len(panels), sharey=True)
+    colours = THEMES[theme]
+    for ax, (name, points) in zip(axes[0], panels.items(), strict=True):
+        if data is not None:
+            ax.scatter(*np.asarray(data).T, s=4, color=colours.grid, zorder=1)
+        ax.scatter(*np.asarray(points).T, s=5, color=colours.data, alpha=0.55, linewidths=0, zorder=2)
+        ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+        dress(ax, theme, title=name)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=colours.text)
+    fig.set_label(f"{title or 'Points'}: {', '.join(panels)}")
+    return fig

@@ -1,0 +1,484 @@
+# %% [markdown]
+# # 01 · Forward noising: how a picture becomes noise
+#
+# A diffusion model learns to undo a process that is so simple that nobody has to learn it: mix a picture with
+# Gaussian noise, a little more at every step, until nothing of the picture is left. This notebook is about that
+# process and nothing else. There is no network in it, and yet everything that a network will ever be asked is
+# decided here.
+#
+# **When you have worked through it, you can**
+#
+# - write a noisy image as $x_t = \alpha_t x_0 + \sigma_t \varepsilon$, and say what each letter does;
+# - jump to any step at once, and prove that the jump and the walk of a thousand small steps are the same thing;
+# - test that the end of the process is noise: by eye, by statistics, and with the best classifier there can be;
+# - say what a training pair is, and why knowing the noise is as good as knowing the picture;
+# - write down the step *back* for a picture that you know, $q(x_{t-1} \mid x_t, x_0)$, on which DDPM is built.
+#
+# *Beside you:* Ho, Jain & Abbeel 2020, [Denoising Diffusion Probabilistic Models](https://arxiv.org/abs/2006.11239)
+# (DDPM), Section 2. About 30 minutes to read, a few seconds to run.
+
+# %%
+from collections import deque
+
+import matplotlib.pyplot as plt
+import torch
+
+from diffusion_explained import plots
+from diffusion_explained.data import bundled_mnist
+from diffusion_explained.exact import GaussianMixture
+from diffusion_explained.exercises import check
+from diffusion_explained.film import film, mosaic, pixels
+from diffusion_explained.forward import add_noise, posterior, q_chain, transition
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.plots_course import curves
+from diffusion_explained.predictions import KINDS, coefficients, target, to_x0_eps
+from diffusion_explained.schedules import DDPMSchedule, Level
+from diffusion_explained.widgets import scrub
+
+plt.rcParams["figure.dpi"] = 110
+
+# %% [markdown]
+# ## 1 · The data
+#
+# $x_0$ is a picture. Ours are handwritten digits from MNIST, $28 \times 28$ pixels, scaled from bytes to the interval
+# $[-1, 1]$: black is $-1$, white is $+1$. The scaling matters: noise has standard deviation 1, and the data should
+# be of that size too.
+
+# %%
+digits = bundled_mnist()
+x_0, labels = digits.batch(torch.tensor([int((digits.labels == k).nonzero()[3]) for k in range(8)]))
+
+print(f"x_0: {tuple(x_0.shape)}, {x_0.dtype}, from {x_0.min():.0f} to {x_0.max():.0f}")
+assert labels.tolist() == list(range(8))
+plots.image_grid(x_0, title="Eight pictures x₀")
+plt.show()
+
+# %% [markdown]
+# ## 2 · One small step
+#
+# A *schedule* fixes $T = 1000$ small variances $\beta_1, \dots, \beta_T$. One step of the forward process shrinks the
+# picture a little and adds a little noise:
+#
+# $$
+# q(x_t \mid x_{t-1}) = \mathcal N\!\left(\sqrt{1 - \beta_t}\; x_{t-1},\; \beta_t \mathbf I\right) \tag{DDPM, Eq. 2}
+# $$
+#
+# Why shrink? Because then the variance stays put. If $x_{t-1}$ has variance 1, then $x_t$ has
+# $(1 - \beta_t) \cdot 1 + \beta_t = 1$. Without the shrinking, the numbers would grow for ever.
+#
+# In the library a place on the way is a `Level`, and `transition` is the small step between two of them.
+
+# %%
+schedule = DDPMSchedule.linear()  # DDPM's own: β from 0.0001 to 0.02 in a straight line
+
+scale, std = transition(schedule.level(499), schedule.level(500))
+beta = float(schedule.betas[500])
+
+print(f"β = {beta:.5f}: multiply by {scale:.5f}, then add noise of standard deviation {std:.5f}")
+assert abs(scale - (1 - beta) ** 0.5) < 1e-12 and abs(std - beta**0.5) < 1e-12
+
+# %% [markdown]
+# One thing to get out of the way, because it has cost many people an afternoon: **the paper counts from 1, code
+# counts from 0**. Our $t = 0$ is the paper's $t = 1$; it already carries a little noise ($\sqrt{\beta_1} = 0.01$).
+# The clean picture has no number in $0 \dots T-1$ at all.
+#
+# Now walk: a thousand steps, each from where the last one ended. `q_chain` yields every stop on the way.
+
+# %%
+levels = [schedule.level(t) for t in range(schedule.num_train_timesteps)]
+walk = list(q_chain(x_0, levels, generators(8, seed=0)))
+
+shown = [0, 50, 100, 200, 300, 400, 600, 800, 999]
+rows = {f"digit {k}": [walk[t][k] for t in shown] for k in (2, 5, 7)}
+plots.filmstrip(rows, captions=[f"t = {t}" for t in shown], title="A walk of a thousand small steps")
+plt.show()
+assert len(walk) == 1000 and all(x_t.shape == x_0.shape for x_t in walk)
+
+# %% [markdown]
+# ## 3 · One big jump
+#
+# The sum of independent Gaussians is a Gaussian, so a thousand steps collapse into one. With
+# $\bar\alpha_t = \prod_{s \le t} (1 - \beta_s)$,
+#
+# $$
+# q(x_t \mid x_0) = \mathcal N\!\left(\sqrt{\bar\alpha_t}\; x_0,\; (1 - \bar\alpha_t) \mathbf I\right),
+# \qquad\text{that is}\qquad
+# \boxed{\;x_t = \alpha_t\, x_0 + \sigma_t\, \varepsilon,\quad \varepsilon \sim \mathcal N(0, \mathbf I)\;}
+# \tag{DDPM, Eq. 4}
+# $$
+#
+# with $\alpha_t = \sqrt{\bar\alpha_t}$ and $\sigma_t = \sqrt{1 - \bar\alpha_t}$. The box is the most important line
+# of the course. It is also one line of code, and the library's `add_noise` is nothing but it.
+
+# %%
+level = schedule.level(300)
+eps = randn(x_0.shape, generators(8, seed=1))
+
+x_t = add_noise(x_0, eps, level)
+
+print(f"t = 300: α = {level.alpha:.4f}, σ = {level.sigma:.4f}, α² + σ² = {level.alpha**2 + level.sigma**2:.4f}")
+assert torch.equal(x_t, level.alpha * x_0 + level.sigma * eps)
+
+# %% [markdown]
+# ### The walk and the jump are the same
+#
+# Let us prove that, twice. First with the numbers: if we chain the 301 small steps, the factors multiply up to
+# $\alpha_t$ and the variances add up to $\sigma_t^2$.
+
+# %%
+mean_factor, variance = 1.0, 0.0
+for here, noisier in zip([Level(-1, 1, 0), *levels[:300]], levels[:301], strict=True):
+    scale, std = transition(here, noisier)
+    mean_factor, variance = scale * mean_factor, scale**2 * variance + std**2
+
+print(f"chained: α = {mean_factor:.4f}, σ = {variance**0.5:.4f}")
+assert abs(mean_factor - level.alpha) < 1e-12 and abs(variance**0.5 - level.sigma) < 1e-12
+
+# %% [markdown]
+# Then with pictures: send 1,000 copies of one digit on the walk, each with noise of its own, and 1,000 more on the
+# jump. At $t = 300$ the two crowds must have the same mean, pixel by pixel, and the same spread.
+
+# %%
+crowd = x_0[5:6].expand(1000, -1, -1, -1)
+stream = torch.Generator().manual_seed(2)
+walk_to_300 = deque(q_chain(crowd, levels[:301], stream), maxlen=1)  # only the last stop is kept
+walked, jumped = walk_to_300[0], add_noise(crowd, randn(crowd.shape, stream), level)
+
+tolerance = 5 * level.sigma / 1000**0.5  # five standard errors of a mean of 1,000
+for crowd_at_t in (walked, jumped):
+    assert (crowd_at_t.mean(0) - level.alpha * x_0[5]).abs().max() < tolerance
+    assert (crowd_at_t.std(0) / level.sigma - 1).abs().max() < 0.12
+pictures = {"one of them": [walked[0], jumped[0]], "mean of 1,000": [walked.mean(0), jumped.mean(0)]}
+plots.filmstrip(pictures, captions=["walk", "jump"], title="t = 300")
+plt.show()
+
+# %% [markdown]
+# That is why training is cheap: to see a digit at $t = 700$ nobody walks 700 steps. We draw $\varepsilon$ once and
+# jump.
+#
+# ## 4 · Under your fingers
+#
+# Here is the whole process for eight digits, with the noise held fixed so that only $t$ changes. Drag, or use the
+# arrow keys. At which $t$ do *you* lose the digits? Note it down; section 6 has an answer to compare with.
+
+# %%
+eps = randn(x_0.shape, generators(8, seed=1))
+times = [*range(0, 1000, 10), 999]
+sheets = [mosaic(pixels(add_noise(x_0, eps, levels[t])), columns=4) for t in times]
+captions = [f"t = {t} · α = {levels[t].alpha:.3f} · σ = {levels[t].sigma:.3f}" for t in times]
+
+scrub(film([("x_t", "eight digits under noise", sheets)], captions), frame=30)
+
+# %% [markdown]
+# ## 5 · One number for "how noisy"
+#
+# $\alpha_t$ and $\sigma_t$ together say one thing: how much signal there is for each bit of noise. The
+# **signal-to-noise ratio** is $\mathrm{SNR}(t) = \alpha_t^2 / \sigma_t^2$, and because it runs over many orders of
+# magnitude people use its logarithm (Kingma et al. 2021, *Variational Diffusion Models*, Eq. 2):
+#
+# $$ \log \mathrm{SNR}(t) = 2 \log \frac{\alpha_t}{\sigma_t} $$
+#
+# It is 0 where signal and noise are equally strong, and it always falls: the forward process never gives anything
+# back.
+
+# %%
+log_snr = torch.tensor([level.log_snr for level in levels])
+equal = int((log_snr > 0).sum())
+
+print(f"log SNR falls from {log_snr[0]:.1f} to {log_snr[-1]:.1f}; noise takes over at t = {equal}")
+assert (log_snr.diff() < 0).all()
+curves({"log SNR": (range(1000), log_snr)}, title="The linear schedule", xlabel="t", ylabel="log SNR",
+       reference=("signal = noise", 0))  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# ## 6 · At the end, nothing is left
+#
+# The process must end in noise that we could have drawn *without* the picture; otherwise there would be nothing to
+# start sampling from. Three tests.
+#
+# **A look at the statistics.** The pixels of digits are almost all $-1$ or $+1$. On the way their distribution melts
+# into the bell of $\mathcal N(0, 1)$. One number for how far it still has to go is the largest gap between the two
+# cumulative distributions, Kolmogorov and Smirnov's statistic.
+
+# %%
+some, some_labels = digits.batch(torch.arange(300))
+stream = torch.Generator().manual_seed(3)
+noisy = {t: add_noise(some, randn(some.shape, stream), schedule.level(t)) for t in (50, 200, 400, 999)}
+
+edges = torch.linspace(-4, 4, 81)
+centres = (edges[1:] + edges[:-1]) / 2
+bell = torch.distributions.Normal(0.0, 1.0)
+densities = {f"t = {t}": (centres, torch.histogram(x, edges, density=True).hist) for t, x in noisy.items()}
+curves({**densities, "N(0, 1)": (centres, bell.log_prob(centres).exp())},
+       title="Pixels melt into the bell", xlabel="pixel value", ylabel="density")  # fmt: skip
+plt.show()
+
+
+def gap_to_normal(x):
+    x = x.flatten().sort().values
+    return float((bell.cdf(x) - (torch.arange(len(x)) + 0.5) / len(x)).abs().max())
+
+
+gaps = {t: gap_to_normal(x) for t, x in noisy.items()}
+print("gap to N(0, 1):", ", ".join(f"{gap:.2f} at t = {t}" for t, gap in gaps.items()))
+assert gaps[50] > 0.3 and gaps[999] < 0.01
+assert abs(noisy[999].mean()) < 0.02 and abs(noisy[999].std() - 1) < 0.02
+
+# %% [markdown]
+# **The terminal signal-to-noise ratio.** How much of the picture is left at $t = T - 1$? Not zero, but close.
+
+# %%
+last = schedule.level(999)
+
+print(f"α at the end: {last.alpha:.4f}; terminal SNR: {schedule.terminal_snr:.6f}")
+assert schedule.terminal_snr < 1e-4
+
+# %% [markdown]
+# **The best classifier there can be.** Statistics of pixels could miss a faint shape. So ask the hardest judge:
+# someone who knows every digit of a collection by heart, sees $x_t$, and weighs by Bayes' rule which digit it may
+# have been,
+#
+# $$ p(k \mid x_t) \;\propto\; p(k)\, \mathcal N\!\left(x_t;\; \alpha_t x_0^{(k)},\; \sigma_t^2 \mathbf I\right). $$
+#
+# Summed over the digits of a class this is $p(\text{class} \mid x_t)$ exactly. No trained network can beat it on this
+# collection, so if *it* is at chance, the picture is really gone.
+
+# %%
+known = digits.subset(torch.arange(2000))
+judge = GaussianMixture(known.to_float(), classes=known.labels)  # components of width 0: the digits themselves
+
+
+def best_accuracy(level):
+    """How often the best possible classifier names the class of 300 of the digits it knows, at a level."""
+    x_t = add_noise(some, randn(some.shape, torch.Generator().manual_seed(4)), level)
+    return float((judge.class_probabilities(x_t, level).argmax(1) == some_labels).double().mean())
+
+
+visited = [0, 200, 300, 400, 500, 550, 600, 700, 800, 900, 999]
+accuracy = [best_accuracy(schedule.level(t)) for t in visited]
+
+curves({"best possible classifier": (visited, accuracy)}, title="Which digit was it?", xlabel="t",
+       ylabel="accuracy", reference=("chance, 1 in 10", 0.1))  # fmt: skip
+plt.show()
+print(f"every digit is named up to t = 300: {min(accuracy[:3]) == 1}; at the end: {accuracy[-1]:.1f}")
+assert min(accuracy[:3]) == 1 and abs(accuracy[-1] - 0.1) < 0.06
+
+# %% [markdown]
+# Compare with your own number from section 4. Your eye gave up earlier than the perfect judge, and that gap is the
+# room in which a denoising network works: *there is more in a noisy picture than we see*.
+#
+# The last third of the linear schedule carries next to no information. Is that a waste of steps? It is, and notebook
+# 02 looks for better schedules.
+#
+# ## 7 · Training pairs, for free
+#
+# Here is what the forward process is *for*. Take any picture, any $t$, any noise, and you have a question with a
+# known answer: "here is $x_t$ and $t$; what was $\varepsilon$?" No labels, no adversary; the supply never ends.
+
+# %%
+t = schedule.sample_t(8, torch.Generator().manual_seed(5))  # one level an image, uniform in 0 .. T-1
+alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+eps = randn(x_0.shape, generators(8, seed=6))
+
+x_t = add_noise(x_0, eps, (t, alpha, sigma))
+
+rows = {"question  $x_t$": x_t, "answer  $\\varepsilon$": eps, "the picture  $x_0$": x_0}
+captions = [f"t = {n}" for n in t.long().tolist()]
+plots.filmstrip(rows, captions=captions, limits={"answer  $\\varepsilon$": 3.0}, title="Eight training pairs")
+plt.show()
+
+# %% [markdown]
+# ### Knowing the noise is knowing the picture
+#
+# The boxed line is one equation with two unknowns, $x_0$ and $\varepsilon$. Whoever tells us one of them has told us
+# the other. So a network may be asked for either, or for any mixture $a\,x_0 + b\,\varepsilon$ that is not $x_t$
+# itself. The literature's favourites are rows of **one table**, and it is the backbone of this course:
+#
+# | kind | $a$ | $b$ | who |
+# |---|---|---|---|
+# | `eps` | $0$ | $1$ | DDPM |
+# | `x_0` | $1$ | $0$ | the picture itself |
+# | `v` | $-\sigma$ | $\alpha$ | Salimans & Ho 2022 |
+# | `flow` | $-1$ | $1$ | flow matching, rectified flow |
+# | `score` | $0$ | $-1/\sigma$ | score matching |
+# | `edm` | $\sigma / (s\,r)$ | $-s\,\alpha / r$ | Karras et al. 2022 |
+#
+# (In the last row $s = \tfrac12$ is the spread that EDM expects of the data, and $r = \sqrt{\sigma^2 + s^2
+# \alpha^2}$.)
+#
+# `target` writes the answer in any of these languages, `to_x0_eps` translates it back.
+
+# %%
+for kind in KINDS:
+    output = target(kind, x_0, eps, alpha, sigma)  # a perfect network's answer
+    got_x_0, got_eps = to_x0_eps(kind, output, x_t, alpha, sigma)
+    torch.testing.assert_close(got_x_0, x_0, atol=1e-3, rtol=0)
+    torch.testing.assert_close(got_eps, eps, atol=1e-3, rtol=0)
+    a, b = (float(number) for number in coefficients(kind, level.alpha, level.sigma))
+    print(f"{kind:>5}: output = {a:+.2f} x_0 {b:+.2f} ε at t = 300, and back again")
+
+# %% [markdown]
+# ## 8 · The step back, if you know the picture
+#
+# We can go from $x_{t-1}$ to $x_t$ blindly. Going back is harder: which $x_{t-1}$ did this $x_t$ come from? If the
+# picture $x_0$ is *known*, Bayes' rule answers exactly, and the answer is again a Gaussian:
+#
+# $$
+# q(x_{t-1} \mid x_t, x_0) = \mathcal N(\tilde\mu_t, \tilde\beta_t \mathbf I),\qquad
+# \tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1 - \bar\alpha_t}\, x_0
+#             + \frac{\sqrt{1 - \beta_t}\,(1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}\, x_t,\qquad
+# \tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\,\beta_t
+# \tag{DDPM, Eq. 6-7}
+# $$
+
+# %%
+level, next_level = schedule.level(300), schedule.level(299)
+x_t = add_noise(x_0, eps, level)
+
+mean, std = posterior(x_0, x_t, level, next_level)
+
+alpha_bar, alpha_bar_before = float(schedule.alphas_cumprod[300]), float(schedule.alphas_cumprod[299])
+beta = float(schedule.betas[300])
+by_hand = (alpha_bar_before**0.5 * beta * x_0 + (1 - beta) ** 0.5 * (1 - alpha_bar_before) * x_t) / (1 - alpha_bar)
+torch.testing.assert_close(mean, by_hand)
+assert abs(std**2 - (1 - alpha_bar_before) / (1 - alpha_bar) * beta) < 1e-12
+print(f"standard deviation of the step back: {std:.4f}, of the step forward: {beta**0.5:.4f}")
+
+# %% [markdown]
+# Does it work? Start from **pure noise** that has nothing to do with any of our digits, and take the thousand steps
+# back, telling each step the picture that we have in mind.
+
+# %%
+stream = generators(8, seed=7)
+x_t = randn(x_0.shape, stream)
+backwards = [x_t]
+for level, next_level in zip(levels[:0:-1], levels[-2::-1], strict=True):
+    mean, std = posterior(x_0, x_t, level, next_level)
+    x_t = mean + std * randn(x_0.shape, stream)
+    backwards.append(x_t)
+
+rows = {f"digit {k}": [backwards[999 - t][k] for t in reversed(shown)] for k in (2, 5, 7)}
+plots.filmstrip(rows, captions=[f"t = {t}" for t in reversed(shown)], title="From pure noise, told the answer")
+plt.show()
+print(f"within 0.1 of the digits at t = 0: {bool((x_t - x_0).abs().max() < 0.1)}")
+assert (x_t - x_0).abs().max() < 0.1
+
+# %% [markdown]
+# It is a perfect generator with one flaw: it has to be told the result. Replace the known $x_0$ by a **guess from
+# $x_t$**, by a network, and you have DDPM. That the guess is hard at first ($x_t$ is nearly noise) and easy at the
+# end is why it takes many steps, and why each of them may be a simple one.
+#
+# ## Exercises
+#
+# Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution;
+# it sits in the folded cell between the two.
+#
+# **Exercise 1 · Half-way.** At which $t$ has the linear schedule lost half of the signal's *power*, $\bar\alpha_t <
+# 1/2$ for the first time? Guess before you compute: is it near 500?
+
+# %%
+my_t = ...
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+solution_t = int((schedule.alphas_cumprod >= 0.5).sum())
+
+
+# %%
+def is_half_way(t):
+    assert float(schedule.alphas_cumprod[t]) < 0.5, "more than half of the power is still there: a larger t"
+    assert float(schedule.alphas_cumprod[t - 1]) >= 0.5, "it happened earlier: a smaller t"
+
+
+check(my_t, solution_t, is_half_way)
+
+# %% [markdown]
+# **Exercise 2 · The noise, recovered.** Write a function `my_eps(x_t, x_0, level)` that returns the noise in $x_t$.
+
+# %%
+my_eps = ...
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def solution_eps(x_t, x_0, level):
+    return (x_t - level.alpha * x_0) / level.sigma
+
+
+# %%
+def recovers_the_noise(answer):
+    for t in (0, 300, 999):
+        level = schedule.level(t)
+        got = answer(add_noise(x_0, eps, level), x_0, level)
+        assert got.shape == eps.shape, f"it must have the shape of x_t, {tuple(eps.shape)}"
+        assert (got - eps).abs().max() < 1e-3, f"at t = {t} this is not the noise: solve the boxed line for ε"
+
+
+check(my_eps, solution_eps, recovers_the_noise)
+
+# %% [markdown]
+# **Exercise 3 · A jump from the middle.** Somebody hands you $x_{300}$ and wants $x_{600}$. It is
+# `factor * x_300 + spread * noise` with fresh noise. Find `(factor, spread)` from `schedule.alphas_cumprod` alone,
+# without `transition`. (Hint: the product from 301 to 600 is a quotient of two products that you have.)
+
+# %%
+my_factor_and_spread = ...
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+quotient = float(schedule.alphas_cumprod[600] / schedule.alphas_cumprod[300])
+solution_factor_and_spread = (quotient**0.5, (1 - quotient) ** 0.5)
+
+
+# %%
+def is_the_jump(answer):
+    factor, spread = transition(schedule.level(300), schedule.level(600))
+    assert abs(answer[0] - factor) < 1e-6, "the factor is the root of a quotient of alphas_cumprod"
+    assert abs(answer[1] - spread) < 1e-6, "the variances must add up: factor² + spread² = 1 on this schedule"
+
+
+check(my_factor_and_spread, solution_factor_and_spread, is_the_jump)
+
+# %% [markdown]
+# **Exercise 4 · Where the judge gives up.** With the curve of section 6 in mind: at which *log SNR* does the best
+# possible classifier fall to about one half? Give a number within 0.4. (`schedule.level(t).log_snr` and
+# `best_accuracy(schedule.level(t))` are at hand.)
+
+# %%
+my_log_snr = ...
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+solution_log_snr = schedule.level(550).log_snr  # read off the curve: half of the digits are lost at about t = 550
+
+
+# %%
+def is_where_the_judge_gives_up(answer):
+    def judged(log_snr):  # the level of that log SNR, whatever the schedule
+        variance = 1 / (1 + torch.tensor(log_snr).exp().item())
+        return best_accuracy(Level(0, (1 - variance) ** 0.5, variance**0.5))
+
+    assert judged(answer - 0.5) < 0.5, "there the classifier is still right more than half of the time: lower"
+    assert judged(answer + 0.5) > 0.5, "there the classifier is already wrong more than half of the time: higher"
+
+
+check(my_log_snr, solution_log_snr, is_where_the_judge_gives_up)
+
+# %% [markdown]
+# ## What to remember
+#
+# - One line, $x_t = \alpha_t x_0 + \sigma_t \varepsilon$, is the whole forward process; the walk and the jump agree.
+# - Fixed, not learned: a schedule of numbers, and a random generator.
+# - At $T$ the linear schedule leaves nothing that even a perfect classifier could use.
+# - Predicting $\varepsilon$, $x_0$, $v$ or the velocity is the same knowledge in other words: one table.
+# - With $x_0$ known, the way back is exact. All that is left to learn is the guess.
+#
+# **Next:** [02 · Schedules](02_schedules.ipynb) asks who chose those $\beta_t$, and what happens with others.
+#
+# ## References
+#
+# - J. Sohl-Dickstein et al. 2015, [Deep Unsupervised Learning using Nonequilibrium
+#   Thermodynamics](https://arxiv.org/abs/1503.03585): the forward chain and its reversal.
+# - J. Ho, A. Jain, P. Abbeel 2020, [Denoising Diffusion Probabilistic Models](https://arxiv.org/abs/2006.11239):
+#   Eq. 2 (chain), Eq. 4 (closed form), Eq. 6-7 (posterior), Algorithm 1 (training pairs).
+# - D. Kingma et al. 2021, [Variational Diffusion Models](https://arxiv.org/abs/2107.00630): the signal-to-noise
+#   ratio.
+# - T. Salimans, J. Ho 2022, [Progressive Distillation](https://arxiv.org/abs/2202.00512), Appendix D: the `v` row.
+# - Y. LeCun, C. Cortes, C. Burges: [the MNIST database](http://yann.lecun.com/exdb/mnist/).

@@ -1,0 +1,30 @@
+"""The course's figures draw what they are given."""
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion_explained.figures import alt_text, png
+from diffusion_explained.plots_course import curves, point_panels
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_curves_draw_every_series_and_the_reference(theme):
+    fig = curves(
+        {"a": ([1, 2, 3], [0.1, 0.2, 0.3]), "b": (torch.arange(40), torch.linspace(0.1, 1, 40))},
+        title="T", xlabel="t", reference=("chance", 0.5), log="y", theme=theme,
+    )  # fmt: skip
+    (ax,) = fig.axes
+    np.testing.assert_allclose(ax.lines[1].get_ydata(), np.linspace(0.1, 1, 40), rtol=1e-6)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["a", "b", "chance"]
+    assert ax.get_yscale() == "log" and ax.get_xscale() == "linear"
+    assert alt_text(fig) == "T: a, b over t" and png(fig).startswith(b"\x89PNG")
+
+
+def test_point_panels_draw_the_points_over_the_data():
+    data, points = torch.zeros(10, 2), torch.rand(7, 2)
+    fig = point_panels({"GAN": points, "diffusion": points + 1}, data=data, title="Modes")
+    assert [ax.get_title(loc="left") for ax in fig.axes] == ["GAN", "diffusion"]
+    np.testing.assert_allclose(fig.axes[1].collections[1].get_offsets(), points + 1)
+    assert len(fig.axes[0].collections[0].get_offsets()) == 10
+    assert alt_text(fig) == "Modes: GAN, diffusion" and png(fig).startswith(b"\x89PNG")
