@@ -1,23 +1,30 @@
 """Training the small classifier that measures samples: plain supervised learning, one record a step.
 
-for record in train_classifier(network, load_dataset("mnist"), epochs=8):
-    print(record.step, record.loss)
-print(accuracy(network, load_dataset("mnist", "test")))
+    for record in train_classifier(network, load_dataset("mnist"), epochs=8):
+        print(record.step, record.loss)
+    print(accuracy(network, load_dataset("mnist", "test")))
+
+`run_recipe` does this for a file of recipes/ and writes the weights that the package ships.
 """
 
 from __future__ import annotations
 
 import math
+import os
+import platform
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_explained.data import ImageDataset
-from diffusion_explained.models.classifier import Classifier
+from diffusion_explained.data import ImageDataset, load_dataset
+from diffusion_explained.models.classifier import Classifier, ClassifierConfig
+from diffusion_explained.weight_files import round_to_fp16, write_weights
 
 
 @dataclass(frozen=True)
@@ -122,3 +129,40 @@ def accuracy(network: Classifier, dataset: ImageDataset, batch_size: int = 500) 
     for x, labels in dataset.batches(batch_size):
         correct += int((network(x.to(device)).argmax(dim=1).cpu() == labels).sum())
     return correct / len(dataset)
+
+
+def run_recipe(recipe: Mapping[str, Any], output: Path, device: str = "cpu") -> Iterator[ClassifierRecord]:
+    """Train what a recipe with `task = "classifier"` describes, and write the weights and their card to `output`.
+
+    Its keys: `dataset` (a name of `load_dataset`), `seed`, and the tables `network` (of `ClassifierConfig`) and
+    `training` (of `train_classifier`). The card's accuracy is that of the fp16 weights, on the test split.
+    """
+    train, test = load_dataset(recipe["dataset"], "train"), load_dataset(recipe["dataset"], "test")
+    widths = tuple(recipe["network"]["widths"])
+    config = ClassifierConfig(
+        image_shape=train.image_shape,
+        num_classes=train.num_classes,
+        **{**recipe["network"], "widths": widths},
+    )
+    torch.manual_seed(recipe["seed"])
+    network = Classifier(config).to(device)
+    started = time.perf_counter()
+    images_seen = 0
+    for record in train_classifier(network, train, seed=recipe["seed"], **recipe["training"]):
+        images_seen = round(record.epoch * len(train))
+        yield record
+    seconds = time.perf_counter() - started
+    round_to_fp16(network)
+    card = {
+        "task": "classifier",
+        "recipe": dict(recipe),
+        "data": f"{train.name}, train split, {len(train):,} images",
+        "class_names": list(train.class_names),
+        "images_seen": images_seen,
+        "seconds": round(seconds),
+        "hardware": f"{device}, {torch.get_num_threads()} threads of {os.cpu_count()} ({platform.machine()})",
+        "torch": torch.__version__,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "test_accuracy": accuracy(network, test),
+    }
+    write_weights(output, network, asdict(config), card)
