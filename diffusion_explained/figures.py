@@ -55,6 +55,13 @@ def legend(ax: Axes, **options: object) -> None:
     ax.legend(**{"fontsize": 11, "frameon": False, "handlelength": 1.6, "loc": "best", **options})
 
 
+def legend_below(fig: Figure, theme: str) -> None:
+    """A legend of all curves under the axes, for more of them than find room inside."""
+    key = fig.legend(loc="outside lower center", ncols=3, fontsize=10.5, frameon=False, handlelength=1.6)
+    for text in key.get_texts():
+        text.set_color(THEMES[theme].text)
+
+
 def alt_text(fig: Figure) -> str:
     """What the figure shows, in words."""
     return str(fig.get_label())

@@ -18,6 +18,7 @@ from torch import Tensor
 from diffusion_explained.charts import Chart
 from diffusion_explained.palette import LIGHT, diverging, rgb
 from diffusion_explained.samplers import Step
+from diffusion_explained.schedules import Level
 
 EPS_RANGE = 3.0  # noise panels run from -3 to 3 standard deviations
 
@@ -116,9 +117,9 @@ def film(
     return Film(frames, tuple(captions), titles, alts, height, width, rows, tuple(charts))
 
 
-def shown_x_t(step: Step) -> Tensor:
+def shown(x_t: Tensor, level: Level) -> Tensor:
     """x_t over its own standard deviation where that exceeds 1: EDM's x_t reaches 80, others stay as they are."""
-    return step.x_t / max(1.0, (step.level.alpha**2 + step.level.sigma**2) ** 0.5)
+    return x_t / max(1.0, (level.alpha**2 + level.sigma**2) ** 0.5)
 
 
 def difference_range(steps: Sequence[Step]) -> float:
@@ -133,7 +134,7 @@ def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], 
     Without guidance there is no unconditional prediction, and so no difference.
     """
     fields: list[tuple[str, str, Callable[[Step], Tensor], float | None]] = [
-        ("x_t", "the noisy images", shown_x_t, None),
+        ("x_t", "the noisy images", lambda s: shown(s.x_t, s.level), None),
         ("predicted x_0", "the clean images that the network guesses", lambda s: s.pred.x_0, None),
         ("eps, conditional", "the noise predicted with the class", lambda s: s.pred.eps_cond, EPS_RANGE),
     ]
@@ -157,7 +158,7 @@ def caption(step: Step, count: int) -> str:
     return f"step {step.i + 1} of {count} · t = {level.t:.4g} · α = {level.alpha:.3f} · σ = {level.sigma:.3g}"
 
 
-def film_of(steps: Sequence[Step], columns: int | None = None) -> Film:
+def film_of(steps: Sequence[Step], columns: int | None = None, *, count: int | None = None) -> Film:
     """The film of a sampler's steps, then the final image: x_t, predicted x_0, eps with and without class, difference.
 
     In the last frame x_t is the final sample, beside the last prediction that led to it. Of a long run a part may

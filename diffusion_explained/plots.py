@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusion_explained.figures import alt_text, dress, figure, legend, png
+from diffusion_explained.figures import alt_text, dress, figure, legend, legend_below, png
 from diffusion_explained.film import mosaic, pixels, step_fields
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots_2d import density, density_panels, plane, trajectories, trajectory_panels, vector_field
@@ -166,9 +166,7 @@ def schedule_curves(
         ax.axvline(marker[0], color=colours.muted, linewidth=1)
         ax.plot(*marker, "o", color=colours.noise, markersize=9, markeredgecolor=colours.background, zorder=5)
     if many:
-        handles = fig.legend(loc="outside lower center", ncols=3, fontsize=10.5, frameon=False, handlelength=1.4)
-        for text in handles.get_texts():
-            text.set_color(colours.text)
+        legend_below(fig, theme)
     elif len(schedules) > 1:
         legend(ax)
     dress(ax, theme, title=QUANTITIES[quantity], xlabel="from data (0) to noise (1)")
@@ -218,22 +216,24 @@ def sampler_race(
     results: Mapping[str, Sequence[tuple[float, float]]],
     *,
     title: str = "Distance to the reference",
+    xlabel: str = "network evaluations",
     theme: str = "light",
 ) -> Figure:
-    """name -> (network evaluations, distance) pairs, on log axes."""
-    fig, axes = figure(6.4, 4.2, theme)
+    """name -> (cost, distance) pairs, on log axes; the cost is network evaluations, or what xlabel says."""
+    fig, axes = figure(5.2, 4.4, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     for k, (name, points) in enumerate(results.items()):
-        evaluations, distances = zip(*sorted(points), strict=True) if points else ((), ())
+        costs, distances = zip(*sorted(points), strict=True) if points else ((), ())
         colour = colours.series[k % len(colours.series)]
-        ax.loglog(evaluations, distances, "osD^vPX"[k % 7] + "-", color=colour, linewidth=2.2, markersize=6, label=name)
-    ticks = sorted({int(n) for points in results.values() for n, _ in points})
-    kept = [n for k, n in enumerate(ticks) if k == 0 or n >= 1.45 * ticks[k - 1] or k == len(ticks) - 1]
-    ax.set_xticks(kept, [str(n) for n in kept])
+        ax.loglog(costs, distances, "osD^vPX"[k % 7] + "-", color=colour, linewidth=2.2, markersize=6, label=name)
+    costs = [cost for points in results.values() for cost, _ in points]
+    ticks = [value for power in range(7) for value in (10**power, 2 * 10**power, 5 * 10**power)]
+    kept = [value for value in ticks if costs and min(costs) <= value <= max(costs)]
+    ax.set_xticks(kept, [f"{value:g}" for value in kept])
     ax.set_xticks([], minor=True)
-    legend(ax)
-    dress(ax, theme, title=title, xlabel="network evaluations", ylabel="root mean square difference")
-    fig.set_label(f"{title} against network evaluations, for {', '.join(results)}")
+    legend_below(fig, theme)
+    dress(ax, theme, title=title, xlabel=xlabel, ylabel="root mean square difference")
+    fig.set_label(f"{title} against {xlabel}, for {', '.join(results)}")
     return fig
 
 

@@ -1,0 +1,65 @@
+"""The frame of every page: its head, its pictures in the reader's own theme, progress, and the address bar."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PATIENCE = 0.3  # seconds that may pass without a progress bar
+
+
+def theme() -> str:
+    """ "dark" or "light", as the reader sees the page."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def head(title: str, lead: str, formula: str | None = None) -> None:
+    """The page's title, what it is about in a sentence or two, and its formula."""
+    st.title(title, anchor=False)
+    st.markdown(lead)
+    if formula:
+        st.latex(formula)
+
+
+def show(fig: "Figure") -> None:
+    """A figure in the page, with its words for those who cannot see it."""
+    from diffusion_explained.figures import alt_text, png
+
+    st.image(png(fig), width="stretch", alt=alt_text(fig))
+
+
+@contextmanager
+def progress(what: str) -> Iterator[Callable[[float, str], None]]:
+    """A progress bar that appears only if the work outlasts PATIENCE; call it with (part done, what is being done)."""
+    place, begin = st.empty(), time.monotonic()
+
+    def tell(part: float, doing: str = "") -> None:
+        if time.monotonic() - begin > PATIENCE:
+            place.progress(min(1.0, part), text=f"{what} · {doing}" if doing else what)
+
+    try:
+        yield tell
+    finally:
+        place.empty()
+
+
+def address_notice(before: dict[str, str], keys: Sequence[str]) -> None:
+    """Say which settings of the address were not usable; call it after the widgets that own these keys.
+
+    Streamlit drops such values by itself and takes the widget's default, without a word.
+    """
+    after = st.query_params.to_dict()
+    refused = [
+        key for key in keys if key in before and key not in after and str(st.session_state.get(key)) != before[key]
+    ]
+    if refused:
+        given = ", ".join(f"`{key}={before[key][:40]}`" for key in refused)
+        st.info(
+            f"The address asked for {given}, which is not possible here; the default is used instead.",
+            icon=":material/link_off:",
+        )

@@ -1,0 +1,245 @@
+"""What the pages compute, kept once it is computed. Every number comes from the package."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+import torch
+from diffusion_explained.pretrained import Model, load_pretrained
+from torch import Tensor
+
+from diffusion_explained.charts import histogram_chart, level_chart
+from diffusion_explained.comparisons import Counted, Finish, one_shot, race, start
+from diffusion_explained.data import ImageDataset, bundled_mnist
+from diffusion_explained.film import EPS_RANGE, Film, film, film_of, mosaic, pixels
+from diffusion_explained.forward import add_noise
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.samplers import final
+from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Level, Schedule
+from explorer.shelf import shelf
+
+MODELS = ("mnist_unet_flow", "mnist_unet_eps")
+MOST_FRAMES = 60  # of a long run, so many are kept to look at
+SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid", "flow")
+Tell = Callable[[float, str], None]
+
+
+@st.cache_resource(max_entries=4, show_spinner="Loading the network")
+def model(name: str) -> Model:
+    """A trained model, one for all sessions: read only."""
+    return load_pretrained(name)
+
+
+@st.cache_resource(show_spinner="Unpacking the digits")
+def digits() -> ImageDataset:
+    """The 10,000 real digits that travel with the package."""
+    return bundled_mnist()
+
+
+def digit(label: int, number: int) -> Tensor:
+    """The number-th bundled digit of a class, x_0 [1, 1, 28, 28]."""
+    data = digits()
+    index = (data.labels == label).nonzero().flatten()[number]
+    return data.batch(index[None])[0]
+
+
+def schedule_of(name: str) -> Schedule:
+    """A schedule by the name that the pages give it, with the usual numbers."""
+    return FlowSchedule() if name == "flow" else getattr(DDPMSchedule, name)()
+
+
+# -- forward ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Noising:
+    """An image on its way into noise: its levels, data first, and the film with the network's guesses."""
+
+    levels: tuple[Level, ...]
+    film: Film
+    x_t: Tensor  # one a level, [n, 1, 28, 28]
+
+
+def noising(
+    key: tuple[object, ...], x_0: Tensor, label: int | None, schedule_name: str, model_name: str, seed: int, tell: Tell
+) -> Noising:
+    """x_0 noised by the same eps at 51 levels, and what the network guesses at each; key says which x_0 it is."""
+
+    def make() -> Noising:
+        schedule, network = schedule_of(schedule_name), model(model_name)
+        levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]
+        eps = randn(x_0.shape, generators(1, seed))
+        labels = None if label is None else torch.tensor([label])
+        denoise = network.denoiser(labels=labels) if labels is not None else network.denoiser()
+        noisy, guessed_x_0, guessed_eps = [], [], []
+        for k, level in enumerate(levels):
+            x_t = add_noise(x_0, eps, level)
+            noisy.append(x_t)
+            if level.sigma == 0:  # nothing to guess: the image is there, and the noise is not
+                guessed_x_0.append(x_0)
+                guessed_eps.append(torch.zeros_like(eps))
+            else:
+                pred = one_shot(denoise, network.schedule, x_t, level)
+                guessed_x_0.append(pred.x_0)
+                guessed_eps.append(pred.eps)
+            tell((k + 1) / len(levels), f"level {k + 1} of {len(levels)}")
+
+        def sheets(images: Sequence[Tensor], limit: float | None = None) -> list:
+            return [mosaic(pixels(image, limit)) for image in images]
+
+        truth, noise = [x_0] * len(levels), [eps] * len(levels)
+        panels = [
+            ("noisy image x_t", "the image with its noise at this time", sheets(noisy)),
+            ("true x_0", "the clean image", sheets(truth)),
+            ("guessed x_0", "the clean image that the network guesses in one look", sheets(guessed_x_0)),
+            ("true noise ε", "the noise that was added", sheets(noise, EPS_RANGE)),
+            ("guessed noise ε", "the noise that the network guesses in one look", sheets(guessed_eps, EPS_RANGE)),
+        ]
+        charts = [
+            histogram_chart(noisy),
+            level_chart("log SNR", "log signal-to-noise ratio over time", levels, [level.log_snr for level in levels]),
+            level_chart("ᾱ = α²", "alphas_cumprod over time", levels, [level.alpha**2 for level in levels]),
+        ]
+        captions = [noising_caption(level) for level in levels]
+        return Noising(tuple(levels), film(panels, captions, rows=(5,), charts=charts), torch.cat(noisy))
+
+    return shelf("noising").get((*key, label, schedule_name, model_name, seed), make)
+
+
+def noising_caption(level: Level) -> str:
+    """A level of the forward process in one line."""
+    if level.sigma == 0:
+        return "clean image · α = 1 · σ = 0 · ᾱ = 1 · SNR = ∞"
+    snr = (level.alpha / level.sigma) ** 2
+    t = f"{level.t:.0f}" if level.t > 1 or level.t == 0 else f"{level.t:.2f}"
+    return f"t = {t} · α = {level.alpha:.3f} · σ = {level.sigma:.3f} · ᾱ = {level.alpha**2:.4f} · SNR = {snr:.3g}"
+
+
+# -- reverse ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides a sampling run."""
+
+    model: str
+    sampler: str
+    num_inference_steps: int
+    labels: tuple[int, ...]
+    guidance_scale: float
+    seed: int
+    eta: float = 0.0
+    negative: int | None = None
+    guidance_rescale: float = 0.0
+    clip: bool = True
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its film, its final images [B, 1, 28, 28], what it cost."""
+
+    film: Film
+    x_0: Tensor
+    evaluations: int
+    seconds: float
+
+
+def parts(settings: Settings) -> tuple[Counted, Tensor, list[Level]]:
+    """The denoiser, the starting noise and the levels of these settings."""
+    network = model(settings.model)
+    labels = torch.tensor(settings.labels)
+    negative = None if settings.negative is None else torch.full_like(labels, settings.negative)
+    denoise = network.denoiser(
+        labels=labels,
+        guidance_scale=settings.guidance_scale,
+        negative_labels=negative,
+        guidance_rescale=settings.guidance_rescale,
+        clip=1.0 if settings.clip else None,
+    )
+    x_T = network.noise(len(labels), seed=settings.seed)
+    return Counted(denoise), x_T, network.schedule.levels(settings.num_inference_steps)
+
+
+def run(settings: Settings, tell: Tell) -> Run:
+    """A sampling run, of which at most MOST_FRAMES steps are kept to look at."""
+
+    def make() -> Run:
+        denoise, x_T, levels = parts(settings)
+        options = {"eta": settings.eta} if settings.sampler == "ddim" else {}
+        count, kept, begin = settings.num_inference_steps, [], time.perf_counter()
+        wanted = set(torch.linspace(0, count - 1, min(count, MOST_FRAMES)).round().int().tolist())
+        for step in start(settings.sampler, denoise, x_T, levels, seed=settings.seed, **options):
+            if step.i in wanted:
+                kept.append(step)
+            tell((step.i + 1) / count, f"step {step.i + 1} of {count}")
+        seconds = time.perf_counter() - begin
+        columns = 5 if len(settings.labels) == 10 else 4
+        shown = film_of(kept, columns, count=count)
+        return Run(shown, kept[-1].x_next, denoise.evaluations, seconds)
+
+    return shelf("runs").get(settings, make)
+
+
+# -- guidance -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Guided:
+    """What one guidance scale gives from the common noise."""
+
+    guidance_scale: float
+    x_0: Tensor
+    accuracy: float
+    diversity: float
+
+
+def guided(model_name: str, guidance_scale: float, per_class: int, num_inference_steps: int, seed: int) -> Guided:
+    """per_class images of every class at one scale; image i starts from the same noise whatever the scale."""
+    from diffusion_explained.metrics import class_accuracy, diversity
+
+    def make() -> Guided:
+        network = model(model_name)
+        labels = torch.arange(network.num_classes).repeat(per_class)
+        x_0 = network.sample(
+            labels, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seed=seed, sampler="euler"
+        )
+        return Guided(guidance_scale, x_0, class_accuracy(x_0, labels), diversity(x_0, labels))
+
+    return shelf("guidance", 200).get((model_name, guidance_scale, per_class, num_inference_steps, seed), make)
+
+
+# -- samplers -----------------------------------------------------------------------------------------------
+
+
+REFERENCE_STEPS = 200
+
+
+def race_settings(model_name: str, guidance_scale: float, seed: int) -> Settings:
+    """What all runners of a race share: one digit of each class; clipping x_0 would change the ODE."""
+    return Settings(model_name, "heun", REFERENCE_STEPS, tuple(range(10)), guidance_scale, seed, clip=False)
+
+
+def reference(settings: Settings, tell: Tell) -> Tensor:
+    """Where a fine solver ends: Heun with REFERENCE_STEPS steps."""
+
+    def make() -> Tensor:
+        denoise, x_T, levels = parts(settings)
+        steps = []
+        for step in start("heun", denoise, x_T, levels, seed=settings.seed):
+            tell((step.i + 1) / REFERENCE_STEPS, f"reference, step {step.i + 1} of {REFERENCE_STEPS}")
+            steps = [step]
+        return final(steps)
+
+    return shelf("references").get(settings, make)
+
+
+def finish(settings: Settings, sampler: str, steps: int, goal: Tensor) -> Finish:
+    """One sampler with one number of steps, from the noise of these settings."""
+
+    def make() -> Finish:
+        denoise, x_T, _ = parts(settings)
+        levels = model(settings.model).schedule.levels
+        return next(race(denoise, x_T, levels, [sampler], [steps], goal, seed=settings.seed))
+
+    return shelf("finishes", 500).get((settings, sampler, steps), make)

@@ -1,0 +1,16 @@
+"""The explorer: `diffusion-explained app`, or `streamlit run app/main.py`."""
+
+import streamlit as st
+
+st.set_page_config(page_title="Diffusion, explained", page_icon=":material/blur_on:", layout="wide")
+
+PAGES = [
+    st.Page("pages_/start.py", title="Start", icon=":material/home:", default=True),
+    st.Page("pages_/forward.py", title="Forward", icon=":material/blur_on:", url_path="forward"),
+    st.Page("pages_/schedules.py", title="Schedules", icon=":material/show_chart:", url_path="schedules"),
+    st.Page("pages_/reverse.py", title="Reverse", icon=":material/auto_awesome:", url_path="reverse"),
+    st.Page("pages_/guidance.py", title="Guidance", icon=":material/tune:", url_path="guidance"),
+    st.Page("pages_/samplers.py", title="Samplers", icon=":material/speed:", url_path="samplers"),
+]
+
+st.navigation(PAGES, position="top").run()

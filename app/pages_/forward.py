@@ -1,0 +1,84 @@
+"""Forward: how an image becomes noise, and what a network sees in it at each time."""
+
+import hashlib
+
+import streamlit as st
+import torch
+from explorer import page
+from explorer.runs import MODELS, SCHEDULES, digit, noising
+from explorer.scrubber import scrubber
+
+from diffusion_explained import plots
+from diffusion_explained.data import load_image
+
+page.head(
+    "Forward: from image to noise",
+    "Noising is fixed, not learned, and takes one line at any time $t$. It makes the training pairs: the noisy image, "
+    "and the noise that was added. **Drag the slider**: everything below follows.",
+    r"x_t = \alpha_t\,x_0 + \sigma_t\,\varepsilon,\qquad \varepsilon\sim\mathcal N(0, I),"
+    r"\qquad \mathrm{SNR} = \alpha_t^2/\sigma_t^2",
+)
+before = st.query_params.to_dict()
+image, settings = st.columns([1, 1], gap="medium")
+with image:
+    label = st.pills("Digit", range(10), default=3, required=True, key="digit", bind="query-params")
+    upload = st.file_uploader(
+        "or your own image", type=None, key="upload", help="PNG, JPEG, WebP, GIF or BMP; scaled to 28 × 28 grey pixels."
+    )
+with settings:
+    left, right = st.columns(2)
+    schedule = left.selectbox("Schedule", SCHEDULES, index=2, key="schedule", bind="query-params")
+    model_name = right.selectbox("Network that guesses", MODELS, key="model", bind="query-params")
+    number = left.number_input("Which one of that digit", 0, 999, 7, key="number", bind="query-params")
+    seed = right.number_input("Seed of the noise", 0, 9999, 0, key="seed", bind="query-params")
+    invert = st.toggle("My image is dark ink on white paper", key="invert") if upload else False
+page.address_notice(before, ["digit", "schedule", "model", "number", "seed"])
+
+key, x_0, known = ("digit", label, number), digit(label, number), label
+if upload is not None:
+    said: list[str] = []
+    try:
+        data = upload.getvalue()
+        x_0 = load_image(data, 28, 1, invert=invert, say=said.append)
+        key, known = ("upload", hashlib.sha256(data).hexdigest(), invert), None
+    except ValueError as error:
+        st.error(f"This file cannot be used: {error} The digit above is shown instead.", icon=":material/broken_image:")
+    for sentence in said:
+        st.caption(sentence)
+
+with page.progress("Asking the network") as tell:
+    kept = noising(key, x_0, known, schedule, model_name, seed, tell)
+
+
+def frame_of_address(count: int) -> int:
+    given = before.get("frame", "")
+    return int(given) if given.isdecimal() and int(given) < count else count // 2
+
+
+@st.fragment
+def look() -> None:
+    count = len(kept.levels)
+    frame = scrubber(kept.film, key="noising", frame=frame_of_address(count), report=True)
+    if frame is not None:
+        st.query_params["frame"] = str(frame)
+
+
+look()
+
+st.subheader("The same, as a filmstrip", anchor=False)
+places = torch.linspace(0, len(kept.levels) - 1, 11).round().long()
+captions = ["clean", *(f"{place / 50:.0%}" for place in places[1:].tolist())]
+page.show(
+    plots.filmstrip({"x_t": kept.x_t[places]}, captions=captions, title=f"{schedule} schedule", theme=page.theme())
+)
+
+with st.expander("What to look for", icon=":material/lightbulb:"):
+    st.markdown(
+        "- At the far right the histogram is N(0, 1) and nothing of the image is left: its SNR is close to 0.\n"
+        "- The network's guess of $x_0$ is the *mean* of all digits that fit the noisy one: sharp on the left, a blur "
+        "on the right. That blur is why sampling takes many small steps.\n"
+        "- The two guesses are one: $x_0$ and $\\varepsilon$ together must give back $x_t$.\n"
+        "- An image that is no digit is guessed as the nearest thing that the network knows.\n"
+        "- The network was trained on its own schedule. It can look at any other's $x_t$, because all Gaussian paths "
+        "of the same SNR differ only by a factor."
+    )

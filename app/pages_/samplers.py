@@ -1,0 +1,99 @@
+"""Samplers: a race from the same noise to the same image."""
+
+import time
+
+import streamlit as st
+from explorer import page
+from explorer.runs import MODELS, REFERENCE_STEPS, finish, race_settings, reference
+
+from diffusion_explained import plots
+from diffusion_explained.comparisons import Finish
+from diffusion_explained.samplers import SAMPLERS
+
+COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+LOOK = 3  # which of the race's digits is shown
+REDRAW = 0.5  # seconds between drawings of the growing race
+
+page.head(
+    "Samplers: a race from the same noise",
+    "All samplers solve the same equation. Each starts from **the same noise** and gets the same network; what "
+    f"counts is how close it comes to the exact solution (Heun with {REFERENCE_STEPS} steps) for how many "
+    "looks of the network.",
+    r"\text{Euler: error} \propto h\qquad\text{Heun, DPM-Solver++(2M): error} \propto h^2\qquad(h:\text{ step size})",
+)
+before = st.query_params.to_dict()
+first, second = st.columns([2, 1], gap="medium")
+chosen = first.pills(
+    "Samplers",
+    list(SAMPLERS),
+    selection_mode="multi",
+    default=["ddim", "euler", "heun", "dpm_solver_pp_2m", "euler_ancestral"],
+    key="samplers",
+    bind="query-params",
+)
+most = second.select_slider("Most steps", COUNTS[3:], 32, key="most", bind="query-params")
+third, fourth, fifth = st.columns(3, gap="medium")
+model_name = third.selectbox("Model", MODELS, key="model", bind="query-params")
+scale = fourth.slider("Guidance scale w", 0.0, 6.0, 1.0, 0.5, key="w", bind="query-params")
+seed = fifth.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
+page.address_notice(before, ["samplers", "most", "model", "w", "seed"])
+if not chosen:
+    st.info("Choose at least one sampler above.", icon=":material/touch_app:")
+    st.stop()
+
+settings = race_settings(model_name, scale, seed)
+counts = [count for count in COUNTS if count <= most]
+chart, clock = (column.empty() for column in st.columns(2, gap="medium"))
+finishes: list[Finish] = []
+
+
+def draw() -> None:
+    by_name = {name: [one for one in finishes if one.sampler == name] for name in chosen}
+    by_name = {name: ones for name, ones in by_name.items() if ones}
+    with chart.container():
+        points = {name: [(one.evaluations, one.distance) for one in ones] for name, ones in by_name.items()}
+        page.show(plots.sampler_race(points, title="Distance to the exact solution", theme=page.theme()))
+    with clock.container():
+        times = {name: [(1000 * one.seconds, one.distance) for one in ones] for name, ones in by_name.items()}
+        page.show(
+            plots.sampler_race(
+                times, title="The same, by the clock", xlabel="wall time in milliseconds", theme=page.theme()
+            )
+        )
+
+
+drawn = 0.0
+with page.progress("Racing") as tell:
+    goal = reference(settings, tell)
+    for k, count in enumerate(counts):
+        for name in chosen:
+            tell(k / len(counts), f"{name}, {count} step{'s' if count > 1 else ''}")
+            finishes.append(finish(settings, name, count, goal))
+        if time.monotonic() - drawn > REDRAW:
+            draw()
+            drawn = time.monotonic()
+draw()
+st.caption(
+    f"{len(settings.labels)} digits at once. Distance is the root mean square difference of pixel values, where 2 is "
+    "from black to white. Samplers that add noise (ddpm, euler_ancestral) end at another digit by design: their "
+    "distance does not shrink to 0."
+)
+
+st.subheader("Where they end", anchor=False)
+shown = [name for name in SAMPLERS if name in chosen]
+rows = {"exact": [goal[LOOK]] * len(counts)}
+rows |= {name: [one.x_0[LOOK] for one in finishes if one.sampler == name] for name in shown}
+page.show(
+    plots.filmstrip(
+        rows, captions=[str(count) for count in counts], title="One noise, by number of steps", theme=page.theme()
+    )
+)
+
+with st.expander("What to look for", icon=":material/lightbulb:"):
+    st.markdown(
+        "- On log axes a method of order $p$ is a line of slope $-p$: Euler's falls by 2 when the steps double, "
+        "Heun's by 4.\n"
+        "- Heun looks twice a step. DPM-Solver++ gets second order from one look, by remembering the last one.\n"
+        "- ddim (at eta 0) and euler are one method on the straight path of flow matching: their curves coincide.\n"
+        "- Raise the guidance scale: the path bends more, and everyone needs more steps."
+    )

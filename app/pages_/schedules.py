@@ -1,0 +1,101 @@
+"""Schedules: who sets the pace from image to noise."""
+
+import streamlit as st
+from explorer import page
+from explorer.runs import digit
+
+from diffusion_explained import plots
+from diffusion_explained.film import shown
+from diffusion_explained.forward import add_noise
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Schedule
+
+NAMES = ("linear", "scaled_linear", "cosine", "sigmoid", "flow", "edm")
+DEFAULT_BETAS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "sigmoid": (1e-4, 0.02)}
+VISIBLE_SNR = 1e-4  # above this, the last level still carries more than 1% of the image's amplitude
+
+page.head(
+    "Schedules: the pace of noising",
+    "A schedule is nothing but two functions of time, α for the signal and σ for the noise. "
+    "What a network must be good at, and what sampling starts from, hangs on them.",
+    r"\bar\alpha_t = \prod_{s\le t}(1-\beta_s),\quad \alpha_t=\sqrt{\bar\alpha_t},\quad"
+    r"\sigma_t=\sqrt{1-\bar\alpha_t}\qquad\text{flow: }\alpha_t = 1-t,\ \sigma_t = t",
+)
+before = st.query_params.to_dict()
+chosen = st.pills(
+    "Schedules",
+    NAMES,
+    selection_mode="multi",
+    default=["linear", "scaled_linear", "cosine", "flow"],
+    key="schedules",
+    bind="query-params",
+)
+with st.expander("Numbers: T, β, shift, terminal SNR", icon=":material/tune:"):
+    first, second, third = st.columns(3)
+    T = first.number_input("T, training timesteps", 10, 5000, 1000, step=10, key="T", bind="query-params")
+    shift = first.number_input("shift (flow)", 0.1, 20.0, 1.0, step=0.5, key="shift", bind="query-params")
+    own = second.toggle("My own β range", key="own", bind="query-params", help="For linear, scaled_linear and sigmoid.")
+    zero = second.toggle("Rescale to zero terminal SNR", key="zero", bind="query-params")
+    beta_start = third.number_input(
+        "β start", 1e-6, 0.5, 1e-4, step=1e-4, format="%.5f", key="beta_start", bind="query-params", disabled=not own
+    )
+    beta_end = third.number_input(
+        "β end", 1e-6, 0.999, 0.02, step=1e-3, format="%.5f", key="beta_end", bind="query-params", disabled=not own
+    )
+page.address_notice(before, ["schedules", "T", "shift", "own", "zero", "beta_start", "beta_end"])
+
+
+def schedule(name: str) -> Schedule:
+    if name == "flow":
+        return FlowSchedule(shift=shift)
+    if name == "edm":
+        return EDMSchedule()
+    options = {"num_train_timesteps": T, "rescale_zero_terminal_snr": zero}
+    if name in DEFAULT_BETAS:
+        low, high = (beta_start, beta_end) if own else DEFAULT_BETAS[name]
+        options |= {"beta_start": low, "beta_end": high}
+    return getattr(DDPMSchedule, name)(**options)
+
+
+if not chosen:
+    st.info("Choose at least one schedule above.", icon=":material/touch_app:")
+    st.stop()
+if own and beta_end < beta_start:
+    st.warning("β end is below β start: the noise is added fastest at the beginning.", icon=":material/warning:")
+schedules = {name: schedule(name) for name in NAMES if name in chosen}
+
+for name, one in schedules.items():
+    if isinstance(one, DDPMSchedule) and one.terminal_snr > VISIBLE_SNR:
+        st.warning(
+            f"**{name}** ends with a terminal SNR of {one.terminal_snr:.2g}: its last level still holds "
+            f"{float(one.alpha(T - 1)):.1%} of the image. Sampling starts from pure noise, which the network "
+            "never saw in training; that shows most in overall brightness. Rescaling to zero terminal SNR cures it.",
+            icon=":material/warning:",
+        )
+
+for pair in (("alphas_cumprod", "log_snr"), ("alpha", "sigma")):
+    for column, quantity in zip(st.columns(2, gap="medium"), pair, strict=True):
+        with column:
+            page.show(plots.schedule_curves(schedules, quantity, theme=page.theme()))
+
+st.subheader("The same digit under each", anchor=False)
+x_0 = digit(8, 3)
+eps = randn(x_0.shape, generators(1, 0))
+columns = 10
+rows = {
+    name: [shown(add_noise(x_0, eps, level), level)[0] for level in [one.clean, *reversed(one.levels(columns)[:-1])]]
+    for name, one in schedules.items()
+}
+captions = ["clean", *(f"{(k + 1) / columns:.0%}" for k in range(columns))]
+page.show(plots.filmstrip(rows, captions=captions, title="from data to noise", theme=page.theme()))
+if "edm" in schedules:
+    st.caption("EDM's x_t grows with its noise, up to σ = 80; it is shown divided by its own standard deviation.")
+
+with st.expander("What to look for", icon=":material/lightbulb:"):
+    st.markdown(
+        "- **linear** destroys the image early: the last quarter of its steps looks like noise already. "
+        "**cosine** was made to spread the loss evenly (Nichol & Dhariwal 2021).\n"
+        "- **scaled_linear** is Stable Diffusion's. Its terminal SNR is not 0, hence the warning.\n"
+        "- **flow** is the straight line. Shift above 1 spends more time in noise, which larger images need.\n"
+        "- With few timesteps T and unchanged β, too little noise is added: try T = 100."
+    )

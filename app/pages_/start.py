@@ -1,0 +1,42 @@
+"""Digits emerge from noise at once; then the way to the other pages."""
+
+import streamlit as st
+from explorer import page
+from explorer.runs import MODELS, Settings, run
+from explorer.scrubber import scrubber
+
+page.head(
+    "Diffusion, explained",
+    "A network looks at pure noise and guesses a little of the picture in it; a sampler takes that guess, "
+    "removes a little noise, and asks again. **Nothing here is a recording**: the digits below were just drawn on this "
+    "machine, by a network that was trained on MNIST.",
+)
+
+settings = Settings(MODELS[0], "euler", 20, tuple(range(10)), 2.0, seed=st.session_state.setdefault("start_seed", 0))
+with page.progress("Drawing digits") as tell:
+    kept = run(settings, tell)
+scrubber(kept.film, key="start", frame=0, autoplay=True)
+
+
+def other_noise() -> None:
+    st.session_state.start_seed += 1
+
+
+st.button("From other noise", on_click=other_noise, icon=":material/casino:")
+st.caption(
+    f"Ten digits, one of each class, in {settings.num_inference_steps} Euler steps with guidance "
+    f"{settings.guidance_scale:g}: {kept.seconds:.2f} s here. Drag the slider, or press play."
+)
+
+st.subheader("Look inside", anchor=False)
+WAYS = [
+    ("forward", ":material/blur_on:", "Forward", "How an image becomes noise, and what the network sees in it."),
+    ("schedules", ":material/show_chart:", "Schedules", "Who sets the pace: α, σ and the signal-to-noise ratio."),
+    ("reverse", ":material/auto_awesome:", "Reverse", "Noise becomes a digit: every step, every prediction."),
+    ("guidance", ":material/tune:", "Guidance", "Obey the class more, and pay for it with diversity."),
+    ("samplers", ":material/speed:", "Samplers", "A race from the same noise: who needs the fewest looks?"),
+]
+for column, (name, icon, title, text) in zip(st.columns(len(WAYS)), WAYS, strict=True):
+    with column.container(border=True, height="stretch"):
+        st.page_link(f"pages_/{name}.py", label=f"**{title}**", icon=icon)
+        st.caption(text)
