@@ -1,0 +1,54 @@
+"""How a network is told the time t and the class: as vectors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def sinusoids(t: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
+    """Times t [B], about 0..1000, as sines and cosines of `width` // 2 frequencies -> [B, width].
+
+        [cos(t * w_0), ..., sin(t * w_0), ...],   w_i = max_period ** (-i / (width / 2))
+
+    Vaswani et al. 2017, "Attention Is All You Need", Section 3.5; used for t by DDPM.
+    """
+    half = width // 2
+    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device) / half)    # [width/2]
+    angles = t.float()[:, None] * frequencies                                                      # [B, width/2]
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+class TimeEmbedding(nn.Module):
+    """t [B] -> [B, width]: sinusoids, then a two-layer network."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.layer1 = nn.Linear(width, width)
+        self.layer2 = nn.Linear(width, width)
+
+    def forward(self, t: Tensor) -> Tensor:
+        return self.layer2(F.silu(self.layer1(sinusoids(t, self.width))))
+
+
+class ClassEmbedding(nn.Module):
+    """labels [B] -> [B, width]: one learned row a class, and a last row for the null label, "no class said".
+
+    With `num_classes=None` there is nothing to say and every row is zero.
+    """
+
+    def __init__(self, num_classes: int | None, width: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.table = None if num_classes is None else nn.Embedding(num_classes + 1, width)
+
+    def forward(self, labels: Tensor | None, batch_size: int) -> Tensor | float:
+        if self.table is None:
+            return 0.0
+        if labels is None:
+            labels = torch.full((batch_size,), self.num_classes, device=self.table.weight.device)
+        return self.table(labels)
