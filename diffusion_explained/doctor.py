@@ -1,0 +1,162 @@
+"""What runs on this machine, in words: device, weights, data, Stable Diffusion, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. "missing" is something that can be had and need not be; "broken" needs mending."""
+
+    name: str
+    status: Literal["ok", "missing", "broken"]
+    text: str
+    advice: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything, one finding at a time; what a look raises is itself a finding."""
+    for name, look in LOOKS.items():
+        try:
+            yield look(name)
+        except Exception as error:  # a doctor that dies of what it finds is of no use
+            yield Finding(name, "broken", f"{type(error).__name__}: {error}", "Install the package again.")
+
+
+def _python(name: str) -> Finding:
+    versions = ", ".join(f"{library} {_version(library)}" for library in ("torch", "streamlit", "jupyterlab"))
+    return Finding(name, "ok", f"Python {platform.python_version()} on {platform.platform(terse=True)}; {versions}")
+
+
+def _device(name: str) -> Finding:
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cpu = f"the CPU, {torch.get_num_threads()} threads on {cores} cores"
+    if torch.cuda.is_available():
+        gpu = torch.cuda.get_device_properties(0)
+        return Finding(name, "ok", f"{gpu.name} with {gpu.total_memory / 2**30:.0f} GiB (--device cuda), and {cpu}")
+    if torch.backends.mps.is_available():
+        return Finding(name, "ok", f"this Mac's GPU (--device mps), and {cpu}")
+    return Finding(name, "ok", f"{cpu}; no GPU, and the course and the explorer need none")
+
+
+def _weights(name: str) -> Finding:
+    from diffusion_explained.pretrained import available, load_pretrained
+
+    parameters = {}
+    for model in available():
+        network = load_pretrained(model).network  # reads every tensor, so a file cut short is found
+        parameters[model] = sum(p.numel() for p in network.parameters()) / 1e6
+    if not parameters:
+        return Finding(name, "broken", "no trained network is here", "Install the package again.")
+    return Finding(name, "ok", ", ".join(f"{model} ({millions:.1f} M)" for model, millions in parameters.items()))
+
+
+def _speed(name: str) -> Finding:
+    from diffusion_explained.pretrained import available, load_pretrained
+
+    model = load_pretrained("mnist_unet_flow" if "mnist_unet_flow" in available() else available()[0])
+    seconds = []
+    for _ in range(2):  # the first run also warms up
+        started = time.perf_counter()
+        model.sample(batch_size=16, num_inference_steps=10)
+        seconds.append(time.perf_counter() - started)
+    return Finding(name, "ok", f"16 images of {model.name} in 10 steps take {min(seconds):.2f} s on the CPU here")
+
+
+def _digits(name: str) -> Finding:
+    from diffusion_explained.data import bundled_mnist
+
+    return Finding(name, "ok", f"{bundled_mnist()}")
+
+
+def _dataset(dataset: str, size: str) -> Callable[[str], Finding]:
+    def look(name: str) -> Finding:
+        from diffusion_explained.data import DataUnavailableError
+        from diffusion_explained.data.hub import fetch_command, hub_file
+        from diffusion_explained.data.known import DATASETS
+        from diffusion_explained.data.load import cache_folder
+
+        known = DATASETS[dataset]
+        absent = []
+        for split, file in known.splits.items():
+            if (cache_folder() / f"{dataset}-{split}.safetensors").is_file():
+                continue
+            try:
+                hub_file(known.repo_id, file.filename, download=False)
+            except DataUnavailableError:
+                absent.append(file.filename)
+        if not absent:
+            return Finding(name, "ok", f"{dataset}, all of it, is on this machine")
+        commands = "\n".join(fetch_command(known.repo_id, filename) for filename in absent)
+        return Finding(name, "missing", f"not on this machine ({size})", f"It is fetched on first use, or by\n{commands}")
+
+    return look
+
+
+def _stable_diffusion(name: str) -> Finding:
+    import torch
+    from huggingface_hub import try_to_load_from_cache
+
+    for library in ("diffusers", "transformers"):
+        if not _version(library):
+            return Finding(name, "missing", f"{library} is not installed", f"pip install {library}")
+    # the pipeline's own list of parts, and its largest part, under either of the two names that hubs use
+    parts = [["model_index.json"], [f"unet/diffusion_pytorch_model{kind}.safetensors" for kind in ("", ".fp16")]]
+    cache = os.environ.get("HF_HUB_CACHE")
+    for choices in parts:
+        found = [try_to_load_from_cache(STABLE_DIFFUSION, choice, cache_dir=cache) for choice in choices]
+        if not any(isinstance(path, str) for path in found):
+            return Finding(
+                name,
+                "missing",
+                f"diffusers {_version('diffusers')} is installed; the weights of {STABLE_DIFFUSION} are not on this "
+                f"machine (about 3 GB)",
+                f'With a network: hf download {STABLE_DIFFUSION} --include "*.json" "*.txt" "*.fp16.safetensors"',
+            )
+    speed = "" if torch.cuda.is_available() else "; without a GPU one picture takes minutes"
+    return Finding(name, "ok", f"diffusers {_version('diffusers')} and the weights are here{speed}")
+
+
+def _network(name: str) -> Finding:
+    from diffusion_explained.data.hub import hub_is_reachable
+
+    if hub_is_reachable():
+        return Finding(name, "ok", "the Hugging Face hub answers")
+    return Finding(
+        name,
+        "missing",
+        "the Hugging Face hub does not answer, or HF_HUB_OFFLINE is set",
+        "The course and the explorer need no network; only downloads do.",
+    )
+
+
+def _version(library: str) -> str:
+    """The installed version, "" for none."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+LOOKS: dict[str, Callable[[str], Finding]] = {
+    "Python": _python,
+    "Device": _device,
+    "Weights": _weights,
+    "Speed": _speed,
+    "Bundled digits": _digits,
+    "MNIST": _dataset("mnist", "20 MB to download"),
+    "CIFAR-10": _dataset("cifar10", "136 MB to download"),
+    "Stable Diffusion": _stable_diffusion,
+    "Network": _network,
+}
