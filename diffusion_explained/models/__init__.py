@@ -5,18 +5,34 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_explained.models.classifier import Classifier, ClassifierConfig
+from diffusion_explained.models.mlp import MLP, MLPConfig
 from diffusion_explained.models.unet import UNet, UNetConfig
 from diffusion_explained.names import unknown_name
 
 NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
+    "mlp": (MLP, MLPConfig),
     "unet": (UNet, UNetConfig),
     "classifier": (Classifier, ClassifierConfig),
 }
 
-__all__ = ["NETWORKS", "Classifier", "ClassifierConfig", "UNet", "UNetConfig", "build_network", "network_config"]
+__all__ = [
+    "MLP",
+    "NETWORKS",
+    "Classifier",
+    "ClassifierConfig",
+    "MLPConfig",
+    "UNet",
+    "UNetConfig",
+    "build_network",
+    "count_flops",
+    "count_parameters",
+    "network_config",
+]
 
 
 def build_network(config: dict[str, Any]) -> nn.Module:
@@ -43,3 +59,22 @@ def network_config(network: nn.Module) -> dict[str, Any]:
         if type(network) is network_class:
             return {"network": name, **dataclasses.asdict(network.config)}
     raise ValueError(f"{type(network).__name__} is not one of the package's networks: {', '.join(NETWORKS)}.")
+
+
+def count_parameters(network: nn.Module) -> int:
+    """The number of weights."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@torch.no_grad()
+def count_flops(network: nn.Module) -> int:
+    """Floating-point operations of one forward pass of one image, a multiplication and an addition being two.
+
+    Only convolutions and matrix products are counted (`torch.utils.flop_counter`); they are nearly all of it.
+    """
+    device = next(network.parameters()).device
+    x = torch.zeros(1, *network.image_shape, device=device)
+    times = () if isinstance(network, Classifier) else (torch.zeros(1, device=device),)
+    with FlopCounterMode(display=False) as counter:
+        network(x, *times)
+    return counter.get_total_flops()

@@ -1,0 +1,53 @@
+"""A small fully connected network for points in the plane: the smallest thing that can learn to denoise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion_explained.models.embeddings import ClassEmbedding, TimeEmbedding
+
+
+@dataclass(frozen=True)
+class MLPConfig:
+    """The shape of an MLP; every weight file carries one. `image_shape` is that of one point, (2,) in the plane."""
+
+    image_shape: tuple[int, ...] = (2,)
+    width: int = 128
+    layers: int = 3
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.image_shape) != 1 or min(*self.image_shape, self.width, self.layers) < 1:
+            raise ValueError(f"an MLP takes points of shape (D,), and has a width and layers of 1 or more; got {self}")
+
+
+class MLP(nn.Module):
+    """`network(x_t, t, labels)`: x_t [B, D], t [B] in about 0..1000, labels [B] -> [B, D].
+
+    Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
+    """
+
+    def __init__(self, config: MLPConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = config.num_classes
+        self.image_shape = config.image_shape
+        (dimensions,) = config.image_shape
+
+        self.embed_time = TimeEmbedding(config.width)
+        self.embed_class = ClassEmbedding(config.num_classes, config.width)
+        self.stem = nn.Linear(dimensions, config.width)
+        self.layers = nn.ModuleList(nn.Linear(config.width, config.width) for _ in range(config.layers))
+        self.head = nn.Linear(config.width, dimensions)
+        nn.init.zeros_(self.head.weight)  # so that training starts from output 0, the mean of every target
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        cond = self.embed_time(t) + self.embed_class(labels, len(x_t))  # [B, width]
+        h = self.stem(x_t)  # [B, width]
+        for layer in self.layers:
+            h = h + layer(F.silu(h + cond))
+        return self.head(F.silu(h))  # [B, D]
