@@ -14,7 +14,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_explained.data import ImageDataset, load_dataset
-from diffusion_explained.models.classifier import Classifier, ClassifierConfig
+from diffusion_explained.models import Classifier, build_network, count_parameters, network_config
 from diffusion_explained.weight_files import round_to_fp16, write_weights
 
 
@@ -134,18 +134,14 @@ def accuracy(network: Classifier, dataset: ImageDataset, batch_size: int = 500) 
 def run_recipe(recipe: Mapping[str, Any], output: Path, device: str = "cpu") -> Iterator[ClassifierRecord]:
     """Train what a recipe with `task = "classifier"` describes, and write the weights and their card to `output`.
 
-    Its keys: `dataset` (a name of `load_dataset`), `seed`, and the tables `network` (of `ClassifierConfig`) and
+    Its keys: `dataset` (a name of `load_dataset`), `seed`, and the tables `network` (of `build_network`) and
     `training` (of `train_classifier`). The card's accuracy is that of the fp16 weights, on the test split.
     """
     train, test = load_dataset(recipe["dataset"], "train"), load_dataset(recipe["dataset"], "test")
-    widths = tuple(recipe["network"]["widths"])
-    config = ClassifierConfig(
-        image_shape=train.image_shape,
-        num_classes=train.num_classes,
-        **{**recipe["network"], "widths": widths},
-    )
     torch.manual_seed(recipe["seed"])
-    network = Classifier(config).to(device)
+    network = build_network(
+        {"image_shape": train.image_shape, "num_classes": train.num_classes, **recipe["network"]}
+    ).to(device)
     started = time.perf_counter()
     images_seen = 0
     for record in train_classifier(network, train, seed=recipe["seed"], **recipe["training"]):
@@ -162,7 +158,7 @@ def run_recipe(recipe: Mapping[str, Any], output: Path, device: str = "cpu") -> 
         "seconds": round(seconds),
         "hardware": f"{device}, {torch.get_num_threads()} threads of {os.cpu_count()} ({platform.machine()})",
         "torch": torch.__version__,
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "parameters": count_parameters(network),
         "test_accuracy": accuracy(network, test),
     }
-    write_weights(output, network, asdict(config), card)
+    write_weights(output, network, network_config(network), card)

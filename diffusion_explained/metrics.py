@@ -10,26 +10,19 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from diffusion_explained.data import ImageDataset, to_float
-from diffusion_explained.models.classifier import Classifier, ClassifierConfig
-from diffusion_explained.weight_files import read_weights
-
-WEIGHTS = Path(__file__).parent / "weights"
+from diffusion_explained.models.classifier import Classifier
+from diffusion_explained.pretrained import load_classifier
 
 
-@lru_cache(maxsize=4)
-def load_classifier(name: str = "mnist_classifier") -> Classifier:
-    """A trained classifier that the package ships, ready to judge; loaded once and shared, so read only."""
-    tensors, config, card = read_weights(WEIGHTS / f"{name}.safetensors")
-    network = Classifier(ClassifierConfig(**config))
-    network.load_state_dict(tensors)
-    network.card = card
-    return network.eval().requires_grad_(False)
+@lru_cache(maxsize=1)
+def mnist_classifier() -> Classifier:
+    """The shipped judge of digits, loaded once and shared, so never to be changed."""
+    return load_classifier("mnist_classifier")
 
 
 @torch.no_grad()
@@ -38,7 +31,7 @@ def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int 
 
     classifier: None for the shipped one of MNIST. Raises ValueError for images it does not take, or NaN in them.
     """
-    classifier = classifier or load_classifier()
+    classifier = classifier or mnist_classifier()
     if x_0.ndim != 4 or tuple(x_0.shape[1:]) != tuple(classifier.image_shape) or len(x_0) == 0:
         raise ValueError(
             f"this classifier judges images [N, {', '.join(map(str, classifier.image_shape))}] with N of 1 or more; "

@@ -1,0 +1,215 @@
+"""The classifier, its training, its weight file, and the trained one that the package ships."""
+
+import json
+import math
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from diffusion_explained import classifier_training
+from diffusion_explained.classifier_training import accuracy, one_cycle, run_recipe, shift_randomly, train_classifier
+from diffusion_explained.data import DataUnavailableError, ImageDataset, bundled_mnist, load_dataset
+from diffusion_explained.models import Classifier, ClassifierConfig
+from diffusion_explained.pretrained import WEIGHTS, load_classifier
+from diffusion_explained.weight_files import read_weights, round_to_fp16, write_weights
+
+SMALL = ClassifierConfig(widths=(8, 12, 16))
+
+
+def small_classifier(seed: int = 0) -> Classifier:
+    torch.manual_seed(seed)
+    return Classifier(SMALL)
+
+
+@pytest.fixture(scope="module")
+def digits() -> ImageDataset:
+    """500 of the bundled digits."""
+    return bundled_mnist().subset(torch.arange(0, 10_000, 20))
+
+
+class TestNetwork:
+    @pytest.mark.parametrize(
+        "config",
+        [
+            ClassifierConfig(),
+            ClassifierConfig(image_shape=(3, 32, 32), patch_size=1, widths=(8, 16, 24, 32), num_classes=7),
+            ClassifierConfig(image_shape=(1, 20, 36), patch_size=2, widths=(8, 16), num_classes=2),
+        ],
+    )
+    def test_shapes(self, config):
+        network = Classifier(config).eval()
+        x = torch.zeros(3, *config.image_shape)
+        assert network.features(x).shape == (3, config.widths[-1])
+        assert network(x).shape == (3, config.num_classes)
+        assert torch.equal(network(x), network.logits(network.features(x)))
+
+    def test_the_full_resnet_9(self):
+        """With its widths and without patches it is the network that the CIFAR-10 races know: 6.57 M parameters."""
+        config = ClassifierConfig(image_shape=(3, 32, 32), patch_size=1, widths=(64, 128, 256, 512))
+        assert sum(p.numel() for p in Classifier(config).parameters()) == pytest.approx(6.57e6, rel=0.002)
+
+    def test_images_of_a_batch_do_not_mix(self):
+        network = small_classifier().eval()
+        x = torch.randn(4, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+        assert torch.allclose(network(x)[2:3], network(x[2:3]), atol=1e-5)
+
+    @pytest.mark.parametrize(
+        ("config", "complaint"),
+        [
+            (replace(SMALL, widths=(8,)), "two widths or more"),
+            (replace(SMALL, patch_size=3), "whole patches"),
+            (replace(SMALL, widths=(8,) * 6), "28 x 28 images vanish when they shrink 64 times"),
+        ],
+    )
+    def test_refuses(self, config, complaint):
+        with pytest.raises(ValueError, match=complaint):
+            Classifier(config)
+
+
+class TestTraining:
+    def test_learns(self, digits):
+        """From chance to most of what it was shown, in 160 steps."""
+        network = small_classifier()
+        before = accuracy(network, digits)
+        records = list(train_classifier(network, digits, epochs=8, batch_size=25, max_shift=0))
+        assert before < 0.25 and accuracy(network, digits) > 0.9
+        assert not network.training
+        assert [r.step for r in records] == list(range(1, 161))
+        assert records[0].loss == pytest.approx(math.log(10), abs=0.5) and records[-1].loss < records[0].loss / 2
+        assert records[-1].epoch == 8 and all(r.images_per_second > 0 and r.num_steps == 160 for r in records)
+        assert max(r.learning_rate for r in records) == 0.1
+
+    def test_a_seed_is_a_network(self, digits):
+        def trained(seed: int) -> Tensor:
+            network = small_classifier()
+            for _ in train_classifier(network, digits, epochs=1, seed=seed):
+                pass
+            return network.head.weight
+
+        assert torch.equal(trained(1), trained(1))
+        assert not torch.equal(trained(1), trained(2))
+
+    def test_one_cycle(self):
+        assert (one_cycle(0), one_cycle(0.25), one_cycle(1)) == (0, 1, pytest.approx(0, abs=1e-12))
+        assert one_cycle(0.125) == pytest.approx(0.5) and one_cycle(0.625) == pytest.approx(0.5)
+        rates = [one_cycle(i / 100) for i in range(101)]
+        assert sorted(rates[:26]) == rates[:26] and sorted(rates[25:], reverse=True) == rates[25:]
+
+    def test_shifts(self):
+        """A bright pixel moves by at most two each way, everything else stays black, and every move occurs."""
+        x = torch.full((2000, 2, 9, 9), -1.0)
+        x[:, 0, 4, 4], x[:, 1, 5, 4] = 1.0, 0.5
+        shifted = shift_randomly(x, 2, torch.Generator().manual_seed(0))
+        at = (shifted[:, 0] == 1).nonzero()
+        assert len(at) == 2000 and torch.equal(at[:, 0], torch.arange(2000))
+        moves = at[:, 1:] - 4
+        assert moves.abs().max() == 2 and len(moves.unique(dim=0)) == 25
+        assert torch.equal((shifted[:, 1] == 0.5).nonzero()[:, 1:] - torch.tensor([5, 4]), moves), "channels go along"
+        assert (shifted == -1).sum() == 2000 * (2 * 81 - 2)
+
+    def test_shifted_out_is_gone_and_black_comes_in(self):
+        x = torch.full((50, 1, 3, 3), 1.0)
+        shifted = shift_randomly(x, 1, torch.Generator().manual_seed(0))
+        assert set(shifted.unique().tolist()) == {-1.0, 1.0}
+        assert torch.equal(shift_randomly(x, 0, torch.Generator()), x)
+
+    def test_refuses(self, digits):
+        with pytest.raises(ValueError, match=r"takes \(3, 28, 28\) images of 10 classes, and mnist has \(1, 28, 28\)"):
+            next(train_classifier(Classifier(replace(SMALL, image_shape=(3, 28, 28))), digits))
+        with pytest.raises(ValueError, match="500 images in batches of 501 make no step"):
+            next(train_classifier(small_classifier(), digits, batch_size=501))
+        with pytest.raises(ValueError, match="0 epochs"):
+            next(train_classifier(small_classifier(), digits, epochs=0))
+
+
+class TestWeightFiles:
+    def test_round_trip(self, tmp_path):
+        network, path = small_classifier(), tmp_path / "folder" / "small.safetensors"
+        round_to_fp16(network)
+        write_weights(path, network, asdict(SMALL), {"what": "ever", "π": 3.14})
+        tensors, config, card = read_weights(path)
+        assert card == {"what": "ever", "π": 3.14}
+        other = Classifier(ClassifierConfig(**config))
+        other.load_state_dict(tensors)
+        x = torch.randn(2, 1, 28, 28)
+        assert torch.equal(other.eval()(x), network.eval()(x)), "a rounded network measures as its file will"
+        assert [file.name for file in path.parent.iterdir()] == ["small.safetensors"]
+
+    @pytest.mark.parametrize("damage", ["cut", "empty", "text", "no config"])
+    def test_damage(self, tmp_path, damage):
+        path = tmp_path / "small.safetensors"
+        write_weights(path, small_classifier(), asdict(SMALL), {})
+        if damage == "no config":
+            from safetensors.torch import save_file
+
+            save_file({"weight": torch.zeros(2)}, path)
+        else:
+            whole = path.read_bytes()
+            path.write_bytes({"cut": whole[:-1], "empty": b"", "text": b"not weights" * 99}[damage])
+        with pytest.raises(OSError, match=r"small\.safetensors is damaged"):
+            read_weights(path)
+        with pytest.raises(FileNotFoundError, match="there is no weight file"):
+            read_weights(tmp_path / "other.safetensors")
+
+    @pytest.mark.parametrize("value", [math.nan, math.inf, 1e5])
+    def test_what_fp16_cannot_hold_is_refused(self, tmp_path, value):
+        path = tmp_path / "small.safetensors"
+        write_weights(path, small_classifier(), {}, {"kept": True})
+        broken = small_classifier()
+        broken.head.bias.data[3] = value
+        with pytest.raises(ValueError, match=r"head\.bias holds NaN, infinity, or numbers too large for fp16"):
+            write_weights(path, broken, {}, {})
+        assert read_weights(path)[2] == {"kept": True}, "the file that was there stays"
+
+
+def test_recipe_makes_weights_with_a_card(monkeypatch, tmp_path, digits):
+    splits = {"train": digits.subset(torch.arange(400)), "test": digits.subset(torch.arange(400, 500))}
+    monkeypatch.setattr(classifier_training, "load_dataset", lambda name, split: splits[split])
+    recipe = {
+        "dataset": "mnist",
+        "seed": 3,
+        "network": {"network": "classifier", "widths": [8, 12, 16]},
+        "training": {"epochs": 6, "batch_size": 40},
+    }
+    output = tmp_path / "small.safetensors"
+    records = list(run_recipe(recipe, output))
+    network = load_classifier(output)
+    card = network.card
+    assert card["test_accuracy"] == accuracy(network, splits["test"]), "of the rounded weights"
+    assert card["images_seen"] == 2400 == 40 * len(records)
+    assert card["recipe"] == recipe and card["class_names"] == list("0123456789")
+
+
+class TestShipped:
+    def test_file(self):
+        path = WEIGHTS / "mnist_classifier.safetensors"
+        assert path.stat().st_size < 1e6
+        with safe_open(path, framework="pt") as file:
+            dtypes = {str(file.get_tensor(name).dtype) for name in file.keys()}  # noqa: SIM118 (no mapping)
+            metadata = file.metadata()
+        assert dtypes == {"torch.float16", "torch.int64"}
+        card = json.loads(metadata["card"])
+        assert card["test_accuracy"] >= 0.994
+        assert {"recipe", "data", "images_seen", "seconds", "hardware"} <= set(card)
+
+    def test_reads_digits(self, digits):
+        """Also when they are moved by two pixels."""
+        network = load_classifier()
+        assert not network.training
+        assert not any(p.requires_grad for p in network.parameters())
+        assert accuracy(network, digits) > 0.99
+        moved = replace(digits, images=digits.images.roll(2, dims=2))
+        assert accuracy(network, moved) > 0.98
+
+    def test_card_says_the_truth(self):
+        """Where the test split is on this machine, the accuracy comes out again; where not, that is said."""
+        try:
+            test = load_dataset("mnist", "test", download=False)
+        except DataUnavailableError as error:
+            assert "test-00000-of-00001.parquet" in str(error)
+            return
+        network = load_classifier()
+        assert accuracy(network, test) == pytest.approx(network.card["test_accuracy"], abs=2e-4)
