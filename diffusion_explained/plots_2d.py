@@ -71,7 +71,7 @@ def trajectory_panels(
     theme: str = "light",
 ) -> Figure:
     """Several `trajectories` side by side on equal axes: name -> paths [n + 1, N, 2], the legend in the first."""
-    fig, axes = figure(3.5 * len(runs), 3.9, theme, ncols=len(runs), sharex=True, sharey=True)
+    fig, axes = figure(3.5 * len(runs), 4.3, theme, ncols=len(runs), sharex=True, sharey=True)
     for ax, (name, paths) in zip(axes[0], runs.items(), strict=True):
         _draw_paths(ax, paths, data, theme)
         _square(ax, theme, name, limit)
@@ -148,7 +148,7 @@ def density_panels(
 
     points: name -> samples [N, 2] to draw over a panel.
     """
-    fig, axes = figure(3.5 * len(panels), 3.9, theme, ncols=len(panels), sharey=True)
+    fig, axes = figure(3.5 * len(panels), 4.3, theme, ncols=len(panels), sharey=True)
     for ax, (name, values) in zip(axes[0], panels.items(), strict=True):
         bins = round(len(values) ** 0.5)
         if bins**2 != len(values):
