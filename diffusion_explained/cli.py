@@ -6,6 +6,7 @@ Every command imports what it needs when it runs, so that `--help` answers at on
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,6 +18,7 @@ from diffusion_explained import launch
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
 COURSE_COPY = Path("diffusion-explained-notebooks")
+PNG_SCALE = 4  # screen pixels per image pixel
 
 
 class Commands(TyperGroup):
@@ -42,6 +44,14 @@ app = typer.Typer(
 )
 
 Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")]
+ModelName = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A name, as `doctor` lists them, or a .safetensors file of your own.")
+]
+Steps = Annotated[int, typer.Option(help="Sampling steps (num_inference_steps).")]
+Sampler = Annotated[str | None, typer.Option(help="ddpm, ddim, euler, heun, ...; without it, the model's own.")]
+Seed = Annotated[int, typer.Option(min=0, help="Image i starts from the noise of seed + i.")]
+Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the fastest that is here.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
 @app.command("app")
@@ -79,7 +89,107 @@ def lab(
 
 
 @app.command()
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")] = False) -> None:
+def sample(
+    model: ModelName,
+    labels: Annotated[
+        str | None, typer.Option(help='Classes, by name or number: "3,7". Without it, images without a condition.')
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option("--n", "-n", min=1, help="How many; the labels are taken in turn. [one a label, or 16]"),
+    ] = None,
+    steps: Steps = 10,
+    sampler: Sampler = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="1 is off. [2 with labels, 1 without]")] = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    out: Annotated[Path, typer.Option(help="The picture: .png, or .gif for the way from noise.")] = Path("samples.png"),
+) -> None:
+    """Draw images with a trained network and write them as one picture."""
+    if out.suffix not in (".png", ".gif"):
+        raise ValueError(f"--out {out} is neither a .png (the images) nor a .gif (the way from noise).")
+    from tqdm import tqdm
+
+    from diffusion_explained import film
+    from diffusion_explained.devices import choose_device
+    from diffusion_explained.files import atomic_path
+    from diffusion_explained.pretrained import load_pretrained
+
+    loaded = load_pretrained(model, choose_device(device))
+    wanted = parse_labels(labels, loaded.class_names) if labels is not None else None
+    count = n or (len(wanted) if wanted else 16)
+    if wanted:
+        wanted = [wanted[i % len(wanted)] for i in range(count)]
+    if guidance_scale is None:
+        guidance_scale = 2.0 if wanted else 1.0
+    denoise = loaded.denoiser(wanted, guidance_scale)
+    run = loaded.steps(denoise, count, steps, sampler=sampler, seed=seed)
+    kept = []
+    for step in tqdm(run, total=steps, unit="step", desc=f"{loaded.name}, {sampler or loaded.default_sampler}"):
+        if out.suffix == ".png":
+            kept.clear()  # only the last one is drawn
+        kept.append(step)
+    if out.suffix == ".gif":
+        picture = film.gif(film.film_of(kept))
+    else:
+        images = film.pixels(kept[-1].x_next)
+        picture = film.png(film.mosaic(images.repeat(PNG_SCALE, axis=1).repeat(PNG_SCALE, axis=2), gap=2 * PNG_SCALE))
+    with atomic_path(out) as part:
+        part.write_bytes(picture)
+    typer.echo(f"{out}: {count} image{'s' if count > 1 else ''} in {steps} steps, guidance scale {guidance_scale:g}")
+
+
+def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
+    """Class indices from "3,7" or "cat dog": names first, then numbers. ValueError for what is neither."""
+    from diffusion_explained.names import unknown_name
+
+    indices = []
+    for word in text.replace(",", " ").split():
+        if word in class_names:
+            indices.append(class_names.index(word))
+        elif word.isdecimal() and int(word) < len(class_names):
+            indices.append(int(word))
+        else:
+            raise unknown_name("label", word, class_names)
+    if not indices:
+        raise ValueError(f'--labels names no class. Known: {", ".join(class_names)}; for example "{class_names[0]}".')
+    return indices
+
+
+@app.command()
+def evaluate(
+    model: ModelName,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many samples, the classes in turn.")] = 1000,
+    steps: Steps = 10,
+    sampler: Sampler = None,
+    guidance_scale: Annotated[float, typer.Option(help="1 is off.")] = 2.0,
+    seed: Seed = 0,
+    device: Device = "auto",
+    dataset: Annotated[str, typer.Option(help="What the network was trained on.")] = "mnist",
+    as_json: AsJson = False,
+) -> None:
+    """Measure a network's samples beside real images: accuracy, coverage, Frechet distance and its floor, diversity."""
+    from tqdm import tqdm
+
+    from diffusion_explained.devices import choose_device
+    from diffusion_explained.evaluation import evaluate
+    from diffusion_explained.pretrained import load_pretrained
+
+    loaded = load_pretrained(model, choose_device(device))
+    settings = {"num_inference_steps": steps, "sampler": sampler or loaded.default_sampler}
+    with tqdm(total=n, unit="image", desc=f"sampling {loaded.name}", disable=as_json) as bar:
+
+        def show(drawn: int, total: int) -> None:
+            bar.update(drawn - bar.n)
+
+        result = evaluate(
+            loaded, n=n, dataset=dataset, seed=seed, progress=show, guidance_scale=guidance_scale, **settings
+        )
+    typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else str(result))
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
     """Tell what runs on this machine, what is missing, and what to do; exit code 1 when something is broken."""
     from diffusion_explained.doctor import examine
 

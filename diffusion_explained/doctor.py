@@ -1,4 +1,4 @@
-"""What runs on this machine, in words: device, weights, data, Stable Diffusion, and what to do about what is missing."""
+"""What runs on this machine: device, weights, data, Stable Diffusion, and what to do where something is missing."""
 
 from __future__ import annotations
 
@@ -99,7 +99,9 @@ def _dataset(dataset: str, size: str) -> Callable[[str], Finding]:
         if not absent:
             return Finding(name, "ok", f"{dataset}, all of it, is on this machine")
         commands = "\n".join(fetch_command(known.repo_id, filename) for filename in absent)
-        return Finding(name, "missing", f"not on this machine ({size})", f"It is fetched on first use, or by\n{commands}")
+        return Finding(
+            name, "missing", f"not on this machine ({size})", f"It is fetched on first use, or by\n{commands}"
+        )
 
     return look
 
