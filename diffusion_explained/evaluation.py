@@ -116,6 +116,8 @@ def evaluate(
 
     Raises ValueError for an n that is too small, or larger than the real images allow.
     """
+    if n < 2 * model.num_classes:
+        raise ValueError(f"n = {n} is too small: give {2 * model.num_classes} or more, two of each class, to compare.")
     labels = torch.arange(n) % model.num_classes
     generator = torch.Generator().manual_seed(seed)
     train = training_images(dataset)

@@ -1,0 +1,350 @@
+"""The command line as its user meets it: real processes and servers, and what is said when something is wrong."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from diffusion_explained import launch
+from diffusion_explained.cli import app, parse_labels
+from diffusion_explained.devices import choose_device
+from diffusion_explained.doctor import LOOKS
+
+COMMAND = [sys.executable, "-c", "from diffusion_explained.cli import app; app(prog_name='diffusion-explained')"]
+SECONDS_TO_START = 60
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def assert_refused(result: Result, *said: str) -> None:
+    """Exit code 2, and one red message, no traceback, that says each of these."""
+    assert result.exit_code == 2, result.output
+    assert re.search("^Error: ", result.stderr, re.MULTILINE)
+    assert "Traceback" not in result.output
+    for words in said:
+        assert words in result.stderr
+
+
+def listening(port: int, host: str = launch.LOCALHOST) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, port)) == 0
+
+
+@contextmanager
+def server(*arguments: object, cwd: Path) -> Iterator[subprocess.Popen[str]]:
+    """A command in a process group of its own, as a terminal starts it; its output goes to cwd/log."""
+    with (cwd / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, arguments)],
+            cwd=cwd,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+
+
+def answer(process: subprocess.Popen[str], url: str) -> str:
+    """What the server says at `url`, as soon as it says anything."""
+    deadline = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < deadline:
+        assert process.poll() is None, f"the server ended with {process.returncode}"
+        try:
+            return urllib.request.urlopen(url, timeout=5).read().decode()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            time.sleep(0.2)
+    raise AssertionError(f"{url} did not answer in {SECONDS_TO_START} s")
+
+
+def stop(process: subprocess.Popen[str], how: signal.Signals) -> int:
+    """Ctrl-C reaches the whole group, as in a terminal; any other signal the command alone. The exit code."""
+    if how == signal.SIGINT:
+        os.killpg(process.pid, how)
+    else:
+        process.send_signal(how)
+    return process.wait(launch.SECONDS_TO_STOP + 5)
+
+
+def test_help_names_every_command_and_loads_no_torch():
+    code = "import sys; from diffusion_explained.cli import app; app(['--help'], standalone_mode=False); "
+    code += "print(sorted({'torch', 'numpy', 'matplotlib', 'streamlit'} & sys.modules.keys()))"
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for command in ("app", "lab", "train", "sample", "evaluate", "doctor"):
+        assert re.search(rf"^  {command}  ", output, re.MULTILINE), output
+    assert output.splitlines()[-1] == "[]"
+
+
+# app and lab
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_explorer_is_served_to_this_machine_only_and_ends_cleanly(tmp_path: Path, how: signal.Signals):
+    port = launch.free_port(18501)
+    with server("app", "--port", port, "--no-browser", cwd=tmp_path) as process:
+        assert answer(process, f"http://127.0.0.1:{port}/_stcore/health") == "ok"
+        assert not listening(port, "127.0.0.2"), "a server on all interfaces would answer here too"
+        assert stop(process, how) == (0 if how == signal.SIGINT else 128 + signal.SIGTERM)
+    assert not listening(port)
+    log = (tmp_path / "log").read_text()
+    assert f"http://127.0.0.1:{port}" in log
+    assert "Traceback" not in log
+
+
+def test_explorer_takes_the_next_port_when_its_own_is_busy():
+    with socket.socket() as other:
+        other.bind((launch.LOCALHOST, 0))
+        other.listen()
+        busy = other.getsockname()[1]
+        assert launch.free_port(busy) in range(busy + 1, busy + launch.PORTS_TRIED)
+        assert_refused(run("app", "--port", busy), f"Port {busy} is in use", "--port")
+
+
+@pytest.mark.parametrize("port", [0, -1, 70_000])
+def test_what_is_no_port_is_refused(port: int):
+    assert_refused(run("app", f"--port={port}"), f"{port} is not a port", "1 to 65535")
+
+
+def test_course_opens_in_jupyterlab_with_a_token_for_this_machine_only(tmp_path: Path):
+    port = launch.free_port(18888)
+    with server("lab", "--port", port, "--no-browser", "--folder", tmp_path / "course", cwd=tmp_path) as process:
+        assert '"version"' in answer(process, f"http://127.0.0.1:{port}/api")  # needs no token
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/api/contents", timeout=10)
+        token = re.search(r"token=(\w+)", (tmp_path / "log").read_text())[1]
+        contents = json.loads(answer(process, f"http://127.0.0.1:{port}/api/contents?token={token}"))
+        assert {item["name"] for item in contents["content"]} == {path.name for path in course_files()}
+        assert not listening(port, "127.0.0.2")
+        assert stop(process, signal.SIGINT) == 0
+    assert not listening(port)
+
+
+def course_files() -> list[Path]:
+    notebooks = launch.shipped("notebooks")
+    return sorted([*notebooks.glob("*.ipynb"), *notebooks.glob("*.md")])
+
+
+def test_copied_course_is_never_overwritten(tmp_path: Path):
+    names = [path.name for path in course_files()]
+    assert launch.copy_course(tmp_path).new == names
+    assert launch.copy_course(tmp_path) == launch.Copied()
+    mine, removed = tmp_path / names[0], tmp_path / names[-1]
+    mine.write_text("my own answers")
+    removed.unlink()
+    assert launch.copy_course(tmp_path) == launch.Copied(new=[removed.name], kept=[mine.name])
+    assert mine.read_text() == "my own answers"
+
+
+def test_installed_package_is_told_from_a_working_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    assert launch.in_repository()
+    package = tmp_path / "site-packages" / "diffusion_explained"
+    (package / "_app").mkdir(parents=True)
+    monkeypatch.setattr(launch, "PACKAGE", package)
+    assert not launch.in_repository()
+    assert launch.shipped("app") == package / "_app"
+    assert_refused(run("lab", "--folder", tmp_path / "course"), "_notebooks is missing", "Install the package again")
+
+
+# sample
+
+
+def pixels_of(path: Path) -> bytes:
+    with Image.open(path) as image:
+        return image.convert("RGB").tobytes()
+
+
+def test_sample_draws_one_image_a_label_the_same_every_time(tmp_path: Path):
+    first, again, other = (tmp_path / name for name in ("first.png", "again.png", "other.png"))
+    for out, seed in ((first, 5), (again, 5), (other, 6)):
+        result = run("sample", "mnist_unet_flow", "--labels", "3,7", "--steps", 2, "--seed", seed, "--out", out)
+        assert result.exit_code == 0, result.output
+        assert "2 images in 2 steps, guidance scale 2" in result.stdout
+    with Image.open(first) as image:
+        assert image.size == ((2 * 28 + 2) * 4, 28 * 4)
+    assert pixels_of(first) == pixels_of(again) != pixels_of(other)
+
+
+def test_sample_repeats_labels_up_to_n_and_needs_none(tmp_path: Path):
+    few, many = tmp_path / "few.png", tmp_path / "many.png"
+    run("sample", "mnist_unet_eps", "--labels", "3 7", "--n", 4, "--steps", 2, "--out", few)
+    with Image.open(few) as image:
+        assert image.size == ((4 * 28 + 3 * 2) * 4, 28 * 4)
+    result = run("sample", "mnist_unet_eps", "--steps", 2, "--out", many)
+    assert "16 images in 2 steps, guidance scale 1" in result.stdout
+    assert many.stat().st_size > few.stat().st_size
+
+
+def test_sample_writes_the_way_from_noise_as_an_animation(tmp_path: Path):
+    out = tmp_path / "new" / "way.gif"
+    assert run("sample", "mnist_unet_flow", "--labels", "8", "--steps", 3, "--out", out).exit_code == 0
+    with Image.open(out) as image:
+        assert image.n_frames == 4  # three steps and the final image
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mnist_unet_flaw"], ["'mnist_unet_flow'", "did you mean"]),
+        (["missing.safetensors"], ["missing.safetensors"]),
+        (["mnist_unet_flow", "--labels", "12"], ["'12'", "0, 1, 2"]),
+        (["mnist_unet_flow", "--labels", ","], ["names no class"]),
+        (["mnist_unet_flow", "--steps", "0"], ["0", "1 or more"]),
+        (["mnist_unet_eps", "--steps", "5000"], ["5000", "1000"]),
+        (["mnist_unet_flow", "--sampler", "hein"], ["'heun'", "did you mean"]),
+        (["mnist_unet_flow", "--labels", "3", "--guidance-scale", "nan"], ["guidance_scale", "nan"]),
+        (["mnist_unet_flow", "--guidance-scale", "3"], ["guidance_scale", "condition"]),
+        (["mnist_unet_flow", "--device", "gpu"], ["'gpu'", "cpu"]),
+        (["mnist_unet_flow", "--out", "samples.jpg"], [".png", ".gif"]),
+    ],
+)
+def test_sample_says_what_is_wrong_and_what_is_allowed(arguments: list[str], said: list[str], tmp_path: Path):
+    out = tmp_path / "out.png"
+    result = run("sample", *arguments, *([] if "--out" in arguments else ["--out", out]))
+    assert_refused(result, *said)
+    assert not out.exists()
+
+
+def test_sample_refuses_a_weight_file_cut_short(tmp_path: Path):
+    whole = (launch.PACKAGE / "weights" / "mnist_unet_flow.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
+    assert_refused(run("sample", tmp_path / "cut.safetensors"), "cut.safetensors", "damaged")
+
+
+@pytest.mark.parametrize("arguments", [["--n", "0"], ["--n", "many"], ["--seed", "-1"], ["--unknown"]])
+def test_options_are_checked_before_anything_is_loaded(arguments: list[str]):
+    result = run("sample", "mnist_unet_flow", *arguments)
+    assert result.exit_code == 2
+    assert arguments[0] in result.stderr
+
+
+def test_labels_are_class_names_first_and_numbers_after():
+    animals = ("cat", "dog", "bird")
+    assert parse_labels("dog, cat 2", animals) == [1, 0, 2]
+    assert parse_labels("7", tuple("9876543210")) == [2]
+    with pytest.raises(ValueError, match="did you mean 'bird'"):
+        parse_labels("birt", animals)
+
+
+def test_device_names():
+    assert choose_device("cpu").type == "cpu"
+    assert choose_device("auto") == choose_device(choose_device("auto").type)
+    for name in ("gpu", "meta", "cuda:99"):
+        with pytest.raises(ValueError, match=r"This machine has: auto.*cpu"):
+            choose_device(name)
+
+
+# evaluate
+
+
+def test_evaluate_measures_samples_beside_real_images():
+    result = run("evaluate", "mnist_unet_flow", "--n", 200, "--steps", 3, "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["n"], found["settings"]["num_inference_steps"], found["settings"]["sampler"]) == (200, 3, "euler")
+    assert 0.5 < found["samples"]["accuracy"] <= 1
+    assert found["real"]["accuracy"] > 0.97
+    assert found["samples"]["frechet_distance"] > found["real"]["frechet_distance"] > 0
+
+
+def test_evaluate_refuses_what_cannot_be_measured():
+    assert_refused(run("evaluate", "mnist_unet_flow", "--n", 3), "n = 3")
+    assert_refused(run("evaluate", "mnist_unet_flow", "--dataset", "minst", "--n", 200), "did you mean 'mnist'")
+
+
+# doctor
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, and caches that hold nothing."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("DIFFUSION_EXPLAINED_CACHE", str(tmp_path / "decoded"))
+
+
+def test_doctor_finds_a_bare_machine_fit_and_says_what_can_be_had(bare_machine: None):
+    result = run("doctor", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    found = {finding["name"]: finding for finding in report["findings"]}
+    assert report["ok"] and list(found) == list(LOOKS)
+    assert {name for name, finding in found.items() if finding["status"] == "missing"} == {
+        "MNIST", "CIFAR-10", "Stable Diffusion", "Network",
+    }  # fmt: skip
+    assert "mnist_unet_flow" in found["Weights"]["text"]
+    assert re.search(r"16 images .* take \d+\.\d\d s", found["Speed"]["text"])
+    assert "hf download ylecun/mnist" in found["MNIST"]["advice"]
+    assert "hf download stable-diffusion-v1-5/" in found["Stable Diffusion"]["advice"]
+
+
+def test_doctor_speaks_in_lines(bare_machine: None):
+    lines = run("doctor").stdout.splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == ["ok"] * 5 + ["missing"] * 4
+    assert any(line.startswith("ok      Device: ") for line in lines)
+
+
+def test_doctor_sees_data_that_is_there(bare_machine: None, tmp_path: Path):
+    (tmp_path / "decoded").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "decoded" / f"mnist-{split}.safetensors").touch()
+    finding = LOOKS["MNIST"]("MNIST")
+    assert (finding.status, finding.advice) == ("ok", "")
+    (tmp_path / "decoded" / "mnist-test.safetensors").unlink()
+    finding = LOOKS["MNIST"]("MNIST")
+    assert finding.status == "missing" and "test-00000" in finding.advice and "train-00000" not in finding.advice
+
+
+def test_doctor_reports_broken_weights_and_goes_on(bare_machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from diffusion_explained import pretrained
+
+    (tmp_path / "mnist_unet_flow.safetensors").write_bytes(b"not a weight file")
+    monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
+    result = run("doctor", "--json")
+    assert result.exit_code == 1
+    found = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}
+    assert found["Weights"]["status"] == "broken" and "mnist_unet_flow" in found["Weights"]["text"]
+    assert found["Bundled digits"]["status"] == "ok"
+
+
+def test_doctor_does_not_wait_for_a_network_that_is_silent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    with socket.socket() as silent:  # its one place in the queue is taken, so a connection hangs
+        silent.bind((launch.LOCALHOST, 0))
+        silent.listen(0)
+        port = silent.getsockname()[1]
+        held: list[socket.socket] = []
+        try:
+            for _ in range(4):
+                held.append(socket.socket())
+                held[-1].setblocking(False)
+                held[-1].connect_ex((launch.LOCALHOST, port))
+            monkeypatch.setenv("HF_ENDPOINT", f"http://{launch.LOCALHOST}:{port}")
+            monkeypatch.setenv("no_proxy", "*")
+            started = time.monotonic()
+            finding = LOOKS["Network"]("Network")
+            assert finding.status == "missing"
+            assert time.monotonic() - started < 2  # the promise to the user, not a speed
+        finally:
+            for connection in held:
+                connection.close()
