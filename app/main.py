@@ -1,8 +1,14 @@
 """The explorer: `diffusion-explained app`, or `streamlit run app/main.py`."""
 
-import streamlit as st
+from pathlib import Path
 
-st.set_page_config(page_title="Diffusion, explained", page_icon=":material/blur_on:", layout="wide")
+import streamlit as st
+from explorer import page
+
+# a picture of our own: Streamlit would fetch an icon by name from another host
+st.set_page_config(
+    page_title="Diffusion, explained", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide"
+)
 
 PAGES = [
     st.Page("pages_/start.py", title="Start", icon=":material/home:", default=True),
@@ -13,4 +19,5 @@ PAGES = [
     st.Page("pages_/samplers.py", title="Samplers", icon=":material/speed:", url_path="samplers"),
 ]
 
+page.dress()
 st.navigation(PAGES, position="top").run()

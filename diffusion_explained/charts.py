@@ -54,7 +54,7 @@ def histogram_chart(frames: Sequence[Tensor], bins: int = 48) -> Chart:
     normal = Curve(_numbers(grid), _numbers(density), "noise", "N(0, 1)")
     alt = "the histogram of the pixel values of x_t at this frame, with the density of the standard normal over it"
     # a clean image has nearly all pixels at two values: its spikes run out at the top, so that noise can be seen
-    return Chart("pixels of x_t", alt, "pixel value", (low, high), (0.0, 1.0), (normal,), bars=tuple(bars))
+    return Chart("pixels of xₜ", alt, "pixel value", (low, high), (0.0, 1.0), (normal,), bars=tuple(bars))
 
 
 def level_chart(title: str, alt: str, levels: Sequence[Level], values: Sequence[float]) -> Chart:

@@ -1,35 +1,16 @@
 """Samplers side by side from the same noise, and one prediction at any level of any schedule."""
 
-import inspect
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion_explained.denoisers import Denoiser, Prediction
-from diffusion_explained.names import unknown_name
-from diffusion_explained.noise import generators, randn
-from diffusion_explained.samplers import SAMPLERS, Step, final
+from diffusion_explained.pretrained import Model
+from diffusion_explained.samplers import final
 from diffusion_explained.schedules import Level, Schedule
-
-
-def start(
-    sampler: str, denoise: Denoiser, x_t: Tensor, levels: Sequence[Level], *, seed: int, **options: Any
-) -> Iterator[Step]:
-    """A sampler by its name, from x_t = noise of `generators(len(x_t), seed)`, whose streams go on for its own noise.
-
-    Options that are not the sampler's own (eta for heun) raise TypeError; an unknown name raises ValueError.
-    """
-    if sampler not in SAMPLERS:
-        raise unknown_name("sampler", sampler, SAMPLERS)
-    if "generator" in inspect.signature(SAMPLERS[sampler]).parameters:
-        streams = generators(len(x_t), seed)
-        randn(x_t.shape, streams)  # what x_t itself was drawn from
-        options["generator"] = streams
-    return SAMPLERS[sampler](denoise, x_t, levels, **options)
 
 
 class Counted:
@@ -63,25 +44,23 @@ class Finish:
 
 
 def race(
+    model: Model,
     denoise: Denoiser,
-    x_T: Tensor,
-    levels: Callable[[int], Sequence[Level]],
+    reference: Tensor,
     samplers: Sequence[str],
     steps: Sequence[int],
-    reference: Tensor,
     *,
     seed: int = 0,
 ) -> Iterator[Finish]:
-    """Every sampler with every number of steps, from the same noise x_T = noise of seed, one `Finish` each.
+    """Every sampler with every number of steps, from the same noise, the model's noise of seed; one `Finish` each.
 
-    levels: from a number of steps to its levels, such as `model.schedule.levels`.
-    reference: where an exact solver of the same ODE ends, such as Heun with very many steps. Samplers that add
-    noise end elsewhere by design, so their distance does not go to zero.
+    reference: where an exact solver of the same ODE ends [B, C, H, W], such as Heun with very many steps. Samplers
+    that add noise end elsewhere by design, so their distance does not go to zero.
     """
     for name in samplers:
         for count in steps:
             counted, begin = Counted(denoise), time.perf_counter()
-            x_0 = final(start(name, counted, x_T, levels(count), seed=seed))
+            x_0 = final(model.steps(counted, len(reference), count, sampler=name, seed=seed))
             seconds = time.perf_counter() - begin
             yield Finish(name, count, counted.evaluations, seconds, rms_distance(x_0, reference), x_0)
 

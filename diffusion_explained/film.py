@@ -20,6 +20,7 @@ from diffusion_explained.palette import LIGHT, diverging, rgb
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
 
+ASCII = str.maketrans({"ₜ": "_t", "₀": "_0", "ε": "eps"})  # for Pillow's own font, which knows neither
 EPS_RANGE = 3.0  # noise panels run from -3 to 3 standard deviations
 
 
@@ -134,14 +135,14 @@ def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], 
     Without guidance there is no unconditional prediction, and so no difference.
     """
     fields: list[tuple[str, str, Callable[[Step], Tensor], float | None]] = [
-        ("x_t", "the noisy images", lambda s: shown(s.x_t, s.level), None),
-        ("predicted x_0", "the clean images that the network guesses", lambda s: s.pred.x_0, None),
-        ("eps, conditional", "the noise predicted with the class", lambda s: s.pred.eps_cond, EPS_RANGE),
+        ("xₜ", "the noisy images", lambda s: shown(s.x_t, s.level), None),
+        ("predicted x₀", "the clean images that the network guesses", lambda s: s.pred.x_0, None),
+        ("ε conditional", "the noise predicted with the class", lambda s: s.pred.eps_cond, EPS_RANGE),
     ]
     if steps and all(s.pred.eps_uncond is not None for s in steps):
         limit = difference_range(steps)
         fields += [
-            ("eps, unconditional", "the noise predicted without the class", lambda s: s.pred.eps_uncond, EPS_RANGE),
+            ("ε unconditional", "the noise predicted without the class", lambda s: s.pred.eps_uncond, EPS_RANGE),
             (
                 f"difference (±{limit:.2g})",
                 "conditional minus unconditional noise",
@@ -194,7 +195,7 @@ def gif(film: Film, panels: Sequence[int] = (0, 1), scale: int = 4, seconds: flo
             tile = tile.resize((width, height), Image.Resampling.NEAREST)
             left = gap + k * (width + gap)
             still.paste(tile, (left, bar), tile)
-            ImageDraw.Draw(still).text((left, 4), film.titles[panel], fill=ink, font=font)
+            ImageDraw.Draw(still).text((left, 4), film.titles[panel].translate(ASCII), fill=ink, font=font)
         stills.append(still.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
     # a GIF counts in hundredths of a second, and browsers slow down anything under two of them
     each = max(20, round(1000 * seconds / len(stills) / 10) * 10)

@@ -151,7 +151,7 @@ def schedule_curves(
     if quantity not in QUANTITIES:
         raise ValueError(f"quantity must be one of {', '.join(QUANTITIES)}; got {quantity!r}.")
     many = len(schedules) > 3
-    fig, axes = figure(4.6, 3.8 if many else 3.3, theme)
+    fig, axes = figure(5.2, 3.9 if many else 3.4, theme)
     ax, colours, largest = axes[0, 0], THEMES[theme], 0.0
     for k, (name, schedule) in enumerate(schedules.items()):
         positions, levels = path_levels(schedule)
@@ -174,7 +174,7 @@ def schedule_curves(
     return fig
 
 
-def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of x_t", theme: str = "light") -> Figure:
+def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of xₜ", theme: str = "light") -> Figure:
     """How the values of x_t are distributed, against the density of N(0, 1)."""
     values = x_t.detach().float().cpu().flatten().numpy()
     mean, std = float(values.mean()), float(values.std())
@@ -238,14 +238,26 @@ def sampler_race(
 
 
 def guidance_sweep(
-    scales: Sequence[float], accuracy: Sequence[float], diversity: Sequence[float], *, theme: str = "light"
+    scales: Sequence[float],
+    accuracy: Sequence[float],
+    diversity: Sequence[float],
+    *,
+    real_diversity: float | None = None,
+    theme: str = "light",
 ) -> Figure:
-    """Class accuracy (a fraction) and diversity (its own unit) over the guidance scale, one above the other."""
+    """Class accuracy (a fraction) and diversity (its own unit) over the guidance scale, one above the other.
+
+    real_diversity: that of as many real images, as a line to compare with.
+    """
     fig, axes = figure(5.6, 4.6, theme, nrows=2, sharex=True)
     for k, (values, name) in enumerate(((accuracy, "class accuracy"), (diversity, "diversity"))):
         ax = axes[k, 0]
         ax.plot(scales, values, "os"[k] + "-", color=THEMES[theme].series[k], linewidth=2.2, markersize=6)
-        ax.set_ylim((0, 1.05) if k == 0 else (0, 1.15 * max(values, default=1) or 1))
+        top = max([*values, real_diversity or 0], default=0) or 1
+        ax.set_ylim((0, 1.05) if k == 0 else (0, 1.15 * top))
+        if k == 1 and real_diversity is not None:
+            ax.axhline(real_diversity, color=THEMES[theme].muted, linestyle="--", linewidth=1.6, label="real images")
+            legend(ax, loc="lower left")
         if k == 0:
             ax.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         dress(ax, theme, title=name, xlabel="guidance scale w" if k else "")

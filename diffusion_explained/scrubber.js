@@ -131,9 +131,9 @@ class Scrubber {
     this.canvases = figures.map((figure) => figure.querySelector("canvas"));
     const rows = [];
     for (let k = 0, r = 0; k < figures.length; k += film.rows[r], r += 1) {
-      const row = element("div", { className: "row" }, ...figures.slice(k, k + film.rows[r]));
+      const row = element("div", { className: film.rows[r] === 5 ? "row five" : "row" }, ...figures.slice(k, k + film.rows[r]));
       row.style.setProperty("--n", film.rows[r]);
-      row.style.setProperty("--most", `${Math.max(150, film.width * 5)}px`);
+      row.style.setProperty("--most", `${Math.max(220, film.width * 5)}px`);
       rows.push(row);
     }
     this.charts = (film.charts || []).map((chart) => {

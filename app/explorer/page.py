@@ -1,14 +1,18 @@
 """The frame of every page: its head, its pictures in the reader's own theme, progress, and the address bar."""
 
+import base64
+import html
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from torch import Tensor
 
 PATIENCE = 0.3  # seconds that may pass without a progress bar
 
@@ -18,12 +22,13 @@ def theme() -> str:
     return "dark" if st.context.theme.type == "dark" else "light"
 
 
-def head(title: str, lead: str, formula: str | None = None) -> None:
-    """The page's title, what it is about in a sentence or two, and its formula."""
+def head(title: str, lead: str, *formulas: str) -> None:
+    """The page's title, what it is about in a sentence or two, and its formulas, which wrap on a narrow screen."""
     st.title(title, anchor=False)
     st.markdown(lead)
-    if formula:
-        st.latex(formula)
+    with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
+        for formula in formulas:
+            st.latex(formula, width="content")
 
 
 def show(fig: "Figure") -> None:
@@ -31,6 +36,28 @@ def show(fig: "Figure") -> None:
     from diffusion_explained.figures import alt_text, png
 
     st.image(png(fig), width="stretch", alt=alt_text(fig))
+
+
+def strip(rows: "Mapping[str, Tensor | Sequence[Tensor]]", captions: Sequence[str], alt: str) -> None:
+    """Rows of pictures over time, name -> N of [C, H, W] in [-1, 1], under their captions, as wide as the page."""
+    import torch
+
+    from diffusion_explained.film import mosaic, pixels, png
+
+    gap = 2
+    cells = "".join(f"<span>{html.escape(caption)}</span>" for caption in captions)
+    parts = [f'<div class="name"></div><div class="captions" style="--n: {len(captions)}">{cells}</div>']
+    for name, images in rows.items():
+        sheet = base64.b64encode(png(mosaic(pixels(torch.stack(list(images))), len(captions), gap))).decode()
+        words = html.escape(f"{alt}: {name}, {len(captions)} pictures ({', '.join(captions)})", quote=True)
+        picture = f'<img src="data:image/png;base64,{sheet}" alt="{words}">'
+        parts.append(f'<div class="name">{html.escape(name)}</div>{picture}')
+    st.html(f'<div class="strip">{"".join(parts)}</div>')
+
+
+def dress() -> None:
+    """What Streamlit's theme has no setting for: the widest line, and the look of `strip`."""
+    st.html(Path(__file__).with_name("page.css"))
 
 
 @contextmanager

@@ -1,21 +1,21 @@
 """What the pages compute, kept once it is computed. Every number comes from the package."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import streamlit as st
 import torch
-from diffusion_explained.pretrained import Model, load_pretrained
 from torch import Tensor
 
 from diffusion_explained.charts import histogram_chart, level_chart
-from diffusion_explained.comparisons import Counted, Finish, one_shot, race, start
+from diffusion_explained.comparisons import Counted, Finish, one_shot, race
 from diffusion_explained.data import ImageDataset, bundled_mnist
 from diffusion_explained.film import EPS_RANGE, Film, film, film_of, mosaic, pixels
 from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import generators, randn
-from diffusion_explained.samplers import final
+from diffusion_explained.pretrained import Model, load_pretrained
+from diffusion_explained.samplers import Step, final
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Level, Schedule
 from explorer.shelf import shelf
 
@@ -70,8 +70,7 @@ def noising(
         schedule, network = schedule_of(schedule_name), model(model_name)
         levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]
         eps = randn(x_0.shape, generators(1, seed))
-        labels = None if label is None else torch.tensor([label])
-        denoise = network.denoiser(labels=labels) if labels is not None else network.denoiser()
+        denoise = network.denoiser(labels=None if label is None else [label])
         noisy, guessed_x_0, guessed_eps = [], [], []
         for k, level in enumerate(levels):
             x_t = add_noise(x_0, eps, level)
@@ -90,9 +89,9 @@ def noising(
 
         truth, noise = [x_0] * len(levels), [eps] * len(levels)
         panels = [
-            ("noisy image x_t", "the image with its noise at this time", sheets(noisy)),
-            ("true x_0", "the clean image", sheets(truth)),
-            ("guessed x_0", "the clean image that the network guesses in one look", sheets(guessed_x_0)),
+            ("noisy image xₜ", "the image with its noise at this time", sheets(noisy)),
+            ("true x₀", "the clean image", sheets(truth)),
+            ("guessed x₀", "the clean image that the network guesses in one look", sheets(guessed_x_0)),
             ("true noise ε", "the noise that was added", sheets(noise, EPS_RANGE)),
             ("guessed noise ε", "the noise that the network guesses in one look", sheets(guessed_eps, EPS_RANGE)),
         ]
@@ -145,31 +144,40 @@ class Run:
     seconds: float
 
 
-def parts(settings: Settings) -> tuple[Counted, Tensor, list[Level]]:
-    """The denoiser, the starting noise and the levels of these settings."""
-    network = model(settings.model)
-    labels = torch.tensor(settings.labels)
-    negative = None if settings.negative is None else torch.full_like(labels, settings.negative)
-    denoise = network.denoiser(
-        labels=labels,
-        guidance_scale=settings.guidance_scale,
-        negative_labels=negative,
-        guidance_rescale=settings.guidance_rescale,
-        clip=1.0 if settings.clip else None,
+def denoiser(settings: Settings) -> Counted:
+    """The denoiser of these settings, counting how often it is asked."""
+    return Counted(
+        model(settings.model).denoiser(
+            labels=list(settings.labels),
+            guidance_scale=settings.guidance_scale,
+            negative_labels=None if settings.negative is None else [settings.negative] * len(settings.labels),
+            guidance_rescale=settings.guidance_rescale,
+            clip=1.0 if settings.clip else None,
+        )
     )
-    x_T = network.noise(len(labels), seed=settings.seed)
-    return Counted(denoise), x_T, network.schedule.levels(settings.num_inference_steps)
+
+
+def steps_of(settings: Settings, denoise: Counted) -> Iterator[Step]:
+    """The sampler of these settings on its way."""
+    options = {"eta": settings.eta} if settings.sampler == "ddim" else {}
+    return model(settings.model).steps(
+        denoise,
+        len(settings.labels),
+        settings.num_inference_steps,
+        sampler=settings.sampler,
+        seed=settings.seed,
+        **options,
+    )
 
 
 def run(settings: Settings, tell: Tell) -> Run:
     """A sampling run, of which at most MOST_FRAMES steps are kept to look at."""
 
     def make() -> Run:
-        denoise, x_T, levels = parts(settings)
-        options = {"eta": settings.eta} if settings.sampler == "ddim" else {}
-        count, kept, begin = settings.num_inference_steps, [], time.perf_counter()
+        denoise, count, kept = denoiser(settings), settings.num_inference_steps, []
+        begin = time.perf_counter()
         wanted = set(torch.linspace(0, count - 1, min(count, MOST_FRAMES)).round().int().tolist())
-        for step in start(settings.sampler, denoise, x_T, levels, seed=settings.seed, **options):
+        for step in steps_of(settings, denoise):
             if step.i in wanted:
                 kept.append(step)
             tell((step.i + 1) / count, f"step {step.i + 1} of {count}")
@@ -192,6 +200,18 @@ class Guided:
     x_0: Tensor
     accuracy: float
     diversity: float
+
+
+def real_diversity(per_class: int) -> float:
+    """The diversity of as many real digits of each class."""
+    from diffusion_explained.metrics import diversity
+
+    def make() -> float:
+        data = digits()
+        indices = torch.cat([(data.labels == label).nonzero().flatten()[:per_class] for label in range(10)])
+        return diversity(*data.batch(indices))
+
+    return shelf("real diversity").get(per_class, make)
 
 
 def guided(model_name: str, guidance_scale: float, per_class: int, num_inference_steps: int, seed: int) -> Guided:
@@ -224,12 +244,12 @@ def reference(settings: Settings, tell: Tell) -> Tensor:
     """Where a fine solver ends: Heun with REFERENCE_STEPS steps."""
 
     def make() -> Tensor:
-        denoise, x_T, levels = parts(settings)
-        steps = []
-        for step in start("heun", denoise, x_T, levels, seed=settings.seed):
-            tell((step.i + 1) / REFERENCE_STEPS, f"reference, step {step.i + 1} of {REFERENCE_STEPS}")
-            steps = [step]
-        return final(steps)
+        def told() -> Iterator[Step]:
+            for step in steps_of(settings, denoiser(settings)):
+                tell((step.i + 1) / REFERENCE_STEPS, f"reference, step {step.i + 1} of {REFERENCE_STEPS}")
+                yield step
+
+        return final(told())
 
     return shelf("references").get(settings, make)
 
@@ -238,8 +258,7 @@ def finish(settings: Settings, sampler: str, steps: int, goal: Tensor) -> Finish
     """One sampler with one number of steps, from the noise of these settings."""
 
     def make() -> Finish:
-        denoise, x_T, _ = parts(settings)
-        levels = model(settings.model).schedule.levels
-        return next(race(denoise, x_T, levels, [sampler], [steps], goal, seed=settings.seed))
+        of = model(settings.model)
+        return next(race(of, denoiser(settings), goal, [sampler], [steps], seed=settings.seed))
 
     return shelf("finishes", 500).get((settings, sampler, steps), make)

@@ -8,20 +8,20 @@ from explorer import page
 from explorer.runs import MODELS, SCHEDULES, digit, noising
 from explorer.scrubber import scrubber
 
-from diffusion_explained import plots
 from diffusion_explained.data import load_image
 
 page.head(
     "Forward: from image to noise",
     "Noising is fixed, not learned, and takes one line at any time $t$. It makes the training pairs: the noisy image, "
     "and the noise that was added. **Drag the slider**: everything below follows.",
-    r"x_t = \alpha_t\,x_0 + \sigma_t\,\varepsilon,\qquad \varepsilon\sim\mathcal N(0, I),"
-    r"\qquad \mathrm{SNR} = \alpha_t^2/\sigma_t^2",
+    r"x_t = \alpha_t\,x_0 + \sigma_t\,\varepsilon",
+    r"\varepsilon\sim\mathcal N(0, I)",
+    r"\mathrm{SNR} = \alpha_t^2/\sigma_t^2",
 )
 before = st.query_params.to_dict()
 image, settings = st.columns([1, 1], gap="medium")
 with image:
-    label = st.pills("Digit", range(10), default=3, required=True, key="digit", bind="query-params")
+    label = st.pills("Digit", range(10), default=3, required=True, wrap=True, key="digit", bind="query-params")
     upload = st.file_uploader(
         "or your own image", type=None, key="upload", help="PNG, JPEG, WebP, GIF or BMP; scaled to 28 × 28 grey pixels."
     )
@@ -68,9 +68,7 @@ look()
 st.subheader("The same, as a filmstrip", anchor=False)
 places = torch.linspace(0, len(kept.levels) - 1, 11).round().long()
 captions = ["clean", *(f"{place / 50:.0%}" for place in places[1:].tolist())]
-page.show(
-    plots.filmstrip({"x_t": kept.x_t[places]}, captions=captions, title=f"{schedule} schedule", theme=page.theme())
-)
+page.strip({"xₜ": kept.x_t[places]}, captions, f"x_t on its way into noise, {schedule} schedule")
 
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(

@@ -4,7 +4,7 @@ import time
 
 import streamlit as st
 from explorer import page
-from explorer.runs import MODELS, Guided, guided
+from explorer.runs import MODELS, Guided, guided, real_diversity
 
 from diffusion_explained import plots
 
@@ -15,16 +15,16 @@ page.head(
     "Guidance: obedience against diversity",
     "One network predicts the noise twice, with the class and without, and the difference is exaggerated. "
     "Every row below starts from **the same noise**; only the scale $w$ changes.",
-    r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})"
-    r"\qquad w=0:\text{ no class},\quad w=1:\text{ no guidance}",
+    r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
+    r"w=0:\text{ no class},\ \ w=1:\text{ no guidance}",
 )
 before = st.query_params.to_dict()
 first, second, third, fourth = st.columns(4)
 model_name = first.selectbox("Model", MODELS, key="model", bind="query-params")
-per_class = second.select_slider("Images per class", (1, 2, 4, 8, 16), 4, key="per_class", bind="query-params")
-steps = third.select_slider("Steps", (4, 6, 8, 10, 15, 20, 30, 50), 10, key="steps", bind="query-params")
+per_class = second.select_slider("Images per class", (2, 4, 8, 16), 4, key="per_class", bind="query-params")
+steps = third.select_slider("Steps", (4, 6, 8, 10, 15, 20, 30, 50), 10, key="sweep_steps", bind="query-params")
 seed = fourth.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
-page.address_notice(before, ["model", "per_class", "steps", "seed"])
+page.address_notice(before, ["model", "per_class", "sweep_steps", "seed"])
 
 curves, pictures = st.columns([1, 1.5], gap="large")
 plot, strip = curves.empty(), pictures.empty()
@@ -38,18 +38,14 @@ def draw() -> None:
                 [one.guidance_scale for one in results],
                 [one.accuracy for one in results],
                 [one.diversity for one in results],
+                real_diversity=real_diversity(per_class),
                 theme=page.theme(),
             )
         )
     with strip.container():
-        page.show(
-            plots.filmstrip(
-                {f"w = {one.guidance_scale:g}": one.x_0[:10] for one in results},
-                captions=[str(k) for k in range(10)],
-                title="Asked for this class, from the same noise",
-                theme=page.theme(),
-            )
-        )
+        st.markdown("**Asked for this class, from the same noise**")
+        rows = {f"w = {one.guidance_scale:g}": one.x_0[:10] for one in results}
+        page.strip(rows, [str(label) for label in range(10)], "digits asked for at one guidance scale")
 
 
 drawn = 0.0
@@ -61,7 +57,7 @@ with page.progress("Sweeping the guidance scale") as tell:
             draw()
             drawn = time.monotonic()
 draw()
-st.caption(
+curves.caption(
     f"{10 * per_class} images at each scale. Class accuracy: how many our own classifier takes for the class that was "
     "asked for. Diversity: how far apart the images of one class are, on average; a class drawn the same way every "
     "time would have 0."

@@ -16,11 +16,12 @@ page.head(
     "Reverse: from noise to image",
     "Start from pure noise. At every step the network predicts the noise and with it the clean image; the "
     "sampler keeps the prediction and moves to the next, less noisy level.",
-    r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon,\qquad"
+    r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
 )
 before = st.query_params.to_dict()
-controls, result = st.columns([1, 2.7], gap="large")
+with st.container(key="workbench"):  # on a phone the result stands above its controls
+    controls, result = st.columns([1, 2.7], gap="large")
 with controls:
     model_name = st.selectbox("Model", MODELS, key="model", bind="query-params")
     sampler = st.selectbox(
@@ -35,7 +36,7 @@ with controls:
         eta = st.slider(
             "eta", 0.0, 1.0, 0.0, 0.05, key="eta", bind="query-params", help="0: deterministic, 1: DDPM's noise."
         )
-    digit = st.selectbox("Class", [ALL, *map(str, range(10))], key="digit", bind="query-params")
+    digit = st.selectbox("Class", [ALL, *map(str, range(10))], key="class", bind="query-params")
     seed = st.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
     with st.expander("More", icon=":material/tune:"):
         negative = st.selectbox(
@@ -59,7 +60,7 @@ settings = Settings(
 )
 with result:
     page.address_notice(
-        before, ["model", "sampler", "steps", "w", "eta", "digit", "seed", "negative", "rescale", "clip"]
+        before, ["model", "sampler", "steps", "w", "eta", "class", "seed", "negative", "rescale", "clip"]
     )
     with page.progress("Sampling") as tell:
         kept = run(settings, tell)
@@ -81,26 +82,23 @@ with result:
     if scale == 1:
         st.caption("Guidance is off at w = 1, so there is no unconditional prediction, and no difference to show.")
 
+eta_option = f", eta={eta}" if sampler == "ddim" else ""
 options = {"guidance_scale": scale}
 if negative != NONE:
-    options["negative_labels"] = f"torch.full_like(labels, {negative})"
+    options["negative_labels"] = f"[{negative}] * len(labels)"
 if rescale:
     options["guidance_rescale"] = rescale
 if clip:
     options["clip"] = 1.0
 with st.expander("The same in Python", icon=":material/code:"):
     st.code(
-        f"""import torch
-from diffusion_explained import load_pretrained
-from diffusion_explained.comparisons import start
+        f"""from diffusion_explained import load_pretrained
 from diffusion_explained.film import film_of, gif
 
 model = load_pretrained("{model_name}")
-labels = torch.tensor({list(settings.labels)})
-denoise = model.denoiser(labels=labels, {", ".join(f"{name}={value}" for name, value in options.items())})
-x_T = model.noise(len(labels), seed={seed})
-levels = model.schedule.levels({steps})
-steps = list(start("{sampler}", denoise, x_T, levels, seed={seed}{f", eta={eta}" if sampler == "ddim" else ""}))
+labels = {list(settings.labels)}
+denoise = model.denoiser(labels, {", ".join(f"{name}={value}" for name, value in options.items())})
+steps = list(model.steps(denoise, len(labels), {steps}, sampler="{sampler}", seed={seed}{eta_option}))
 open("digits.gif", "wb").write(gif(film_of(steps)))""",
         language="python",
     )

@@ -19,7 +19,8 @@ page.head(
     "All samplers solve the same equation. Each starts from **the same noise** and gets the same network; what "
     f"counts is how close it comes to the exact solution (Heun with {REFERENCE_STEPS} steps) for how many "
     "looks of the network.",
-    r"\text{Euler: error} \propto h\qquad\text{Heun, DPM-Solver++(2M): error} \propto h^2\qquad(h:\text{ step size})",
+    r"\text{Euler: error} \propto h",
+    r"\text{Heun, DPM-Solver++: error} \propto h^2",
 )
 before = st.query_params.to_dict()
 first, second = st.columns([2, 1], gap="medium")
@@ -27,6 +28,7 @@ chosen = first.pills(
     "Samplers",
     list(SAMPLERS),
     selection_mode="multi",
+    wrap=True,
     default=["ddim", "euler", "heun", "dpm_solver_pp_2m", "euler_ancestral"],
     key="samplers",
     bind="query-params",
@@ -34,9 +36,9 @@ chosen = first.pills(
 most = second.select_slider("Most steps", COUNTS[3:], 32, key="most", bind="query-params")
 third, fourth, fifth = st.columns(3, gap="medium")
 model_name = third.selectbox("Model", MODELS, key="model", bind="query-params")
-scale = fourth.slider("Guidance scale w", 0.0, 6.0, 1.0, 0.5, key="w", bind="query-params")
+scale = fourth.slider("Guidance scale w", 0.0, 6.0, 1.0, 0.5, key="race_w", bind="query-params")
 seed = fifth.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
-page.address_notice(before, ["samplers", "most", "model", "w", "seed"])
+page.address_notice(before, ["samplers", "most", "model", "race_w", "seed"])
 if not chosen:
     st.info("Choose at least one sampler above.", icon=":material/touch_app:")
     st.stop()
@@ -83,11 +85,7 @@ st.subheader("Where they end", anchor=False)
 shown = [name for name in SAMPLERS if name in chosen]
 rows = {"exact": [goal[LOOK]] * len(counts)}
 rows |= {name: [one.x_0[LOOK] for one in finishes if one.sampler == name] for name in shown}
-page.show(
-    plots.filmstrip(
-        rows, captions=[str(count) for count in counts], title="One noise, by number of steps", theme=page.theme()
-    )
-)
+page.strip(rows, [str(count) for count in counts], "the digit where it ends, by number of steps")
 
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(

@@ -18,14 +18,16 @@ page.head(
     "Schedules: the pace of noising",
     "A schedule is nothing but two functions of time, α for the signal and σ for the noise. "
     "What a network must be good at, and what sampling starts from, hangs on them.",
-    r"\bar\alpha_t = \prod_{s\le t}(1-\beta_s),\quad \alpha_t=\sqrt{\bar\alpha_t},\quad"
-    r"\sigma_t=\sqrt{1-\bar\alpha_t}\qquad\text{flow: }\alpha_t = 1-t,\ \sigma_t = t",
+    r"\textstyle\bar\alpha_t = \prod_{s\le t}(1-\beta_s)",
+    r"\alpha_t=\sqrt{\bar\alpha_t},\ \ \sigma_t=\sqrt{1-\bar\alpha_t}",
+    r"\text{flow: }\alpha_t = 1-t,\ \ \sigma_t = t",
 )
 before = st.query_params.to_dict()
 chosen = st.pills(
     "Schedules",
     NAMES,
     selection_mode="multi",
+    wrap=True,
     default=["linear", "scaled_linear", "cosine", "flow"],
     key="schedules",
     bind="query-params",
@@ -87,7 +89,7 @@ rows = {
     for name, one in schedules.items()
 }
 captions = ["clean", *(f"{(k + 1) / columns:.0%}" for k in range(columns))]
-page.show(plots.filmstrip(rows, captions=captions, title="from data to noise", theme=page.theme()))
+page.strip(rows, captions, "x_t from data to noise")
 if "edm" in schedules:
     st.caption("EDM's x_t grows with its noise, up to σ = 80; it is shown divided by its own standard deviation.")
 
