@@ -130,13 +130,6 @@ def evaluate(
     reference = train.batch(_draw_like(train, labels, generator))[0]
     real = test.batch(_draw_like(test, labels, generator))[0]
 
-    drawn = []
-    for start in range(0, n, batch_size):
-        part = labels[start : start + batch_size]
-        drawn.append(model.sample(part, seed=seed + start, **settings).cpu())
-        if progress:
-            progress(start + len(part), n)
-
     reference_features, _ = classify(reference, classifier)
 
     def measures(x_0: Tensor) -> Measures:
@@ -151,7 +144,15 @@ def evaluate(
             nearest_training_image=nearest(x_0, train.images)[1].median().item(),
         )
 
-    samples, yardstick = measures(torch.cat(drawn)), measures(real)
+    yardstick = measures(real)  # first: an n that is too small is refused before any sample is drawn
+    drawn = []
+    for start in range(0, n, batch_size):
+        part = labels[start : start + batch_size]
+        drawn.append(model.sample(part, seed=seed + start, **settings).cpu())
+        if progress:
+            progress(start + len(part), n)
+
+    samples = measures(torch.cat(drawn))
     return Evaluation(model.name, n, {**settings, "seed": seed}, str(train), unseen, samples, yardstick)
 
 

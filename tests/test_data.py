@@ -7,6 +7,7 @@ import socket
 import struct
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,6 +130,15 @@ def test_parquet_is_decoded_and_then_cached(tiny, empty_machine):
     assert "decoded cache" in str(again)
     kept = list((empty_machine / "decoded").iterdir())
     assert [file.name for file in kept] == [f"{name}-train.safetensors"]
+
+
+def test_two_sessions_at_once(tiny, empty_machine):
+    """Four threads find the same cold cache: each gets the whole data, and one good file is left."""
+    name, images, _, _ = tiny
+    with ThreadPoolExecutor(4) as pool:
+        loaded = list(pool.map(lambda _: load_dataset(name, "train"), range(8)))
+    assert all(torch.equal(dataset.images, images) for dataset in loaded)
+    assert [file.name for file in (empty_machine / "decoded").iterdir()] == [f"{name}-train.safetensors"]
 
 
 def test_class_names():

@@ -337,5 +337,8 @@ class TestEvaluate:
     def test_refuses(self):
         with pytest.raises(ValueError, match=r"n = 9000 takes 900 images of each class.*take a smaller n"):
             evaluate(Copier(), n=9000)
+        unused = Copier(lambda x: pytest.fail("drew samples before refusing"))
         with pytest.raises(ValueError, match="90 samples are too few"):
-            evaluate(Copier(), n=90)
+            evaluate(unused, n=90)
+        with pytest.raises(ValueError, match="n = 0 is too small"):
+            evaluate(unused, n=0)
