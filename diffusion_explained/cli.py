@@ -22,14 +22,14 @@ PNG_SCALE = 4  # screen pixels per image pixel
 
 
 class Commands(TyperGroup):
-    """A refusal by the library (ValueError, OSError) is one red message and exit code 2, not a traceback."""
+    """What the library refuses, or cannot go on with, is one red message and exit code 2, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader, `head` say, has seen enough: typer ends quietly
             raise
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, FloatingPointError) as error:
             typer.secho(f"Error: {error}", fg="red", err=True)
             raise typer.Exit(BAD_INPUT) from error
 
@@ -86,6 +86,53 @@ def lab(
             typer.echo(f"Kept as they are, because they differ from the course's: {', '.join(copied.kept)}")
     typer.echo(f"The course: {folder}, on port {chosen} (Ctrl-C stops it)")
     raise typer.Exit(launch.run_server(launch.jupyterlab_command(folder, chosen, browser=browser)))
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name of recipes/, or a .toml file of your own.")],
+    out: Annotated[
+        Path, typer.Option(help="Where the weights and checkpoints go, in a folder of the recipe's name.")
+    ] = (Path("runs")),
+    images: Annotated[int | None, typer.Option(help="See this many images, in place of the recipe's number.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help='In place of the recipe\'s; "sample" is the 10,000 digits that need no download.')
+    ] = None,
+    device: Device = "auto",
+    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, and remove the old checkpoints.")] = False,
+) -> None:
+    """Train a network; the same command again goes on where a training was stopped."""
+    from tqdm import tqdm
+
+    from diffusion_explained.checkpoints import checkpoint_files
+    from diffusion_explained.devices import choose_device
+    from diffusion_explained.recipes import run_recipe, weights_file
+
+    weights, chosen = weights_file(recipe, out), str(choose_device(device))
+    checkpoints = weights.parent / "checkpoints"
+    if restart:
+        for old in checkpoint_files(checkpoints):
+            old.unlink()
+    typer.echo(f"Training {weights.stem} on {chosen}; the weights go to {weights}")
+    if kept := checkpoint_files(checkpoints):
+        typer.echo(f"Going on from {kept[0]}")
+    changes = {name: value for name, value in {"images": images, "split": split}.items() if value is not None}
+    try:
+        with tqdm(desc=weights.stem, unit="step") as bar:
+            for record in run_recipe(recipe, out, chosen, **changes):
+                if bar.total is None:  # the first one; a training that goes on starts in the middle
+                    bar.reset(record.num_steps)
+                    bar.initial = bar.n = record.step
+                bar.set_postfix_str(f"loss {record.loss:.4f}, {record.images_per_second:.0f} images/s", refresh=False)
+                bar.update(record.step - bar.n)
+                if record.step == record.num_steps:
+                    bar.set_description(f"{weights.stem}, measuring")
+    except KeyboardInterrupt:
+        kept = checkpoint_files(checkpoints)
+        where = f"{kept[0]} is kept: the same command goes on from it." if kept else "No checkpoint was written yet."
+        typer.secho(f"\nStopped. {where}", fg="yellow", err=True)
+        raise typer.Exit(130) from None
+    typer.echo(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB, with its model card inside")
 
 
 @app.command()

@@ -348,3 +348,92 @@ def test_doctor_does_not_wait_for_a_network_that_is_silent(monkeypatch: pytest.M
         finally:
             for connection in held:
                 connection.close()
+
+
+# train
+
+RECIPE = """
+task = "diffusion"
+name = "tiny"
+dataset = "mnist"
+split = "sample"
+kind = "flow"
+
+[network]
+network = "unet"
+patch_size = 4
+widths = [32]
+blocks = [1]
+
+[schedule]
+family = "flow"
+
+[training]
+images = 4_000
+batch_size = 4
+
+[evaluation]
+n = 100
+num_inference_steps = 1
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(RECIPE)
+    return path
+
+
+def test_train_writes_weights_that_sample_reads(recipe: Path, tmp_path: Path):
+    result = run("train", recipe, "--images", 80, "--out", tmp_path / "runs", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    weights = tmp_path / "runs" / "tiny" / "tiny.safetensors"
+    assert f"{weights}: " in result.stdout
+    assert "20/20" in result.stderr  # the progress bar: 80 images in batches of 4
+    result = run("sample", weights, "--labels", "3", "--steps", 1, "--out", tmp_path / "tiny.png")
+    assert result.exit_code == 0, result.output
+
+
+def test_train_that_was_stopped_says_how_to_go_on_and_does(recipe: Path, tmp_path: Path):
+    checkpoints = tmp_path / "runs" / "tiny" / "checkpoints"
+    with server("train", recipe, "--out", "runs", "--device", "cpu", cwd=tmp_path) as process:
+        deadline = time.monotonic() + 120
+        while not list(checkpoints.glob("step-*.safetensors")):
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()
+            time.sleep(0.05)
+        assert stop(process, signal.SIGINT) == 130
+    log = (tmp_path / "log").read_text()
+    kept = sorted(checkpoints.glob("step-*.safetensors"))[-1]
+    assert f"Stopped. {kept.relative_to(tmp_path)} is kept: the same command goes on from it." in log
+    assert "Traceback" not in log
+
+    result = run("train", recipe, "--out", tmp_path / "runs", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert f"Going on from {kept}" in result.stdout
+    assert "1000/1000" in result.stderr
+
+    result = run("train", recipe, "--images", 80, "--out", tmp_path / "runs", "--device", "cpu")
+    assert_refused(result, "another training", "training.images")
+    result = run("train", recipe, "--images", 80, "--out", tmp_path / "runs", "--device", "cpu", "--restart")
+    assert result.exit_code == 0, result.output
+    assert "Going on" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["mnist_unet_flo"], ["'mnist_unet_flow'", "did you mean"]),
+        (["missing.toml"], ["missing.toml", "mnist_unet_flow"]),
+        (["mnist_unet_flow", "--split", "tst"], ["'tst'", "did you mean 'test'"]),
+        (["mnist_unet_flow", "--split", "sample", "--images", "1"], ["images", "cannot be 1"]),
+        (["mnist_classifier", "--images", "100"], ["trains a classifier"]),
+        (["mnist_unet_flow", "--device", "gpu"], ["'gpu'", "cpu"]),
+    ],
+)
+def test_train_says_what_is_wrong_and_what_is_allowed(arguments: list[str], said: list[str], tmp_path: Path):
+    assert_refused(run("train", *arguments, "--out", tmp_path), *said)
+
+
+def test_train_without_the_data_says_how_to_get_it(bare_machine: None, tmp_path: Path):
+    assert_refused(run("train", "mnist_unet_flow", "--out", tmp_path), "hf download ylecun/mnist", "sample")
