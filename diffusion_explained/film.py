@@ -159,23 +159,36 @@ def caption(step: Step, count: int) -> str:
     return f"step {step.i + 1} of {count} · t = {level.t:.4g} · α = {level.alpha:.3f} · σ = {level.sigma:.3g}"
 
 
-def film_of(steps: Sequence[Step], columns: int | None = None, *, count: int | None = None) -> Film:
+def film_of(
+    steps: Sequence[Step],
+    columns: int | None = None,
+    *,
+    count: int | None = None,
+    panels: int | None = None,
+    rows: Sequence[int] = (),
+) -> Film:
     """The film of a sampler's steps, then the final image: x_t, predicted x_0, eps with and without class, difference.
 
-    In the last frame x_t is the final sample, beside the last prediction that led to it. Of a long run a part may
-    be given, its last step included: captions count the run's own steps. Raises ValueError when there are no steps.
+    In the last frame x_t is the final sample, beside the last prediction that led to it. Raises ValueError
+    when there are no steps.
+
+    Args:
+        steps: those to show.
+        columns: of each panel's mosaic of images.
+        count: how many steps the whole run had, when only some of them were kept.
+        panels, rows: only the first so many panels, and how many stand side by side, row by row.
     """
     steps = list(steps)
     if not steps:
         raise ValueError("There are no steps to show: a sampler yields at least one.")
-    panels = []
-    for k, (title, alt, field, limit) in enumerate(step_fields(steps)):
+    shown_panels = []
+    for k, (title, alt, field, limit) in enumerate(step_fields(steps)[:panels]):
         sheets = [mosaic(pixels(field(step), limit), columns) for step in steps]
         sheets.append(mosaic(pixels(steps[-1].x_next), columns) if k == 0 else sheets[-1])
-        panels.append((title, alt, sheets))
-    count = steps[-1].i + 1
-    captions = [caption(step, count) for step in steps]
-    return film(panels, [*captions, f"final image after {count} step{'s' if count > 1 else ''}"])
+        shown_panels.append((title, alt, sheets))
+    count = count or len(steps)
+    last = f"final image after {count} step{'s' if count > 1 else ''}"
+    return film(shown_panels, [*(caption(step, count) for step in steps), last], rows=rows)
 
 
 def gif(film: Film, panels: Sequence[int] = (0, 1), scale: int = 4, seconds: float = 3.0, hold: float = 1.5) -> bytes:

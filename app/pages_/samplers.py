@@ -10,8 +10,8 @@ from diffusion_explained import plots
 from diffusion_explained.comparisons import Finish
 from diffusion_explained.samplers import SAMPLERS
 
-COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-LOOK = 3  # which of the race's digits is shown
+COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+LOOK = 1  # which of the race's digits is shown
 REDRAW = 0.5  # seconds between drawings of the growing race
 
 page.head(
@@ -33,7 +33,7 @@ chosen = first.pills(
     key="samplers",
     bind="query-params",
 )
-most = second.select_slider("Most steps", COUNTS[3:], 32, key="most", bind="query-params")
+most = second.select_slider("Most steps", COUNTS[3:], 24, key="most", bind="query-params")
 third, fourth, fifth = st.columns(3, gap="medium")
 model_name = third.selectbox("Model", MODELS, key="model", bind="query-params")
 scale = fourth.slider("Guidance scale w", 0.0, 6.0, 1.0, 0.5, key="race_w", bind="query-params")

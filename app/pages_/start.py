@@ -14,7 +14,7 @@ page.head(
 
 settings = Settings(MODELS[0], "euler", 20, tuple(range(10)), 2.0, seed=st.session_state.setdefault("start_seed", 0))
 with page.progress("Drawing digits") as tell:
-    kept = run(settings, tell)
+    kept = run(settings, tell, overview=True)
 scrubber(kept.film, key="start", frame=0, autoplay=True)
 
 

@@ -1,0 +1,94 @@
+"""The explorer's pages, in this process for AppTest, and as a server of its own for browsers."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+APP = Path(__file__).parents[2] / "app"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+sys.path.insert(0, str(APP))  # as `streamlit run app/main.py` does
+
+
+@pytest.fixture
+def open_page():
+    """open_page("reverse", w="3.5") -> the page after its first run, with these settings in its address."""
+
+    def opened(name: str, **address: str) -> AppTest:
+        at = AppTest.from_file(APP / "main.py", default_timeout=300)
+        at.query_params.update(address)
+        at.run()
+        if name != "start":
+            at.switch_page(f"pages_/{name}.py").run()
+        assert not at.exception, at.exception[0].message
+        return at
+
+    return opened
+
+
+@pytest.fixture
+def network_calls(monkeypatch) -> list[int]:
+    """Grows by the batch's size whenever a network runs, in whatever thread."""
+    from diffusion_explained.models.unet import UNet
+
+    calls: list[int] = []
+    forward = UNet.forward
+
+    def counted(self, x_t, *rest):
+        calls.append(len(x_t))
+        return forward(self, x_t, *rest)
+
+    monkeypatch.setattr(UNet, "forward", counted)
+    return calls
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory) -> Iterator[str]:
+    """The explorer on a free port of this machine, as `diffusion-explained app` starts it; its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = tmp_path_factory.mktemp("server") / "log"
+    options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1")
+    command = [sys.executable, "-m", "streamlit", "run", str(APP / "main.py"), *options]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
+        )
+    try:
+        for _ in range(600):
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5) as answer:
+                    if answer.read() == b"ok":
+                        break
+            except OSError:
+                if process.poll() is not None:
+                    raise RuntimeError(f"The server did not start:\n{log.read_text()}") from None
+                time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A headless browser; skipped, with a word, where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine (apt-get install chromium): the browser tests did not run")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ("--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run")
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-quic", *quiet]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield browser
+        browser.close()

@@ -1,0 +1,308 @@
+"""Every page without a browser: it opens, its widgets change what it shows, and what it shows is the library's."""
+
+import io
+import threading
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffusion_explained import load_pretrained, plots
+from diffusion_explained.data import bundled_mnist
+from diffusion_explained.palette import DARK, LIGHT
+from diffusion_explained.samplers import SAMPLERS
+from diffusion_explained.schedules import DDPMSchedule
+
+PAGES = ("start", "forward", "schedules", "reverse", "guidance", "samplers")
+QUICK = {  # smaller sweeps and races than a visitor's, for the tests' time
+    "guidance": {"per_class": "2", "sweep_steps": "4"},
+    "samplers": {"most": "4"},
+}
+
+
+@pytest.fixture(autouse=True)
+def short_reference(monkeypatch):
+    import explorer.runs
+
+    monkeypatch.setattr(explorer.runs, "REFERENCE_STEPS", 12)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_and_teaches(open_page, name):
+    at = open_page(name, **QUICK.get(name, {}))
+    assert at.title[0].value
+    assert not at.error
+    assert len(at.latex) >= (0 if name == "start" else 2)
+    assert not at.get("progress"), "finished work leaves no progress bar"
+
+
+def film(at):
+    """The film that the page's scrubber was given."""
+    import json
+
+    element = next(e for e in at.main.get("bidi_component") or at.get("bidi_component"))
+    return json.loads(element.proto.json)["film"]
+
+
+def frames(message):
+    import base64
+
+    pictures = []
+    for frame in message["frames"]:
+        sheet = np.asarray(Image.open(io.BytesIO(base64.b64decode(frame))))
+        pictures.append(sheet.reshape(len(message["titles"]), message["height"], message["width"], 4))
+    return pictures
+
+
+def test_the_reverse_page_shows_what_the_library_samples(open_page):
+    at = open_page("reverse", steps="4", w="3.0", seed="5", **{"class": "7"})
+    message = film(at)
+    model = load_pretrained("mnist_unet_flow")
+    denoise = model.denoiser([7] * 8, 3.0, clip=1.0)
+    steps = list(model.steps(denoise, 8, 4, sampler="euler", seed=5))
+    assert len(message["captions"]) == 5 and message["captions"][-1] == "final image after 4 steps"
+    shown = frames(message)
+    for k, step in enumerate(steps):
+        for panel, images in ((0, step.x_t), (1, step.pred.x_0)):
+            first = ((images[0, 0].clamp(-1, 1) + 1) * 127.5).round()
+            np.testing.assert_allclose(shown[k][panel][:28, :28, 0], first, atol=1)
+    assert f"{4} network evaluations" in at.caption[0].value
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"class": "3"},
+        {"seed": "1"},
+        {"w": "5.0"},
+        {"sampler": "heun"},
+        {"model": "mnist_unet_eps"},
+        {"sampler": "ddim", "eta": "1.0"},
+        {"negative": "4"},
+        {"rescale": "0.7"},
+        {"clip": "false"},
+    ],
+)
+def test_every_setting_of_the_reverse_page_changes_the_outcome(open_page, change):
+    base = {"steps": "3"} | ({"sampler": "ddim"} if "eta" in change else {})
+    before, after = film(open_page("reverse", **base)), film(open_page("reverse", **(base | change)))
+    assert before["frames"] != after["frames"]
+
+
+def test_an_address_gives_what_the_widgets_give(open_page):
+    # the way back, from widget to address, is the browser's part: test_browser
+    at = open_page("reverse", steps="3")
+    at.slider(key="w").set_value(4.5)
+    at.selectbox(key="class").set_value("8")
+    at.number_input(key="seed").set_value(12)
+    at.run()
+    again = open_page("reverse", steps="3", w="4.5", seed="12", **{"class": "8"})
+    assert (again.slider(key="w").value, again.selectbox(key="class").value) == (4.5, "8")
+    assert film(again)["key"] == film(at)["key"]
+
+
+@pytest.mark.parametrize(
+    "name, garbage",
+    [
+        ("reverse", {"sampler": "foo", "steps": "-5", "w": "nan", "class": "77", "seed": "1e99", "model": "../x"}),
+        ("forward", {"digit": "12", "schedule": "x", "number": "-1", "seed": "a", "frame": "9999"}),
+        ("schedules", {"T": "0", "shift": "-1", "schedules": "nothing", "beta_end": "inf"}),
+        ("guidance", {"per_class": "3", "sweep_steps": "4", "seed": "-1", "model": ""}),
+        ("samplers", {"samplers": "foo", "most": "4", "race_w": "inf"}),
+    ],
+)
+def test_an_address_full_of_garbage_gives_the_default_and_says_so(open_page, name, garbage):
+    at = open_page(name, **garbage)
+    assert any("not possible here" in info.value for info in at.info)
+
+
+def test_a_setting_that_is_on_its_default_is_no_garbage(open_page):
+    assert not open_page("reverse", w="2.0", seed="0", steps="10").info
+
+
+def test_looking_at_kept_steps_asks_no_network(open_page, network_calls):
+    at = open_page("forward", seed="77")
+    asked = len(network_calls)
+    assert asked >= 50, "one guess a level"
+    for frame in ("3", "49"):
+        at.query_params["frame"] = frame
+        at.run()
+    assert len(network_calls) == asked
+    at.number_input(key="seed").set_value(78).run()
+    assert len(network_calls) > asked
+
+
+def test_two_sessions_with_the_same_settings_share_one_run(open_page, network_calls):
+    settings = {"steps": "6", "seed": "4321"}
+    open_page("start")
+    network_calls.clear()
+    sessions = [threading.Thread(target=lambda: films.append(film(open_page("reverse", **settings)))) for _ in range(2)]
+    films: list = []
+    for session in sessions:
+        session.start()
+    for session in sessions:
+        session.join()
+    assert len(films) == 2 and films[0]["key"] == films[1]["key"]
+    assert len(network_calls) == 6
+
+
+def png(size=(40, 30), mode="RGB", **options):
+    buffer = io.BytesIO()
+    Image.new(mode, size, **options).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def animation():
+    buffer = io.BytesIO()
+    stills = [Image.new("L", (8, 8), k * 40) for k in range(3)]
+    stills[0].save(buffer, "GIF", save_all=True, append_images=stills[1:])
+    return buffer.getvalue()
+
+
+def bomb():
+    """A PNG that declares 50,000 x 50,000 pixels in a few bytes."""
+    import struct
+    import zlib
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [
+        (b"this is a text", "not a picture"),
+        (b"", "empty"),
+        (animation(), "animated"),
+        (png((20_000, 10)), "20,000"),
+        (bomb(), "pixels"),
+        (png()[:60], "cut short|damaged|not a picture"),
+    ],
+    ids=["text", "empty", "animated", "20,000 wide", "bomb", "cut short"],
+)
+def test_a_bad_upload_gets_its_words_and_the_page_lives_on(open_page, data, words):
+    at = open_page("forward")
+    at.file_uploader(key="upload").upload("picture.png", data, "image/png").run()
+    assert not at.exception
+    import re
+
+    assert re.search(words, at.error[0].value), at.error[0].value
+    assert len(film(at)["captions"]) == 51
+
+
+def test_an_upload_with_alpha_is_shown_and_explained(open_page):
+    at = open_page("forward")
+    digit = film(at)["key"]
+    at.file_uploader(key="upload").upload("a.png", png(mode="RGBA", color=(255, 255, 255, 90)), "image/png").run()
+    assert not at.error and film(at)["key"] != digit
+    assert any("ransparent" in caption.value for caption in at.caption)
+
+
+def test_the_forward_page_shows_the_digit_and_its_noising(open_page):
+    message = film(open_page("forward", digit="5", number="3", schedule="linear"))
+    data = bundled_mnist()
+    x_0 = data.images[(data.labels == 5).nonzero().flatten()[3], 0].numpy()
+    shown = frames(message)
+    np.testing.assert_array_equal(shown[0][0][..., 0], x_0)  # clean
+    np.testing.assert_array_equal(shown[30][1][..., 0], x_0)  # the truth, beside every guess
+    alphas_cumprod = DDPMSchedule.linear().alphas_cumprod
+    snr_chart, power_chart = message["charts"][1:]
+    assert power_chart["markers"][25][1] == pytest.approx(float(alphas_cumprod[499]), abs=1e-4)
+    assert snr_chart["markers"][50][1] == pytest.approx(
+        float((alphas_cumprod / (1 - alphas_cumprod)).log()[-1]), abs=1e-3
+    )
+    histogram = message["charts"][0]
+    assert sum(histogram["bars"][50]) * 6 / 48 == pytest.approx(1, abs=0.01)
+    assert "SNR" in message["captions"][25]
+
+
+def test_the_guess_is_good_in_little_noise_and_a_blur_in_much(open_page):
+    shown = frames(film(open_page("forward", digit="0", schedule="linear")))
+
+    def error(frame):
+        return np.abs(shown[frame][1].astype(float) - shown[frame][2]).mean()
+
+    assert error(2) < 10 < error(49)
+
+
+def test_schedules_warn_of_a_visible_terminal_snr_and_rescaling_cures_it(open_page):
+    at = open_page("schedules")
+    assert [w.value.split("**")[1] for w in at.warning] == ["scaled_linear"]
+    assert f"{DDPMSchedule.scaled_linear().terminal_snr:.2g}" in at.warning[0].value
+    at.toggle(key="zero").set_value(True).run()
+    assert not at.warning and not at.exception
+    at.number_input(key="T").set_value(50).run()
+    at.toggle(key="zero").set_value(False).run()
+    assert {"linear", "scaled_linear"} <= {w.value.split("**")[1] for w in at.warning}
+
+
+def test_schedules_can_be_any_set_even_none(open_page, monkeypatch):
+    drawn: list[tuple] = []
+    curves = plots.schedule_curves
+
+    def seen(schedules, quantity, **options):
+        drawn.append((tuple(schedules), quantity))
+        return curves(schedules, quantity, **options)
+
+    monkeypatch.setattr(plots, "schedule_curves", seen)
+    at = open_page("schedules")
+    at.pills(key="schedules").set_value(["edm", "sigmoid"]).run()
+    assert {names for names, _ in drawn[-4:]} == {("sigmoid", "edm")}
+    assert {quantity for _, quantity in drawn[-4:]} == {"alpha", "sigma", "alphas_cumprod", "log_snr"}
+    at.pills(key="schedules").set_value([]).run()
+    assert not at.exception and "at least one" in at.info[0].value
+
+
+def test_the_guidance_page_measures_what_the_library_measures(open_page, monkeypatch):
+    drawn: list[tuple] = []
+    sweep = plots.guidance_sweep
+    monkeypatch.setattr(plots, "guidance_sweep", lambda *a, **k: (drawn.append(a), sweep(*a, **k))[1])
+    open_page("guidance", per_class="2", sweep_steps="4", seed="2")
+    scales, accuracy, diversity = drawn[-1]
+    assert len(scales) == 10 and len(drawn) >= 1
+    from diffusion_explained.metrics import class_accuracy
+    from diffusion_explained.metrics import diversity as diversity_of
+
+    labels = torch.arange(10).repeat(2)
+    k = scales.index(2.0)
+    x_0 = load_pretrained("mnist_unet_flow").sample(labels, num_inference_steps=4, guidance_scale=2.0, seed=2)
+    assert accuracy[k] == class_accuracy(x_0, labels)
+    assert diversity[k] == pytest.approx(diversity_of(x_0, labels), rel=1e-5)
+    assert accuracy[0] < accuracy[k]
+
+
+def test_the_race_counts_evaluations_and_comes_closer(open_page, monkeypatch):
+    drawn: list[dict] = []
+    race = plots.sampler_race
+    monkeypatch.setattr(plots, "sampler_race", lambda points, **k: (drawn.append((points, k)), race(points, **k))[1])
+    open_page("samplers", most="4", seed="6")
+    points = next(points for points, options in reversed(drawn) if "xlabel" not in options)
+    assert [n for n, _ in points["euler"]] == [1, 2, 3, 4]
+    assert [n for n, _ in points["heun"]] == [1, 3, 5, 7]  # the last step looks once
+    assert points["euler"][-1][1] < points["euler"][0][1]
+    np.testing.assert_allclose([d for _, d in points["ddim"]], [d for _, d in points["euler"]], rtol=1e-3)
+
+
+def test_every_sampler_runs_on_every_model(open_page):
+    for model in ("mnist_unet_flow", "mnist_unet_eps"):
+        for sampler in SAMPLERS:
+            at = open_page("reverse", model=model, sampler=sampler, steps="2")
+            assert len(film(at)["captions"]) == 3 and not at.error
+
+
+def test_the_theme_is_the_palette():
+    import tomllib
+    from pathlib import Path
+
+    config = tomllib.loads((Path(__file__).parents[2] / "app/.streamlit/config.toml").read_text())
+    for name, theme in (("light", LIGHT), ("dark", DARK)):
+        assert config["theme"][name]["primaryColor"] == theme.data
+        assert config["theme"][name]["backgroundColor"] == theme.background
+        assert config["theme"][name]["textColor"] == theme.text
+        assert config["theme"][name]["borderColor"] == theme.grid
+    assert config["browser"]["gatherUsageStats"] is False
+    assert config["server"]["fileWatcherType"] == "none"
