@@ -161,8 +161,9 @@ def frechet_bias(features: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 32) -> float:
     """How far apart two crowds of points [N, 2] of one size are: 0 if one is the other in another order.
 
-    The mean over directions u of the one-dimensional Wasserstein-1 distance, which sorting solves:
-    1/N sum_i |sorted(a . u)_i - sorted(b . u)_i|          (Bonneel et al. 2015, "Sliced and Radon Wasserstein Barycenters")
+        mean over u of 1/N sum_i |sorted(a . u)_i - sorted(b . u)_i|               (Bonneel et al. 2015)
+
+    The one-dimensional Wasserstein-1 distance, which sorting solves, averaged over directions u.
     """
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2 or len(a) == 0:
         raise ValueError(f"two crowds of points must both be [N, 2]; got {list(a.shape)} and {list(b.shape)}")
