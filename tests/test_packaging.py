@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
@@ -103,9 +104,8 @@ def test_third_party_imports_are_declared():
     for extras, folders in checked.items():
         declared = set(requirements(*extras))
         for path in modules(*folders):
-            # what lies beside a script or above it in its own folder can be imported by its bare name
-            above = [parent for parent in path.parents if parent.is_relative_to(ROOT) and parent != ROOT]
-            local = {PACKAGE.name, *(near.stem for parent in above for near in parent.iterdir())}
+            # what lies beside a script, or beside the explorer's main.py, can be imported by its bare name
+            local = {PACKAGE.name, *(near.stem for near in [*path.parent.iterdir(), *(ROOT / "app").iterdir()])}
             for module in imported(path):
                 top = module.split(".")[0]
                 if top in sys.stdlib_module_names or top in local:
@@ -149,6 +149,29 @@ def test_wheel_carries_nothing_else(wheel: zipfile.ZipFile):
     version = PROJECT["version"]
     assert tops == {"diffusion_explained", f"diffusion_explained-{version}.dist-info"}
     assert not [name for name in wheel.namelist() if "__pycache__" in name or name.endswith((".pyc", ".part"))]
+
+
+def test_the_wheel_alone_has_everything(wheel: zipfile.ZipFile, tmp_path: Path):
+    site = tmp_path / "site"
+    wheel.extractall(site)
+    code = """if True:
+        from pathlib import Path
+        from diffusion_explained import launch, load_pretrained
+        from diffusion_explained.recipes import recipe_names
+        assert not launch.in_repository()
+        assert Path(launch.streamlit_command(8501, browser=False)[4]).is_file()
+        load_pretrained("mnist_unet_flow")
+        print(launch.PACKAGE, *launch.copy_course(Path("course")).new, *recipe_names(), sep="\\n")
+    """
+    python = [sys.executable, "-c", code]
+    run = subprocess.run(
+        python, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    package, *names = run.stdout.splitlines()
+    assert Path(package) == site / "diffusion_explained"
+    course = [path.name for path in (ROOT / "notebooks").iterdir() if path.suffix in (".ipynb", ".md")]
+    assert names == sorted(course) + sorted(path.stem for path in (ROOT / "recipes").glob("*.toml"))
 
 
 # What is imported
