@@ -331,6 +331,7 @@ class TestEvaluate:
         assert evaluation.settings == {"shift": 2, "seed": 5}
         assert json.loads(json.dumps(evaluation.to_dict()))["samples"]["accuracy"] == evaluation.samples.accuracy
         assert evaluation == evaluate(Copier(), n=200, seed=5, shift=2), "seeded"
+        assert evaluation == evaluate(Copier(), n=200, batch_size=33, seed=5, shift=2), "whatever the batch size"
         text = str(evaluation)
         assert "copier: 200 samples (shift 2, seed 5)" in text and "Fréchet distance" in text
         assert f"{evaluation.frechet_floor:.3f}" in text and "no FID" in text
