@@ -1,0 +1,127 @@
+"""Checkpoints of a training: everything that it needs to go on as if nothing had happened, in safetensors files.
+
+A checkpoint holds the network, its moving average, the optimizer's state, the random generator's state and the step;
+the file's metadata holds what was being trained, and a SHA-256 of it all. Nothing is pickled.
+
+A folder keeps the newest two, `step-00001000.safetensors` and the one before it. Each appears whole or not at all,
+so a kill at any moment, also while one is written, leaves a good one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffusion_explained.files import atomic_path
+
+KEPT = 2
+NAME = re.compile(r"step-(\d+)\.safetensors")
+
+
+class DamagedCheckpointError(OSError):
+    """A checkpoint that is cut short, altered, or no checkpoint of this package."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """One file: what was trained (`description`), how far (`progress`: numbers such as the step), and the tensors."""
+
+    description: dict[str, Any]
+    progress: dict[str, float]
+    tensors: dict[str, Tensor]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write `folder/step-<progress["step"]>.safetensors`, then remove all but the newest two."""
+    words = json.dumps({"description": checkpoint.description, "progress": checkpoint.progress}, sort_keys=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
+    path = folder / f"step-{checkpoint.progress['step']:08d}.safetensors"
+    with atomic_path(path) as part:
+        save_file(tensors, part, metadata={"checkpoint": words, "sha256": fingerprint(words, tensors)})
+    for old in checkpoint_files(folder)[KEPT:]:
+        old.unlink()
+    for abandoned in folder.glob(".step-*.part"):  # of a process that was killed while it wrote
+        abandoned.unlink()
+    return path
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read one file. Raises DamagedCheckpointError unless every byte is as it was written."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            words, expected = metadata["checkpoint"], metadata["sha256"]
+            names = list(file.keys())
+            tensors = {name: file.get_tensor(name) for name in names}
+        content = json.loads(words)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise DamagedCheckpointError(f"{path} is cut short, or is no checkpoint of a training: {error!r}") from error
+    if fingerprint(words, tensors) != expected:
+        raise DamagedCheckpointError(f"{path} was altered after it was written: its SHA-256 is another one")
+    return Checkpoint(content["description"], content["progress"], tensors)
+
+
+def latest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest good checkpoint in a folder, or None if there is none at all; a damaged one is named in a warning.
+
+    Raises DamagedCheckpointError if there are checkpoints, but no good one.
+    """
+    damaged = []
+    for path in checkpoint_files(folder):
+        try:
+            checkpoint = read_checkpoint(path)
+        except DamagedCheckpointError as error:
+            damaged.append(str(error))
+            continue
+        for message in damaged:
+            warnings.warn(f"{message}. Training goes on from the one before it, {path.name}.", stacklevel=2)
+        return checkpoint
+    if damaged:
+        raise DamagedCheckpointError(f"{'; '.join(damaged)}. Remove {folder} to train from the beginning.")
+    return None
+
+
+def checkpoint_files(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, the newest first."""
+    found = [path for path in folder.glob("step-*.safetensors") if NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(NAME.fullmatch(path.name)[1]), reverse=True)
+
+
+def fingerprint(words: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(words.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def check_same(description: Mapping[str, Any], checkpoint: Checkpoint, folder: Path) -> None:
+    """Raise ValueError, naming each difference, unless a checkpoint is of the training that is described."""
+    asked, found = dict(_leaves(description)), dict(_leaves(checkpoint.description))
+    differing = sorted(key for key in asked.keys() | found.keys() if asked.get(key) != found.get(key))
+    if differing:
+        listed = "; ".join(f"{key} is {found.get(key)!r} there and {asked.get(key)!r} here" for key in differing)
+        raise ValueError(
+            f"{folder} holds the checkpoint of another training: {listed}. Train as it was begun, "
+            f"or give another folder, or remove this one to train from the beginning."
+        )
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value

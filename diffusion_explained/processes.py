@@ -1,0 +1,69 @@
+"""Several processes that train one network together, by Hugging Face's accelerate; and the usual case of only one.
+
+Every process draws the whole batch from the same seed and works on its own part of it; accelerate averages the
+gradients. So two processes do, up to rounding, what one does.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process: its rank among `count`, and the device it works on. `accelerator` is None if it is alone."""
+
+    rank: int
+    count: int
+    device: torch.device
+    accelerator: Accelerator | None
+
+    @classmethod
+    def here(cls, device: torch.device | str, batch_size: int) -> Processes:
+        """What `accelerate launch` or torchrun started, by their variable WORLD_SIZE; else one process on `device`.
+
+        Raises ValueError if a batch cannot be divided evenly among the processes.
+        """
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            return cls(0, 1, torch.device(device), None)
+        from accelerate import Accelerator  # lazy: a second of import that a training alone need not wait for
+
+        accelerator = Accelerator(cpu=torch.device(device).type == "cpu")
+        count = accelerator.num_processes
+        if batch_size % count:
+            raise ValueError(
+                f"batch_size {batch_size} cannot be divided evenly among {count} processes: use a multiple of {count}."
+            )
+        return cls(accelerator.process_index, count, accelerator.device, accelerator)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the one that writes files and prints."""
+        return self.rank == 0
+
+    def share(self, network: nn.Module) -> nn.Module:
+        """The network, whose gradients are averaged over all processes when they are computed."""
+        return network if self.accelerator is None else self.accelerator.prepare(network)
+
+    def part(self, x: Tensor | None) -> Tensor | None:
+        """This process's rows of a batch [B, ...] -> [B / count, ...]."""
+        if x is None or self.count == 1:
+            return x
+        return x.chunk(self.count)[self.rank]
+
+    def mean(self, x: Tensor) -> Tensor:
+        """The mean of a number [] over all processes."""
+        return x if self.accelerator is None else self.accelerator.reduce(x, "mean")
+
+    def wait(self) -> None:
+        """Wait until all processes have come this far."""
+        if self.accelerator is not None:
+            self.accelerator.wait_for_everyone()

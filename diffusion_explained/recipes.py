@@ -1,0 +1,192 @@
+"""Recipes: how each shipped weight was made, one small TOML file each, run by `diffusion-explained train NAME`.
+
+    for record in run_recipe("mnist_unet_flow", Path("runs")):
+        print(record.step, record.num_steps, record.loss, record.images_per_second)
+
+That writes runs/mnist_unet_flow/mnist_unet_flow.safetensors, with a model card of what was measured. A recipe that
+was killed goes on where it was when it is run again.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusion_explained.classifier_training import ClassifierRecord
+from diffusion_explained.classifier_training import run_recipe as run_classifier_recipe
+from diffusion_explained.data import ImageDataset, load_dataset
+from diffusion_explained.devices import hardware
+from diffusion_explained.evaluation import evaluate
+from diffusion_explained.launch import shipped
+from diffusion_explained.models import build_network, count_flops, count_parameters
+from diffusion_explained.names import unknown_name
+from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
+from diffusion_explained.schedules import schedule_from_config
+from diffusion_explained.train_config import TrainConfig
+from diffusion_explained.training import Record, train
+
+TASKS = ("diffusion", "classifier")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A diffusion model, from data to measured weights; the tables of its TOML file are the last four.
+
+    dataset and split: of `load_dataset`. kind: what the network predicts. network: for `build_network`, its
+    image_shape and num_classes being the data's. schedule: for `schedule_from_config`. training: of `TrainConfig`.
+    evaluation: what the card says of the finished model, with the settings of `evaluate`. limits: for the card.
+    """
+
+    name: str
+    task: str
+    dataset: str
+    kind: str
+    network: dict[str, Any]
+    schedule: dict[str, Any]
+    training: TrainConfig
+    split: str = "train"
+    limits: str = ""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Any], source: Path) -> Recipe:
+        """Check what a TOML file holds. Raises ValueError that names the file, for a key that is missing or unknown."""
+        _check_keys(tables, [f.name for f in fields(cls)], source, "key")
+        needed = ("name", "dataset", "kind", "network", "schedule", "training")
+        if missing := [key for key in needed if key not in tables]:
+            raise ValueError(f"{source}: the recipe lacks {', '.join(missing)}.")
+        _check_keys(tables["training"], [f.name for f in fields(TrainConfig)], source, "key of [training]")
+        numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in tables["training"].items()}
+        try:
+            return cls(**{**tables, "training": TrainConfig(**numbers)})
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{source}: {error}") from error
+
+
+def recipe_names() -> list[str]:
+    """The recipes that the package ships."""
+    return sorted(path.stem for path in shipped("recipes").glob("*.toml"))
+
+
+def read_recipe(name: str | Path) -> tuple[dict[str, Any], Path]:
+    """The tables of a shipped recipe, or of a .toml file of your own, and where they were read.
+
+    Raises ValueError for an unknown name or task or for what is no TOML, FileNotFoundError for a missing file.
+    """
+    if isinstance(name, str) and not name.endswith(".toml"):
+        if name not in recipe_names():
+            raise unknown_name("recipe", name, recipe_names())
+        path = shipped("recipes") / f"{name}.toml"
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no recipe {path}; shipped ones are {', '.join(recipe_names())}.")
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML: {error}.") from error
+    if tables.get("task") not in TASKS:
+        raise unknown_name(f"task in {path}:", tables.get("task"), TASKS)
+    return tables, path
+
+
+def run_recipe(
+    name: str | Path,
+    folder: Path = Path("runs"),
+    device: str = "cpu",
+    *,
+    images: int | None = None,
+    split: str | None = None,
+) -> Iterator[Record | ClassifierRecord]:
+    """Train what a recipe describes, yielding records, and write weights and card to `weights_file(name, folder)`.
+
+    images and split take the place of a diffusion recipe's own. Checkpoints are kept beside the weights, so a run that
+    was killed goes on from the last. Errors as for `read_recipe`, `load_dataset` and `train`.
+    """
+    tables, path = read_recipe(name)
+    output = weights_file(name, folder)
+    if tables["task"] == "diffusion":
+        recipe = Recipe.from_tables(tables, path)
+        recipe = replace(
+            recipe,
+            split=split or recipe.split,
+            training=replace(recipe.training, images=recipe.training.images if images is None else images),
+        )
+        yield from train_diffusion(recipe, output, device)
+    elif images is not None or split is not None:
+        raise ValueError(f"{path} trains a classifier, which sees every image of the train split, epoch after epoch.")
+    else:
+        yield from run_classifier_recipe(tables, output, device)
+
+
+def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
+    """Where `run_recipe` writes."""
+    name = read_recipe(name)[0]["name"]
+    return folder / name / f"{name}.safetensors"
+
+
+def train_diffusion(recipe: Recipe, output: Path, device: str = "cpu") -> Iterator[Record]:
+    """Run a diffusion recipe: data, network, training, weights, and a card of what the fp16 weights measure."""
+    dataset = load_dataset(recipe.dataset, recipe.split)
+    schedule = schedule_from_config(recipe.schedule)
+    config = {**recipe.network, "image_shape": dataset.image_shape, "num_classes": dataset.num_classes}
+    with torch.random.fork_rng():  # the initial weights are the seed's too
+        torch.manual_seed(recipe.training.seed)
+        network = build_network(config)
+
+    record = None
+    for record in train(
+        network,
+        dataset.images,
+        dataset.labels,
+        schedule,
+        recipe.kind,
+        recipe.training,
+        class_names=dataset.class_names,
+        device=device,
+        checkpoints=output.parent / "checkpoints",
+    ):
+        yield record
+    if os.environ.get("RANK", "0") != "0":  # of several processes one writes
+        return
+
+    card = describe_training(recipe, dataset, record, device)
+    made = Model(recipe.name, record.model.network, schedule, recipe.kind, dataset.class_names, card)
+    save_pretrained(output, made)
+    measured = evaluate(load_pretrained(output), dataset=recipe.dataset, **recipe.evaluation).to_dict()
+    kept = ("n", "settings", "samples", "real")
+    card["evaluation"] = {"unseen": f"real images {measured['unseen']}", **{key: measured[key] for key in kept}}
+    save_pretrained(output, made)
+
+
+def describe_training(recipe: Recipe, dataset: ImageDataset, record: Record, device: str) -> dict[str, Any]:
+    """The part of a model card that does not need the finished weights."""
+    network = record.model.network
+    return {
+        "task": recipe.task,
+        "recipe": asdict(recipe),
+        "data": f"{dataset.name}, {dataset.split} split, {len(dataset):,} images",
+        "images_seen": record.images_seen,
+        "steps": record.step,
+        "training_loss": round(record.loss, 5),
+        "seconds": round(record.seconds),
+        "hardware": hardware(device),
+        "torch": torch.__version__,
+        "date": datetime.now(UTC).date().isoformat(),
+        "parameters": count_parameters(network),
+        "flops_per_image": count_flops(network),
+        "limits": recipe.limits,
+    }
+
+
+def _check_keys(table: Mapping[str, Any], known: list[str], source: Path, what: str) -> None:
+    for key in table:
+        if key not in known:
+            raise ValueError(f"{source}: {unknown_name(what, key, known)}")

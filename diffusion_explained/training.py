@@ -1,0 +1,227 @@
+"""Training: Algorithm 1 of DDPM, for every kind of prediction and every schedule, as a generator of records.
+
+    network = UNet(UNetConfig())
+    digits = bundled_mnist()
+    config = TrainConfig(images=40_000)
+    for record in train(network, digits.images, digits.labels, FlowSchedule(), "flow", config):
+        print(record.step, record.loss)
+    samples = record.model.sample([3, 7], guidance_scale=2.0)
+
+It is seeded: one CPU generator draws the images, the times, the noise and the dropped labels, so the same call on the
+same machine gives the same weights, bit for bit; also when it was killed and goes on from a checkpoint.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_explained.checkpoints import check_same, fingerprint, latest_checkpoint, save_checkpoint
+from diffusion_explained.data import to_float
+from diffusion_explained.forward import add_noise, like
+from diffusion_explained.models import network_config
+from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import randn
+from diffusion_explained.predictions import input_scale, target
+from diffusion_explained.pretrained import Model
+from diffusion_explained.processes import Processes
+from diffusion_explained.schedules import Schedule
+from diffusion_explained.train_config import TrainConfig
+from diffusion_explained.training_state import TrainingState
+
+TRAINABLE = ("eps", "x_0", "v", "flow", "edm")  # a score's target grows like 1/sigma: train eps, and divide
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where training is after `step` steps of `num_steps`.
+
+    loss is the mean since the record before. `model` samples with the moving average of the weights as they are at
+    this moment: they go on changing when training does.
+    """
+
+    step: int
+    num_steps: int
+    loss: float
+    learning_rate: float
+    images_seen: int
+    images_per_second: float
+    seconds: float
+    model: Model
+
+
+def train(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    schedule: Schedule,
+    kind: str,
+    config: TrainConfig,
+    *,
+    class_names: Sequence[str] | None = None,
+    device: torch.device | str = "cpu",
+    record_every: int = 10,
+    checkpoints: Path | None = None,
+    checkpoint_every: int = 500,
+) -> Iterator[Record]:
+    """Train a network to predict `kind` along a schedule (DDPM, Algorithm 1), yielding a record now and then.
+
+        loss = mean (network(x_t, t, label) - target)^2,   x_t = alpha * x_0 + sigma * eps     (DDPM, Eq. 14)
+
+    Started by `accelerate launch`, or torchrun, its processes share each batch and its records are the same in all.
+
+    Args:
+        network: trained in place; called as network(x_t [B, ...], t [B], labels [B] or None).
+        images: x_0, uint8 [N, C, H, W] (0..255 stands for -1..1), or float [N, ...] as they are: points, say.
+        labels: int64 [N] below network.num_classes, or None to train without conditions.
+        schedule: which noise, and which times to train on. kind: one of `TRAINABLE`.
+        record_every: steps between records; the last step always has one.
+        checkpoints: a folder to save to every checkpoint_every steps, and at the end. If it holds the checkpoint of
+            this training, training goes on from there.
+
+    Raises:
+        ValueError: for data, a kind or labels that do not fit the network; for the checkpoints of another training.
+        DamagedCheckpointError: (an OSError) if there are checkpoints, but no good one.
+        FloatingPointError: when the loss is no longer a number.
+    """
+    check_data(network, images, labels, kind)
+    description = {} if checkpoints is None else describe(network, images, labels, schedule, kind, config)
+    processes = Processes.here(device, config.batch_size)
+    device = processes.device
+    state = TrainingState.new(network.to(device).train(), config)
+    if checkpoints is not None and (saved := latest_checkpoint(checkpoints)) is not None:
+        check_same(description, saved, checkpoints)
+        state.load(saved)
+    processes.wait()  # nobody writes a checkpoint before all have read the last one
+
+    images, labels = images.to(device), None if labels is None else labels.to(device)
+    predict = processes.share(torch.compile(network) if config.compile else network)
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
+    names = class_names or [str(label) for label in range(network.num_classes or 0)]
+    model = Model("in training", state.ema, schedule, kind, tuple(names), card={})
+
+    def record(speed: float) -> Record:
+        rate, seen = config.learning_rate_at(max(0, state.step - 1)), state.step * config.batch_size
+        return Record(state.step, config.num_steps, state.loss, rate, seen, speed, state.seconds, model)
+
+    if state.step == config.num_steps:  # its checkpoint is the last one
+        yield record(speed=0.0)
+
+    losses, since, clock = torch.zeros((), device=device), (state.step, state.seconds), time.perf_counter()
+    while state.step < config.num_steps:
+        # Algorithm 1 of DDPM; its line 1 is "repeat"
+        x_0, label = draw(images, labels, config, network.num_classes, state.generator)  # line 2: x_0 ~ q(x_0)
+        t = schedule.sample_t(config.batch_size, state.generator)  # line 3: t ~ Uniform({1, ..., T})
+        eps = randn(x_0.shape, state.generator, device)  # line 4: eps ~ N(0, I)
+
+        alpha, sigma = schedule.alpha(t).to(x_0), schedule.sigma(t).to(x_0)  # [B] each
+        x_t = add_noise(x_0, eps, (t, alpha, sigma))
+        wanted = target(kind, x_0, eps, alpha, sigma)  # for DDPM, eps itself
+
+        # line 5: a gradient step on || eps - eps_theta(x_t, t) ||^2
+        inputs = (like(input_scale(kind, alpha, sigma), x_t) * x_t, schedule.network_time(t).to(device), label)
+        with (
+            torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
+            seeded_dropout(network, state.generator, processes),
+        ):
+            output = predict(*map(processes.part, inputs))
+        loss = (output.float() - processes.part(wanted)).square().mean()
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
+        state.update(config)
+        losses += loss.detach()
+
+        at_end = state.step == config.num_steps
+        is_saved = checkpoints is not None and (at_end or state.step % checkpoint_every == 0)
+        is_recorded = at_end or state.step % record_every == 0
+        if is_saved or is_recorded:
+            state.loss = float(processes.mean(losses)) / (state.step - since[0])  # waits for the device
+            if not math.isfinite(state.loss):
+                raise FloatingPointError(
+                    f"the loss is {state.loss} at step {state.step}: "
+                    f"train with a smaller learning_rate than {config.learning_rate:g}"
+                )
+            state.seconds += time.perf_counter() - clock
+            clock = time.perf_counter()
+        if is_saved and processes.is_main:
+            save_checkpoint(checkpoints, state.checkpoint(description))
+        if is_recorded:
+            yield record((state.step - since[0]) * config.batch_size / (state.seconds - since[1]))
+            losses.zero_()
+            since, clock = (state.step, state.seconds), time.perf_counter()  # the reader's time is not ours
+
+
+def draw(
+    images: Tensor, labels: Tensor | None, config: TrainConfig, null: int | None, generator: torch.Generator
+) -> tuple[Tensor, Tensor | None]:
+    """A batch of x_0 [B, ...] and of its labels [B], some of them replaced by the null label (CFG, Algorithm 1)."""
+    chosen = torch.randint(len(images), (config.batch_size,), generator=generator).to(images.device)
+    x_0 = to_float(images[chosen]) if images.dtype == torch.uint8 else images[chosen]
+    if labels is None:
+        return x_0, None
+    dropped = torch.rand(config.batch_size, generator=generator) < config.label_dropout
+    return x_0, torch.where(dropped.to(labels.device), null, labels[chosen])
+
+
+@contextmanager
+def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Processes) -> Iterator[None]:
+    """Let dropout, which knows only torch's global generators, follow the training's; they are left as they were."""
+    if not any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules()):
+        yield
+        return
+    seed = int(torch.randint(2**31, (), generator=generator)) + processes.rank
+    with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def fast_in_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":  # before torch 2.13 there is no asking, and float32 is right everywhere
+        able = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def describe(
+    network: nn.Module, images: Tensor, labels: Tensor | None, schedule: Schedule, kind: str, config: TrainConfig
+) -> dict[str, Any]:
+    """What makes a training this one: a checkpoint goes on only if all of it is the same."""
+    data = {"images": images.cpu()} | ({} if labels is None else {"labels": labels.cpu()})
+    return {
+        "network": network_config(network),
+        "schedule": schedule.to_config(),
+        "kind": kind,
+        "training": asdict(config),
+        "data": {"shape": list(images.shape), "sha256": fingerprint("", data)},
+    }
+
+
+def check_data(network: nn.Module, images: Tensor, labels: Tensor | None, kind: str) -> None:
+    """Raise ValueError unless there is something to train on, and it fits the network."""
+    if kind not in TRAINABLE:
+        raise unknown_name("kind of prediction to train", kind, TRAINABLE)
+    shape = tuple(network.image_shape)
+    if tuple(images.shape[1:]) != shape or len(images) == 0:
+        raise ValueError(
+            f"this network trains on [N, {', '.join(map(str, shape))}], N of 1 or more; got {[*images.shape]}"
+        )
+    if images.dtype != torch.uint8 and not (images.dtype == torch.float32 and bool(images.isfinite().all())):
+        raise ValueError(f"images must be uint8, or float32 without NaN or infinity; got {images.dtype}")
+    if labels is None:
+        return
+    if network.num_classes is None:
+        raise ValueError("this network knows no classes (num_classes is None): train it with labels=None")
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        raise ValueError(f"labels must be int64 [{len(images)}], one an image; got {labels.dtype} {[*labels.shape]}")
+    if int(labels.min()) < 0 or int(labels.max()) >= network.num_classes:
+        raise ValueError(
+            f"labels must be 0 .. {network.num_classes - 1}; got {int(labels.min())} .. {int(labels.max())}"
+        )

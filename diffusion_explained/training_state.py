@@ -1,0 +1,90 @@
+"""All that changes while a network is trained, and so all that a checkpoint holds."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_explained.checkpoints import Checkpoint
+from diffusion_explained.train_config import TrainConfig
+
+
+@dataclass
+class TrainingState:
+    """A network, the moving average of its weights, the optimizer, the source of all randomness, and how far it is.
+
+    loss is the last record's, seconds the time spent training, before checkpoints too.
+    """
+
+    network: nn.Module
+    ema: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    step: int = 0
+    loss: float = math.nan
+    seconds: float = 0.0
+
+    @classmethod
+    def new(cls, network: nn.Module, config: TrainConfig) -> TrainingState:
+        """The state before the first step, of a network that is on its device."""
+        optimizer = torch.optim.AdamW(
+            network.parameters(),
+            lr=config.learning_rate,
+            betas=tuple(config.betas),
+            weight_decay=config.weight_decay,
+            fused=next(network.parameters()).device.type in ("cpu", "cuda"),
+        )
+        ema = copy.deepcopy(network).eval().requires_grad_(False)
+        return cls(network, ema, optimizer, torch.Generator().manual_seed(config.seed))
+
+    @torch.no_grad()
+    def update(self, config: TrainConfig) -> None:
+        """A step of AdamW along the gradients; then of the average, ema <- decay * ema + (1 - decay) * weights."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = config.learning_rate_at(self.step)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        new_share = 1 - config.ema_decay_at(self.step)
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), new_share)
+        self.step += 1
+
+    def checkpoint(self, description: dict[str, Any]) -> Checkpoint:
+        """This moment, for a file."""
+        tensors = {"generator": self.generator.get_state()}
+        for part, named in self._parts().items():
+            tensors |= {f"{part}/{name}": tensor for name, tensor in named.items()}
+        return Checkpoint(description, {"step": self.step, "loss": self.loss, "seconds": self.seconds}, tensors)
+
+    def load(self, saved: Checkpoint) -> None:
+        """Go back to the moment of a checkpoint of the same training."""
+        parts: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "optimizer": {}}
+        for name, tensor in saved.tensors.items():
+            if name != "generator":
+                part, _, rest = name.partition("/")
+                parts[part][rest] = tensor
+        self.network.load_state_dict(parts["network"])
+        self.ema.load_state_dict(parts["ema"])
+        self._load_optimizer(parts["optimizer"])
+        self.generator.set_state(saved.tensors["generator"])
+        self.step, self.loss, self.seconds = (saved.progress[name] for name in ("step", "loss", "seconds"))
+
+    def _parts(self) -> dict[str, dict[str, Tensor]]:
+        optimizer = {
+            f"{name}/{entry}": value  # AdamW's entries: step, exp_avg, exp_avg_sq
+            for name, parameter in self.network.named_parameters()
+            for entry, value in self.optimizer.state[parameter].items()
+        }
+        return {"network": self.network.state_dict(), "ema": self.ema.state_dict(), "optimizer": optimizer}
+
+    def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for i, (name, _) in enumerate(self.network.named_parameters()):  # torch numbers them in this order
+            prefix = f"{name}/"
+            state[i] = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": state, "param_groups": groups})
