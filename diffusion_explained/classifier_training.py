@@ -9,9 +9,8 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-import os
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_explained.data import ImageDataset, load_dataset
+from diffusion_explained.devices import hardware
 from diffusion_explained.models import Classifier, build_network, count_parameters, network_config
+from diffusion_explained.names import unknown_name
 from diffusion_explained.weight_files import round_to_fp16, write_weights
 
 
@@ -34,6 +35,7 @@ class ClassifierRecord:
     step: int
     num_steps: int
     epoch: float
+    images_seen: int
     loss: float
     learning_rate: float
     images_per_second: float
@@ -94,6 +96,7 @@ def train_classifier(
                 step,
                 num_steps,
                 epoch=step / steps_per_epoch,
+                images_seen=step * batch_size,
                 loss=loss_value,
                 learning_rate=optimizer.param_groups[0]["lr"],
                 images_per_second=batch_size / (time.perf_counter() - started),
@@ -136,16 +139,23 @@ def run_recipe(recipe: Mapping[str, Any], output: Path, device: str = "cpu") -> 
 
     Its keys: `dataset` (a name of `load_dataset`), `seed`, and the tables `network` (of `build_network`) and
     `training` (of `train_classifier`). The card's accuracy is that of the fp16 weights, on the test split.
+    Raises ValueError for a key that is missing or unknown, and what `load_dataset` raises.
     """
+    if missing := [key for key in ("dataset", "seed", "network", "training") if key not in recipe]:
+        raise ValueError(f"the recipe lacks {', '.join(missing)}")
+    numbers = [
+        name for name in inspect.signature(train_classifier).parameters if name not in ("network", "dataset", "seed")
+    ]
+    for key in recipe["training"]:
+        if key not in numbers:
+            raise unknown_name("key of [training]", key, numbers)
     train, test = load_dataset(recipe["dataset"], "train"), load_dataset(recipe["dataset"], "test")
-    torch.manual_seed(recipe["seed"])
-    network = build_network(
-        {"image_shape": train.image_shape, "num_classes": train.num_classes, **recipe["network"]}
-    ).to(device)
+    config = {**recipe["network"], "image_shape": train.image_shape, "num_classes": train.num_classes}
+    with torch.random.fork_rng():  # the initial weights are the seed's too
+        torch.manual_seed(recipe["seed"])
+        network = build_network(config).to(device)
     started = time.perf_counter()
-    images_seen = 0
     for record in train_classifier(network, train, seed=recipe["seed"], **recipe["training"]):
-        images_seen = round(record.epoch * len(train))
         yield record
     seconds = time.perf_counter() - started
     round_to_fp16(network)
@@ -154,9 +164,9 @@ def run_recipe(recipe: Mapping[str, Any], output: Path, device: str = "cpu") -> 
         "recipe": dict(recipe),
         "data": f"{train.name}, train split, {len(train):,} images",
         "class_names": list(train.class_names),
-        "images_seen": images_seen,
+        "images_seen": record.images_seen,
         "seconds": round(seconds),
-        "hardware": f"{device}, {torch.get_num_threads()} threads of {os.cpu_count()} ({platform.machine()})",
+        "hardware": hardware(device),
         "torch": torch.__version__,
         "parameters": count_parameters(network),
         "test_accuracy": accuracy(network, test),

@@ -1,6 +1,9 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how a model card names it."""
 
 from __future__ import annotations
+
+import os
+import platform
 
 import torch
 
@@ -22,3 +25,10 @@ def choose_device(name: str = "auto") -> torch.device:
     if not here.get(device.type) or (device.index or 0) >= count:
         raise ValueError(f"There is no {name} here. This machine has: {known}.")
     return device
+
+
+def hardware(device: torch.device | str) -> str:
+    """What a training ran on, in words."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device}, {torch.get_num_threads()} threads of {os.cpu_count()} cores ({platform.machine()})"

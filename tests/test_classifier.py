@@ -189,6 +189,15 @@ def test_recipe_makes_weights_with_a_card(monkeypatch, tmp_path, digits):
     assert card["recipe"] == recipe and card["class_names"] == list("0123456789")
 
 
+def test_recipe_with_other_keys_is_refused(tmp_path):
+    recipe = {"dataset": "mnist", "seed": 0, "network": {"network": "classifier"}, "training": {"epoch": 3}}
+    with pytest.raises(ValueError, match=r"unknown key of \[training\] 'epoch': did you mean 'epochs'"):
+        next(run_recipe(recipe, tmp_path / "small.safetensors"))
+    del recipe["seed"], recipe["network"]
+    with pytest.raises(ValueError, match="the recipe lacks seed, network"):
+        next(run_recipe(recipe, tmp_path / "small.safetensors"))
+
+
 class TestShipped:
     def test_file(self):
         path = WEIGHTS / "mnist_classifier.safetensors"
