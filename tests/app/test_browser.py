@@ -1,0 +1,178 @@
+"""The explorer in headless Chromium: what only a browser can show. Skipped, with a word, where there is none."""
+
+import io
+import re
+from urllib.parse import parse_qs, urlparse
+
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.browser
+PAGES = ("", "forward", "schedules", "reverse?steps=4", "guidance?per_class=2&sweep_steps=4", "samplers?most=4")
+SECONDS = 1000  # milliseconds, Playwright's unit
+
+
+@pytest.fixture
+def tab(chromium, server):
+    """tab("reverse?steps=4", width=390) -> a page of a fresh visitor, finished; errors and foreign requests fail it."""
+    visits = []
+
+    def opened(path: str, *, width: int = 1280, height: int = 800, scheme: str = "light"):
+        context = chromium.new_context(
+            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+        )
+        page, errors, foreign, sent = context.new_page(), [], [], []
+        page.set_default_timeout(120 * SECONDS)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on(
+            "request", lambda r: foreign.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None
+        )
+        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+        page.sent = sent
+        visits.append((context, errors, foreign))
+        page.goto(f"{server}/{path}")
+        finished(page)
+        assert page.get_by_test_id("stException").count() == 0
+        return page
+
+    yield opened
+    for context, errors, foreign in visits:
+        context.close()
+        assert errors == []
+        assert foreign == []
+
+
+def finished(page):
+    """Wait until the script has run to its end, and the scrubber, if there is one, has decoded its frames."""
+    page.wait_for_selector("h1")
+    page.wait_for_timeout(300)
+    page.wait_for_function("""() => document.querySelector('[data-test-script-state]') && !document.querySelector(
+        '[data-test-script-state=running], [data-testid=stProgress], [data-stale=true]')""")
+
+
+def ready(page):
+    page.wait_for_selector(".scrubber[data-ready=true]")
+    return page.locator(".scrubber"), page.get_by_role("slider", name="frame")
+
+
+def pixels(page):
+    """What the first canvas of the scrubber shows, as a PNG's bytes."""
+    return page.locator(".scrubber canvas.pixels").first.evaluate("canvas => canvas.toDataURL()")
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_fits_a_desk_and_a_phone_in_light_and_dark(tab, path):
+    for width, scheme in ((1280, "light"), (390, "dark")):
+        page = tab(path, width=width, scheme=scheme)
+        main = page.get_by_test_id("stMain")
+        assert main.evaluate("e => e.scrollWidth - e.clientWidth") <= 0, "nothing sticks out sideways"
+        background = page.get_by_test_id("stApp").evaluate("e => getComputedStyle(e).backgroundColor")
+        assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(16, 21, 28)"}[scheme]
+        for image in page.get_by_test_id("stMain").locator("img").all():
+            assert image.get_attribute("alt"), "every picture has its words"
+
+
+def test_scrubbing_a_run_stays_in_the_browser(tab):
+    page = tab("reverse?steps=10")
+    scrubber, slider = ready(page)
+    assert scrubber.get_attribute("data-frame") == "10"
+    before, draws, sent = pixels(page), int(scrubber.get_attribute("data-draws")), len(page.sent)
+    box = slider.bounding_box()
+    page.mouse.move(box["x"] + box["width"] - 6, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    for k in range(20):
+        page.mouse.move(box["x"] + box["width"] * (19 - k) / 20, box["y"] + box["height"] / 2)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    assert scrubber.get_attribute("data-frame") == "0"
+    assert int(scrubber.get_attribute("data-draws")) - draws >= 8
+    assert pixels(page) != before
+    assert "step 1 of 10" in page.locator(".scrubber output").inner_text()
+    assert len(page.sent) == sent, "not one message to the server"
+
+
+def test_keyboard_and_play(tab):
+    page = tab("reverse?steps=5")
+    scrubber, slider = ready(page)
+    slider.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert scrubber.get_attribute("data-frame") == "2"
+    assert slider.get_attribute("aria-valuetext") == page.locator(".scrubber output").inner_text()
+    page.get_by_role("button", name="Play").click()
+    page.wait_for_selector(".scrubber[data-frame='5']")
+    page.get_by_role("button", name="Play").wait_for()  # it was "Pause" while playing
+    for canvas in page.locator(".scrubber canvas").all():
+        assert canvas.get_attribute("role") == "img" and canvas.get_attribute("aria-label")
+
+
+def test_a_run_is_saved_as_a_gif(tab):
+    page = tab("reverse?steps=4&seed=3")
+    ready(page)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save as GIF").click()
+    assert download.value.suggested_filename == "digits-euler-4-steps-w2-seed3.gif"
+    with open(download.value.path(), "rb") as file:
+        image = Image.open(io.BytesIO(file.read()))
+    assert image.format == "GIF" and image.n_frames == 5
+
+
+def test_settings_go_into_the_address_and_come_back(tab):
+    page = tab("reverse?steps=4")
+    ready(page)
+    page.get_by_role("spinbutton", name="Seed").fill("17")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("seed=17"))
+    finished(page)
+    assert parse_qs(urlparse(page.url).query) == {"steps": ["4"], "seed": ["17"]}
+    ready(page)
+    shown = pixels(page)
+    page.reload()
+    finished(page)
+    ready(page)
+    assert pixels(page) == shown
+
+
+def test_the_timestep_of_the_forward_page_is_in_the_address(tab):
+    page = tab("forward?frame=10")
+    scrubber, slider = ready(page)
+    assert scrubber.get_attribute("data-frame") == "10"
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_url(re.compile("frame=11"))
+    finished(page)
+    assert scrubber.get_attribute("data-frame") == "11", "the rerun that wrote the address leaves the slider alone"
+    charts = page.locator(".scrubber canvas.chart")
+    assert charts.count() == 3
+    before = charts.first.evaluate("canvas => canvas.toDataURL()")
+    page.keyboard.press("End")
+    assert charts.first.evaluate("canvas => canvas.toDataURL()") != before, "the histogram follows"
+
+
+def test_two_visitors_at_once_see_their_own(tab):
+    first, second = tab("reverse?steps=4&class=1"), tab("reverse?steps=4&class=8")
+    ready(first), ready(second)
+    ones, eights = pixels(first), pixels(second)
+    assert ones != eights
+    second.get_by_role("spinbutton", name="Seed").fill("5")
+    second.keyboard.press("Enter")
+    second.wait_for_url(re.compile("seed=5"))
+    finished(second)
+    ready(second)
+    for _ in range(50):
+        if pixels(second) != eights:
+            break
+        second.wait_for_timeout(100)
+    assert pixels(second) != eights
+    assert pixels(first) == ones
+
+
+def test_moving_between_pages_by_the_navigation(tab):
+    page = tab("")
+    for name in ("Forward", "Schedules", "Reverse"):
+        page.get_by_role("link", name=name).first.click()
+        page.wait_for_url(re.compile(name.lower()))
+        page.get_by_role("heading", level=1, name=re.compile(name)).wait_for()
+        finished(page)
+        assert page.get_by_test_id("stException").count() == 0

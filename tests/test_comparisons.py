@@ -1,0 +1,86 @@
+"""Races count and measure; a look across schedules sees what the schedule's own level would."""
+
+import pytest
+import torch
+
+from diffusion_explained.comparisons import Counted, level_of_same_snr, one_shot, race, rms_distance
+from diffusion_explained.exact import ExactDenoiser
+from diffusion_explained.forward import add_noise
+from diffusion_explained.pretrained import load_pretrained
+from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
+
+SCHEDULES = [DDPMSchedule.linear(), DDPMSchedule.cosine(), FlowSchedule(), EDMSchedule()]
+
+
+def test_rms_distance_is_in_pixel_values():
+    white = torch.ones(2, 1, 3, 3)
+    assert rms_distance(white, -white) == 2.0 and rms_distance(white, white) == 0.0
+    with pytest.raises(ValueError, match="one shape"):
+        rms_distance(white, white[:1])
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize("other", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_the_level_of_same_snr_is_as_noisy(schedule, other):
+    for ratio in (0.05, 0.7, 1.0, 9.0):
+        t = min(range(1000), key=lambda t: abs(other_ratio(other, t) - ratio))
+        level = other.level(clock(other, t))
+        own = level_of_same_snr(schedule, level)
+        assert own.sigma / own.alpha == pytest.approx(level.sigma / level.alpha, rel=1e-6)
+
+
+def clock(schedule, t):
+    if isinstance(schedule, DDPMSchedule):
+        return t
+    if isinstance(schedule, FlowSchedule):
+        return (t + 1) / 1001
+    return 0.002 + 79 * (t / 999) ** 3
+
+
+def other_ratio(schedule, t):
+    level = schedule.level(clock(schedule, t))
+    return level.sigma / level.alpha
+
+
+def test_beyond_its_ends_a_schedule_gives_its_ends():
+    linear, flow = DDPMSchedule.linear(), FlowSchedule()
+    assert level_of_same_snr(linear, flow.level(1.0)).t == 999
+    assert level_of_same_snr(linear, flow.level(1e-6)).t == 0
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
+def test_one_shot_sees_the_same_on_every_path(schedule):
+    g = torch.Generator().manual_seed(0)
+    data, eps = torch.randn(5, 1, 2, 2, generator=g), torch.randn(3, 1, 2, 2, generator=g)
+    denoise = ExactDenoiser(data)
+    level = DDPMSchedule.cosine().level(400)
+    x_t = add_noise(data[:3], eps, level)
+    here, there = denoise(x_t, level), one_shot(denoise, schedule, x_t, level)
+    torch.testing.assert_close(there.x_0, here.x_0, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(there.eps, here.eps, atol=1e-4, rtol=1e-4)
+
+
+def test_a_race_counts_looks_and_starts_everyone_from_the_same_noise():
+    model = load_pretrained("mnist_unet_flow")
+    denoise = model.denoiser([3])
+    reference = model.sample([3], num_inference_steps=16, sampler="heun")
+    finishes = list(race(model, denoise, reference, ["euler", "ddim", "heun"], [1, 4]))
+    assert [(f.sampler, f.num_inference_steps, f.evaluations) for f in finishes] == [
+        ("euler", 1, 1),
+        ("euler", 4, 4),
+        ("ddim", 1, 1),
+        ("ddim", 4, 4),
+        ("heun", 1, 1),
+        ("heun", 4, 7),
+    ]
+    by_name = {(f.sampler, f.num_inference_steps): f for f in finishes}
+    torch.testing.assert_close(by_name["euler", 4].x_0, by_name["ddim", 4].x_0, atol=1e-4, rtol=0)
+    assert by_name["heun", 4].distance < by_name["euler", 4].distance < by_name["euler", 1].distance
+    assert all(f.seconds > 0 for f in finishes)
+
+
+def test_counting_leaves_the_prediction_alone():
+    denoise = ExactDenoiser(torch.zeros(1, 1, 2, 2))
+    counted, level, x_t = Counted(denoise), FlowSchedule().level(0.5), torch.ones(1, 1, 2, 2)
+    assert torch.equal(counted(x_t, level).eps, denoise(x_t, level).eps)
+    assert counted.evaluations == 1
