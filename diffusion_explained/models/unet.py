@@ -13,6 +13,7 @@ class are Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,22 @@ class UNetConfig:
     head_width: int = 32
     num_classes: int | None = 10
     dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        levels = len(self.widths)
+        if not levels == len(self.blocks) == len(self.attention) or levels == 0:
+            raise ValueError(f"widths, blocks and attention have one entry a resolution each; got {self}")
+        shrink = self.patch_size * 2 ** (levels - 1)
+        _, height, width = self.image_shape
+        if height % shrink or width % shrink:
+            raise ValueError(f"{height} x {width} images cannot be divided by {shrink} (patches, then halves): {self}")
+        if any(w % 4 or w < 4 for w in self.widths) or self.embedding_width % 2 or min(self.blocks) < 1:
+            raise ValueError(f"widths are multiples of 4, embedding_width is even, blocks are 1 or more; got {self}")
+        attending = {w for w, attends in zip(self.widths, self.attention, strict=True) if attends} | {self.widths[-1]}
+        if any(w % self.head_width for w in attending):
+            raise ValueError(f"head_width {self.head_width} must divide the widths {sorted(attending)}: {self}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be from 0 to below 1, got {self.dropout}")
 
 
 class UNet(nn.Module):
@@ -195,4 +212,4 @@ class Upsample(nn.Module):
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(min(8, width // 4), width)
+    return nn.GroupNorm(math.gcd(8, width), width)
