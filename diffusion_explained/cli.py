@@ -98,6 +98,7 @@ def train(
     split: Annotated[
         str | None, typer.Option(help='In place of the recipe\'s; "sample" is the 10,000 digits that need no download.')
     ] = None,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     device: Device = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, and remove the old checkpoints.")] = False,
 ) -> None:
@@ -119,7 +120,7 @@ def train(
     changes = {name: value for name, value in {"images": images, "split": split}.items() if value is not None}
     try:
         with tqdm(desc=weights.stem, unit="step") as bar:
-            for record in run_recipe(recipe, out, chosen, **changes):
+            for record in run_recipe(recipe, out, chosen, checkpoint_every=checkpoint_every, **changes):
                 if bar.total is None:  # the first one; a training that goes on starts in the middle
                     bar.reset(record.num_steps)
                     bar.initial = bar.n = record.step

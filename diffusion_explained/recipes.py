@@ -41,7 +41,7 @@ class Recipe:
 
     dataset and split: of `load_dataset`. kind: what the network predicts. network: for `build_network`, its
     image_shape and num_classes being the data's. schedule: for `schedule_from_config`. training: of `TrainConfig`.
-    evaluation: what the card says of the finished model, with the settings of `evaluate`. limits: for the card.
+    evaluation: settings of `evaluate`, each measured for the card. limits: what the model cannot do, for the card.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Recipe:
     training: TrainConfig
     split: str = "train"
     limits: str = ""
-    evaluation: dict[str, Any] = field(default_factory=dict)
+    evaluation: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], source: Path) -> Recipe:
@@ -104,11 +104,13 @@ def run_recipe(
     *,
     images: int | None = None,
     split: str | None = None,
+    checkpoint_every: int = 500,
 ) -> Iterator[Record | ClassifierRecord]:
     """Train what a recipe describes, yielding records, and write weights and card to `weights_file(name, folder)`.
 
-    images and split take the place of a diffusion recipe's own. Checkpoints are kept beside the weights, so a run that
-    was killed goes on from the last. Errors as for `read_recipe`, `load_dataset` and `train`.
+    images and split take the place of a diffusion recipe's own. Checkpoints of a diffusion model are kept beside the
+    weights every checkpoint_every steps, so a run that was killed goes on from the last. Errors as for `read_recipe`,
+    `load_dataset` and `train`.
     """
     tables, path = read_recipe(name)
     output = weights_file(name, folder)
@@ -119,7 +121,7 @@ def run_recipe(
             split=split or recipe.split,
             training=replace(recipe.training, images=recipe.training.images if images is None else images),
         )
-        yield from train_diffusion(recipe, output, device)
+        yield from train_diffusion(recipe, output, device, checkpoint_every)
     elif images is not None or split is not None:
         raise ValueError(f"{path} trains a classifier, which sees every image of the train split, epoch after epoch.")
     else:
@@ -132,7 +134,7 @@ def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
     return folder / name / f"{name}.safetensors"
 
 
-def train_diffusion(recipe: Recipe, output: Path, device: str = "cpu") -> Iterator[Record]:
+def train_diffusion(recipe: Recipe, output: Path, device: str = "cpu", checkpoint_every: int = 500) -> Iterator[Record]:
     """Run a diffusion recipe: data, network, training, weights, and a card of what the fp16 weights measure."""
     dataset = load_dataset(recipe.dataset, recipe.split)
     schedule = schedule_from_config(recipe.schedule)
@@ -152,6 +154,7 @@ def train_diffusion(recipe: Recipe, output: Path, device: str = "cpu") -> Iterat
         class_names=dataset.class_names,
         device=device,
         checkpoints=output.parent / "checkpoints",
+        checkpoint_every=checkpoint_every,
     ):
         yield record
     if os.environ.get("RANK", "0") != "0":  # of several processes one writes
@@ -160,9 +163,12 @@ def train_diffusion(recipe: Recipe, output: Path, device: str = "cpu") -> Iterat
     card = describe_training(recipe, dataset, record, device)
     made = Model(recipe.name, record.model.network, schedule, recipe.kind, dataset.class_names, card)
     save_pretrained(output, made)
-    measured = evaluate(load_pretrained(output), dataset=recipe.dataset, **recipe.evaluation).to_dict()
-    kept = ("n", "settings", "samples", "real")
-    card["evaluation"] = {"unseen": f"real images {measured['unseen']}", **{key: measured[key] for key in kept}}
+    finished = load_pretrained(output)  # what is measured is what was written, in fp16
+    card["evaluation"] = []
+    for settings in recipe.evaluation:
+        measured = evaluate(finished, dataset=recipe.dataset, **settings).to_dict()
+        kept = ("n", "settings", "samples", "real", "unseen")
+        card["evaluation"].append({key: measured[key] for key in kept})
     save_pretrained(output, made)
 
 
