@@ -1,0 +1,60 @@
+"""The rival: a generative adversarial network for points in the plane, to see what diffusion does without.
+
+Two networks play against each other (Goodfellow et al. 2014). Nothing is regressed, and the loss of either says
+nothing about the samples: the course trains this beside a denoiser, and counts the modes that each of them reaches.
+"""
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _network(outputs: int, width: int) -> nn.Sequential:
+    layers = [nn.Linear(2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
+
+
+def train_gan(
+    data: Tensor,
+    steps: int,
+    *,
+    lr: float = 2e-4,
+    batch_size: int = 128,
+    width: int = 128,
+    seed: int = 0,
+) -> Iterator[nn.Module]:
+    """Train a generator G(z), z ~ N(0, I), against a discriminator D, and yield G after every step.
+
+        D minimises  softplus(-D(x)) + softplus(D(G(z))),   G minimises  softplus(-D(G(z)))
+
+    This is the non-saturating loss of Goodfellow et al. 2014, Sec. 3, with Adam at DCGAN's beta_1 = 0.5.
+
+    Args:
+        data: points [N, 2].
+        steps: how many times both are updated.
+        lr: of both; DCGAN's is 2e-4.
+        seed: of the initial weights, the batches and z.
+    """
+    if steps < 1 or batch_size < 1 or data.ndim != 2 or data.shape[1] != 2:
+        raise ValueError(f"data must be [N, 2] and steps and batch_size 1 or more; got {tuple(data.shape)}, {steps}.")
+    stream = torch.Generator().manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # the initial weights come from the global stream
+        torch.manual_seed(seed)
+        generator, discriminator = _network(2, width), _network(1, width)
+    adam_g, adam_d = (torch.optim.Adam(net.parameters(), lr, betas=(0.5, 0.999)) for net in (generator, discriminator))
+    for _ in range(steps):
+        real = data[torch.randint(len(data), (batch_size,), generator=stream)]
+        fake = generator(torch.randn(batch_size, 2, generator=stream))
+
+        loss_d = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
+        adam_d.zero_grad()
+        loss_d.backward()
+        adam_d.step()
+
+        loss_g = F.softplus(-discriminator(fake)).mean()
+        adam_g.zero_grad()
+        loss_g.backward()
+        adam_g.step()
+        yield generator

@@ -1,0 +1,454 @@
+# %% [markdown]
+# # 02 · Schedules: who sets the pace?
+#
+# Notebook 01 took DDPM's $\beta_t$ as given. But someone chose them, someone else chose others, and a third group
+# threw the steps away and kept a continuous clock. Read three papers and you meet three notations. This notebook lays
+# them over each other until only one question is left: *how much noise is there, and when?*
+#
+# **When you have worked through it, you can**
+#
+# - draw the linear, scaled-linear, cosine and sigmoid schedules, EDM's and flow matching's on **one axis**, the log
+#   SNR;
+# - translate a time of one schedule into a time of any other, and show that the pictures are the same;
+# - find the two famous flaws, a terminal SNR above zero and a first step that is not the last level, and measure
+#   what they do to samples;
+# - choose which timesteps to visit (leading, linspace, trailing), and say what `shift` does;
+# - check all of it against the schedulers of `diffusers`, number by number.
+#
+# *Beside you:* Nichol & Dhariwal 2021, [Improved DDPM](https://arxiv.org/abs/2102.09672), Section 3.2, and Lin et al.
+# 2023, [Common Diffusion Noise Schedules and Sample Steps are Flawed](https://arxiv.org/abs/2305.08891).
+# About 30 minutes to read, under half a minute to run.
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from diffusion_explained import plots
+from diffusion_explained.data import bundled_mnist
+from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained.exercises import check
+from diffusion_explained.film import film, mosaic, pixels
+from diffusion_explained.forward import add_noise
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.plots_course import curves
+from diffusion_explained.samplers import ddim, final
+from diffusion_explained.schedules import SPACINGS, DDPMSchedule, EDMSchedule, FlowSchedule
+from diffusion_explained.widgets import scrub
+
+plt.rcParams["figure.dpi"] = 110
+digits = bundled_mnist()
+x_0, labels = digits.batch(torch.tensor([int((digits.labels == k).nonzero()[3]) for k in range(8)]))
+eps = randn(x_0.shape, generators(8, seed=0))
+
+# %% [markdown]
+# ## 1 · Three families, one line
+#
+# Whatever the paper, a noisy picture is $x_t = \alpha(t)\, x_0 + \sigma(t)\, \varepsilon$. A schedule is a clock $t$
+# and the two functions.
+#
+# | family | clock $t$ | $\alpha$ | $\sigma$ | idea |
+# |---|---|---|---|---|
+# | DDPM | $0, \dots, T-1$ | $\sqrt{\bar\alpha_t}$ | $\sqrt{1 - \bar\alpha_t}$ | $\alpha^2 + \sigma^2$ stays 1 |
+# | EDM | the noise level itself | $1$ | $t$ | the signal stays, noise is piled on it, up to 80 |
+# | flow | from 0 to 1 | $1 - t$ | $t$ | a straight line, $\alpha + \sigma$ stays 1 |
+#
+# Within DDPM's family the choice is $\beta_t$: *linear* (Ho et al. 2020); *scaled linear*, a line in $\sqrt\beta$
+# (latent diffusion, and so Stable Diffusion); *cosine*, which sets $\bar\alpha_t \propto \cos^2$ (Nichol & Dhariwal
+# 2021, Eq. 17); *sigmoid*, an S-curve in $\beta$.
+
+# %%
+ddpm_schedules = {
+    "linear": DDPMSchedule.linear(),
+    "scaled_linear": DDPMSchedule.scaled_linear(),
+    "cosine": DDPMSchedule.cosine(),
+    "sigmoid": DDPMSchedule.sigmoid(),
+}
+schedules = {**ddpm_schedules, "EDM": EDMSchedule(), "flow": FlowSchedule()}
+
+for name, schedule in schedules.items():
+    for level in schedule.levels(10)[:-1]:
+        kept = {"EDM": level.alpha, "flow": level.alpha + level.sigma}.get(name, level.alpha**2 + level.sigma**2)
+        assert abs(kept - 1) < 1e-12
+
+times = range(1000)
+series = {name: (times, schedule.alphas_cumprod) for name, schedule in ddpm_schedules.items()}
+curves(series, title="What is left of the signal's power", xlabel="t", ylabel="ᾱ = α²")
+plt.show()
+
+# %% [markdown]
+# *Linear* loses the picture early, *sigmoid* late and fast, *cosine* lets it fade evenly, and *scaled linear* is
+# **still above zero at the right-hand end** (0.0047, hardly visible here). Keep that in mind.
+#
+# Here is the same digit with the same noise at equal fractions of each schedule's clock. (EDM's pictures grow to 80;
+# they are shown divided by $\sqrt{\alpha^2 + \sigma^2}$.)
+
+# %%
+fractions = np.arange(1, 9) / 8
+rows = {}
+for name, schedule in schedules.items():
+    levels = schedule.levels(8)[-2::-1]  # from data to noise, without the clean one
+    rows[name] = [add_noise(x_0, eps, level)[3] / (level.alpha**2 + level.sigma**2) ** 0.5 for level in levels]
+plots.filmstrip(rows, captions=[f"{8 * f:.0f}/8" for f in fractions], title="One digit, one noise, six clocks")
+plt.show()
+assert all(len(row) == 8 for row in rows.values())
+
+# %% [markdown]
+# Six rows, and at the same column six different pictures. So is the choice of a family important? Look at the next
+# section before you answer.
+#
+# ## 2 · One axis for all
+#
+# Divide a noisy picture by $\alpha$: $\;x_t / \alpha = x_0 + (\sigma / \alpha)\, \varepsilon$. The scale of the
+# numbers is only bookkeeping; what can be *seen* depends on the ratio $\sigma / \alpha$ alone, or on its logarithm,
+#
+# $$ \log \mathrm{SNR} = 2 \log (\alpha / \sigma). $$
+#
+# Two levels with the same log SNR are the same picture. Let us take one level of DDPM and look for its twins.
+
+# %%
+level = ddpm_schedules["cosine"].level(500)
+ratio = level.sigma / level.alpha
+
+twin_edm = EDMSchedule().level(ratio)  # σ/α = t
+twin_flow = FlowSchedule().level(ratio / (1 + ratio))  # σ/α = t / (1 - t)
+
+for twin in (twin_edm, twin_flow):
+    assert abs(twin.log_snr - level.log_snr) < 1e-9
+    scaled = add_noise(x_0, eps, twin) / twin.alpha
+    torch.testing.assert_close(scaled, add_noise(x_0, eps, level) / level.alpha, atol=1e-5, rtol=1e-5)
+print(f"cosine t = 500 is EDM t = {twin_edm.t:.3f} is flow t = {twin_flow.t:.3f}: log SNR {level.log_snr:.3f}")
+
+# %% [markdown]
+# So a network that was trained on one path can be *sampled* along another; only the bookkeeping is changed. (That is
+# how Stable Diffusion, trained as a DDPM, runs under Karras' EDM samplers.) What the schedules do differ in is
+# where they spend their steps: how fast they run down the log-SNR axis.
+
+# %%
+plots.schedule_curves(schedules, "log_snr")
+plt.show()
+for schedule in schedules.values():
+    log_snrs = [level.log_snr for level in schedule.levels(200)[:-1]]
+    assert log_snrs == sorted(log_snrs)  # from noise to data, always up
+
+# %% [markdown]
+# Where is the log SNR worth visiting? Ask notebook 01's perfect judge, this time along our axis. It names every digit
+# above about 0 and hardly does better than chance below $-8$: all that makes a digit *this* digit is decided in
+# between. Count how many of its thousand steps each schedule spends there.
+
+# %%
+known = digits.subset(torch.arange(500))
+judge = GaussianMixture(known.to_float(), classes=known.labels)
+
+
+def best_accuracy(level):
+    """How often the best possible classifier names the class of the 500 digits that it knows, at a level."""
+    x_t = add_noise(known.to_float(), randn(known.images.shape, torch.Generator().manual_seed(4)), level)
+    return float((judge.class_probabilities(x_t, level).argmax(1) == known.labels).double().mean())
+
+
+visited = np.linspace(-10, 2, 13)
+accuracy = [best_accuracy(FlowSchedule().level(1 / (1 + np.exp(log_snr / 2)))) for log_snr in visited]
+curves({"best possible classifier": (visited, accuracy)}, title="Where digits are decided", xlabel="log SNR",
+       ylabel="accuracy", reference=("chance", 0.1))  # fmt: skip
+plt.show()
+
+for name, schedule in ddpm_schedules.items():
+    log_snrs = torch.tensor([schedule.level(t).log_snr for t in range(1000)])
+    inside = ((log_snrs > -8) & (log_snrs < 0)).double().mean()
+    print(
+        f"{name:>13}: {inside:.0%} of the steps between log SNR -8 and 0, {(log_snrs <= -8).double().mean():.0%} below"
+    )
+assert accuracy[0] < 0.2 and min(accuracy[-3:]) > 0.98
+
+# %% [markdown]
+# For these small digits the classic schedules are not bad. For larger pictures they are: neighbouring pixels say the
+# same thing, the noise averages out, and a picture of four times the pixels is as readable at a log SNR that is
+# $\log 4$ lower. Hence `shift`, in section 6.
+#
+# ## 3 · Flaw one: the end is not noise
+#
+# Sampling starts from pure noise. Training's noisiest level should then *be* pure noise: SNR 0 at $t = T - 1$. Is it?
+
+# %%
+rescaled = DDPMSchedule.scaled_linear(rescale_zero_terminal_snr=True)
+ends = {**ddpm_schedules, "scaled_linear, rescaled": rescaled}
+
+for name, schedule in ends.items():
+    last = schedule.level(999)
+    print(f"{name:>24}: α = {last.alpha:.4f} at the end; the judge finds a digit there: {best_accuracy(last) > 0.16}")
+assert rescaled.terminal_snr == 0 and ddpm_schedules["scaled_linear"].terminal_snr > 0.004
+assert best_accuracy(rescaled.level(999)) < 0.15 < 0.2 < best_accuracy(ddpm_schedules["scaled_linear"].level(999))
+
+# %% [markdown]
+# On Stable Diffusion's own schedule the perfect judge still does about **twice as well as chance at the very last
+# step**. Our explanation of forward noising, "at the end the image cannot be told from noise", is true of the linear
+# and cosine schedules, and *not quite* true of the one that made diffusion famous.
+#
+# The remedy is one line (Lin et al. 2023, Algorithm 1): shift and stretch $\sqrt{\bar\alpha_t}$ so that it ends at 0
+# and starts where it did. At that last level $\varepsilon$ says nothing about $x_0$ any more (the table's
+# determinant is
+# $\alpha = 0$), so such a network must predict $v$.
+
+# %%
+before, after = ddpm_schedules["scaled_linear"].alphas_cumprod.sqrt(), rescaled.alphas_cumprod.sqrt()
+
+stretched = (before - before[-1]) * before[0] / (before[0] - before[-1])
+torch.testing.assert_close(after, stretched, atol=1e-12, rtol=0)
+
+curves({"scaled_linear": (range(900, 1000), before[900:]), "rescaled": (range(900, 1000), after[900:])},
+       title="The last hundred steps", xlabel="t", ylabel="α", reference=("pure noise", 0))  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# ## 4 · Flaw two: starting from a step that is not the last
+#
+# Nobody samples with all 1,000 steps. From $n$ of them, which? Three conventions are in use:
+#
+# | spacing | visits, for $n = 5$ | used by |
+# |---|---|---|
+# | leading | every 200th, from 0 upwards | DDIM's code, Stable Diffusion 1.5 |
+# | linspace | evenly, both ends included | k-diffusion |
+# | trailing | every 200th, from the end downwards | Lin et al., newer models |
+
+# %%
+linear = ddpm_schedules["linear"]
+for spacing in SPACINGS:
+    print(f"{spacing:>9}: {linear.timesteps(5, spacing=spacing).long().tolist()}")
+assert linear.timesteps(5, spacing="trailing")[0] == 999 and linear.timesteps(5, spacing="leading")[0] == 800
+assert linear.timesteps(1, spacing="leading").tolist() == [0]
+
+# %% [markdown]
+# *Leading* never visits $t = 999$. It takes pure noise and tells the network: "this is a picture at $t = 800$",
+# where a picture should already show through. The network believes it. With one step it is absurd: it visits $t = 0$
+# and calls pure noise an almost clean picture. (And here is the off-by-one trap of notebook 01 again: index 0 is
+# *not* the clean picture; it comes after it. Our lists of levels therefore end with a level of their own, $\alpha =
+# 1$, $\sigma = 0$.)
+#
+# How much does it matter? Lin et al. saw washed-out, medium-bright pictures. We can measure it *without any network's
+# error*, because for a finite collection the perfect denoiser is known: `ExactDenoiser`. Its samples must have the
+# mean brightness of the collection. So: 200 samples in 20 steps, on Stable Diffusion's schedule.
+
+# %%
+perfect = ExactDenoiser(judge)
+x_T = randn((200, 1, 28, 28), generators(200, seed=0))
+scaled_linear = ddpm_schedules["scaled_linear"]
+ways = {
+    "leading": scaled_linear.levels(20, spacing="leading"),
+    "trailing": scaled_linear.levels(20, spacing="trailing"),
+    "trailing, zero SNR": rescaled.levels(20, spacing="trailing"),
+}
+samples = {name: final(ddim(perfect, x_T, levels)) for name, levels in ways.items()}
+
+wanted = float(known.to_float().mean())
+spread = float(known.to_float().mean((1, 2, 3)).std()) / 200**0.5  # standard error of a mean of 200
+bias = {name: (float(x.mean()) - wanted) / spread for name, x in samples.items()}
+for name, error in bias.items():
+    print(f"{name:>19}: first t = {ways[name][0].t:.0f}, too bright by over 3 standard errors: {error > 3}")
+assert bias["leading"] > 3 and bias["leading"] > bias["trailing"] > 1
+assert abs(bias["trailing, zero SNR"]) < 2
+
+pictures = {name: x[:8] for name, x in samples.items()}
+plots.filmstrip(pictures, title="The same eight noises, with a perfect denoiser")
+plt.show()
+
+# %% [markdown]
+# Leading is too bright by 3.8 standard errors (so we measured): the noise's mean, 0, leaks into pictures whose mean
+# is
+# $-0.74$. Trailing alone leaves 2.6 of them, because the last level itself still claims a trace of picture; zero
+# terminal SNR as well brings it to 0.9 on the other side, which is chance. All samples are perfect digits of the
+# collection; what is wrong is *which* of them come up. The denoiser was the same perfect one throughout: **the
+# schedule alone did this.**
+#
+# ## 5 · EDM: spend the steps where the curve bends
+#
+# Karras et al. dropped the thousand steps. Their clock is the noise level, from $\sigma_{\max} = 80$ down to
+# $\sigma_{\min} = 0.002$, visited on a curve with exponent $\rho = 7$ that crowds the small levels, where details
+# are made:
+#
+# $$
+# \sigma_i = \left(\sigma_{\max}^{1/\rho} + \tfrac{i}{n-1}\,(\sigma_{\min}^{1/\rho} -
+# \sigma_{\max}^{1/\rho})\right)^{\rho} \tag{EDM, Eq. 5}
+# $$
+
+# %%
+i = torch.arange(18, dtype=torch.float64)
+by_hand = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+
+torch.testing.assert_close(EDMSchedule().timesteps(18), by_hand)
+
+exponents = (1, 3, 7)
+curves({f"ρ = {rho}": (range(18), EDMSchedule(rho=rho).timesteps(18)) for rho in exponents}, log="y",
+       title="Eighteen noise levels", xlabel="step", ylabel="σ")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# ## 6 · Flow, and what `shift` shifts
+#
+# Flow matching has the simplest schedule of all, a straight line, and one knob. Stable Diffusion 3 moves the times
+# towards noise for larger pictures:
+#
+# $$ t' = \frac{s\,t}{1 + (s - 1)\,t} \tag{Stable Diffusion 3, Eq. 23} $$
+#
+# It looks arbitrary until it is put on our axis: it **moves every log SNR by the same amount**, $-2 \log s$.
+
+# %%
+plain, shifted = FlowSchedule(), FlowSchedule(shift=3.0)
+
+for a, b in zip(plain.levels(8)[1:-1], shifted.levels(8)[1:-1], strict=True):
+    assert abs(b.t - 3 * a.t / (1 + 2 * a.t)) < 1e-12
+    assert abs((b.log_snr - a.log_snr) - -2 * np.log(3)) < 1e-9
+series = {f"shift {s:g}": (range(9), [level.t for level in FlowSchedule(shift=s).levels(8)]) for s in (1.0, 3.0, 6.0)}
+curves(series, title="Eight flow steps", xlabel="step", ylabel="t")
+plt.show()
+print("with shift 3, half of the steps are spent above t =", shifted.levels(8)[4].t)
+
+# %% [markdown]
+# Now drag. Each frame puts the same digits at one log SNR and shows them as DDPM, EDM and flow matching hold them:
+# three different sets of numbers (look at $\alpha$ and $\sigma$ in the caption), and one and the same picture once
+# the scale is taken out.
+
+# %%
+log_snrs = np.linspace(8, -8, 65)
+panels = {"DDPM": [], "EDM": [], "flow": []}
+captions = []
+for log_snr in log_snrs:
+    ratio = np.exp(-log_snr / 2)  # σ/α
+    levels = {"DDPM": (0, (1 + ratio**2) ** -0.5, ratio * (1 + ratio**2) ** -0.5),
+              "EDM": EDMSchedule().level(ratio), "flow": FlowSchedule().level(ratio / (1 + ratio))}  # fmt: skip
+    for name, (_, alpha, sigma) in levels.items():
+        x_t = add_noise(x_0[:4], eps[:4], (0, alpha, sigma)) / (alpha**2 + sigma**2) ** 0.5
+        panels[name].append(mosaic(pixels(x_t), columns=2))
+    words = (f"{name} α = {alpha:.2f}, σ = {sigma:.2f}" for name, (_, alpha, sigma) in levels.items())
+    captions.append(f"log SNR {log_snr:+.2f} · " + " · ".join(words))
+assert all((a == b).mean() > 0.99 for a, b in zip(panels["DDPM"], panels["flow"], strict=True))
+
+scrub(film([(name, f"four digits on the {name} path", sheets) for name, sheets in panels.items()], captions), frame=24)
+
+# %% [markdown]
+# ## 7 · Trust, but verify: the same numbers as `diffusers`
+#
+# This is the library that most people sample with. Its schedulers keep the schedule, the spacing and the sampler in
+# one object; ours keep them apart. If we understood the papers, the numbers agree.
+
+# %%
+from diffusers import DDPMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
+
+their_names = {
+    "linear": "linear",
+    "scaled_linear": "scaled_linear",
+    "cosine": "squaredcos_cap_v2",
+    "sigmoid": "sigmoid",
+}
+for name, ours in ddpm_schedules.items():
+    betas = {"beta_start": 0.00085, "beta_end": 0.012} if name == "scaled_linear" else {}
+    for spacing in SPACINGS:
+        theirs = DDPMScheduler(beta_schedule=their_names[name], timestep_spacing=spacing, **betas)
+        theirs.set_timesteps(50)
+        torch.testing.assert_close(ours.alphas_cumprod.float(), theirs.alphas_cumprod, rtol=1e-4, atol=1e-7)
+        assert ours.timesteps(50, spacing=spacing).tolist() == theirs.timesteps.tolist()
+
+theirs = EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, rho=7.0)
+theirs.set_timesteps(18)
+np.testing.assert_allclose([level.sigma for level in EDMSchedule().levels(18)], theirs.sigmas, rtol=1e-5)
+
+theirs = FlowMatchEulerDiscreteScheduler(shift=3.0)
+theirs.set_timesteps(sigmas=np.linspace(1, 1 / 8, 8))
+np.testing.assert_allclose([level.sigma for level in shifted.levels(8)], theirs.sigmas, rtol=1e-6)
+print("four DDPM schedules with three spacings, EDM and flow: all equal")
+
+# %% [markdown]
+# ## Exercises
+#
+# Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution,
+# which sits in the folded cell between.
+#
+# **Exercise 1 · Translate.** At which time $t$ of the flow path is the picture the same as at $t = 700$ of the
+# linear DDPM schedule, up to scale?
+
+# %%
+my_flow_t = ...
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+level = linear.level(700)
+solution_flow_t = level.sigma / (level.alpha + level.sigma)
+
+
+# %%
+def is_the_same_picture(t):
+    assert 0 < t < 1, "the flow clock runs from 0 (data) to 1 (noise)"
+    difference = FlowSchedule().level(t).log_snr - linear.level(700).log_snr
+    assert abs(difference) < 1e-3, f"the log SNR is {difference:+.3f} off: solve t / (1 - t) = σ/α"
+
+
+check(my_flow_t, solution_flow_t, is_the_same_picture)
+
+# %% [markdown]
+# **Exercise 2 · A schedule of your own.** Make a `DDPMSchedule` of only 100 steps, all with the *same* $\beta$, whose
+# terminal SNR is about that of DDPM's own thousand steps ($4 \cdot 10^{-5}$, to within 5%). Which $\beta$?
+
+# %%
+my_schedule = ...
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+# SNR = ᾱ / (1 - ᾱ) with ᾱ = (1 - β)^100
+alpha_bar = linear.terminal_snr / (1 + linear.terminal_snr)
+solution_schedule = DDPMSchedule(torch.full((100,), 1 - alpha_bar ** (1 / 100)))
+
+
+# %%
+def ends_like_ddpm(schedule):
+    assert schedule.num_train_timesteps == 100, "it must have 100 steps"
+    assert schedule.betas.std() < 1e-12, "all β must be the same"
+    quotient = schedule.terminal_snr / linear.terminal_snr
+    assert 0.95 < quotient < 1.05, (
+        f"its terminal SNR is {quotient:.3g} times DDPM's: {'larger' if quotient > 1 else 'smaller'} β"
+    )
+
+
+check(my_schedule, solution_schedule, ends_like_ddpm)
+
+# %% [markdown]
+# **Exercise 3 · Shift for a larger picture.** By the argument of section 2, a picture of $64 \times 64$ is as
+# readable as one of $32 \times 32$ at a log SNR that is $\log 4$ lower. Which `shift` moves the whole flow path down
+# by exactly that? (Stable Diffusion 3 reasons in the same way, Section 5.3.2.)
+
+# %%
+my_shift = ...
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+solution_shift = 2.0  # 2 log s = log 4
+
+
+# %%
+def moves_by_log_4(shift):
+    moved = FlowSchedule(shift=shift).levels(4)[2].log_snr - FlowSchedule().levels(4)[2].log_snr
+    assert abs(moved + np.log(4)) < 1e-6, f"this one moves the log SNR by {moved:.3f}, wanted is {-np.log(4):.3f}"
+
+
+check(my_shift, solution_shift, moves_by_log_4)
+
+# %% [markdown]
+# ## What to remember
+#
+# - A schedule is a clock with two functions, $\alpha$ and $\sigma$; all that can be seen depends on the log SNR.
+# - Families differ in bookkeeping, schedules in where they spend their steps.
+# - The last level should be pure noise, and sampling should start at it: *zero terminal SNR, trailing spacing*.
+# - Stable Diffusion 1.5 does neither, and a perfect denoiser is enough to show the damage.
+#
+# **Next:** [03 · Training to predict noise](03_training_to_predict_noise.ipynb): a network takes the place of the
+# perfect denoiser.
+#
+# ## References
+#
+# - J. Ho et al. 2020, [DDPM](https://arxiv.org/abs/2006.11239), Section 4: the linear schedule.
+# - A. Nichol, P. Dhariwal 2021, [Improved DDPM](https://arxiv.org/abs/2102.09672), Eq. 17: cosine.
+# - R. Rombach et al. 2022, [Latent Diffusion](https://arxiv.org/abs/2112.10752): scaled linear, as Stable Diffusion
+#   uses.
+# - T. Karras et al. 2022, [EDM](https://arxiv.org/abs/2206.00364), Eq. 5 and Table 1: one view on many schedules.
+# - S. Lin et al. 2023, [Common Diffusion Noise Schedules and Sample Steps are
+#   Flawed](https://arxiv.org/abs/2305.08891).
+# - P. Esser et al. 2024, [Stable Diffusion 3](https://arxiv.org/abs/2403.03206), Eq. 19 and 23: rectified flow and
+#   shift.
+# - D. Kingma et al. 2021, [Variational Diffusion Models](https://arxiv.org/abs/2107.00630): only the ends of the SNR
+#   matter.

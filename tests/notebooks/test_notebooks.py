@@ -1,0 +1,164 @@
+"""The committed notebooks: executed whole from their twins, small, complete, and safe to compare strictly.
+
+That they run, and print the same again, is what `pytest --nbval notebooks` tests; nbval never compares pictures.
+"""
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+MACHINE_PATHS = re.compile(r"(?<![\w.:/])/(?:home|root|tmp|work|Users|usr|opt|mnt)/|[A-Z]:\\Users")
+
+spec = importlib.util.spec_from_file_location("execute", FOLDER / "execute.py")
+execute = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(execute)
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(path):
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose(notebook):
+    return "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+
+
+def test_every_twin_has_its_notebook_and_the_other_way_round():
+    twins = {path.stem for path in (FOLDER / "src").glob("[0-9]*.py")}
+    assert {path.stem for path in NOTEBOOKS} == twins and len(twins) >= 3
+
+
+def test_in_step_with_its_twin(path, notebook):
+    """Edit notebooks/src, then `make notebooks`: it writes and executes in one go, so outputs are never stale."""
+    wanted = execute.notebook_of(FOLDER / "src" / f"{path.stem}.py")
+    assert [(c.cell_type, c.source, c.id) for c in notebook.cells] == [
+        (c.cell_type, c.source, c.id) for c in wanted.cells
+    ]
+    assert [c.metadata for c in notebook.cells] == [c.metadata for c in wanted.cells]
+    assert notebook.metadata == wanted.metadata  # the kernel's name, and no widget state
+
+
+def test_executed_once_from_top_to_bottom(notebook):
+    cells = code_cells(notebook)
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+
+
+def test_no_errors_no_warnings_no_machine_paths(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr", f"a notebook prints nothing to stderr, but: {output.text}"
+            words = output.get("text", "") + str(output.get("data", {}).get("text/plain", ""))
+            assert not MACHINE_PATHS.search(words), words
+
+
+def test_nothing_that_strict_nbval_cannot_compare(notebook):
+    for cell in code_cells(notebook):
+        for output in cell.outputs:
+            plain = str(output.get("data", {}).get("text/plain", ""))
+            assert " at 0x" not in plain, f"end the cell in plt.show() or a value: {plain}"
+        for forbidden in ("interact(", "interactive_output", "Output(", "clear_output", "%%time"):
+            assert forbidden not in cell.source
+
+
+def test_under_one_megabyte(path):
+    assert path.stat().st_size < 1_000_000
+
+
+def test_learning_goals_exercises_and_references(notebook):
+    first = notebook.cells[0].source
+    assert first.startswith("# ") and "**When you have worked through it, you can**" in first
+    assert len(re.findall(r"^- ", first, re.MULTILINE)) >= 3
+    assert len(re.findall(r"^## ", prose(notebook), re.MULTILINE)) >= 4
+    references = prose(notebook).split("## References")
+    assert len(references) == 2 and len(re.findall(r"\]\(https?://", references[1])) >= 2
+
+
+def test_every_exercise_is_open_solved_and_checked(notebook):
+    """**Exercise n**, then the reader's cell with its dots, a folded solution, and a check that ran."""
+    numbers = [int(n) for n in re.findall(r"^\*\*Exercise (\d+)", prose(notebook), re.MULTILINE)]
+    assert numbers == list(range(1, len(numbers) + 1)) and 2 <= len(numbers) <= 4
+    cells = notebook.cells
+    for i, cell in enumerate(cells):
+        if cell.cell_type != "markdown" or not re.search(r"^\*\*Exercise ", cell.source, re.MULTILINE):
+            continue
+        answer, solution, checked = cells[i + 1 : i + 4]
+        assert answer.source.strip().endswith("= ...")
+        assert solution.metadata["jupyter"]["source_hidden"] and "solution" in solution.metadata["tags"]
+        assert re.search(r"^check\(", checked.source, re.MULTILINE)
+        assert checked.outputs[0].text.startswith("Open: ")
+
+
+def test_every_figure_stands_beside_an_assertion(notebook):
+    for cell in code_cells(notebook):
+        if "plt.show()" in cell.source:
+            assert "assert" in cell.source, (
+                f"nbval does not compare pictures, so assert what this shows:\n{cell.source}"
+            )
+
+
+def test_the_reading_order_names_every_notebook():
+    readme = (FOLDER / "README.md").read_text(encoding="utf-8")
+    for path in NOTEBOOKS:
+        assert f"({path.name})" in readme
+
+
+def test_a_failing_notebook_leaves_the_old_one(tmp_path, monkeypatch, capsys):
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "01_bad.py").write_text("# %%\nprint('fine')\n\n# %%\n1 / 0\n", encoding="utf-8")
+    (tmp_path / "01_bad.ipynb").write_text("the old one", encoding="utf-8")
+    monkeypatch.setattr(execute, "FOLDER", tmp_path)
+    assert execute.main([]) == 1
+    assert (tmp_path / "01_bad.ipynb").read_text(encoding="utf-8") == "the old one"
+    assert "ZeroDivisionError" in capsys.readouterr().err and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_cell_that_hangs_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(execute, "FOLDER", tmp_path)
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import time; time.sleep(60)")])
+    with pytest.raises(execute.CellError, match="did not end in 2 s"):
+        execute.execute(notebook, seconds_per_cell=2)
+
+
+def test_executing_keeps_outputs_in_order_and_no_widget_state(tmp_path, monkeypatch):
+    cells = ["print('one')\nprint('two')", "from ipywidgets import IntSlider\nIntSlider(3)"]
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "01_good.py").write_text("".join(f"# %%\n{c}\n\n" for c in cells), encoding="utf-8")
+    monkeypatch.setattr(execute, "FOLDER", tmp_path)
+    assert execute.main(["01"]) == 0
+    notebook = nbformat.read(tmp_path / "01_good.ipynb", as_version=4)
+    first, second = notebook.cells
+    assert [output.text for output in first.outputs] == ["one\ntwo\n"]
+    assert "IntSlider" in second.outputs[0].data["text/plain"] and "widgets" not in notebook.metadata
+    assert [first.execution_count, second.execution_count] == [1, 2]
+
+
+def test_an_unknown_name_is_refused_with_those_that_exist():
+    run = subprocess.run(
+        [sys.executable, FOLDER / "execute.py", "99_nothing"], capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 1 and "01_forward_noising" in run.stderr and "Traceback" not in run.stderr
+
+
+def test_a_twin_gives_the_same_notebook_every_time(path):
+    twin = FOLDER / "src" / f"{path.stem}.py"
+    assert json.dumps(execute.notebook_of(twin)) == json.dumps(execute.notebook_of(twin))
