@@ -103,6 +103,7 @@ def test_class_probabilities_are_bayes_rule():
     level, x_t = LEVELS[2], torch.randn(5, 2, generator=torch.Generator().manual_seed(3))
     first = GaussianMixture(MEANS[:1], std=0.2)
     second = GaussianMixture(MEANS[1:], std=torch.tensor([0.4, 0.0]), weights=torch.tensor([2.0, 1.0]))
-    densities = torch.stack([0.25 * first.log_density(x_t, level).exp(), 0.75 * second.log_density(x_t, level).exp()], 1)
+    shares = [0.25 * first.log_density(x_t, level).exp(), 0.75 * second.log_density(x_t, level).exp()]
+    densities = torch.stack(shares, dim=1)
     got = MIXTURE.class_probabilities(x_t, level)
     torch.testing.assert_close(got, densities / densities.sum(1, keepdim=True))
