@@ -287,6 +287,8 @@ rows = {"question  $x_t$": x_t, "answer  $\\varepsilon$": eps, "the picture  $x_
 captions = [f"t = {n}" for n in t.long().tolist()]
 plots.filmstrip(rows, captions=captions, limits={"answer  $\\varepsilon$": 3.0}, title="Eight training pairs")
 plt.show()
+for i in range(8):  # each image sits at a level of its own
+    torch.testing.assert_close(x_t[i], add_noise(x_0, eps, schedule.level(t[i]))[i])
 
 # %% [markdown]
 # ### Knowing the noise is knowing the picture
