@@ -211,9 +211,10 @@ def _path(name: str | Path, names: list[str]) -> Path:
 def _read(path: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     tensors, config, card = read_weights(path)
     of_network = {key: value for key, value in config.items() if key not in ("schedule", "kind", "class_names")}
-    network = build_network(of_network)
+    with torch.device("meta"):  # initial weights are not drawn, and torch's generator is left alone
+        network = build_network(of_network)
     try:
-        network.load_state_dict(tensors)
+        network.load_state_dict(tensors, assign=True)
     except RuntimeError as error:
         raise OSError(f"{path} does not hold the weights of the network that it describes: {error}") from error
     return network, config, card

@@ -1,0 +1,171 @@
+"""Recipes: those that ship are sound, a run ends in measured weights, and a wrong file is refused by its name."""
+
+import dataclasses
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from diffusion_explained import recipes
+from diffusion_explained.models import build_network
+from diffusion_explained.pretrained import load_pretrained
+from diffusion_explained.recipes import Recipe, read_recipe, recipe_names, run_recipe, weights_file
+from diffusion_explained.schedules import schedule_from_config
+
+TINY = (
+    """
+task = "diffusion"
+name = "tiny"
+dataset = "mnist"
+split = "sample"
+kind = "v"
+limits = "It has hardly been trained."
+[network]
+network = "unet"
+patch_size = 4
+widths = [8]
+embedding_width = 16
+head_width = 8
+blocks = [1]
+attention = [false]
+[schedule]
+family = "ddpm"
+name = "cosine"
+[training]
+images = 480
+batch_size = 16
+betas = [0.9, 0.95]
+precision = "float32"
+[[evaluation]]
+n = 100
+num_inference_steps = 1
+[[evaluation]]
+n = 100
+num_inference_steps = 2
+sampler = "euler"
+"""
+    .replace("[1, 1]", "[1]")
+    .replace("[false, false]", "[false]")
+)
+
+
+@pytest.fixture
+def tiny(tmp_path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+def diffusion_recipes() -> list[str]:
+    return [name for name in recipe_names() if read_recipe(name)[0]["task"] == "diffusion"]
+
+
+@pytest.mark.parametrize("name", ["mnist_unet_eps", "mnist_unet_flow", "mnist_unet_flow_quick"])
+def test_the_shipped_recipes_are_sound(name):
+    assert name in diffusion_recipes()
+    recipe = Recipe.from_tables(*read_recipe(name))
+    assert recipe.name == name and recipe.limits and recipe.evaluation
+    assert recipe.training.label_dropout == 0.1
+    build_network(recipe.network)
+    schedule_from_config(recipe.schedule)
+
+
+def test_the_quick_recipe_is_the_flow_recipe_on_less():
+    quick = Recipe.from_tables(*read_recipe("mnist_unet_flow_quick"))
+    full = Recipe.from_tables(*read_recipe("mnist_unet_flow"))
+    assert (quick.network, quick.schedule, quick.kind) == (full.network, full.schedule, full.kind)
+    assert quick.split == "sample" and quick.training.images < full.training.images
+
+
+def test_a_run_ends_in_weights_with_a_measured_card(tiny, tmp_path):
+    records = list(run_recipe(tiny, tmp_path / "runs"))
+    assert [r.step for r in records] == [10, 20, 30]
+    path = weights_file(tiny, tmp_path / "runs")
+    assert path == tmp_path / "runs" / "tiny" / "tiny.safetensors"
+    model = load_pretrained(path)
+    assert (model.kind, model.schedule.to_config()["name"], model.num_classes) == ("v", "cosine", 10)
+    for name, tensor in records[-1].model.network.state_dict().items():
+        assert torch.equal(model.network.state_dict()[name], tensor.half().float()), name
+    card = model.card
+    assert (card["images_seen"], card["steps"]) == (480, 30)
+    assert card["data"] == "mnist, sample split, 10,000 images"
+    assert card["limits"] == "It has hardly been trained."
+    assert card["parameters"] == sum(p.numel() for p in model.network.parameters())
+    assert card["recipe"]["training"]["betas"] == [0.9, 0.95]
+    first, second = card["evaluation"]
+    assert first["settings"] == {"num_inference_steps": 1, "seed": 0} and first["n"] == 100
+    assert second["settings"]["sampler"] == "euler"
+    for measured in (first, second):
+        assert 0 <= measured["samples"]["accuracy"] < 0.9 < measured["real"]["accuracy"] <= 1
+    assert str(tmp_path) not in json.dumps(card)
+
+
+def test_a_run_that_stopped_goes_on_and_ends_the_same(tiny, tmp_path):
+    list(run_recipe(tiny, tmp_path / "calm"))
+    stopped = run_recipe(tiny, tmp_path / "stopped", checkpoint_every=7)
+    while next(stopped).step < 20:
+        pass
+    stopped.close()
+    assert not weights_file(tiny, tmp_path / "stopped").exists()
+    assert next(iter(run_recipe(tiny, tmp_path / "stopped"))).step == 20  # 14 were kept
+    list(run_recipe(tiny, tmp_path / "stopped"))
+    calm, went_on = (load_file(weights_file(tiny, tmp_path / folder)) for folder in ("calm", "stopped"))
+    assert all(torch.equal(calm[name], went_on[name]) for name in calm)
+
+
+def test_the_initial_weights_are_the_seeds_and_torchs_generator_is_left_alone(tiny, tmp_path):
+    torch.manual_seed(3)
+    expected = torch.randn(2)
+    torch.manual_seed(3)
+    list(run_recipe(tiny, tmp_path / "one"))
+    assert torch.equal(torch.randn(2), expected)
+    list(run_recipe(tiny, tmp_path / "two"))
+    one, two = (load_file(weights_file(tiny, tmp_path / folder)) for folder in ("one", "two"))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_only_the_first_of_several_processes_writes(tiny, tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(recipes, "evaluate", None)
+    list(run_recipe(tiny, tmp_path / "runs"))
+    assert not weights_file(tiny, tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "said"),
+    [
+        ('task = "diffusion"', 'task = "difusion"', "did you mean 'diffusion'"),
+        ('task = "diffusion"', "", "unknown task"),
+        ('kind = "v"', "", "lacks kind"),
+        ('kind = "v"', 'kind = "w"', "unknown kind of prediction"),
+        ('kind = "v"', 'kidn = "v"', "did you mean 'kind'"),
+        ('dataset = "mnist"', 'dataset = "minst"', "did you mean 'mnist'"),
+        ("batch_size = 16", "batchsize = 16", "did you mean 'batch_size'"),
+        ("batch_size = 16", "batch_size = 0", "batch_size"),
+        ("batch_size = 16", 'batch_size = "16"', r"tiny\.toml"),
+        ("widths = [8]", "width = [8]", "did you mean 'widths'"),
+        ('name = "cosine"', 'name = "cosin"', "cosine"),
+        ("[network]", "[network", "is no TOML"),
+    ],
+)
+def test_a_wrong_file_is_refused(tiny, tmp_path, line, instead, said):
+    assert line in TINY
+    tiny.write_text(TINY.replace(line, instead, 1))
+    with pytest.raises(ValueError, match=said):
+        next(run_recipe(tiny, tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="did you mean 'mnist_unet_flow'"):
+        read_recipe("mnist_unet_flo")
+    with pytest.raises(FileNotFoundError, match=r"no recipe .*absent\.toml; shipped ones are .*mnist_unet_flow"):
+        read_recipe(tmp_path / "absent.toml")
+
+
+def test_every_setting_of_a_recipe_is_known():
+    tables = tomllib.loads(TINY)
+    assert dataclasses.asdict(Recipe.from_tables(tables, Path("tiny.toml")))["training"]["images"] == 480
