@@ -354,17 +354,8 @@ def launch(folder, processes, batch_size=64):
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable]
-    if processes > 1:
-        command += [
-            "-m",
-            "accelerate.commands.launch",
-            "--cpu",
-            "--num_processes",
-            str(processes),
-            "--num_machines",
-            "1",
-        ]
-        command += ["--main_process_port", str(port), "--mixed_precision", "no", "--dynamo_backend", "no"]
+    if processes > 1:  # accelerate launch starts several processes on GPUs by torchrun, and on CPUs only by MPI
+        command += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port)]
     command += [str(script), str(folder), str(batch_size)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
