@@ -219,18 +219,19 @@ def sampler_race(
     xlabel: str = "network evaluations",
     theme: str = "light",
 ) -> Figure:
-    """name -> (cost, distance) pairs, on log axes; the cost is network evaluations, or what xlabel says."""
+    """name -> (cost, distance) pairs in the order of their steps, on log axes; the cost is what xlabel says."""
     fig, axes = figure(5.2, 4.4, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     for k, (name, points) in enumerate(results.items()):
-        costs, distances = zip(*sorted(points), strict=True) if points else ((), ())
+        costs, distances = zip(*points, strict=True) if points else ((), ())
         colour = colours.series[k % len(colours.series)]
         ax.loglog(costs, distances, "osD^vPX"[k % 7] + "-", color=colour, linewidth=2.2, markersize=6, label=name)
-    costs = [cost for points in results.values() for cost, _ in points]
-    ticks = [value for power in range(7) for value in (10**power, 2 * 10**power, 5 * 10**power)]
-    kept = [value for value in ticks if costs and min(costs) <= value <= max(costs)]
-    ax.set_xticks(kept, [f"{value:g}" for value in kept])
-    ax.set_xticks([], minor=True)
+    for axis, index in ((ax.xaxis, 0), (ax.yaxis, 1)):
+        values = [point[index] for points in results.values() for point in points if point[index] > 0]
+        places = [digit * 10.0**power for power in range(-12, 8) for digit in (1, 2, 5)]
+        kept = [place for place in places if values and min(values) / 1.2 <= place <= 1.2 * max(values)]
+        axis.set_ticks(kept, [f"{place:.12g}" for place in kept])
+        axis.set_ticks([], minor=True)
     legend_below(fig, theme)
     dress(ax, theme, title=title, xlabel=xlabel, ylabel="root mean square difference")
     fig.set_label(f"{title} against {xlabel}, for {', '.join(results)}")

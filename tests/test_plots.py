@@ -157,10 +157,12 @@ def test_the_step_table_shows_the_five_fields_of_a_guided_run(guided_steps):
         plots.step_table([])
 
 
-def test_the_race_is_drawn_on_log_axes_in_order_of_cost():
-    ax = plots.sampler_race({"euler": [(8, 0.1), (2, 0.4)]}).axes[0]
+def test_the_race_is_drawn_on_log_axes_with_plain_numbers():
+    ax = plots.sampler_race({"euler": [(2, 0.4), (8, 0.1)]}).axes[0]
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     assert list(ax.lines[0].get_xdata()) == [2, 8] and list(ax.lines[0].get_ydata()) == [0.4, 0.1]
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["0.1", "0.2"]
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["2", "5"]
 
 
 def test_the_density_integrates_to_one():

@@ -65,7 +65,8 @@ curves.caption(
 
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- At $w = 0$ the class is not heard, and about one image in ten is right by chance.\n"
+        "- At $w = 0$ the class is not heard: one image in ten is right by chance, and each class shows all ten "
+        "digits, hence the great diversity.\n"
         "- A little above 1 nearly every image is right; more only makes them more alike, with bolder strokes.\n"
         "- Very large scales push pixels out of range: the image is over-sharpened, and details are lost.\n"
         "- Read along a column: one noise, one class, and the same stroke that grows surer."

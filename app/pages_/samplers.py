@@ -16,9 +16,9 @@ REDRAW = 0.5  # seconds between drawings of the growing race
 
 page.head(
     "Samplers: a race from the same noise",
-    "All samplers solve the same equation. Each starts from **the same noise** and gets the same network; what "
-    f"counts is how close it comes to the exact solution (Heun with {REFERENCE_STEPS} steps) for how many "
-    "looks of the network.",
+    "The samplers without noise of their own solve one equation. Each starts from **the same noise** and gets the "
+    f"same network; what counts is how close it comes to the exact solution (Heun with {REFERENCE_STEPS} steps) for how "
+    "many looks of the network.",
     r"\text{Euler: error} \propto h",
     r"\text{Heun, DPM-Solver++: error} \propto h^2",
 )
@@ -89,8 +89,8 @@ page.strip(rows, [str(count) for count in counts], "the digit where it ends, by 
 
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- On log axes a method of order $p$ is a line of slope $-p$: Euler's falls by 2 when the steps double, "
-        "Heun's by 4.\n"
+        "- On log axes a method of order $p$ is a line of slope $-p$. When the steps double, Euler's error halves, as "
+        "theory says. Heun's should fall by 4, but a trained network is less smooth than that: look how much it does.\n"
         "- Heun looks twice a step. DPM-Solver++ gets second order from one look, by remembering the last one.\n"
         "- ddim (at eta 0) and euler are one method on the straight path of flow matching: their curves coincide.\n"
         "- Raise the guidance scale: the path bends more, and everyone needs more steps."
