@@ -15,8 +15,7 @@ from diffusion_explained.pretrained import load_pretrained
 from diffusion_explained.recipes import Recipe, read_recipe, recipe_names, run_recipe, weights_file
 from diffusion_explained.schedules import schedule_from_config
 
-TINY = (
-    """
+TINY = """
 task = "diffusion"
 name = "tiny"
 dataset = "mnist"
@@ -47,9 +46,6 @@ n = 100
 num_inference_steps = 2
 sampler = "euler"
 """
-    .replace("[1, 1]", "[1]")
-    .replace("[false, false]", "[false]")
-)
 
 
 @pytest.fixture
