@@ -21,6 +21,7 @@ from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
 
 ASCII = str.maketrans({"ₜ": "_t", "₀": "_0", "ε": "eps"})  # for Pillow's own font, which knows neither
+GIF_WIDTH = 640  # pixels
 EPS_RANGE = 3.0  # noise panels run from -3 to 3 standard deviations
 
 
@@ -191,25 +192,32 @@ def film_of(
     return film(shown_panels, [*(caption(step, count) for step in steps), last], rows=rows)
 
 
-def gif(film: Film, panels: Sequence[int] = (0, 1), scale: int = 4, seconds: float = 3.0, hold: float = 1.5) -> bytes:
+def gif(
+    film: Film, panels: Sequence[int] = (0, 1), scale: int | None = None, seconds: float = 3.0, hold: float = 1.5
+) -> bytes:
     """The film as an animated GIF of the chosen panels side by side, titled, holding the last frame.
 
-    scale: screen pixels per image pixel; seconds: for all frames; hold: more seconds on the last.
+    scale: screen pixels per image pixel, by default as many as fit GIF_WIDTH; seconds: for all frames; hold: more
+    seconds on the last. Grey pictures get 32 shades, coloured ones 128: noise does not compress, so shades cost.
     """
+    scale = scale or max(1, min(8, GIF_WIDTH // (len(panels) * film.width)))
     font, bar, gap = ImageFont.load_default(13), 22, 12
     width, height = film.width * scale, film.height * scale
     background, ink = rgb(LIGHT.background), rgb(LIGHT.text)
-    stills = []
+    stills, colourful = [], False
     for frame in film.frames:
         source = Image.open(io.BytesIO(frame))
         still = Image.new("RGB", (len(panels) * (width + gap) + gap, height + bar + gap), background)
         for k, panel in enumerate(panels):
             tile = source.crop((0, panel * film.height, film.width, (panel + 1) * film.height))
+            colourful |= bool(np.ptp(np.asarray(tile)[..., :3], axis=-1).any())
             tile = tile.resize((width, height), Image.Resampling.NEAREST)
             left = gap + k * (width + gap)
             still.paste(tile, (left, bar), tile)
             ImageDraw.Draw(still).text((left, 4), film.titles[panel].translate(ASCII), fill=ink, font=font)
-        stills.append(still.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE))
+        stills.append(still)
+    quantized = {"colors": 128 if colourful else 32, "method": Image.Quantize.MEDIANCUT, "dither": Image.Dither.NONE}
+    stills = [still.quantize(**quantized) for still in stills]
     # a GIF counts in hundredths of a second, and browsers slow down anything under two of them
     each = max(20, round(1000 * seconds / len(stills) / 10) * 10)
     durations = [each] * (len(stills) - 1) + [each + round(hold * 1000)]

@@ -132,7 +132,9 @@ def test_a_gif_plays_all_frames_and_holds_the_last():
     expected = panels_of(a_film, 4)[0][..., 0].repeat(3, 0).repeat(3, 1)
     tile = last[22 : 22 + expected.shape[0], 12 : 12 + expected.shape[1]]
     opaque = panels_of(a_film, 4)[0][..., 3].repeat(3, 0).repeat(3, 1) > 0
-    assert np.abs(tile - expected)[opaque].mean() < 6  # 128 colours
+    assert np.abs(tile - expected)[opaque].mean() < 6  # 32 shades of grey
+    coloured = Image.open(io.BytesIO(gif(a_film, panels=(2,))))
+    assert np.ptp(np.asarray(coloured.convert("RGB"))[30:60, 20:60].astype(int), axis=-1).max() > 100
 
 
 def test_the_histogram_of_noise_is_the_normal_density():

@@ -17,8 +17,8 @@ REDRAW = 0.5  # seconds between drawings of the growing race
 page.head(
     "Samplers: a race from the same noise",
     "The samplers without noise of their own solve one equation. Each starts from **the same noise** and gets the "
-    f"same network; what counts is how close it comes to the exact solution (Heun with {REFERENCE_STEPS} steps) for how "
-    "many looks of the network.",
+    f"same network; what counts is how close it comes to the exact solution (Heun with {REFERENCE_STEPS} steps) for "
+    "how many looks of the network.",
     r"\text{Euler: error} \propto h",
     r"\text{Heun, DPM-Solver++: error} \propto h^2",
 )

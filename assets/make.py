@@ -1,0 +1,62 @@
+"""Make the README's two pictures again: `python assets/make.py` (needs Chromium and the test extra, for the second)."""
+
+import io
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from PIL import Image
+
+HERE = Path(__file__).parent
+
+
+def digits() -> None:
+    """digits.gif: ten digits emerge from noise."""
+    command = ["sample", "mnist_unet_flow", "--labels", "0,1,2,3,4,5,6,7,8,9", "--steps", "20", "--seed", "0"]
+    subprocess.run(
+        [sys.executable, "-m", "diffusion_explained.cli", *command, "--out", HERE / "digits.gif"], check=True
+    )
+
+
+def explorer() -> None:
+    """explorer.png: the Reverse page, half way through a run."""
+    from playwright.sync_api import sync_playwright
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    main, address = HERE.parent / "app/main.py", f"http://127.0.0.1:{port}"
+    options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1")
+    server = subprocess.Popen([sys.executable, "-m", "streamlit", "run", main, *options])
+    try:
+        for _ in range(100):
+            try:
+                urllib.request.urlopen(f"{address}/_stcore/health", timeout=5).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        with sync_playwright() as playwright:
+            chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            page = chromium.new_page(viewport={"width": 1280, "height": 772}, device_scale_factor=1.5)
+            page.goto(f"{address}/reverse?steps=12")
+            page.wait_for_selector(".scrubber[data-ready=true]")
+            slider = page.get_by_role("slider", name="frame")
+            for key in ("Home", *["ArrowRight"] * 5):
+                slider.press(key)
+            slider.blur()
+            page.wait_for_timeout(500)
+            shot = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
+            chromium.close()
+    finally:
+        server.terminate()
+        server.wait()
+    shot.quantize(200, dither=Image.Dither.NONE).save(HERE / "explorer.png", optimize=True)
+
+
+if __name__ == "__main__":
+    digits()
+    explorer()
