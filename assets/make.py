@@ -17,9 +17,8 @@ HERE = Path(__file__).parent
 def digits() -> None:
     """digits.gif: ten digits emerge from noise."""
     command = ["sample", "mnist_unet_flow", "--labels", "0,1,2,3,4,5,6,7,8,9", "--steps", "20", "--seed", "0"]
-    subprocess.run(
-        [sys.executable, "-m", "diffusion_explained.cli", *command, "--out", HERE / "digits.gif"], check=True
-    )
+    program = Path(sys.executable).with_name("diffusion-explained")
+    subprocess.run([program, *command, "--out", HERE / "digits.gif"], check=True)
 
 
 def explorer() -> None:

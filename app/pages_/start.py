@@ -2,8 +2,6 @@
 
 import streamlit as st
 from explorer import page
-from explorer.runs import MODELS, Settings, run
-from explorer.scrubber import scrubber
 
 page.head(
     "Diffusion, explained",
@@ -11,6 +9,10 @@ page.head(
     "removes a little noise, and asks again. **Nothing here is a recording**: the digits below were just drawn on this "
     "machine, by a network that was trained on MNIST.",
 )
+
+with st.spinner("Waking the network"):  # torch takes its time, and the visitor has something to read by now
+    from explorer.runs import MODELS, Settings, run
+    from explorer.scrubber import scrubber
 
 settings = Settings(MODELS[0], "euler", 20, tuple(range(10)), 2.0, seed=st.session_state.setdefault("start_seed", 0))
 with page.progress("Drawing digits") as tell:
