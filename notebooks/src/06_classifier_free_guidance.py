@@ -1,0 +1,449 @@
+# %% [markdown]
+# # 06 · Classifier-free guidance: how loudly to ask
+#
+# You can tell a diffusion model what to draw. You can also tell it *how much you mean it*. The knob is called the
+# guidance scale; every text-to-image program has it, usually at about 7, and hardly anybody can say what it multiplies.
+# It multiplies one subtraction. This notebook takes that subtraction apart: in the plane, where everything is known
+# exactly, and then on digits, where everything can be counted.
+#
+# **When you have worked through it, you can**
+#
+# - write $\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}} -
+#   \varepsilon_{\text{uncond}})$, and say where one network gets its two opinions from;
+# - recognise the other convention, in which the same number means something else;
+# - show that the difference is the gradient of a classifier that nobody trained;
+# - say what guidance samples from, and why it is *not* what the formula seems to promise;
+# - measure what a scale buys in obedience and what it costs in diversity;
+# - use a negative condition, a guidance interval and a rescaling, and count what it all costs.
+#
+# *Beside you:* Ho & Salimans 2022, [Classifier-Free Diffusion Guidance](https://arxiv.org/abs/2207.12598). About 35
+# minutes to read, under a minute to run.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+
+from diffusion_explained import load_pretrained, metrics, plots
+from diffusion_explained.data import bundled_mnist
+from diffusion_explained.denoisers import NetworkDenoiser, guide
+from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained.exercises import check
+from diffusion_explained.noise import randn
+from diffusion_explained.samplers import euler, final, heun
+from diffusion_explained.schedules import FlowSchedule
+from diffusion_explained.widgets import scrub
+
+plt.rcParams["figure.dpi"] = 110
+
+# %% [markdown]
+# ## 1 · One network, two opinions
+#
+# A conditional network $\varepsilon_\theta(x_t, t, c)$ is told the class $c$. To get an unconditional one from the same
+# weights, **hide the class during training, one time in ten**: replace it by a special *null label* $\varnothing$. The
+# network then also learns what to answer when nobody says anything.
+#
+# $$ c \leftarrow \varnothing \ \text{ with probability } 10\,\% \tag{Ho & Salimans, Algorithm 1, line 3} $$
+#
+# In our digit networks the null label is number 10. Ask both questions about one noisy batch:
+
+# %%
+model = load_pretrained("mnist_unet_flow")
+threes, x_T = torch.full((8,), 3), model.noise(8, seed=0)
+level = model.schedule.level(0.75)
+
+with_class = model.denoiser(threes)
+steps = list(euler(with_class, x_T, model.schedule.levels(20)))
+x_t = steps[5].x_t  # t = 0.75, on the way to eight threes
+cond, uncond = with_class(x_t, level), model.denoiser()(x_t, level)
+plots.filmstrip({"$x_t$": x_t, "guess, told “3”": cond.x_0, "guess, told nothing": uncond.x_0},
+                title="Two opinions on the same noise, t = 0.75")  # fmt: skip
+plt.show()
+
+print(f"null label: {model.num_classes}; dropped in training: {model.card['recipe']['training']['label_dropout']:.0%}")
+print(f"the two opinions differ: {bool((cond.eps - uncond.eps).abs().mean() > 0.01)}")
+assert steps[5].level.t == level.t
+
+# %% [markdown]
+# ## 2 · The subtraction
+#
+# The difference of the two opinions is what the class *adds*. Guidance adds it $w$ times:
+#
+# $$
+# \hat\varepsilon = \varepsilon_{\text{uncond}}
+# + w \left( \varepsilon_{\text{cond}} - \varepsilon_{\text{uncond}} \right)
+# $$
+#
+# $w = 0$ forgets the class, $w = 1$ is the plain conditional model (guidance *off*), $w > 1$ exaggerates. The library's
+# `guide` is this line, and `model.denoiser(labels, guidance_scale=w)` applies it at every step.
+
+# %%
+for w in (0.0, 1.0, 2.0, 5.0):
+    pred = model.denoiser(threes, guidance_scale=w)(x_t, level)
+    torch.testing.assert_close(pred.eps, uncond.eps + w * (cond.eps - uncond.eps), atol=1e-3, rtol=0)
+    torch.testing.assert_close(pred.eps, guide(cond.eps, uncond.eps, w), atol=1e-3, rtol=0)
+    # noise, picture and velocity are linear in one another at one level, so any of them may be guided
+    torch.testing.assert_close(pred.x_0, guide(cond.x_0, uncond.x_0, w), atol=1e-3, rtol=0)
+print("guiding the noise and guiding the picture are the same thing, at every scale")
+
+# %% [markdown]
+# > **The convention trap.** The paper itself writes $\tilde\varepsilon = (1 + w')\, \varepsilon_{\text{cond}} - w'\,
+# > \varepsilon_{\text{uncond}}$ (Eq. 6). There, $w' = 0$ is off. Everybody's software (and this course) uses
+# > $w = 1 + w'$, where 1 is off. "Guidance 3" in a paper may be your 4. Before you compare numbers, ask which value
+# > switches it off.
+
+# %%
+w = 4.0
+paper = (1 + (w - 1)) * cond.eps - (w - 1) * uncond.eps
+mixed_up = (1 + w) * cond.eps - w * uncond.eps
+
+torch.testing.assert_close(paper, guide(cond.eps, uncond.eps, w), atol=1e-4, rtol=0)
+torch.testing.assert_close(mixed_up, guide(cond.eps, uncond.eps, w + 1), atol=1e-4, rtol=0)
+print(f"w = {w:.0f} here is w' = {w - 1:.0f} in the paper; mixing them up is a whole unit too strong")
+
+# %% [markdown]
+# ## 3 · A classifier that nobody trained
+#
+# Why should that subtraction push towards the class? Noise is score (notebook 04):
+# $\varepsilon = -\sigma_t \nabla \log p_t$. So the difference is a difference of scores, and by Bayes' rule
+#
+# $$
+# -\frac{\varepsilon_{\text{cond}} - \varepsilon_{\text{uncond}}}{\sigma_t}
+# = \nabla_{x_t} \log p_t(x_t \mid c) - \nabla_{x_t} \log p_t(x_t)
+# = \nabla_{x_t} \log p_t(c \mid x_t).
+# $$
+#
+# It is the gradient of a **classifier** on noisy data, "which way does this look more like a 3?", and no classifier was
+# trained: hence the name. Here it is exactly, for three overlapping classes in the plane, whose Bayes classifier we
+# know.
+
+# %%
+centres = torch.tensor([[-1.0, -0.4], [1.0, -0.4], [0.0, 1.0]])
+mixture = GaussianMixture(centres, std=0.55, classes=torch.arange(3))
+flow = FlowSchedule()
+here = flow.level(0.4)
+at = plots.plane(2.6, bins=14)
+class_0 = torch.zeros(len(at), dtype=torch.int64)
+
+pred = ExactDenoiser(mixture, class_0, guidance_scale=2.0)(at, here)
+push = -(pred.eps_cond - pred.eps_uncond) / here.sigma
+
+x = at.clone().requires_grad_()
+(gradient,) = torch.autograd.grad(mixture.class_probabilities(x, here)[:, 0].log().sum(), x)
+torch.testing.assert_close(push, gradient.to(push), atol=1e-3, rtol=1e-3)
+print("the guidance direction is the gradient of log p(class | x_t): largest difference under 0.001")
+
+crowd, k = mixture.sample(900, torch.Generator().manual_seed(0))
+plots.vector_field(at, push, data=crowd[k == 0], limit=2.6, title="Where guidance towards class 0 pushes")
+plt.show()
+
+# %% [markdown]
+# Inside the class (the dots) the arrows are short: there, everybody already agrees. They are long where the classes
+# compete, and they do *not* point at the centre of the class. They point **away from the others**.
+#
+# ## 4 · What does it sample? Not what you think
+#
+# Multiply the score of a classifier by $w$, and it looks as if we sampled from the *sharpened* density
+#
+# $$ p_w(x \mid c) \;\propto\; p(x)\; p(c \mid x)^w, $$
+#
+# the same class with the doubtful cases thinned out. That is how guidance is usually explained (Ho & Salimans, Sec. 3).
+# In the plane both sides can be computed. Look:
+
+# %%
+limit, w = 3.2, 4.0
+grid, clean = plots.plane(limit), flow.clean
+log_p, log_p_class = mixture.log_density(grid, clean), mixture.class_probabilities(grid, clean)[:, 0].log()
+starts = randn((2000, 2), torch.Generator().manual_seed(1))
+towards_0 = torch.zeros(2000, dtype=torch.int64)
+
+sampled = {
+    scale: final(heun(ExactDenoiser(mixture, towards_0, guidance_scale=scale), starts, flow.levels(50)))
+    for scale in (1.0, w)
+}
+panels = {f"w = {scale:.0f}": (log_p + scale * log_p_class).softmax(0) for scale in sampled}
+plots.density_panels(panels, limit, points={f"w = {scale:.0f}": x for scale, x in sampled.items()},
+                     title="Colour: the sharpened density.  White: guided samples")  # fmt: skip
+plt.show()
+
+for scale, x in sampled.items():
+    sharpened = (log_p + scale * log_p_class).softmax(0)
+    promised = (sharpened[:, None] * grid).sum(0)
+    print(f"w = {scale:.0f}: mean of the sharpened density {[round(v, 1) for v in promised.tolist()]}, "
+          f"of the samples {[round(v, 1) for v in x.mean(0).tolist()]}")  # fmt: skip
+    apart = float((x.mean(0) - promised).norm())
+    assert apart < 0.05 if scale == 1 else apart > 0.5
+
+# %% [markdown]
+# At $w = 1$ they agree, as they must. At $w = 4$ the samples have **overshot**: they lie beyond the sharpened density,
+# at places where the class itself hardly ever was. The reason is one line: the sharpened score at level $t$,
+# $\nabla \log p_t(x) + w \nabla \log p_t(c \mid x)$, is not the score of the *noised* sharpened density. Sharpening and
+# noising do not commute. At high noise the classifier is unsure, its push is long-ranged, and it acts on points that a
+# sampler of $p_w$ would have left alone (Bradley & Nakkiran 2024, *Classifier-Free Guidance is a Predictor-Corrector*).
+#
+# Keep the picture: *guidance drives samples to the far edge of the class*, narrow, exaggerated, away from the rest. On
+# images we call that "vivid" at first, and then "overcooked".
+
+# %%
+spread = {scale: x.std(0).mean() for scale, x in sampled.items()}
+share = {scale: mixture.class_probabilities(x, clean)[:, 0].mean() for scale, x in sampled.items()}
+print(f"seen as class 0 by Bayes' classifier: {share[1.0]:.0%} at w = 1, over 99% at w = 4: {bool(share[w] > 0.99)}")
+print(f"standard deviation: {spread[1.0]:.2f} at w = 1, {spread[w]:.2f} at w = 4")
+assert share[1.0] < 0.93 and share[w] > 0.99 and spread[w] < 0.75 * spread[1.0]
+
+# %% [markdown]
+# ## 5 · On digits
+#
+# The same noise in every row; only the scale changes. Without the class ($w = 0$) the digits are anything. At 1 they
+# mostly obey; by 2 they do; and at 8?
+
+# %%
+classes = torch.arange(10)
+x_T, levels = model.noise(10, seed=20), model.schedule.levels(10)
+shown = {w: final(euler(model.denoiser(classes, guidance_scale=w), x_T, levels)) for w in (0.0, 1.0, 2.0, 4.0, 8.0)}
+plots.filmstrip({f"w = {w:.0f}": x for w, x in shown.items()}, captions=model.class_names,
+                title="One noise, five scales")  # fmt: skip
+plt.show()
+
+# %% [markdown]
+# Scrub through one guided run. The last rows are the two opinions and their difference. When is the difference large?
+
+# %%
+guided_steps = list(euler(model.denoiser(classes, guidance_scale=3.0), x_T, model.schedule.levels(20)))
+scrub(guided_steps, columns=10, frame=8)
+
+# %% [markdown]
+# ### Counting
+#
+# Now a sweep, on **common noise** so that nothing but the scale differs: 200 digits in ten steps, for each scale. Three
+# numbers:
+#
+# - *accuracy*: how often the classifier sees the class that was asked for (obedience);
+# - *diversity*: how far the samples of one class are apart, on average, in the classifier's features;
+# - *saturation*: how much of the pixels' total size lies beyond $[-1, 1]$, where no pixel of a real digit is.
+
+# %%
+wanted = torch.arange(200) % 10
+start = model.noise(200, seed=100)
+
+
+def measure(x_0):
+    """(accuracy, diversity, saturation) of 200 samples of the wanted classes."""
+    seen = x_0.clamp(-1, 1)
+    outside = (x_0.abs() - 1).clamp(min=0).mean() / x_0.abs().mean()
+    return metrics.class_accuracy(seen, wanted), metrics.diversity(seen, wanted), float(outside)
+
+
+scales = [0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
+sweep = {w: measure(final(euler(model.denoiser(wanted, guidance_scale=w), start, levels))) for w in scales}
+for w, (accuracy, diversity, saturation) in sweep.items():
+    print(f"w = {w:<3}: accuracy {accuracy:4.0%}, diversity {diversity:.1f}, saturation {saturation:.1%}")
+digits = bundled_mnist()
+real = torch.stack([digits.of_class(k).to_float()[:20] for k in range(10)], dim=1).flatten(0, 1)
+print(f"real digits: diversity {metrics.diversity(real, wanted):.1f}")
+accuracies, diversities, saturations = zip(*sweep.values(), strict=True)
+plots.guidance_sweep(scales, accuracies, diversities)
+plt.show()
+
+by_scale = dict(zip(scales, zip(accuracies, diversities, saturations, strict=True), strict=True))
+assert by_scale[0.0][0] < 0.25 and by_scale[2.0][0] >= by_scale[1.0][0] and min(accuracies[3:]) > 0.97
+assert by_scale[1.0][1] > by_scale[2.0][1] > by_scale[8.0][1]
+assert by_scale[8.0][2] > 2 * by_scale[2.0][2]
+
+# %% [markdown]
+# Without guidance these digits are as diverse as real ones, and one in fifty disobeys. By scale 2 all obey; everything
+# beyond is only paid for, in diversity and in pixels that leave their range. Where are the "5 to 15" that one reads
+# about? Those are for text to image: a sentence is far harder to obey than one of ten classes, and the plain
+# conditional model ($w = 1$) obeys it far less. *The shape of the curves is general; the numbers are not.* Whoever has
+# a classifier at hand should measure, as we just did.
+
+# %% [markdown]
+# ## 6 · Negative conditions
+#
+# Nothing says that the reference must be the null label. Put *something you do not want* in its place, and guidance
+# moves away from that. It is all that a "negative prompt" is:
+#
+# $$
+# \hat\varepsilon = \varepsilon_{\text{negative}} + w\,(\varepsilon_{\text{cond}} - \varepsilon_{\text{negative}}).
+# $$
+#
+# First with nothing wanted (the null label) and the eights unwanted: *draw anything, but no 8*.
+
+# %%
+null, eights = torch.full((200,), model.num_classes), torch.full((200,), 8)
+pictures = {}
+for w in (1.0, 3.0):
+    away_from_8 = NetworkDenoiser(model.network, model.schedule, model.kind, cond=null, uncond=eights, guidance_scale=w)
+    pictures[w] = final(euler(away_from_8, start, levels)).clamp(-1, 1)
+
+share_of_8 = {w: metrics.class_coverage(x).counts[8] / 200 for w, x in pictures.items()}
+print("share of eights:", {f"w = {w:.0f}": round(share, 2) for w, share in share_of_8.items()})
+rows = {"anything": pictures[1.0], "anything but 8": pictures[3.0]}
+plots.filmstrip({name: x[:12] for name, x in rows.items()}, title="The same noise, with an unwanted class")
+plt.show()
+assert share_of_8[1.0] > 0.04 and share_of_8[3.0] < 0.01
+
+# %% [markdown]
+# Not one eight is left. Compare the columns: some innocent neighbours have moved too, because a push away from one
+# class is a push towards others. And mind the convention once more: at $w = 1$ a negative condition does **nothing**,
+# because the formula is then $\varepsilon_{\text{cond}}$ alone. Negative prompts need guidance to be on.
+
+# %% [markdown]
+# ## 7 · Repairs: an interval, and a rescale
+#
+# Two cheap ideas take much of the sting out of large scales.
+#
+# **Guide only in the middle** (Kynkäänniemi et al. 2024). At the noisy end guidance decides too early and costs
+# diversity; at the clean end there is nothing left to decide, and it only adds contrast.
+# `guidance_interval=(low, high)` guides where $\mathit{low} \le \sigma / \alpha \le \mathit{high}$.
+#
+# **Give back the contrast** (Lin et al. 2023, Eq. 15-16). Guided outputs are larger than conditional ones; scale them
+# back to the same standard deviation, by a share $\varphi$: `guidance_rescale=0.7`.
+
+# %%
+ways = {
+    "w = 6": {},
+    "w = 6, in the middle": {"guidance_interval": (0.3, 3.0)},
+    "w = 6, rescaled": {"guidance_rescale": 0.7},
+}
+repaired = {
+    name: final(euler(model.denoiser(wanted, guidance_scale=6.0, **options), start, levels))
+    for name, options in ways.items()
+}
+for name, x in repaired.items():
+    accuracy, diversity, saturation = measure(x)
+    print(f"{name:>20}: accuracy {accuracy:4.0%}, diversity {diversity:.1f}, saturation {saturation:.1%}")
+plots.filmstrip({name: x[:10] for name, x in repaired.items()}, captions=model.class_names,
+                title="Two repairs of a large scale")  # fmt: skip
+plt.show()
+
+plain, middle, rescaled = (measure(x) for x in repaired.values())
+assert min(plain[0], middle[0], rescaled[0]) > 0.97
+assert middle[1] > 1.2 * plain[1] and middle[2] < 0.6 * plain[2]  # more diverse, less saturated
+assert rescaled[2] < 0.7 * plain[2]
+
+# %% [markdown]
+# Both keep the obedience. The interval also gives back much of the diversity, since it leaves the first steps alone, in
+# which the large shapes are settled; and it saves work, as the next section counts.
+
+# %% [markdown]
+# ## 8 · What it costs
+#
+# Two opinions are two evaluations. They are independent, so the adapter asks both at once, as **one batch of twice the
+# size**; and where $w = 1$ it does not ask the second question at all. Count what reaches the network:
+
+# %%
+batches = []
+hook = model.network.register_forward_pre_hook(lambda module, inputs: batches.append(len(inputs[0])))
+for name, options in {
+    "w = 1": {"guidance_scale": 1.0},
+    "w = 3": {"guidance_scale": 3.0},
+    "w = 3, interval": {"guidance_scale": 3.0, "guidance_interval": (0.3, 3.0)},
+}.items():
+    batches.clear()
+    final(euler(model.denoiser(classes, **options), x_T, levels))
+    print(f"{name}: {len(batches)} calls, {sum(batches)} images through the network")
+    assert len(batches) == 10 and set(batches) <= {10, 20}
+    assert sum(batches) == {"w = 1": 100, "w = 3": 200}.get(name, sum(batches))
+hook.remove()
+
+# %% [markdown]
+# A call a step in each case; twice the images where guidance is on; and the interval gets part of that back.
+#
+# ## Exercises
+#
+# Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution;
+# it sits in the folded cell between the two.
+#
+# **Exercise 1 · Translate.** A paper reports its best results with "guidance weight 1.5" and writes Eq. 6 of Ho &
+# Salimans. What do you set `guidance_scale` to?
+
+# %%
+my_scale = ...
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+solution_scale = 2.5
+
+
+# %%
+def means_the_same(answer):
+    paper = (1 + 1.5) * cond.eps - 1.5 * uncond.eps
+    assert torch.allclose(guide(cond.eps, uncond.eps, answer), paper, atol=1e-4), "which value is 'off' in the paper?"
+
+
+check(my_scale, solution_scale, means_the_same)
+
+# %% [markdown]
+# **Exercise 2 · Two conditions at once.** Conditions can be composed: add the push of each (Liu et al. 2022,
+# *Compositional Visual Generation*). Write `my_compose(uncond, cond_a, cond_b, w)`, which moves from `uncond` by $w$
+# times the push of $a$ plus $w$ times the push of $b$.
+
+# %%
+my_compose = ...
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def solution_compose(uncond, cond_a, cond_b, w):
+    return uncond + w * (cond_a - uncond) + w * (cond_b - uncond)
+
+
+# %%
+def composes(answer):
+    u, a, b = randn((3, 5, 2), torch.Generator().manual_seed(2))
+    assert torch.allclose(answer(u, u, u, 3.0), u, atol=1e-5), "conditions that say nothing new must change nothing"
+    assert torch.allclose(answer(u, a, u, 3.0), guide(a, u, 3.0), atol=1e-5), "one of them silent is plain guidance"
+    assert torch.allclose(answer(u, a, b, 2.0), answer(u, b, a, 2.0), atol=1e-5), "their order must not matter"
+    assert torch.allclose(answer(u, a, b, 2.0), guide(a, u, 2.0) + guide(b, u, 2.0) - u, atol=1e-5)
+
+
+check(my_compose, solution_compose, composes)
+
+# %% [markdown]
+# **Exercise 3 · Overshoot in the plane.** At which scale, to 0.5, does the mean of the guided samples of section 4
+# first leave the class's own two-sigma circle, $|\bar x - \mu_0| > 2 \cdot 0.55$? Guess from the figure, then search.
+# (`mean_of(w)` gives the mean.)
+
+# %%
+def mean_of(w):
+    """The mean of 500 guided samples of class 0."""
+    denoise = ExactDenoiser(mixture, towards_0[:500], guidance_scale=w)
+    return final(heun(denoise, starts[:500], flow.levels(20))).mean(0)
+
+
+my_leaving_scale = ...
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+solution_leaving_scale = next(w / 2 for w in range(2, 40) if (mean_of(w / 2) - centres[0]).norm() > 1.1)
+
+
+# %%
+def leaves_the_circle(answer):
+    assert (mean_of(answer + 0.25) - centres[0]).norm() > 1.1, "at that scale the mean is still inside: larger"
+    assert (mean_of(answer - 0.75) - centres[0]).norm() < 1.1, "it has left long before: smaller"
+
+
+check(my_leaving_scale, solution_leaving_scale, leaves_the_circle)
+
+# %% [markdown]
+# ## What to remember
+#
+# - Drop the label one time in ten, and one network has two opinions; guidance exaggerates their difference.
+# - The difference is the gradient of an implicit classifier. Guided samples overshoot the sharpened density.
+# - Scale up: obedience rises fast and saturates; diversity falls; pixels leave their range.
+# - The negative side may be any condition. An interval and a rescale soften large scales.
+# - It doubles the work of the steps where it is on, in one batch of $2B$.
+#
+# **Back to:** [the list of notebooks](README.md).
+#
+# ## References
+#
+# - J. Ho, T. Salimans 2022, [Classifier-Free Diffusion Guidance](https://arxiv.org/abs/2207.12598): label dropout
+#   (Algorithm 1), the formula in the other convention (Eq. 6).
+# - P. Dhariwal, A. Nichol 2021, [Diffusion Models Beat GANs on Image Synthesis](https://arxiv.org/abs/2105.05233):
+#   guidance by a real classifier (Sec. 4), before it became classifier-free.
+# - C. Saharia et al. 2022, [Imagen](https://arxiv.org/abs/2205.11487): the convention used here (Eq. 2), and
+#   saturation.
+# - T. Kynkäänniemi et al. 2024, [Applying Guidance in a Limited Interval](https://arxiv.org/abs/2404.07724).
+# - S. Lin et al. 2023, [Common Diffusion Noise Schedules and Sample Steps are
+#   Flawed](https://arxiv.org/abs/2305.08891): rescaling (Eq. 15-16).
+# - A. Bradley, P. Nakkiran 2024, [Classifier-Free Guidance is a Predictor-Corrector](https://arxiv.org/abs/2408.09000).
+# - N. Liu et al. 2022, [Compositional Visual Generation](https://arxiv.org/abs/2206.01714).
