@@ -211,7 +211,9 @@ def _path(name: str | Path, names: list[str]) -> Path:
 def _read(path: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     tensors, config, card = read_weights(path)
     of_network = {key: value for key, value in config.items() if key not in ("schedule", "kind", "class_names")}
-    with torch.device("meta"):  # initial weights are not drawn, and torch's generator is left alone
+    # torch's generator is left alone. (On the meta device no weights would be drawn at all, but torch then imports its
+    # compiler, which takes a second and more; drawing them takes milliseconds.)
+    with torch.random.fork_rng(devices=[]):
         network = build_network(of_network)
     try:
         network.load_state_dict(tensors, assign=True)
