@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from diffusion_explained import load_pretrained
 from diffusion_explained.data import bundled_mnist
 
-BATCH = 128  # images in a training step
+BATCH = 64  # images in a training step
 DRAWN = 16  # images in a sampling call
 
 
@@ -56,7 +56,7 @@ def networks() -> dict[str, tuple[nn.Module, Callable[[nn.Module, Tensor, Tensor
     }
 
 
-def main(rounds: int = 5) -> None:
+def main(rounds: int = 3) -> None:
     stood_in = stand_in_for_torchvision()
     x_0, labels = bundled_mnist().batch(torch.arange(BATCH))
     eps, t = torch.randn_like(x_0), torch.rand(BATCH)
