@@ -55,7 +55,7 @@ def point_panels(
     theme: str = "light",
 ) -> Figure:
     """Panels name -> points [N, 2] side by side, each over the data."""
-    fig, axes = figure(3.1 * len(panels), 3.5, theme, ncols=len(panels), sharey=True)
+    fig, axes = figure(3.1 * len(panels), 3.9, theme, ncols=len(panels), sharey=True)
     colours = THEMES[theme]
     for ax, (name, points) in zip(axes[0], panels.items(), strict=True):
         if data is not None:

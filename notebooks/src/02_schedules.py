@@ -253,12 +253,11 @@ plots.filmstrip(pictures, title="The same eight noises, with a perfect denoiser"
 plt.show()
 
 # %% [markdown]
-# Leading is too bright by 3.8 standard errors (so we measured): the noise's mean, 0, leaks into pictures whose mean
-# is
+# Leading is too bright by 3.8 standard errors (so we measured): the noise's mean, 0, leaks into pictures whose mean is
 # $-0.74$. Trailing alone leaves 2.6 of them, because the last level itself still claims a trace of picture; zero
 # terminal SNR as well brings it to 0.9 on the other side, which is chance. All samples are perfect digits of the
-# collection; what is wrong is *which* of them come up. The denoiser was the same perfect one throughout: **the
-# schedule alone did this.**
+# collection; what is wrong is *which* of them come up: follow the sixth and seventh noise down the figure, from bold
+# to slim. The denoiser was the same perfect one throughout: **the schedule alone did this.**
 #
 # ## 5 · EDM: spend the steps where the curve bends
 #
