@@ -89,8 +89,9 @@ page.strip(rows, [str(count) for count in counts], "the digit where it ends, by 
 
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- On log axes a method of order $p$ is a line of slope $-p$. When the steps double, Euler's error halves, as "
-        "theory says. Heun's should fall by 4, but a trained network is less smooth than that: look how much it does.\n"
+        "- On log axes a method of order $p$ is a line of slope $-p$, once its steps are small: doubling them halves "
+        "Euler's error and should quarter Heun's. A trained network is less smooth than the theory asks; see how far "
+        "it holds here.\n"
         "- Heun looks twice a step. DPM-Solver++ gets second order from one look, by remembering the last one.\n"
         "- ddim (at eta 0) and euler are one method on the straight path of flow matching: their curves coincide.\n"
         "- Raise the guidance scale: the path bends more, and everyone needs more steps."
