@@ -122,7 +122,7 @@ def vector_field(
     ax, colours = axes[0, 0], THEMES[theme]
     if data is not None:
         ax.scatter(*_points(data, "data").T, s=4, color=colours.noise, alpha=0.35, label="data", zorder=1)
-        legend(ax)
+        legend(ax, frameon=True, framealpha=0.9, facecolor=colours.background, edgecolor="none", markerscale=3)
     ax.quiver(*places.T, *arrows.T, color=colours.data, angles="xy", width=0.004, zorder=2)
     _square(ax, theme, title, limit)
     fig.set_label(f"{title}: {len(places)} arrows, the longest {np.linalg.norm(arrows, axis=1).max():.3g}")
