@@ -48,6 +48,8 @@ from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 110
 torch.manual_seed(0)
+cores = torch.get_num_threads()
+torch.set_num_threads(1)  # a batch of points is too little work to share among cores
 schedule = DDPMSchedule.linear()
 
 # %% [markdown]
@@ -288,6 +290,7 @@ assert schedule.level(999).sigma / schedule.level(999).alpha > 150
 # The label comes in beside the time. Ours is small, so that it trains while you watch.
 
 # %%
+torch.set_num_threads(cores)
 digits = bundled_mnist()
 unet = UNet(UNetConfig(widths=(32, 64), blocks=(1, 1)))
 
