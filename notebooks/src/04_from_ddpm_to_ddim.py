@@ -157,7 +157,7 @@ assert spread[0.0] < 1e-4 < spread[0.25] < spread[1.0]
 means, std = gaussian_modes("eight_gaussians")
 mixture = GaussianMixture(means, std)
 exact = ExactDenoiser(mixture)
-data, _ = mixture.sample(1500, torch.Generator().manual_seed(1))
+data, _ = mixture.sample(600, torch.Generator().manual_seed(1))
 
 starts, fine = randn((8, 2), torch.Generator().manual_seed(2)), schedule.levels(100)
 runs = {}
@@ -322,7 +322,7 @@ for i in (149, 209, 249):
     floor = sliced_wasserstein(truth, again)
     for name, steps in (("ODE", ode), ("SDE", sde)):
         far = sliced_wasserstein(steps[i].x_next, truth)
-        panels[name][f"{name}, t = {max(here.t, 0):.0f}: distance {far:.3f}"] = steps[i].x_next[:1000]
+        panels[name][f"{name}, t = {max(here.t, 0):.0f}: distance {far:.3f}"] = steps[i].x_next[:700]
         assert far < 2 * floor
     apart = float((ode[i].x_next - sde[i].x_next).norm(dim=1).mean())
     print(f"t = {max(here.t, 0):.0f}: both crowds within twice the floor; the same point, two ways: {apart:.1f} apart")
@@ -495,6 +495,7 @@ torch.testing.assert_close(ours, x_t, atol=1e-3, rtol=0)
 # guesses are one statement, $x_t = \alpha_t \hat x_0 + \sigma_t \hat\varepsilon$. Clamp the first, keep the second, and
 # they belong to two different pictures: the sampler then steps to a place that neither of them is on. **After clamping,
 # derive $\hat\varepsilon$ again**; `denoiser(..., clip=1.0)` does.
+
 
 # %%
 def clamped_by_half(x_t, level):

@@ -277,9 +277,14 @@ for told in (1.0, 0.95):
 
 # %%
 ask, x_T = model.denoiser(classes), model.noise(10, seed=0)
-strips = {f"steps: {n}": final(euler(ask, x_T, model.schedule.levels(n))) for n in (1, 2, 4, 8, 16)}
-plots.filmstrip(strips, captions=model.class_names, title="One start, more and more steps")
+strips = {n: final(euler(ask, x_T, model.schedule.levels(n))) for n in (1, 2, 4, 8, 16)}
+plots.filmstrip({f"steps: {n}": x for n, x in strips.items()}, captions=model.class_names,
+                title="One start, more and more steps")  # fmt: skip
 plt.show()
+to_go = [rms_distance(strips[n], strips[16]) for n in (1, 2, 4, 8)]
+assert all(
+    later < earlier for earlier, later in pairwise(to_go)
+)  # every doubling brings the digits nearer to the last row
 
 # %%
 scrub(list(euler(ask, x_T, model.schedule.levels(20))), columns=10)
@@ -423,7 +428,7 @@ reflow_data = final(heun(exact, reflow_noise, schedule.levels(40)))  # where the
 def rectified(x_t, level, width=0.05):
     """The velocity of the 3,000 new lines, averaged near x_t with Gaussian weights of this width."""
     lines_now = add_noise(reflow_data, reflow_noise, level)
-    near = (-torch.cdist(x_t, lines_now) ** 2 / (2 * width**2)).softmax(dim=1)
+    near = (-(torch.cdist(x_t, lines_now) ** 2) / (2 * width**2)).softmax(dim=1)
     v = near @ (reflow_noise - reflow_data)
     x_0, eps = to_x0_eps("flow", v, x_t, level.alpha, level.sigma)
     return Prediction(x_0, eps, eps_cond=eps)
@@ -435,6 +440,7 @@ for n in (1, 2, 8):
          for name, f in (("first flow", exact), ("rectified", rectified))}  # fmt: skip
     print(f"{n} step{'s' if n > 1 else ' '}:", {name: round(value, 1) for name, value in d.items()})
     assert d["rectified"] < 0.1
+
 
 # %%
 def bending(denoise, x_T):
