@@ -6,6 +6,8 @@
 
 PYTHON ?= python3
 VENV := .venv
+# Idle threads of torch sleep rather than spin: on a machine that does other work too, that is several times faster.
+export OMP_WAIT_POLICY ?= PASSIVE
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install -c constraints.txt
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/notebooks/sanitize.cfg

@@ -63,6 +63,8 @@ class Recipe:
         if missing := [key for key in needed if key not in tables]:
             raise ValueError(f"{source}: the recipe lacks {', '.join(missing)}.")
         _check_keys(tables["training"], [f.name for f in fields(TrainConfig)], source, "key of [training]")
+        if not all(isinstance(settings, dict) for settings in tables.get("evaluation", [])):
+            raise ValueError(f"{source}: head each table of evaluation settings with [[evaluation]], two brackets.")
         numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in tables["training"].items()}
         try:
             return cls(**{**tables, "training": TrainConfig(**numbers)})

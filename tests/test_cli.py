@@ -373,7 +373,7 @@ family = "flow"
 images = 800
 batch_size = 4
 
-[evaluation]
+[[evaluation]]
 n = 100
 num_inference_steps = 1
 """
