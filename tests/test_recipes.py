@@ -145,7 +145,7 @@ def test_only_the_first_of_several_processes_writes(tiny, tmp_path, monkeypatch)
         ("widths = [8]", "width = [8]", "did you mean 'widths'"),
         ('name = "cosine"', 'name = "cosin"', "cosine"),
         ("[network]", "[network", "is no TOML"),
-        ("[[evaluation]]", "[evaluation]", "two brackets"),
+        ("[network]", "[evaluation]\nn = 100\n\n[network]", "two brackets"),
     ],
 )
 def test_a_wrong_file_is_refused(tiny, tmp_path, line, instead, said):
