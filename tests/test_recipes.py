@@ -145,13 +145,19 @@ def test_only_the_first_of_several_processes_writes(tiny, tmp_path, monkeypatch)
         ("widths = [8]", "width = [8]", "did you mean 'widths'"),
         ('name = "cosine"', 'name = "cosin"', "cosine"),
         ("[network]", "[network", "is no TOML"),
-        ("[network]", "[evaluation]\nn = 100\n\n[network]", "two brackets"),
     ],
 )
 def test_a_wrong_file_is_refused(tiny, tmp_path, line, instead, said):
     assert line in TINY
     tiny.write_text(TINY.replace(line, instead, 1))
     with pytest.raises(ValueError, match=said):
+        next(run_recipe(tiny, tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_lone_table_of_evaluation_is_refused_before_it_trains(tiny, tmp_path):
+    tiny.write_text(TINY[: TINY.index("[[evaluation]]")] + "[evaluation]\nn = 100\n")
+    with pytest.raises(ValueError, match="two brackets"):
         next(run_recipe(tiny, tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
