@@ -10,7 +10,7 @@ VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install -c constraints.txt
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with tests/notebooks/sanitize.cfg
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
 .PHONY: app lab test lint notebooks clean
 
