@@ -66,6 +66,15 @@ def q_chain(x_0: Tensor, levels: Sequence[Level], generator: Generators = None) 
         yield x
 
 
+def posterior_std(level: Level, next_level: Level) -> float:
+    """The standard deviation of q(x_s | x_t, x_0), which no image enters: std_ts * sigma_s / sigma_t (DDPM, Eq. 7).
+
+    level, next_level: t (noisier) and s (less noisy).
+    """
+    _, std = transition(next_level, level)
+    return std * next_level.sigma / level.sigma
+
+
 def posterior(x_0: Tensor, x_t: Tensor, level: Level, next_level: Level) -> tuple[Tensor, float]:
     """The step back when the data is known, q(x_s | x_t, x_0) = N(mean, std^2 I), as (mean, std).
 
@@ -79,7 +88,7 @@ def posterior(x_0: Tensor, x_t: Tensor, level: Level, next_level: Level) -> tupl
     scale, std = transition(next_level, level)
     of_x_0 = next_level.alpha * (std / level.sigma) ** 2
     of_x_t = scale * (next_level.sigma / level.sigma) ** 2
-    return of_x_0 * x_0 + of_x_t * x_t, std * next_level.sigma / level.sigma
+    return of_x_0 * x_0 + of_x_t * x_t, posterior_std(level, next_level)
 
 
 def snr(alpha: Tensor, sigma: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.denoisers import Denoiser, Prediction
-from diffusion_explained.forward import posterior, transition
+from diffusion_explained.forward import posterior, posterior_std, transition
 from diffusion_explained.noise import Generators, randn
 from diffusion_explained.schedules import Level, check_decreasing
 
@@ -77,8 +77,7 @@ def ddim(
         raise ValueError(f"eta must be from 0 (deterministic) to 1 (DDPM), got {eta}.")
     for i, level, next_level in _pairs(x_t, levels):
         pred = denoise(x_t, level)
-        _, posterior_std = posterior(pred.x_0, x_t, level, next_level)
-        std = eta * posterior_std
+        std = eta * posterior_std(level, next_level)
         x_next = next_level.alpha * pred.x_0 + (next_level.sigma**2 - std**2) ** 0.5 * pred.eps
         if std > 0:
             x_next = x_next + std * randn(x_t.shape, generator, x_t.device, x_t.dtype)
