@@ -5,7 +5,6 @@ Fixed, not learned. Its two faces, the chain of small Gaussian steps and the clo
 
 from collections.abc import Iterator, Sequence
 
-import torch
 from torch import Tensor
 
 from diffusion_explained.noise import Generators, randn
@@ -89,8 +88,3 @@ def posterior(x_0: Tensor, x_t: Tensor, level: Level, next_level: Level) -> tupl
     of_x_0 = next_level.alpha * (std / level.sigma) ** 2
     of_x_t = scale * (next_level.sigma / level.sigma) ** 2
     return of_x_0 * x_0 + of_x_t * x_t, posterior_std(level, next_level)
-
-
-def snr(alpha: Tensor, sigma: Tensor) -> Tensor:
-    """The signal-to-noise ratio alpha^2 / sigma^2 (VDM, Eq. 2); infinite for clean data."""
-    return torch.where(sigma == 0, torch.inf, (alpha / sigma) ** 2)

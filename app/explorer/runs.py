@@ -110,9 +110,8 @@ def noising_caption(level: Level) -> str:
     """A level of the forward process in one line."""
     if level.sigma == 0:
         return "clean image · α = 1 · σ = 0 · ᾱ = 1 · SNR = ∞"
-    snr = (level.alpha / level.sigma) ** 2
     t = f"{level.t:.0f}" if level.t > 1 or level.t == 0 else f"{level.t:.2f}"
-    return f"t = {t} · α = {level.alpha:.3f} · σ = {level.sigma:.3f} · ᾱ = {level.alpha**2:.4f} · SNR = {snr:.3g}"
+    return f"t = {t} · α = {level.alpha:.3f} · σ = {level.sigma:.3f} · ᾱ = {level.alpha**2:.4f} · SNR = {level.snr:.3g}"
 
 
 # -- reverse ------------------------------------------------------------------------------------------------

@@ -18,6 +18,11 @@ class Level(NamedTuple):
     sigma: float
 
     @property
+    def snr(self) -> float:
+        """The signal-to-noise ratio alpha^2 / sigma^2 (VDM, Eq. 2); +inf when clean, 0 in pure noise."""
+        return math.inf if self.sigma == 0 else (self.alpha / self.sigma) ** 2
+
+    @property
     def log_snr(self) -> float:
         """2 * log(alpha / sigma), the log of the signal-to-noise power ratio; +inf when clean, -inf in pure noise."""
         if self.sigma == 0:
