@@ -165,7 +165,7 @@ def train_diffusion(recipe: Recipe, output: Path, device: str = "cpu", checkpoin
     card = describe_training(recipe, dataset, record, device)
     made = Model(recipe.name, record.model.network, schedule, recipe.kind, dataset.class_names, card)
     save_pretrained(output, made)
-    finished = load_pretrained(output)  # what is measured is what was written, in fp16
+    finished = load_pretrained(output, device)  # what is measured is what was written, in fp16
     card["evaluation"] = []
     for settings in recipe.evaluation:
         measured = evaluate(finished, dataset=recipe.dataset, **settings).to_dict()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from diffusion_explained.names import unknown_name
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+NOISE_ON = ("cpu", "device")
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class TrainConfig:
     precision: "bfloat16" computes the network in it (autocast), "float32" does not; "auto" is bfloat16 where the
         device is fast in it: CUDA, and processors with AVX512-BF16 or AMX (two times as fast there).
     compile: let torch.compile fuse the network; worth its minute for long runs on CUDA.
+    channels_last: keep the network's weights as a GPU's convolutions like them, the channels innermost.
+    noise_on: where the noise is drawn: "cpu", the same on every machine, or "device", the same on every device of one
+        kind, and no more the slowest part of the training of a small network on a GPU.
+    flip: mirror half of the images, where left and right mean nothing.
     """
 
     images: int
@@ -34,6 +39,9 @@ class TrainConfig:
     label_dropout: float = 0.1
     precision: str = "auto"
     compile: bool = False
+    channels_last: bool = False
+    noise_on: str = "cpu"
+    flip: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,6 +62,8 @@ class TrainConfig:
                 raise ValueError(f"{what} cannot be {getattr(self, what.split()[0])!r}.")
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
+        if self.noise_on not in NOISE_ON:
+            raise unknown_name("place to draw noise on", self.noise_on, NOISE_ON)
 
     @property
     def num_steps(self) -> int:

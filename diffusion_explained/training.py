@@ -7,8 +7,8 @@
         print(record.step, record.loss)
     samples = record.model.sample([3, 7], guidance_scale=2.0)
 
-It is seeded: one CPU generator draws the images, the times, the noise and the dropped labels, so the same call on the
-same machine gives the same weights, bit for bit; also when it was killed and goes on from a checkpoint.
+It is seeded: its generators draw the images, the times, the noise and the dropped labels, so the same call on the same
+machine gives the same weights, on a CPU bit for bit; also when it was killed and goes on from a checkpoint.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ def train(
     kind: str,
     config: TrainConfig,
     *,
+    noise: Tensor | None = None,
     class_names: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     record_every: int = 10,
@@ -82,6 +83,7 @@ def train(
         network: trained in place; called as network(x_t [B, ...], t [B], labels [B] or None).
         images: x_0, uint8 [N, C, H, W] (0..255 stands for -1..1), or float [N, ...] as they are: points, say.
         labels: int64 [N] below network.num_classes, or None to train without conditions.
+        noise: eps [N, ...], float, image i's own, as rectification pairs them; without it every eps is drawn afresh.
         schedule: which noise, and which times to train on. kind: one of `TRAINABLE`.
         record_every: steps between records; the last step always has one.
         checkpoints: a folder to save to every checkpoint_every steps, and at the end. If it holds the checkpoint of
@@ -93,16 +95,19 @@ def train(
         FloatingPointError: when the loss is no longer a number.
     """
     check_data(network, images, labels, kind)
-    description = {} if checkpoints is None else describe(network, images, labels, schedule, kind, config)
+    check_noise(noise, images, config)
+    description = {} if checkpoints is None else describe(network, images, labels, noise, schedule, kind, config)
     processes = Processes.here(device, config.batch_size)
     device = processes.device
+    if config.channels_last:
+        network.to(memory_format=torch.channels_last)
     state = TrainingState.new(network.to(device).train(), config)
     if checkpoints is not None and (saved := latest_checkpoint(checkpoints)) is not None:
         check_same(description, saved, checkpoints)
         state.load(saved)
     processes.wait()  # nobody writes a checkpoint before all have read the last one
 
-    images, labels = images.to(device), None if labels is None else labels.to(device)
+    images, labels, noise = (None if data is None else data.to(device) for data in (images, labels, noise))
     predict = processes.share(torch.compile(network) if config.compile else network)
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
     names = class_names or [str(label) for label in range(network.num_classes or 0)]
@@ -118,9 +123,11 @@ def train(
     losses, since, clock = torch.zeros((), device=device), (state.step, state.seconds), time.perf_counter()
     while state.step < config.num_steps:
         # Algorithm 1 of DDPM; its line 1 is "repeat"
-        x_0, label = draw(images, labels, config, network.num_classes, state.generator)  # line 2: x_0 ~ q(x_0)
+        # line 2: x_0 ~ q(x_0)
+        chosen, x_0, label = draw(images, labels, config, network.num_classes, state.generator)
         t = schedule.sample_t(config.batch_size, state.generator)  # line 3: t ~ Uniform({1, ..., T})
-        eps = randn(x_0.shape, state.generator, device)  # line 4: eps ~ N(0, I)
+        # line 4: eps ~ N(0, I)
+        eps = randn(x_0.shape, state.noise_generator, device) if noise is None else noise[chosen].float()
 
         alpha, sigma = schedule.alpha(t).to(x_0), schedule.sigma(t).to(x_0)  # [B] each
         x_t = add_noise(x_0, eps, (t, alpha, sigma))
@@ -161,14 +168,17 @@ def train(
 
 def draw(
     images: Tensor, labels: Tensor | None, config: TrainConfig, null: int | None, generator: torch.Generator
-) -> tuple[Tensor, Tensor | None]:
-    """A batch of x_0 [B, ...] and of its labels [B], some of them replaced by the null label (CFG, Algorithm 1)."""
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """A batch: which images [B], them as x_0 [B, ...], and their labels [B], some replaced by the null label (CFG)."""
     chosen = torch.randint(len(images), (config.batch_size,), generator=generator).to(images.device)
-    x_0 = to_float(images[chosen]) if images.dtype == torch.uint8 else images[chosen]
-    if labels is None:
-        return x_0, None
-    dropped = torch.rand(config.batch_size, generator=generator) < config.label_dropout
-    return x_0, torch.where(dropped.to(labels.device), null, labels[chosen])
+    x_0 = to_float(images[chosen]) if images.dtype == torch.uint8 else images[chosen].float()
+    if labels is not None:
+        dropped = torch.rand(config.batch_size, generator=generator) < config.label_dropout
+        labels = torch.where(dropped.to(labels.device), null, labels[chosen])  # CFG, Algorithm 1
+    if config.flip:
+        flipped = torch.rand(config.batch_size, generator=generator) < 0.5
+        x_0 = torch.where(like(flipped.to(x_0.device), x_0), x_0.flip(-1), x_0)
+    return chosen, x_0, labels
 
 
 @contextmanager
@@ -191,10 +201,17 @@ def fast_in_bfloat16(device: torch.device) -> bool:
 
 
 def describe(
-    network: nn.Module, images: Tensor, labels: Tensor | None, schedule: Schedule, kind: str, config: TrainConfig
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor | None,
+    noise: Tensor | None,
+    schedule: Schedule,
+    kind: str,
+    config: TrainConfig,
 ) -> dict[str, Any]:
     """What makes a training this one: a checkpoint goes on only if all of it is the same."""
-    data = {"images": images.cpu()} | ({} if labels is None else {"labels": labels.cpu()})
+    data = {"images": images, "labels": labels, "noise": noise}
+    data = {name: tensor.cpu() for name, tensor in data.items() if tensor is not None}
     return {
         "network": network_config(network),
         "schedule": schedule.to_config(),
@@ -213,8 +230,8 @@ def check_data(network: nn.Module, images: Tensor, labels: Tensor | None, kind: 
         raise ValueError(
             f"this network trains on [N, {', '.join(map(str, shape))}], N of 1 or more; got {[*images.shape]}"
         )
-    if images.dtype != torch.uint8 and not (images.dtype == torch.float32 and bool(images.isfinite().all())):
-        raise ValueError(f"images must be uint8, or float32 without NaN or infinity; got {images.dtype}")
+    if images.dtype != torch.uint8 and not is_finite_float(images):
+        raise ValueError(f"images must be uint8, or float32 or float16 without NaN or infinity; got {images.dtype}")
     if labels is None:
         return
     if network.num_classes is None:
@@ -225,3 +242,19 @@ def check_data(network: nn.Module, images: Tensor, labels: Tensor | None, kind: 
         raise ValueError(
             f"labels must be 0 .. {network.num_classes - 1}; got {int(labels.min())} .. {int(labels.max())}"
         )
+
+
+def check_noise(noise: Tensor | None, images: Tensor, config: TrainConfig) -> None:
+    """Raise ValueError unless noise is one eps an image, and the images stay as they were paired with it."""
+    if noise is None:
+        return
+    if noise.shape != images.shape or not is_finite_float(noise):
+        raise ValueError(
+            f"noise is one eps an image, finite float32 or float16 {[*images.shape]}; got {noise.dtype} {[*noise.shape]}"
+        )
+    if config.flip:
+        raise ValueError("a mirrored image is no more the one that its noise leads to: train pairs with flip = false")
+
+
+def is_finite_float(x: Tensor) -> bool:
+    return x.dtype in (torch.float32, torch.float16) and bool(x.isfinite().all())

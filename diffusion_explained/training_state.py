@@ -16,8 +16,9 @@ from diffusion_explained.train_config import TrainConfig
 
 @dataclass
 class TrainingState:
-    """A network, the moving average of its weights, the optimizer, the source of all randomness, and how far it is.
+    """A network, the moving average of its weights, the optimizer, the sources of all randomness, and how far it is.
 
+    generator draws the images, the times and the labels, noise_generator the noise: one and the same on the CPU.
     loss is the last record's, seconds the time spent training, before checkpoints too.
     """
 
@@ -25,6 +26,7 @@ class TrainingState:
     ema: nn.Module
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
+    noise_generator: torch.Generator
     step: int = 0
     loss: float = math.nan
     seconds: float = 0.0
@@ -32,15 +34,19 @@ class TrainingState:
     @classmethod
     def new(cls, network: nn.Module, config: TrainConfig) -> TrainingState:
         """The state before the first step, of a network that is on its device."""
+        device = next(network.parameters()).device
         optimizer = torch.optim.AdamW(
             network.parameters(),
             lr=config.learning_rate,
             betas=tuple(config.betas),
             weight_decay=config.weight_decay,
-            fused=next(network.parameters()).device.type in ("cpu", "cuda"),
+            fused=device.type in ("cpu", "cuda"),
         )
         ema = copy.deepcopy(network).eval().requires_grad_(False)
-        return cls(network, ema, optimizer, torch.Generator().manual_seed(config.seed))
+        generator = torch.Generator().manual_seed(config.seed)
+        on_device = config.noise_on == "device" and device.type != "cpu"
+        noise_generator = torch.Generator(device).manual_seed(config.seed) if on_device else generator
+        return cls(network, ema, optimizer, generator, noise_generator)
 
     @torch.no_grad()
     def update(self, config: TrainConfig) -> None:
@@ -55,7 +61,7 @@ class TrainingState:
 
     def checkpoint(self, description: dict[str, Any]) -> Checkpoint:
         """This moment, for a file."""
-        tensors = {"generator": self.generator.get_state()}
+        tensors = {"generator": self.generator.get_state(), "noise_generator": self.noise_generator.get_state()}
         for part, named in self._parts().items():
             tensors |= {f"{part}/{name}": tensor for name, tensor in named.items()}
         return Checkpoint(description, {"step": self.step, "loss": self.loss, "seconds": self.seconds}, tensors)
@@ -64,13 +70,14 @@ class TrainingState:
         """Go back to the moment of a checkpoint of the same training."""
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "optimizer": {}}
         for name, tensor in saved.tensors.items():
-            if name != "generator":
+            if "/" in name:
                 part, _, rest = name.partition("/")
                 parts[part][rest] = tensor
         self.network.load_state_dict(parts["network"])
         self.ema.load_state_dict(parts["ema"])
         self._load_optimizer(parts["optimizer"])
         self.generator.set_state(saved.tensors["generator"])
+        self.noise_generator.set_state(saved.tensors["noise_generator"])
         self.step, self.loss, self.seconds = (saved.progress[name] for name in ("step", "loss", "seconds"))
 
     def _parts(self) -> dict[str, dict[str, Tensor]]:

@@ -20,6 +20,7 @@ from diffusion_explained.predictions import SIGMA_DATA
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 from diffusion_explained.train_config import TrainConfig
 from diffusion_explained.training import TRAINABLE, train
+from diffusion_explained.training_state import TrainingState
 
 SCHEDULES = {
     "eps": DDPMSchedule.linear(),
@@ -225,6 +226,69 @@ def test_without_labels_the_network_is_given_none():
     assert record.model.sample(batch_size=4, num_inference_steps=2).shape == (4, 2)
 
 
+def test_half_of_the_images_are_mirrored_where_that_is_asked_for():
+    x_0 = torch.linspace(-1, 1, 8).expand(1, 1, 8, 8).contiguous()  # dark on the left
+    spy = Spy()
+    run(spy, x_0, None, DDPMSchedule.linear(), "eps", dataclasses.replace(SHORT, flip=True))
+    x_t, t = torch.cat([x for x, _, _, _ in spy.seen]), torch.cat([t for _, t, _, _ in spy.seen])
+    early = x_t[t < 100]
+    leaning = early[..., 4:].mean((1, 2, 3)) - early[..., :4].mean((1, 2, 3))
+    assert len(early) > 80 and bool((leaning.abs() > 0.3).all())
+    assert 0.35 < (leaning < 0).double().mean() < 0.65
+
+
+def test_paired_noise_stays_with_its_image():
+    x_0 = torch.linspace(-1, 1, 10).reshape(10, 1, 1, 1).expand(10, 1, 8, 8).contiguous()
+    spy = Spy()
+    run(
+        spy, x_0, torch.arange(10), FlowSchedule(), "flow", dataclasses.replace(SHORT, label_dropout=0.0), noise=3 * x_0
+    )
+    for x_t, time, labels, _ in spy.seen:
+        t = like(time / 1000, x_t)
+        torch.testing.assert_close(x_t, (1 - t) * x_0[labels] + t * 3 * x_0[labels])
+
+
+@pytest.mark.parametrize(
+    ("noise", "flip", "said"),
+    [
+        (
+            torch.zeros(39, 1, 8, 8),
+            False,
+            r"finite float32 or float16 \[40, 1, 8, 8\]; got torch.float32 \[39, 1, 8, 8\]",
+        ),
+        (torch.full((40, 1, 8, 8), torch.inf), False, "finite"),
+        (torch.zeros(40, 1, 8, 8), True, "train pairs with flip = false"),
+    ],
+)
+def test_noise_that_is_no_pair_is_refused(noise, flip, said):
+    with pytest.raises(ValueError, match=said):
+        run(Spy(), *digits(), FlowSchedule(), "flow", dataclasses.replace(SHORT, flip=flip), noise=noise)
+
+
+def test_noise_of_the_device_is_drawn_apart_from_all_else_and_goes_on_after_a_stop():
+    network, config = mlp(), dataclasses.replace(SHORT, noise_on="device")
+    state = TrainingState.new(network, config)
+    assert state.noise_generator is state.generator  # a CPU has one source of noise
+    state.noise_generator = torch.Generator().manual_seed(5)  # as a GPU's would be
+    torch.rand(3, generator=state.noise_generator)
+    saved = state.checkpoint({})
+    expected = torch.rand(4, generator=state.noise_generator)
+    other = TrainingState.new(mlp(), config)
+    other.noise_generator = torch.Generator()
+    other.load(saved)
+    assert torch.equal(torch.rand(4, generator=other.noise_generator), expected)
+
+
+def test_channels_last_changes_only_where_the_weights_lie():
+    weights = {}
+    for channels_last in (False, True):
+        network = small_unet()
+        run(network, *digits(), FlowSchedule(), "flow", dataclasses.replace(SHORT, channels_last=channels_last))
+        assert network.stem.weight.is_contiguous(memory_format=torch.channels_last) == channels_last
+        weights[channels_last] = network.head.weight.detach().contiguous()
+    torch.testing.assert_close(weights[True], weights[False], rtol=1e-3, atol=1e-4)
+
+
 def test_bfloat16_trains_float32_weights_much_the_same():
     losses = {}
     for precision in ("float32", "bfloat16"):
@@ -313,6 +377,7 @@ def test_what_cannot_be_trained_is_refused(change, said):
         ({"ema_decay": 1.0}, "ema_decay"),
         ({"label_dropout": 1.1}, "label_dropout"),
         ({"precision": "float61"}, "did you mean 'float16'|Known: auto, bfloat16, float32"),
+        ({"noise_on": "gpu"}, "Known: cpu, device"),
         ({"seed": -1}, "seed"),
     ],
 )

@@ -312,7 +312,7 @@ assert first_answer.shape == (4, 1, 28, 28) and not first_answer.any()  # it sta
 
 # %%
 config = TrainConfig(images=32_000, batch_size=64, ema_decay=0.99)
-_, shown_labels = draw(
+_, _, shown_labels = draw(
     digits.images, digits.labels, replace(config, batch_size=20_000), 10, torch.Generator().manual_seed(8)
 )
 
