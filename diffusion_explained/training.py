@@ -176,8 +176,8 @@ def draw(
         dropped = torch.rand(config.batch_size, generator=generator) < config.label_dropout
         labels = torch.where(dropped.to(labels.device), null, labels[chosen])  # CFG, Algorithm 1
     if config.flip:
-        flipped = torch.rand(config.batch_size, generator=generator) < 0.5
-        x_0 = torch.where(like(flipped.to(x_0.device), x_0), x_0.flip(-1), x_0)
+        flipped = (torch.rand(config.batch_size, generator=generator) < 0.5).to(x_0.device)
+        x_0 = torch.where(flipped[:, None, None, None], x_0.flip(-1), x_0)
     return chosen, x_0, labels
 
 
@@ -250,7 +250,8 @@ def check_noise(noise: Tensor | None, images: Tensor, config: TrainConfig) -> No
         return
     if noise.shape != images.shape or not is_finite_float(noise):
         raise ValueError(
-            f"noise is one eps an image, finite float32 or float16 {[*images.shape]}; got {noise.dtype} {[*noise.shape]}"
+            f"noise is one eps an image, finite float32 or float16 {[*images.shape]}; "
+            f"got {noise.dtype} {[*noise.shape]}"
         )
     if config.flip:
         raise ValueError("a mirrored image is no more the one that its noise leads to: train pairs with flip = false")
