@@ -22,6 +22,7 @@ class TrainConfig:
     precision: "bfloat16" computes the network in it (autocast), "float32" does not; "auto" is bfloat16 where the
         device is fast in it: CUDA, and processors with AVX512-BF16 or AMX (two times as fast there).
     compile: let torch.compile fuse the network; worth its minute for long runs on CUDA.
+    cuda_graph: on CUDA, record a step's kernels once and replay them: a small network's training waits for Python else.
     channels_last: keep the network's weights as a GPU's convolutions like them, the channels innermost.
     noise_on: where the noise is drawn: "cpu", the same on every machine, or "device", the same on every device of one
         kind, and no more the slowest part of the training of a small network on a GPU.
@@ -39,6 +40,7 @@ class TrainConfig:
     label_dropout: float = 0.1
     precision: str = "auto"
     compile: bool = False
+    cuda_graph: bool = False
     channels_last: bool = False
     noise_on: str = "cpu"
     flip: bool = False

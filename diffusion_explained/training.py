@@ -16,7 +16,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from diffusion_explained.checkpoints import check_same, fingerprint, latest_checkpoint, save_checkpoint
 from diffusion_explained.data import to_float
 from diffusion_explained.forward import add_noise, like
+from diffusion_explained.gradient_step import GradientStep, RecordedStep, has_dropout
 from diffusion_explained.models import network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
@@ -110,6 +110,9 @@ def train(
     images, labels, noise = (None if data is None else data.to(device) for data in (images, labels, noise))
     predict = processes.share(torch.compile(network) if config.compile else network)
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
+    gradient_step = GradientStep(predict, state, config, processes, bfloat16)
+    if config.cuda_graph and device.type == "cuda" and processes.count == 1 and not has_dropout(network):
+        gradient_step = RecordedStep(gradient_step)
     names = class_names or [str(label) for label in range(network.num_classes or 0)]
     model = Model("in training", state.ema, schedule, kind, tuple(names), card={})
 
@@ -135,16 +138,9 @@ def train(
 
         # line 5: a gradient step on || eps - eps_theta(x_t, t) ||^2
         inputs = (like(input_scale(kind, alpha, sigma), x_t) * x_t, schedule.network_time(t).to(device), label)
-        with (
-            torch.autocast(device.type, torch.bfloat16, enabled=bfloat16),
-            seeded_dropout(network, state.generator, processes),
-        ):
-            output = predict(*map(processes.part, inputs))
-        loss = (output.float() - processes.part(wanted)).square().mean()
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), config.gradient_clip)
-        state.update(config)
-        losses += loss.detach()
+        state.set_learning_rate(config)
+        losses += gradient_step([processes.part(x) for x in inputs], processes.part(wanted))
+        state.average(config)
 
         at_end = state.step == config.num_steps
         is_saved = checkpoints is not None and (at_end or state.step % checkpoint_every == 0)
@@ -179,18 +175,6 @@ def draw(
         flipped = (torch.rand(config.batch_size, generator=generator) < 0.5).to(x_0.device)
         x_0 = torch.where(flipped[:, None, None, None], x_0.flip(-1), x_0)
     return chosen, x_0, labels
-
-
-@contextmanager
-def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Processes) -> Iterator[None]:
-    """Let dropout, which knows only torch's global generators, follow the training's; they are left as they were."""
-    if not any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules()):
-        yield
-        return
-    seed = int(torch.randint(2**31, (), generator=generator)) + processes.rank
-    with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
 
 
 def fast_in_bfloat16(device: torch.device) -> bool:

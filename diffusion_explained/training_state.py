@@ -35,26 +35,37 @@ class TrainingState:
     def new(cls, network: nn.Module, config: TrainConfig) -> TrainingState:
         """The state before the first step, of a network that is on its device."""
         device = next(network.parameters()).device
+        recorded = config.cuda_graph and device.type == "cuda"
         optimizer = torch.optim.AdamW(
             network.parameters(),
-            lr=config.learning_rate,
+            lr=torch.tensor(config.learning_rate, device=device) if recorded else config.learning_rate,
             betas=tuple(config.betas),
             weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
+            capturable=recorded,
         )
+        for parameter in network.parameters():  # AdamW would do it at its first step, which may be recorded
+            zeros = torch.zeros_like(parameter)
+            step = torch.zeros((), device=device)
+            optimizer.state[parameter] = {"step": step, "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
         ema = copy.deepcopy(network).eval().requires_grad_(False)
         generator = torch.Generator().manual_seed(config.seed)
         on_device = config.noise_on == "device" and device.type != "cpu"
         noise_generator = torch.Generator(device).manual_seed(config.seed) if on_device else generator
         return cls(network, ema, optimizer, generator, noise_generator)
 
-    @torch.no_grad()
-    def update(self, config: TrainConfig) -> None:
-        """A step of AdamW along the gradients; then of the average, ema <- decay * ema + (1 - decay) * weights."""
+    def set_learning_rate(self, config: TrainConfig) -> None:
+        """Give AdamW the learning rate of this step."""
+        rate = config.learning_rate_at(self.step)
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate_at(self.step)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+            if isinstance(group["lr"], Tensor):  # a recorded step reads it from its place
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    @torch.no_grad()
+    def average(self, config: TrainConfig) -> None:
+        """After a step of AdamW: ema <- decay * ema + (1 - decay) * weights."""
         new_share = 1 - config.ema_decay_at(self.step)
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), new_share)
         self.step += 1

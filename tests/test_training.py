@@ -289,6 +289,29 @@ def test_channels_last_changes_only_where_the_weights_lie():
     torch.testing.assert_close(weights[True], weights[False], rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="only CUDA records steps")
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_recorded_step_does_what_python_does_and_goes_on_after_a_stop(tmp_path, compiled):
+    """Recording warms up on the very weights that it then trains, so this fails if that leaves a trace."""
+    weights = {}
+    for recorded in (False, True):
+        config = dataclasses.replace(SHORT, cuda_graph=recorded, noise_on="device", compile=compiled and recorded)
+        network = small_unet()
+        *_, last = train(network, *digits(), FlowSchedule(), "flow", config, device="cuda")
+        weights[recorded] = [p.detach().clone() for p in (*network.parameters(), *last.model.network.parameters())]
+    torch.testing.assert_close(weights[True], weights[False], rtol=1e-2, atol=1e-3)
+
+    def again(network):
+        options = {"device": "cuda", "checkpoints": tmp_path, "checkpoint_every": 6}
+        return train(network, *digits(), FlowSchedule(), "flow", config, **options)
+
+    next(again(small_unet()))  # stops at the first record, after a checkpoint
+    network = small_unet()
+    list(again(network))
+    resumed = [p.detach() for p in network.parameters()]
+    torch.testing.assert_close(resumed, weights[True][: len(resumed)], rtol=1e-3, atol=1e-4)
+
+
 def test_bfloat16_trains_float32_weights_much_the_same():
     losses = {}
     for precision in ("float32", "bfloat16"):

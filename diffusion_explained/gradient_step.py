@@ -1,0 +1,100 @@
+"""Line 5 of DDPM's Algorithm 1, one gradient step; and the same step recorded once, for a GPU to replay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_explained.processes import Processes
+from diffusion_explained.train_config import TrainConfig
+from diffusion_explained.training_state import TrainingState
+
+WARM_UP = 3  # steps before recording, in which libraries choose their kernels and the compiler compiles
+
+
+@dataclass
+class GradientStep:
+    """`step(inputs, wanted)`: a step of AdamW along the gradient of the loss, which it returns, [].
+
+        loss = mean (predict(*inputs) - wanted)^2                                               (DDPM, Eq. 14)
+
+    predict is the network as it is called (compiled, shared among processes); inputs x_t, t and labels, and wanted are
+    this process's part of the batch.
+    """
+
+    predict: nn.Module
+    state: TrainingState
+    config: TrainConfig
+    processes: Processes
+    bfloat16: bool
+
+    def __call__(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
+        loss = self.loss(inputs, wanted)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.state.network.parameters(), self.config.gradient_clip)
+        self.state.optimizer.step()
+        self.state.optimizer.zero_grad()
+        return loss.detach()
+
+    def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
+        with (
+            torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bfloat16),
+            seeded_dropout(self.state.network, self.state.generator, self.processes),
+        ):
+            output = self.predict(*inputs)
+        return (output.float() - wanted).square().mean()
+
+
+class RecordedStep:
+    """A `GradientStep` whose kernels a CUDA graph records at the first call and replays ever after.
+
+    A small network's step is some hundred short kernels, and starting them one by one from Python takes several times
+    as long as they do. The replayed ones read and write where the recorded ones did, so inputs are copied there.
+    """
+
+    def __init__(self, step: GradientStep) -> None:
+        self.step = step
+        self.graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
+        if self.graph is None:
+            self.record(inputs, wanted)
+        for place, value in zip(self.places, (*inputs, wanted), strict=True):
+            if place is not None:
+                place.copy_(value)
+        self.graph.replay()
+        return self.loss
+
+    def record(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> None:
+        self.places = [None if value is None else value.clone() for value in (*inputs, wanted)]
+        *inputs, wanted = self.places
+        aside = torch.cuda.Stream()  # the warm-up must not be on the default stream (torch's notes on CUDA graphs)
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UP):  # gradients only: no weight changes
+                self.step.loss(inputs, wanted).backward()
+                self.step.state.optimizer.zero_grad()
+        torch.cuda.current_stream().wait_stream(aside)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = self.step(inputs, wanted)
+
+
+@contextmanager
+def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Processes) -> Iterator[None]:
+    """Let dropout, which knows only torch's global generators, follow the training's; they are left as they were."""
+    if not has_dropout(network):
+        yield
+        return
+    seed = int(torch.randint(2**31, (), generator=generator)) + processes.rank
+    with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def has_dropout(network: nn.Module) -> bool:
+    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
