@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_explained.models.classifier import Classifier, ClassifierConfig
+from diffusion_explained.models.dit import DiT, DiTConfig
 from diffusion_explained.models.mlp import MLP, MLPConfig
 from diffusion_explained.models.unet import UNet, UNetConfig
 from diffusion_explained.names import unknown_name
@@ -17,6 +18,7 @@ from diffusion_explained.names import unknown_name
 NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
     "mlp": (MLP, MLPConfig),
     "unet": (UNet, UNetConfig),
+    "dit": (DiT, DiTConfig),
     "classifier": (Classifier, ClassifierConfig),
 }
 
@@ -25,6 +27,8 @@ __all__ = [
     "NETWORKS",
     "Classifier",
     "ClassifierConfig",
+    "DiT",
+    "DiTConfig",
     "MLPConfig",
     "UNet",
     "UNetConfig",

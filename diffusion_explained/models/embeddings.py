@@ -52,3 +52,20 @@ class ClassEmbedding(nn.Module):
         if labels is None:
             labels = torch.full((batch_size,), self.num_classes, device=self.table.weight.device)
         return self.table(labels)
+
+
+class InputGain(nn.Linear):
+    """How much of x_t itself belongs in the output: nearly all of it when noise is predicted from nearly pure noise.
+
+    A network would have to learn to copy its input; this is one number a channel, known from the time. It starts at 0.
+    """
+
+    def __init__(self, embedding_width: int, channels: int) -> None:
+        super().__init__(embedding_width, channels)
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, cond: Tensor, x_t: Tensor) -> Tensor:
+        """cond [B, embedding_width] and x_t [B, C, H, W] -> gain * x_t."""
+        with torch.autocast(x_t.device.type, enabled=False):  # bfloat16's steps of 0.4% are too coarse in pure noise
+            return super().forward(cond.float())[:, :, None, None] * x_t

@@ -1,0 +1,135 @@
+"""The diffusion transformer: the image is cut into patches, and the patches are the tokens of a transformer.
+
+It is called like the U-Net and outputs the same: a tensor of the image's own shape.
+
+    x_t -> patches -> + positions -> [block, block, ...] -> norm, linear -> patches put back -> output
+                                        each scaled, shifted and gated by time and class
+
+Peebles & Xie 2023, "Scalable Diffusion Models with Transformers" (DiT), Section 3; the blocks are its adaLN-Zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion_explained.models.attention import Attend
+from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding, sinusoids
+
+MLP_RATIO = 4  # how much wider a block's two-layer network is inside
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """The shape of a diffusion transformer; every weight file carries one.
+
+    `patch_size` p makes a token of every p x p pixels: half the p is four times the tokens and the work. Each of
+    `depth` blocks works on tokens of `width` numbers, and attends in heads of `head_width`.
+    """
+
+    image_shape: tuple[int, int, int] = (1, 28, 28)
+    patch_size: int = 4
+    width: int = 192
+    depth: int = 6
+    head_width: int = 64
+    num_classes: int | None = 10
+
+    def __post_init__(self) -> None:
+        _, height, width = self.image_shape
+        if self.patch_size < 1 or height % self.patch_size or width % self.patch_size:
+            raise ValueError(f"patch_size {self.patch_size} must divide {height} x {width} images: {self}")
+        if self.head_width < 1 or self.width % self.head_width:
+            raise ValueError(f"head_width {self.head_width} must divide the width {self.width}: {self}")
+        if self.width % 4 or self.depth < 1:
+            raise ValueError(f"width is a multiple of 4, for the positions' sines and cosines, depth 1 or more: {self}")
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """How many patches lie below and beside each other."""
+        return self.image_shape[1] // self.patch_size, self.image_shape[2] // self.patch_size
+
+
+class DiT(nn.Module):
+    """`network(x_t, t, labels)`: x_t [B, C, H, W], t [B] in about 0..1000, labels [B] -> [B, C, H, W].
+
+    Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
+    """
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.num_classes = config.num_classes
+        self.image_shape = config.image_shape
+        patch = config.image_shape[0] * config.patch_size**2
+
+        self.embed_time = TimeEmbedding(config.width)
+        self.embed_class = ClassEmbedding(config.num_classes, config.width)
+        self.embed_patch = nn.Linear(patch, config.width)
+        self.register_buffer("positions", positions(config.grid, config.width), persistent=False)
+        self.blocks = nn.ModuleList(Block(config.width, config.head_width) for _ in range(config.depth))
+        self.modulate = nn.Linear(config.width, 2 * config.width)
+        self.norm = nn.LayerNorm(config.width, elementwise_affine=False, eps=1e-6)
+        self.head = nn.Linear(config.width, patch)
+        self.input_gain = InputGain(config.width, config.image_shape[0])
+        for last in (self.modulate, self.head):  # training starts from output 0, the mean of every target
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        # comments give the shapes for a 28 x 28 digit
+        cond = F.silu(self.embed_time(t) + self.embed_class(labels, len(x_t)))  # [B, 192]
+        tokens = F.pixel_unshuffle(x_t, self.config.patch_size).flatten(2).transpose(1, 2)  # [B, 49, 16]
+        tokens = self.embed_patch(tokens) + self.positions  # [B, 49, 192]
+
+        for block in self.blocks:
+            tokens = block(tokens, cond)
+
+        scale, shift = self.modulate(cond)[:, None].chunk(2, dim=-1)  # [B, 1, 192] each
+        tokens = self.head(modulated(self.norm(tokens), scale, shift))  # [B, 49, 16]
+        patches = tokens.transpose(1, 2).unflatten(2, self.config.grid)  # [B, 16, 7, 7]
+        output = F.pixel_shuffle(patches, self.config.patch_size)  # [B, 1, 28, 28]
+        return output.float() + self.input_gain(cond, x_t)
+
+
+class Block(nn.Module):
+    """Attend, then think, each on normed tokens scaled and shifted by time and class, and each added through a gate.
+
+    The gates start at 0 ("adaLN-Zero"), so a new block passes its tokens on unchanged.
+    """
+
+    def __init__(self, width: int, head_width: int) -> None:
+        super().__init__()
+        self.modulate = nn.Linear(width, 6 * width)
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.qkv = nn.Linear(width, 3 * width)
+        self.attend = Attend(head_width)
+        self.out = nn.Linear(width, width)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, MLP_RATIO * width), nn.GELU(approximate="tanh"), nn.Linear(MLP_RATIO * width, width)
+        )
+        nn.init.zeros_(self.modulate.weight)
+        nn.init.zeros_(self.modulate.bias)
+
+    def forward(self, tokens: Tensor, cond: Tensor) -> Tensor:
+        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulate(cond)[:, None].chunk(6, dim=-1)  # [B, 1, width]
+        attended = self.out(self.attend(self.qkv(modulated(self.norm1(tokens), scale1, shift1))))
+        tokens = torch.addcmul(tokens, gate1, attended)
+        return torch.addcmul(tokens, gate2, self.mlp(modulated(self.norm2(tokens), scale2, shift2)))
+
+
+def modulated(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Tokens [B, N, width] * (1 + scale) + shift, both [B, 1, width] (DiT, Section 3.2)."""
+    return torch.addcmul(shift, tokens, 1 + scale)
+
+
+def positions(grid: tuple[int, int], width: int) -> Tensor:
+    """Where each patch lies, as sines and cosines of its row and of its column -> [rows * columns, width].
+
+    Without it a transformer could not tell one arrangement of the patches from another.
+    """
+    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    return torch.cat([sinusoids(rows.flatten(), width // 2), sinusoids(columns.flatten(), width // 2)], dim=-1)
