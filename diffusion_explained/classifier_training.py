@@ -1,6 +1,6 @@
-"""Training the small classifier that measures samples: plain supervised learning, one record a step.
+"""Training the classifiers that measure samples: plain supervised learning, a record now and then.
 
-    for record in train_classifier(network, load_dataset("mnist"), epochs=8):
+    for record in train_classifier(network, load_dataset("mnist"), ClassifierTrainConfig(epochs=8)):
         print(record.step, record.loss)
     print(accuracy(network, load_dataset("mnist", "test")))
 
@@ -9,19 +9,21 @@
 
 from __future__ import annotations
 
-import inspect
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_explained.data import ImageDataset, load_dataset
+from diffusion_explained.augmentation import cut_out_randomly, flip_randomly, shift_randomly
+from diffusion_explained.checkpoints import check_same, fingerprint, latest_checkpoint, save_checkpoint
+from diffusion_explained.classifier_state import ClassifierState, ClassifierTrainConfig
+from diffusion_explained.data import ImageDataset, load_dataset, to_float
 from diffusion_explained.devices import hardware
 from diffusion_explained.models import Classifier, build_network, count_parameters, network_config
 from diffusion_explained.names import unknown_name
@@ -30,7 +32,10 @@ from diffusion_explained.weight_files import round_to_fp16, write_weights
 
 @dataclass(frozen=True)
 class ClassifierRecord:
-    """One step of `train_classifier`; steps count from 1, and `epoch` is how many times all images were seen."""
+    """Where training is after `step` steps of `num_steps`; loss is the mean since the record before.
+
+    epoch is how many times all images were seen; seconds is the time spent training, before checkpoints too.
+    """
 
     step: int
     num_steps: int
@@ -39,88 +44,116 @@ class ClassifierRecord:
     loss: float
     learning_rate: float
     images_per_second: float
+    seconds: float
 
 
 def train_classifier(
     network: Classifier,
     dataset: ImageDataset,
+    config: ClassifierTrainConfig,
     *,
-    epochs: int = 8,
-    batch_size: int = 128,
-    learning_rate: float = 0.1,
-    weight_decay: float = 5e-4,
-    label_smoothing: float = 0.1,
-    max_shift: int = 2,
-    seed: int = 0,
+    record_every: int = 10,
+    checkpoints: Path | None = None,
+    checkpoint_every: int = 500,
 ) -> Iterator[ClassifierRecord]:
-    """Train `network` in place, on the device where it is, yielding a record after each step.
+    """Train `network` in place, on the device where it is, yielding a record every record_every steps and at the end.
 
-    SGD with Nesterov momentum 0.9; the learning rate rises to `learning_rate` over the first quarter and falls to 0
-    (`one_cycle`). Every image is moved by up to `max_shift` pixels each way, anew each time. The loss is the cross
-    entropy against labels smoothed by `label_smoothing` (Szegedy et al. 2016, Section 7). The last batch of an epoch
-    is dropped when it is not whole. On one device and thread count the same seed gives the same network.
+    SGD on the cross entropy, one cycle of the learning rate (`one_cycle`), each image augmented anew. All images are
+    on the device; what is random is drawn on the CPU. The last batch of an epoch is dropped when it is not whole.
+    On one device and thread count the same seed gives the same network, also when a checkpoint is gone on from.
 
-    Raises ValueError if the images are not what the network takes, or make less than one batch.
+    checkpoints: a folder to save to every checkpoint_every steps, and at the end; training goes on from what it holds.
+
+    Raises:
+        ValueError: if the images are not what the network takes, or make less than one batch; for the checkpoints of
+            another training.
+        FloatingPointError: when the loss is no longer a number.
     """
+    check_data(network, dataset, config)
+    state = ClassifierState(network, config)
+    description = describe(network, dataset, config)
+    if checkpoints is not None and (saved := latest_checkpoint(checkpoints)) is not None:
+        check_same(description, saved, checkpoints)
+        state.load(saved)
+
+    device = next(network.parameters()).device
+    images, labels = dataset.images.to(device), dataset.labels.to(device)
+    steps_per_epoch = len(dataset) // config.batch_size
+    num_steps = config.epochs * steps_per_epoch
+
+    def record(speed: float) -> ClassifierRecord:
+        rate, seen = config.learning_rate * one_cycle((state.step - 1) / num_steps), state.step * config.batch_size
+        epoch = state.step / steps_per_epoch
+        return ClassifierRecord(state.step, num_steps, epoch, seen, state.loss, rate, speed, state.seconds)
+
+    if state.step == num_steps:  # its checkpoint is the last one
+        yield record(speed=0.0)
+    network.train()
+    losses, since, clock = torch.zeros((), device=device), (state.step, state.seconds), time.perf_counter()
+    while state.step < num_steps:
+        first = state.step % steps_per_epoch * config.batch_size
+        if first == 0:
+            state.order = torch.randperm(len(dataset), generator=state.generator)
+        chosen = state.order[first : first + config.batch_size].to(device)
+        x = augment(to_float(images[chosen]), config, state.generator)
+        for group in state.optimizer.param_groups:
+            group["lr"] = config.learning_rate * one_cycle(state.step / num_steps)
+        losses += state.gradient_step(x, labels[chosen])
+        state.step += 1
+
+        at_end = state.step == num_steps
+        is_saved = checkpoints is not None and (at_end or state.step % checkpoint_every == 0)
+        is_recorded = at_end or state.step % record_every == 0
+        if is_saved or is_recorded:
+            state.loss = losses.item() / (state.step - since[0])  # waits for the device
+            if not math.isfinite(state.loss):
+                raise FloatingPointError(f"the loss is {state.loss} at step {state.step}: lower the learning_rate.")
+            state.seconds += time.perf_counter() - clock
+            clock = time.perf_counter()
+        if is_saved:
+            save_checkpoint(checkpoints, state.checkpoint(description))
+        if is_recorded:
+            yield record((state.step - since[0]) * config.batch_size / (state.seconds - since[1]))
+            losses.zero_()
+            since, clock = (state.step, state.seconds), time.perf_counter()  # the reader's time is not ours
+    network.eval()
+
+
+def check_data(network: Classifier, dataset: ImageDataset, config: ClassifierTrainConfig) -> None:
+    """Raise ValueError unless the images are what the network takes, and make a batch."""
     if dataset.image_shape != tuple(network.image_shape) or dataset.num_classes != network.num_classes:
         raise ValueError(
             f"the network takes {network.image_shape} images of {network.num_classes} classes, "
             f"and {dataset.name} has {dataset.image_shape} of {dataset.num_classes}"
         )
-    steps_per_epoch = len(dataset) // batch_size
-    if epochs < 1 or steps_per_epoch < 1:
-        raise ValueError(f"{epochs} epochs of {len(dataset)} images in batches of {batch_size} make no step")
-    num_steps = epochs * steps_per_epoch
-    device = next(network.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay
-    )
-    network.train()
-    step = 0
-    for _ in range(epochs):
-        order = torch.randperm(len(dataset), generator=generator)
-        for indices in order[: steps_per_epoch * batch_size].split(batch_size):
-            started = time.perf_counter()
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * one_cycle(step / num_steps)
-            x, labels = dataset.batch(indices)
-            x = shift_randomly(x, max_shift, generator).to(device)
-            loss = F.cross_entropy(network(x), labels.to(device), label_smoothing=label_smoothing)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            step += 1
-            loss_value = loss.item()  # waits for the device, so the time is the step's own
-            yield ClassifierRecord(
-                step,
-                num_steps,
-                epoch=step / steps_per_epoch,
-                images_seen=step * batch_size,
-                loss=loss_value,
-                learning_rate=optimizer.param_groups[0]["lr"],
-                images_per_second=batch_size / (time.perf_counter() - started),
-            )
-    network.eval()
+    if config.epochs < 1 or not 1 <= config.batch_size <= len(dataset):
+        raise ValueError(
+            f"{config.epochs} epochs of {len(dataset)} images in batches of {config.batch_size} make no step"
+        )
+
+
+def describe(network: Classifier, dataset: ImageDataset, config: ClassifierTrainConfig) -> dict[str, Any]:
+    """What makes a training this one: a checkpoint goes on only if all of it is the same."""
+    data = {"images": dataset.images, "labels": dataset.labels}
+    return {
+        "network": network_config(network),
+        "training": asdict(config),
+        "data": {"shape": list(dataset.images.shape), "sha256": fingerprint("", data)},
+    }
+
+
+def augment(x: Tensor, config: ClassifierTrainConfig, generator: torch.Generator) -> Tensor:
+    """Images [B, C, H, W] as training sees them: moved, mirrored, and partly hidden."""
+    x = shift_randomly(x, config.max_shift, generator, config.padding)
+    if config.flip:
+        x = flip_randomly(x, generator)
+    return cut_out_randomly(x, config.cutout, generator)
 
 
 def one_cycle(progress: float, peak: float = 0.25) -> float:
     """The learning rate's factor at progress 0..1: half a cosine up to 1 at `peak`, another one down to 0."""
     towards_peak = progress / peak if progress < peak else (1 - progress) / (1 - peak)
     return 0.5 * (1 - math.cos(math.pi * towards_peak))
-
-
-def shift_randomly(x: Tensor, max_shift: int, generator: torch.Generator) -> Tensor:
-    """Each image [B, C, H, W] moved by its own whole number of pixels each way; black (-1) comes in at the edges."""
-    if max_shift == 0:
-        return x
-    batch_size, _, height, width = x.shape
-    padded = F.pad(x, [max_shift] * 4, value=-1.0)
-    top, left = torch.randint(2 * max_shift + 1, (2, batch_size), generator=generator)
-    rows = (top[:, None] + torch.arange(height))[:, :, None]  # [B, H, 1]
-    columns = (left[:, None] + torch.arange(width))[:, None, :]  # [B, 1, W]
-    images = torch.arange(batch_size)[:, None, None]  # [B, 1, 1]
-    return padded.permute(0, 2, 3, 1)[images, rows, columns].permute(0, 3, 1, 2).contiguous()
 
 
 @torch.no_grad()
@@ -134,30 +167,36 @@ def accuracy(network: Classifier, dataset: ImageDataset, batch_size: int = 500) 
     return correct / len(dataset)
 
 
-def run_recipe(recipe: Mapping[str, Any], output: Path, device: str = "cpu") -> Iterator[ClassifierRecord]:
+def run_recipe(
+    recipe: Mapping[str, Any], output: Path, device: str = "cpu", checkpoint_every: int = 500
+) -> Iterator[ClassifierRecord]:
     """Train what a recipe with `task = "classifier"` describes, and write the weights and their card to `output`.
 
     Its keys: `dataset` (a name of `load_dataset`), `seed`, and the tables `network` (of `build_network`) and
-    `training` (of `train_classifier`). The card's accuracy is that of the fp16 weights, on the test split.
-    Raises ValueError for a key that is missing or unknown, and what `load_dataset` raises.
+    `training` (of `ClassifierTrainConfig`). The card's accuracy is that of the fp16 weights, on the test split, each
+    image seen once, as it is. Checkpoints are kept beside the weights.
+    Raises ValueError for a key that is missing or unknown or for several processes, and what `load_dataset` raises.
     """
     if missing := [key for key in ("dataset", "seed", "network", "training") if key not in recipe]:
         raise ValueError(f"the recipe lacks {', '.join(missing)}")
-    numbers = [
-        name for name in inspect.signature(train_classifier).parameters if name not in ("network", "dataset", "seed")
-    ]
+    numbers = [field.name for field in fields(ClassifierTrainConfig) if field.name != "seed"]
     for key in recipe["training"]:
         if key not in numbers:
             raise unknown_name("key of [training]", key, numbers)
+    if (count := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise ValueError(
+            f"a classifier is trained by one process, in minutes, and {count} were started: "
+            "run `diffusion-explained train` itself, without `accelerate launch` or torchrun."
+        )
+    config = ClassifierTrainConfig(**recipe["training"], seed=recipe["seed"])
     train, test = load_dataset(recipe["dataset"], "train"), load_dataset(recipe["dataset"], "test")
-    config = {**recipe["network"], "image_shape": train.image_shape, "num_classes": train.num_classes}
+    of_network = {**recipe["network"], "image_shape": train.image_shape, "num_classes": train.num_classes}
     with torch.random.fork_rng():  # the initial weights are the seed's too
-        torch.manual_seed(recipe["seed"])
-        network = build_network(config).to(device)
-    started = time.perf_counter()
-    for record in train_classifier(network, train, seed=recipe["seed"], **recipe["training"]):
+        torch.manual_seed(config.seed)
+        network = build_network(of_network).to(device)
+    checkpoints = output.parent / "checkpoints"
+    for record in train_classifier(network, train, config, checkpoints=checkpoints, checkpoint_every=checkpoint_every):
         yield record
-    seconds = time.perf_counter() - started
     round_to_fp16(network)
     card = {
         "task": "classifier",
@@ -165,7 +204,7 @@ def run_recipe(recipe: Mapping[str, Any], output: Path, device: str = "cpu") -> 
         "data": f"{train.name}, train split, {len(train):,} images",
         "class_names": list(train.class_names),
         "images_seen": record.images_seen,
-        "seconds": round(seconds),
+        "seconds": round(record.seconds),
         "hardware": hardware(device),
         "torch": torch.__version__,
         "parameters": count_parameters(network),

@@ -110,9 +110,9 @@ def run_recipe(
 ) -> Iterator[Record | ClassifierRecord]:
     """Train what a recipe describes, yielding records, and write weights and card to `weights_file(name, folder)`.
 
-    images and split take the place of a diffusion recipe's own. Checkpoints of a diffusion model are kept beside the
-    weights every checkpoint_every steps, so a run that was killed goes on from the last. Errors as for `read_recipe`,
-    `load_dataset` and `train`.
+    images and split take the place of a diffusion recipe's own. Checkpoints are kept beside the weights every
+    checkpoint_every steps, so a run that was killed goes on from the last. Errors as for `read_recipe`, `load_dataset`
+    and `train`.
     """
     tables, path = read_recipe(name)
     output = weights_file(name, folder)
@@ -127,7 +127,7 @@ def run_recipe(
     elif images is not None or split is not None:
         raise ValueError(f"{path} trains a classifier, which sees every image of the train split, epoch after epoch.")
     else:
-        yield from run_classifier_recipe(tables, output, device)
+        yield from run_classifier_recipe(tables, output, device, checkpoint_every)
 
 
 def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
@@ -163,15 +163,19 @@ def train_diffusion(recipe: Recipe, output: Path, device: str = "cpu", checkpoin
         return
 
     card = describe_training(recipe, dataset, record, device)
-    made = Model(recipe.name, record.model.network, schedule, recipe.kind, dataset.class_names, card)
-    save_pretrained(output, made)
-    finished = load_pretrained(output, device)  # what is measured is what was written, in fp16
-    card["evaluation"] = []
+    save_pretrained(output, Model(recipe.name, record.model.network, schedule, recipe.kind, dataset.class_names, card))
+    measure(output, recipe, device)
+
+
+def measure(weights: Path, recipe: Recipe, device: str = "cpu") -> None:
+    """Measure a weight file, in its fp16, at the recipe's evaluation settings, and write that into its card."""
+    model = load_pretrained(weights, device)
+    model.card["evaluation"] = []
     for settings in recipe.evaluation:
-        measured = evaluate(finished, dataset=recipe.dataset, **settings).to_dict()
+        measured = evaluate(model, dataset=recipe.dataset, **settings).to_dict()
         kept = ("n", "settings", "samples", "real", "unseen")
-        card["evaluation"].append({key: measured[key] for key in kept})
-    save_pretrained(output, made)
+        model.card["evaluation"].append({key: measured[key] for key in kept})
+    save_pretrained(weights, model)
 
 
 def describe_training(recipe: Recipe, dataset: ImageDataset, record: Record, device: str) -> dict[str, Any]:

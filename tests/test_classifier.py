@@ -10,7 +10,15 @@ from safetensors import safe_open
 from torch import Tensor
 
 from diffusion_explained import classifier_training
-from diffusion_explained.classifier_training import accuracy, one_cycle, run_recipe, shift_randomly, train_classifier
+from diffusion_explained.augmentation import cut_out_randomly, flip_randomly, shift_randomly
+from diffusion_explained.checkpoints import checkpoint_files
+from diffusion_explained.classifier_training import (
+    ClassifierTrainConfig,
+    accuracy,
+    one_cycle,
+    run_recipe,
+    train_classifier,
+)
 from diffusion_explained.data import DataUnavailableError, ImageDataset, bundled_mnist, load_dataset
 from diffusion_explained.models import Classifier, ClassifierConfig
 from diffusion_explained.pretrained import WEIGHTS, load_classifier
@@ -74,7 +82,8 @@ class TestTraining:
         """From chance to most of what it was shown, in 160 steps."""
         network = small_classifier()
         before = accuracy(network, digits)
-        records = list(train_classifier(network, digits, epochs=8, batch_size=25, max_shift=0))
+        config = ClassifierTrainConfig(batch_size=25, max_shift=0)
+        records = list(train_classifier(network, digits, config, record_every=1))
         assert not network.training
         assert before < 0.25 and accuracy(network, digits) > 0.9
         assert [r.step for r in records] == list(range(1, 161))
@@ -85,8 +94,7 @@ class TestTraining:
     def test_a_seed_is_a_network(self, digits):
         def trained(seed: int) -> Tensor:
             network = small_classifier()
-            for _ in train_classifier(network, digits, epochs=1, seed=seed):
-                pass
+            list(train_classifier(network, digits, ClassifierTrainConfig(epochs=1, seed=seed)))
             return network.head.weight
 
         assert torch.equal(trained(1), trained(1))
@@ -116,13 +124,93 @@ class TestTraining:
         assert set(shifted.unique().tolist()) == {-1.0, 1.0}
         assert torch.equal(shift_randomly(x, 0, torch.Generator()), x)
 
+    def test_reflections_come_in(self):
+        """On an image that grows to the right, a reflection turns back; black would be a jump to -1."""
+        x = torch.arange(8.0).expand(200, 1, 8, 8).contiguous()
+        shifted = shift_randomly(x, 2, torch.Generator().manual_seed(0), "reflect")
+        assert {tuple(row) for row in shifted[:, 0, 0].tolist()} == {
+            (2, 1, 0, 1, 2, 3, 4, 5),
+            (1, 0, 1, 2, 3, 4, 5, 6),
+            (0, 1, 2, 3, 4, 5, 6, 7),
+            (1, 2, 3, 4, 5, 6, 7, 6),
+            (2, 3, 4, 5, 6, 7, 6, 5),
+        }
+
+    def test_flips(self):
+        x = torch.arange(6.0).reshape(1, 2, 1, 3).expand(1000, 2, 1, 3)
+        flipped = flip_randomly(x, torch.Generator().manual_seed(0))
+        is_flipped = (flipped == x.flip(-1)).all(dim=(1, 2, 3))
+        assert torch.equal(flipped[~is_flipped], x[~is_flipped])
+        assert 440 < is_flipped.sum() < 560
+
+    def test_cutouts(self):
+        """A whole grey square in each image and all channels; every place inside occurs, and nothing else changes."""
+        x = torch.ones(500, 2, 6, 5)
+        cut = cut_out_randomly(x, 3, torch.Generator().manual_seed(0))
+        assert (cut == 0).sum(dim=(2, 3)).eq(9).all() and set(cut.unique().tolist()) == {0.0, 1.0}
+        corners = {tuple((image[0] == 0).nonzero()[0].tolist()) for image in cut}
+        assert corners == {(top, left) for top in range(4) for left in range(3)}
+        for image, (top, left) in ((image, (image[0] == 0).nonzero()[0]) for image in cut[:20]):
+            assert (image[:, top : top + 3, left : left + 3] == 0).all()
+        assert torch.equal(cut_out_randomly(x, 0, torch.Generator()), x)
+        with pytest.raises(ValueError, match=r"a cutout's side is 0 \.\. 5 pixels in 6 x 5 images; got 6"):
+            cut_out_randomly(x, 6, torch.Generator())
+
+    def test_a_killed_training_goes_on_bit_for_bit(self, digits, tmp_path):
+        """Also from the middle of an epoch, and with all that augmentation draws."""
+        config = ClassifierTrainConfig(epochs=3, batch_size=50, padding="reflect", flip=True, cutout=8)
+        calm, stopped, went_on = (small_classifier() for _ in range(3))
+        list(train_classifier(calm, digits, config))
+        options = {"record_every": 1, "checkpoints": tmp_path, "checkpoint_every": 4}
+        for record in train_classifier(stopped, digits, config, **options):
+            if record.step == 18:
+                break
+        assert checkpoint_files(tmp_path)[0].name == "step-00000016.safetensors"
+        records = list(train_classifier(went_on, digits, config, **options))
+        assert [r.step for r in records] == list(range(17, 31))
+        for name, tensor in calm.state_dict().items():
+            assert torch.equal(tensor, went_on.state_dict()[name]), name
+        finished = list(train_classifier(small_classifier(9), digits, config, **options))
+        assert [r.step for r in finished] == [30] and finished[0].seconds == records[-1].seconds
+        other = replace(config, cutout=4)
+        with pytest.raises(ValueError, match=r"another training: training\.cutout is 8 there and 4 here"):
+            next(train_classifier(small_classifier(), digits, other, checkpoints=tmp_path))
+
+    def test_records_are_of_all_steps_since_the_last(self, digits):
+        config = ClassifierTrainConfig(epochs=2, batch_size=50)
+        every, some = (list(train_classifier(small_classifier(), digits, config, record_every=n)) for n in (1, 6))
+        assert [r.step for r in some] == [6, 12, 18, 20]
+        assert some[1].loss == pytest.approx(sum(r.loss for r in every[6:12]) / 6, rel=1e-5)
+        assert [r.learning_rate for r in some] == [every[r.step - 1].learning_rate for r in some]
+
+    def test_bfloat16_learns_too(self, digits):
+        network = small_classifier()
+        config = ClassifierTrainConfig(epochs=3, batch_size=25, precision="bfloat16", channels_last=True)
+        records = list(train_classifier(network, digits, config))
+        assert records[-1].loss < 0.7 * records[0].loss
+        assert all(parameter.dtype == torch.float32 for parameter in network.parameters())
+
+    def test_the_logits_scale(self):
+        scaled = Classifier(replace(SMALL, logit_scale=0.125)).eval()
+        plain = Classifier(SMALL).eval()
+        plain.load_state_dict(scaled.state_dict())
+        x = torch.randn(2, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(scaled(x), plain(x) / 8)
+
     def test_refuses(self, digits):
+        config = ClassifierTrainConfig()
         with pytest.raises(ValueError, match=r"takes \(3, 28, 28\) images of 10 classes, and mnist has \(1, 28, 28\)"):
-            next(train_classifier(Classifier(replace(SMALL, image_shape=(3, 28, 28))), digits))
+            next(train_classifier(Classifier(replace(SMALL, image_shape=(3, 28, 28))), digits, config))
         with pytest.raises(ValueError, match="500 images in batches of 501 make no step"):
-            next(train_classifier(small_classifier(), digits, batch_size=501))
+            next(train_classifier(small_classifier(), digits, replace(config, batch_size=501)))
         with pytest.raises(ValueError, match="0 epochs"):
-            next(train_classifier(small_classifier(), digits, epochs=0))
+            next(train_classifier(small_classifier(), digits, replace(config, epochs=0)))
+        with pytest.raises(ValueError, match="unknown padding 'reflct': did you mean 'reflect'"):
+            replace(config, padding="reflct")
+        with pytest.raises(ValueError, match="unknown precision"):
+            replace(config, precision="float16")
+        with pytest.raises(FloatingPointError, match=r"the loss is nan at step .*: lower the learning_rate"):
+            list(train_classifier(small_classifier(), digits, replace(config, epochs=40, learning_rate=1e30)))
 
 
 class TestWeightFiles:
@@ -181,18 +269,27 @@ def test_recipe_makes_weights_with_a_card(monkeypatch, tmp_path, digits):
         "training": {"epochs": 6, "batch_size": 40},
     }
     output = tmp_path / "small.safetensors"
+    stopped = run_recipe(recipe, output, checkpoint_every=7)
+    while next(stopped).step < 20:
+        pass
+    stopped.close()
+    assert not output.exists()
     records = list(run_recipe(recipe, output))
+    assert [r.step for r in records] == [20, 30, 40, 50, 60], "it went on from step 14"
     network = load_classifier(output)
     card = network.card
     assert card["test_accuracy"] == accuracy(network, splits["test"]), "of the rounded weights"
-    assert card["images_seen"] == 2400 == 40 * len(records)
+    assert card["images_seen"] == 2400 == records[-1].images_seen
     assert card["recipe"] == recipe and card["class_names"] == list("0123456789")
 
 
-def test_recipe_with_other_keys_is_refused(tmp_path):
+def test_recipe_with_other_keys_is_refused(tmp_path, monkeypatch):
     recipe = {"dataset": "mnist", "seed": 0, "network": {"network": "classifier"}, "training": {"epoch": 3}}
     with pytest.raises(ValueError, match=r"unknown key of \[training\] 'epoch': did you mean 'epochs'"):
         next(run_recipe(recipe, tmp_path / "small.safetensors"))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="trained by one process, in minutes, and 2 were started"):
+        next(run_recipe({**recipe, "training": {}}, tmp_path / "small.safetensors"))
     del recipe["seed"], recipe["network"]
     with pytest.raises(ValueError, match="the recipe lacks seed, network"):
         next(run_recipe(recipe, tmp_path / "small.safetensors"))
