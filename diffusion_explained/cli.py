@@ -108,6 +108,7 @@ def train(
     from diffusion_explained.checkpoints import checkpoint_files
     from diffusion_explained.devices import choose_device
     from diffusion_explained.recipes import run_recipe, weights_file
+    from diffusion_explained.reflow import PairsRecord
 
     weights, chosen = weights_file(recipe, out), str(choose_device(device))
     checkpoints = weights.parent / "checkpoints"
@@ -119,14 +120,18 @@ def train(
         typer.echo(f"Going on from {kept[0]}")
     changes = {name: value for name, value in {"images": images, "split": split}.items() if value is not None}
     try:
-        with tqdm(desc=weights.stem, unit="step") as bar:
+        with tqdm(unit="step") as bar:
             for record in run_recipe(recipe, out, chosen, checkpoint_every=checkpoint_every, **changes):
-                if bar.total is None:  # the first one; a training that goes on starts in the middle
+                draws_pairs = isinstance(record, PairsRecord)
+                doing = f"{weights.stem}, pairs" if draws_pairs else weights.stem
+                if bar.desc != f"{doing}: ":  # the first one of its kind; a training that goes on starts in the middle
+                    bar.set_description(doing)
                     bar.reset(record.num_steps)
                     bar.initial = bar.n = record.step
-                bar.set_postfix_str(f"loss {record.loss:.4f}, {record.images_per_second:.0f} images/s", refresh=False)
+                loss = "" if draws_pairs else f"loss {record.loss:.4f}, "
+                bar.set_postfix_str(f"{loss}{record.images_per_second:.0f} images/s", refresh=False)
                 bar.update(record.step - bar.n)
-                if record.step == record.num_steps:
+                if record.step == record.num_steps and not draws_pairs:
                     bar.set_description(f"{weights.stem}, measuring")
     except KeyboardInterrupt:
         kept = checkpoint_files(checkpoints)
@@ -148,7 +153,9 @@ def sample(
     ] = None,
     steps: Steps = 10,
     sampler: Sampler = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="1 is off. [2 with labels, 1 without]")] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="1 is off. [the model's own with labels, 1 without]")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     out: Annotated[Path, typer.Option(help="The picture: .png, or .gif for the way from noise.")] = Path("samples.png"),
@@ -169,7 +176,7 @@ def sample(
     if wanted:
         wanted = [wanted[i % len(wanted)] for i in range(count)]
     if guidance_scale is None:
-        guidance_scale = 2.0 if wanted else 1.0
+        guidance_scale = loaded.default_guidance_scale if wanted else 1.0
     denoise = loaded.denoiser(wanted, guidance_scale)
     run = loaded.steps(denoise, count, steps, sampler=sampler, seed=seed)
     kept = []
@@ -210,7 +217,7 @@ def evaluate(
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many samples, the classes in turn.")] = 1000,
     steps: Steps = 10,
     sampler: Sampler = None,
-    guidance_scale: Annotated[float, typer.Option(help="1 is off.")] = 2.0,
+    guidance_scale: Annotated[float | None, typer.Option(help="1 is off. [the model's own]")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     dataset: Annotated[str, typer.Option(help="What the network was trained on.")] = "mnist",
@@ -225,14 +232,13 @@ def evaluate(
 
     loaded = load_pretrained(model, choose_device(device))
     settings = {"num_inference_steps": steps, "sampler": sampler or loaded.default_sampler}
+    settings["guidance_scale"] = loaded.default_guidance_scale if guidance_scale is None else guidance_scale
     with tqdm(total=n, unit="image", desc=f"sampling {loaded.name}", disable=as_json) as bar:
 
         def show(drawn: int, total: int) -> None:
             bar.update(drawn - bar.n)
 
-        result = evaluate(
-            loaded, n=n, dataset=dataset, seed=seed, progress=show, guidance_scale=guidance_scale, **settings
-        )
+        result = evaluate(loaded, n=n, dataset=dataset, seed=seed, progress=show, **settings)
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else str(result))
 
 

@@ -30,7 +30,10 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network with all that is needed to sample from it. Its card says how it was made and measured."""
+    """A trained network with all that is needed to sample from it. Its card says how it was made and measured.
+
+    default_guidance_scale is for samples with labels; a rectified flow has 1, for its guidance is trained in.
+    """
 
     name: str
     network: nn.Module
@@ -38,6 +41,7 @@ class Model:
     kind: str
     class_names: tuple[str, ...]
     card: dict[str, Any]
+    default_guidance_scale: float = 2.0
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -173,7 +177,8 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
         raise ValueError(f"{path} holds a classifier, not a diffusion model: use load_classifier.")
     network.to(device).eval().requires_grad_(False)
     schedule = schedule_from_config(config["schedule"])
-    return Model(path.stem, network, schedule, config["kind"], tuple(config["class_names"]), card)
+    names, scale = tuple(config["class_names"]), config.get("guidance_scale", Model.default_guidance_scale)
+    return Model(path.stem, network, schedule, config["kind"], names, card, scale)
 
 
 def load_classifier(name: str | Path = "mnist_classifier", device: torch.device | str = "cpu") -> Classifier:
@@ -194,8 +199,12 @@ def save_pretrained(path: Path, model: Model) -> None:
         "schedule": model.schedule.to_config(),
         "kind": model.kind,
         "class_names": list(model.class_names),
+        "guidance_scale": model.default_guidance_scale,
     }
     write_weights(path, model.network, config, model.card)
+
+
+_CONFIG_OF_MODEL = ("schedule", "kind", "class_names", "guidance_scale")  # the rest is the network's
 
 
 def _path(name: str | Path, names: list[str]) -> Path:
@@ -210,7 +219,7 @@ def _path(name: str | Path, names: list[str]) -> Path:
 
 def _read(path: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
     tensors, config, card = read_weights(path)
-    of_network = {key: value for key, value in config.items() if key not in ("schedule", "kind", "class_names")}
+    of_network = {key: value for key, value in config.items() if key not in _CONFIG_OF_MODEL}
     # torch's generator is left alone. (On the meta device no weights would be drawn at all, but torch then imports its
     # compiler, which takes a second and more; drawing them takes milliseconds.)
     with torch.random.fork_rng(devices=[]):

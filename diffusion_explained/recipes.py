@@ -9,65 +9,83 @@ was killed goes on where it was when it is run again.
 
 from __future__ import annotations
 
+import copy
 import os
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 
 from diffusion_explained.classifier_training import ClassifierRecord
 from diffusion_explained.classifier_training import run_recipe as run_classifier_recipe
-from diffusion_explained.data import ImageDataset, load_dataset
+from diffusion_explained.data import load_dataset
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
 from diffusion_explained.launch import shipped
 from diffusion_explained.models import build_network, count_flops, count_parameters
 from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
+from diffusion_explained.reflow import PairsConfig, PairsRecord, draw_pairs
 from diffusion_explained.schedules import schedule_from_config
 from diffusion_explained.train_config import TrainConfig
 from diffusion_explained.training import Record, train
 
-TASKS = ("diffusion", "classifier")
+NEEDED = {  # the keys that a recipe of each task of `Recipe` must have
+    "diffusion": ("name", "dataset", "kind", "network", "schedule", "training"),
+    "reflow": ("name", "dataset", "teacher", "pairs", "schedule", "training"),
+}
+TASKS = (*NEEDED, "classifier")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A diffusion model, from data to measured weights; the tables of its TOML file are the last four.
+    """A diffusion model, from data to measured weights, or a rectified one, from its teacher to measured weights.
 
     dataset and split: of `load_dataset`. kind: what the network predicts. network: for `build_network`, its
     image_shape and num_classes being the data's. schedule: for `schedule_from_config`. training: of `TrainConfig`.
     evaluation: settings of `evaluate`, each measured for the card. limits: what the model cannot do, for the card.
+    guidance_scale: the model's default for samples with labels.
+
+    With the task "reflow" there is no split, kind or network, for the network is the teacher's, and starts from its
+    weights: teacher is the name of a recipe that was run into the same folder, of weights that ship, or a file.
+    pairs: of `PairsConfig`. dataset: what the teacher was trained on, to measure with.
     """
 
     name: str
     task: str
     dataset: str
-    kind: str
-    network: dict[str, Any]
     schedule: dict[str, Any]
     training: TrainConfig
+    kind: str | None = None
+    network: dict[str, Any] | None = None
     split: str = "train"
+    teacher: str | None = None
+    pairs: PairsConfig | None = None
     limits: str = ""
+    guidance_scale: float = Model.default_guidance_scale
     evaluation: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], source: Path) -> Recipe:
         """Check what a TOML file holds. Raises ValueError that names the file, for a key that is missing or unknown."""
-        _check_keys(tables, [f.name for f in fields(cls)], source, "key")
-        needed = ("name", "dataset", "kind", "network", "schedule", "training")
+        needed = NEEDED[tables["task"]]
+        others = {"diffusion": ("teacher", "pairs"), "reflow": ("kind", "network", "split")}[tables["task"]]
+        _check_keys(tables, [f.name for f in fields(cls) if f.name not in others], source, "key")
         if missing := [key for key in needed if key not in tables]:
             raise ValueError(f"{source}: the recipe lacks {', '.join(missing)}.")
+        _check_keys(tables.get("pairs", {}), [f.name for f in fields(PairsConfig)], source, "key of [pairs]")
         _check_keys(tables["training"], [f.name for f in fields(TrainConfig)], source, "key of [training]")
         if not all(isinstance(settings, dict) for settings in tables.get("evaluation", [])):
             raise ValueError(f"{source}: head each table of evaluation settings with [[evaluation]], two brackets.")
         numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in tables["training"].items()}
         try:
-            return cls(**{**tables, "training": TrainConfig(**numbers)})
+            pairs = PairsConfig(**tables["pairs"]) if "pairs" in tables else None
+            return cls(**{**tables, "training": TrainConfig(**numbers), "pairs": pairs})
         except (TypeError, ValueError) as error:
             raise ValueError(f"{source}: {error}") from error
 
@@ -107,7 +125,7 @@ def run_recipe(
     images: int | None = None,
     split: str | None = None,
     checkpoint_every: int = 500,
-) -> Iterator[Record | ClassifierRecord]:
+) -> Iterator[Record | PairsRecord | ClassifierRecord]:
     """Train what a recipe describes, yielding records, and write weights and card to `weights_file(name, folder)`.
 
     images and split take the place of a diffusion recipe's own. Checkpoints are kept beside the weights every
@@ -116,8 +134,10 @@ def run_recipe(
     """
     tables, path = read_recipe(name)
     output = weights_file(name, folder)
-    if tables["task"] == "diffusion":
+    if tables["task"] in NEEDED:
         recipe = Recipe.from_tables(tables, path)
+        if split is not None and recipe.teacher is not None:
+            raise ValueError(f"{path} trains on what its teacher draws, and on no split of {recipe.dataset}.")
         recipe = replace(
             recipe,
             split=split or recipe.split,
@@ -136,24 +156,26 @@ def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
     return folder / name / f"{name}.safetensors"
 
 
-def train_diffusion(recipe: Recipe, output: Path, device: str = "cpu", checkpoint_every: int = 500) -> Iterator[Record]:
-    """Run a diffusion recipe: data, network, training, weights, and a card of what the fp16 weights measure."""
-    dataset = load_dataset(recipe.dataset, recipe.split)
+def train_diffusion(
+    recipe: Recipe, output: Path, device: str = "cpu", checkpoint_every: int = 500
+) -> Iterator[Record | PairsRecord]:
+    """Run a recipe: data or pairs, network, training, weights, and a card of what the fp16 weights measure."""
     schedule = schedule_from_config(recipe.schedule)
-    config = {**recipe.network, "image_shape": dataset.image_shape, "num_classes": dataset.num_classes}
-    with torch.random.fork_rng():  # the initial weights are the seed's too
-        torch.manual_seed(recipe.training.seed)
-        network = build_network(config)
+    if recipe.task == "reflow":
+        start = yield from start_from_teacher(recipe, output, device)
+    else:
+        start = start_from_data(recipe)
 
     record = None
     for record in train(
-        network,
-        dataset.images,
-        dataset.labels,
+        start.network,
+        start.images,
+        start.labels,
         schedule,
-        recipe.kind,
+        start.kind,
         recipe.training,
-        class_names=dataset.class_names,
+        noise=start.noise,
+        class_names=start.class_names,
         device=device,
         checkpoints=output.parent / "checkpoints",
         checkpoint_every=checkpoint_every,
@@ -162,8 +184,10 @@ def train_diffusion(recipe: Recipe, output: Path, device: str = "cpu", checkpoin
     if os.environ.get("RANK", "0") != "0":  # of several processes one writes
         return
 
-    card = describe_training(recipe, dataset, record, device)
-    save_pretrained(output, Model(recipe.name, record.model.network, schedule, recipe.kind, dataset.class_names, card))
+    card = describe_training(recipe, start.data, record, device)
+    network, scale = record.model.network, recipe.guidance_scale
+    made = Model(recipe.name, network, schedule, start.kind, start.class_names, card, scale)
+    save_pretrained(output, made)
     measure(output, recipe, device)
 
 
@@ -178,13 +202,46 @@ def measure(weights: Path, recipe: Recipe, device: str = "cpu") -> None:
     save_pretrained(weights, model)
 
 
-def describe_training(recipe: Recipe, dataset: ImageDataset, record: Record, device: str) -> dict[str, Any]:
+class Start(NamedTuple):
+    """A network before its training, what it is trained on (for `train`), and that in words (for the card)."""
+
+    network: nn.Module
+    images: Tensor
+    labels: Tensor
+    noise: Tensor | None
+    kind: str
+    class_names: tuple[str, ...]
+    data: str
+
+
+def start_from_data(recipe: Recipe) -> Start:
+    """A new network, and a data set."""
+    dataset = load_dataset(recipe.dataset, recipe.split)
+    config = {**recipe.network, "image_shape": dataset.image_shape, "num_classes": dataset.num_classes}
+    with torch.random.fork_rng():  # the initial weights are the seed's too
+        torch.manual_seed(recipe.training.seed)
+        network = build_network(config)
+    data = f"{dataset.name}, {dataset.split} split, {len(dataset):,} images"
+    return Start(network, dataset.images, dataset.labels, None, recipe.kind, dataset.class_names, data)
+
+
+def start_from_teacher(recipe: Recipe, output: Path, device: str) -> Generator[PairsRecord, None, Start]:
+    """A copy of the teacher's network, and pairs that the teacher draws, which are kept beside the weights."""
+    own = output.parent.parent / recipe.teacher / f"{recipe.teacher}.safetensors"
+    teacher = load_pretrained(own if own.is_file() else recipe.teacher, device)
+    network = copy.deepcopy(teacher.network).requires_grad_(True)
+    pairs = yield from draw_pairs(teacher, recipe.pairs, output.parent / "pairs")
+    data = f"{recipe.pairs.count:,} pairs of noise and the images that {teacher.name} makes of it"
+    return Start(network, pairs.x_0, pairs.labels, pairs.noise, teacher.kind, teacher.class_names, data)
+
+
+def describe_training(recipe: Recipe, data: str, record: Record, device: str) -> dict[str, Any]:
     """The part of a model card that does not need the finished weights."""
     network = record.model.network
     return {
         "task": recipe.task,
-        "recipe": asdict(recipe),
-        "data": f"{dataset.name}, {dataset.split} split, {len(dataset):,} images",
+        "recipe": {key: value for key, value in asdict(recipe).items() if value is not None},
+        "data": data,
         "images_seen": record.images_seen,
         "steps": record.step,
         "training_loss": round(record.loss, 5),

@@ -139,6 +139,11 @@ def test_training_times_of_flow_and_edm():
     assert 0 < uniform.min() and uniform.max() <= 1 and float(uniform.mean()) == pytest.approx(0.5, abs=0.01)
     shifted = FlowSchedule(shift=3.0, t_distribution="uniform").sample_t(20_000, g)
     assert float((shifted > 0.75).double().mean()) == pytest.approx(0.5, abs=0.02)  # 0.5 moves to 0.75
+    u_shaped = FlowSchedule(t_distribution="u_shaped").sample_t(40_000, g)
+    assert 0 <= u_shaped.min() and u_shaped.max() <= 1
+    for t in (0.05, 0.2, 0.5, 0.9):  # the integral of exp(4 t) + exp(4 (1 - t)), over its whole
+        below = 0.5 + (math.exp(4 * t) - math.exp(4 * (1 - t))) / (2 * math.expm1(4))
+        assert float((u_shaped < t).double().mean()) == pytest.approx(below, abs=0.01)
     log_sigma = EDMSchedule().sample_t(20_000, g).log()
     assert float(log_sigma.mean()) == pytest.approx(-1.2, abs=0.03)
     assert float(log_sigma.std()) == pytest.approx(1.2, abs=0.03)
@@ -165,6 +170,7 @@ def test_network_time_is_about_0_to_1000_for_every_clock():
         DDPMSchedule.sigmoid(rescale_zero_terminal_snr=True),
         EDMSchedule(sigma_max=50.0),
         FlowSchedule(shift=2.0, t_distribution="uniform"),
+        FlowSchedule(t_distribution="u_shaped"),
     ],
 )
 def test_a_schedule_survives_its_description(schedule):

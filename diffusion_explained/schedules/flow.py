@@ -8,6 +8,9 @@ from torch import Tensor
 
 from diffusion_explained.schedules.base import Schedule, check_steps
 
+T_DISTRIBUTIONS = ("logit_normal", "uniform", "u_shaped")
+STEEPNESS = 4.0  # a of the U-shaped distribution
+
 
 class FlowSchedule(Schedule):
     """The straight path of rectified flow: x_t = (1 - t) x_0 + t eps (Liu et al. 2022, Eq. 1, with time reversed).
@@ -15,14 +18,15 @@ class FlowSchedule(Schedule):
     Args:
         shift: moves the visited and trained times towards noise, t' = shift * t / (1 + (shift - 1) * t)
             (Stable Diffusion 3, Eq. 23); 1 changes nothing, more suits larger pictures.
-        t_distribution: training times before the shift: "logit_normal" (Stable Diffusion 3, Eq. 19) or "uniform".
+        t_distribution: training times before the shift: "logit_normal" (Stable Diffusion 3, Eq. 19), "uniform", or
+            "u_shaped", most at both ends, where a rectified flow is hardest to learn (Lee et al. 2024, Sec. 4.1).
     """
 
     def __init__(self, shift: float = 1.0, t_distribution: str = "logit_normal") -> None:
         if not 0 < shift < math.inf:
             raise ValueError(f"shift must be a positive number (1 changes nothing), got {shift}.")
-        if t_distribution not in ("logit_normal", "uniform"):
-            raise ValueError(f't_distribution must be "logit_normal" or "uniform", got {t_distribution!r}.')
+        if t_distribution not in T_DISTRIBUTIONS:
+            raise ValueError(f"t_distribution must be one of {', '.join(T_DISTRIBUTIONS)}; got {t_distribution!r}.")
         self.shift, self.t_distribution = float(shift), t_distribution
 
     def _shifted(self, t: Tensor) -> Tensor:
@@ -37,11 +41,19 @@ class FlowSchedule(Schedule):
         return torch.as_tensor(t, dtype=torch.float64).clone()
 
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        """Logit-normal: sigmoid of N(0, 1), or uniform in (0, 1]; then shifted."""
+        """Logit-normal: sigmoid of N(0, 1); uniform in (0, 1]; or U-shaped; then shifted.
+
+            p(t) = (exp(a t) + exp(a (1 - t))) / (2 (exp(a) - 1) / a),   a = 4          (U-shaped; Lee et al. 2024)
+
+        That is: t from p(t) = a exp(a t) / (exp(a) - 1), by the inverse of its distribution function, or 1 - t.
+        """
         if self.t_distribution == "logit_normal":
             t = torch.randn(batch_size, generator=generator, dtype=torch.float64).sigmoid()
         else:
             t = 1 - torch.rand(batch_size, generator=generator, dtype=torch.float64)
+        if self.t_distribution == "u_shaped":
+            t = torch.log1p(t * math.expm1(STEEPNESS)) / STEEPNESS
+            t = torch.where(torch.rand(batch_size, generator=generator) < 0.5, t, 1 - t)
         return self._shifted(t)
 
     def timesteps(self, num_inference_steps: int) -> Tensor:

@@ -1,0 +1,197 @@
+"""Rectification (reflow): a flow draws its own pairs of noise and image, and a second flow learns their straight lines.
+
+    pairs = yield from draw_pairs(teacher, PairsConfig(count=10_000))
+    train(student, pairs.x_0, pairs.labels, FlowSchedule(), "flow", config, noise=pairs.noise)
+
+The first flow was trained on noise and images paired at random; such lines cross, and where they do the network learns
+their mean, so its paths bend. Lines from each noise to where the flow takes it hardly cross, so the second flow's paths
+are nearly straight, and few Euler steps follow them (Liu et al. 2022, "Flow Straight and Fast", Sec. 2.2, Algorithm 1).
+Guidance is drawn into the pairs, so the second flow needs none (Liu et al. 2023, "InstaFlow", Sec. 3).
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Generator, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from diffusion_explained.checkpoints import Checkpoint, check_same, fingerprint
+from diffusion_explained.denoisers import NetworkDenoiser, check_guidance
+from diffusion_explained.files import atomic_path
+from diffusion_explained.models import network_config
+from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import randn
+from diffusion_explained.pretrained import Model
+from diffusion_explained.samplers import SAMPLERS, Step, final
+
+DETERMINISTIC = ("euler", "heun", "ddim", "dpm_solver_pp_2m")  # only these pair a noise with one image
+PRECISIONS = ("float32", "float16")
+# far from the seeds that samples are drawn from, so no sample starts where a pair does; torch's generator on the CPU
+# looks at 32 bits of a seed
+FIRST_STREAM, STREAMS_A_SEED = 2**31, 2**24
+
+
+@dataclass(frozen=True)
+class PairsConfig:
+    """How a teacher draws its pairs.
+
+    count: how many; pair i is of class i % num_classes. sampler: one of `DETERMINISTIC`.
+    batch_size: how many at once; each batch is a file, kept for a run that is killed.
+    precision: of the teacher's network on CUDA, "float16" (autocast) or "float32"; elsewhere it is float32.
+    compile: let torch.compile fuse the network.
+    """
+
+    count: int
+    sampler: str = "heun"
+    num_inference_steps: int = 16
+    guidance_scale: float = 1.0
+    batch_size: int = 1000
+    precision: str = "float16"
+    compile: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {"count": 1, "num_inference_steps": 1, "batch_size": 1, "seed": 0}.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} of the pairs must be {least} or more; got {getattr(self, name)}.")
+        check_guidance(self.guidance_scale)
+        if self.sampler not in DETERMINISTIC:
+            raise unknown_name("sampler that draws no noise", self.sampler, DETERMINISTIC)
+        if self.precision not in PRECISIONS:
+            raise unknown_name("precision", self.precision, PRECISIONS)
+
+
+class Pairs(NamedTuple):
+    """Noise x_T and the images x_0 that a flow takes it to, float16 [N, ...] on the flow's device; labels [N]."""
+
+    noise: Tensor
+    x_0: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class PairsRecord:
+    """Where drawing is after `step` of `num_steps` batches; a batch that was found on disk took no time to speak of."""
+
+    step: int
+    num_steps: int
+    images_per_second: float
+
+
+def draw_pairs(teacher: Model, config: PairsConfig, folder: Path | None = None) -> Generator[PairsRecord, None, Pairs]:
+    """Let a flow model draw pairs, yielding a record a batch; the generator's value is the `Pairs`.
+
+        x_T ~ N(0, I),   x_0 = where the teacher's ODE, solved by the sampler, takes x_T, under its label
+
+    The noise is drawn on the CPU, a stream a batch, so a seed means the same noise everywhere. It is rounded to float16
+    before it is used. Images are kept in `folder`, a file a batch; when it holds some, they are not drawn again.
+
+    Raises:
+        ValueError: for a teacher that is no flow model; for a folder with pairs of another teacher or setting.
+        FloatingPointError: if an image is not finite.
+    """
+    if teacher.kind != "flow":
+        raise ValueError(
+            f"only a flow model can be rectified, for its straight path is what the pairs are joined by; "
+            f"{teacher.name} predicts {teacher.kind}."
+        )
+    shape, device = (config.count, *teacher.image_shape), teacher.device
+    noise, x_0 = (torch.empty(shape, dtype=torch.float16, device=device) for _ in range(2))
+    labels = torch.arange(config.count, device=device) % max(1, teacher.num_classes)
+    draw = Drawing(teacher, config)
+    starts = range(0, config.count, config.batch_size)
+    for i, start in enumerate(starts):
+        began = time.perf_counter()
+        part = slice(start, min(start + config.batch_size, config.count))
+        stream = torch.Generator().manual_seed(FIRST_STREAM + STREAMS_A_SEED * config.seed + start)
+        noise[part] = randn(noise[part].shape, stream).half().to(device)
+        path = None if folder is None else folder / f"pairs-{i:05d}.safetensors"
+        if (found := read_part(path, draw.description)) is not None:
+            x_0[part] = found.to(device)
+        else:
+            x_0[part] = draw(noise[part].float(), labels[part]).half()
+            if not bool(x_0[part].isfinite().all()):
+                raise FloatingPointError(f"{teacher.name} drew images that are not finite, or too large for float16.")
+            if path is not None:
+                write_part(path, x_0[part], draw.description)
+        yield PairsRecord(i + 1, len(starts), len(noise[part]) / (time.perf_counter() - began))
+    return Pairs(noise, x_0, labels)
+
+
+class Drawing:
+    """`draw(x_T, labels)`: the images that a teacher's sampler makes; `description` says which teacher and how."""
+
+    def __init__(self, teacher: Model, config: PairsConfig) -> None:
+        weights = {name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
+        of_teacher = {"network": network_config(teacher.network), "sha256": fingerprint("", weights)}
+        self.description = {"teacher": of_teacher, "pairs": asdict(config)}
+        self.teacher, self.config = teacher, config
+        self.is_half = teacher.device.type == "cuda" and config.precision == "float16"
+        network: nn.Module = teacher.network
+        if self.is_half and len(teacher.image_shape) == 3:
+            network = network.to(memory_format=torch.channels_last)
+        self.network = torch.compile(network) if config.compile else network
+
+    def velocity(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
+        """The network's output as float32, computed in the precision that was asked for."""
+        with torch.autocast("cuda", torch.float16, enabled=self.is_half):
+            return self.network(x_t, t, labels).float()
+
+    @torch.no_grad()
+    def __call__(self, x_T: Tensor, labels: Tensor) -> Tensor:
+        teacher, config = self.teacher, self.config
+        denoise = NetworkDenoiser(
+            self.velocity,
+            teacher.schedule,
+            teacher.kind,
+            cond=labels if teacher.num_classes else None,
+            uncond=torch.tensor([teacher.num_classes], device=teacher.device),
+            guidance_scale=config.guidance_scale,
+        )
+        return final(SAMPLERS[config.sampler](denoise, x_T, teacher.schedule.levels(config.num_inference_steps)))
+
+
+def write_part(path: Path, x_0: Tensor, description: dict) -> None:
+    with atomic_path(path) as part:
+        save_file({"x_0": x_0.cpu().contiguous()}, part, metadata={"description": json.dumps(description)})
+
+
+def read_part(path: Path | None, description: dict) -> Tensor | None:
+    """A batch of images that was kept, or None if it was not, or is damaged: then it is drawn again.
+
+    Raises ValueError if it was drawn by another teacher, or otherwise.
+    """
+    if path is None or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = json.loads((file.metadata() or {})["description"])
+            x_0 = file.get_tensor("x_0")
+    except (SafetensorError, KeyError, ValueError, OSError):
+        return None
+    check_same(description, Checkpoint(found, {}, {}), path.parent)
+    return x_0
+
+
+def straightness(steps: Iterable[Step]) -> float:
+    """How far a flow's paths are from straight lines walked at an even pace; 0 for those.
+
+        S = integral over t of E || (x_T - x_0) - v(x_t, t) ||^2         (Liu et al. 2022, Eq. 7)
+
+    Take the steps of `samplers.euler` with a flow model, from noise to data; more of them see more of the bends.
+    """
+    steps = list(steps)
+    chord = steps[0].x_t - steps[-1].x_next
+    total = 0.0
+    for step in steps:
+        away = (step.pred.eps - step.pred.x_0 - chord).flatten(1)  # v = eps - x_0
+        total += (step.level.t - step.next_level.t) * away.square().sum(dim=1).mean().item()
+    return total
