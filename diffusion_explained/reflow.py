@@ -6,7 +6,7 @@
 The first flow was trained on noise and images paired at random; such lines cross, and where they do the network learns
 their mean, so its paths bend. Lines from each noise to where the flow takes it hardly cross, so the second flow's paths
 are nearly straight, and few Euler steps follow them (Liu et al. 2022, "Flow Straight and Fast", Sec. 2.2, Algorithm 1).
-Guidance is drawn into the pairs, so the second flow needs none (Liu et al. 2023, "InstaFlow", Sec. 3).
+Guidance is drawn into the pairs, so the second flow needs none (Liu et al. 2023, "InstaFlow").
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Drawing:
 
     def velocity(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
         """The network's output as float32, computed in the precision that was asked for."""
-        with torch.autocast("cuda", torch.float16, enabled=self.is_half):
+        with torch.autocast(x_t.device.type, torch.float16, enabled=self.is_half):
             return self.network(x_t, t, labels).float()
 
     @torch.no_grad()
