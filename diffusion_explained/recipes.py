@@ -30,6 +30,7 @@ from diffusion_explained.launch import shipped
 from diffusion_explained.models import build_network, count_flops, count_parameters
 from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
+from diffusion_explained.processes import Processes
 from diffusion_explained.reflow import PairsConfig, PairsRecord, draw_pairs
 from diffusion_explained.schedules import schedule_from_config
 from diffusion_explained.train_config import TrainConfig
@@ -228,9 +229,10 @@ def start_from_data(recipe: Recipe) -> Start:
 def start_from_teacher(recipe: Recipe, output: Path, device: str) -> Generator[PairsRecord, None, Start]:
     """A copy of the teacher's network, and pairs that the teacher draws, which are kept beside the weights."""
     own = output.parent.parent / recipe.teacher / f"{recipe.teacher}.safetensors"
-    teacher = load_pretrained(own if own.is_file() else recipe.teacher, device)
+    processes = Processes.here(device, recipe.training.batch_size)
+    teacher = load_pretrained(own if own.is_file() else recipe.teacher, processes.device)
     network = copy.deepcopy(teacher.network).requires_grad_(True)
-    pairs = yield from draw_pairs(teacher, recipe.pairs, output.parent / "pairs")
+    pairs = yield from draw_pairs(teacher, recipe.pairs, output.parent / "pairs", processes)
     data = f"{recipe.pairs.count:,} pairs of noise and the images that {teacher.name} makes of it"
     return Start(network, pairs.x_0, pairs.labels, pairs.noise, teacher.kind, teacher.class_names, data)
 

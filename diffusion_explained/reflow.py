@@ -12,6 +12,7 @@ Guidance is drawn into the pairs, so the second flow needs none (Liu et al. 2023
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Generator, Iterable
 from dataclasses import asdict, dataclass
@@ -30,13 +31,14 @@ from diffusion_explained.models import network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
 from diffusion_explained.pretrained import Model
+from diffusion_explained.processes import Processes
 from diffusion_explained.samplers import SAMPLERS, Step, final
 
 DETERMINISTIC = ("euler", "heun", "ddim", "dpm_solver_pp_2m")  # only these pair a noise with one image
 PRECISIONS = ("float32", "float16")
 # far from the seeds that samples are drawn from, so no sample starts where a pair does; torch's generator on the CPU
 # looks at 32 bits of a seed
-FIRST_STREAM, STREAMS_A_SEED = 2**31, 2**24
+FIRST_STREAM, STREAMS_A_SEED, MAX_SEED = 2**31, 2**24, 2**7
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class PairsConfig:
         for name, least in {"count": 1, "num_inference_steps": 1, "batch_size": 1, "seed": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} of the pairs must be {least} or more; got {getattr(self, name)}.")
+        if self.seed >= MAX_SEED or self.count > STREAMS_A_SEED:
+            raise ValueError(
+                f"the pairs are at most {STREAMS_A_SEED:,}, of a seed below {MAX_SEED}, "
+                f"so that their noise is their own; got {self.count:,} of seed {self.seed}."
+            )
         check_guidance(self.guidance_scale)
         if self.sampler not in DETERMINISTIC:
             raise unknown_name("sampler that draws no noise", self.sampler, DETERMINISTIC)
@@ -86,13 +93,16 @@ class PairsRecord:
     images_per_second: float
 
 
-def draw_pairs(teacher: Model, config: PairsConfig, folder: Path | None = None) -> Generator[PairsRecord, None, Pairs]:
+def draw_pairs(
+    teacher: Model, config: PairsConfig, folder: Path | None = None, processes: Processes | None = None
+) -> Generator[PairsRecord, None, Pairs]:
     """Let a flow model draw pairs, yielding a record a batch; the generator's value is the `Pairs`.
 
         x_T ~ N(0, I),   x_0 = where the teacher's ODE, solved by the sampler, takes x_T, under its label
 
     The noise is drawn on the CPU, a stream a batch, so a seed means the same noise everywhere. It is rounded to float16
-    before it is used. Images are kept in `folder`, a file a batch; when it holds some, they are not drawn again.
+    before it is used. Images are kept in `folder`, a file a batch; when it holds some, they are not drawn again. So
+    several processes can each draw a share, and read what the others drew.
 
     Raises:
         ValueError: for a teacher that is no flow model; for a folder with pairs of another teacher or setting.
@@ -107,10 +117,15 @@ def draw_pairs(teacher: Model, config: PairsConfig, folder: Path | None = None) 
     noise, x_0 = (torch.empty(shape, dtype=torch.float16, device=device) for _ in range(2))
     labels = torch.arange(config.count, device=device) % max(1, teacher.num_classes)
     draw = Drawing(teacher, config)
-    starts = range(0, config.count, config.batch_size)
-    for i, start in enumerate(starts):
+    num_batches = math.ceil(config.count / config.batch_size)
+    rank, count = (processes.rank, processes.count) if processes and folder else (0, 1)
+    own, others = ([i for i in range(num_batches) if (i % count == rank) is mine] for mine in (True, False))
+    for step, i in enumerate(own + others):
         began = time.perf_counter()
-        part = slice(start, min(start + config.batch_size, config.count))
+        if step == len(own):
+            processes.wait()  # now the others' batches are there to read
+        start = i * config.batch_size
+        part = slice(start, start + config.batch_size)
         stream = torch.Generator().manual_seed(FIRST_STREAM + STREAMS_A_SEED * config.seed + start)
         noise[part] = randn(noise[part].shape, stream).half().to(device)
         path = None if folder is None else folder / f"pairs-{i:05d}.safetensors"
@@ -122,7 +137,7 @@ def draw_pairs(teacher: Model, config: PairsConfig, folder: Path | None = None) 
                 raise FloatingPointError(f"{teacher.name} drew images that are not finite, or too large for float16.")
             if path is not None:
                 write_part(path, x_0[part], draw.description)
-        yield PairsRecord(i + 1, len(starts), len(noise[part]) / (time.perf_counter() - began))
+        yield PairsRecord(step + 1, num_batches, len(noise[part]) / (time.perf_counter() - began))
     return Pairs(noise, x_0, labels)
 
 

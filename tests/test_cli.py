@@ -1,5 +1,6 @@
 """The command line as its user meets it: real processes and servers, and what is said when something is wrong."""
 
+import dataclasses
 import json
 import os
 import re
@@ -22,6 +23,7 @@ from diffusion_explained import launch
 from diffusion_explained.cli import app, parse_labels
 from diffusion_explained.devices import choose_device
 from diffusion_explained.doctor import LOOKS
+from diffusion_explained.pretrained import load_pretrained, save_pretrained
 
 COMMAND = [sys.executable, "-c", "from diffusion_explained.cli import app; app(prog_name='diffusion-explained')"]
 SECONDS_TO_START = 120
@@ -183,6 +185,24 @@ def test_sample_draws_one_image_a_label_the_same_every_time(tmp_path: Path):
     with Image.open(first) as image:
         assert image.size == ((2 * 28 + 2) * 4, 28 * 4)
     assert pixels_of(first) == pixels_of(again) != pixels_of(other)
+
+
+def test_guidance_is_the_models_own_where_none_is_given(tmp_path: Path):
+    """1.25 in a file that says so: the same picture as when it is asked for; `evaluate` follows it too."""
+    flow = load_pretrained("mnist_unet_flow")
+    assert flow.default_guidance_scale == 2.0
+    own = tmp_path / "own.safetensors"
+    save_pretrained(own, dataclasses.replace(flow, default_guidance_scale=1.25))
+    default, asked, other = (tmp_path / f"{name}.png" for name in ("default", "asked", "other"))
+    result = run("sample", own, "--labels", "3", "--steps", 2, "--out", default)
+    assert "1 image in 2 steps, guidance scale 1.25" in result.stdout
+    run("sample", own, "--labels", "3", "--steps", 2, "--guidance-scale", 1.25, "--out", asked)
+    run("sample", own, "--labels", "3", "--steps", 2, "--guidance-scale", 2, "--out", other)
+    assert pixels_of(default) == pixels_of(asked) != pixels_of(other)
+    result = run("sample", own, "--n", 1, "--steps", 2, "--out", other)
+    assert "guidance scale 1\n" in result.stdout
+    result = run("evaluate", own, "--n", 100, "--steps", 1, "--json")
+    assert json.loads(result.stdout)["settings"]["guidance_scale"] == 1.25
 
 
 def test_sample_repeats_labels_up_to_n_and_needs_none(tmp_path: Path):

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from diffusion_explained import recipes
-from diffusion_explained.models import build_network
-from diffusion_explained.pretrained import load_pretrained
+from diffusion_explained.data.known import DATASETS
+from diffusion_explained.models import build_network, count_parameters
+from diffusion_explained.pretrained import WEIGHTS, load_pretrained
 from diffusion_explained.recipes import Recipe, read_recipe, recipe_names, run_recipe, weights_file
 from diffusion_explained.schedules import schedule_from_config
 
@@ -59,14 +60,28 @@ def diffusion_recipes() -> list[str]:
     return [name for name in recipe_names() if read_recipe(name)[0]["task"] == "diffusion"]
 
 
-@pytest.mark.parametrize("name", ["mnist_unet_eps", "mnist_unet_flow", "mnist_unet_flow_quick"])
+def test_every_shipped_model_has_a_recipe():
+    assert {"mnist_unet_eps", "mnist_unet_flow", "mnist_unet_flow_quick"} <= set(diffusion_recipes())
+    assert {path.stem for path in WEIGHTS.glob("*.safetensors")} <= set(recipe_names())
+
+
+@pytest.mark.parametrize("name", diffusion_recipes())
 def test_the_shipped_recipes_are_sound(name):
-    assert name in diffusion_recipes()
     recipe = Recipe.from_tables(*read_recipe(name))
     assert recipe.name == name and recipe.limits and recipe.evaluation
     assert recipe.training.label_dropout == 0.1
-    build_network(recipe.network)
     schedule_from_config(recipe.schedule)
+
+
+@pytest.mark.parametrize("name", sorted({*recipe_names()} - {"cifar10_unet_reflow"}))
+def test_the_network_of_a_shipped_recipe_is_small_enough_to_ship(name):
+    """16 MB in fp16. (A rectified flow's network is its teacher's.)"""
+    tables, _ = read_recipe(name)
+    data = DATASETS[tables["dataset"]]
+    shape = {"image_shape": data.image_shape, "num_classes": len(data.class_names)}
+    with torch.device("meta"):
+        network = build_network({**tables["network"], **shape})
+    assert 2 * count_parameters(network) < 16e6
 
 
 def test_the_quick_recipe_is_the_flow_recipe_on_less():
@@ -83,6 +98,7 @@ def test_a_run_ends_in_weights_with_a_measured_card(tiny, tmp_path):
     assert path == tmp_path / "runs" / "tiny" / "tiny.safetensors"
     model = load_pretrained(path)
     assert (model.kind, model.schedule.to_config()["name"], model.num_classes) == ("v", "cosine", 10)
+    assert model.default_guidance_scale == 2.0
     for name, tensor in records[-1].model.network.state_dict().items():
         assert torch.equal(model.network.state_dict()[name], tensor.half().float()), name
     card = model.card

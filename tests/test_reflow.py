@@ -10,9 +10,11 @@ from safetensors.torch import load_file
 
 from diffusion_explained import reflow
 from diffusion_explained.data import toy
+from diffusion_explained.denoisers import Prediction
 from diffusion_explained.models import MLP, MLPConfig, UNet, UNetConfig
 from diffusion_explained.noise import randn
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
+from diffusion_explained.processes import Processes
 from diffusion_explained.recipes import Recipe, read_recipe, run_recipe, weights_file
 from diffusion_explained.reflow import Pairs, PairsConfig, PairsRecord, draw_pairs, straightness
 from diffusion_explained.samplers import euler, final
@@ -34,8 +36,10 @@ def small_flow(seed: int = 0) -> Model:
     return Model("small", network, FlowSchedule(), "flow", tuple("0123456789"), {})
 
 
-def draw(teacher: Model, config: PairsConfig, folder: Path | None = None) -> tuple[list[PairsRecord], Pairs]:
-    records, drawing = [], draw_pairs(teacher, config, folder)
+def draw(
+    teacher: Model, config: PairsConfig, folder: Path | None = None, process: Processes | None = None
+) -> tuple[list[PairsRecord], Pairs]:
+    records, drawing = [], draw_pairs(teacher, config, folder, process)
     while True:
         try:
             records.append(next(drawing))
@@ -96,9 +100,26 @@ class TestPairs:
         with pytest.raises(ValueError, match=r"pairs\.guidance_scale is 1\.5 there and 3\.0 here"):
             draw(small_flow(), replace(FEW, guidance_scale=3.0), tmp_path)
 
+    def test_several_processes_share_the_drawing(self, tmp_path, monkeypatch):
+        """Each its own batches, and the others' are read; here one after the other, for they do not wait."""
+        calm = draw(small_flow(), FEW)[1]
+        drawn, usual = [], reflow.Drawing.__call__
+        monkeypatch.setattr(reflow.Drawing, "__call__", lambda *args: drawn.append(len(args[1])) or usual(*args))
+        first, second = (Processes(rank, 2, torch.device("cpu"), accelerator=None) for rank in (0, 1))
+        drawing = draw_pairs(small_flow(), FEW, tmp_path, first)
+        next(drawing), next(drawing)
+        drawing.close()
+        assert drawn == [10, 5], "batches 0 and 2 of 3"
+        for process in (second, first):
+            pairs = draw(small_flow(), FEW, tmp_path, process)[1]
+            assert drawn == [10, 5, 10]
+            assert all(torch.equal(a, b) for a, b in zip(pairs, calm, strict=True))
+
     @pytest.mark.parametrize(
         ("change", "said"),
         [
+            ({"seed": 128}, "of a seed below 128"),
+            ({"count": 2**24 + 1}, "at most 16,777,216"),
             ({"count": 0}, "count of the pairs must be 1 or more; got 0"),
             ({"num_inference_steps": 0}, "num_inference_steps of the pairs must be 1 or more"),
             ({"batch_size": -1}, "batch_size of the pairs"),
@@ -173,8 +194,6 @@ class TestStraightness:
 
 def reflow_prediction(x_t, v, level):
     """What a flow with the velocity v believes: x_0 = x_t - t v, eps = x_0 + v."""
-    from diffusion_explained.denoisers import Prediction
-
     x_0 = x_t - level.t * v
     return Prediction(x_0, x_0 + v, eps_cond=x_0 + v)
 
