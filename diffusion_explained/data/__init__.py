@@ -1,8 +1,9 @@
-"""Data: MNIST and CIFAR-10 behind one type, the bundled digits, 2-D toys, and a user's own picture."""
+"""Data: MNIST and CIFAR-10 behind one type, what the package carries of them, 2-D toys, and a user's own picture."""
 
 from diffusion_explained.data.hub import DamagedDataError, DataUnavailableError
 from diffusion_explained.data.images import ImageDataset, to_float, to_uint8
 from diffusion_explained.data.load import bundled_mnist, cache_folder, load_dataset, training_images
+from diffusion_explained.data.made import made_by_model
 from diffusion_explained.data.pictures import load_image
 from diffusion_explained.data.toys import TOYS, from_points, from_strokes, gaussian_modes, toy
 
@@ -18,6 +19,7 @@ __all__ = [
     "gaussian_modes",
     "load_dataset",
     "load_image",
+    "made_by_model",
     "to_float",
     "to_uint8",
     "toy",

@@ -1,0 +1,64 @@
+"""Pictures that a model of ours made, for machines that do not have the data set it learned from.
+
+    dataset = made_by_model("cifar10")              # 400 images, 40 a class, uint8 [400, 3, 32, 32]
+
+They are no data: nobody should train on them, or measure a model against them. `str(dataset)` says so.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from diffusion_explained.data.hub import DamagedDataError
+from diffusion_explained.data.images import ImageDataset
+from diffusion_explained.data.known import DATASETS, sha256
+from diffusion_explained.files import atomic_path
+from diffusion_explained.names import unknown_name
+
+MADE_FILES = {"cifar10": Path(__file__).with_name("cifar10_made.npz")}
+
+
+def made_by_model(name: str) -> ImageDataset:
+    """The bundled pictures that a model made of a data set's classes: split "made", in the order of their classes.
+
+    recipes/cifar10_made.py made the file, and nothing was picked. Raises ValueError for a data set of which there are
+    none, DamagedDataError for a file that is missing, cut short or altered.
+    """
+    if name not in MADE_FILES:
+        raise unknown_name("data set with pictures made by a model", name, MADE_FILES)
+    path, dataset = MADE_FILES[name], DATASETS[name]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            images, labels = torch.from_numpy(file["images"]), torch.from_numpy(file["labels"]).long()
+            about = json.loads(str(file["about"]))
+        if sha256(images) != about["pixels_sha256"] or sha256(labels) != about["labels_sha256"]:
+            raise DamagedDataError("its pictures are not those that were written (their checksum differs)")
+        made = ImageDataset(name, "made", images, labels, dataset.class_names, source(about, name))
+        if made.image_shape != dataset.image_shape:
+            raise DamagedDataError(f"it holds images of shape {made.image_shape}, not {dataset.image_shape}")
+    except Exception as error:  # zipfile, zlib, json and numpy each have their own words for a damaged file
+        raise DamagedDataError(f"{path} is damaged: {error}. Install the package again.") from error
+    return made
+
+
+def source(about: dict[str, Any], name: str) -> str:
+    """Where the pictures came from, for a person to read."""
+    how = f"{about['num_inference_steps']} {about['sampler']} steps, guidance scale {about['guidance_scale']:g}"
+    return f"our own network {about['model']}, which made them ({how}); this is not the data set {name}"
+
+
+def write_made(path: Path, made: ImageDataset, about: dict[str, Any]) -> None:
+    """Keep pictures, their labels, how they were made and the checksums of both in one file, whole or not at all."""
+    about = {**about, "pixels_sha256": sha256(made.images), "labels_sha256": sha256(made.labels)}
+    with atomic_path(path) as part, part.open("wb") as file:
+        np.savez_compressed(
+            file,
+            images=made.images.numpy(),
+            labels=made.labels.numpy().astype(np.uint8),
+            about=np.array(json.dumps(about, sort_keys=True)),
+        )
