@@ -107,24 +107,28 @@ def train(
 
     from diffusion_explained.checkpoints import checkpoint_files
     from diffusion_explained.devices import choose_device
+    from diffusion_explained.processes import is_main_process
     from diffusion_explained.recipes import run_recipe, weights_file
     from diffusion_explained.reflow import PairsRecord
 
     weights, chosen = weights_file(recipe, out), str(choose_device(device))
-    checkpoints = weights.parent / "checkpoints"
-    if restart:
+    checkpoints, speaks = weights.parent / "checkpoints", is_main_process()
+    if restart and speaks:
         for old in checkpoint_files(checkpoints):
             old.unlink()
-    typer.echo(f"Training {weights.stem} on {chosen}; the weights go to {weights}")
-    if kept := checkpoint_files(checkpoints):
+    if speaks:
+        typer.echo(f"Training {weights.stem} on {chosen}; the weights go to {weights}")
+    if speaks and (kept := checkpoint_files(checkpoints)):
         typer.echo(f"Going on from {kept[0]}")
+    shown = ""
     changes = {name: value for name, value in {"images": images, "split": split}.items() if value is not None}
     try:
-        with tqdm(unit="step") as bar:
+        with tqdm(unit="step", disable=not speaks) as bar:
             for record in run_recipe(recipe, out, chosen, checkpoint_every=checkpoint_every, **changes):
                 draws_pairs = isinstance(record, PairsRecord)
                 doing = f"{weights.stem}, pairs" if draws_pairs else weights.stem
-                if bar.desc != f"{doing}: ":  # the first one of its kind; a training that goes on starts in the middle
+                if doing != shown:  # the first one of its kind; a training that goes on starts in the middle
+                    shown = doing
                     bar.set_description(doing)
                     bar.reset(record.num_steps)
                     bar.initial = bar.n = record.step
@@ -138,7 +142,8 @@ def train(
         where = f"{kept[0]} is kept: the same command goes on from it." if kept else "No checkpoint was written yet."
         typer.secho(f"\nStopped. {where}", fg="yellow", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB, with its model card inside")
+    if speaks:
+        typer.echo(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB, with its model card inside")
 
 
 @app.command()

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+def is_main_process() -> bool:
+    """Whether this is the one, of those that a launcher started, that writes files and prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process: its rank among `count`, and the device it works on. `accelerator` is None if it is alone."""

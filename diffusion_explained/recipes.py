@@ -10,7 +10,6 @@ was killed goes on where it was when it is run again.
 from __future__ import annotations
 
 import copy
-import os
 import tomllib
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -30,7 +29,7 @@ from diffusion_explained.launch import shipped
 from diffusion_explained.models import build_network, count_flops, count_parameters
 from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
-from diffusion_explained.processes import Processes
+from diffusion_explained.processes import Processes, is_main_process
 from diffusion_explained.reflow import PairsConfig, PairsRecord, draw_pairs
 from diffusion_explained.schedules import schedule_from_config
 from diffusion_explained.train_config import TrainConfig
@@ -182,7 +181,7 @@ def train_diffusion(
         checkpoint_every=checkpoint_every,
     ):
         yield record
-    if os.environ.get("RANK", "0") != "0":  # of several processes one writes
+    if not is_main_process():
         return
 
     card = describe_training(recipe, start.data, record, device)

@@ -416,6 +416,27 @@ def test_train_writes_weights_that_sample_reads(recipe: Path, tmp_path: Path):
     assert result.exit_code == 0, result.output
 
 
+def test_train_shows_the_pairs_of_a_rectified_flow_and_then_its_training(recipe: Path, tmp_path: Path):
+    pairs = "[pairs]\ncount = 30\nbatch_size = 10\nnum_inference_steps = 1\n[schedule]"
+    tables = re.sub(r"\[network\].*\[schedule\]", pairs, RECIPE, flags=re.DOTALL)
+    tables = tables.replace('task = "diffusion"', 'task = "reflow"\nteacher = "mnist_unet_flow"')
+    recipe.write_text(tables.replace('split = "sample"\nkind = "flow"\n', "").replace("tiny", "straight"))
+    result = run("train", recipe, "--images", 40, "--out", tmp_path / "runs", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"straight, pairs: .*3/3", result.stderr) and re.search(r"straight.*10/10", result.stderr)
+    assert_refused(run("train", recipe, "--split", "sample", "--out", tmp_path), "what its teacher draws", "mnist")
+
+
+def test_train_in_the_second_of_several_processes_neither_prints_nor_writes(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It is the first that writes the weights, perhaps later."""
+    monkeypatch.setenv("RANK", "1")
+    result = run("train", recipe, "--images", 80, "--out", tmp_path / "runs", "--device", "cpu")
+    assert (result.exit_code, result.output) == (0, ""), result.output
+    assert not list(tmp_path.glob("runs/tiny/*.safetensors"))
+
+
 def test_train_that_was_stopped_says_how_to_go_on_and_does(recipe: Path, tmp_path: Path):
     checkpoints = tmp_path / "runs" / "tiny" / "checkpoints"
     arguments = ["train", recipe, "--out", "runs", "--device", "cpu", "--checkpoint-every", 10]
