@@ -332,7 +332,7 @@ class TestShipped:
         assert bends[1] < 0.8 * bends[0]
 
     def test_eight_of_its_steps_are_as_good_as_fifty_of_its_teacher(self):
-        """By the Frechet distances that the cards have: 10% more at most, at the measured guidance nearest the pairs'."""
+        """By the Frechet distances on the cards: 10% more at most than at the guidance nearest to the pairs'."""
 
         def distance(name: str, steps: int, guidance_scale: float) -> float:
             card = load_pretrained(name).card
