@@ -1,0 +1,294 @@
+"""Looking inside a U-Net or a DiT while it works: by hooks, so that the network itself stays as it is.
+
+    for feature in feature_shapes(network): print(feature.layer, feature.shape)
+    maps = attention_maps(network, x_t, t, labels)["middle.0"].weights          # [B, heads, N, N]
+    for cost in costs(network): print(cost.part, cost.parameters, cost.flops)
+
+A *layer* has the name that torch gives it ("encoder.2", "blocks.0"). x_t, t and labels are what the network itself
+takes: `t` is its own time, about 0 to 1000 (`schedule.network_time`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffusion_explained.models.attention import Attend
+from diffusion_explained.models.dit import DiT
+from diffusion_explained.models.unet import Block, Downsample, UNet, Upsample
+from diffusion_explained.names import unknown_name
+
+
+class Feature(NamedTuple):
+    """What one layer puts out for one image; `kind` is the name of its class."""
+
+    layer: str
+    kind: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many numbers that is."""
+        return math.prod(self.shape)
+
+
+class Attention(NamedTuple):
+    """Who looks at whom: weights [B, heads, N, N], from each of N positions (a row) to each (its columns).
+
+    The positions are those of `grid`, (rows, columns), row by row.
+    """
+
+    grid: tuple[int, int]
+    weights: Tensor
+
+    def seen_from(self, row: int, column: int) -> Tensor:
+        """How much the position at (row, column) looks at each: maps [B, heads, rows, columns] that sum to 1."""
+        rows, columns = self.grid
+        if not (0 <= row < rows and 0 <= column < columns):
+            raise ValueError(f"({row}, {column}) is not on the grid of {rows} x {columns} positions, counted from 0.")
+        return self.weights[:, :, row * columns + column].unflatten(-1, self.grid)
+
+    def distance(self) -> Tensor:
+        """How far each head looks on average, in positions: [B, heads].
+
+            mean over n of  sum_m  weights[n, m] * |place_n - place_m|
+
+        Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words" (ViT), Section 4.5: "attention distance".
+        """
+        rows, columns = (torch.arange(float(count), device=self.weights.device) for count in self.grid)
+        places = torch.cartesian_prod(rows, columns)  # [N, 2]
+        return (self.weights * torch.cdist(places, places)).sum(-1).mean(-1)
+
+
+class Skip(NamedTuple):
+    """One skip connection of a U-Net: from a layer of the encoder to one of the decoder."""
+
+    source: str
+    target: str
+    channels: int
+
+
+class Cost(NamedTuple):
+    """What one part of a network costs: its parameters, and the FLOPs of one forward pass of one image."""
+
+    part: str
+    parameters: int
+    flops: int
+
+
+class Passed(NamedTuple):
+    """What went into a module (its first argument), and what came out."""
+
+    input: Any
+    output: Any
+
+
+@contextmanager
+def watch(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Passed]]:
+    """Inside the `with`: whatever passes through the named modules, in the order in which they finish.
+
+    Of several calls the newest counts. The hooks are gone afterwards, also after an error. Raises ValueError for a name
+    that the network does not have.
+    """
+    passed: dict[str, Passed] = {}
+
+    def keep_as(name: str) -> Any:
+        return lambda module, inputs, output: passed.update({name: Passed(inputs[0], output)})
+
+    handles = [module.register_forward_hook(keep_as(name)) for name, module in _modules(network, names).items()]
+    try:
+        yield passed
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def feature_shapes(network: nn.Module, within: str = "") -> list[Feature]:
+    """What every layer puts out for one image, in order; `within` a layer ("encoder.0"), what the layers in it do.
+
+    Raises ValueError for a network that is neither U-Net nor DiT, or for a layer that it does not have.
+    """
+    names = _layers(network, within)
+    with watch(network, names) as passed:
+        _run_blank(network)
+    return [
+        Feature(name, type(network.get_submodule(name)).__name__, tuple(through.output.shape[1:]))
+        for name, through in passed.items()
+        if isinstance(through.output, Tensor)  # without classes there is no vector for them
+    ]
+
+
+@torch.no_grad()
+def feature_maps(network: nn.Module, layer: str, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+    """What a layer puts out, as maps [B, channels, rows, columns]; a DiT's tokens are put back where they lie.
+
+    Raises ValueError for a layer whose output has no place in the image (a vector of the time, say).
+    """
+    _fits(network, x_t)
+    with watch(network, [layer]) as passed:
+        network(x_t, t, labels)
+    maps = passed[layer].output
+    if isinstance(network, DiT) and isinstance(maps, Tensor) and maps.ndim == 3:
+        maps = maps.transpose(1, 2).unflatten(2, network.config.grid)
+    if not isinstance(maps, Tensor) or maps.ndim != 4:
+        raise ValueError(f"what {layer!r} puts out has no places in the image, as a block's output has.")
+    return maps
+
+
+@torch.no_grad()
+def attention_maps(network: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> dict[str, Attention]:
+    """Who looks at whom in every layer that attends, by the layer's name, in order.
+
+        weights = softmax(q k^T / sqrt(head_width))              [B, heads, N, N]; Vaswani et al. 2017, Eq. 1
+
+    They are computed from what goes into the layer's `Attend`, as that does it.
+    """
+    _fits(network, x_t)
+    attends = [name for name, module in network.named_modules() if isinstance(module, Attend)]
+    layers = {name: next(layer for layer in _layers(network) if name.startswith(f"{layer}.")) for name in attends}
+    with watch(network, [*attends, *layers.values()]) as passed:
+        network(x_t, t, labels)
+    maps = {}
+    for name, layer in layers.items():
+        attend = network.get_submodule(name)
+        q, k, _ = attend.heads(passed[name].input)
+        grid = network.config.grid if isinstance(network, DiT) else tuple(passed[layer].output.shape[-2:])
+        maps[layer] = Attention(grid, attend.weights(q, k))
+    return maps
+
+
+def skip_connections(network: UNet) -> list[Skip]:
+    """A U-Net's skip connections in the order of its encoder, finest first. Raises ValueError for another network."""
+    if not isinstance(network, UNet):
+        raise ValueError(f"only a U-Net has skip connections; got a {type(network).__name__}.")
+    blocks = {
+        side: [f"{side}.{i}" for i, layer in enumerate(getattr(network, side)) if isinstance(layer, Block)]
+        for side in ("encoder", "decoder")
+    }
+    return [
+        Skip(source, target, network.get_submodule(source).conv2.out_channels)
+        for source, target in zip(blocks["encoder"], reversed(blocks["decoder"]), strict=True)
+    ]
+
+
+@contextmanager
+def cut(network: UNet, skips: Sequence[Skip]) -> Iterator[None]:
+    """Inside the `with`, these skip connections carry zeros; afterwards, also after an error, they are whole again."""
+
+    def zero(channels: int) -> Any:
+        def hook(module: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            h, cond = inputs  # h: what comes up from below, then what the skip brings
+            below = h[:, :-channels]
+            return torch.cat([below, torch.zeros_like(h[:, -channels:])], dim=1), cond
+
+        return hook
+
+    handles = [network.get_submodule(skip.target).register_forward_pre_hook(zero(skip.channels)) for skip in skips]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def costs(network: nn.Module) -> list[Cost]:
+    """What each part of the network costs, in the order of `parts`; the sums are `count_parameters` and `count_flops`.
+
+    As there, the FLOPs are those of convolutions and matrix products, a multiplication and an addition being two.
+    """
+    with FlopCounterMode(display=False) as counter:
+        _run_blank(network)
+    by_module = {name.partition(".")[2]: sum(ops.values()) for name, ops in counter.get_flop_counts().items()}
+    return [
+        Cost(
+            part,
+            sum(p.numel() for name in names for p in network.get_submodule(name).parameters()),
+            sum(by_module.get(name, 0) for name in names),
+        )
+        for part, names in parts(network).items()
+    ]
+
+
+def parts(network: nn.Module) -> dict[str, list[str]]:
+    """The network's parts, each with the names of its modules; every parameter is in exactly one.
+
+    A U-Net's: time and class, stem, encoder and decoder at each resolution, middle, head. A DiT's: time and class,
+    patch embedding, what its blocks do by modulation, attention and two-layer network, head.
+    """
+    if isinstance(_known(network), UNet):
+        return _parts_of_unet(network)
+    blocks = range(len(network.blocks))
+    return {
+        "time and class": ["embed_time", "embed_class", "input_gain"],
+        "patch embedding": ["embed_patch"],
+        "blocks: modulation": [f"blocks.{i}.modulate" for i in blocks],
+        "blocks: attention": [f"blocks.{i}.{name}" for i in blocks for name in ("norm1", "qkv", "attend", "out")],
+        "blocks: two layers": [f"blocks.{i}.{name}" for i in blocks for name in ("norm2", "mlp")],
+        "head": ["modulate", "norm", "head"],
+    }
+
+
+def _parts_of_unet(network: UNet) -> dict[str, list[str]]:
+    _, height, width = network.image_shape
+    sizes = [
+        f"{height // shrink} x {width // shrink}"
+        for shrink in (network.config.patch_size * 2**level for level in range(len(network.config.widths)))
+    ]
+    encoder: dict[str, list[str]] = {f"encoder {size}": [] for size in sizes}
+    decoder: dict[str, list[str]] = {f"decoder {size}": [] for size in reversed(sizes)}
+    level = 0
+    for i, layer in enumerate(network.encoder):
+        level += isinstance(layer, Downsample)  # it works at the resolution below, and is counted there
+        encoder[f"encoder {sizes[level]}"].append(f"encoder.{i}")
+    for i, layer in enumerate(network.decoder):
+        decoder[f"decoder {sizes[level]}"].append(f"decoder.{i}")
+        level -= isinstance(layer, Upsample)
+    return {
+        "time and class": ["embed_time", "embed_class", "input_gain"],
+        "stem": ["stem"],
+        **encoder,
+        f"middle {sizes[-1]}": [f"middle.{i}" for i in range(len(network.middle))],
+        **decoder,
+        "head": ["norm", "head"],
+    }
+
+
+def _known(network: nn.Module) -> UNet | DiT:
+    if not isinstance(network, UNet | DiT):
+        raise ValueError(f"`inside` looks into a UNet or a DiT; got a {type(network).__name__}.")
+    return network
+
+
+def _fits(network: nn.Module, x_t: Tensor) -> None:
+    wanted = tuple(_known(network).image_shape)
+    if tuple(x_t.shape[1:]) != wanted:
+        raise ValueError(f"x_t has shape {tuple(x_t.shape)}, but this network takes [B, *{wanted}].")
+
+
+def _modules(network: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
+    modules = {name: module for name, module in network.named_modules() if name}
+    for name in names:
+        if name not in modules:
+            raise unknown_name(f"layer of {type(network).__name__}", name, modules)
+    return {name: modules[name] for name in names}
+
+
+def _layers(network: nn.Module, within: str = "") -> list[str]:
+    """The names of the layers of a network, or within one of its layers; a list of layers counts as its members."""
+    module = _modules(_known(network), [within])[within] if within else _known(network)
+    names = []
+    for name, child in module.named_children():
+        names += [f"{name}.{i}" for i in range(len(child))] if isinstance(child, nn.ModuleList) else [name]
+    return [f"{within}.{name}" if within else name for name in names]
+
+
+@torch.no_grad()
+def _run_blank(network: nn.Module) -> None:
+    device = next(_known(network).parameters()).device
+    network(torch.zeros(1, *network.image_shape, device=device), torch.zeros(1, device=device))
