@@ -31,10 +31,11 @@ def randn(
 ) -> Tensor:
     """Standard normal noise [B, ...], drawn in float32 on the CPU and then moved.
 
-    generator: a list of B (one stream an image), one for the whole batch, or None for torch's global one.
+    generator: a list of B (one stream an image), one for the whole batch, or None for torch's global one. One for the
+    whole batch may live on a GPU, for speed in training; the noise is then drawn there.
     """
     if generator is None or isinstance(generator, torch.Generator):
-        noise = torch.randn(tuple(shape), generator=generator)
+        noise = torch.randn(tuple(shape), generator=generator, device="cpu" if generator is None else generator.device)
     else:
         if len(generator) != shape[0]:
             raise ValueError(
