@@ -39,9 +39,9 @@ class Chart:
 
 
 def histogram_chart(frames: Sequence[Tensor], bins: int = 48) -> Chart:
-    """How the pixel values of each frame are distributed, against the density of N(0, 1).
+    """How the pixel values of each frame [..., C, H, W] are distributed, against the density of N(0, 1).
 
-    Values beyond the range are counted in its outermost bars.
+    The channels of colour images are counted together. Values beyond the range are counted in its outermost bars.
     """
     low, high = HISTOGRAM_RANGE
     bars = []
@@ -54,7 +54,8 @@ def histogram_chart(frames: Sequence[Tensor], bins: int = 48) -> Chart:
     normal = Curve(_numbers(grid), _numbers(density), "noise", "N(0, 1)")
     alt = "the histogram of the pixel values of x_t at this frame, with the density of the standard normal over it"
     # a clean image has nearly all pixels at two values: its spikes run out at the top, so that noise can be seen
-    return Chart("pixels of xₜ", alt, "pixel value", (low, high), (0.0, 1.0), (normal,), bars=tuple(bars))
+    what = "pixel value" if frames[0].shape[-3] == 1 else "value of red, green or blue"
+    return Chart("pixels of xₜ", alt, what, (low, high), (0.0, 1.0), (normal,), bars=tuple(bars))
 
 
 def level_chart(title: str, alt: str, levels: Sequence[Level], values: Sequence[float]) -> Chart:

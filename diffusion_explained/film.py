@@ -58,17 +58,25 @@ def pixels(images: Tensor, limit: float | None = None) -> np.ndarray:
     """Images [B, C, H, W] as bytes [B, H, W, 4].
 
     Without a limit they are pictures in [-1, 1], grey or RGB, clipped there. With a limit they are signed fields
-    (noise, differences): the mean over the channels, on the diverging map from -limit to limit.
+    (noise, differences): one value a pixel (`one_value`), on the diverging map from -limit to limit.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"Images must be [B, 1 or 3, H, W], got a tensor of shape {tuple(images.shape)}.")
-    array = images.detach().float().cpu().numpy()
     if limit is None:
+        array = images.detach().float().cpu().numpy()
         coloured = ((np.clip(array, -1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1)
         coloured = np.broadcast_to(coloured, (*coloured.shape[:3], 3))
     else:
-        coloured = diverging(array.mean(axis=1) / (limit or 1.0))
+        coloured = diverging(one_value(images).cpu().numpy() / (limit or 1.0))
     return np.concatenate([coloured, np.full((*coloured.shape[:3], 1), 255, np.uint8)], axis=-1)
+
+
+def one_value(field: Tensor) -> Tensor:
+    """A signed field [B, C, H, W] as one value a pixel [B, H, W]: the sum over channels / sqrt(C).
+
+    So the noise of a colour image, which is N(0, 1) in each channel, is N(0, 1) again.
+    """
+    return field.detach().float().sum(dim=1) / field.shape[1] ** 0.5
 
 
 def default_columns(count: int) -> int:
@@ -126,7 +134,8 @@ def shown(x_t: Tensor, level: Level) -> Tensor:
 
 def difference_range(steps: Sequence[Step]) -> float:
     """The largest |eps_cond - eps_uncond| of a guided run (its 99.5th percentile, so that one pixel does not rule)."""
-    parts = [(s.pred.eps_cond - s.pred.eps_uncond).abs().flatten() for s in steps if s.pred.eps_uncond is not None]
+    guided = [s.pred for s in steps if s.pred.eps_uncond is not None]
+    parts = [one_value(pred.eps_cond - pred.eps_uncond).abs().flatten() for pred in guided]
     return max((float(part.quantile(0.995)) for part in parts), default=1.0) or 1.0
 
 

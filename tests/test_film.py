@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffusion_explained.charts import histogram_chart, level_chart
 from diffusion_explained.denoisers import Prediction
-from diffusion_explained.film import EPS_RANGE, film, film_of, gif, mosaic, pixels, shown
+from diffusion_explained.film import EPS_RANGE, film, film_of, gif, mosaic, one_value, pixels, shown
 from diffusion_explained.palette import diverging
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
@@ -48,6 +48,13 @@ def test_a_signed_field_is_coloured_by_its_limit():
     eps = torch.tensor([-3.0, 0.0, 1.5]).reshape(1, 1, 1, 3)
     assert (pixels(eps, 3.0)[0, 0, :, :3] == diverging(np.array([-1.0, 0.0, 0.5]))).all()
     assert pixels(torch.zeros(1, 1, 1, 1), 0.0).shape == (1, 1, 1, 4)  # a difference that is nothing but zero
+
+
+def test_the_noise_of_a_colour_image_is_as_strong_as_that_of_a_grey_one():
+    eps = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert one_value(eps).shape == (4, 32, 32) and float(one_value(eps).std()) == pytest.approx(1, abs=0.03)
+    assert (pixels(eps, 3.0)[..., :3] == diverging(one_value(eps).numpy() / 3)).all()
+    assert torch.equal(one_value(eps[:, :1]), eps[:, 0])
 
 
 def test_what_is_no_image_is_refused():
@@ -139,6 +146,8 @@ def test_a_gif_plays_all_frames_and_holds_the_last():
 
 def test_the_histogram_of_noise_is_the_normal_density():
     noise = torch.randn(1, 1, 300, 300, generator=torch.Generator().manual_seed(0))
+    assert histogram_chart([noise.reshape(1, 1, 100, -1)]).x_label == "pixel value"
+    assert histogram_chart([noise.reshape(1, 3, 100, -1)]).x_label == "value of red, green or blue"
     chart = histogram_chart([noise, torch.full_like(noise, 9.0)], bins=24)
     width = 6 / 24
     assert sum(chart.bars[0]) * width == pytest.approx(1, abs=1e-3)
