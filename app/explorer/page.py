@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PATIENCE = 0.3  # seconds that may pass without a progress bar
+SHORT = 5  # letters of a caption that fits above its picture on a phone; longer ones stand upright there
+FORECAST = 2.0  # seconds after which it is also said how long it still takes
 
 
 def theme() -> str:
@@ -46,7 +48,8 @@ def strip(rows: "Mapping[str, Tensor | Sequence[Tensor]]", captions: Sequence[st
 
     gap = 2
     cells = "".join(f"<span>{html.escape(caption)}</span>" for caption in captions)
-    parts = [f'<div class="name"></div><div class="captions" style="--n: {len(captions)}">{cells}</div>']
+    kind = "captions words" if max(map(len, captions)) > SHORT else "captions"
+    parts = [f'<div class="name"></div><div class="{kind}" style="--n: {len(captions)}">{cells}</div>']
     for name, images in rows.items():
         sheet = base64.b64encode(png(mosaic(pixels(torch.stack(list(images))), len(captions), gap))).decode()
         words = html.escape(f"{alt}: {name}, {len(captions)} pictures ({', '.join(captions)})", quote=True)
@@ -55,19 +58,42 @@ def strip(rows: "Mapping[str, Tensor | Sequence[Tensor]]", captions: Sequence[st
     st.html(f'<div class="strip">{"".join(parts)}</div>')
 
 
+def colour_notice(data: str) -> None:
+    """How the noise of colour images is shown; digits have one channel, and need no word."""
+    if data != "mnist":
+        st.caption("Noise panels show one value a pixel, (red + green + blue) / √3: blue is below zero, red is above.")
+
+
 def dress() -> None:
     """What Streamlit's theme has no setting for: the widest line, and the look of `strip`."""
     st.html(Path(__file__).with_name("page.css"))
 
 
 @contextmanager
+def needed(what: str) -> Iterator[None]:
+    """What a page cannot do without: where it is missing or damaged, say so, and end this page there."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        st.error(f"{what} cannot be read: {error}", icon=":material/sd_card_alert:")
+        st.stop()
+
+
+@contextmanager
 def progress(what: str) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar that appears only if the work outlasts PATIENCE; call it with (part done, what is being done)."""
+    """A progress bar that appears only if the work outlasts PATIENCE; call it with (part done, what is being done).
+
+    Work of several seconds also says about how long it still takes, if it goes on as it did.
+    """
     place, begin = st.empty(), time.monotonic()
 
     def tell(part: float, doing: str = "") -> None:
-        if time.monotonic() - begin > PATIENCE:
-            place.progress(min(1.0, part), text=f"{what} · {doing}" if doing else what)
+        spent = time.monotonic() - begin
+        if spent > PATIENCE:
+            words = [what, doing] if doing else [what]
+            if spent > FORECAST and 0 < part < 1:
+                words.append(f"about {spent * (1 - part) / part:.0f} s left")
+            place.progress(min(1.0, part), text=" · ".join(words))
 
     try:
         yield tell
@@ -75,7 +101,7 @@ def progress(what: str) -> Iterator[Callable[[float, str], None]]:
         place.empty()
 
 
-def address_notice(before: dict[str, str], keys: Sequence[str]) -> None:
+def address_notice(before: Mapping[str, str], keys: Sequence[str]) -> None:
     """Say which settings of the address were not usable; call it after the widgets that own these keys.
 
     Streamlit drops such values by itself and takes the widget's default, without a word.

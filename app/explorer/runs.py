@@ -10,38 +10,49 @@ from torch import Tensor
 
 from diffusion_explained.charts import histogram_chart, level_chart
 from diffusion_explained.comparisons import Counted, Finish, one_shot, race
-from diffusion_explained.data import ImageDataset, bundled_mnist
+from diffusion_explained.data.known import DATASETS
 from diffusion_explained.film import EPS_RANGE, Film, film, film_of, mosaic, pixels
 from diffusion_explained.forward import add_noise
+from diffusion_explained.models import Classifier
 from diffusion_explained.noise import generators, randn
-from diffusion_explained.pretrained import Model, load_pretrained
+from diffusion_explained.pretrained import Model, load_classifier, load_pretrained
 from diffusion_explained.samplers import Step, final
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Level, Schedule
+from explorer import page
+from explorer.choices import data_of, pace_of
+from explorer.pictures import pictures
 from explorer.shelf import shelf
 
-MODELS = ("mnist_unet_flow", "mnist_unet_eps")
 MOST_FRAMES = 60  # of a long run, so many are kept to look at
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid", "flow")
 Tell = Callable[[float, str], None]
 
 
 @st.cache_resource(max_entries=4, show_spinner="Loading the network")
+def _loaded(name: str) -> Model | Classifier:
+    return load_classifier(name) if name.endswith("_classifier") else load_pretrained(name)
+
+
 def model(name: str) -> Model:
     """A trained model, one for all sessions: read only."""
-    return load_pretrained(name)
+    with page.needed(f"The network {name}"):
+        return _loaded(name)
 
 
-@st.cache_resource(show_spinner="Unpacking the digits")
-def digits() -> ImageDataset:
-    """The 10,000 real digits that travel with the package."""
-    return bundled_mnist()
+def judge(data: str) -> Classifier:
+    """The classifier that measures a data set's samples: read only."""
+    with page.needed(f"The classifier of {data}"):
+        return _loaded(f"{data}_classifier")
 
 
-def digit(label: int, number: int) -> Tensor:
-    """The number-th bundled digit of a class, x_0 [1, 1, 28, 28]."""
-    data = digits()
-    index = (data.labels == label).nonzero().flatten()[number]
-    return data.batch(index[None])[0]
+def rectified(name: str) -> bool:
+    """Whether a model's guidance is trained in, so that it is sampled without."""
+    return model(name).default_guidance_scale == 1
+
+
+def class_names(data: str) -> tuple[str, ...]:
+    """What a data set's classes are called: the digits, or airplane to truck."""
+    return DATASETS[data].class_names
 
 
 def schedule_of(name: str) -> Schedule:
@@ -58,7 +69,7 @@ class Noising:
 
     levels: tuple[Level, ...]
     film: Film
-    x_t: Tensor  # one a level, [n, 1, 28, 28]
+    x_t: Tensor  # one a level, [n, C, H, W]
 
 
 def noising(
@@ -135,7 +146,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its film, its final images [B, 1, 28, 28], what it cost."""
+    """A finished run: its film, its final images [B, C, H, W], what it cost."""
 
     film: Film
     x_0: Tensor
@@ -193,6 +204,13 @@ def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
 # -- guidance -----------------------------------------------------------------------------------------------
 
 
+SCALES = {  # that are swept, by the pace of the network
+    "digits": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
+    "pictures": (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0),
+    "slow": (0.0, 1.0, 2.0, 5.0),
+}
+
+
 @dataclass(frozen=True)
 class Guided:
     """What one guidance scale gives from the common noise."""
@@ -203,29 +221,37 @@ class Guided:
     diversity: float
 
 
-def real_diversity(per_class: int) -> float:
-    """The diversity of as many real digits of each class."""
+def real_diversity(data: str, per_class: int) -> float:
+    """The diversity of as many real images of each class."""
     from diffusion_explained.metrics import diversity
 
     def make() -> float:
-        data = digits()
-        indices = torch.cat([(data.labels == label).nonzero().flatten()[:per_class] for label in range(10)])
-        return diversity(*data.batch(indices))
+        real = pictures(data)
+        indices = torch.cat([(real.labels == label).nonzero().flatten()[:per_class] for label in range(10)])
+        return diversity(*real.batch(indices), judge(data))
 
-    return shelf("real diversity").get(per_class, make)
+    return shelf("real diversity").get((data, per_class), make)
 
 
-def guided(model_name: str, guidance_scale: float, per_class: int, num_inference_steps: int, seed: int) -> Guided:
+def guided(
+    model_name: str, guidance_scale: float, per_class: int, num_inference_steps: int, seed: int, tell: Tell
+) -> Guided:
     """per_class images of every class at one scale; image i starts from the same noise whatever the scale."""
     from diffusion_explained.metrics import class_accuracy, diversity
 
     def make() -> Guided:
         network = model(model_name)
         labels = torch.arange(network.num_classes).repeat(per_class)
-        x_0 = network.sample(
-            labels, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, seed=seed, sampler="euler"
-        )
-        return Guided(guidance_scale, x_0, class_accuracy(x_0, labels), diversity(x_0, labels))
+        denoise = network.denoiser(labels, guidance_scale)
+
+        def told() -> Iterator[Step]:
+            for step in network.steps(denoise, len(labels), num_inference_steps, sampler="euler", seed=seed):
+                tell(step.i / num_inference_steps, f"w = {guidance_scale:g}")
+                yield step
+
+        x_0, classifier = final(told()).clamp(-1, 1), judge(data_of(model_name))
+        accuracy = class_accuracy(x_0, labels, classifier)
+        return Guided(guidance_scale, x_0, accuracy, diversity(x_0, labels, classifier))
 
     return shelf("guidance", 200).get((model_name, guidance_scale, per_class, num_inference_steps, seed), make)
 
@@ -233,22 +259,24 @@ def guided(model_name: str, guidance_scale: float, per_class: int, num_inference
 # -- samplers -----------------------------------------------------------------------------------------------
 
 
-REFERENCE_STEPS = 128
-RACERS = (2, 3, 5, 8)  # the digits of a race
+REFERENCE_STEPS = {"digits": 128, "pictures": 64, "slow": 32}
+RACERS = {"digits": (2, 3, 5, 8), "pictures": (8, 7), "slow": (8, 7)}  # the classes of a race: ship and horse
 
 
 def race_settings(model_name: str, guidance_scale: float, seed: int) -> Settings:
-    """What all runners of a race share: the same digits; clipping x_0 would change the ODE."""
-    return Settings(model_name, "heun", REFERENCE_STEPS, RACERS, guidance_scale, seed, clip=False)
+    """What all runners of a race share: the same classes; clipping x_0 would change the ODE."""
+    pace = pace_of(model_name)
+    return Settings(model_name, "heun", REFERENCE_STEPS[pace], RACERS[pace], guidance_scale, seed, clip=False)
 
 
 def reference(settings: Settings, tell: Tell) -> Tensor:
-    """Where a fine solver ends: Heun with REFERENCE_STEPS steps."""
+    """Where a fine solver ends: Heun with as many steps as the settings say."""
+    count = settings.num_inference_steps
 
     def make() -> Tensor:
         def told() -> Iterator[Step]:
             for step in steps_of(settings, denoiser(settings)):
-                tell((step.i + 1) / REFERENCE_STEPS, f"reference, step {step.i + 1} of {REFERENCE_STEPS}")
+                tell((step.i + 1) / count, f"step {step.i + 1} of {count}")
                 yield step
 
         return final(told())

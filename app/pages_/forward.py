@@ -4,8 +4,9 @@ import hashlib
 
 import streamlit as st
 import torch
-from explorer import page
-from explorer.runs import MODELS, SCHEDULES, digit, noising
+from explorer import choices, page
+from explorer.pictures import origin, per_class, picture, pictures
+from explorer.runs import SCHEDULES, class_names, noising
 from explorer.scrubber import scrubber
 
 from diffusion_explained.data import load_image
@@ -18,40 +19,62 @@ page.head(
     r"\varepsilon\sim\mathcal N(0, I)",
     r"\mathrm{SNR} = \alpha_t^2/\sigma_t^2",
 )
-before = st.query_params.to_dict()
+choice = choices.choose()
+names, (channels, size, _) = class_names(choice.data), pictures(choice.data).image_shape
+colours = "grey" if channels == 1 else "coloured"
 image, settings = st.columns([1, 1], gap="medium")
 with image:
-    label = st.pills("Digit", range(10), default=3, required=True, wrap=True, key="digit", bind="query-params")
+    if choice.data == "mnist":
+        label = st.pills("Digit", range(10), default=3, required=True, wrap=True, key="digit", bind="query-params")
+    else:
+        label = names.index(
+            st.pills("Class", names, default="horse", required=True, wrap=True, key="picture", bind="query-params")
+        )
     upload = st.file_uploader(
-        "or your own image", type=None, key="upload", help="PNG, JPEG, WebP, GIF or BMP; scaled to 28 × 28 grey pixels."
+        "or your own image",
+        type=None,
+        key="upload",
+        help=f"PNG, JPEG, WebP, GIF or BMP; scaled to {size} × {size} {colours} pixels.",
     )
 with settings:
     left, right = st.columns(2)
     schedule = left.selectbox("Schedule", SCHEDULES, index=2, key="schedule", bind="query-params")
-    model_name = right.selectbox("Network that guesses", MODELS, key="model", bind="query-params")
-    number = left.number_input("Which one of that digit", 0, 999, 7, key="number", bind="query-params")
+    with right:
+        choices.pick_network(choice, "Network that guesses")
+    most = per_class(choice.data) - 1
+    number = left.number_input(
+        f"Which {choice.noun} of that class", 0, most, choice.default("number", 7), key="number", bind="query-params"
+    )
     seed = right.number_input("Seed of the noise", 0, 9999, 0, key="seed", bind="query-params")
     invert = st.toggle("My image is dark ink on white paper", key="invert") if upload else False
-page.address_notice(before, ["digit", "schedule", "model", "number", "seed"])
+page.address_notice(
+    choice.address, ["data", "model", "digit" if choice.data == "mnist" else "picture", "schedule", "number", "seed"]
+)
 
-key, x_0, known = ("digit", label, number), digit(label, number), label
+x_0, known = picture(choice.data, label, number), label
+key = (choice.data, pictures(choice.data).split, label, number)
 if upload is not None:
     said: list[str] = []
     try:
         data = upload.getvalue()
-        x_0 = load_image(data, 28, 1, invert=invert, say=said.append)
+        x_0 = load_image(data, size, channels, invert=invert, say=said.append)
         key, known = ("upload", hashlib.sha256(data).hexdigest(), invert), None
     except ValueError as error:
-        st.error(f"This file cannot be used: {error} The digit above is shown instead.", icon=":material/broken_image:")
+        st.error(
+            f"This file cannot be used: {error} The {names[label]} above is shown instead.",
+            icon=":material/broken_image:",
+        )
     for sentence in said:
         st.caption(sentence)
+if known is not None:
+    origin(choice.data)
 
 with page.progress("Asking the network") as tell:
-    kept = noising(key, x_0, known, schedule, model_name, seed, tell)
+    kept = noising(key, x_0, known, schedule, choice.model, seed, tell)
 
 
 def frame_of_address(count: int) -> int:
-    given = before.get("frame", "")
+    given = st.query_params.get("frame", "")
     return int(given) if given.isdecimal() and int(given) < count else count // 2
 
 
@@ -64,6 +87,7 @@ def look() -> None:
 
 
 look()
+page.colour_notice(choice.data)
 
 st.subheader("The same, as a filmstrip", anchor=False)
 places = torch.linspace(0, len(kept.levels) - 1, 11).round().long()
@@ -73,10 +97,10 @@ page.strip({"xₜ": kept.x_t[places]}, captions, f"x_t on its way into noise, {s
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- At the far right the histogram is N(0, 1) and nothing of the image is left: its SNR is close to 0.\n"
-        "- The network's guess of $x_0$ is the *mean* of all digits that fit the noisy one: sharp on the left, a blur "
+        "- The network's guess of $x_0$ is the *mean* of all images that fit the noisy one: sharp on the left, a blur "
         "on the right. That blur is why sampling takes many small steps.\n"
         "- The two guesses are one: $x_0$ and $\\varepsilon$ together must give back $x_t$.\n"
-        "- An image that is no digit is guessed as the nearest thing that the network knows.\n"
+        "- An image of your own is guessed as the nearest thing that the network knows.\n"
         "- The network was trained on its own schedule. It can look at any other's $x_t$, because all Gaussian paths "
         "of the same SNR differ only by a factor."
     )

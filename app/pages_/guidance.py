@@ -3,12 +3,14 @@
 import time
 
 import streamlit as st
-from explorer import page
-from explorer.runs import MODELS, Guided, guided, real_diversity
+from explorer import choices, page
+from explorer.pictures import real_images
+from explorer.runs import SCALES, Guided, class_names, guided, real_diversity, rectified
 
 from diffusion_explained import plots
 
-SCALES = (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+PER_CLASS = {"digits": (2, 4, 8, 16), "pictures": (2, 3, 4), "slow": (2, 3, 4)}
+USUAL = {"digits": (4, 10), "pictures": (2, 8), "slow": (2, 6)}  # images per class, steps
 REDRAW = 0.5  # seconds between drawings of the growing sweep
 
 page.head(
@@ -18,14 +20,22 @@ page.head(
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
     r"w=0:\text{ no class},\ \ w=1:\text{ no guidance}",
 )
-before = st.query_params.to_dict()
+choice = choices.choose()
 first, second, third, fourth = st.columns(4)
-model_name = first.selectbox("Model", MODELS, key="model", bind="query-params")
-per_class = second.select_slider("Images per class", (2, 4, 8, 16), 4, key="per_class", bind="query-params")
-steps = third.select_slider("Steps", (4, 6, 8, 10, 15, 20, 30, 50), 10, key="sweep_steps", bind="query-params")
+with first:
+    choices.pick_network(choice)
+few = choice.default("per_class", USUAL[choice.pace][0])
+per_class = second.select_slider("Images per class", PER_CLASS[choice.pace], few, key="per_class", bind="query-params")
+usual = choice.default("sweep_steps", USUAL[choice.pace][1])
+steps = third.select_slider("Steps", (4, 6, 8, 10, 15, 20, 30, 50), usual, key="sweep_steps", bind="query-params")
 seed = fourth.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
-page.address_notice(before, ["model", "per_class", "sweep_steps", "seed"])
+page.address_notice(choice.address, ["data", "model", "per_class", "sweep_steps", "seed"])
+if rectified(choice.model):
+    st.info(f"{choices.NO_GUIDANCE} Choose another network to sweep the scale.", icon=":material/touch_app:")
+    st.stop()
 
+scales = SCALES[choice.pace]
+real = real_diversity(choice.data, per_class) if real_images(choice.data) else None
 curves, pictures = st.columns([1, 1.5], gap="large")
 plot, strip = curves.empty(), pictures.empty()
 results: list[Guided] = []
@@ -38,21 +48,24 @@ def draw() -> None:
                 [one.guidance_scale for one in results],
                 [one.accuracy for one in results],
                 [one.diversity for one in results],
-                real_diversity=real_diversity(per_class),
+                real_diversity=real,
                 theme=page.theme(),
             )
         )
     with strip.container():
         st.markdown("**Asked for this class, from the same noise**")
         rows = {f"w = {one.guidance_scale:g}": one.x_0[:10] for one in results}
-        page.strip(rows, [str(label) for label in range(10)], "digits asked for at one guidance scale")
+        page.strip(rows, class_names(choice.data), "images asked for at one guidance scale")
 
 
 drawn = 0.0
 with page.progress("Sweeping the guidance scale") as tell:
-    for k, scale in enumerate(SCALES):
-        tell(k / len(SCALES), f"w = {scale:g}, {k + 1} of {len(SCALES)}")
-        results.append(guided(model_name, scale, per_class, steps, seed))
+    for k, scale in enumerate(scales):
+
+        def within(part: float, doing: str, k: int = k) -> None:
+            tell((k + part) / len(scales), f"{doing}, {k + 1} of {len(scales)}")
+
+        results.append(guided(choice.model, scale, per_class, steps, seed, within))
         if time.monotonic() - drawn > REDRAW and len(results) > 1:
             draw()
             drawn = time.monotonic()
@@ -65,9 +78,9 @@ curves.caption(
 
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- At $w = 0$ the class is not heard: one image in ten is right by chance, and each class shows all ten "
-        "digits, hence the great diversity.\n"
-        "- A little above 1 nearly every image is right; more only makes them more alike, with bolder strokes.\n"
+        "- At $w = 0$ the class is not heard: one image in ten is right by chance, and each class shows all ten, "
+        "hence the great diversity.\n"
+        "- A little above 1 most images are right; more only makes them more alike, with bolder strokes and colours.\n"
         "- Very large scales push pixels out of range: the image is over-sharpened, and details are lost.\n"
-        "- Read along a column: one noise, one class, and the same stroke that grows surer."
+        "- Read along a column: one noise, one class, and the same image that grows surer."
     )

@@ -1,16 +1,19 @@
-"""Reverse: noise becomes a digit, step by step."""
+"""Reverse: noise becomes an image, step by step."""
 
 import streamlit as st
-from explorer import page
-from explorer.runs import MODELS, Settings, run
+from explorer import choices, page
+from explorer.runs import Settings, class_names, model, rectified, run
 from explorer.scrubber import scrubber
 
 from diffusion_explained.film import gif
 from diffusion_explained.samplers import SAMPLERS
 
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 250, 500, 1000)
+USUAL = {"digits": 10, "pictures": 8, "slow": 6}  # steps
+MOST = {"digits": 1000, "pictures": 100, "slow": 100}
 ALL = "one of each"
 NONE = "none"
+SETTINGS = ("data", "model", "sampler", "steps", "w", "eta", "class", "seed", "negative", "rescale", "clip")
 
 page.head(
     "Reverse: from noise to image",
@@ -19,52 +22,57 @@ page.head(
     r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
 )
-before = st.query_params.to_dict()
+choice = choices.choose()
+names = class_names(choice.data)
 with st.container(key="workbench"):  # on a phone the result stands above its controls
     controls, result = st.columns([1, 2.7], gap="large")
 with controls:
-    model_name = st.selectbox("Model", MODELS, key="model", bind="query-params")
+    choices.pick_network(choice)
+    unguided = rectified(choice.model)
     sampler = st.selectbox(
         "Sampler", list(SAMPLERS), index=list(SAMPLERS).index("euler"), key="sampler", bind="query-params"
     )
-    steps = st.select_slider("Steps", STEPS, 10, key="steps", bind="query-params")
-    scale = st.slider(
-        "Guidance scale w", 0.0, 10.0, 2.0, 0.5, key="w", bind="query-params", help="1 is off, 0 ignores the class."
-    )
+    possible = [count for count in STEPS if count <= MOST[choice.pace]]
+    usual = choice.default("steps", USUAL[choice.pace])
+    steps = st.select_slider("Steps", possible, usual, key="steps", bind="query-params")
+    scale = choices.guidance_slider(choice, "w", 10.0, model(choice.model).default_guidance_scale, rectified=unguided)
     eta = 0.0
     if sampler == "ddim":
         eta = st.slider(
             "eta", 0.0, 1.0, 0.0, 0.05, key="eta", bind="query-params", help="0: deterministic, 1: DDPM's noise."
         )
-    digit = st.selectbox("Class", [ALL, *map(str, range(10))], key="class", bind="query-params")
+    label = st.selectbox("Class", [ALL, *names], key="class", bind="query-params")
     seed = st.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
     with st.expander("More", icon=":material/tune:"):
         negative = st.selectbox(
-            "Negative class", [NONE, *map(str, range(10))], key="negative", bind="query-params",
+            "Negative class", [NONE, *names], key="negative", bind="query-params", disabled=unguided,
             help="Stands in for the unconditional side: guidance moves away from it.",
         )  # fmt: skip
-        rescale = st.slider("Guidance rescale φ", 0.0, 1.0, 0.0, 0.1, key="rescale", bind="query-params")
+        rescale = st.slider(
+            "Guidance rescale φ", 0.0, 1.0, 0.0, 0.1, key="rescale", bind="query-params", disabled=unguided
+        )
         clip = st.toggle("Clip predicted x₀ to [−1, 1]", True, key="clip", bind="query-params")
 
 settings = Settings(
-    model=model_name,
+    model=choice.model,
     sampler=sampler,
     num_inference_steps=steps,
-    labels=tuple(range(10)) if digit == ALL else (int(digit),) * 8,
+    labels=tuple(range(10)) if label == ALL else (names.index(label),) * 8,
     guidance_scale=scale,
     seed=seed,
     eta=eta,
-    negative=None if negative == NONE else int(negative),
-    guidance_rescale=rescale,
+    negative=None if unguided or negative == NONE else names.index(negative),
+    guidance_rescale=0.0 if unguided else rescale,
     clip=clip,
 )
 with result:
-    page.address_notice(
-        before, ["model", "sampler", "steps", "w", "eta", "class", "seed", "negative", "rescale", "clip"]
-    )
+    page.address_notice(choice.address, SETTINGS)
     with page.progress("Sampling") as tell:
         kept = run(settings, tell)
     scrubber(kept.film, key="run")
+    if label == ALL and choice.data != "mnist":  # digits say themselves which they are
+        st.caption(f"Row by row: {', '.join(names)}.")
+    page.colour_notice(choice.data)
     facts, save = st.columns([3, 1], vertical_alignment="center")
     facts.caption(
         f"{len(settings.labels)} images · {kept.evaluations} network evaluations"
@@ -73,21 +81,21 @@ with result:
     save.download_button(
         "Save as GIF",
         lambda: gif(kept.film),
-        file_name=f"digits-{sampler}-{steps}-steps-w{scale:g}-seed{seed}.gif",
+        file_name=f"{choice.noun}s-{sampler}-{steps}-steps-w{scale:g}-seed{seed}.gif",
         mime="image/gif",
         icon=":material/movie:",
         on_click="ignore",
         width="stretch",
     )
-    if scale == 1:
+    if scale == 1 and not unguided:
         st.caption("Guidance is off at w = 1, so there is no unconditional prediction, and no difference to show.")
 
 eta_option = f", eta={eta}" if sampler == "ddim" else ""
 options = {"guidance_scale": scale}
-if negative != NONE:
-    options["negative_labels"] = f"[{negative}] * len(labels)"
-if rescale:
-    options["guidance_rescale"] = rescale
+if settings.negative is not None:
+    options["negative_labels"] = f"[{settings.negative}] * len(labels)"
+if settings.guidance_rescale:
+    options["guidance_rescale"] = settings.guidance_rescale
 if clip:
     options["clip"] = 1.0
 with st.expander("The same in Python", icon=":material/code:"):
@@ -95,11 +103,11 @@ with st.expander("The same in Python", icon=":material/code:"):
         f"""from diffusion_explained import load_pretrained
 from diffusion_explained.film import film_of, gif
 
-model = load_pretrained("{model_name}")
+model = load_pretrained("{choice.model}")
 labels = {list(settings.labels)}
 denoise = model.denoiser(labels, {", ".join(f"{name}={value}" for name, value in options.items())})
 steps = list(model.steps(denoise, len(labels), {steps}, sampler="{sampler}", seed={seed}{eta_option}))
-open("digits.gif", "wb").write(gif(film_of(steps)))""",
+open("{choice.noun}s.gif", "wb").write(gif(film_of(steps)))""",
         language="python",
     )
 with st.expander("What to look for", icon=":material/lightbulb:"):
@@ -107,7 +115,7 @@ with st.expander("What to look for", icon=":material/lightbulb:"):
         "- The **predicted $x_0$** is decided early and only sharpened later; $x_t$ follows it.\n"
         "- The **difference** of the two noises is the class itself: it is strong where the class decides, and small "
         "at the end.\n"
-        "- Deterministic samplers (euler, heun, ddim with eta 0) turn one noise into one digit, with few steps or "
+        "- Deterministic samplers (euler, heun, ddim with eta 0) turn one noise into one image, with few steps or "
         "many. ddpm and euler_ancestral add fresh noise, and need more steps.\n"
-        "- Choose a negative class: guidance then moves away from that digit."
+        "- Choose a negative class: guidance then moves away from that class."
     )

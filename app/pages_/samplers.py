@@ -3,26 +3,26 @@
 import time
 
 import streamlit as st
-from explorer import page
-from explorer.runs import MODELS, REFERENCE_STEPS, finish, race_settings, reference
+from explorer import choices, page
+from explorer.runs import finish, race_settings, rectified, reference
 
 from diffusion_explained import plots
 from diffusion_explained.comparisons import Finish
 from diffusion_explained.samplers import SAMPLERS
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-LOOK = 1  # which of the race's digits is shown
+LOOK = 1  # which of the race's images is shown
+USUAL = {"digits": 24, "pictures": 12, "slow": 8}  # steps, at most
 REDRAW = 0.5  # seconds between drawings of the growing race
 
 page.head(
     "Samplers: a race from the same noise",
     "The samplers without noise of their own solve one equation. Each starts from **the same noise** and gets the "
-    f"same network; what counts is how close it comes to the exact solution (Heun with {REFERENCE_STEPS} steps) for "
-    "how many looks of the network.",
+    "same network; what counts is how close it comes to the exact solution for how many looks of the network.",
     r"\text{Euler: error} \propto h",
     r"\text{Heun, DPM-Solver++: error} \propto h^2",
 )
-before = st.query_params.to_dict()
+choice = choices.choose()
 first, second = st.columns([2, 1], gap="medium")
 chosen = first.pills(
     "Samplers",
@@ -33,17 +33,20 @@ chosen = first.pills(
     key="samplers",
     bind="query-params",
 )
-most = second.select_slider("Most steps", COUNTS[3:], 24, key="most", bind="query-params")
+usual = choice.default("most", USUAL[choice.pace])
+most = second.select_slider("Most steps", COUNTS[3:], usual, key="most", bind="query-params")
 third, fourth, fifth = st.columns(3, gap="medium")
-model_name = third.selectbox("Model", MODELS, key="model", bind="query-params")
-scale = fourth.slider("Guidance scale w", 0.0, 6.0, 1.0, 0.5, key="race_w", bind="query-params")
+with third:
+    choices.pick_network(choice)
+with fourth:
+    scale = choices.guidance_slider(choice, "race_w", 6.0, 1.0, rectified=rectified(choice.model))
 seed = fifth.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
-page.address_notice(before, ["samplers", "most", "model", "race_w", "seed"])
+page.address_notice(choice.address, ["data", "samplers", "most", "model", "race_w", "seed"])
 if not chosen:
     st.info("Choose at least one sampler above.", icon=":material/touch_app:")
     st.stop()
 
-settings = race_settings(model_name, scale, seed)
+settings = race_settings(choice.model, scale, seed)
 counts = [count for count in COUNTS if count <= most]
 chart, clock = (column.empty() for column in st.columns(2, gap="medium"))
 finishes: list[Finish] = []
@@ -65,27 +68,28 @@ def draw() -> None:
 
 
 drawn = 0.0
-with page.progress("Racing") as tell:
+with page.progress("Solving exactly") as tell:
     goal = reference(settings, tell)
+with page.progress("Racing") as tell:
     for k, count in enumerate(counts):
         for name in chosen:
-            tell(k / len(counts), f"{name}, {count} step{'s' if count > 1 else ''}")
+            tell(sum(counts[:k]) / sum(counts), f"{name}, {count} step{'s' if count > 1 else ''}")
             finishes.append(finish(settings, name, count, goal))
         if time.monotonic() - drawn > REDRAW:
             draw()
             drawn = time.monotonic()
 draw()
 st.caption(
-    f"{len(settings.labels)} digits at once. Distance is the root mean square difference of pixel values, where 2 is "
-    "from black to white. Samplers that add noise (ddpm, euler_ancestral) end at another digit by design: their "
-    "distance does not shrink to 0."
+    f"{len(settings.labels)} {choice.noun}s at once. The exact solution is Heun's with {settings.num_inference_steps} "
+    "steps. Distance is the root mean square difference of pixel values, where 2 is from black to white. Samplers that "
+    "add noise (ddpm, euler_ancestral) end at another image by design: their distance does not shrink to 0."
 )
 
 st.subheader("Where they end", anchor=False)
 shown = [name for name in SAMPLERS if name in chosen]
 rows = {"exact": [goal[LOOK]] * len(counts)}
 rows |= {name: [one.x_0[LOOK] for one in finishes if one.sampler == name] for name in shown}
-page.strip(rows, [str(count) for count in counts], "the digit where it ends, by number of steps")
+page.strip(rows, [str(count) for count in counts], "the image where it ends, by number of steps")
 
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(

@@ -1,8 +1,8 @@
 """Schedules: who sets the pace from image to noise."""
 
 import streamlit as st
-from explorer import page
-from explorer.runs import digit
+from explorer import choices, page
+from explorer.pictures import origin, picture
 
 from diffusion_explained import plots
 from diffusion_explained.film import shown
@@ -12,6 +12,7 @@ from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedul
 
 NAMES = ("linear", "scaled_linear", "cosine", "sigmoid", "flow", "edm")
 DEFAULT_BETAS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "sigmoid": (1e-4, 0.02)}
+SHOWN = {"mnist": (8, 3), "cifar10": (7, 7)}  # the picture that is noised: its class, and which of that class
 VISIBLE_SNR = 1e-4  # above this, the last level still carries more than 1% of the image's amplitude
 
 page.head(
@@ -22,7 +23,7 @@ page.head(
     r"\alpha_t=\sqrt{\bar\alpha_t},\ \ \sigma_t=\sqrt{1-\bar\alpha_t}",
     r"\text{flow: }\alpha_t = 1-t,\ \ \sigma_t = t",
 )
-before = st.query_params.to_dict()
+choice = choices.choose(network=False)
 chosen = st.pills(
     "Schedules",
     NAMES,
@@ -44,7 +45,7 @@ with st.expander("Numbers: T, β, shift, terminal SNR", icon=":material/tune:"):
     beta_end = third.number_input(
         "β end", 1e-6, 0.999, 0.02, step=1e-3, format="%.5f", key="beta_end", bind="query-params", disabled=not own
     )
-page.address_notice(before, ["schedules", "T", "shift", "own", "zero", "beta_start", "beta_end"])
+page.address_notice(choice.address, ["data", "schedules", "T", "shift", "own", "zero", "beta_start", "beta_end"])
 
 
 def schedule(name: str) -> Schedule:
@@ -80,8 +81,8 @@ for pair in (("alphas_cumprod", "log_snr"), ("alpha", "sigma")):
         with column:
             page.show(plots.schedule_curves(schedules, quantity, theme=page.theme()))
 
-st.subheader("The same digit under each", anchor=False)
-x_0 = digit(8, 3)
+st.subheader(f"The same {choice.noun} under each", anchor=False)
+x_0 = picture(choice.data, *SHOWN[choice.data])
 eps = randn(x_0.shape, generators(1, 0))
 columns = 10
 rows = {
@@ -90,6 +91,7 @@ rows = {
 }
 captions = ["clean", *(f"{(k + 1) / columns:.0%}" for k in range(columns))]
 page.strip(rows, captions, "x_t from data to noise")
+origin(choice.data)
 if "edm" in schedules:
     st.caption("EDM's x_t grows with its noise, up to σ = 80; it is shown divided by its own standard deviation.")
 

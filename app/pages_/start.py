@@ -1,21 +1,33 @@
-"""Digits emerge from noise at once; then the way to the other pages."""
+"""Images emerge from noise at once; then the way to the other pages."""
 
 import streamlit as st
-from explorer import page
+from explorer import choices, page
+
+STEPS = {"digits": 20, "pictures": 8, "slow": 4}
 
 page.head(
     "Diffusion, explained",
     "A network looks at pure noise and guesses a little of the picture in it; a sampler takes that guess, "
-    "removes a little noise, and asks again. **Nothing here is a recording**: the digits below were just drawn on this "
-    "machine, by a network that was trained on MNIST.",
+    "removes a little noise, and asks again. **Nothing here is a recording**: the images below were just drawn on this "
+    "machine, by a network that was trained on MNIST's digits, or on CIFAR-10's small photographs.",
 )
+choice = choices.choose(network=False)
+page.address_notice(choice.address, ["data"])
 
 with st.spinner("Waking the network"):  # torch takes its time, and the visitor has something to read by now
-    from explorer.runs import MODELS, Settings, run
+    from explorer.runs import Settings, class_names, model, run
     from explorer.scrubber import scrubber
 
-settings = Settings(MODELS[0], "euler", 20, tuple(range(10)), 2.0, seed=st.session_state.setdefault("start_seed", 0))
-with page.progress("Drawing digits") as tell:
+network = model(choice.model)
+settings = Settings(
+    choice.model,
+    network.default_sampler,
+    STEPS[choice.pace],
+    tuple(range(10)),
+    network.default_guidance_scale,
+    seed=st.session_state.setdefault("start_seed", 0),
+)
+with page.progress("Drawing") as tell:
     kept = run(settings, tell, overview=True)
 scrubber(kept.film, key="start", frame=0, autoplay=True)
 
@@ -26,15 +38,16 @@ def other_noise() -> None:
 
 st.button("From other noise", on_click=other_noise, icon=":material/casino:")
 st.caption(
-    f"Ten digits, one of each class, in {settings.num_inference_steps} Euler steps with guidance "
-    f"{settings.guidance_scale:g}: {kept.seconds:.2f} s here. Drag the slider, or press play."
+    f"One image of each class ({', '.join(class_names(choice.data))}) by {choices.NETWORKS[choice.model]}, "
+    f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}: {kept.seconds:.2f} s here. "
+    "Drag the slider, or press play."
 )
 
 st.subheader("Look inside", anchor=False)
 WAYS = [
     ("forward", ":material/blur_on:", "Forward", "How an image becomes noise, and what the network sees in it."),
     ("schedules", ":material/show_chart:", "Schedules", "Who sets the pace: α, σ and the signal-to-noise ratio."),
-    ("reverse", ":material/auto_awesome:", "Reverse", "Noise becomes a digit: every step, every prediction."),
+    ("reverse", ":material/auto_awesome:", "Reverse", "Noise becomes an image: every step, every prediction."),
     ("guidance", ":material/tune:", "Guidance", "Obey the class more, and pay for it with diversity."),
     ("samplers", ":material/speed:", "Samplers", "A race from the same noise: who needs the fewest looks?"),
 ]

@@ -24,10 +24,11 @@ def open_page():
 
     def opened(name: str, **address: str) -> AppTest:
         at = AppTest.from_file(APP / "main.py", default_timeout=300)
+        if name != "start":  # AppTest goes there from the start page; the address is for this page alone
+            at.run()
+            at.switch_page(f"pages_/{name}.py")
         at.query_params.update(address)
         at.run()
-        if name != "start":
-            at.switch_page(f"pages_/{name}.py").run()
         assert not at.exception, at.exception[0].message
         return at
 

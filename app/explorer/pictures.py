@@ -1,0 +1,107 @@
+"""The pictures that the pages noise: real digits, and CIFAR-10 where it is on this machine, else what a model made."""
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import streamlit as st
+from torch import Tensor
+
+from diffusion_explained.data import ImageDataset, bundled_mnist, load_dataset, made_by_model
+from explorer import page
+
+CIFAR10_BYTES = 119_705_255  # of the train split's file on the hub
+POLL = 0.25  # seconds between looks at a download
+
+
+@st.cache_resource(show_spinner="Unpacking the pictures")
+def _unpacked(data: str) -> ImageDataset:
+    if data == "mnist":
+        return bundled_mnist()
+    try:
+        return load_dataset(data, "train", download=False)
+    except OSError:  # it is not here, or it is damaged, which asking for the download will say
+        return made_by_model(data)
+
+
+def pictures(data: str) -> ImageDataset:
+    """The 10,000 digits that travel with the package; CIFAR-10's train split, or pictures made by a model."""
+    with page.needed("The file of pictures that travels with the package"):
+        return _unpacked(data)
+
+
+def look_again() -> None:
+    """Forget whether CIFAR-10 is here, and look for it when it is next needed."""
+    _unpacked.clear()
+
+
+def real_images(data: str) -> bool:
+    """Whether `pictures` are the data set's own."""
+    return pictures(data).split != "made"
+
+
+def per_class(data: str) -> int:
+    """How many pictures there are to choose from in each class, at least."""
+    return int(pictures(data).labels.bincount().min())
+
+
+def picture(data: str, label: int, number: int) -> Tensor:
+    """The number-th picture of a class, x_0 [1, C, H, W]."""
+    of_data = pictures(data)
+    index = (of_data.labels == label).nonzero().flatten()[number]
+    return of_data.batch(index[None])[0]
+
+
+def origin(data: str) -> None:
+    """Say whether CIFAR-10's pictures are real, and offer the real ones where they are not. Digits always are."""
+    if data == "mnist":
+        return
+    if real_images(data):
+        st.caption("The picture is real: CIFAR-10's training split is on this machine.")
+        return
+    words, offer = st.columns([2.2, 1], gap="medium", vertical_alignment="center")
+    words.info(
+        "CIFAR-10 is not on this machine, so this picture is **not real: our own network made it** (400 of them travel "
+        "with the package, none picked).",
+        icon=":material/smart_toy:",
+    )
+    if offer.button(
+        f"Download CIFAR-10 ({CIFAR10_BYTES / 1e6:.0f} MB)",
+        icon=":material/download:",
+        key="download",
+        width="stretch",
+        help="The training split, from the Hugging Face hub, once. Nothing is fetched unless you press this.",
+    ):
+        try:
+            download()
+        except OSError as error:
+            st.error(f"CIFAR-10 could not be had: {error}", icon=":material/cloud_off:")
+        else:
+            look_again()
+            st.rerun()
+
+
+def download() -> None:
+    """Fetch and decode CIFAR-10's train split. Leaving the page does not stop it; what was fetched stays.
+
+    Raises DataUnavailableError or DamagedDataError, whose words say what to do.
+    """
+    worker = ThreadPoolExecutor(1)
+    job = worker.submit(load_dataset, "cifar10", "train")
+    worker.shutdown(wait=False)
+    with page.progress("CIFAR-10") as tell:
+        while not job.done():
+            fetched = incomplete_bytes()
+            doing = f"{fetched / 1e6:.0f} of {CIFAR10_BYTES / 1e6:.0f} MB" if fetched else "asking the hub, or decoding"
+            tell(fetched / CIFAR10_BYTES, doing)
+            time.sleep(POLL)
+    job.result()
+
+
+def incomplete_bytes() -> int:
+    """What has arrived of a download under way, as the hub's client keeps it in its cache."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    blobs = Path(os.environ.get("HF_HUB_CACHE") or HF_HUB_CACHE) / "datasets--uoft-cs--cifar10" / "blobs"
+    return sum(part.stat().st_size for part in blobs.glob("*.incomplete"))
