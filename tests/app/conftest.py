@@ -24,8 +24,7 @@ def open_page():
 
     def opened(name: str, **address: str) -> AppTest:
         at = AppTest.from_file(APP / "main.py", default_timeout=300)
-        if name != "start":  # AppTest goes there from the start page; the address is for this page alone
-            at.run()
+        if name != "start":  # at once, for a page's address is its file's name
             at.switch_page(f"pages_/{name}.py")
         at.query_params.update(address)
         at.run()

@@ -60,23 +60,22 @@ def pixels(page):
     return page.locator(".scrubber canvas.pixels").first.evaluate("canvas => canvas.toDataURL()")
 
 
-@pytest.mark.parametrize("path", PAGES)
-def test_a_page_fits_a_desk_and_a_phone_in_light_and_dark(tab, path):
-    for width, scheme in ((1280, "light"), (390, "dark")):
-        page = tab(path, width=width, scheme=scheme)
-        main = page.get_by_test_id("stMain")
-        assert main.evaluate("e => e.scrollWidth - e.clientWidth") <= 0, "nothing sticks out sideways"
-        background = page.get_by_test_id("stApp").evaluate("e => getComputedStyle(e).backgroundColor")
-        assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(16, 21, 28)"}[scheme]
-        for image in page.get_by_test_id("stMain").locator("img").all():
-            assert image.get_attribute("alt"), "every picture has its words"
+def of_cifar10(path):
+    return f"{path}{'&' if '?' in path else '?'}data=cifar10"
 
 
-def test_scrubbing_a_run_stays_in_the_browser(tab):
-    page = tab("reverse?steps=10")
-    scrubber, slider = ready(page)
-    assert scrubber.get_attribute("data-frame") == "10"
-    before, draws, sent = pixels(page), int(scrubber.get_attribute("data-draws")), len(page.sent)
+def coloured(page):
+    """Whether the first canvas of the scrubber shows anything but grey."""
+    return page.locator(".scrubber canvas.pixels").first.evaluate(
+        """canvas => {
+            const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+            return data.some((value, k) => k % 4 === 0 && value !== data[k + 1]);
+        }"""
+    )
+
+
+def drag_to_the_first(page, slider):
+    """Pull the scrubber's slider from its end to its beginning."""
     box = slider.bounding_box()
     page.mouse.move(box["x"] + box["width"] - 6, box["y"] + box["height"] / 2)
     page.mouse.down()
@@ -84,10 +83,52 @@ def test_scrubbing_a_run_stays_in_the_browser(tab):
         page.mouse.move(box["x"] + box["width"] * (19 - k) / 20, box["y"] + box["height"] / 2)
     page.mouse.up()
     page.wait_for_timeout(500)
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_fits_a_desk_and_a_phone_in_light_and_dark(tab, path):
+    for width, scheme, where in ((1280, "light", path), (390, "dark", of_cifar10(path))):
+        page = tab(where, width=width, scheme=scheme)
+        main = page.get_by_test_id("stMain")
+        assert main.evaluate("e => e.scrollWidth - e.clientWidth") <= 0, "nothing sticks out sideways"
+        background = page.get_by_test_id("stApp").evaluate("e => getComputedStyle(e).backgroundColor")
+        assert background == {"light": "rgb(255, 255, 255)", "dark": "rgb(16, 21, 28)"}[scheme]
+        for image in page.get_by_test_id("stMain").locator("img").all():
+            assert image.get_attribute("alt"), "every picture has its words"
+        for captions in page.locator(".strip .captions").all():
+            boxes = [caption.bounding_box() for caption in captions.locator("span").all()]
+            ends = [box["x"] + box["width"] for box in boxes]
+            assert all(end <= box["x"] for end, box in zip(ends, boxes[1:], strict=False)), "no caption over the next"
+
+
+def test_scrubbing_a_run_stays_in_the_browser(tab):
+    page = tab("reverse?steps=10")
+    scrubber, slider = ready(page)
+    assert scrubber.get_attribute("data-frame") == "10"
+    before, draws, sent = pixels(page), int(scrubber.get_attribute("data-draws")), len(page.sent)
+    drag_to_the_first(page, slider)
     assert scrubber.get_attribute("data-frame") == "0"
     assert int(scrubber.get_attribute("data-draws")) - draws >= 8
     assert pixels(page) != before
     assert "step 1 of 10" in page.locator(".scrubber output").inner_text()
+    assert len(page.sent) == sent, "not one message to the server"
+
+
+def test_changing_the_data_set_gives_pictures_in_colour_to_scrub(tab):
+    page = tab("reverse?steps=2")
+    ready(page)
+    assert not coloured(page)
+    page.get_by_role("radio", name="CIFAR-10").click()
+    page.wait_for_url(re.compile("model=cifar10_unet_flow"))
+    page.wait_for_selector(".scrubber[data-ready=true][data-frame='8']")
+    finished(page)
+    _, slider = ready(page)
+    assert page.locator(".scrubber output").inner_text() == "final image after 8 steps"
+    assert coloured(page)
+    before, sent = pixels(page), len(page.sent)
+    drag_to_the_first(page, slider)
+    assert "step 1 of 8" in page.locator(".scrubber output").inner_text()
+    assert pixels(page) != before and coloured(page)
     assert len(page.sent) == sent, "not one message to the server"
 
 

@@ -141,7 +141,7 @@ def test_pictures_are_asked_no_more_than_two_cores_can_give(open_page, monkeypat
         ("forward", {"model": FLOW, "number": "40"}),
         ("guidance", {"model": FLOW, "per_class": "16", "sweep_steps": "4"}),
         ("start", {"data": "cifar100"}),
-        ("schedules", {"data": "../cifar10"}),
+        ("start", {"data": "../cifar10"}),
     ],
 )
 def test_what_the_address_cannot_have_is_said(open_page, name, garbage):
