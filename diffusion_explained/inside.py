@@ -1,7 +1,7 @@
 """Looking inside a U-Net or a DiT while it works: by hooks, so that the network itself stays as it is.
 
     for feature in feature_shapes(network): print(feature.layer, feature.shape)
-    maps = attention_maps(network, x_t, t, labels)["middle.0"].weights          # [B, heads, N, N]
+    maps = attention_maps(network, x_t, t, labels)["middle.0"].weights      # [B, heads, N, N]
     for cost in costs(network): print(cost.part, cost.parameters, cost.flops)
 
 A *layer* has the name that torch gives it ("encoder.2", "blocks.0"). x_t, t and labels are what the network itself
@@ -161,6 +161,22 @@ def attention_maps(network: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | 
         grid = network.config.grid if isinstance(network, DiT) else tuple(passed[layer].output.shape[-2:])
         maps[layer] = Attention(grid, attend.weights(q, k))
     return maps
+
+
+def picture_share(features: Tensor) -> float:
+    """How much of what features vary by is the picture, and not the draw of noise on it: from 0 to 1.
+
+        between / (between + within),    within = mean_i var_j f_ij,   between = var_i mean_j f_ij - within / J
+
+    features: f_ij [I, J, ...], of I pictures with J noises each, at one t. The intraclass correlation, estimated from
+    an analysis of variance (Fisher 1925, Chapter VII); chance can bring it slightly below 0. Raises ValueError for
+    fewer than 2 of either.
+    """
+    if features.ndim < 2 or min(features.shape[:2]) < 2:
+        raise ValueError(f"features must be [2 or more pictures, 2 or more noises, ...]; got {tuple(features.shape)}.")
+    within = features.var(1).mean()
+    between = features.mean(1).var(0).mean() - within / features.shape[1]
+    return float(between / (between + within))
 
 
 def skip_connections(network: UNet) -> list[Skip]:

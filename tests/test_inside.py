@@ -12,6 +12,7 @@ from diffusion_explained.inside import (
     feature_maps,
     feature_shapes,
     parts,
+    picture_share,
     skip_connections,
     watch,
 )
@@ -226,6 +227,17 @@ def test_tokens_are_put_back_where_their_patches_lie():
     x_t[:, :, 2:4, 8:10] = 1.0
     changed = (feature_maps(network, "embed_patch", x_t, t) - blank).abs().sum(1)[0]
     assert changed.shape == (4, 6) and changed.nonzero().tolist() == [[1, 4]]
+
+
+def test_the_pictures_share_of_what_features_vary_by():
+    """Of a picture of variance 4 under noise of variance 1, four fifths; of noise alone, nothing."""
+    generator = torch.Generator().manual_seed(0)
+    pictures, noise = torch.randn(50, 1, 1000, generator=generator), torch.randn(50, 3, 1000, generator=generator)
+    assert picture_share(2 * pictures + noise) == pytest.approx(0.8, abs=0.01)
+    assert picture_share(noise) == pytest.approx(0, abs=0.01)
+    assert picture_share(pictures.expand(-1, 3, -1)) == pytest.approx(1)
+    with pytest.raises(ValueError, match=r"2 or more noises, \.\.\.\]; got \(50, 1, 1000\)"):
+        picture_share(pictures)
 
 
 def test_skips_are_the_pairs_that_the_forward_pass_joins():
