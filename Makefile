@@ -10,6 +10,8 @@ VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install -c constraints.txt
+# Two workers with one thread each are quicker than one with two; a file's tests, and a notebook's cells, stay together.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
 .PHONY: app lab test lint notebooks clean
@@ -21,8 +23,8 @@ lab: $(VENV)/.installed
 	$(VENV)/bin/diffusion-explained lab
 
 test: lint
-	$(PY) -m pytest
-	HF_HUB_OFFLINE=1 $(PY) -m pytest $(NBVAL) notebooks
+	$(PYTEST) --dist loadfile
+	HF_HUB_OFFLINE=1 $(PYTEST) --dist loadscope $(NBVAL) notebooks
 
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check .
