@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from explorer import choices, page, pictures, runs
-from test_pages import film, frames
+from test_pages import film, frames, png
 
 from diffusion_explained import load_pretrained, plots, pretrained
 from diffusion_explained.data import DataUnavailableError, ImageDataset, hub, made, made_by_model
@@ -29,7 +29,7 @@ def a_machine_without_it(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: False)
     for pace in ("pictures", "slow"):
         monkeypatch.setitem(runs.REFERENCE_STEPS, pace, 4)
-        monkeypatch.setitem(runs.SCALES, pace, (0.0, 1.0, 3.0))
+        monkeypatch.setitem(runs.SCALES, pace, (1.0, 3.0))
     pictures.look_again()
     yield
     pictures.look_again()
@@ -171,6 +171,15 @@ def test_without_the_data_set_the_page_shows_what_a_model_made_and_says_so(open_
     assert film(at)["charts"][0]["x_label"] == "value of red, green or blue"
     assert "our own network made it" in open_page("schedules", data="cifar10").info[0].value
     assert not open_page("forward").info
+
+
+def test_an_upload_keeps_its_colours_and_a_bad_one_is_answered(open_page):
+    at = open_page("forward", model=FLOW)
+    at.file_uploader(key="upload").upload("picture.png", b"this is a text", "image/png").run()
+    assert "not a picture" in at.error[0].value and "The horse above is shown instead" in at.error[0].value
+    at.file_uploader(key="upload").upload("orange.png", png(color=(250, 120, 10)), "image/png").run()
+    assert not at.error and not at.info, "one's own picture is no picture that a network made"
+    assert (frames(film(at))[0][0][16, 16, :3] == (250, 120, 10)).all()
 
 
 def test_a_download_without_a_network_says_what_to_do(open_page):
