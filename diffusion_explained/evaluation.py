@@ -14,15 +14,23 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.data import DataUnavailableError, ImageDataset, load_dataset, training_images
-from diffusion_explained.metrics import Coverage, classify, frechet_distance, mean_pairwise_distance, nearest
+from diffusion_explained.metrics import (
+    Coverage,
+    classify,
+    frechet_distance,
+    frechet_spread,
+    judge,
+    mean_pairwise_distance,
+)
 from diffusion_explained.models.classifier import Classifier
+from diffusion_explained.neighbours import nearest, neighbour_coverage
 
 
 class Model(Protocol):
     """What an evaluation needs of `pretrained.Model`."""
 
     name: str
-    num_classes: int
+    device: torch.device | str
 
     def sample(self, labels: Tensor, *, seed: int, **settings: Any) -> Tensor: ...
 
@@ -33,14 +41,18 @@ class Measures:
 
     accuracy: the share, 0..1, whose class the classifier sees.
     coverage: how often it sees each class.
+    neighbour_coverage: the share, 0..1, of training images that have one of the crowd in their neighbourhood.
     frechet_distance: to n training images of the same classes, in the classifier's features.
+    frechet_spread: the standard deviation of that distance over crowds like this one.
     diversity: the mean pairwise distance within a class, in the features.
     nearest_training_image: the median distance to the nearest training image, in pixels.
     """
 
     accuracy: float
     coverage: Coverage
+    neighbour_coverage: float
     frechet_distance: float
+    frechet_spread: float
     diversity: float
     nearest_training_image: float
 
@@ -75,11 +87,12 @@ class Evaluation:
             ("class accuracy", f"{self.samples.accuracy:.2%}", f"{self.real.accuracy:.2%}"),
             ("classes reached", *(f"{m.coverage.reached} of {len(m.coverage.counts)}" for m in self._both)),
             ("evenness of classes", *(f"{m.coverage.evenness:.4f}" for m in self._both)),
-            ("Fréchet distance", *(f"{m.frechet_distance:.3f}" for m in self._both)),
+            ("neighbourhoods reached", *(f"{m.neighbour_coverage:.1%}" for m in self._both)),
+            ("Fréchet distance", *(f"{m.frechet_distance:.3f} ±{m.frechet_spread:.3f}" for m in self._both)),
             ("diversity", *(f"{m.diversity:.3f}" for m in self._both)),
             ("nearest training image", *(f"{m.nearest_training_image:.2f}" for m in self._both)),
         ]
-        table = "\n".join(f"{name:<24}{samples:>12}{real:>12}" for name, samples, real in rows)
+        table = "\n".join(f"{name:<24}{samples:>16}{real:>16}" for name, samples, real in rows)
         return (
             f"{self.model}: {self.n:,} samples ({settings})\n{table}\n"
             f"(training images: {self.train}; real: {self.n:,} {self.unseen};\n"
@@ -91,6 +104,64 @@ class Evaluation:
         return self.samples, self.real
 
 
+class Yardstick:
+    """What samples of a data set are compared with: n training images, and the measures of n real ones never seen.
+
+    Both have as many images of each class, drawn by the seed. Where the data set's test split is not on this machine,
+    half of the training images take its place, and samples are compared with the other half.
+
+    Args:
+        dataset: the data set that the model was trained on. n: how many samples will be measured.
+        classifier: the judge; the data set's own if None. device: where the arithmetic is done.
+
+    Raises ValueError for an n that is too small, or larger than the real images allow.
+    """
+
+    def __init__(
+        self,
+        dataset: str = "mnist",
+        n: int = 1000,
+        *,
+        classifier: Classifier | None = None,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        train = training_images(dataset)
+        if n < 2 * train.num_classes:
+            least = 2 * train.num_classes
+            raise ValueError(f"n = {n} is too small: give {least} or more, two of each class, to compare.")
+        self.n, self.labels = n, torch.arange(n) % train.num_classes
+        self.classifier = classifier or judge(dataset, str(device))
+        self.device = next(self.classifier.parameters()).device
+        generator = torch.Generator().manual_seed(seed)
+        try:
+            test, self.unseen = load_dataset(dataset, "test", download=False), "images of the test split"
+        except DataUnavailableError:
+            first, second = torch.randperm(len(train), generator=generator).tensor_split(2)
+            train, test = train.subset(first), train.subset(second)
+            self.unseen = "other training images, because the test split is not on this machine"
+        self.train = train
+        reference = train.batch(_draw_like(train, self.labels, generator))[0]
+        self.reference_features, _ = classify(reference, self.classifier)
+        self.real = self.measures(test.batch(_draw_like(test, self.labels, generator))[0])
+
+    def measures(self, x_0: Tensor) -> Measures:
+        """Measure images [n, C, H, W] of the classes `labels`, sample i being of class i % num_classes."""
+        features, logits = classify(x_0, self.classifier)
+        seen, num_classes = logits.argmax(dim=1), self.train.num_classes
+        spread = [mean_pairwise_distance(features[self.labels == label]) for label in range(num_classes)]
+        features, reference = features.to(self.device), self.reference_features.to(self.device)
+        return Measures(
+            accuracy=(seen == self.labels).double().mean().item(),
+            coverage=Coverage(tuple(seen.bincount(minlength=num_classes).tolist())),
+            neighbour_coverage=neighbour_coverage(features, reference),
+            frechet_distance=frechet_distance(features, reference),
+            frechet_spread=frechet_spread(features, reference),
+            diversity=sum(spread) / len(spread),
+            nearest_training_image=nearest(x_0.to(self.device), self.train.images)[1].median().item(),
+        )
+
+
 def evaluate(
     model: Model,
     *,
@@ -98,7 +169,7 @@ def evaluate(
     dataset: str = "mnist",
     classifier: Classifier | None = None,
     seed: int = 0,
-    batch_size: int = 100,
+    batch_size: int | None = None,
     progress: Callable[[int, int], object] | None = None,
     **settings: Any,
 ) -> Evaluation:
@@ -109,51 +180,36 @@ def evaluate(
             the batch size.
         n: how many; the Frechet distance needs more than the classifier has features, and is comparable only
             between evaluations of the same n.
-        dataset: the data set that the model was trained on. Where its test split is not on this machine, half of
-            the training images take its place, and samples are compared with the other half.
+        dataset, classifier: of `Yardstick`.
+        batch_size: samples drawn at once; by default 100 on a CPU, 1000 on a GPU.
         progress: called with (samples drawn, n) after each batch.
         settings: passed on to `model.sample`, and kept in the record.
 
     Raises ValueError for an n that is too small, or larger than the real images allow.
     """
-    if n < 2 * model.num_classes:
-        raise ValueError(f"n = {n} is too small: give {2 * model.num_classes} or more, two of each class, to compare.")
-    labels = torch.arange(n) % model.num_classes
-    generator = torch.Generator().manual_seed(seed)
-    train = training_images(dataset)
-    try:
-        test, unseen = load_dataset(dataset, "test", download=False), "images of the test split"
-    except DataUnavailableError:
-        first, second = torch.randperm(len(train), generator=generator).tensor_split(2)
-        train, test = train.subset(first), train.subset(second)
-        unseen = "other training images, because the test split is not on this machine"
-    reference = train.batch(_draw_like(train, labels, generator))[0]
-    real = test.batch(_draw_like(test, labels, generator))[0]
+    yardstick = Yardstick(dataset, n, classifier=classifier, seed=seed, device=model.device)
+    x_0 = draw(model, yardstick.labels, seed, batch_size, progress, **settings)
+    samples = yardstick.measures(x_0)
+    settings = {**settings, "seed": seed}
+    return Evaluation(model.name, n, settings, str(yardstick.train), yardstick.unseen, samples, yardstick.real)
 
-    reference_features, _ = classify(reference, classifier)
 
-    def measures(x_0: Tensor) -> Measures:
-        features, logits = classify(x_0, classifier)
-        seen = logits.argmax(dim=1)
-        spread = [mean_pairwise_distance(features[labels == label]) for label in range(model.num_classes)]
-        return Measures(
-            accuracy=(seen == labels).double().mean().item(),
-            coverage=Coverage(tuple(seen.bincount(minlength=logits.shape[1]).tolist())),
-            frechet_distance=frechet_distance(features, reference_features),
-            diversity=sum(spread) / len(spread),
-            nearest_training_image=nearest(x_0, train.images)[1].median().item(),
-        )
-
-    yardstick = measures(real)  # first: an n that is too small is refused before any sample is drawn
+def draw(
+    model: Model,
+    labels: Tensor,
+    seed: int = 0,
+    batch_size: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+    **settings: Any,
+) -> Tensor:
+    """Samples [n, C, H, W] of labels [n], on the CPU, a batch at a time; arguments as for `evaluate`."""
+    batch_size = batch_size or (100 if torch.device(model.device).type == "cpu" else 1000)
     drawn = []
-    for start in range(0, n, batch_size):
-        part = labels[start : start + batch_size]
-        drawn.append(model.sample(part, seed=seed + start, **settings).cpu())
+    for start in range(0, len(labels), batch_size):
+        drawn.append(model.sample(labels[start : start + batch_size], seed=seed + start, **settings).cpu())
         if progress:
-            progress(start + len(part), n)
-
-    samples = measures(torch.cat(drawn))
-    return Evaluation(model.name, n, {**settings, "seed": seed}, str(train), unseen, samples, yardstick)
+            progress(start + len(drawn[-1]), len(labels))
+    return torch.cat(drawn)
 
 
 def _draw_like(dataset: ImageDataset, labels: Tensor, generator: torch.Generator) -> Tensor:

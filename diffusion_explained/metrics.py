@@ -14,15 +14,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from diffusion_explained.data import ImageDataset, to_float
 from diffusion_explained.models.classifier import Classifier
 from diffusion_explained.pretrained import load_classifier
 
 
-@lru_cache(maxsize=1)
-def mnist_classifier() -> Classifier:
-    """The shipped judge of digits, loaded once and shared, so never to be changed."""
-    return load_classifier("mnist_classifier")
+@lru_cache(maxsize=4)
+def judge(dataset: str = "mnist", device: str = "cpu") -> Classifier:
+    """The shipped judge of a data set's samples, loaded once and shared, so never to be changed."""
+    return load_classifier(f"{dataset}_classifier", device)
 
 
 @torch.no_grad()
@@ -31,13 +30,13 @@ def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int 
 
     classifier: None for the shipped one of MNIST. Raises ValueError for images it does not take, or NaN in them.
     """
-    classifier = classifier or mnist_classifier()
+    classifier = classifier or judge()
     if x_0.ndim != 4 or tuple(x_0.shape[1:]) != tuple(classifier.image_shape) or len(x_0) == 0:
         raise ValueError(
             f"this classifier judges images [N, {', '.join(map(str, classifier.image_shape))}] with N of 1 or more; "
             f"got {list(x_0.shape)}"
         )
-    _check_finite(x_0, "images")
+    check_finite(x_0, "images")
     device = next(classifier.parameters()).device
     features = torch.cat([classifier.features(x.to(device).float()) for x in x_0.split(batch_size)])
     return features.cpu(), classifier.logits(features).cpu()
@@ -94,7 +93,7 @@ def mode_coverage(points: Tensor, means: Tensor, std: float, within: float = 3.0
         raise ValueError(f"points [N, D] and means [K, D] do not fit: {list(points.shape)}, {list(means.shape)}")
     if not (std > 0 and within > 0):
         raise ValueError(f"std and within must be above 0; got {std} and {within}")
-    _check_finite(points, "points")
+    check_finite(points, "points")
     distance, mode = torch.cdist(points.double(), means.double()).min(dim=1)
     inside = distance <= within * std
     return Coverage(tuple(mode[inside].bincount(minlength=len(means)).tolist()), int((~inside).sum()))
@@ -106,13 +105,21 @@ def gaussian_frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov
         |mean_a - mean_b|^2 + Tr(C_a + C_b - 2 (C_a C_b)^(1/2))          Heusel et al. 2017, Eq. 6
 
     The trace of the root needs no root of an asymmetric matrix: C_a C_b has the eigenvalues of the symmetric
-    C_a^(1/2) C_b C_a^(1/2), so it is the sum of their roots (Dowson & Landau 1982).
+    C_b^(1/2) C_a C_b^(1/2), so it is the sum of their roots (Dowson & Landau 1982).
     """
-    values, vectors = torch.linalg.eigh(cov_a.double())
-    root_a = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    cross = torch.linalg.eigvalsh(root_a @ cov_b.double() @ root_a).clamp(min=0).sqrt().sum()
+    return _frechet_distance(mean_a, cov_a, mean_b, cov_b, matrix_root(cov_b))
+
+
+def _frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor, root_b: Tensor) -> float:
+    cross = torch.linalg.eigvalsh(root_b @ cov_a.double() @ root_b).clamp(min=0).sqrt().sum()
     difference = (mean_a.double() - mean_b.double()).square().sum()
     return max(0.0, (difference + cov_a.double().trace() + cov_b.double().trace() - 2 * cross).item())
+
+
+def matrix_root(cov: Tensor) -> Tensor:
+    """The symmetric root R of a covariance [D, D], R R = C, in float64."""
+    values, vectors = torch.linalg.eigh(cov.double())
+    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
@@ -126,7 +133,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     if features_a.ndim != 2 or features_b.ndim != 2 or features_a.shape[1] != features_b.shape[1]:
         raise ValueError(f"features must be [N, D] and [M, D]; got {list(features_a.shape)}, {list(features_b.shape)}")
     for features in (features_a, features_b):
-        _check_finite(features, "features")
+        check_finite(features, "features")
         if len(features) <= features.shape[1]:
             raise ValueError(
                 f"{len(features)} samples are too few for the covariance of {features.shape[1]} features; "
@@ -134,6 +141,21 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
             )
     a, b = features_a.double(), features_b.double()
     return gaussian_frechet_distance(a.mean(0), a.T.cov(), b.mean(0), b.T.cov())
+
+
+def frechet_spread(features_a: Tensor, features_b: Tensor, draws: int = 10, seed: int = 0) -> float:
+    """How far the distance would move with other samples: its standard deviation over bootstrap draws of features_a.
+
+    Each draw takes as many of the samples [N, D], with repeats (Efron 1979). features_b stay as they are, since
+    everything that is compared is compared with the same ones.
+    """
+    generator, distances = torch.Generator().manual_seed(seed), []
+    a, b = features_a.double(), features_b.double()
+    of_b = b.mean(0), b.T.cov(), matrix_root(b.T.cov())
+    for _ in range(draws):
+        drawn = a[torch.randint(len(a), (len(a),), generator=generator).to(a.device)]
+        distances.append(_frechet_distance(drawn.mean(0), drawn.T.cov(), *of_b))
+    return torch.tensor(distances).std().item()
 
 
 def frechet_floor(features_train: Tensor, features_test: Tensor, n: int, seed: int = 0) -> float:
@@ -168,7 +190,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 32) -> float:
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2 or len(a) == 0:
         raise ValueError(f"two crowds of points must both be [N, 2]; got {list(a.shape)} and {list(b.shape)}")
     for points in (a, b):
-        _check_finite(points, "points")
+        check_finite(points, "points")
     angles = torch.arange(directions, dtype=torch.float64) * math.pi / directions
     u = torch.stack([angles.cos(), angles.sin()])  # [2, directions]
     return float(((a.double() @ u).sort(0).values - (b.double() @ u).sort(0).values).abs().mean())
@@ -181,7 +203,7 @@ def mean_pairwise_distance(vectors: Tensor) -> float:
     """
     if len(vectors) < 2:
         raise ValueError(f"a distance needs two samples or more; got {len(vectors)}")
-    _check_finite(vectors, "samples")
+    check_finite(vectors, "samples")
     flat = vectors.flatten(1).double()
     total = sum(torch.cdist(chunk, flat).sum() for chunk in flat.split(500))  # i = j adds 0
     return float(total) / (len(flat) * (len(flat) - 1))
@@ -202,51 +224,13 @@ def diversity(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None)
     return sum(by_class.values()) / len(by_class)
 
 
-def nearest(queries: Tensor, points: Tensor, chunk: int = 2000) -> tuple[Tensor, Tensor]:
-    """For each query [N, ...] the index of its nearest point of [M, ...], and its Euclidean distance; both [N].
-
-    Points of dtype uint8 are images and become floats in [-1, 1], a chunk at a time. Ties go to the lowest index.
-    """
-    if queries.shape[1:] != points.shape[1:] or len(queries) == 0 or len(points) == 0:
-        raise ValueError(f"queries and points do not fit: {list(queries.shape)} and {list(points.shape)}")
-    _check_finite(queries, "queries")
-    q = queries.flatten(1).float().cpu()
-    best, index = torch.full((len(q),), math.inf), torch.zeros(len(q), dtype=torch.int64)
-    for start in range(0, len(points), chunk):
-        p = _rows(points[start : start + chunk])
-        distance, at = (p.square().sum(1) - 2 * q @ p.T).min(dim=1)  # + |q|^2, which no comparison needs
-        closer = distance < best
-        best = torch.where(closer, distance, best)
-        index = torch.where(closer, at + start, index)
-    # the winners' distances anew: the difference of large squares above is too coarse to report
-    return index, (q.double() - _rows(points[index]).double()).norm(dim=1)
-
-
-def nearest_training_images(
-    x_0: Tensor, dataset: ImageDataset, classifier: Classifier | None = None, *, in_features: bool = False
-) -> tuple[Tensor, Tensor]:
-    """Is it a copy? The nearest training image of each image [N, C, H, W]: its index and distance, both [N].
-
-    The distance is Euclidean in pixels ([-1, 1]), or with `in_features` in the classifier's features, where a
-    digit moved by a pixel is still near.
-    """
-    if not in_features:
-        return nearest(x_0, dataset.images)
-    train = torch.cat([classify(x, classifier)[0] for x, _ in dataset.batches(1000)])
-    return nearest(classify(x_0, classifier)[0], train)
-
-
-def _rows(points: Tensor) -> Tensor:
-    return (to_float(points) if points.dtype == torch.uint8 else points.float().cpu()).flatten(1)
-
-
 def _draw(features: Tensor, n: int, generator: torch.Generator) -> Tensor:
     if n > len(features):
         raise ValueError(f"{n} samples were asked for and there are {len(features)}")
     return features[torch.randperm(len(features), generator=generator)[:n]]
 
 
-def _check_finite(values: Tensor, what: str) -> None:
+def check_finite(values: Tensor, what: str) -> None:
     bad = int((~values.flatten(1).isfinite()).any(dim=1).sum())
     if bad:
         raise ValueError(f"{bad} of the {len(values)} {what} hold NaN or infinity; nothing can be measured on them")

@@ -22,14 +22,15 @@ from typing import NamedTuple
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion_explained.checkpoints import Checkpoint, check_same, fingerprint
-from diffusion_explained.denoisers import NetworkDenoiser, check_guidance
+from diffusion_explained.denoisers import check_guidance
 from diffusion_explained.files import atomic_path
 from diffusion_explained.models import network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
+from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model
 from diffusion_explained.processes import Processes
 from diffusion_explained.samplers import SAMPLERS, Step, final
@@ -148,29 +149,14 @@ class Drawing:
         weights = {name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
         of_teacher = {"network": network_config(teacher.network), "sha256": fingerprint("", weights)}
         self.description = {"teacher": of_teacher, "pairs": asdict(config)}
-        self.teacher, self.config = teacher, config
-        self.is_half = teacher.device.type == "cuda" and config.precision == "float16"
-        network: nn.Module = teacher.network
-        if self.is_half and len(teacher.image_shape) == 3:
-            network = network.to(memory_format=torch.channels_last)
-        self.network = torch.compile(network) if config.compile else network
-
-    def velocity(self, x_t: Tensor, t: Tensor, labels: Tensor | None) -> Tensor:
-        """The network's output as float32, computed in the precision that was asked for."""
-        with torch.autocast(x_t.device.type, torch.float16, enabled=self.is_half):
-            return self.network(x_t, t, labels).float()
+        self.config = config
+        precision = config.precision if teacher.device.type == "cuda" else "float32"
+        self.teacher = in_precision(teacher, precision, compiled=config.compile)
 
     @torch.no_grad()
     def __call__(self, x_T: Tensor, labels: Tensor) -> Tensor:
         teacher, config = self.teacher, self.config
-        denoise = NetworkDenoiser(
-            self.velocity,
-            teacher.schedule,
-            teacher.kind,
-            cond=labels if teacher.num_classes else None,
-            uncond=torch.tensor([teacher.num_classes], device=teacher.device),
-            guidance_scale=config.guidance_scale,
-        )
+        denoise = teacher.denoiser(labels if teacher.num_classes else None, config.guidance_scale)
         return final(SAMPLERS[config.sampler](denoise, x_T, teacher.schedule.levels(config.num_inference_steps)))
 
 

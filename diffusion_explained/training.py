@@ -108,7 +108,8 @@ def train(
     processes.wait()  # nobody writes a checkpoint before all have read the last one
 
     images, labels, noise = (None if data is None else data.to(device) for data in (images, labels, noise))
-    predict = processes.share(torch.compile(network) if config.compile else network)
+    # dynamic=False: kernels for any batch size, which torch makes after a teacher's other one, failed on CUDA
+    predict = processes.share(torch.compile(network, dynamic=False) if config.compile else network)
     bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
     gradient_step = GradientStep(predict, state, config, processes, bfloat16)
     if config.cuda_graph and device.type == "cuda" and processes.count == 1 and not has_dropout(network):

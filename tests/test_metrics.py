@@ -20,11 +20,10 @@ from diffusion_explained.metrics import (
     frechet_bias,
     frechet_distance,
     frechet_floor,
+    frechet_spread,
     gaussian_frechet_distance,
     mean_pairwise_distance,
     mode_coverage,
-    nearest,
-    nearest_training_images,
     sliced_wasserstein,
 )
 
@@ -130,6 +129,15 @@ class TestFrechetDistance:
         with pytest.raises(ValueError, match="1001 samples were asked for and there are 1000"):
             frechet_floor(train, test, 1001)
 
+    def test_spread_is_that_of_other_samples(self):
+        """The bootstrap's standard deviation against that of twelve crowds which were really drawn anew."""
+        reference = normal(2000, 4, seed=1)
+        crowds = [1.3 * normal(2000, 4, seed=seed) for seed in range(2, 14)]
+        drawn_anew = torch.tensor([frechet_distance(crowd, reference) for crowd in crowds]).std().item()
+        assert 0.6 < frechet_spread(crowds[0], reference) / drawn_anew < 1.6
+        assert frechet_spread(crowds[0], reference) == frechet_spread(crowds[0], reference), "seeded"
+        assert frechet_spread(crowds[0][:500], reference) > 1.5 * frechet_spread(crowds[0], reference)
+
     @pytest.mark.parametrize(
         ("a", "b", "complaint"),
         [
@@ -198,44 +206,6 @@ class TestPairwiseDistance:
             mean_pairwise_distance(torch.tensor([[math.inf], [0.0]]))
 
 
-class TestNearest:
-    def test_is_brute_force(self):
-        queries, points = normal(40, 7, seed=1).float(), normal(500, 7, seed=2).float()
-        distances = (queries[:, None].double() - points[None].double()).norm(dim=2)
-        for chunk in (1, 64, 1000):
-            index, distance = nearest(queries, points, chunk)
-            assert torch.equal(index, distances.argmin(1))
-            assert torch.allclose(distance, distances.min(1).values, atol=1e-12)
-
-    def test_bytes_are_images(self, digits):
-        copies = digits.to_float()[[7, 300]]
-        index, distance = nearest_training_images(copies, digits)
-        assert index.tolist() == [7, 300] and distance.tolist() == [0, 0]
-        changed = copies.clone()
-        changed[:, :, 0, 0] += 0.5
-        index, distance = nearest_training_images(changed, digits)
-        assert index.tolist() == [7, 300] and distance.tolist() == pytest.approx([0.5, 0.5])
-
-    def test_ties_go_to_the_first(self):
-        assert nearest(torch.zeros(1, 2), torch.ones(5, 2), chunk=2)[0].tolist() == [0]
-
-    def test_in_features_a_moved_digit_is_near(self, digits):
-        """Moved by one pixel, far more digits are still recognised by their features than by their pixels."""
-        moved = digits.to_float()[::10].roll(1, dims=3)
-        itself = torch.arange(0, 500, 10)
-        by_pixels = (nearest_training_images(moved, digits)[0] == itself).double().mean()
-        by_features = (nearest_training_images(moved, digits, in_features=True)[0] == itself).double().mean()
-        assert by_features > 0.9 and by_features > by_pixels
-
-    def test_refuses(self):
-        with pytest.raises(ValueError, match="do not fit"):
-            nearest(torch.zeros(3, 4), torch.zeros(3, 5))
-        with pytest.raises(ValueError, match="do not fit"):
-            nearest(torch.zeros(3, 4), torch.zeros(0, 4))
-        with pytest.raises(ValueError, match="NaN"):
-            nearest(torch.full((3, 4), math.nan), torch.zeros(3, 4))
-
-
 class TestClasses:
     def test_real_digits(self, digits):
         x_0 = digits.to_float()
@@ -280,7 +250,7 @@ class TestClasses:
 class Copier:
     """A stand-in for a model: it hands out real digits of the classes that are asked for, changed by `change`."""
 
-    name, num_classes = "copier", 10
+    name, device = "copier", "cpu"
 
     def __init__(self, change=lambda x: x):
         self.dataset, self.change = bundled_mnist(), change
