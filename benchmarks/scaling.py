@@ -1,0 +1,137 @@
+"""The same recipe at three sizes of U-Net and of transformer: loss and distance against compute.
+
+    python benchmarks/scaling.py train --device cuda          # all six, one after the other: a GPU's work of minutes
+    python benchmarks/scaling.py train unet-small dit-small --device cuda
+    python benchmarks/scaling.py collect                          # diffusion_explained/measured/scaling.json
+
+Everything but the network is that of recipes/cifar10_unet_flow.toml and cifar10_dit_flow.toml; every network sees as
+many images. Training compute is 3 forward passes an image.
+"""
+
+import argparse
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+from side_by_side import machine, table
+from torch import nn
+
+from diffusion_explained.data import load_dataset
+from diffusion_explained.evaluation import Yardstick, draw
+from diffusion_explained.forward import add_noise
+from diffusion_explained.measured import write_measured
+from diffusion_explained.models import build_network, count_flops, count_parameters
+from diffusion_explained.noise import randn
+from diffusion_explained.precision import in_precision
+from diffusion_explained.predictions import target
+from diffusion_explained.recipes import Recipe, read_recipe
+from diffusion_explained.schedules import FlowSchedule, schedule_from_config
+from diffusion_explained.training import train
+
+SIZES = {  # what differs from the recipe's network
+    "unet-small": ("cifar10_unet_flow", {"widths": (48, 96, 96)}),
+    "unet-medium": ("cifar10_unet_flow", {"widths": (96, 160, 160)}),
+    "unet-large": ("cifar10_unet_flow", {"widths": (160, 256, 256)}),
+    "dit-small": ("cifar10_dit_flow", {"width": 128}),
+    "dit-medium": ("cifar10_dit_flow", {"width": 192}),
+    "dit-large": ("cifar10_dit_flow", {"width": 256}),
+}
+LOOKS = 20  # at the loss, along a training
+
+
+@torch.no_grad()
+def test_loss(network: nn.Module, schedule: FlowSchedule, device: str) -> float:
+    """The mean squared error of the velocity on the test split, each image at its own time, the same for all."""
+    test = load_dataset("cifar10", "test", download=False)
+    generator, total = torch.Generator().manual_seed(0), 0.0
+    for x_0, labels in test.batches(1000):
+        t = torch.rand(len(x_0), generator=generator, dtype=torch.float64)
+        eps = randn(x_0.shape, generator, device)
+        x_0, labels = x_0.to(device), labels.to(device)
+        alpha, sigma = schedule.alpha(t).to(x_0), schedule.sigma(t).to(x_0)
+        output = network(add_noise(x_0, eps, (t, alpha, sigma)), schedule.network_time(t).to(device), labels)
+        total += (output - target("flow", x_0, eps, alpha, sigma)).square().mean().item() * len(x_0)
+    return total / len(test)
+
+
+def run(name: str, images: int, n: int, device: str) -> dict:
+    """Train one size, and measure it."""
+    recipe_name, other = SIZES[name]
+    recipe = Recipe.from_tables(*read_recipe(recipe_name))
+    dataset = load_dataset("cifar10", "train", download=False)
+    torch.manual_seed(recipe.training.seed)
+    network = build_network({**recipe.network, "image_shape": dataset.image_shape, "num_classes": 10, **other})
+    schedule, flops = schedule_from_config(recipe.schedule), count_flops(network)
+    config = dataclasses.replace(recipe.training, images=images)
+    every, curve = max(1, config.num_steps // LOOKS), []
+    for record in train(
+        network,
+        dataset.images,
+        dataset.labels,
+        schedule,
+        recipe.kind,
+        config,
+        class_names=dataset.class_names,
+        device=device,
+        record_every=every,
+    ):
+        curve.append([record.images_seen, record.loss])
+    on_gpu = torch.device(device).type == "cuda"
+    model = in_precision(record.model, "float16" if on_gpu else "float32")
+    yardstick = Yardstick("cifar10", n, device=device)
+    measures = yardstick.measures(draw(model, yardstick.labels, num_inference_steps=18, sampler="heun"))
+    return {
+        "name": name,
+        "network": recipe.network | {key: list(v) if isinstance(v, tuple) else v for key, v in other.items()},
+        "parameters": count_parameters(network),
+        "flops_per_image": flops,
+        "images": record.images_seen,
+        "training_flops": 3 * flops * record.images_seen,
+        "seconds": record.seconds,
+        "loss_curve": curve,
+        "test_loss": test_loss(record.model.network, schedule, device),
+        "n": n,
+        **dataclasses.asdict(measures),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=["train", "collect"])
+    parser.add_argument("sizes", nargs="*", default=list(SIZES))
+    parser.add_argument("--images", type=int, default=1_500_000)
+    parser.add_argument("--n", type=int, default=10_000, help="samples that are measured, without guidance")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--folder", type=Path, default=Path("runs/scaling"), help="where each size leaves its row")
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    if options.what == "train":
+        for name in options.sizes:
+            row = {"machine": machine(), **run(name, options.images, options.n, options.device)}
+            (options.folder / f"{name}.json").write_text(json.dumps(row))
+            print(f"{name}: test loss {row['test_loss']:.4f}, distance {row['frechet_distance']:.2f}", flush=True)
+        return
+    rows = [json.loads((options.folder / f"{name}.json").read_text()) for name in options.sizes]
+    print(write_measured("scaling", {"rows": rows}))
+    header = ["network", "weights", "GFLOP a forward", "training PFLOP", "test loss", "Fréchet distance"]
+    print(
+        table(
+            header,
+            [
+                [
+                    row["name"],
+                    f"{row['parameters'] / 1e6:.1f} M",
+                    f"{row['flops_per_image'] / 1e9:.2f}",
+                    f"{row['training_flops'] / 1e15:.1f}",
+                    f"{row['test_loss']:.4f}",
+                    f"{row['frechet_distance']:.2f} ± {row['frechet_spread']:.2f}",
+                ]
+                for row in rows
+            ],
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What was measured once, on a machine larger than a student's, and travels with the package for the course to show.
+
+    rows = read_measured("samplers")["rows"]       # one setting each: quality by sampler and network evaluations
+
+The scripts of benchmarks/ write these files; each says on which machine and when, and from how many samples.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from diffusion_explained.files import atomic_path
+from diffusion_explained.names import unknown_name
+
+MEASURED = Path(__file__).parent / "measured"
+
+
+def studies() -> list[str]:
+    """The names of what was measured."""
+    return sorted(path.stem for path in MEASURED.glob("*.json"))
+
+
+def read_measured(study: str) -> dict[str, Any]:
+    """All of one study. Raises ValueError for a name that does not exist."""
+    if study not in studies():
+        raise unknown_name("study", study, studies())
+    return json.loads((MEASURED / f"{study}.json").read_text(encoding="utf-8"))
+
+
+def write_measured(study: str, values: dict[str, Any], folder: Path = MEASURED) -> Path:
+    """Write a study, its numbers to six digits and a row a line, whole or not at all."""
+    values, path = _rounded(values), folder / f"{study}.json"
+    head = json.dumps({key: value for key, value in values.items() if key != "rows"})
+    rows = ",\n".join(json.dumps(row) for row in values["rows"])
+    with atomic_path(path) as part:
+        part.write_text(f'{head[:-1]}{", " if len(head) > 2 else ""}"rows": [\n{rows}\n]}}\n', encoding="utf-8")
+    return path
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
