@@ -33,6 +33,8 @@ class Model:
     """A trained network with all that is needed to sample from it. Its card says how it was made and measured.
 
     default_guidance_scale is for samples with labels; a rectified flow has 1, for its guidance is trained in.
+    default_clip is `NetworkDenoiser`'s clip where none is asked for: a network that predicts eps on a schedule that
+    ends in pure noise needs one, for there x_0 = (x_t - sigma * eps) / alpha makes much of a small mistake.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Model:
     class_names: tuple[str, ...]
     card: dict[str, Any]
     default_guidance_scale: float = 2.0
+    default_clip: float | None = None
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -83,8 +86,9 @@ class Model:
         """The network as a `Denoiser` towards labels [B], one an image (None: no condition).
 
         negative_labels stand on the unconditional side, which is the null label otherwise; the options are
-        `NetworkDenoiser`'s guidance_interval, guidance_rescale and clip.
+        `NetworkDenoiser`'s guidance_interval, guidance_rescale and clip, which is default_clip if it is not given.
         """
+        options = {"clip": self.default_clip, **options}
         null = torch.tensor([self.num_classes], device=self.device)
         return NetworkDenoiser(
             self.network,
@@ -177,8 +181,8 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
         raise ValueError(f"{path} holds a classifier, not a diffusion model: use load_classifier.")
     network.to(device).eval().requires_grad_(False)
     schedule = schedule_from_config(config["schedule"])
-    names, scale = tuple(config["class_names"]), config.get("guidance_scale", Model.default_guidance_scale)
-    return Model(path.stem, network, schedule, config["kind"], names, card, scale)
+    scale, clip = config.get("guidance_scale", Model.default_guidance_scale), config.get("clip")
+    return Model(path.stem, network, schedule, config["kind"], tuple(config["class_names"]), card, scale, clip)
 
 
 def load_classifier(name: str | Path = "mnist_classifier", device: torch.device | str = "cpu") -> Classifier:
@@ -200,11 +204,12 @@ def save_pretrained(path: Path, model: Model) -> None:
         "kind": model.kind,
         "class_names": list(model.class_names),
         "guidance_scale": model.default_guidance_scale,
+        "clip": model.default_clip,
     }
     write_weights(path, model.network, config, model.card)
 
 
-_CONFIG_OF_MODEL = ("schedule", "kind", "class_names", "guidance_scale")  # the rest is the network's
+_CONFIG_OF_MODEL = ("schedule", "kind", "class_names", "guidance_scale", "clip")  # the rest is the network's
 
 
 def _path(name: str | Path, names: list[str]) -> Path:

@@ -49,7 +49,7 @@ class Recipe:
     dataset and split: of `load_dataset`. kind: what the network predicts. network: for `build_network`, its
     image_shape and num_classes being the data's. schedule: for `schedule_from_config`. training: of `TrainConfig`.
     evaluation: settings of `evaluate`, each measured for the card. limits: what the model cannot do, for the card.
-    guidance_scale: the model's default for samples with labels.
+    guidance_scale, clip: the model's defaults for sampling.
 
     With the task "reflow" there is no split, kind or network, for the network is the teacher's, and starts from its
     weights: teacher is the name of a recipe that was run into the same folder, of weights that ship, or a file.
@@ -68,6 +68,7 @@ class Recipe:
     pairs: PairsConfig | None = None
     limits: str = ""
     guidance_scale: float = Model.default_guidance_scale
+    clip: float | None = Model.default_clip
     evaluation: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
@@ -185,8 +186,8 @@ def train_diffusion(
         return
 
     card = describe_training(recipe, start.data, record, device)
-    network, scale = record.model.network, recipe.guidance_scale
-    made = Model(recipe.name, network, schedule, start.kind, start.class_names, card, scale)
+    network, defaults = record.model.network, (recipe.guidance_scale, recipe.clip)
+    made = Model(recipe.name, network, schedule, start.kind, start.class_names, card, *defaults)
     save_pretrained(output, made)
     measure(output, recipe, device)
 
