@@ -225,7 +225,9 @@ def evaluate(
     guidance_scale: Annotated[float | None, typer.Option(help="1 is off. [the model's own]")] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    dataset: Annotated[str, typer.Option(help="What the network was trained on.")] = "mnist",
+    dataset: Annotated[
+        str | None, typer.Option(help="Whose real images to compare with. [what the network was trained on]")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a network's samples beside real images: accuracy, coverage, Frechet distance and its floor, diversity."""
@@ -236,6 +238,7 @@ def evaluate(
     from diffusion_explained.pretrained import load_pretrained
 
     loaded = load_pretrained(model, choose_device(device))
+    dataset = dataset or loaded.card.get("recipe", {}).get("dataset", "mnist")
     settings = {"num_inference_steps": steps, "sampler": sampler or loaded.default_sampler}
     settings["guidance_scale"] = loaded.default_guidance_scale if guidance_scale is None else guidance_scale
     with tqdm(total=n, unit="image", desc=f"sampling {loaded.name}", disable=as_json) as bar:
