@@ -10,6 +10,7 @@
 #
 # - write a noisy image as $x_t = \alpha_t x_0 + \sigma_t \varepsilon$, and say what each letter does;
 # - jump to any step at once, and prove that the jump and the walk of a thousand small steps are the same thing;
+# - say what noise hides first, and why the same $t$ is not the same at another size;
 # - test that the end of the process is noise: by eye, by statistics, and with the best classifier there can be;
 # - say what a training pair is, and why knowing the noise is as good as knowing the picture;
 # - write down the step *back* for a picture that you know, $q(x_{t-1} \mid x_t, x_0)$, on which DDPM is built.
@@ -22,9 +23,10 @@ from collections import deque
 
 import matplotlib.pyplot as plt
 import torch
+from torch.nn.functional import avg_pool2d
 
 from diffusion_explained import plots
-from diffusion_explained.data import bundled_mnist
+from diffusion_explained.data import bundled_mnist, made_by_model
 from diffusion_explained.exact import GaussianMixture
 from diffusion_explained.exercises import check
 from diffusion_explained.film import film, mosaic, pixels
@@ -192,6 +194,78 @@ curves({"log SNR": (range(1000), log_snr)}, title="The linear schedule", xlabel=
 plt.show()
 
 # %% [markdown]
+# ### In colour: the same noise, another fate for every size of detail
+#
+# Is one number enough? For the noise it is: noise is *white*, every frequency has the same share of it. Pictures are
+# not white. Their large shapes are strong and their details faint, and colour photographs show it best. The well-known
+# collection is CIFAR-10: 60,000 small photographs of ten kinds of things, which `load_dataset("cifar10")` downloads on
+# first use. This page must run without a network, so it takes 400 pictures of the same ten kinds that travel with the
+# package. They are *no photographs*: **a network of ours made them**, the one that notebook 05 samples from.
+
+# %%
+colour = made_by_model("cifar10")
+print(colour)
+pictures = colour.to_float()  # [400, 3, 32, 32]
+
+
+def power(x):
+    """The mean power in images [B, C, N, N] of 1, 2 ... N/2 waves across the picture; white noise has 1 in each."""
+    waves = torch.fft.fftfreq(x.shape[-1], 1 / x.shape[-1])
+    radius = torch.hypot(waves[:, None], waves[None]).round()
+    spectrum = torch.fft.fft2(x, norm="ortho").abs().square().mean((0, 1))
+    return torch.stack([spectrum[radius == k].mean() for k in range(1, x.shape[-1] // 2 + 1)])
+
+
+of_pictures, of_noise = power(pictures), power(randn(pictures.shape, torch.Generator().manual_seed(8)))
+waves = range(1, 17)
+lines = {f"noise, t = {t}": (waves, [(levels[t].sigma / levels[t].alpha) ** 2] * 16) for t in (100, 400)}
+ax = curves({"colour pictures": (waves, of_pictures), **lines}, log="xy", title="Noise covers the details first",
+            xlabel="waves across the picture", ylabel="power (noise: σ²/α²)").axes[0]  # fmt: skip
+ax.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
+ax.set_xticks([], minor=True)
+plt.show()
+
+snr = torch.tensor([(level.alpha / level.sigma) ** 2 for level in levels])
+drowned = {k: int((snr * of_pictures[k - 1] > 1).sum()) for k in (1, 2, 4, 8, 16)}  # the first t with less signal
+print("noise takes over", ", ".join(f"{k} wave{'s' * (k > 1)} at t = {t}" for k, t in drowned.items()))
+assert (of_noise - 1).abs().max() < 0.05 and of_pictures[0] > 100 * of_pictures[-1]
+assert all(drowned[k] > 1.3 * drowned[2 * k] for k in (1, 2, 4, 8))
+
+# %% [markdown]
+# Where the blue curve lies above a horizontal line, the picture still shows through; to the right of the crossing,
+# noise rules. The finest detail is gone after a few steps of a thousand, the large shapes live thirty times as long.
+# (So whoever goes backwards through this process draws large shapes first and details last: Rissanen et al. 2023.
+# Watch for it in notebook 04.)
+#
+# That has a consequence. **The same $t$ means something else at another size.** Averaging $4 \times 4$ pixels of
+# $x_t$ leaves the large shapes as they are, but of 16 independent noises it leaves a quarter of the standard
+# deviation. The small picture that is made from a noisy large one has a log SNR that is $\log 16$ higher than that of
+# a small picture noised at the same $t$:
+
+# %%
+at_300 = schedule.level(300)
+some, _ = colour.batch(torch.arange(0, 400, 50))
+eps = randn(some.shape, generators(8, seed=9))
+x_t = add_noise(some, eps, at_300)
+
+averaged = avg_pool2d(x_t, 4)  # noised at 32 x 32, then made small
+small = avg_pool2d(some, 4)
+noised_small = add_noise(small, randn(small.shape, generators(8, seed=10)), at_300)  # made small, then noised
+
+left = float((averaged - at_300.alpha * small).std() / at_300.sigma)
+print(f"at t = 300, averaging 4 x 4 pixels leaves {left:.2f} of the noise and all of the large shapes")
+assert abs(left - 1 / 4) < 0.02
+rows = {"$x_0$ at 32 × 32": some, "$x_t$ at 32 × 32": x_t,
+        "$x_0$ at 8 × 8": small, "$x_t$, averaged": averaged, "noised at 8 × 8": noised_small}  # fmt: skip
+enlarged = {name: x if x.shape[-1] == 32 else torch.kron(x, torch.ones(4, 4)) for name, x in rows.items()}
+plots.filmstrip(enlarged, title="Two sizes, one t = 300")
+plt.show()
+
+# %% [markdown]
+# The fourth row is the third under a veil: large patches of light and dark are still where they should be. In the last
+# row, at the same $t$, hardly anything is. A schedule that was made for small pictures leaves too much of large ones;
+# notebook 02 measures how much.
+#
 # ## 6 · At the end, nothing is left
 #
 # The process must end in noise that we could have drawn *without* the picture; otherwise there would be nothing to
@@ -468,6 +542,7 @@ check(my_log_snr, solution_log_snr, is_where_the_judge_gives_up)
 #
 # - One line, $x_t = \alpha_t x_0 + \sigma_t \varepsilon$, is the whole forward process; the walk and the jump agree.
 # - Fixed, not learned: a schedule of numbers, and a random generator.
+# - Noise takes the details first and the large shapes last, so the same $t$ is milder on a larger picture.
 # - At $T$ the linear schedule leaves nothing that even a perfect classifier could use.
 # - Predicting $\varepsilon$, $x_0$, $v$ or the velocity is the same knowledge in other words: one table.
 # - With $x_0$ known, the way back is exact. All that is left to learn is the guess.
@@ -483,4 +558,8 @@ check(my_log_snr, solution_log_snr, is_where_the_judge_gives_up)
 # - D. Kingma et al. 2021, [Variational Diffusion Models](https://arxiv.org/abs/2107.00630): the signal-to-noise
 #   ratio.
 # - T. Salimans, J. Ho 2022, [Progressive Distillation](https://arxiv.org/abs/2202.00512), Appendix D: the `v` row.
+# - S. Rissanen, M. Heinonen, A. Solin 2023, [Generative Modelling with Inverse Heat
+#   Dissipation](https://arxiv.org/abs/2206.13397), Section 2: the spectra of pictures and of noise.
+# - A. Krizhevsky 2009, [Learning Multiple Layers of Features from Tiny
+#   Images](https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf): CIFAR-10.
 # - Y. LeCun, C. Cortes, C. Burges: [the MNIST database](http://yann.lecun.com/exdb/mnist/).
