@@ -292,6 +292,10 @@ def test_evaluate_refuses_what_cannot_be_measured():
     assert_refused(run("evaluate", "mnist_unet_flow", "--dataset", "minst", "--n", 200), "did you mean 'mnist'")
 
 
+def test_evaluate_compares_with_what_the_network_was_trained_on(bare_machine):
+    assert_refused(run("evaluate", "cifar10_unet_reflow", "--n", 600), "cifar10", "hf download uoft-cs/cifar10")
+
+
 # doctor
 
 
