@@ -1,0 +1,87 @@
+"""What was measured once and shipped: it is read as it was written, and belongs to the weights that ship."""
+
+import hashlib
+import math
+from collections import defaultdict
+
+import pytest
+
+from diffusion_explained.measured import read_measured, studies, write_measured
+from diffusion_explained.pretrained import WEIGHTS
+
+EVERY_STUDY = pytest.mark.parametrize("study", studies())
+EXACT = ("cifar10_unet_flow", "cifar10_unet_reflow")  # their rows must be those of the shipped files
+
+
+def numbers(value):
+    """All numbers in nested dictionaries and lists."""
+    if isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from numbers(item)
+    elif isinstance(value, int | float):
+        yield value
+
+
+def test_what_is_written_is_read_again(tmp_path, monkeypatch):
+    values = {
+        "unseen": "the test split",
+        "real": {"accuracy": 0.5},
+        "rows": [{"n": 3, "interval": [0.2, 3.0]}, {"n": 4}],
+    }
+    path = write_measured("mine", values, tmp_path)
+    monkeypatch.setattr("diffusion_explained.measured.MEASURED", tmp_path)
+    assert path == tmp_path / "mine.json" and studies() == ["mine"]
+    assert read_measured("mine") == values
+    assert path.read_text(encoding="utf-8").splitlines()[1:-1] == ['{"n": 3, "interval": [0.2, 3.0]},', '{"n": 4}']
+
+
+def test_numbers_keep_six_digits_and_tuples_become_lists(tmp_path, monkeypatch):
+    write_measured("mine", {"rows": [{"share": 1 / 3, "large": 1234567.8, "pair": (1, 2.00000049)}]}, tmp_path)
+    monkeypatch.setattr("diffusion_explained.measured.MEASURED", tmp_path)
+    assert read_measured("mine") == {"rows": [{"share": 0.333333, "large": 1234570.0, "pair": [1, 2.0]}]}
+
+
+def test_a_study_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    path = write_measured("mine", {"rows": [{"n": 1}]}, tmp_path)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        write_measured("mine", {"rows": [{"n": object()}]}, tmp_path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unknown_study_is_refused_with_those_that_exist():
+    with pytest.raises(ValueError, match=r"guidence.*guidance"):
+        read_measured("guidence")
+
+
+def test_the_course_has_its_studies():
+    assert {"guidance", "samplers"} <= set(studies())
+
+
+@EVERY_STUDY
+def test_every_row_is_ten_thousand_samples_and_finite(study):
+    rows = read_measured(study)["rows"]
+    assert rows and all(row["n"] == 10_000 == sum(row["coverage"]["counts"]) for row in rows)
+    assert all(math.isfinite(value) for value in numbers(read_measured(study)))
+    for row in rows:
+        assert 0 <= row["accuracy"] <= 1 and 0 <= row["neighbour_coverage"] <= 1 and 0 <= row["beyond"] <= 1
+        assert row["frechet_distance"] > 0 and row["frechet_spread"] > 0 and row["diversity"] > 0
+        assert "2026" in row["machine"] and row["precision"]
+
+
+@EVERY_STUDY
+def test_no_setting_is_there_twice(study):
+    setting = ("model", "sampler", "num_inference_steps", "guidance_scale", "guidance_interval", "guidance_rescale")
+    settings = [tuple(str(row[key]) for key in setting) for row in read_measured(study)["rows"]]
+    assert len(set(settings)) == len(settings)
+
+
+def test_the_rows_of_a_model_are_of_one_weight_file_the_shipped_one():
+    weights = defaultdict(set)
+    for study in studies():
+        for row in read_measured(study)["rows"]:
+            weights[row["model"]].add(row["weights"])
+    assert all(len(checksums) == 1 for checksums in weights.values()), dict(weights)
+    for name in EXACT:
+        shipped = hashlib.sha256((WEIGHTS / f"{name}.safetensors").read_bytes()).hexdigest()[:16]
+        assert weights[name] == {shipped}, f"{name} was measured with other weights: run benchmarks/quality.py again"

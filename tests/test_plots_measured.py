@@ -1,0 +1,95 @@
+"""The figures of measurements draw the rows' own numbers, where they lie."""
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion_explained.figures import alt_text, png
+from diffusion_explained.measured import read_measured
+from diffusion_explained.plots_measured import (
+    PANELS,
+    case_panels,
+    extrapolation,
+    guidance_panels,
+    line_of,
+    neighbour_curves,
+    quality_curves,
+)
+
+BOTH_THEMES = pytest.mark.parametrize("theme", ["light", "dark"])
+BY_N = {100: 5 + 300 / 100, 300: 5 + 300 / 300, 1000: 5 + 300 / 1000}
+
+
+def rows(**where):
+    study = read_measured("samplers")["rows"]
+    return [row for row in study if all(row[key] == value for key, value in where.items())]
+
+
+@BOTH_THEMES
+def test_quality_is_drawn_over_evaluations_with_its_spread(theme):
+    euler, heun = (rows(sampler=name, guidance_scale=1.5) for name in ("euler", "heun"))
+    fig = quality_curves({"Euler": euler[::-1], "Heun": heun}, floor=1.5, title="Quality", theme=theme)
+    (ax,) = fig.axes
+    for container, points in zip(ax.containers, (euler, heun), strict=True):
+        points = sorted(points, key=lambda row: row["evaluations"])
+        line, _, (bars,) = container
+        assert line.get_xdata().tolist() == [row["evaluations"] for row in points]
+        assert line.get_ydata().tolist() == [row["frechet_distance"] for row in points]
+        heights = [np.ptp(segment[:, 1]) for segment in bars.get_segments()]
+        assert heights == pytest.approx([2 * row["frechet_spread"] for row in points])
+    floor = next(line for line in ax.lines if line.get_label() == "unseen real images")
+    assert set(floor.get_ydata()) == {1.5}
+    assert ax.get_xscale() == ax.get_yscale() == "log" and "units" in ax.get_ylabel() and "image" in ax.get_xlabel()
+    assert "Euler, Heun" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
+
+
+@BOTH_THEMES
+def test_guidance_has_a_panel_for_each_measure(theme):
+    study = read_measured("guidance")
+    guided = [row for row in study["rows"] if not row["guidance_interval"] and not row["guidance_rescale"]]
+    fig = guidance_panels({"guided": guided}, real=study["real"], theme=theme)
+    assert len(fig.axes) == len(PANELS)
+    for ax, key in zip(fig.axes, PANELS, strict=True):
+        assert ax.lines[0].get_xdata().tolist() == sorted(row["guidance_scale"] for row in guided)
+        drawn = dict(zip(ax.lines[0].get_xdata(), ax.lines[0].get_ydata(), strict=True))
+        assert drawn == {row["guidance_scale"]: row[key] for row in guided}
+        assert [line.get_ydata()[0] for line in ax.lines[1:]] == ([study["real"][key]] if key in study["real"] else [])
+        assert ax.get_title(loc="left") == PANELS[key]
+    assert "guided" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
+
+
+def test_the_line_finds_the_distance_of_infinitely_many():
+    assert line_of(BY_N) == pytest.approx((300, 5))
+
+
+@BOTH_THEMES
+def test_the_bias_is_drawn_over_one_over_n_with_its_line(theme):
+    fig = extrapolation({"mine": BY_N}, theme=theme)
+    for ax in fig.axes:
+        points, line = ax.lines
+        assert points.get_xdata() == pytest.approx([1 / n for n in BY_N])
+        assert list(points.get_ydata()) == list(BY_N.values())
+        assert list(line.get_ydata()) == pytest.approx([5, 8]) and ax.get_xlabel() == "1/n"
+    assert fig.axes[1].get_xlim()[1] < fig.axes[0].get_xlim()[1] / 4
+    assert "mine 5.00" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
+
+
+@BOTH_THEMES
+def test_cases_are_bars_a_panel_a_measure(theme):
+    cases = {"real": {"accuracy": 1.0, "distance": 0.5}, "copies": {"accuracy": 0.9, "distance": 0.0}}
+    fig = case_panels(cases, best="real", title="Cases", theme=theme)
+    for ax, measure in zip(fig.axes, ("accuracy", "distance"), strict=True):
+        assert [bar.get_width() for bar in ax.patches] == [case[measure] for case in cases.values()]
+        assert ax.patches[0].get_facecolor() != ax.patches[1].get_facecolor()
+        assert ax.lines[0].get_xdata()[0] == cases["real"][measure] and ax.get_title(loc="left") == measure
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["real", "copies"]
+    assert alt_text(fig) == "Cases: accuracy, distance of real, copies" and png(fig).startswith(b"\x89PNG")
+
+
+@BOTH_THEMES
+def test_neighbours_are_cumulative_shares(theme):
+    fig = neighbour_curves({"samples": torch.tensor([3.0, 1.0, 2.0]), "copies": torch.zeros(4)}, theme=theme)
+    samples, copies = fig.axes[0].lines
+    assert samples.get_xdata().tolist() == [1, 2, 3] and samples.get_ydata() == pytest.approx([1 / 3, 2 / 3, 1])
+    assert copies.get_xdata().tolist() == [0] * 4 and copies.get_ydata()[-1] == 1
+    assert "samples, copies" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
