@@ -344,7 +344,7 @@ assert max(r["nearest_training_image"] for r in pale) < 13 and max(r["contrast"]
 # %%
 colour = load_pretrained("cifar10_unet_flow")
 eight = draw(colour, torch.arange(8), num_inference_steps=8, guidance_scale=1.5)
-shown = {"sample": eight}
+shown = {"sample": eight, "nearest in pixels": torch.zeros_like(eight)}  # grey where the data are not here
 try:
     photographs = load_dataset("cifar10", "train", download=False)
     shown["nearest in pixels"] = photographs.batch(nearest_training_images(eight, photographs)[0])[0]
