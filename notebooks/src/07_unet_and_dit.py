@@ -1,0 +1,678 @@
+# %% [markdown]
+# # 07 · U-Net and DiT, inside
+#
+# So far the network was a box: a noisy picture, a time and a class go in, a tensor of the picture's shape comes out.
+# This notebook opens the two boxes that matter. The **U-Net** was the network of the first wave (DDPM, Stable Diffusion
+# 1 and 2): the picture shrinks, is thought about, and grows again. The **DiT** is the network of the second (Stable
+# Diffusion 3, FLUX, Sora): the picture is cut into patches, and the patches talk. We look at what flows through both
+# while they work, cut what can be cut, and count what everything costs.
+#
+# **When you have worked through it, you can**
+#
+# - draw the U-Net with its feature shapes, and say why it *needs* its skip connections;
+# - measure what each skip carries, at a low and at a high noise level;
+# - turn a picture into tokens and back, and say what is lost without positions;
+# - explain adaLN-Zero, and why a new block of a DiT does nothing at all;
+# - compute attention maps and say how far a network looks;
+# - write down the FLOPs of a DiT from memory, and predict what a resolution or a patch size costs.
+#
+# *Beside you:* `diffusion_explained/models/unet.py` and `dit.py`, 200 lines each; Peebles & Xie 2023, [Scalable
+# Diffusion Models with Transformers](https://arxiv.org/abs/2212.09748). About 45 minutes to read, under a minute to
+# run.
+#
+# > **On the pictures.** The colour pictures here were drawn by our own network `cifar10_unet_flow`; CIFAR-10 itself is
+# > not needed, so that you see the same on every machine. The digits are real.
+
+# %%
+import copy
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import torch
+import torch.nn.functional as F
+
+from diffusion_explained import load_pretrained, plots
+from diffusion_explained.comparisons import rms_distance
+from diffusion_explained.data import bundled_mnist, made_by_model
+from diffusion_explained.exercises import check
+from diffusion_explained.forward import add_noise
+from diffusion_explained.inside import (
+    Attention,
+    attention_maps,
+    costs,
+    cut,
+    feature_maps,
+    feature_shapes,
+    picture_share,
+    skip_connections,
+    watch,
+)
+from diffusion_explained.models import DiT, DiTConfig, UNet, count_flops, count_parameters
+from diffusion_explained.models.embeddings import sinusoids
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.plots_course import curves
+from diffusion_explained.plots_inside import (
+    attention_panels,
+    heat_panels,
+    map_rows,
+    shape_diagram,
+    similarity_panels,
+    token_panels,
+)
+
+plt.rcParams["figure.dpi"] = 90
+unet, dit = load_pretrained("cifar10_unet_flow"), load_pretrained("cifar10_dit_flow")
+pictures = made_by_model("cifar10")
+print(pictures)
+
+# %% [markdown]
+# ## 1 · The U-Net: down, across, up
+#
+# On the way down (*encoder*) each level halves the resolution; on the way up (*decoder*) each doubles it again. With
+# $c$ the vector of time and class, and level $k$ counted from the finest:
+#
+# $$
+# h_k = f_k\big(\text{down}(h_{k-1}),\, c\big), \qquad
+# u_k = g_k\big(\,[\,\text{up}(u_{k+1}),\; h_k\,],\, c\big) .
+# \tag{U-Net, Sec. 2}
+# $$
+#
+# The bracket is a **skip connection**: what the encoder had at level $k$ is laid beside what comes up from below, as
+# further channels. `feature_shapes` runs one blank picture and notes what every layer puts out, by *forward hooks*:
+# torch calls them after each layer, and the network knows nothing of it.
+
+# %%
+features = feature_shapes(unet.network)
+for feature in features:
+    print(f"{feature.layer:<12} {feature.kind:<15} {feature.shape!s:<14} {feature.size:>6,} numbers")
+
+shapes = {feature.layer: feature.shape for feature in features}
+down = [shapes[skip.source] for skip in skip_connections(unet.network)]
+up = [shapes[skip.target] for skip in skip_connections(unet.network)]
+assert down == up  # a mirror image: that is why the skips fit
+
+# %%
+drawn = [f for f in features if len(f.shape) == 3 and f.layer not in ("norm", "input_gain")]
+shape_diagram(drawn, skip_connections(unet.network), title="The U-Net: height is resolution, width is channels")
+plt.show()
+
+in_the_picture, in_the_middle = 3 * 32 * 32, shapes["middle.1"][0] * shapes["middle.1"][1] * shapes["middle.1"][2]
+print(f"a picture is {in_the_picture:,} numbers; the middle holds {in_the_middle:,}")
+assert in_the_middle < in_the_picture
+
+# %% [markdown]
+# (The first 16×16 is no slip: 2×2 pixels are folded into channels before anything else, because work at full resolution
+# is where the time would go.)
+#
+# The last line printed is the reason for the arrows. The network is asked for the noise (or for the velocity
+# $\varepsilon - x_0$, which contains it): 3,072 *independent* numbers. Noise cannot be compressed, and the middle holds
+# fewer numbers than that. **Whatever is said about the noise pixel by pixel has to go round the middle.** A classifier
+# may forget where things were; a denoiser may not.
+#
+# ## 2 · Features one can look at
+#
+# A noisy picture goes in at $t = 0.3$. Ten channels each of five layers come out, blue below zero, red above:
+
+# %%
+x_0, labels = pictures.batch(torch.arange(0, 400, 50))  # eight pictures, each of another class
+eps = randn(x_0.shape, generators(len(x_0), seed=0))
+level = unet.schedule.level(0.3)
+x_t, t = add_noise(x_0, eps, level), unet.schedule.network_time(level.t).expand(len(x_0))
+
+seen = {name: feature_maps(unet.network, name, x_t, t, labels) for name in
+        ("encoder.0", "encoder.3", "middle.1", "decoder.3", "decoder.5")}  # fmt: skip
+plots.image_grid(torch.cat([x_t[:4], x_0[:4]]), captions=["$x_t$"] * 4 + ["$x_0$"] * 4, title="What goes in")
+plt.show()
+map_rows({name: maps[0, :10] for name, maps in seen.items()}, title="The first picture, seen by five layers")
+plt.show()
+
+# the proof that these maps are what the network works with: its head makes its output from the last of them
+network = unet.network
+finished = F.pixel_shuffle(network.head(F.silu(network.norm(seen["decoder.5"]))), 2)
+gain = feature_maps(network, "input_gain", x_t, t, labels)
+torch.testing.assert_close(finished + gain, network(x_t, t, labels))
+
+# %% [markdown]
+# The first layer sees grain; the middle sees a few blobs. Is that *denoising*, or only blurring? It can be measured.
+# Show each layer every picture under several draws of the noise, and split the variance of its features into what
+# follows the **picture** and what follows the **draw**:
+#
+# $$ \text{share} = \frac{\text{between pictures}}{\text{between pictures} + \text{within a picture, between draws}} $$
+#
+# It is 1 for a layer that sees through the noise, 0 for one that sees nothing else; the library's `picture_share`.
+
+# %%
+names = [f.layer for f in drawn if f.layer != "head"]
+same, draws = x_0.repeat_interleave(4, dim=0), randn((32, *x_0.shape[1:]), generators(32, seed=1))
+shares = {}
+for time in (0.2, 0.5, 0.8):
+    noisy, clock = add_noise(same, draws, unet.schedule.level(time)), unet.schedule.network_time(time).expand(32)
+    with watch(network, names) as passed:
+        network(noisy, clock)
+    through = [noisy, *(passed[name].output for name in names)]
+    shares[time] = [picture_share(maps.unflatten(0, (8, 4))) for maps in through]
+
+curves({f"t = {time}": (range(len(share)), share) for time, share in shares.items()},
+       title="The picture's share, layer by layer",
+       xlabel="layer  (0 is $x_t$ itself, then from stem to decoder)", ylabel="share of the variance")  # fmt: skip
+plt.show()
+deepest = 1 + names.index("middle.1")
+print(
+    f"at t = 0.5: {shares[0.5][0]:.1f} of what x_t varies by is the picture, {shares[0.5][deepest]:.1f} in the middle"
+)
+assert all(share[deepest] > share[0] + 0.1 for share in shares.values())
+after_the_skip = 1 + names.index("decoder.4")
+assert all(min(share[deepest:]) == min(share[after_the_skip - 2 :]) for share in shares.values())  # the dip is late
+
+# %% [markdown]
+# The share rises on the way down, in bends (it falls where the resolution is halved), and it is large in the middle,
+# which knows the picture through noise that hides it from the eye. On the way up it dips where the picture becomes
+# large again and fine features, with their grain, come in from the side: over the skips. What happens without those?
+# Let us cut them.
+#
+# ## 3 · What the skips carry
+#
+# For this we take the smallest U-Net of the course, the digits'. It has two skips: a *fine* one at 14×14 and a *coarse*
+# one at 7×7. `cut` puts zeros in the place of what a skip brings, for as long as the `with` lasts; the weights stay as
+# they are.
+
+# %%
+small = load_pretrained("mnist_unet_flow")
+fine, coarse = skip_connections(small.network)
+digits, which = bundled_mnist().batch(torch.arange(0, 10_000, 200))  # 50 real digits
+grain = randn(digits.shape, generators(len(digits), seed=0))
+ways = {"whole": [], "coarse cut": [coarse], "fine cut": [fine], "both cut": [fine, coarse]}
+
+
+def guess(model, pictures, labels, noise, time, skips):
+    """The network's guess of the pictures, from their noisy versions at `time`, while `skips` carry zeros."""
+    level = model.schedule.level(time)
+    with cut(model.network, skips):
+        return model.denoiser(labels)(add_noise(pictures, noise, level), level).x_0
+
+
+def at_both_ends(skips):
+    """Guesses of five digits in little noise, then of the same five in much."""
+    return torch.cat([guess(small, digits[:5], which[:5], grain[:5], time, skips) for time in (0.1, 0.9)])
+
+
+noisy = [add_noise(digits[:5], grain[:5], small.schedule.level(time)) for time in (0.1, 0.9)]
+guesses = {name: at_both_ends(skips) for name, skips in ways.items()}
+plots.filmstrip({"$x_t$": torch.cat(noisy), **guesses}, captions=["t = 0.1"] * 5 + ["t = 0.9"] * 5,
+                title="Guesses of the digit, with skips cut")  # fmt: skip
+plt.show()
+assert torch.equal(guesses["whole"], at_both_ends([]))  # no cut is left behind: the network is whole again
+
+# %% [markdown]
+# In little noise ($t = 0.1$, left) the guess without the fine skip turns grey and grainy: it *keeps the noise* that it
+# should have named, for the noise lies in single pixels, and the middle, for which 4×4 of them are one place, has let
+# go of those. In much noise ($t = 0.9$, right) hardly anything changes. There is no detail to be had there; the guess
+# is made in the middle. In numbers, over all noise levels (pixels run from -1 to 1):
+
+# %%
+times = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95]
+errors = {
+    name: [rms_distance(guess(small, digits, which, grain, time, skips), digits) for time in times]
+    for name, skips in ways.items()
+}
+curves({name: (times, error) for name, error in errors.items()}, title="Error of the guessed digit, with skips cut",
+       xlabel="t  (0 is data, 1 is noise)", ylabel="root mean square error")  # fmt: skip
+plt.show()
+
+nothing_done = rms_distance(add_noise(digits, grain, small.schedule.level(0.1)), digits)
+print(f"t = 0.1: x_t is wrong by {nothing_done:.2f}, the guess by {errors['whole'][1]:.2f}, without the fine skip by "
+      f"{errors['fine cut'][1]:.2f}: worse than having no network")  # fmt: skip
+for time in (0.05, 0.5, 0.95):
+    k = times.index(time)
+    worse = {name: errors[name][k] / errors["whole"][k] for name in ways if name != "whole"}
+    print(f"t = {time:<4}: error times " + ", ".join(f"{factor:.1f} ({name})" for name, factor in worse.items()))
+assert errors["fine cut"][1] > nothing_done > 2 * errors["whole"][1]
+assert errors["fine cut"][0] > 3 * errors["whole"][0] and errors["fine cut"][-1] < 1.2 * errors["whole"][-1]
+assert all(one < both for one, both in zip(errors["whole"], errors["both cut"], strict=True))
+
+# %% [markdown]
+# **The skips carry detail, and detail matters when there is little noise.** Near the data they are everything; near
+# pure noise one could nearly do without. (There the noise itself has another way round: `input_gain` adds a multiple of
+# $x_t$ to the output, one number a channel, known from the time. In the diagram it would be one more arrow, above all
+# others.)
+#
+# ## 4 · The DiT: patches become tokens
+#
+# The other network has no levels at all. It cuts $x_t$ into patches of $p \times p$ pixels and treats them as a
+# sentence:
+#
+# $$
+# x_t \in \mathbb R^{C \times H \times W} \;\longrightarrow\;
+# N = \frac{H}{p} \cdot \frac{W}{p} \ \text{ tokens of } C p^2 \text{ numbers} \;\longrightarrow\;
+# N \text{ tokens of } d \text{ numbers (the width)}
+# \tag{DiT, Sec. 3.2}
+# $$
+#
+# The cut is `pixel_unshuffle`, and nothing is lost by it: put back, it is the same picture, bit for bit. After that
+# every layer has the *same* shape, from first to last.
+
+# %%
+small_dit = load_pretrained("mnist_dit_flow")
+tokens = F.pixel_unshuffle(digits, 4).flatten(2).transpose(1, 2)  # [50, 49, 16]
+back = F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (7, 7)), 4)
+assert torch.equal(back, digits)
+
+token_panels(digits[3], patch_size=4, title="A digit is a sentence of 49 tokens")
+plt.show()
+for feature in feature_shapes(small_dit.network):
+    print(f"{feature.layer:<12} {feature.kind:<15} {feature.shape!s:<12} {feature.size:>5,} numbers")
+    assert feature.kind != "Block" or feature.shape == (49, 160)
+
+# %% [markdown]
+# A transformer sees a *set*: it has no idea which token lay beside which. So each is given its place, a fixed vector of
+# sines and cosines of its row and of its column, which is added to it. Neighbours get similar vectors:
+
+# %%
+places = dit.network.positions
+table = F.normalize(places - places.mean(0), dim=-1)
+nearness = (table @ table.T).unflatten(1, (16, 16))  # of every patch, to all on the grid of 16 x 16
+asked = [0, 8, 15, 8 * 16 + 4, 8 * 16 + 12, 15 * 16]
+map_rows({"cosine": nearness[asked]}, title="How alike the positions are, seen from six of them")
+plt.show()
+assert torch.equal(nearness.flatten(1).argmax(dim=1), torch.arange(256))  # each is most like itself
+
+# %% [markdown]
+# What if it had none? Then shuffling the patches could only shuffle the answer. Blank the table in a copy, and see:
+
+# %%
+shuffle = torch.randperm(49, generator=torch.Generator().manual_seed(0))
+
+
+def shuffled(x):
+    """The same patches in another arrangement."""
+    return F.pixel_shuffle(F.pixel_unshuffle(x, 4).flatten(2)[..., shuffle].unflatten(2, (7, 7)), 4)
+
+
+blind = copy.deepcopy(small_dit.network)
+blind.positions.zero_()
+some, clock = add_noise(digits[:5], grain[:5], small_dit.schedule.level(0.5)), torch.full((5,), 500.0)
+
+torch.testing.assert_close(blind(shuffled(some), clock), shuffled(blind(some, clock)), atol=1e-4, rtol=0)
+apart = rms_distance(small_dit.network(shuffled(some), clock), shuffled(small_dit.network(some, clock)))
+print(f"without positions: a shuffled digit gets the shuffled answer; with them: another one ({apart > 0.05})")
+assert apart > 0.05
+
+# %% [markdown]
+# ## 5 · Attention: who looks at whom
+#
+# In each block every token asks all the others a question. Its query $q_n$ is compared with everybody's key $k_m$, the
+# matches become weights that sum to 1, and the token takes in the values $v_m$ of those it matched:
+#
+# $$
+# A_{nm} = \operatorname{softmax}_m \frac{q_n \cdot k_m}{\sqrt{d_{\text{head}}}}, \qquad
+# \text{gathered}_n = \sum_m A_{nm}\, v_m
+# \tag{Attention is all you need, Eq. 1}
+# $$
+#
+# `attention_maps` recomputes $A$ in every block, from what went into it. The patch with the frame asks; what is bright,
+# it looks at (the mean of four heads; each map has its own scale).
+
+# %%
+noisy, looks = {}, {}
+for time in (0.1, 0.5, 0.9):
+    name, x_t = f"t = {time}", add_noise(x_0, eps, dit.schedule.level(time))
+    maps = attention_maps(dit.network, x_t, dit.schedule.network_time(time).expand(len(x_t)), labels)
+    noisy[name], looks[name] = x_t[0], {block: a.seen_from(8, 8)[0].mean(0) for block, a in maps.items()}
+
+attention_panels(noisy, looks, at=(8, 8), title="Where one patch looks, block by block")
+plt.show()
+
+with watch(dit.network, ["blocks.0.attend"]) as passed:
+    dit.network(x_t, dit.schedule.network_time(0.9).expand(len(x_t)), labels)
+v = dit.network.blocks[0].attend.heads(passed["blocks.0.attend"].input)[2]
+gathered = (maps["blocks.0"].weights @ v).transpose(1, 2).flatten(2)
+torch.testing.assert_close(gathered, passed["blocks.0.attend"].output)  # the maps are what the network computes with
+assert all(abs(float(look.sum()) - 1) < 1e-4 for row in looks.values() for look in row.values())
+
+# %% [markdown]
+# How far does it look? Weigh the distance to each token by the attention that it gets, and average over all tokens and
+# heads (*mean attention distance*; a convolution of 3×3 would have about 1). A token that looked at all equally would
+# have the distance in the panel's title.
+
+# %%
+times = [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98]
+distances = []
+for time in times:
+    x_t, clock = add_noise(x_0, eps, dit.schedule.level(time)), dit.schedule.network_time(time).expand(len(x_0))
+    maps = attention_maps(dit.network, x_t, clock, labels)
+    distances.append([float(a.distance().mean()) for a in maps.values()])
+everywhere = float(Attention((16, 16), torch.full((1, 1, 256, 256), 1 / 256)).distance())
+
+rows, columns = [f"block {k}" for k in range(len(maps))], [f"{time:g}" for time in times]
+heat_panels({f"everywhere alike: {everywhere:.1f}": torch.tensor(distances).T}, rows, columns,
+            title="How far attention looks, in patches", xlabel="t  (0 is data, 1 is noise)")  # fmt: skip
+plt.show()
+print(f"a token that looks everywhere alike: {everywhere:.1f} patches; a grid of 16 × 16")
+assert all(0.5 < d < everywhere for row in distances for d in row)
+assert all(min(row) == row[1] for row in distances)  # block 1 looks the least far, at every time
+assert all(
+    early < late for early, late in zip(distances[0], distances[-1], strict=True)
+)  # and all look further in noise
+
+# %% [markdown]
+# **In noise it looks further**: what one patch cannot tell, many together can, and their noise averages out. With
+# little noise the neighbours say enough, and block 1 behaves nearly like a convolution of $3 \times 3$: a cross of four
+# neighbours, with the patch itself left out at $t = 0.1$. From there on each block looks further than the one before
+# it. Block 0 does not fit into that row. (A single patch's map shows what it is about at $t = 0.1$ and 0.5: along the
+# aeroplane, not across the sky.)
+#
+# Every pair of tokens is compared, in every block: convolutions need several layers to carry a message across the
+# picture, attention does it in one. That is its strength, and its price (section 7). Our U-Net attends as well, but
+# only at 8×8 and in the middle, where there are few places.
+#
+# ## 6 · Time and class, in every block
+#
+# Both networks are told $t$ and the class in the same way: two vectors, added, and given to **every block**, where they
+# scale and shift the normed features.
+#
+# $$
+# c = \operatorname{silu}\big(\text{MLP}(\text{sinusoids}(t)) + \text{table}[\text{class}]\big), \qquad
+# h \leftarrow \text{norm}(h) \odot (1 + \text{scale}(c)) + \text{shift}(c)
+# \tag{ADM, Sec. 3; DiT, Sec. 3.2}
+# $$
+#
+# In the DiT the vector does one thing more: it opens **gates**. Each block adds its two results through a factor that
+# is 0 when training begins,
+#
+# $$
+# \text{tokens} \leftarrow \text{tokens} + \text{gate}_1(c) \odot \text{attention}, \qquad
+# \text{tokens} \leftarrow \text{tokens} + \text{gate}_2(c) \odot \text{MLP},
+# \tag{adaLN-Zero}
+# $$
+#
+# so a new network of any depth *is the identity*, and each block earns its influence. What did they earn?
+
+# %%
+fresh = DiT(DiTConfig()).blocks[0]
+tokens, c = randn((1, 49, 192), generators(1)), randn((1, 192), generators(1, seed=1))
+assert torch.equal(fresh(tokens, c), tokens)
+print("a new block gives back its tokens, bit for bit")
+
+times = [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98]
+clock = dit.schedule.network_time(torch.tensor(times))
+c = F.silu(dit.network.embed_time(clock) + dit.network.embed_class(None, len(clock)))
+gates = [block.modulate(c).chunk(6, dim=-1) for block in dit.network.blocks]  # scale, shift, gate; scale, shift, gate
+opened = {
+    name: torch.stack([gate[k].abs().mean(dim=-1) for gate in gates])
+    for name, k in (("attention", 2), ("two-layer network", 5))
+}
+heat_panels(opened, rows, columns, title="How far the gates are open, mean |gate|", digits=2,
+            xlabel="t  (0 is data, 1 is noise)")  # fmt: skip
+plt.show()
+assert min(float(table.min()) for table in opened.values()) > 0.1  # every block is in use, at every time
+attend, alone = opened["attention"].mean(0), opened["two-layer network"].mean(0)  # over the blocks
+assert attend[5] > 1.2 * attend[0] and alone[0] > 1.2 * alone[5]  # t = 0.9 and 0.02
+
+# %% [markdown]
+# The network is another one at each noise level: it turns its own blocks up and down. Attention is most open in much
+# noise ($t = 0.7$ to 0.9) and in the late blocks, where it looks far; the two-layer networks, which see one token at a
+# time, are more open near the data, in the first block most of all. At $t = 0.98$ nearly all are lower again: there is
+# hardly anything to see.
+#
+# ### Which classes are alike?
+#
+# The class table has a vector for each class. One expects "cat" near "dog". Look at the cosines of those vectors (their
+# mean taken off), and beside them at the cosines of what the classes *do*: how each changes the guess $\hat x_0$ of the
+# same sixteen noises, at $t = 0.9$.
+
+# %%
+level = unet.schedule.level(0.9)
+x_t = randn((16, 3, 32, 32), generators(16, seed=2))
+nothing_said = unet.denoiser()(x_t, level).x_0
+effects = torch.stack([unet.denoiser([k] * 16)(x_t, level).x_0 - nothing_said for k in range(10)]).flatten(1)
+
+
+def cosines(vectors):
+    """The cosine of every pair of vectors [K, n], their mean taken off."""
+    directions = F.normalize(vectors - vectors.mean(0), dim=1)
+    return directions @ directions.T
+
+
+words, deeds = cosines(unet.network.embed_class.table.weight[:10]), cosines(effects)
+similarity_panels({"the vectors in the table": words, "what they do to the guess": deeds}, unet.class_names,
+                  title="Which classes are alike, U-Net of CIFAR-10")  # fmt: skip
+plt.show()
+
+pairs = [(i, j) for i in range(10) for j in range(i)]
+strength = {name: sum(abs(float(matrix[pair])) for pair in pairs) / 45 for name, matrix in
+            (("vectors", words), ("effects", deeds))}  # fmt: skip
+print(f"mean |cosine| of two classes: {strength['vectors']:.1f} of their vectors, {strength['effects']:.1f} of effects")
+closest = sorted(pairs, key=lambda pair: -float(deeds[pair]))[:3]
+print(
+    "most alike in effect:", ", ".join(sorted(f"{unet.class_names[j]} and {unet.class_names[i]}" for i, j in closest))
+)
+assert strength["vectors"] < 0.6 * strength["effects"]
+assert min(deeds[9, 1], deeds[5, 3], deeds[8, 0]) > 0.2  # truck, automobile; dog, cat; ship, airplane
+
+# %% [markdown]
+# **The names mean nothing, the deeds do.** In what they do there are two families, the six animals and the four things
+# that people ride in, and within them the pairs that one expects: cat and dog, automobile and truck, airplane and ship
+# (which share their background, sky or sea). In 256 dimensions ten vectors drawn at random are nearly orthogonal, and
+# training had no reason to move them: the table only has to keep the classes apart. Their kinship is in the layers that
+# read the vectors. Beware of figures of embeddings that are shown without that control.
+#
+# Times are another matter: the sinusoids already put near times close together, and two layers reshape that. What comes
+# out of them changes slowly in between and fast near the two ends.
+
+# %%
+clock = torch.linspace(0, 1000, 101)
+vectors = {"sinusoids": sinusoids(clock, 256), "after two layers": unet.network.embed_time(clock)}
+to_half = {name: F.cosine_similarity(v, v[50:51], dim=1) for name, v in vectors.items()}
+curves({name: (clock / 1000, cosine) for name, cosine in to_half.items()}, title="How alike a time is to t = 0.5",
+       xlabel="t  (0 is data, 1 is noise)", ylabel="cosine")  # fmt: skip
+plt.show()
+assert all(abs(float(cosine[50]) - 1) < 1e-4 and int(cosine.argmax()) == 50 for cosine in to_half.values())
+assert float(to_half["after two layers"][30:71].min()) > 0.9 > 0.7 > float(to_half["sinusoids"][:50].max())
+
+# %% [markdown]
+# ## 7 · What it costs
+#
+# `costs` counts parameters and FLOPs part by part (a multiplication and an addition are two; convolutions and matrix
+# products only). Both networks have about the same number of weights. Look where they lie, and where the work is done:
+
+# %%
+for name, model in (("U-Net", unet), ("DiT", dit)):
+    table = costs(model.network)
+    assert sum(cost.parameters for cost in table) == count_parameters(model.network)
+    assert sum(cost.flops for cost in table) == count_flops(model.network)
+    weights, work = count_parameters(model.network), count_flops(model.network)
+    print(f"{name:<20} {weights / 1e6:6.2f} M weights {work / 1e6:10,.0f} MFLOP")
+    for part, parameters, flops in table:
+        print(f"  {part:<18} {parameters / 1e6:6.2f} M {parameters / weights:7.0%} "
+              f"{flops / 1e6:10,.0f} MFLOP {flops / work:6.0%}")  # fmt: skip
+
+# %% [markdown]
+# - In the **U-Net** a weight of the finest level is used 256 times a picture (at every place), one of the coarsest 16
+#   times: weights are cheap at the bottom, so that is where it is wide.
+# - In the **DiT** every weight of attention and of the two-layer network is used 256 times, once a token. At equal
+#   weights it does four times the work. The modulation is the exception: a third of all weights, used once a picture,
+#   for nothing in FLOPs.
+#
+# For the DiT the whole count fits into a line. With $N$ tokens of width $d$, $L$ blocks:
+#
+# $$
+# \text{FLOPs} \approx L\,\big(\underbrace{24\,N d^2}_{\text{qkv, out, two layers}}
+# + \underbrace{4\,N^2 d}_{q k^\top\!,\ A v} + \underbrace{12\, d^2}_{\text{modulation}}\big)
+# + \text{the ends}
+# $$
+
+# %%
+config = dit.network.config
+N, d, L = config.grid[0] * config.grid[1], config.width, config.depth
+patch = 3 * config.patch_size**2
+ends = 2 * N * patch * d * 2 + 2 * (2 * d * d) + 4 * d * d + 2 * 3 * d  # patches in and out, time, modulation, gain
+assert L * (24 * N * d**2 + 4 * N**2 * d + 12 * d**2) + ends == count_flops(dit.network)
+print(f"N = {N}, d = {d}, L = {L}: the formula is the count; attention's N² is {N / (6 * d + N):.0%} of a block's work")
+
+# %% [markdown]
+# ### Resolution, patch, width
+#
+# The $N^2$ is what one fears in attention. Build the same networks for larger pictures (nothing is trained; counting
+# needs no weights worth having):
+
+# %%
+sides = [16, 32, 48, 64]
+families = {
+    "U-Net": (UNet, unet.network.config),
+    "DiT, patch 2": (DiT, config),
+    "DiT, patch 4": (DiT, replace(config, patch_size=4)),
+}
+work = {
+    name: [count_flops(network_class(replace(of, image_shape=(3, side, side)))) for side in sides]
+    for name, (network_class, of) in families.items()
+}
+curves({name: (sides, [flops / 1e9 for flops in row]) for name, row in work.items()}, log="y",
+       title="Work a picture, by resolution", xlabel="side of the picture, pixels",
+       ylabel="GFLOP a forward pass")  # fmt: skip
+plt.show()
+for name, row in work.items():
+    print(f"{name:<13}: from 32 to 64 pixels (4 times as many) {row[3] / row[1]:.1f} times the work")
+assert (
+    row[3] / row[1] < 4.5
+    and work["U-Net"][3] / work["U-Net"][1] < 4.5 < work["DiT, patch 2"][3] / work["DiT, patch 2"][1]
+)
+
+# %% [markdown]
+# The U-Net's work grows with the number of pixels, the DiT's a little faster, and the patch size is the lever: twice
+# the patch, a quarter of the tokens. This is why large DiTs run on *latents* that are 8 times smaller than the picture.
+#
+# And by width and depth? Both in proportion to $d^2 L$, weights and work alike:
+
+# %%
+sizes = {
+    f"DiT, {depth} blocks of width {width}": DiT(replace(config, width=width, depth=depth))
+    for width, depth in ((128, 6), (256, 6), (256, 12), (384, 12))
+}
+of = unet.network.config
+sizes |= {
+    f"U-Net, widths {widths}": UNet(replace(of, widths=widths)) for widths in ((64, 96, 96), of.widths, (192, 320, 320))
+}
+for name, network in sizes.items():
+    parameters, flops = count_parameters(network), count_flops(network)
+    print(
+        f"{name:<31} {parameters / 1e6:6.1f} M weights {flops / 1e9:6.2f} GFLOP {flops / parameters:5.0f} FLOP a weight"
+    )
+for name, model in (("mnist_unet_flow", small), ("mnist_dit_flow", small_dit)):
+    parameters, flops = count_parameters(model.network), count_flops(model.network)
+    print(
+        f"{name:<31} {parameters / 1e6:6.1f} M weights {flops / 1e9:6.2f} GFLOP {flops / parameters:5.0f} FLOP a weight"
+    )
+by_weight = [count_flops(network) / count_parameters(network) for network in sizes.values()]
+assert min(by_weight[:4]) > 2 * max(by_weight[4:])  # a DiT works more for each weight
+
+# %% [markdown]
+# So which is better? These counts cannot say: they are the *price*. "Transformers scale better" is a statement about
+# what the price buys, loss and distance against compute at several sizes, and that has to be trained and measured.
+# This course has not done so yet.
+
+# %% [markdown]
+# ## Exercises
+#
+# **Exercise 1 · Cheaper than the U-Net.** Which is the smallest patch size at which the DiT of CIFAR-10 (width 256, six
+# blocks) works less than the U-Net? Use the formula, not the machine.
+
+# %%
+my_patch_size = ...
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+# p = 4: N = 64, so 6 * (24 * 64 * 256**2 + 4 * 64**2 * 256 + ...) is about 0.63 GFLOP, against 0.70 of the U-Net
+solution_patch_size = 4
+
+
+# %%
+def is_the_smallest(answer):
+    cheaper = [p for p in (1, 2, 4, 8) if count_flops(DiT(replace(config, patch_size=p))) < count_flops(unet.network)]
+    assert answer in (1, 2, 4, 8, 16, 32), "a patch size must divide 32"
+    assert answer >= min(cheaper), "that many tokens are more work than the U-Net; a larger patch"
+    assert answer == min(cheaper), "it is cheaper, but there is a smaller one that is as well"
+
+
+check(my_patch_size, solution_patch_size, is_the_smallest)
+
+# %% [markdown]
+# **Exercise 2 · Four skips.** The U-Net of CIFAR-10 has four skips. Write `my_costliest_skip(time)`: the name of the
+# layer (`skip.source`) whose skip, cut alone, makes the guesses of `x_0` worst (use `guess` and `rms_distance`). Is it
+# the same one at every noise level?
+
+# %%
+my_costliest_skip = ...
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def solution_costliest_skip(time):
+    def harm(skip):
+        return rms_distance(guess(unet, x_0, labels, eps, time, [skip]), x_0)
+
+    return max(skip_connections(unet.network), key=harm).source
+
+
+# %%
+def names_the_costliest(answer):
+    for time in (0.1, 0.3):
+        harm = {
+            s.source: rms_distance(guess(unet, x_0, labels, eps, time, [s]), x_0)
+            for s in skip_connections(unet.network)
+        }
+        assert answer(time) in harm, "answer with the name of a layer, skip.source"
+        assert harm[answer(time)] > 0.999 * max(harm.values()), f"at t = {time} another cut does more harm"
+
+
+check(my_costliest_skip, solution_costliest_skip, names_the_costliest)
+
+# %% [markdown]
+# **Exercise 3 · Patchify.** Write `my_tokens(x, p)`: the tokens `[B, N, C * p * p]` of images `[B, C, H, W]`, with
+# `reshape` and `permute` alone; row by row, and within a token channel by channel.
+
+# %%
+my_tokens = ...
+
+
+# %% jupyter={"source_hidden": true} tags=["solution"]
+def solution_tokens(x, p):
+    B, C, H, W = x.shape
+    cut_up = x.reshape(B, C, H // p, p, W // p, p)  # [B, C, row, y, column, x]
+    return cut_up.permute(0, 2, 4, 1, 3, 5).reshape(B, (H // p) * (W // p), C * p * p)
+
+
+# %%
+def are_the_tokens(answer):
+    for images, p in ((x_0, 2), (x_0, 8), (digits[:3], 4)):
+        tokens = answer(images, p)
+        expected = F.pixel_unshuffle(images, p).flatten(2).transpose(1, 2)
+        assert tokens.shape == expected.shape, (
+            f"[B, N, C * p * p] is {tuple(expected.shape)}, not {tuple(tokens.shape)}"
+        )
+        assert torch.equal(tokens, expected), "the right shape, in the wrong order: which axes belong to the token?"
+
+
+check(my_tokens, solution_tokens, are_the_tokens)
+
+# %% [markdown]
+# ## What to remember
+#
+# - A U-Net shrinks the picture to see through the noise, and its skips carry round the middle what does not fit through
+#   it: the detail. They matter when there is little noise.
+# - A DiT makes tokens of patches, gives them places, and lets all look at all; its shape never changes.
+# - Time and class reach every block as a scale and a shift; adaLN-Zero starts every block as the identity.
+# - Attention costs $N^2$, everything else $N$. Half the patch size is more than four times the work.
+# - Counts are prices. What they buy has to be measured.
+#
+# **Next:** [08 · Measuring generative models](08_measuring_models.ipynb).
+#
+# ## References
+#
+# - O. Ronneberger, P. Fischer, T. Brox 2015, [U-Net](https://arxiv.org/abs/1505.04597): the shape, for segmenting
+#   cells.
+# - J. Ho, A. Jain, P. Abbeel 2020, [DDPM](https://arxiv.org/abs/2006.11239): the U-Net as a denoiser (Appendix B).
+# - P. Dhariwal, A. Nichol 2021, [Diffusion Models Beat GANs on Image Synthesis](https://arxiv.org/abs/2105.05233):
+#   scale and shift by time and class (Sec. 3).
+# - A. Vaswani et al. 2017, [Attention Is All You Need](https://arxiv.org/abs/1706.03762).
+# - A. Dosovitskiy et al. 2021, [An Image is Worth 16x16 Words](https://arxiv.org/abs/2010.11929): patches as tokens;
+#   mean attention distance (Sec. 4.5).
+# - W. Peebles, S. Xie 2023, [Scalable Diffusion Models with Transformers](https://arxiv.org/abs/2212.09748): DiT,
+#   adaLN-Zero (Sec. 3.2), and scaling.
