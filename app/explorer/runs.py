@@ -264,7 +264,7 @@ RACERS = {"digits": (2, 3, 5, 8), "pictures": (8, 7), "slow": (8, 7)}  # the cla
 
 
 def race_settings(model_name: str, guidance_scale: float, seed: int) -> Settings:
-    """What all runners of a race share: the same classes; clipping x_0 changes the ODE, so it is done only if needed."""
+    """What all runners of a race share: the same classes; clipping x_0 changes the ODE, so only if needed."""
     pace = pace_of(model_name)
     clip = model(model_name).default_clip is not None
     return Settings(model_name, "heun", REFERENCE_STEPS[pace], RACERS[pace], guidance_scale, seed, clip=clip)

@@ -84,10 +84,12 @@ def training_images(name: str) -> ImageDataset:
     """
     try:
         return load_dataset(name, "train", download=False)
-    except DataUnavailableError:
-        if name != "mnist":
-            raise
-        return bundled_mnist()
+    except DataUnavailableError as error:
+        if name == "mnist":
+            return bundled_mnist()
+        dataset = DATASETS[name]
+        command = fetch_command(dataset.repo_id, dataset.splits["train"].filename)
+        raise DataUnavailableError(f"{error}. Fetch it once, with a network:\n    {command}") from error
 
 
 def bundled_mnist() -> ImageDataset:

@@ -338,7 +338,7 @@ assert max(r["nearest_training_image"] for r in pale) < 13 and max(r["contrast"]
 # Few-step samples are pale and smooth, and *smooth pictures are near everything*: nearness to a training image is
 # evidence only between pictures of the same contrast.
 #
-# If CIFAR-10 is on your machine (`diffusion-explained download cifar10`), the next cell shows eight samples over their
+# If CIFAR-10 is on your machine (`load_dataset("cifar10")` fetches it), the next cell shows eight samples over their
 # nearest training images. Nothing is downloaded here, and nothing below depends on it.
 
 # %%
