@@ -22,11 +22,12 @@
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from diffusion_explained import plots
-from diffusion_explained.data import bundled_mnist, gaussian_modes, toy
+from diffusion_explained import load_pretrained, plots
+from diffusion_explained.data import bundled_mnist, gaussian_modes, made_by_model, toy
 from diffusion_explained.denoisers import NetworkDenoiser
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.exercises import check
@@ -393,8 +394,57 @@ print(f"classes among 200 without a label: {class_coverage(free).reached}")
 assert accuracy >= 0.85 and class_coverage(free).reached == 10
 
 # %% [markdown]
-# The networks that ship with the package (`load_pretrained`) are this one, trained six to twelve times longer. The
-# class label was strengthened by `guidance_scale=2`, which is notebook 06's subject.
+# The class label was strengthened by `guidance_scale=2`, which is notebook 06's subject.
+#
+# ### In colour: what CIFAR-10 takes
+#
+# Digits are the easy case. The package also carries networks that learned from CIFAR-10, 50,000 colour photographs of
+# $32 \times 32$ pixels (`load_dataset("cifar10")`). Nobody trains those while you watch. What it took is written in
+# the *model card* that travels inside each weight file, and here it is read out, for the shipped digits as well. The
+# arithmetic is three forward passes for each image that was seen (one forward, two for the gradient), as a multiple
+# of what this notebook has just spent.
+
+# %%
+cards = {name: load_pretrained(name).card for name in ("mnist_unet_eps", "cifar10_unet_eps")}
+spent_here = config.images * cards["mnist_unet_eps"]["flops_per_image"]  # the digits' network is the one above
+
+for name, card in cards.items():
+    seen, minutes = card["images_seen"], card["seconds"] / 60
+    times = float(f"{seen * card['flops_per_image'] / spent_here:.1g}")
+    print(f"{name}: {card['parameters'] / 1e6:.1f} million weights, {seen / 1e6:.0f} million images seen, "
+          f"{minutes:.0f} min on {card['hardware']}: {times:,.0f} times this notebook")  # fmt: skip
+assert cards["mnist_unet_eps"]["parameters"] == count_parameters(unet)
+assert cards["cifar10_unet_eps"]["flops_per_image"] > 5 * cards["mnist_unet_eps"]["flops_per_image"]
+
+# %% [markdown]
+# And what do the two know? Let us take their losses apart by noise level, as in section 2. The schedules differ, so
+# the axis is the log SNR. The colour pictures are 40 of those that travel with the package, which **another network of
+# ours made** (`made_by_model`); real photographs have more detail, so on them the colour curve lies higher.
+
+# %%
+lines = {}
+for name, what, pictures in (("mnist_unet_eps", "digits", digits),
+                             ("cifar10_unet_eps", "colour pictures", made_by_model("cifar10"))):  # fmt: skip
+    shipped = load_pretrained(name)
+    clean, classes = pictures.batch(torch.arange(0, len(pictures), len(pictures) // 40))  # 40 of them
+    noise, denoise = randn(clean.shape, torch.Generator().manual_seed(12)), shipped.denoiser(classes)
+    visited = [shipped.schedule.level(t) for t in range(25, 1000, 100)]
+    errors = [float((denoise(add_noise(clean, noise, level), level).eps - noise).square().mean()) for level in visited]
+    lines[what] = ([level.log_snr for level in visited], errors)
+
+curves(lines, log="y", title="Which noise is hard to name", xlabel="log SNR (left: noise, right: picture)",
+       ylabel="mean squared error")  # fmt: skip
+plt.show()
+digits_at_2, colour_at_2 = (float(np.interp(2, x[::-1], y[::-1])) for x, y in lines.values())
+print(f"at log SNR 2 the noise in colour pictures is harder to name than in digits: {colour_at_2 > digits_at_2}")
+assert all(y[0] > 5 * y[-1] for _, y in lines.values())  # near the picture nobody can tell; in noise everybody can
+assert colour_at_2 > digits_at_2
+
+# %% [markdown]
+# Both curves rise to the right, as in section 2: close to the picture nobody can tell a little noise from fine detail.
+# Colour pictures have more of that (fur, leaves, water), where a digit's black background gives the noise away, and there
+# their curve is the higher one. In much noise it is the lower one: smooth colours over many pixels are easier to make out
+# than thin strokes. So the loss of one data set cannot be held against that of another.
 #
 # ## Exercises
 #
