@@ -442,9 +442,9 @@ assert colour_at_2 > digits_at_2
 
 # %% [markdown]
 # Both curves rise to the right, as in section 2: close to the picture nobody can tell a little noise from fine detail.
-# Colour pictures have more of that (fur, leaves, water), where a digit's black background gives the noise away, and there
-# their curve is the higher one. In much noise it is the lower one: smooth colours over many pixels are easier to make out
-# than thin strokes. So the loss of one data set cannot be held against that of another.
+# Colour pictures have more of that (fur, leaves, water), where a digit's black background gives the noise away, and
+# there their curve is the higher one. In much noise it is the lower one: smooth colours over many pixels are easier to
+# make out than thin strokes. So the loss of one data set cannot be held against that of another.
 #
 # ## Exercises
 #
