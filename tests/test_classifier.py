@@ -299,14 +299,8 @@ def test_recipe_with_other_keys_is_refused(tmp_path, monkeypatch):
 SHIPPED = {"mnist_classifier": (0.994, 1e6), "cifar10_classifier": (0.94, 16e6)}  # least accuracy, most bytes
 
 
-def shipped() -> list[str]:
-    """Those whose trained weights are here (a file of untrained weights says that it is a placeholder)."""
-    paths = [WEIGHTS / f"{name}.safetensors" for name in SHIPPED]
-    return [path.stem for path in paths if path.is_file() and not read_weights(path)[2].get("placeholder")]
-
-
 class TestShipped:
-    @pytest.mark.parametrize("name", shipped())
+    @pytest.mark.parametrize("name", SHIPPED)
     def test_file(self, name):
         path = WEIGHTS / f"{name}.safetensors"
         least, most = SHIPPED[name]
@@ -325,8 +319,7 @@ class TestShipped:
         tables, _ = read_recipe(name)
         config = ClassifierTrainConfig(**tables["training"], seed=tables["seed"])
         assert config.epochs >= 8
-        if name in shipped():
-            assert load_classifier(name).card["recipe"] == tables
+        assert load_classifier(name).card["recipe"] == tables
 
     def test_reads_digits(self, digits):
         """Also when they are moved by two pixels."""
@@ -337,7 +330,7 @@ class TestShipped:
         moved = replace(digits, images=digits.images.roll(2, dims=2))
         assert accuracy(network, moved) > 0.98
 
-    @pytest.mark.parametrize("name", shipped())
+    @pytest.mark.parametrize("name", SHIPPED)
     def test_card_says_the_truth(self, name):
         """Where the test split is on this machine, the accuracy comes out again; where not, that is said.
 

@@ -14,7 +14,7 @@ from diffusion_explained.denoisers import Prediction
 from diffusion_explained.measured import read_measured
 from diffusion_explained.models import MLP, MLPConfig, UNet, UNetConfig
 from diffusion_explained.noise import randn
-from diffusion_explained.pretrained import Model, available, load_pretrained, save_pretrained
+from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
 from diffusion_explained.processes import Processes
 from diffusion_explained.recipes import Recipe, read_recipe, run_recipe, weights_file
 from diffusion_explained.reflow import Pairs, PairsConfig, PairsRecord, draw_pairs, straightness
@@ -310,13 +310,6 @@ class TestRecipe:
             list(run_recipe(recipe, runs, images=1))
 
 
-def is_shipped() -> bool:
-    """Whether the trained weights are here (a file of untrained ones says that it is a placeholder)."""
-    name = "cifar10_unet_reflow"
-    return name in available() and not load_pretrained(name).card.get("placeholder")
-
-
-@pytest.mark.skipif(not is_shipped(), reason="cifar10_unet_reflow has not been trained yet")
 class TestShipped:
     def test_it_is_its_recipe_and_needs_no_guidance(self):
         model = load_pretrained("cifar10_unet_reflow")
