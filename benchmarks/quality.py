@@ -135,9 +135,10 @@ def main() -> None:
     on_gpu = torch.device(options.device).type == "cuda"
     precision = "float16" if on_gpu else "float32"
     yardstick = Yardstick("cifar10", options.n, device=options.device)
+    files = {name: weights_of(name, options.weights) for name in dict.fromkeys(point.model for point in wanted)}
     models, noise = {}, {}
     for point in wanted:
-        path, checksum = weights_of(point.model, options.weights)
+        path, checksum = files[point.model]
         if any(is_row_of(row, point, options.n, checksum) for row in kept_rows(options.study)):
             continue
         if point.model not in models:

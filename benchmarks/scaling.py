@@ -21,18 +21,18 @@ from diffusion_explained.data import load_dataset
 from diffusion_explained.evaluation import Yardstick, draw
 from diffusion_explained.forward import add_noise
 from diffusion_explained.measured import write_measured
-from diffusion_explained.models import build_network, count_flops, count_parameters
+from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.noise import randn
 from diffusion_explained.precision import in_precision
 from diffusion_explained.predictions import target
-from diffusion_explained.recipes import Recipe, read_recipe
+from diffusion_explained.recipes import Recipe, read_recipe, start_from_data
 from diffusion_explained.schedules import FlowSchedule, schedule_from_config
 from diffusion_explained.training import train
 
 SIZES = {  # what differs from the recipe's network
-    "unet-small": ("cifar10_unet_flow", {"widths": (48, 96, 96)}),
-    "unet-medium": ("cifar10_unet_flow", {"widths": (96, 160, 160)}),
-    "unet-large": ("cifar10_unet_flow", {"widths": (160, 256, 256)}),
+    "unet-small": ("cifar10_unet_flow", {"widths": [48, 96, 96]}),
+    "unet-medium": ("cifar10_unet_flow", {"widths": [96, 160, 160]}),
+    "unet-large": ("cifar10_unet_flow", {"widths": [160, 256, 256]}),
     "dit-small": ("cifar10_dit_flow", {"width": 128}),
     "dit-medium": ("cifar10_dit_flow", {"width": 192}),
     "dit-large": ("cifar10_dit_flow", {"width": 256}),
@@ -59,20 +59,19 @@ def run(name: str, images: int, n: int, device: str) -> dict:
     """Train one size, and measure it."""
     recipe_name, other = SIZES[name]
     recipe = Recipe.from_tables(*read_recipe(recipe_name))
-    dataset = load_dataset("cifar10", "train", download=False)
-    torch.manual_seed(recipe.training.seed)
-    network = build_network({**recipe.network, "image_shape": dataset.image_shape, "num_classes": 10, **other})
-    schedule, flops = schedule_from_config(recipe.schedule), count_flops(network)
+    recipe = dataclasses.replace(recipe, network={**recipe.network, **other})
+    start = start_from_data(recipe)
+    network, schedule, flops = start.network, schedule_from_config(recipe.schedule), count_flops(start.network)
     config = dataclasses.replace(recipe.training, images=images)
     every, curve = max(1, config.num_steps // LOOKS), []
     for record in train(
         network,
-        dataset.images,
-        dataset.labels,
+        start.images,
+        start.labels,
         schedule,
-        recipe.kind,
+        start.kind,
         config,
-        class_names=dataset.class_names,
+        class_names=start.class_names,
         device=device,
         record_every=every,
     ):
@@ -83,7 +82,7 @@ def run(name: str, images: int, n: int, device: str) -> dict:
     measures = yardstick.measures(draw(model, yardstick.labels, num_inference_steps=18, sampler="heun"))
     return {
         "name": name,
-        "network": recipe.network | {key: list(v) if isinstance(v, tuple) else v for key, v in other.items()},
+        "network": recipe.network,
         "parameters": count_parameters(network),
         "flops_per_image": flops,
         "images": record.images_seen,

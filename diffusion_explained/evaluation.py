@@ -130,7 +130,7 @@ class Yardstick:
         if n < 2 * train.num_classes:
             least = 2 * train.num_classes
             raise ValueError(f"n = {n} is too small: give {least} or more, two of each class, to compare.")
-        self.n, self.labels = n, torch.arange(n) % train.num_classes
+        self.labels = torch.arange(n) % train.num_classes
         self.classifier = classifier or judge(dataset, str(device))
         self.device = next(self.classifier.parameters()).device
         generator = torch.Generator().manual_seed(seed)
@@ -142,7 +142,7 @@ class Yardstick:
             self.unseen = "other training images, because the test split is not on this machine"
         self.train = train
         reference = train.batch(_draw_like(train, self.labels, generator))[0]
-        self.reference_features, _ = classify(reference, self.classifier)
+        self.reference_features = classify(reference, self.classifier)[0].to(self.device)
         self.real = self.measures(test.batch(_draw_like(test, self.labels, generator))[0])
 
     def measures(self, x_0: Tensor) -> Measures:
@@ -150,7 +150,7 @@ class Yardstick:
         features, logits = classify(x_0, self.classifier)
         seen, num_classes = logits.argmax(dim=1), self.train.num_classes
         spread = [mean_pairwise_distance(features[self.labels == label]) for label in range(num_classes)]
-        features, reference = features.to(self.device), self.reference_features.to(self.device)
+        features, reference = features.to(self.device), self.reference_features
         return Measures(
             accuracy=(seen == self.labels).double().mean().item(),
             coverage=Coverage(tuple(seen.bincount(minlength=num_classes).tolist())),

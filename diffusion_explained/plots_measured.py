@@ -101,10 +101,10 @@ def extrapolation(
         inside = [d for by_n in distances.values() for n, d in by_n.items() if 1 / n <= part * largest]
         ax.locator_params(axis="x", nbins=4)
         ax.set(xlim=(0, 1.04 * part * largest), ylim=(min(0.0, 1.1 * min(inside)), 1.25 * max(inside)))
-        dress(ax, theme, title=title if part == 1 else "where n is large", xlabel="1/n")
-    axes[0, 0].set_ylabel("Fréchet distance (feature units²)")
-    legend(axes[0, 0])
-    dress(axes[0, 0], theme, title=title, xlabel="1/n", ylabel="Fréchet distance (feature units²)")
+        if part == 1:  # before it is dressed, which colours its words
+            legend(ax)
+        ylabel = "Fréchet distance (feature units²)" if part == 1 else ""
+        dress(ax, theme, title=title if part == 1 else "where n is large", xlabel="1/n", ylabel=ylabel)
     meets = ", ".join(f"{name} {line_of(by_n)[1]:.2f}" for name, by_n in distances.items())
     fig.set_label(f"{title}: points over 1/n and straight lines, which meet n = infinity at: {meets}")
     return fig
