@@ -99,6 +99,7 @@ def extrapolation(
             ax.plot(x, list(by_n.values()), **line, label=name)
             ax.plot([0, largest], [intercept, intercept + slope * largest], color=line["color"], linewidth=1.4)
         inside = [d for by_n in distances.values() for n, d in by_n.items() if 1 / n <= part * largest]
+        inside = inside or [min(by_n.values()) for by_n in distances.values()]  # no n is as large as that
         ax.locator_params(axis="x", nbins=4)
         ax.set(xlim=(0, 1.04 * part * largest), ylim=(min(0.0, 1.1 * min(inside)), 1.25 * max(inside)))
         if part == 1:  # before it is dressed, which colours its words

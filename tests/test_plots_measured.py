@@ -93,3 +93,10 @@ def test_neighbours_are_cumulative_shares(theme):
     assert samples.get_xdata().tolist() == [1, 2, 3] and samples.get_ydata() == pytest.approx([1 / 3, 2 / 3, 1])
     assert copies.get_xdata().tolist() == [0] * 4 and copies.get_ydata()[-1] == 1
     assert "samples, copies" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
+
+
+def test_extrapolation_needs_no_large_n():
+    """Where no point lies in the left fifth, the lines alone are shown there."""
+    fig = extrapolation({"real": {100: 1.0, 200: 0.6, 400: 0.4}})
+    low, high = fig.axes[1].get_ylim()
+    assert low <= 0 and high > 0.4
