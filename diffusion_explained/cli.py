@@ -98,6 +98,10 @@ def train(
     split: Annotated[
         str | None, typer.Option(help='In place of the recipe\'s; "sample" is the 10,000 digits that need no download.')
     ] = None,
+    start_from: Annotated[
+        str | None,
+        typer.Option(help="Weights to begin with, a name or a .safetensors file of the same network: a further leg."),
+    ] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     device: Device = "auto",
     restart: Annotated[bool, typer.Option("--restart", help="Begin anew, and remove the old checkpoints.")] = False,
@@ -121,7 +125,7 @@ def train(
     if speaks and (kept := checkpoint_files(checkpoints)):
         typer.echo(f"Going on from {kept[0]}")
     shown = ""
-    changes = {name: value for name, value in {"images": images, "split": split}.items() if value is not None}
+    changes = {"images": images, "split": split, "start_from": start_from}
     try:
         with tqdm(unit="step", disable=not speaks) as bar:
             for record in run_recipe(recipe, out, chosen, checkpoint_every=checkpoint_every, **changes):

@@ -10,6 +10,7 @@ was killed goes on where it was when it is run again.
 from __future__ import annotations
 
 import copy
+import json
 import tomllib
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,18 +21,19 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.checkpoints import fingerprint
 from diffusion_explained.classifier_training import ClassifierRecord
 from diffusion_explained.classifier_training import run_recipe as run_classifier_recipe
 from diffusion_explained.data import load_dataset
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
 from diffusion_explained.launch import shipped
-from diffusion_explained.models import build_network, count_flops, count_parameters
+from diffusion_explained.models import build_network, count_flops, count_parameters, network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
 from diffusion_explained.processes import Processes, is_main_process
 from diffusion_explained.reflow import PairsConfig, PairsRecord, draw_pairs
-from diffusion_explained.schedules import schedule_from_config
+from diffusion_explained.schedules import Schedule, schedule_from_config
 from diffusion_explained.train_config import TrainConfig
 from diffusion_explained.training import Record, train
 
@@ -125,13 +127,15 @@ def run_recipe(
     *,
     images: int | None = None,
     split: str | None = None,
+    start_from: str | Path | None = None,
     checkpoint_every: int = 500,
 ) -> Iterator[Record | PairsRecord | ClassifierRecord]:
     """Train what a recipe describes, yielding records, and write weights and card to `weights_file(name, folder)`.
 
-    images and split take the place of a diffusion recipe's own. Checkpoints are kept beside the weights every
-    checkpoint_every steps, so a run that was killed goes on from the last. Errors as for `read_recipe`, `load_dataset`
-    and `train`.
+    images and split take the place of a diffusion recipe's own. start_from: the weights to begin with, a name or a file
+    of `load_pretrained`, in place of random ones: another leg of training, with its own warm-up. Checkpoints are kept
+    beside the weights every checkpoint_every steps, so a run that was killed goes on from the last. Errors as for
+    `read_recipe`, `load_dataset`, `load_pretrained` and `train`.
     """
     tables, path = read_recipe(name)
     output = weights_file(name, folder)
@@ -144,9 +148,13 @@ def run_recipe(
             split=split or recipe.split,
             training=replace(recipe.training, images=recipe.training.images if images is None else images),
         )
-        yield from train_diffusion(recipe, output, device, checkpoint_every)
-    elif images is not None or split is not None:
-        raise ValueError(f"{path} trains a classifier, which sees every image of the train split, epoch after epoch.")
+        if start_from is not None and recipe.teacher is not None:
+            raise ValueError(f"{path} starts from its teacher's weights, and from no others.")
+        yield from train_diffusion(recipe, output, device, checkpoint_every, start_from)
+    elif images is not None or split is not None or start_from is not None:
+        raise ValueError(
+            f"{path} trains a classifier, which starts anew and sees every image of the train split, epoch after epoch."
+        )
     else:
         yield from run_classifier_recipe(tables, output, device, checkpoint_every)
 
@@ -158,7 +166,11 @@ def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
 
 
 def train_diffusion(
-    recipe: Recipe, output: Path, device: str = "cpu", checkpoint_every: int = 500
+    recipe: Recipe,
+    output: Path,
+    device: str = "cpu",
+    checkpoint_every: int = 500,
+    start_from: str | Path | None = None,
 ) -> Iterator[Record | PairsRecord]:
     """Run a recipe: data or pairs, network, training, weights, and a card of what the fp16 weights measure."""
     schedule = schedule_from_config(recipe.schedule)
@@ -166,6 +178,7 @@ def train_diffusion(
         start = yield from start_from_teacher(recipe, output, device)
     else:
         start = start_from_data(recipe)
+    earlier = {} if start_from is None else start_from_weights(start_from, start, schedule)
 
     record = None
     for record in train(
@@ -185,7 +198,7 @@ def train_diffusion(
     if not is_main_process():
         return
 
-    card = describe_training(recipe, start.data, record, device)
+    card = {**describe_training(recipe, start.data, record, device), **earlier}
     network, defaults = record.model.network, (recipe.guidance_scale, recipe.clip)
     made = Model(recipe.name, network, schedule, start.kind, start.class_names, card, *defaults)
     save_pretrained(output, made)
@@ -224,6 +237,31 @@ def start_from_data(recipe: Recipe) -> Start:
         network = build_network(config)
     data = f"{dataset.name}, {dataset.split} split, {len(dataset):,} images"
     return Start(network, dataset.images, dataset.labels, None, recipe.kind, dataset.class_names, data)
+
+
+def start_from_weights(name: str | Path, start: Start, schedule: Schedule) -> dict[str, Any]:
+    """Give the network of `start` the weights of a trained one; return that in words, for the card.
+
+    Raises ValueError unless the trained one is the same network and predicts the same along the same schedule.
+    """
+    model = load_pretrained(name)
+    trained = (network_config(model.network), model.kind, model.schedule.to_config())
+    wanted = (network_config(start.network), start.kind, schedule.to_config())
+    differing = [
+        what
+        for what, a, b in zip(("network", "kind", "schedule"), trained, wanted, strict=True)
+        if json.dumps(a) != json.dumps(b)
+    ]
+    if differing:
+        raise ValueError(
+            f"{name} cannot be the start of this training: its {' and '.join(differing)} "
+            "differ from the recipe's. Give weights that were trained by the same recipe, or none."
+        )
+    start.network.load_state_dict(model.network.state_dict())
+    before = {
+        key: model.card[key] for key in ("images_seen", "steps", "seconds", "date", "started_from") if key in model.card
+    }
+    return {"started_from": {"name": model.name, "sha256": fingerprint("", model.network.state_dict()), **before}}
 
 
 def start_from_teacher(recipe: Recipe, output: Path, device: str) -> Generator[PairsRecord, None, Start]:

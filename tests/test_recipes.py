@@ -128,6 +128,32 @@ def test_a_run_that_stopped_goes_on_and_ends_the_same(tiny, tmp_path):
     assert all(torch.equal(calm[name], went_on[name]) for name in calm)
 
 
+def test_a_further_leg_starts_from_trained_weights_and_its_card_says_so(tiny, tmp_path):
+    first = weights_file(tiny, tmp_path / "first")
+    list(run_recipe(tiny, tmp_path / "first"))
+    still = tmp_path / "still.toml"  # one step that moves no weight by more than fp16 sees
+    still.write_text(TINY.replace("images = 480", "images = 16\nlearning_rate = 1e-12\nema_decay = 0.0"))
+    list(run_recipe(still, tmp_path / "second", start_from=first))
+    before, after = load_file(first), load_file(weights_file(still, tmp_path / "second"))
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    card = load_pretrained(weights_file(still, tmp_path / "second")).card
+    started = card["started_from"]
+    assert card["images_seen"] == 16 and (started["name"], started["images_seen"]) == ("tiny", 480)
+    assert len(started["sha256"]) == 64
+    list(run_recipe(still, tmp_path / "third", start_from=weights_file(still, tmp_path / "second")))
+    card = load_pretrained(weights_file(still, tmp_path / "third")).card
+    assert card["started_from"]["started_from"]["images_seen"] == 480  # no leg is forgotten
+
+
+def test_weights_of_another_network_or_task_are_no_start(tiny, tmp_path):
+    with pytest.raises(ValueError, match=r"mnist_unet_flow cannot be the start.*network and kind and schedule differ"):
+        next(iter(run_recipe(tiny, tmp_path, start_from="mnist_unet_flow")))
+    with pytest.raises(ValueError, match="classifier, which starts anew"):
+        next(iter(run_recipe("mnist_classifier", tmp_path, start_from="mnist_unet_flow")))
+    with pytest.raises(ValueError, match="starts from its teacher's weights"):
+        next(iter(run_recipe("cifar10_unet_reflow", tmp_path, start_from="cifar10_unet_flow")))
+
+
 def test_the_initial_weights_are_the_seeds_and_torchs_generator_is_left_alone(tiny, tmp_path):
     torch.manual_seed(3)
     expected = torch.randn(2)
