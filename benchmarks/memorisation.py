@@ -1,0 +1,84 @@
+"""Are CIFAR-10 samples copies? How far each is from its nearest training image, in pixels and in features.
+
+    python benchmarks/memorisation.py --device cuda           # 10,000 images a row; diffusion_explained/measured/
+    python benchmarks/memorisation.py --n 500                 # on a CPU, most of it for the features of 50,000 images
+
+Beside the samples stand unseen real images, which copy nothing, and training images that were mirrored or moved by a
+pixel, which copy all: a measure is worth its name if it tells these apart.
+"""
+
+import argparse
+
+import torch
+from quality import EPS, FLOW, RECTIFIED, weights_of
+from side_by_side import machine, table
+from torch import Tensor
+
+from diffusion_explained.data import ImageDataset, load_dataset
+from diffusion_explained.evaluation import draw
+from diffusion_explained.measured import write_measured
+from diffusion_explained.metrics import classify, judge
+from diffusion_explained.neighbours import nearest
+from diffusion_explained.precision import in_precision
+from diffusion_explained.pretrained import load_pretrained
+
+SAMPLES = {  # how a crowd of samples is drawn
+    "flow, w = 1": (FLOW, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 1.0}),
+    "flow, w = 2": (FLOW, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 2.0}),
+    "eps, w = 2": (EPS, {"sampler": "dpm_solver_pp_2m", "num_inference_steps": 30, "guidance_scale": 2.0}),
+    "rectified": (RECTIFIED, {"sampler": "euler", "num_inference_steps": 8, "guidance_scale": 1.0}),
+}
+QUANTILES = {"nearest of all": 0.0, "1%": 0.01, "10%": 0.1, "median": 0.5}
+BATCH = 1000
+
+
+def features_of(images: Tensor, classifier: torch.nn.Module) -> Tensor:
+    """Features [N, D] of images [N, C, H, W], a batch at a time."""
+    return torch.cat([classify(part, classifier)[0] for part in images.split(BATCH)])
+
+
+def crowds(n: int, train: ImageDataset, test: ImageDataset, device: str, folder: str) -> dict[str, Tensor]:
+    """name -> images [n, C, H, W] in [-1, 1]."""
+    labels, on_gpu = torch.arange(n) % train.num_classes, torch.device(device).type == "cuda"
+    real, copied = test.batch(torch.arange(n))[0], train.batch(torch.arange(n))[0]
+    found = {"unseen real": real, "training, mirrored": copied.flip(-1), "training, moved": copied.roll(1, dims=-1)}
+    for name, (model_name, settings) in SAMPLES.items():
+        model = load_pretrained(weights_of(model_name, folder)[0], device)
+        model = in_precision(model, "float16" if on_gpu else "float32", compiled=on_gpu)
+        found[name] = draw(model, labels, **settings)
+    return found
+
+
+def row(name: str, where: str, distance: Tensor) -> dict:
+    """A row: who, in which space, and quantiles of the distance [n] to the nearest training image."""
+    values = {key: distance.quantile(q).item() for key, q in QUANTILES.items()}
+    return {"who": name, "where": where, "n": len(distance), **values}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--n", type=int, default=10_000)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--weights", default="", help="a folder runs/ to take the models from, in place of the shipped")
+    options = parser.parse_args()
+    train, test = (load_dataset("cifar10", split) for split in ("train", "test"))
+    classifier = judge("cifar10", options.device)
+    of_train = features_of(train.to_float(), classifier).to(options.device)
+    rows = []
+    for name, images in crowds(options.n, train, test, options.device, options.weights).items():
+        rows.append(row(name, "pixels", nearest(images.to(options.device), train.images)[1]))
+        rows.append(row(name, "features", nearest(features_of(images, classifier).to(options.device), of_train)[1]))
+        print(*rows[-2:], sep="\n", flush=True)
+    sources = {name: f"{model} {settings}" for name, (model, settings) in SAMPLES.items()}
+    weights = {name: weights_of(name, options.weights)[1] for name in (FLOW, EPS, RECTIFIED)}
+    write_measured("memorisation", {"machine": machine(), "weights": weights, "sources": sources, "rows": rows})
+    print(
+        table(
+            ["who", "distance in", *QUANTILES],
+            [[r["who"], r["where"], *(f"{r[q]:.2f}" for q in QUANTILES)] for r in rows],
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
