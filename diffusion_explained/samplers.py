@@ -158,6 +158,9 @@ def euler_ancestral(
         x_t = x_next
 
 
+PURE_NOISE = 1000.0  # the sigma / alpha from which on x_0 is out of sight; the cosine schedule ends at 20,000
+
+
 def _ode_scales(level: Level, next_level: Level) -> tuple[float, float]:
     """The factors c, at both ends of a step, that an ODE solver takes out of x before it integrates x / c.
 
@@ -174,15 +177,16 @@ def heun(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[St
 
         x' = Euler step;   x_next = x_t + (slope(x_t) + slope(x')) / 2 * step     (lines 4-8)
 
-    Two network evaluations a step, but one at the last, where the slope at sigma = 0 is unknown. The slope is that of
-    x / alpha, or of x on the straight path: see `_ode_scales`.
+    Two network evaluations a step, but one at the last, where the slope at sigma = 0 is unknown, and one at a first
+    step from all but pure noise, which is Euler's: over all of sigma / alpha no mean of two slopes is a slope. The slope
+    is that of x / alpha, or of x on the straight path: see `_ode_scales`.
     """
     for i, level, next_level in _pairs(x_t, levels):
         pred, pred_2 = denoise(x_t, level), None
         x_next = next_level.alpha * pred.x_0 + next_level.sigma * pred.eps
-        if next_level.sigma > 0:
+        c, next_c = _ode_scales(level, next_level)
+        if next_level.sigma > 0 and level.sigma < PURE_NOISE * c:
             pred_2 = denoise(x_next, next_level)
-            c, next_c = _ode_scales(level, next_level)
             x_0, eps = (pred.x_0 + pred_2.x_0) / 2, (pred.eps + pred_2.eps) / 2
             d_alpha = next_level.alpha / next_c - level.alpha / c
             d_sigma = next_level.sigma / next_c - level.sigma / c

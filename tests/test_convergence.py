@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffusion_explained.denoisers import Prediction
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.samplers import SAMPLERS, final
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
@@ -91,3 +92,19 @@ def test_samples_have_the_mixtures_distribution(name, family):
     empirical = (torch.arange(20_000) + 0.5) / 20_000
     distance = (cdf(x_0.double().sort(0).values, levels[-1])[:, 0] - empirical).abs().max()  # Kolmogorov-Smirnov
     assert float(distance) < 0.025  # chance alone gives 0.0115 once in a hundred; the rest is 100 steps' error
+
+
+@pytest.mark.parametrize("name", ["ddim", "heun", "dpm_solver_pp_2m"])
+def test_a_small_mistake_at_pure_noise_stays_small(name):
+    """The cosine schedule starts at sigma / alpha = 20,000: what is off by a thousandth there must not be multiplied."""
+    exact, levels = ExactDenoiser(MIXTURE), DDPMSchedule.cosine().levels(9)
+
+    def nearly(x_t, level):
+        pred = exact(x_t, level)
+        eps = pred.eps * 1.001
+        x_0 = ((x_t - level.sigma * eps) / level.alpha).clamp(-1.5, 1.5)
+        return Prediction(x_0, (x_t - level.alpha * x_0) / level.sigma, eps)
+
+    x_T = torch.randn(1000, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    a, b = (final(SAMPLERS[name](denoise, x_T, levels)) for denoise in (exact, nearly))
+    assert float((a - b).abs().mean()) < 0.1 and float(b.abs().max()) < 2
