@@ -178,8 +178,8 @@ def heun(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[St
         x' = Euler step;   x_next = x_t + (slope(x_t) + slope(x')) / 2 * step     (lines 4-8)
 
     Two network evaluations a step, but one at the last, where the slope at sigma = 0 is unknown, and one at a first
-    step from all but pure noise, which is Euler's: over all of sigma / alpha no mean of two slopes is a slope. The slope
-    is that of x / alpha, or of x on the straight path: see `_ode_scales`.
+    step from all but pure noise, which is Euler's: it spans nearly all of sigma / alpha, and multiplies any error of
+    the second slope by that. The slope is that of x / alpha, or of x on the straight path: see `_ode_scales`.
     """
     for i, level, next_level in _pairs(x_t, levels):
         pred, pred_2 = denoise(x_t, level), None
