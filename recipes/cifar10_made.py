@@ -19,7 +19,7 @@ from diffusion_explained.data.made import MADE_FILES, write_made
 from diffusion_explained.pretrained import Model, load_pretrained
 
 IMAGES_PER_CLASS = 40
-SETTINGS = {"sampler": "euler", "num_inference_steps": 50, "guidance_scale": 1.5}
+SETTINGS = {"sampler": "euler", "num_inference_steps": 50, "guidance_scale": 2.0}
 
 
 def draw(model: Model) -> ImageDataset:

@@ -321,16 +321,16 @@ def rows_of(model_name, sampler, scale=1.0):
 
 
 print(f"unseen real images: nearest training image {unseen_real['nearest_training_image']:.1f}")
-for row in [*rows_of("flow", "euler", 1.5), *rows_of("reflow", "euler")[2:4]]:
+for row in [*rows_of("flow", "euler", 2.0), *rows_of("reflow", "euler")[2:4]]:
     print(f"{row['model'][13:]:7}{row['evaluations']:3} evaluations: nearest training image "
           f"{row['nearest_training_image']:.1f}, contrast {row['contrast']:.2f}")  # fmt: skip
-finished = [r for r in study["rows"] if r["evaluations"] >= 30]
-assert all(0.93 < r["nearest_training_image"] / unseen_real["nearest_training_image"] < 1.02 for r in finished)
+finished = [r for r in study["rows"] if r["evaluations"] >= 29 and r["model"] != "cifar10_unet_eps"]
+assert all(0.88 < r["nearest_training_image"] / unseen_real["nearest_training_image"] < 1.03 for r in finished)
 pale = [r for r in study["rows"] if r["evaluations"] <= 4 and r["model"] == "cifar10_unet_flow"]
-assert max(r["nearest_training_image"] for r in pale) < 13 and max(r["contrast"] for r in pale) < 0.3
+assert max(r["nearest_training_image"] for r in pale) < 13 and max(r["contrast"] for r in pale) < 0.31
 
 # %% [markdown]
-# With 30 evaluations and more, the samples are 17 to 19 from their nearest training image; unseen photographs are 18.5.
+# With 29 evaluations and more, the samples are 16 to 19 from their nearest training image; unseen photographs are 18.5.
 # Half of all samples, then, are hardly nearer than a new photograph is. (These are medians. They rule out that a large
 # part are copies; a handful among 10,000 they would not show.)
 #
@@ -343,14 +343,14 @@ assert max(r["nearest_training_image"] for r in pale) < 13 and max(r["contrast"]
 
 # %%
 colour = load_pretrained("cifar10_unet_flow")
-eight = draw(colour, torch.arange(8), num_inference_steps=8, guidance_scale=1.5)
+eight = draw(colour, torch.arange(8), num_inference_steps=8, guidance_scale=2.0)
 shown = {"sample": eight, "nearest in pixels": torch.zeros_like(eight)}  # grey where the data are not here
 try:
     photographs = load_dataset("cifar10", "train", download=False)
     shown["nearest in pixels"] = photographs.batch(nearest_training_images(eight, photographs)[0])[0]
 except DataUnavailableError:
     pass
-plots.filmstrip(shown, captions=colour.class_names[:8], title="Our CIFAR-10 samples, 8 steps, guidance 1.5")
+plots.filmstrip(shown, captions=colour.class_names[:8], title="Our CIFAR-10 samples, 8 steps, guidance 2")
 plt.show()
 assert eight.shape == (8, 3, 32, 32) and eight.isfinite().all()
 
@@ -365,8 +365,8 @@ lines = {
     "Euler": rows_of("flow", "euler"),
     "Heun": rows_of("flow", "heun"),
     "DPM-Solver++ 2M": rows_of("flow", "dpm_solver_pp_2m"),
-    "Euler, w = 1.5": rows_of("flow", "euler", 1.5),
-    "Heun, w = 1.5": rows_of("flow", "heun", 1.5),
+    "Euler, w = 2": rows_of("flow", "euler", 2.0),
+    "Heun, w = 2": rows_of("flow", "heun", 2.0),
     "rectified, Euler": rows_of("reflow", "euler"),
 }
 floor = unseen_real["frechet_distance"]
@@ -376,29 +376,56 @@ for name, rows in lines.items():
     print(f"{name:17}" + ", ".join(f"{row['evaluations']}: {row['frechet_distance']:.1f}" for row in rows))
 
 at = {name: {row["evaluations"]: row["frechet_distance"] for row in rows} for name, rows in lines.items()}
-assert all(0.9 < at[name][18] / at[name][50] < 1.05 for name in ("Euler", "DPM-Solver++ 2M", "Euler, w = 1.5"))
-assert all(0.94 < at[name][30] / at[name][50] < 1 for name in ("Euler", "Euler, w = 1.5"))
-assert at["Euler"][8] > 1.5 * at["Euler"][50] and at["Euler, w = 1.5"][8] > 1.9 * at["Euler, w = 1.5"][50]
-assert 1.1 < at["rectified, Euler"][4] / at["Euler, w = 1.5"][50] < 1.2
+assert all(0.9 < at[name][18] / at[name][50] < 1.2 for name in ("Euler", "DPM-Solver++ 2M", "Euler, w = 2"))
+assert all(0.9 < at[name][30] / at[name][50] < 1 for name in ("Euler", "DPM-Solver++ 2M", "Euler, w = 2"))
+assert at["Euler"][8] > 1.7 * at["Euler"][50] and at["Euler, w = 2"][8] > 2.5 * at["Euler, w = 2"][50]
+assert 1.2 < at["rectified, Euler"][8] / at["Euler, w = 2"][50] < 1.4
 assert at["DPM-Solver++ 2M"][8] < 0.8 * at["Euler"][8]
 
 # %% [markdown]
-# Which of the usual claims hold, on this model, by this judge?
+# Now the network that predicts the noise, along DDPM's cosine schedule, with $\hat x_0$ clipped to the range of pixels.
+# (Euler's method is DDIM here, to the last bit: notebook 04.)
+
+# %%
+lines = {
+    "DDIM": rows_of("eps", "ddim"),
+    "DPM-Solver++ 2M": rows_of("eps", "dpm_solver_pp_2m"),
+    "Euler-ancestral": rows_of("eps", "euler_ancestral"),
+    "Heun": rows_of("eps", "heun"),
+    "DPM-Solver++ 2M, w = 2": rows_of("eps", "dpm_solver_pp_2m", 2.0),
+}
+plots_measured.quality_curves(lines, floor=floor, title="CIFAR-10 again: the network that predicts noise")
+plt.show()
+for name, rows in lines.items():
+    print(f"{name:23}" + ", ".join(f"{row['evaluations']}: {row['frechet_distance']:.1f}" for row in rows))
+
+noise_at = {name: {row["evaluations"]: row["frechet_distance"] for row in rows} for name, rows in lines.items()}
+assert abs(noise_at["DDIM"][50] / noise_at["DDIM"][100] - 1) < 0.03
+assert noise_at["DPM-Solver++ 2M"][18] < 1.05 * noise_at["DPM-Solver++ 2M"][100]
+assert noise_at["Euler-ancestral"][30] > 1.2 * noise_at["Euler-ancestral"][100]
+assert noise_at["DDIM"][4] < 0.5 * at["Euler"][4] and noise_at["DDIM"][8] < 0.85 * at["Euler"][8]
+
+# %% [markdown]
+# Which of the usual claims hold, on these models, by this judge?
 #
-# - **"30 to 50 steps are enough"** (C8): yes, and 18 nearly are. From 18 to 50 evaluations Euler's distance moves by
-#   a few percent, and more steps do not help: 30 are even a little better than 50 by this measure. None of the curves
-#   comes near the floor: what remains at 50 is the *network's* error, which no sampler repairs.
-# - **"Flow matching needs 4 to 8 steps"** (C19, C40): **not this flow.** Unguided 77 at 4 and 39 at 8, against 24 at
-#   50; guided 55 and 22, against 11. Notebook 05 found it to hold on digits; they are easier.
-# - **Rectification does it**: 12.8 at 4, and 12.8 at 8; more steps add nothing, 13.0 at 50, and even one
-#   evaluation gives 16.4. Its teacher, guided at 1.5, has 11.0 at 50: so 8 steps are within 15% of it. We had set
-#   ourselves 10%, and missed it.
-# - **Better samplers help in the middle**: DPM-Solver++ is a quarter below Euler at 8. Heun at 7 is level with Euler at
-#   8, and at 3 far worse: half the steps is too few. At 18 and beyond it hardly matters.
-# - **DDPM 1,000, DDIM, DPM-Solver++ and Euler-ancestral on the model that predicts noise** (C37 to C39): *not
-#   measured at this size*; there was no GPU time left for it. Notebook 04 has them on digits.
+# - **"30 to 50 steps are enough"** (C8): yes, and without guidance 18 nearly are. From 30 evaluations on the distance
+#   moves by a few percent, and more steps do not help. None of the curves comes near the floor: what remains is the
+#   *network's* error, which no sampler repairs.
+# - **"DDIM loses nothing at 50 steps"** (C38): against its own 100 steps it is so, 25.7 and 26.0; even 18 give 27.3. (Not
+#   measured at this size: DDPM's 1,000 steps, C37. Notebook 04 has them on digits.)
+# - **"DPM-Solver++ and Euler-ancestral need 20 to 30"** (C39): half true. DPM-Solver++ is done at 18. Euler-ancestral is
+#   not: 39 at 18, 33 at 30, and only at 100 where the others are. It adds fresh noise at each step, and needs the rest
+#   of the steps to remove it.
+# - **"Flow matching needs 4 to 8 steps"** (C19, C40): **not this flow.** Unguided 84 at 4 and 40 at 8, against 22 at 50;
+#   guided 46 and 13, against 4.5. In so few steps the older network is even *better*, 40 at 4 and 32 at 8, in part
+#   because its pictures are clipped at every step. Notebook 05 found the claim to hold on digits; they are easier.
+# - **Rectification does it**: 6.0 at 4, and 5.9 at 8; more steps add nothing, 6.0 at 50, and even one evaluation gives
+#   9.7. Its teacher, guided at 2, has 4.5 at 50: so 8 steps are a third above it. We had set ourselves a tenth, and
+#   missed it.
+# - **Better samplers help in the middle**: DPM-Solver++ is a quarter below the flow's Euler at 8. Heun at 7 is a little
+#   below Euler at 8, and at 3 far worse: half the steps is too few. At 18 and beyond it hardly matters.
 #
-# Guidance at 1.5 halves the distance, at any number of steps. More on that now, and not only good.
+# Guidance at 2 divides the distance by five. More on that now, and not only good.
 
 # %% [markdown]
 # ## 5 · Guidance, and how it flatters the distance
@@ -433,14 +460,14 @@ assert interval[3.0]["diversity"] > plain[3.0]["diversity"] and interval[3.0]["c
 assert plain[8.0]["contrast"] > 1.5 * plain[1.0]["contrast"] and plain[8.0]["beyond"] > 50 * plain[1.0]["beyond"]
 
 # %% [markdown]
-# - **The distance falls from 25 to 5 on the way to w = 3, while diversity falls at once**, at w = 1.5 already below
+# - **The distance falls from 24 to 5 on the way to w = 3, while diversity falls at once**, at w = 1.5 already below
 #   that of photographs. The distance rewards clean, typical pictures, and notices late that they resemble one another.
 #   Coverage turns earlier, at 2. A paper that picks its scale by the distance has picked a less diverse model.
-# - **Accuracy passes that of real photographs (95%)** before w = 2, and reaches 99.9%. That is not "better than real":
+# - **Accuracy passes that of real photographs (95%)** before w = 2, and reaches 99.5%. That is not "better than real":
 #   the judge is given textbook examples.
-# - **Over-sharpening** (C13) sets in from 3 on: contrast rises without end, 0.38 to 0.59, and at w = 8 a tenth of the
+# - **Over-sharpening** (C13) sets in from 3 on: contrast rises without end, 0.38 to 0.60, and at w = 8 a tenth of the
 #   pixels lie beyond black and white. Diversity *rises* again there, slightly; so did noisy digits' in section 2.
-# - **The interval helps**: at w = 3 the distance is a quarter lower, with more coverage, more diversity and less
+# - **The interval helps**: at w = 3 the distance is a third lower, with more coverage, more diversity and less
 #   contrast, for fewer evaluations. At 2 it is merely a weaker guidance.
 # - **Rescaling by 0.7 hardly matters here**: at w = 3 a wash; at 8 fewer pixels out of range, and no better distance.
 

@@ -99,7 +99,7 @@ def test_changing_the_data_set_takes_its_defaults_and_names_it_in_the_address(op
     at = open_page("reverse", w="4.5", steps="3", **{"class": "3"})
     assert at.selectbox(key="class").options == ["one of each", *"0123456789"]
     switch(at, "cifar10")
-    assert (at.select_slider(key="steps").value, at.slider(key="w").value) == (8, 1.5)
+    assert (at.select_slider(key="steps").value, at.slider(key="w").value) == (8, 2.0)
     assert at.selectbox(key="class").options == ["one of each", *NAMES]
     assert address(at, "model") == FLOW and not at.info
     at.select_slider(key="steps").set_value(1)
