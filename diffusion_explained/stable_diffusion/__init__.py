@@ -5,7 +5,7 @@
     model = load()                                          # Stable Diffusion 1.5, on a GPU; or stand_in(), anywhere
     text = model.encode_text("a photo of a cat", negative="blurry")
     start = model.prepare(seed=[0, 1])                      # x_t [2, 4, 64, 64], and the levels
-    denoise = model.denoiser(text, guidance_scale=7.5, batch_size=2)
+    denoise = model.denoiser(text, guidance_scale=7.5, start=start)
     for step in samplers.ddim(denoise, start.x_t, start.levels):
         show(model.decode(step.pred.x_0))                   # any step, lazily: [2, 3, 512, 512] in [-1, 1]
 

@@ -25,34 +25,38 @@ from diffusion_explained.schedules import Level
 class Known:
     """What inpainting knows: image_latents and eps [B, C, h, w], mask [B, 1, h, w] with 1 where to paint anew.
 
-    first: the level that sampling starts at; masked_latents: the picture with its hole grey, encoded, for networks
-    that were trained to inpaint and are shown it (9 channels); None for others.
+    first: the level that sampling starts at.
     """
 
     image_latents: Tensor
     eps: Tensor
     mask: Tensor
     first: Level
-    masked_latents: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run starts: x_t [B, C, h, w] at levels[0], the levels to visit, one stream an image, what is known."""
+    """Where a run starts: x_t [B, C, h, w] at levels[0], the levels to visit, one stream an image.
+
+    For inpainting: known, for any network; or, for a network that was trained to inpaint, channels [B, 1 + C, h, w]
+    that it is shown beside x_t: the mask, and the picture with its hole grey.
+    """
 
     x_t: Tensor
     levels: list[Level]
     streams: list[torch.Generator]
     known: Known | None = None
+    channels: Tensor | None = None
 
 
 def streams_of(seed: int | Sequence[int], count: int | None = None) -> list[torch.Generator]:
     """One CPU stream an image: seeds one by one, or from one number on (image i is seeded seed + i)."""
     if isinstance(seed, int):
-        return generators(count or 1, seed)
+        return generators(1 if count is None else count, seed)
     seeds = [int(one) for one in seed]
-    if not seeds or (count or len(seeds)) != len(seeds):
-        raise ValueError(f"Give one seed an image: got {len(seeds)} seeds for {count or 'no'} images.")
+    count = len(seeds) if count is None else count
+    if not seeds or count != len(seeds):
+        raise ValueError(f"Give one seed an image: got {len(seeds)} seeds for {count} images.")
     return [stream for one in seeds for stream in generators(1, one)]
 
 
@@ -151,13 +155,17 @@ def start(
         return Start(randn((count, *shape), streams, device), levels, streams)
     levels = levels[len(levels) - 1 - steps_of_strength(strength, len(levels) - 1) :]
     image = picture(image, count)
-    image_latents = encode(vae, image, streams)
-    eps = randn(image_latents.shape, streams, device)
-    # at full strength diffusers inpaints from pure noise, but its image-to-image keeps a trace of the picture
-    x_t = eps if mask is not None and strength == 1 else add_noise(image_latents, eps, levels[0])
+    if mask is not None:
+        mask = mask_of(mask, image).to(image.device)
+        small = torch.nn.functional.interpolate(mask, size=shape[1:]).to(device)
+    # at full strength diffusers inpaints from pure noise, while its image to image keeps a trace of the picture
+    pure = mask is not None and strength == 1
+    image_latents = None if pure and shows_mask else encode(vae, image, streams)
+    eps = randn((count, *shape), streams, device)
+    x_t = eps if pure else add_noise(image_latents, eps, levels[0])
     if mask is None:
         return Start(x_t, levels, streams)
-    pixels = mask_of(mask, image).to(image.device)
-    small = torch.nn.functional.interpolate(pixels, size=shape[1:]).to(device)
-    masked = encode(vae, image * (pixels < 0.5), streams) if shows_mask else None
-    return Start(x_t, levels, streams, Known(image_latents, eps, small, levels[0], masked))
+    if shows_mask:
+        masked = encode(vae, image * (mask < 0.5), streams)
+        return Start(x_t, levels, streams, channels=torch.cat([small, masked], dim=1))
+    return Start(x_t, levels, streams, Known(image_latents, eps, small, levels[0]))

@@ -19,7 +19,7 @@ from diffusion_explained.schedules import Level, Schedule
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.families import Family
 from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste
-from diffusion_explained.stable_diffusion.latents import Known, Start, check_size, start, streams_of
+from diffusion_explained.stable_diffusion.latents import Start, check_size, streams_of
 from diffusion_explained.stable_diffusion.levels import kind_of, levels_of, schedule_of
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.networks import PromptedNetwork
@@ -80,7 +80,7 @@ class StableDiffusion:
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of a picture's latents. Raises ValueError for a size that they cannot have."""
-        height, width = height or self.default_size, width or self.default_size
+        height, width = (self.default_size if side is None else side for side in (height, width))
         check_size(height, width, self.family.multiple)
         return self.pipe.vae.config.latent_channels, height // self.pixels, width // self.pixels
 
@@ -135,7 +135,7 @@ class StableDiffusion:
             if mask is None and self._shows_mask:
                 raise ValueError(f"{self.name} was trained to inpaint: give it a mask too.")
         with enough_memory("encoding the image"):
-            return start(
+            return autoencoder.start(
                 levels or self.levels(),
                 streams_of(seed, batch_size),
                 self.latent_shape(height, width),
@@ -157,8 +157,7 @@ class StableDiffusion:
         text: Text,
         guidance_scale: float | None = None,
         *,
-        batch_size: int | None = None,
-        known: Known | None = None,
+        start: Start | None = None,
         **options: Any,
     ) -> Denoiser:
         """The network as a `Denoiser` towards the text: both sides of guidance in one batch of 2B.
@@ -166,24 +165,20 @@ class StableDiffusion:
         Args:
             text: of `encode_text`, one prompt for all images or one an image.
             guidance_scale: 1 is off; the family's own if it is not given.
-            batch_size: how many images, if they are more than the prompts.
-            known: `Start.known`, for inpainting.
+            start: of `prepare`, for as many images, and for what inpainting knows; one image a prompt without it.
             options: `NetworkDenoiser`'s guidance_interval and guidance_rescale.
         """
-        count = batch_size or len(text)
+        count = len(text) if start is None else len(start.x_t)
         scale = self.family.guidance_scale if guidance_scale is None else guidance_scale
-        embeds, pooled = text.rows(count)
-        channels = None
-        if known is not None and self._shows_mask:
-            channels = torch.cat([known.mask, known.masked_latents], dim=1)
+        channels, known = (None, None) if start is None else (start.channels, start.known)
         network = PromptedNetwork(
-            self.call, self.family.name, self.network.dtype, embeds, pooled, channels, self.pixels
+            self.call, self.family.name, self.network.dtype, *text.rows(count), channels, self.pixels
         )
         rows = torch.arange(2 * count, device=self.device)
         denoise = NetworkDenoiser(
             network, self.schedule, self.kind, cond=rows[:count], uncond=rows[count:], guidance_scale=scale, **options
         )
-        return KnownRegion(denoise, known) if known is not None and channels is None else denoise
+        return denoise if known is None else KnownRegion(denoise, known)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents of any step, or a predicted x_0, [B, C, h, w], as pictures [B, 3, H, W] in [-1, 1].
@@ -237,15 +232,15 @@ class StableDiffusion:
         name = sampler or self.default_sampler
         levels = self.levels(num_inference_steps, name, spacing)
         text = prompt if isinstance(prompt, Text) else self.encode_text(prompt, negative)
-        count = batch_size or (len(text) if isinstance(seed, int) else len(seed))
+        if batch_size is None:
+            batch_size = len(text) if isinstance(seed, int) else len(seed)
         begun = self.prepare(
-            seed, count, levels=levels, height=height, width=width, image=image, strength=strength, mask=mask
+            seed, batch_size, levels=levels, height=height, width=width, image=image, strength=strength, mask=mask
         )
         denoise = self.denoiser(
             text,
             guidance_scale,
-            batch_size=count,
-            known=begun.known,
+            start=begun,
             guidance_interval=guidance_interval,
             guidance_rescale=guidance_rescale,
         )
@@ -264,9 +259,8 @@ class StableDiffusion:
 
     def seconds(self, batch_size: int = 1, height: int | None = None, width: int | None = None) -> float:
         """How long one step takes here, measured: one pass of the network on 2B latents, guidance on."""
-        text = self.encode_text("")
-        denoise = self.denoiser(text, batch_size=batch_size, guidance_scale=2.0)
         begun = self.prepare(0, batch_size, height=height, width=width)
+        denoise = self.denoiser(self.encode_text(""), guidance_scale=2.0, start=begun)
         with enough_memory("a step"):
             started = time.perf_counter()
             denoise(begun.x_t, begun.levels[0]).x_0.sum().item()  # which waits for the GPU
