@@ -32,7 +32,7 @@ __all__ = list(HOMES)
 
 
 def __getattr__(name: str) -> Any:
-    """Each is imported when first asked for, so that looking for weights does not wait for torch."""
+    """Each is imported when first asked for, so that looking for weights waits for none of the rest."""
     if name in HOMES:
         return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
