@@ -9,7 +9,7 @@ A 512 x 512 picture is 64 x 64 x 4 numbers to the network. `Start` holds what a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -122,11 +122,12 @@ def encode(vae: Any, images: Tensor, streams: Sequence[torch.Generator] | None =
 
 
 @torch.no_grad()
-def decode(vae: Any, latents: Tensor) -> Tensor:
-    """Latents [B, C, h, w] to pictures [B, 3, 8h, 8w], float32 in [-1, 1]."""
+def decode(vae: Any, latents: Tensor, through: Callable[..., Any] | None = None) -> Tensor:
+    """Latents [B, C, h, w] to pictures [B, 3, 8h, 8w], float32 in [-1, 1]; `through` is vae.decode, compiled."""
     config = vae.config
     z = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
-    return vae.decode(z.to(vae.device, vae.dtype), return_dict=False)[0].float().clamp(-1, 1)
+    images = (through or vae.decode)(z.to(vae.device, vae.dtype), return_dict=False)[0]
+    return images.float().clamp(-1, 1)
 
 
 def start(

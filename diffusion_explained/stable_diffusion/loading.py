@@ -12,6 +12,7 @@ from diffusion_explained.devices import choose_device
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, Family
+from diffusion_explained.stable_diffusion.fast import accelerate
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.weights import Weights, WeightsUnavailableError, fetch, find_weights
@@ -33,6 +34,7 @@ def load(
     offload: bool = False,
     slicing: bool = False,
     tiling: bool = False,
+    fast: bool = False,
 ) -> StableDiffusion:
     """A Stable Diffusion, by its name on the hub or by its folder in diffusers' format.
 
@@ -46,11 +48,14 @@ def load(
         t5: Stable Diffusion 3's largest text encoder, 9.5 GB: if it is there (None), needed (True), or not (False).
         offload: keep on the GPU only the part that computes (needs accelerate).
         slicing, tiling: decode a batch one by one, a large picture in parts.
+        fast: compile the network and the decoder (`fast.accelerate`), which takes a while at the first picture.
 
     Raises:
         WeightsUnavailableError, NoGPUError: OSErrors that say what is missing and what to do.
         ValueError: for pickled weights, a folder that is no pipeline, one that is not driven here, or no such device.
     """
+    if fast and offload:
+        raise ValueError("fast keeps everything on the GPU, and offload moves it away: choose one of them.")
     chosen = _device(device, model, t5)
     weights = _fetched(model, t5) if download else find_weights(model, t5=t5)
     dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
@@ -76,7 +81,8 @@ def load(
         pipe.vae.enable_slicing()
     if tiling:
         pipe.vae.enable_tiling()
-    return of_pipeline(pipe, weights.family, weights.name, STAND_IN if weights.stand_in else LIVE)
+    model = of_pipeline(pipe, weights.family, weights.name, STAND_IN if weights.stand_in else LIVE)
+    return accelerate(model) if fast else model
 
 
 def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffusion:

@@ -56,10 +56,12 @@ def stand_in(
         raise unknown_name("family", family, FAMILIES)
     if full_size and family != "sd":
         raise ValueError(f"full_size is for sd (Stable Diffusion 1.5's published configuration), not {family}.")
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    chosen = choose_device(device)
+    # a billion numbers are drawn where they are wanted; the tiny ones on the CPU, so that they are the same everywhere
+    with torch.random.fork_rng(), chosen if full_size else torch.device("cpu"):
         torch.manual_seed(seed)
         pipe = _sd(prediction, in_channels, full_size) if family == "sd" else {"sdxl": _sdxl, "sd3": _sd3}[family]()
-    return of_pipeline(pipe.to(choose_device(device), dtype), FAMILIES[family], NOTICE, LABEL)
+    return of_pipeline(pipe.to(chosen, dtype), FAMILIES[family], NOTICE, LABEL)
 
 
 def save_stand_in(folder: str | os.PathLike[str], family: str = "sd", **options: Any) -> Path:
@@ -127,16 +129,12 @@ def _vae(channels: int = 4, full_size: bool = False, **options: Any) -> Any:
     )
 
 
-def _sd(prediction: str, in_channels: int, full_size: bool) -> Any:
-    library = diffusers()
-    kinds = {"eps": "epsilon", "v": "v_prediction"}
-    if prediction not in kinds:
-        raise unknown_name("prediction", prediction, kinds)
-    tokenizer = _tokenizer(size=49408 if full_size else 0)
-    unet = library.UNet2DConditionModel(
-        sample_size=64,
+def unet_of_sd(in_channels: int = 4, out_channels: int = 4, sample_size: int = 64, *, full_size: bool = False) -> Any:
+    """Stable Diffusion 1.5's U-Net with random weights; on pixels it has 3 channels and sample_size 512."""
+    return diffusers().UNet2DConditionModel(
+        sample_size=sample_size,
         in_channels=in_channels,
-        out_channels=4,
+        out_channels=out_channels,
         layers_per_block=2 if full_size else 1,
         block_out_channels=(320, 640, 1280, 1280) if full_size else (16, 32, 32, 32),
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
@@ -145,6 +143,15 @@ def _sd(prediction: str, in_channels: int, full_size: bool) -> Any:
         attention_head_dim=8 if full_size else 2,  # the number of heads, for all its name
         norm_num_groups=32 if full_size else 8,
     )
+
+
+def _sd(prediction: str, in_channels: int, full_size: bool) -> Any:
+    library = diffusers()
+    kinds = {"eps": "epsilon", "v": "v_prediction"}
+    if prediction not in kinds:
+        raise unknown_name("prediction", prediction, kinds)
+    tokenizer = _tokenizer(size=49408 if full_size else 0)
+    unet = unet_of_sd(in_channels, full_size=full_size)
     pipeline = library.StableDiffusionPipeline if in_channels == 4 else library.StableDiffusionInpaintPipeline
     return pipeline(
         vae=_vae(full_size=full_size),
