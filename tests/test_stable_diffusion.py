@@ -4,6 +4,7 @@ The pipelines are stand-ins, tiny and random, written to disk and loaded from th
 """
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -248,7 +249,7 @@ def test_guidance_is_one_batch_of_both_sides(models):
         sizes.append(len(x))
         return model.network(x, **told)
 
-    counted = StableDiffusion(model.name, model.family, model.pipe, model.label, seen, model.decode_call)
+    counted = replace(model, call=seen)
     options = {"num_inference_steps": 3, "batch_size": 2, "height": SIDE, "width": SIDE}
     assert [step.pred.eps_uncond is None for step in counted.steps(PROMPT, guidance_scale=1, **options)] == [True] * 3
     assert [step.pred.eps_uncond is None for step in counted.steps(PROMPT, guidance_scale=2, **options)] == [False] * 3

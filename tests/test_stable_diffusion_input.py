@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -176,7 +177,7 @@ def test_out_of_memory_says_what_to_lower_and_frees_what_it_took(model):
         held.append(weakref.ref(activations))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    small = StableDiffusion(model.name, model.family, model.pipe, model.label, too_large, model.decode_call)
+    small = replace(model, call=too_large)
     steps = small.steps("a cat", seed=[0, 1], **SHORT)
     gc.disable()  # it is not the collector that frees
     try:
@@ -192,6 +193,6 @@ def test_out_of_memory_while_decoding(model):
     def too_large(latents):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    small = StableDiffusion(model.name, model.family, model.pipe, model.label, model.call, too_large)
+    small = replace(model, decode_call=too_large)
     with pytest.raises(OSError, match="decoding"):
         small.decode(torch.zeros(1, 4, 8, 8))

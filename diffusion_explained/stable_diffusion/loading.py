@@ -94,7 +94,9 @@ def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffu
     if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast and family.name == "sdxl":
         pipe.vae.to(torch.float32)  # its activations overflow float16
     pipe.set_progress_bar_config(disable=True)
-    return StableDiffusion(name, family, pipe, label, network, partial(autoencoder.decode, pipe.vae))
+    decode = partial(autoencoder.decode, pipe.vae)
+    # diffusers looks through all parts for its device, which takes milliseconds: asked once
+    return StableDiffusion(name, family, pipe, label, pipe._execution_device, network, decode)
 
 
 def _device(device: str | None, model: str | os.PathLike[str], t5: bool | None) -> torch.device:

@@ -33,7 +33,7 @@ class StableDiffusion:
     """A pipeline of diffusers whose network our own samplers drive.
 
     name: as it was asked for; label: "live", or "stand-in" where the weights are random and no picture can be expected.
-    pipe: diffusers' pipeline, for all that is not here (`pipe.load_lora_weights`).
+    pipe: diffusers' pipeline, for all that is not here (`pipe.load_lora_weights`); device: where it computes.
     call, decode_call: the network and the decoder as they are called, compiled or not (`fast.accelerate`).
     """
 
@@ -41,6 +41,7 @@ class StableDiffusion:
     family: Family
     pipe: Any
     label: str
+    device: torch.device
     call: Callable[..., Any]
     decode_call: Callable[[Tensor], Tensor]
 
@@ -58,10 +59,6 @@ class StableDiffusion:
     def schedule(self) -> Schedule:
         """The noise schedule that the network was trained on."""
         return schedule_of(self.pipe.scheduler.config)
-
-    @property
-    def device(self) -> torch.device:
-        return self.pipe._execution_device
 
     @property
     def default_sampler(self) -> str:
@@ -94,7 +91,7 @@ class StableDiffusion:
     def encode_text(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None) -> Text:
         """Prompts, and what to move away from, as tokens and embeddings: see `text.Text`."""
         with enough_memory("the text encoders"):
-            return encode_text(self.pipe, self.family.name, prompt, negative)
+            return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
 
     def levels(self, num_inference_steps: int = 30, sampler: str | None = None, spacing: str | None = None) -> list:
         """The levels that the model's own scheduler configuration names: see `levels.levels_of`."""
@@ -186,7 +183,7 @@ class StableDiffusion:
         They pass the safety checker of a model that ships one; what it flags comes back black, with a warning.
         """
         with enough_memory("decoding"):
-            return checked(self.pipe, self.decode_call(latents))
+            return checked(self.pipe, self.decode_call(latents), self.device)
 
     def encode(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
