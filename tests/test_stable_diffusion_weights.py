@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hub_cache import put_into_cache
 
 from diffusion_explained.stable_diffusion import (
     NoGPUError,
@@ -43,15 +44,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     return tmp_path / "hub"
-
-
-def put_into_cache(cache: Path, repo: str, folder: Path) -> Path:
-    """A repository in the hub's cache, as its client lays it down."""
-    home = cache / f"models--{repo.replace('/', '--')}"
-    snapshot = shutil.copytree(folder, home / "snapshots" / "0123abcd")
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text("0123abcd")
-    return snapshot
 
 
 # -- found ------------------------------------------------------------------------------------------------

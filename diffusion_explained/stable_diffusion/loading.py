@@ -111,8 +111,8 @@ def _device(device: str | None, model: str | os.PathLike[str], t5: bool | None) 
     except WeightsUnavailableError as error:
         also = f"\n{error}"
     raise NoGPUError(
-        'There is no GPU here. Stable Diffusion also runs on the CPU when it is asked to by name, device="cpu", at '
-        f"minutes a picture; `stand_in()` runs everywhere, with random weights.{also}"
+        'There is no GPU here. Stable Diffusion also runs on the CPU when it is asked to by name (device="cpu", '
+        f"--device cpu), at minutes a picture; a stand-in runs everywhere, with random weights.{also}"
     )
 
 
