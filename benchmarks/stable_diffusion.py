@@ -4,21 +4,24 @@
     python benchmarks/stable_diffusion.py --size tiny --device cpu --repeats 1               # a rehearsal
 
 Speed does not depend on what the weights are, so none are downloaded: the U-Net (860 M parameters), the autoencoder
-(84 M) and the text encoder (123 M) are built from the published configuration. Three parts, each written to --out when
-it is done; what would begin after --budget seconds is left out, and said.
+(84 M) and the text encoder (123 M) are built from the published configuration. Each part is written to --out when it is
+done; what would begin after --budget seconds is left out, and said.
 
     speed      30 DDIM steps with guidance 7.5 and decoding: diffusers, ours, ours compiled; by stage; memory
     equality   the final latents of both loops, for four samplers, in float32 and float16
     pixels     the same U-Net on 512 x 512 x 3: a few steps, and what 30 would take
+    batches    speed again, for the other --batches
 """
 
 import argparse
 import contextlib
 import copy
+import gc
 import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +59,7 @@ class Study:
         self.side = 512 if self.full else 64
         self.half = torch.float16 if self.device.type == "cuda" else torch.float32
         self.results: dict[str, Any] = {"machine": machine(), "size": arguments.size, "steps": self.steps}
+        self.results["mode"] = f"{arguments.backend}, {arguments.mode}"
 
     def say(self, text: str) -> None:
         print(f"[{time.perf_counter() - self.started:6.1f} s] {text}", flush=True)
@@ -87,12 +91,43 @@ class Study:
         return time.perf_counter() - start
 
     def memory(self, run: Callable[[], object]) -> float | None:
-        """Peak GiB that a run had allocated, all weights on the GPU included."""
+        """GiB that a run had allocated at its peak, above what was allocated before (the weights)."""
         if self.device.type != "cuda":
             return None
+        before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         run()
-        return torch.cuda.max_memory_allocated() / 2**30
+        return (torch.cuda.max_memory_allocated() - before) / 2**30
+
+    def reserved(self) -> float | None:
+        """GiB that are kept though nothing runs: weights, and the memory that CUDA graphs compute in."""
+        if self.device.type != "cuda":
+            return None
+        gc.collect()
+        torch.cuda.empty_cache()
+        return torch.cuda.memory_reserved() / 2**30
+
+    @cached_property
+    def plain(self) -> StableDiffusion:
+        """The model in half precision, as it comes."""
+        model = stand_in("sd", full_size=self.full, device=str(self.device), dtype=self.half)
+        self.results["parameters"] = model.parameters()
+        self.results["weights_GiB"] = sum(p.nbytes for part in modules(model) for p in part.parameters()) / 2**30
+        self.say(f"built, {sum(model.parameters().values()) / 1e6:.0f} M parameters, {self.half}")
+        return model
+
+    @cached_property
+    def fast(self) -> StableDiffusion:
+        """The same, compiled; with weights of its own, for it lays them out anew."""
+        parts = dict(self.plain.pipe.components)
+        parts |= {name: copy.deepcopy(parts[name]) for name in ("unet", "vae")}
+        pipe = type(self.plain.pipe)(**parts, requires_safety_checker=False)
+        twin = of_pipeline(pipe, self.plain.family, self.plain.name, self.plain.label)
+        return accelerate(twin, backend=self.arguments.backend, mode=self.arguments.mode)
+
+
+def modules(model: StableDiffusion) -> list[torch.nn.Module]:
+    return [part for part in model.pipe.components.values() if isinstance(part, torch.nn.Module)]
 
 
 def theirs(study: Study, model: StableDiffusion, sampler: str = "ddim") -> Callable[..., torch.Tensor]:
@@ -147,7 +182,7 @@ def stages(study: Study, model: StableDiffusion, batch_size: int) -> dict[str, f
         "text": lambda: model.encode_text(PROMPT, NEGATIVE),
         "steps": lambda: final(ddim(denoise, start.x_t, levels)),
         "decode": lambda: model.decode(x_0),
-        "one_pass": lambda: denoise(start.x_t, levels[0]),
+        "one_pass": lambda: denoise(start.x_t, levels[0]),  # with guidance and conversion
     }
     return {
         name: statistics.median(study.seconds(run) for _ in range(study.arguments.repeats + 1))
@@ -156,29 +191,37 @@ def stages(study: Study, model: StableDiffusion, batch_size: int) -> dict[str, f
 
 
 def speed(study: Study) -> None:
+    """Of the first batch size."""
+    timed(study, study.arguments.batches[:1])
+
+
+def batches(study: Study) -> None:
+    """Of the others."""
+    timed(study, study.arguments.batches[1:])
+
+
+def timed(study: Study, batch_sizes: list[int]) -> None:
     """diffusers, ours, and ours compiled, in turn; then each alone, by stage."""
-    plain = stand_in("sd", full_size=study.full, device=str(study.device), dtype=study.half)
-    study.results["parameters"] = plain.parameters()
-    study.say(f"built, {sum(plain.parameters().values()) / 1e6:.0f} M parameters, {study.half}")
-    # weights of its own: the compiled model lays them out anew
-    twin = of_pipeline(copied(plain), plain.family, plain.name, plain.label)
-    fast = accelerate(twin, backend=study.arguments.backend, mode=study.arguments.mode)
-    rows = []
-    for batch_size in study.arguments.batches:
-        images = settings(study, batch_size)
-        diffusers_run = theirs(study, plain)
+    rows = study.results.setdefault("speed", [])
+    for batch_size in batch_sizes:
+        options = settings(study, batch_size)
+        diffusers_run = theirs(study, study.plain)
         runs: dict[str, Callable[[], object]] = {
             "diffusers": lambda n=batch_size, run=diffusers_run: run(n),
-            "ours": lambda options=images: plain.sample(PROMPT, **options),
+            "ours": lambda options=options: study.plain.sample(PROMPT, **options),
         }
         for run in runs.values():
             run()
+        graphs = None
         if study.has_time(f"compiled, batch {batch_size}"):
-            runs["ours, fast"] = lambda options=images: fast.sample(PROMPT, **options)
+            fast = study.fast
+            before = study.reserved()
+            runs["ours, fast"] = lambda options=options, fast=fast: fast.sample(PROMPT, **options)
             first = study.seconds(runs["ours, fast"])
             study.say(f"batch {batch_size}: compiled in {first:.1f} s")
-            study.seconds(runs["ours, fast"])  # the graphs are recorded at the second call
-            study.seconds(runs["ours, fast"])
+            for _ in range(2):  # the graphs of the decoder are recorded at its second call
+                runs["ours, fast"]()
+            graphs = None if before is None else study.reserved() - before
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(study.arguments.repeats):
             for name, run in runs.items():
@@ -186,32 +229,31 @@ def speed(study: Study) -> None:
         for name, run in runs.items():
             row = {"name": name, "batch_size": batch_size, "median": statistics.median(seconds[name])}
             row |= {"fastest": min(seconds[name]), "ratio": paired_ratio(seconds, name, "diffusers")}
-            row["peak_GiB"] = study.memory(run)
+            row |= {"run_GiB": study.memory(run), "graphs_GiB": graphs if name == "ours, fast" else None}
             if name != "diffusers":
-                row["stages"] = stages(study, fast if name == "ours, fast" else plain, batch_size)
+                row["stages"] = stages(study, study.fast if name == "ours, fast" else study.plain, batch_size)
             rows.append(row)
             study.say(json.dumps(row))
-        study.results["speed"] = rows
         study.write()
-    header = ["", "images", "s", "to diffusers", "peak GiB", "text ms", "steps ms", "decode ms", "one pass ms"]
-    print(table(header, [speed_row(row) for row in rows]), flush=True)
+    header = ["", "images", "s", "to diffusers", "run GiB", "graphs GiB", "text ms", "steps ms", "decode ms", "pass ms"]
+    print(table(header, [speed_row(row) for row in rows if row["batch_size"] in batch_sizes]), flush=True)
 
 
 def speed_row(row: dict[str, Any]) -> list[str]:
-    parts = (
-        [f"{1000 * row['stages'][part]:.1f}" for part in ("text", "steps", "decode", "one_pass")]
-        if "stages" in row
-        else [""] * 4
-    )
-    peak = "" if row["peak_GiB"] is None else f"{row['peak_GiB']:.1f}"
-    return [row["name"], str(row["batch_size"]), f"{row['median']:.3f}", f"{row['ratio']:.2f}", peak, *parts]
+    def number(value: float | None, digits: int = 1) -> str:
+        return "" if value is None else f"{value:.{digits}f}"
 
-
-def copied(model: StableDiffusion) -> Any:
-    """The pipeline with a copy of its U-Net and its autoencoder, and the same text encoder."""
-    parts = dict(model.pipe.components)
-    parts |= {name: copy.deepcopy(parts[name]) for name in ("unet", "vae")}
-    return type(model.pipe)(**parts, requires_safety_checker=False)
+    stage = row.get("stages", {})
+    milliseconds = [number(1000 * stage[part]) if stage else "" for part in ("text", "steps", "decode", "one_pass")]
+    gigabytes = [number(row["run_GiB"]), number(row["graphs_GiB"])]
+    return [
+        row["name"],
+        str(row["batch_size"]),
+        number(row["median"], 3),
+        number(row["ratio"], 2),
+        *gigabytes,
+        *milliseconds,
+    ]
 
 
 # -- equality ---------------------------------------------------------------------------------------------
@@ -265,11 +307,13 @@ def pixels(study: Study) -> None:
         each = [study.seconds(lambda: denoise(x_T, levels[0])) for _ in range(PIXEL_STEPS)]
         peak = study.memory(lambda: denoise(x_T, levels[0]))
     row = {
+        "side": study.side,
+        "dtype": str(study.half).removeprefix("torch."),
         "parameters": sum(p.numel() for p in unet.parameters()),
         "measured_steps": each,
         "seconds_a_step": statistics.median(each),
         "extrapolated_seconds": study.steps * statistics.median(each),
-        "peak_GiB": peak,
+        "run_GiB": peak,
     }
     study.results["pixels"] = row
     study.write()
@@ -281,7 +325,7 @@ def pixels(study: Study) -> None:
     )
 
 
-PARTS = {"speed": speed, "equality": equality, "pixels": pixels}
+PARTS = {"speed": speed, "equality": equality, "pixels": pixels, "batches": batches}
 
 
 def main() -> None:

@@ -32,7 +32,7 @@ def accelerate(model: StableDiffusion, *, backend: str = "inductor", mode: str =
     for part in (model.network, model.pipe.vae):
         part.to(memory_format=torch.channels_last)
     network, through = _graphed(compiled(model.network)), _graphed(compiled(model.pipe.vae.decode))
-    return replace(model, call=network, decode_call=partial(decode, model.pipe.vae, through=through))
+    return replace(model, call=network, decode_call=partial(decode, model.pipe.vae, model.device, through=through))
 
 
 def _graphed(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -94,9 +94,8 @@ def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffu
     if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast and family.name == "sdxl":
         pipe.vae.to(torch.float32)  # its activations overflow float16
     pipe.set_progress_bar_config(disable=True)
-    decode = partial(autoencoder.decode, pipe.vae)
-    # diffusers looks through all parts for its device, which takes milliseconds: asked once
-    return StableDiffusion(name, family, pipe, label, pipe._execution_device, network, decode)
+    device = pipe._execution_device  # asked once: diffusers looks through all parts for it, which takes milliseconds
+    return StableDiffusion(name, family, pipe, label, device, network, partial(autoencoder.decode, pipe.vae, device))
 
 
 def _device(device: str | None, model: str | os.PathLike[str], t5: bool | None) -> torch.device:

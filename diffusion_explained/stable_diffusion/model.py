@@ -55,7 +55,7 @@ class StableDiffusion:
         """What the network predicts, one of `predictions.KINDS`."""
         return kind_of(self.pipe.scheduler.config)
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
         """The noise schedule that the network was trained on."""
         return schedule_of(self.pipe.scheduler.config)
@@ -169,7 +169,7 @@ class StableDiffusion:
         scale = self.family.guidance_scale if guidance_scale is None else guidance_scale
         channels, known = (None, None) if start is None else (start.channels, start.known)
         network = PromptedNetwork(
-            self.call, self.family.name, self.network.dtype, *text.rows(count), channels, self.pixels
+            self.call, self.family.name, autoencoder.dtype_of(self.network), *text.rows(count), channels, self.pixels
         )
         rows = torch.arange(2 * count, device=self.device)
         denoise = NetworkDenoiser(
@@ -189,7 +189,7 @@ class StableDiffusion:
         """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
         check_size(*images.shape[-2:], self.family.multiple)
         with enough_memory("encoding the image"):
-            return autoencoder.encode(self.pipe.vae, images)
+            return autoencoder.encode(self.pipe.vae, self.device, images)
 
     def preview(self, latents: Tensor) -> Tensor:
         """What latents [B, C, h, w] look like, without the decoder: [B, 3, h, w], a linear map (`preview`)."""
