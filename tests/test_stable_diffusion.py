@@ -27,6 +27,7 @@ STAND_INS = {
     "sd_inpaint": {"in_channels": 9},
     "sdxl": {},
     "sd3": {},
+    "sd3_t5": {"t5": True},
 }
 SCHEDULERS = {
     "ddim": diffusers.DDIMScheduler,
@@ -96,7 +97,7 @@ NAMES = {"sd": "StableDiffusion", "sdxl": "StableDiffusionXL", "sd3": "StableDif
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
-@pytest.mark.parametrize(("family", "sampler"), CASES)
+@pytest.mark.parametrize(("family", "sampler"), [*CASES, ("sd3_t5", "euler")])
 def test_text_to_image_equals_diffusers(models, family, sampler, guidance):
     model, (scale, negative) = models[family], GUIDANCE[guidance]
     negatives = None if negative is None else [negative] * 2
@@ -145,7 +146,7 @@ def test_flow_levels_leave_no_step_on_almost_nothing(models):
     scheduler = model.pipe.scheduler
     scheduler.set_timesteps(STEPS)
     assert float(scheduler.sigmas[-2]) < 0.01
-    assert model.levels(STEPS)[-2].sigma == pytest.approx(3 * 0.1 / (1 + 2 * 0.1))
+    assert model.levels(STEPS)[-2].sigma == pytest.approx(3 / STEPS / (1 + 2 / STEPS))
 
 
 # -- image to image, and inpainting -----------------------------------------------------------------------

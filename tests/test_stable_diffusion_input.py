@@ -41,6 +41,14 @@ def test_tokens_are_visible(family, encoders):
     assert text.tokens[1][0].words == (("castle", 1),)
 
 
+def test_t5_reads_beside_clip():
+    text = stand_in("sd3", t5=True, device="cpu").encode_text("a photo of a cat")
+    tokens = text.tokens[0][2]
+    assert tokens.encoder == "text_encoder_3" and len(tokens.ids) == 256 and text.embeds.shape == (1, 77 + 256, 64)
+    assert [word for word, _ in tokens.words] == ["a", "photo", "of", "a", "cat"]
+    assert tokens.pieces[tokens.used - 1] == "</s>" and tokens.pieces[tokens.used] == "<pad>"
+
+
 def test_embeddings_are_the_pipelines_own(model):
     text = model.encode_text(["a cat", "a dog"], negative=["", "red"])
     ids = torch.tensor([tokens[0].ids for tokens in text.tokens])
@@ -161,6 +169,7 @@ def test_stand_ins_that_do_not_exist():
         ("sdx", {}, "did you mean 'sdxl'"),
         ("sd", {"prediction": "flow"}, "unknown prediction"),
         ("sdxl", {"full_size": True}, "full_size is for sd"),
+        ("sdxl", {"t5": True}, "sdxl has none"),
     ]:
         with pytest.raises(ValueError, match=message):
             stand_in(family, device="cpu", **options)

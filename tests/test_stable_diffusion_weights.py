@@ -70,6 +70,19 @@ def test_every_mirror_in_the_cache_will_do(folder, cache, mirror):
     assert load(device="cpu").name == DEFAULT_MODEL
 
 
+def test_t5_is_taken_if_it_is_there_and_not_needed(tmp_path, cache):
+    save_stand_in(tmp_path, "sd3", t5=True)
+    assert load(tmp_path, device="cpu").pipe.text_encoder_3 is not None
+    assert load(tmp_path, device="cpu", t5=False).pipe.text_encoder_3 is None
+    shutil.rmtree(tmp_path / "text_encoder_3")
+    model = load(tmp_path, device="cpu")
+    assert model.pipe.text_encoder_3 is None and model.encode_text("a cat").embeds.shape == (1, 77 + 256, 64)
+    with pytest.raises(WeightsUnavailableError, match="for text_encoder_3"):
+        load(tmp_path, device="cpu", t5=True)
+    with pytest.raises(ValueError, match="has no T5"):
+        find_weights(save_stand_in(tmp_path / "sd"), t5=True)
+
+
 def test_memory_savers_change_nothing_in_the_picture(folder):
     options = {"height": 256, "width": SIDE, "num_inference_steps": 2, "seed": [1, 2]}
     plain, sliced = load(folder, device="cpu"), load(folder, device="cpu", slicing=True)
