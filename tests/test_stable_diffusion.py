@@ -151,7 +151,7 @@ def test_flow_levels_leave_no_step_on_almost_nothing(models):
 
 # -- image to image, and inpainting -----------------------------------------------------------------------
 # diffusers is given the image twice: it encodes one image with the first seed only, so that the second picture would
-# depend on the first one's seed.
+# depend on the first one's seed. And it takes pictures in [0, 1].
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
@@ -159,7 +159,7 @@ def test_flow_levels_leave_no_step_on_almost_nothing(models):
 def test_image_to_image_equals_diffusers(models, image, family, sampler, strength):
     model = models[family]
     options = {"image": image, "strength": strength, "guidance_scale": 7.5}
-    twice = {**options, "image": image.expand(2, -1, -1, -1)}
+    twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1)}
     if family == "sd3":
         twice |= {"height": SIDE, "width": SIDE}  # it would scale the picture up to its own size
     wanted = theirs(model, NAMES[model.family.name] + "Img2ImgPipeline", sampler, **twice)
@@ -173,7 +173,7 @@ def test_inpainting_equals_diffusers(models, image, mask, family, sampler, stren
     model = models[family]
     options = {"image": image, "strength": strength, "guidance_scale": 7.5}
     unused = torch.zeros(1, model.latent_shape()[0], SIDE // 8, SIDE // 8)
-    twice = {**options, "image": image.expand(2, -1, -1, -1), "mask_image": mask[None, None]}
+    twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1), "mask_image": mask[None, None]}
     wanted = theirs(
         model, NAMES[model.family.name] + "InpaintPipeline", sampler, height=SIDE, width=SIDE,
         masked_image_latents=unused, **twice,
@@ -185,7 +185,7 @@ def test_inpainting_equals_diffusers(models, image, mask, family, sampler, stren
 def test_a_network_trained_to_inpaint_equals_diffusers(models, image, mask, sampler):
     model = models["sd_inpaint"]
     options = {"image": image, "guidance_scale": 7.5}
-    twice = {**options, "image": image.expand(2, -1, -1, -1), "mask_image": mask[None, None]}
+    twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1), "mask_image": mask[None, None]}
     wanted = theirs(model, "StableDiffusionInpaintPipeline", sampler, height=SIDE, width=SIDE, strength=1.0, **twice)
     torch.testing.assert_close(ours(model, sampler, mask=mask, spacing="leading", **options), wanted, **CLOSE)
 

@@ -148,6 +148,15 @@ def test_bad_input(model, image):
             final(model.steps("a cat", **given))
 
 
+def test_texts_and_latents_of_another_kind(model):
+    text = model.encode_text("a cat")
+    with pytest.raises(ValueError, match="give negative to encode_text"):
+        model.steps(text, negative="blurry", **SHORT)
+    for latents in (torch.zeros(1, 16, 8, 8), torch.zeros(4, 8, 8)):
+        with pytest.raises(ValueError, match=r"Latents are \[B, 4, h, w\]"):
+            model.decode(latents)
+
+
 def test_a_flow_model_has_no_spacing_and_needs_multiples_of_16():
     model = stand_in("sd3", device="cpu")
     with pytest.raises(ValueError, match="its shift"):

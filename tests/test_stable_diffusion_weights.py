@@ -87,6 +87,8 @@ def test_memory_savers_change_nothing_in_the_picture(folder):
     options = {"height": 256, "width": SIDE, "num_inference_steps": 2, "seed": [1, 2]}
     plain, sliced = load(folder, device="cpu"), load(folder, device="cpu", slicing=True)
     torch.testing.assert_close(sliced.sample("a cat", **options), plain.sample("a cat", **options))
+    with pytest.raises(ValueError, match="needs a GPU"):
+        load(folder, device="cpu", offload=True)
     assert load(folder, device="cpu", tiling=True).pipe.vae.use_tiling and sliced.pipe.vae.use_slicing
 
 

@@ -57,6 +57,8 @@ def load(
     if fast and offload:
         raise ValueError("fast keeps everything on the GPU, and offload moves it away: choose one of them.")
     chosen = _device(device, model, t5)
+    if offload and chosen.type == "cpu":
+        raise ValueError("offload moves parts from the CPU to a GPU while they compute: it needs a GPU.")
     weights = _fetched(model, t5) if download else find_weights(model, t5=t5)
     dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
     pipeline = getattr(diffusers(), weights.pipeline)

@@ -93,7 +93,9 @@ class StableDiffusion:
         with enough_memory("the text encoders"):
             return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
 
-    def levels(self, num_inference_steps: int = 30, sampler: str | None = None, spacing: str | None = None) -> list:
+    def levels(
+        self, num_inference_steps: int = 30, sampler: str | None = None, spacing: str | None = None
+    ) -> list[Level]:
         """The levels that the model's own scheduler configuration names: see `levels.levels_of`."""
         return levels_of(self.pipe.scheduler.config, num_inference_steps, sampler or self.default_sampler, spacing)
 
@@ -182,6 +184,9 @@ class StableDiffusion:
 
         They pass the safety checker of a model that ships one; what it flags comes back black, with a warning.
         """
+        channels = self.pipe.vae.config.latent_channels
+        if latents.ndim != 4 or latents.shape[1] != channels:
+            raise ValueError(f"Latents are [B, {channels}, h, w], got a tensor of shape {tuple(latents.shape)}.")
         with enough_memory("decoding"):
             return checked(self.pipe, self.decode_call(latents), self.device)
 
@@ -228,6 +233,8 @@ class StableDiffusion:
         """
         name = sampler or self.default_sampler
         levels = self.levels(num_inference_steps, name, spacing)
+        if isinstance(prompt, Text) and negative is not None:
+            raise ValueError("The text is encoded already, its negative prompt with it: give negative to encode_text.")
         text = prompt if isinstance(prompt, Text) else self.encode_text(prompt, negative)
         if batch_size is None:
             batch_size = len(text) if isinstance(seed, int) else len(seed)
