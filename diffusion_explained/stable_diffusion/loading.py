@@ -65,12 +65,11 @@ def load(
     options: dict[str, Any] = {part: None for part in weights.left_out}
     if weights.family.name == "sd" and "safety_checker" not in weights.parts:
         options["requires_safety_checker"] = False
-    half = weights.has_half and (dtype != torch.float32 or not weights.has_full)
     with enough_memory(f"loading {weights.name}"):
         pipe = pipeline.from_pretrained(
             weights.folder,
             dtype=dtype,
-            variant="fp16" if half else None,
+            variant="fp16" if weights.wants_float16(dtype == torch.float32) else None,  # of each part that offers it
             use_safetensors=True,
             local_files_only=True,
             **options,
