@@ -1,0 +1,40 @@
+"""The switch: full Stable Diffusion, driven by the very samplers that draw digits.
+
+    from diffusion_explained.stable_diffusion import load, stand_in
+
+    model = load()                                          # Stable Diffusion 1.5, on a GPU; or stand_in(), anywhere
+    text = model.encode_text("a photo of a cat", negative="blurry")
+    start = model.prepare(seed=[0, 1])                      # x_t [2, 4, 64, 64], and the levels
+    denoise = model.denoiser(text, guidance_scale=7.5, start=start)
+    for step in samplers.ddim(denoise, start.x_t, start.levels):
+        show(model.decode(step.pred.x_0))                   # any step, lazily: [2, 3, 512, 512] in [-1, 1]
+
+`model.steps(prompt, ...)` and `model.sample(prompt, ...)` do all of it. Only here is diffusers imported, and only when
+a model is loaded or made; what is missing (weights, network, a GPU) is said before.
+"""
+
+import importlib
+from typing import Any
+
+HOMES = {
+    "load": "loading",
+    "NoGPUError": "loading",
+    "NotEnoughMemoryError": "memory",
+    "StableDiffusion": "model",
+    "save_stand_in": "stand_ins",
+    "stand_in": "stand_ins",
+    "Text": "text",
+    "WeightsUnavailableError": "weights",
+    "download_size": "weights",
+    "Trace": "traces",
+    "find_weights": "weights",
+    "record": "recording",
+}
+__all__ = list(HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    """Each is imported when first asked for, so that looking for weights waits for none of the rest."""
+    if name in HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,43 @@
+"""Inpainting with a network that was never trained for it: what is known is put back at every level.
+
+At each level the known region holds the picture, noised to that level with the noise that the run began with,
+
+    x_t <- mask * x_t + (1 - mask) * (alpha * z + sigma * eps)      (RePaint's idea, Sec. 4.1, in latents; as diffusers)
+
+and there the belief is what is known. It is a `Denoiser` around a `Denoiser`, so every sampler inpaints.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.denoisers import Denoiser, Prediction
+from diffusion_explained.forward import add_noise
+from diffusion_explained.schedules import Level
+from diffusion_explained.stable_diffusion.latents import Known
+
+
+@dataclass(frozen=True)
+class KnownRegion:
+    """A denoiser that believes what is known where it is known (mask 0), and the network elsewhere (mask 1)."""
+
+    denoise: Denoiser
+    known: Known
+
+    @torch.no_grad()
+    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
+        known = self.known
+        if level != known.first:  # `start` has made the first x_t; at full strength that is pure noise everywhere
+            x_t = paste(x_t, add_noise(known.image_latents, known.eps, level), known.mask)
+        pred = self.denoise(x_t, level)
+        return replace(
+            pred, x_0=paste(pred.x_0, known.image_latents, known.mask), eps=paste(pred.eps, known.eps, known.mask)
+        )
+
+
+def paste(painted: Tensor, kept: Tensor, mask: Tensor) -> Tensor:
+    """painted where the mask is 1, kept where it is 0."""
+    return mask * painted + (1 - mask) * kept

@@ -1,0 +1,177 @@
+"""Pictures and latents: the autoencoder, the noise that sampling starts from, and what a given picture adds to it.
+
+A 512 x 512 picture is 64 x 64 x 4 numbers to the network. `Start` holds what a sampler begins with:
+
+    text to image       x_T = eps
+    image to image      x_t = alpha * z + sigma * eps at the level that the strength names, z the encoded picture
+    inpainting          the same, and what is known of the picture, for `inpainting.KnownRegion` to keep
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_explained.forward import add_noise
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.schedules import Level
+
+
+@dataclass(frozen=True)
+class Known:
+    """What inpainting knows: image_latents and eps [B, C, h, w], mask [B, 1, h, w] with 1 where to paint anew.
+
+    first: the level that sampling starts at.
+    """
+
+    image_latents: Tensor
+    eps: Tensor
+    mask: Tensor
+    first: Level
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts: x_t [B, C, h, w] at levels[0], the levels to visit, one stream an image.
+
+    For inpainting: known, for any network; or, for a network that was trained to inpaint, channels [B, 1 + C, h, w]
+    that it is shown beside x_t: the mask, and the picture with its hole grey.
+    """
+
+    x_t: Tensor
+    levels: list[Level]
+    streams: list[torch.Generator]
+    known: Known | None = None
+    channels: Tensor | None = None
+
+
+def streams_of(seed: int | Sequence[int], count: int | None = None) -> list[torch.Generator]:
+    """One CPU stream an image: seeds one by one, or from one number on (image i is seeded seed + i)."""
+    if isinstance(seed, int):
+        return generators(1 if count is None else count, seed)
+    seeds = [int(one) for one in seed]
+    count = len(seeds) if count is None else count
+    if not seeds or count != len(seeds):
+        raise ValueError(f"Give one seed an image: got {len(seeds)} seeds for {count} images.")
+    return [stream for one in seeds for stream in generators(1, one)]
+
+
+def check_size(height: int, width: int, multiple: int) -> None:
+    """Raise ValueError for a picture size that the latents cannot have, naming the nearest that they can."""
+    if min(height, width) < multiple or height % multiple or width % multiple:
+        near = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
+        raise ValueError(
+            f"height and width must be multiples of {multiple} pixels, got {height} x {width}; "
+            f"the nearest is {near[0]} x {near[1]}."
+        )
+
+
+def picture(images: Tensor, count: int) -> Tensor:
+    """Given pictures as [count, 3, H, W]. Raises ValueError for another shape, number, or range."""
+    images = images[None] if images.ndim == 3 else images
+    if images.ndim != 4 or images.shape[1] != 3 or len(images) not in (1, count):
+        raise ValueError(f"image must be [3, H, W], or [1 or {count}, 3, H, W]; got {tuple(images.shape)}.")
+    if not images.is_floating_point() or not bool((images.abs() <= 1.001).all()):
+        raise ValueError("image must hold numbers from -1 (black) to 1 (white); `data.pictures.load_image` gives them.")
+    return images.expand(count, -1, -1, -1)
+
+
+def mask_of(mask: Tensor, images: Tensor) -> Tensor:
+    """A mask as 0 and 1, [B, 1, H, W], 1 (and all from a half on) where to paint anew. ValueError for another size."""
+    given = tuple(mask.shape)
+    mask = mask.reshape(*[1] * (4 - mask.ndim), *given) if mask.ndim < 4 else mask
+    size = tuple(images.shape[-2:])
+    if mask.ndim != 4 or mask.shape[1] != 1 or len(mask) not in (1, len(images)) or tuple(mask.shape[-2:]) != size:
+        raise ValueError(f"The mask must be as large as the picture, [{size[0]}, {size[1]}]; got {given}.")
+    return (mask.float() >= 0.5).float().expand(len(images), -1, -1, -1)
+
+
+def steps_of_strength(strength: float, num_inference_steps: int) -> int:
+    """How many of the steps a strength leaves to take: int(strength * n), as in diffusers.
+
+    Raises ValueError for a strength outside (0, 1], or one that leaves no step.
+    """
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must be from 0 (keep the picture) to 1 (start from noise), got {strength}.")
+    taken = int(num_inference_steps * strength)
+    if taken < 1:
+        raise ValueError(
+            f"strength {strength:g} leaves none of {num_inference_steps} steps to take, so the picture would come back "
+            f"as it was. Give at least {1 / num_inference_steps:.3g}."
+        )
+    return taken
+
+
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """The dtype of its weights; diffusers' own `.dtype` walks through all modules, which takes milliseconds."""
+    return next(module.parameters()).dtype
+
+
+@torch.no_grad()
+def encode(vae: Any, device: torch.device, images: Tensor, streams: Sequence[torch.Generator] | None = None) -> Tensor:
+    """Pictures [B, 3, H, W] in [-1, 1] to latents [B, C, H/8, W/8], float32, of about unit variance.
+
+    z ~ N(mean, std^2) of the encoder, one stream an image; without streams the mean
+    latents = (z - shift) * scaling                                     (latent diffusion, App. G)
+    """
+    config = vae.config
+    posterior = vae.encode(images.to(device, dtype_of(vae))).latent_dist
+    z = posterior.mean.float()
+    if streams is not None:
+        z = z + posterior.std.float() * randn(z.shape, streams, z.device)
+    return (z - (config.get("shift_factor") or 0.0)) * config.scaling_factor
+
+
+@torch.no_grad()
+def decode(vae: Any, device: torch.device, latents: Tensor, through: Callable[..., Any] | None = None) -> Tensor:
+    """Latents [B, C, h, w] to pictures [B, 3, 8h, 8w], float32 in [-1, 1]; `through` is vae.decode, compiled."""
+    config = vae.config
+    z = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+    images = (through or vae.decode)(z.to(device, dtype_of(vae)), return_dict=False)[0]
+    return images.float().clamp(-1, 1)
+
+
+def start(
+    levels: list[Level],
+    streams: list[torch.Generator],
+    shape: tuple[int, int, int],
+    device: torch.device,
+    *,
+    vae: Any = None,
+    image: Tensor | None = None,
+    strength: float = 1.0,
+    mask: Tensor | None = None,
+    shows_mask: bool = False,
+) -> Start:
+    """What a sampler begins with, its random numbers drawn in the order of diffusers' pipelines.
+
+    Args:
+        levels: of the whole way, from noise.
+        streams: one an image, [B].
+        shape: of one image's latents, (C, h, w).
+        image, strength, mask: as in `StableDiffusion.prepare`.
+        shows_mask: whether the network takes the mask and the masked picture as channels.
+    """
+    count = len(streams)
+    if image is None:
+        return Start(randn((count, *shape), streams, device), levels, streams)
+    levels = levels[len(levels) - 1 - steps_of_strength(strength, len(levels) - 1) :]
+    image = picture(image, count)
+    if mask is not None:
+        mask = mask_of(mask, image).to(image.device)
+        small = torch.nn.functional.interpolate(mask, size=shape[1:]).to(device)
+    # at full strength diffusers inpaints from pure noise, while its image to image keeps a trace of the picture
+    pure = mask is not None and strength == 1
+    image_latents = None if pure and shows_mask else encode(vae, device, image, streams)
+    eps = randn((count, *shape), streams, device)
+    x_t = eps if pure else add_noise(image_latents, eps, levels[0])
+    if mask is None:
+        return Start(x_t, levels, streams)
+    if shows_mask:
+        masked = encode(vae, device, image * (mask < 0.5), streams)
+        return Start(x_t, levels, streams, channels=torch.cat([small, masked], dim=1))
+    return Start(x_t, levels, streams, Known(image_latents, eps, small, levels[0]))

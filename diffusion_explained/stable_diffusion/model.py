@@ -1,0 +1,280 @@
+"""A loaded Stable Diffusion: what `pretrained.Model` is to the digits, with a prompt in the place of a label."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
+from diffusion_explained.names import unknown_name
+from diffusion_explained.samplers import SAMPLERS, Step
+from diffusion_explained.schedules import Level, Schedule
+from diffusion_explained.stable_diffusion import latents as autoencoder
+from diffusion_explained.stable_diffusion.families import Family
+from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste
+from diffusion_explained.stable_diffusion.latents import Start, check_size, streams_of
+from diffusion_explained.stable_diffusion.levels import kind_of, levels_of, schedule_of
+from diffusion_explained.stable_diffusion.memory import enough_memory
+from diffusion_explained.stable_diffusion.networks import PromptedNetwork
+from diffusion_explained.stable_diffusion.preview import fit_preview
+from diffusion_explained.stable_diffusion.safety import checked
+from diffusion_explained.stable_diffusion.text import Text, encode_text
+
+
+@dataclass(frozen=True)
+class StableDiffusion:
+    """A pipeline of diffusers whose network our own samplers drive.
+
+    name: as it was asked for; label: "live", or "stand-in" where the weights are random and no picture can be expected.
+    pipe: diffusers' pipeline, for all that is not here (`pipe.load_lora_weights`); device: where it computes.
+    call, decode_call: the network and the decoder as they are called, compiled or not (`fast.accelerate`).
+    """
+
+    name: str
+    family: Family
+    pipe: Any
+    label: str
+    device: torch.device
+    call: Callable[..., Any]
+    decode_call: Callable[[Tensor], Tensor]
+
+    @property
+    def network(self) -> nn.Module:
+        """The U-Net or the transformer."""
+        return getattr(self.pipe, self.family.network)
+
+    @property
+    def kind(self) -> str:
+        """What the network predicts, one of `predictions.KINDS`."""
+        return kind_of(self.pipe.scheduler.config)
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The noise schedule that the network was trained on."""
+        return schedule_of(self.pipe.scheduler.config)
+
+    @property
+    def default_sampler(self) -> str:
+        """Euler for a flow model, DDIM for the others, as for `pretrained.Model`."""
+        return "euler" if self.kind == "flow" else "ddim"
+
+    @property
+    def pixels(self) -> int:
+        """Picture pixels a latent pixel, 8."""
+        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+
+    @property
+    def default_size(self) -> int:
+        """The side of the pictures that the network was trained on, in pixels."""
+        return self.network.config.sample_size * self.pixels
+
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+        """(C, h, w) of a picture's latents. Raises ValueError for a size that they cannot have."""
+        height, width = (self.default_size if side is None else side for side in (height, width))
+        check_size(height, width, self.family.multiple)
+        return self.pipe.vae.config.latent_channels, height // self.pixels, width // self.pixels
+
+    def parameters(self) -> dict[str, int]:
+        """How many parameters each part has."""
+        parts = {name: part for name, part in self.pipe.components.items() if isinstance(part, nn.Module)}
+        return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+    # -- the four stages ----------------------------------------------------------------------------------
+
+    def encode_text(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None) -> Text:
+        """Prompts, and what to move away from, as tokens and embeddings: see `text.Text`."""
+        with enough_memory("the text encoders"):
+            return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
+
+    def levels(
+        self, num_inference_steps: int = 30, sampler: str | None = None, spacing: str | None = None
+    ) -> list[Level]:
+        """The levels that the model's own scheduler configuration names: see `levels.levels_of`."""
+        return levels_of(self.pipe.scheduler.config, num_inference_steps, sampler or self.default_sampler, spacing)
+
+    def prepare(
+        self,
+        seed: int | Sequence[int] = 0,
+        batch_size: int | None = None,
+        *,
+        levels: list[Level] | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        image: Tensor | None = None,
+        strength: float = 1.0,
+        mask: Tensor | None = None,
+    ) -> Start:
+        """Where sampling starts: x_t [B, C, h, w], and its levels.
+
+        Args:
+            seed: one an image, or the first of batch_size consecutive ones. A seed is one picture in any batch.
+            levels: of the way from noise; 30 of the default sampler if they are not given.
+            height, width: of the picture in pixels; the image's, or the model's own, if they are not given.
+            image: [1 or B, 3, H, W] in [-1, 1], to start from (image to image) or to paint in (with a mask).
+            strength: the share of the levels that an image goes through, 0 to 1.
+            mask: [H, W] as large as the image, 1 where to paint anew, 0 where to keep.
+        """
+        if image is None:
+            if mask is not None or strength != 1:
+                raise ValueError("strength and mask are for an image: give image= too.")
+            if self._shows_mask:
+                raise ValueError(f"{self.name} was trained to inpaint: give it an image and a mask.")
+        else:
+            size = tuple(image.shape[-2:])
+            if (height or size[0], width or size[1]) != size:
+                raise ValueError(f"The image is {size[0]} x {size[1]}, not {height} x {width}: leave the size out.")
+            height, width = size
+            if mask is None and self._shows_mask:
+                raise ValueError(f"{self.name} was trained to inpaint: give it a mask too.")
+        with enough_memory("encoding the image"):
+            return autoencoder.start(
+                levels or self.levels(),
+                streams_of(seed, batch_size),
+                self.latent_shape(height, width),
+                self.device,
+                vae=self.pipe.vae,
+                image=image,
+                strength=strength,
+                mask=mask,
+                shows_mask=self._shows_mask,
+            )
+
+    @property
+    def _shows_mask(self) -> bool:
+        """Whether the network takes the mask and the masked picture beside the latents (9 channels)."""
+        return self.network.config.in_channels > self.pipe.vae.config.latent_channels
+
+    def denoiser(
+        self,
+        text: Text,
+        guidance_scale: float | None = None,
+        *,
+        start: Start | None = None,
+        **options: Any,
+    ) -> Denoiser:
+        """The network as a `Denoiser` towards the text: both sides of guidance in one batch of 2B.
+
+        Args:
+            text: of `encode_text`, one prompt for all images or one an image.
+            guidance_scale: 1 is off; the family's own if it is not given.
+            start: of `prepare`, for as many images, and for what inpainting knows; one image a prompt without it.
+            options: `NetworkDenoiser`'s guidance_interval and guidance_rescale.
+        """
+        count = len(text) if start is None else len(start.x_t)
+        scale = self.family.guidance_scale if guidance_scale is None else guidance_scale
+        channels, known = (None, None) if start is None else (start.channels, start.known)
+        network = PromptedNetwork(
+            self.call, self.family.name, autoencoder.dtype_of(self.network), *text.rows(count), channels, self.pixels
+        )
+        rows = torch.arange(2 * count, device=self.device)
+        denoise = NetworkDenoiser(
+            network, self.schedule, self.kind, cond=rows[:count], uncond=rows[count:], guidance_scale=scale, **options
+        )
+        return denoise if known is None else KnownRegion(denoise, known)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents of any step, or a predicted x_0, [B, C, h, w], as pictures [B, 3, H, W] in [-1, 1].
+
+        They pass the safety checker of a model that ships one; what it flags comes back black, with a warning.
+        """
+        channels = self.pipe.vae.config.latent_channels
+        if latents.ndim != 4 or latents.shape[1] != channels:
+            raise ValueError(f"Latents are [B, {channels}, h, w], got a tensor of shape {tuple(latents.shape)}.")
+        with enough_memory("decoding"):
+            return checked(self.pipe, self.decode_call(latents), self.device)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
+        check_size(*images.shape[-2:], self.family.multiple)
+        with enough_memory("encoding the image"):
+            return autoencoder.encode(self.pipe.vae, self.device, images)
+
+    def preview(self, latents: Tensor) -> Tensor:
+        """What latents [B, C, h, w] look like, without the decoder: [B, 3, h, w], a linear map (`preview`)."""
+        return self._preview(latents)
+
+    @cached_property
+    def _preview(self) -> Callable[[Tensor], Tensor]:
+        return fit_preview(self.decode_call, self.pipe.vae.config.latent_channels, self.device)
+
+    # -- the whole ----------------------------------------------------------------------------------------
+
+    def steps(
+        self,
+        prompt: str | Sequence[str] | Text,
+        *,
+        negative: str | Sequence[str] | None = None,
+        guidance_scale: float | None = None,
+        num_inference_steps: int = 30,
+        sampler: str | None = None,
+        spacing: str | None = None,
+        seed: int | Sequence[int] = 0,
+        batch_size: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        image: Tensor | None = None,
+        strength: float = 1.0,
+        mask: Tensor | None = None,
+        guidance_interval: tuple[float, float] | None = None,
+        guidance_rescale: float = 0.0,
+        **options: Any,
+    ) -> Iterator[Step]:
+        """A sampler's steps from a prompt to a picture's latents: the `Step`s of the samplers that draw digits.
+
+        There are as many images as seeds, or batch_size, or prompts. options are the sampler's own (eta). What is
+        wrong with the input is said here, before the first step.
+        """
+        name = sampler or self.default_sampler
+        levels = self.levels(num_inference_steps, name, spacing)
+        if isinstance(prompt, Text) and negative is not None:
+            raise ValueError("The text is encoded already, its negative prompt with it: give negative to encode_text.")
+        text = prompt if isinstance(prompt, Text) else self.encode_text(prompt, negative)
+        if batch_size is None:
+            batch_size = len(text) if isinstance(seed, int) else len(seed)
+        begun = self.prepare(
+            seed, batch_size, levels=levels, height=height, width=width, image=image, strength=strength, mask=mask
+        )
+        denoise = self.denoiser(
+            text,
+            guidance_scale,
+            start=begun,
+            guidance_interval=guidance_interval,
+            guidance_rescale=guidance_rescale,
+        )
+        takes = inspect.signature(SAMPLERS[name]).parameters
+        if unknown := set(options) - set(takes):
+            raise unknown_name(f"option of {name}", sorted(unknown)[0], takes)
+        if "generator" in takes:
+            options["generator"] = begun.streams
+        return _run(SAMPLERS[name](denoise, begun.x_t, begun.levels, **options), begun)
+
+    def sample(self, prompt: str | Sequence[str] | Text, **options: Any) -> Tensor:
+        """Finished pictures [B, 3, H, W] in [-1, 1]; the options are those of `steps`."""
+        for step in self.steps(prompt, **options):
+            last = step
+        return self.decode(last.x_next)
+
+    def seconds(self, batch_size: int = 1, height: int | None = None, width: int | None = None) -> float:
+        """How long one step takes here, measured: one pass of the network on 2B latents, guidance on."""
+        begun = self.prepare(0, batch_size, height=height, width=width)
+        denoise = self.denoiser(self.encode_text(""), guidance_scale=2.0, start=begun)
+        with enough_memory("a step"):
+            started = time.perf_counter()
+            denoise(begun.x_t, begun.levels[0]).x_0.sum().item()  # which waits for the GPU
+            return time.perf_counter() - started
+
+
+def _run(steps: Iterator[Step], begun: Start) -> Iterator[Step]:
+    """A sampler's steps, the picture that inpainting knows put back at the end, and no GPU left full after an error."""
+    with enough_memory(f"{len(begun.x_t)} images of {tuple(begun.x_t.shape[1:])} latents"):
+        for step in steps:
+            if begun.known is not None and step.next_level == begun.levels[-1]:
+                step = replace(step, x_next=paste(step.x_next, begun.known.image_latents, begun.known.mask))
+            yield step

@@ -1,0 +1,60 @@
+"""A pipeline's U-Net or transformer as `NetworkDenoiser` calls a network: network(x, t, cond) -> output.
+
+A prompt is several tensors (embeddings, pooled text, the picture's size), and the condition that a `NetworkDenoiser`
+carries is one. So the condition is a number, the row of the prompt in a table that the adapter holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class PromptedNetwork:
+    """`call`, the network of a pipeline, with the conditions of 2B rows: B of the prompts, then B of the other side.
+
+    family: whose arguments it takes; dtype: of its weights. What comes out is float32, as samplers work in it.
+    embeds [2B, L, D]; pooled [2B, P] or None; channels [B, 5, h, w]: mask and masked picture for a network that was
+    trained to inpaint, or None; pixels: picture pixels a latent pixel, for Stable Diffusion XL, which is told the size.
+
+    What steers a network beside its prompt joins `arguments`, in diffusers' own formats: a ControlNet's
+    down_block_additional_residuals, an image prompt's added_cond_kwargs["image_embeds"]. A LoRA is loaded into the
+    pipeline itself.
+    """
+
+    call: Callable[..., Any]
+    family: str
+    dtype: torch.dtype
+    embeds: Tensor
+    pooled: Tensor | None = None
+    channels: Tensor | None = None
+    pixels: int = 8
+
+    def __call__(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+        """The raw output for x [N, C, h, w] at times t [N], conditioned on rows [N] of the table."""
+        if self.channels is not None:
+            x = torch.cat([x, self.channels[rows % len(self.channels)]], dim=1)
+        output = self.call(x.to(self.dtype), **self.arguments(x, t, rows), return_dict=False)[0]
+        # a copy, also where nothing is to convert: CUDA graphs write the next output into the same memory
+        return output.to(torch.float32, copy=True)
+
+    def arguments(self, x: Tensor, t: Tensor, rows: Tensor) -> dict[str, Any]:
+        """What the network is told beside x."""
+        told: dict[str, Any] = {"timestep": t, "encoder_hidden_states": self.embeds[rows]}
+        if self.family == "sd3":
+            told["pooled_projections"] = self.pooled[rows]
+        if self.family == "sdxl":
+            size = (x.shape[2] * self.pixels, x.shape[3] * self.pixels)
+            told["added_cond_kwargs"] = {"text_embeds": self.pooled[rows], "time_ids": self._time_ids(size, len(x))}
+        return told
+
+    def _time_ids(self, size: tuple[int, int], count: int) -> Tensor:
+        """(original size, top left corner of the crop, target size) [N, 6]: whole pictures (SDXL, Sec. 2.2)."""
+        numbers = (*size, 0, 0, *size)
+        columns = [torch.full((count, 1), n, device=self.embeds.device, dtype=self.embeds.dtype) for n in numbers]
+        return torch.cat(columns, dim=1)

@@ -1,0 +1,38 @@
+"""Latents in colour without the decoder: a linear map from a latent pixel to red, green and blue.
+
+The map is fitted once a model, by least squares, to what its own decoder makes of random latents, the pictures
+averaged over each latent's 8 x 8 pixels. It is coarse: it shows where things are and about which colour they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.noise import generators, randn
+
+SIDE = 32  # latent pixels of what it is fitted to: 1,024 of them for 5 or 17 coefficients a colour
+
+
+@torch.no_grad()
+def fit_preview(decode: Callable[[Tensor], Tensor], channels: int, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """The function from latents [B, C, h, w] to colours [B, 3, h, w] in [-1, 1], as `decode` would average them."""
+    latents = randn((1, channels, SIDE, SIDE), generators(1), device)
+    images = decode(latents)
+    images = torch.nn.functional.avg_pool2d(images, images.shape[-1] // SIDE)
+
+    def columns(z: Tensor) -> Tensor:
+        """[pixels, C + 1], the last column for the offset."""
+        flat = z.movedim(1, -1).reshape(-1, channels).float()
+        return torch.cat([flat, torch.ones_like(flat[:, :1])], dim=1)
+
+    colours = images.movedim(1, -1).reshape(-1, 3)
+    factors = torch.linalg.lstsq(columns(latents).cpu(), colours.cpu()).solution
+
+    def preview(z: Tensor) -> Tensor:
+        rows = columns(z) @ factors.to(z.device)
+        return rows.reshape(len(z), *z.shape[2:], 3).movedim(-1, 1).clamp(-1, 1)
+
+    return preview

@@ -1,0 +1,158 @@
+"""From a prompt to what conditions every step: tokens, padding, and the text encoders' embeddings.
+
+Stable Diffusion's CLIP reads 77 tokens: a start, at most 75 of the prompt, an end, and padding. What is longer is cut
+off, and said. diffusers' own encode_prompt does the encoding, so the embeddings are the ones that it would use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+T5_LENGTH = 256  # tokens, as diffusers gives Stable Diffusion 3's third encoder
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """One prompt as one text encoder reads it.
+
+    encoder: the pipeline's name of it; ids: all of them, padding included; pieces: the vocabulary's spelling of each.
+    words: (word, how many tokens it takes), the special tokens left out.
+    used: how many ids come before the padding, start and end included; cut: the end of the prompt that did not fit.
+    """
+
+    encoder: str
+    ids: tuple[int, ...]
+    pieces: tuple[str, ...]
+    words: tuple[tuple[str, int], ...]
+    used: int
+    cut: str
+
+    @property
+    def padding(self) -> int:
+        """How many of the ids only fill up."""
+        return len(self.ids) - self.used
+
+
+@dataclass(frozen=True)
+class Text:
+    """Encoded prompts, and what stands on the other side of guidance.
+
+    prompts, negative: the words [B]; a negative of None is the pipeline's own "no text".
+    tokens: for each prompt one `Tokens` an encoder; negative_tokens likewise, empty where negative is None.
+    embeds, negative_embeds: [B, L, D], L = 77 (Stable Diffusion 3 with T5: 77 + 256).
+    pooled, negative_pooled: [B, P] for the families that use one vector for the whole text, else None.
+    """
+
+    prompts: tuple[str, ...]
+    negative: tuple[str, ...] | None
+    tokens: tuple[tuple[Tokens, ...], ...]
+    negative_tokens: tuple[tuple[Tokens, ...], ...]
+    embeds: Tensor
+    negative_embeds: Tensor
+    pooled: Tensor | None = None
+    negative_pooled: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def cut(self) -> tuple[str, ...]:
+        """For each prompt what its first encoder cut off, "" for nothing."""
+        return tuple(tokens[0].cut for tokens in self.tokens)
+
+    def rows(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """(embeds, pooled) of 2 * count rows, the conditional ones first: one prompt serves all, or each its own.
+
+        Raises ValueError when there are neither one prompt nor `count`.
+        """
+        if len(self) not in (1, count):
+            raise ValueError(f"There are {len(self)} prompts for {count} images: give one prompt, or one an image.")
+
+        def both(cond: Tensor, uncond: Tensor) -> Tensor:
+            return torch.cat([side.expand(count, *side.shape[1:]) for side in (cond, uncond)])
+
+        pooled = None if self.pooled is None else both(self.pooled, self.negative_pooled)
+        return both(self.embeds, self.negative_embeds), pooled
+
+
+def prompts_of(prompt: str | Sequence[str], what: str = "prompt") -> tuple[str, ...]:
+    """One prompt or several as a tuple. Raises ValueError for what is no text."""
+    prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
+    if not prompts or not all(isinstance(text, str) for text in prompts):
+        raise ValueError(f"{what} must be a text, or a list of them, one an image; got {prompt!r}.")
+    return prompts
+
+
+def tokenize(tokenizer: Any, prompt: str, encoder: str, length: int | None = None) -> Tokens:
+    """A prompt as a tokenizer reads it, padded to its length, what did not fit set aside."""
+    length = length or tokenizer.model_max_length
+    whole = tokenizer(prompt, truncation=False).input_ids
+    ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True).input_ids
+    used = min(len(whole), length)
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    words, group = [], []
+    for place in range(used):
+        if ids[place] in tokenizer.all_special_ids:
+            continue
+        group.append(ids[place])
+        after = pieces[place + 1] if place + 1 < used else ""
+        # CLIP's vocabulary marks the end of a word, T5's the beginning
+        if pieces[place].endswith("</w>") or after.startswith("▁") or place + 1 >= used - 1:
+            words.append((tokenizer.decode(group).strip(), len(group)))
+            group = []
+    cut = tokenizer.decode(whole[length - 1 : -1]).strip() if len(whole) > length else ""
+    return Tokens(encoder, tuple(ids), tuple(pieces), tuple(words), used, cut)
+
+
+def tokenizers(pipe: Any) -> list[tuple[str, Any, int | None]]:
+    """(the encoder's name, its tokenizer, the length it is filled up to) for each text encoder of a pipeline."""
+    found = []
+    for number in ("", "_2", "_3"):
+        tokenizer = getattr(pipe, f"tokenizer{number}", None)
+        if tokenizer is not None and getattr(pipe, f"text_encoder{number}", None) is not None:
+            found.append((f"text_encoder{number}", tokenizer, T5_LENGTH if number == "_3" else None))
+    return found
+
+
+@torch.no_grad()
+def encode_text(
+    pipe: Any,
+    family: str,
+    device: torch.device,
+    prompt: str | Sequence[str],
+    negative: str | Sequence[str] | None = None,
+) -> Text:
+    """Prompts [B], and what to move away from, through a pipeline's tokenizers and text encoders.
+
+    negative: one text for all, or one a prompt; None is the family's own "no text": the empty prompt, or for
+    Stable Diffusion XL, whose configuration says so, zeros.
+    """
+    prompts = prompts_of(prompt)
+    away = None if negative is None else prompts_of(negative, "negative")
+    if away is not None and len(away) not in (1, len(prompts)):
+        raise ValueError(f"There are {len(away)} negative prompts for {len(prompts)} prompts: give one, or one each.")
+    away = away * len(prompts) if away is not None and len(away) == 1 else away
+    options: dict[str, Any] = {"device": device, "num_images_per_prompt": 1}
+    if family == "sd3":
+        options |= {"prompt_2": None, "prompt_3": None, "max_sequence_length": T5_LENGTH}
+    zeros = family == "sdxl" and away is None and pipe.config.force_zeros_for_empty_prompt
+    # both sides in one batch: half the passes through the text encoders
+    texts = [*prompts] if zeros else [*prompts, *(away or [""] * len(prompts))]
+    encoded = pipe.encode_prompt(prompt=texts, do_classifier_free_guidance=False, **options)
+    embeds, pooled = encoded[0], encoded[2] if len(encoded) == 4 else None
+
+    def sides(rows: Tensor) -> tuple[Tensor, Tensor]:
+        return (rows, torch.zeros_like(rows)) if zeros else tuple(rows.chunk(2))
+
+    cond, uncond = sides(embeds)
+    cond_pooled, uncond_pooled = (None, None) if pooled is None else sides(pooled)
+
+    def all_tokens(texts: Sequence[str]) -> tuple[tuple[Tokens, ...], ...]:
+        return tuple(tuple(tokenize(t, text, name, length) for name, t, length in tokenizers(pipe)) for text in texts)
+
+    return Text(prompts, away, all_tokens(prompts), all_tokens(away or ()), cond, uncond, cond_pooled, uncond_pooled)
