@@ -22,6 +22,13 @@ PAGES = [
     st.Page("pages_/reverse.py", title="Reverse", icon=":material/auto_awesome:", url_path="reverse"),
     st.Page("pages_/guidance.py", title="Guidance", icon=":material/tune:", url_path="guidance"),
     st.Page("pages_/samplers.py", title="Samplers", icon=":material/speed:", url_path="samplers"),
+    st.Page(
+        "pages_/stable_diffusion.py",
+        title="Stable Diffusion",
+        icon=":material/imagesmode:",
+        url_path="stable_diffusion",
+    ),
+    st.Page("pages_/compare.py", title="Compare", icon=":material/compare:", url_path="compare"),
 ]
 
 page.dress()

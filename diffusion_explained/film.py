@@ -165,8 +165,12 @@ def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], 
 
 def caption(step: Step, count: int) -> str:
     """What is known of a step in one line: its number, its time, its signal and its noise."""
-    level = step.level
-    return f"step {step.i + 1} of {count} · t = {level.t:.4g} · α = {level.alpha:.3f} · σ = {level.sigma:.3g}"
+    return level_caption(step.i, step.level, count)
+
+
+def level_caption(i: int, level: Level, count: int) -> str:
+    """The same of step i of a run that is kept without its `Step`s."""
+    return f"step {i + 1} of {count} · t = {level.t:.4g} · α = {level.alpha:.3f} · σ = {level.sigma:.3g}"
 
 
 def film_of(

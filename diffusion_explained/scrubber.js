@@ -100,10 +100,11 @@ function drawChart(canvas, chart, index) {
   }
   ctx.restore();
   const named = chart.curves.filter((curve) => curve.name);
-  ctx.textAlign = "right";
+  const rising = named.some(({ y }) => y[y.length - 1] > y[0]); // then there is room for the names on the left
+  ctx.textAlign = rising ? "left" : "right";
   named.forEach((curve, k) => {
     ctx.fillStyle = colours[curve.role];
-    ctx.fillText(curve.name, w - right - 4, top + 14 + 16 * k);
+    ctx.fillText(curve.name, rising ? left + 6 : w - right - 4, top + 14 + 16 * k);
   });
 }
 
@@ -131,7 +132,7 @@ class Scrubber {
     this.canvases = figures.map((figure) => figure.querySelector("canvas"));
     const rows = [];
     for (let k = 0, r = 0; k < figures.length; k += film.rows[r], r += 1) {
-      const row = element("div", { className: film.rows[r] === 5 ? "row five" : "row" }, ...figures.slice(k, k + film.rows[r]));
+      const row = element("div", { className: `row ${{ 4: "four", 5: "five" }[film.rows[r]] ?? ""}` }, ...figures.slice(k, k + film.rows[r]));
       row.style.setProperty("--n", film.rows[r]);
       row.style.setProperty("--most", `${Math.max(220, film.width * 5)}px`);
       rows.push(row);

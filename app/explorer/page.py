@@ -2,6 +2,7 @@
 
 import base64
 import html
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -79,6 +80,28 @@ def needed(what: str) -> Iterator[None]:
         st.stop()
 
 
+def literal(text: str) -> str:
+    """Words that came from elsewhere, as Markdown that shows them as they are, line by line."""
+    return re.sub(r"([\\`*_{}\[\]<>#$~|:])", r"\\\1", text).replace("\n", "  \n")
+
+
+def duration(seconds: float) -> str:
+    """A time in the unit in which a person would say it."""
+    if seconds < 0.1:
+        return f"{1000 * seconds:.2g} ms"
+    if seconds < 120:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} minutes"
+
+
+def progress_words(what: str, doing: str, part: float, spent: float) -> str:
+    """What is being done, and how long it still takes if it goes on as it did for the seconds that were spent."""
+    words = [what, doing] if doing else [what]
+    if spent > FORECAST and 0 < part < 1:
+        words.append(f"about {duration(max(1, round(spent * (1 - part) / part)))} left")
+    return " · ".join(words)
+
+
 @contextmanager
 def progress(what: str) -> Iterator[Callable[[float, str], None]]:
     """A progress bar that appears only if the work outlasts PATIENCE; call it with (part done, what is being done).
@@ -90,10 +113,7 @@ def progress(what: str) -> Iterator[Callable[[float, str], None]]:
     def tell(part: float, doing: str = "") -> None:
         spent = time.monotonic() - begin
         if spent > PATIENCE:
-            words = [what, doing] if doing else [what]
-            if spent > FORECAST and 0 < part < 1:
-                words.append(f"about {spent * (1 - part) / part:.0f} s left")
-            place.progress(min(1.0, part), text=" · ".join(words))
+            place.progress(min(1.0, part), text=progress_words(what, doing, part, spent))
 
     try:
         yield tell

@@ -63,6 +63,12 @@ def load_image(
     return to_float(pixels.permute(0, 3, 1, 2).contiguous())
 
 
+def picture_size(file: str | PathLike[str] | bytes | BinaryIO) -> tuple[int, int]:
+    """A picture's own height and width. Raises as `load_image` does."""
+    with _opened(_read(file)) as image:
+        return image.height, image.width
+
+
 def _read(file: str | PathLike[str] | bytes | BinaryIO) -> bytes:
     """The file's bytes, at most one more than is allowed."""
     if isinstance(file, str | PathLike):

@@ -34,6 +34,16 @@ def open_page():
     return opened
 
 
+def finished(at: AppTest) -> AppTest:
+    """Run the page until its job has ended."""
+    for _ in range(600):
+        if not at.get("progress"):
+            return at
+        time.sleep(0.1)
+        at.run()
+    raise AssertionError("the job did not end")
+
+
 @pytest.fixture
 def network_calls(monkeypatch) -> list[int]:
     """Grows by the batch's size whenever a network runs, in whatever thread."""

@@ -8,7 +8,16 @@ import pytest
 from PIL import Image
 
 pytestmark = pytest.mark.browser
-PAGES = ("", "forward", "schedules", "reverse?steps=4", "guidance?per_class=2&sweep_steps=4", "samplers?most=4")
+PAGES = (
+    "",
+    "forward",
+    "schedules",
+    "reverse?steps=4",
+    "guidance?per_class=2&sweep_steps=4",
+    "samplers?most=4",
+    "stable_diffusion?sd_steps=4",
+    "compare",
+)
 SECONDS = 1000  # milliseconds, Playwright's unit
 
 
@@ -76,6 +85,7 @@ def coloured(page):
 
 def drag_to_the_first(page, slider):
     """Pull the scrubber's slider from its end to its beginning."""
+    slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
     page.mouse.move(box["x"] + box["width"] - 6, box["y"] + box["height"] / 2)
     page.mouse.down()
@@ -189,6 +199,45 @@ def test_the_timestep_of_the_forward_page_is_in_the_address(tab):
     before = charts.first.evaluate("canvas => canvas.toDataURL()")
     page.keyboard.press("End")
     assert charts.first.evaluate("canvas => canvas.toDataURL()") != before, "the histogram follows"
+
+
+def test_stable_diffusion_runs_beside_the_page_and_is_stopped(tab):
+    page = tab("stable_diffusion?sd_steps=4")
+    scrubber, slider = ready(page)
+    assert scrubber.get_attribute("data-frame") == "4"
+    before, sent = pixels(page), len(page.sent)
+    drag_to_the_first(page, slider)
+    assert "step 1 of 4" in page.locator(".scrubber output").inner_text() and pixels(page) != before
+    assert len(page.sent) == sent, "not one message to the server"
+    page.get_by_role("textbox", name="Prompt", exact=True).fill("a castle")
+    page.keyboard.press("Enter")
+    page.get_by_text("made with other settings than these").wait_for()
+    page.get_by_role("slider", name="Steps").focus()
+    page.keyboard.press("End")
+    page.wait_for_url(re.compile("sd_steps=100"))
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()  # the page's own, not Streamlit's
+    page.get_by_text("stopped. What was shown before is still below").wait_for()
+    assert page.locator(".tokens").get_by_text("castle").count() == 0, (
+        "the words that are shown are those of the run before"
+    )
+    page.get_by_role("slider", name="Steps").focus()
+    page.keyboard.press("Home")
+    page.wait_for_url(re.compile("sd_steps=1&|sd_steps=1$"))
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_selector(".scrubber[data-ready=true][data-frame='1']")
+    page.locator(".tokens").get_by_text("castle").wait_for()
+
+
+def test_one_slider_moves_both_models(tab):
+    page = tab("compare")
+    _, slider = ready(page)
+    canvases = page.locator(".scrubber canvas.pixels")
+    assert canvases.count() == 4
+    before = [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in canvases.all()]
+    drag_to_the_first(page, slider)
+    after = [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in canvases.all()]
+    assert all(one != other for one, other in zip(before, after, strict=True))
 
 
 def test_two_visitors_at_once_see_their_own(tab):

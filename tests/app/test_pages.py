@@ -6,6 +6,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from conftest import finished
 from PIL import Image
 
 from diffusion_explained import load_pretrained, plots
@@ -14,10 +15,11 @@ from diffusion_explained.palette import DARK, LIGHT
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import DDPMSchedule
 
-PAGES = ("start", "forward", "schedules", "reverse", "guidance", "samplers")
+PAGES = ("start", "forward", "schedules", "reverse", "guidance", "samplers", "stable_diffusion", "compare")
 QUICK = {  # smaller sweeps and races than a visitor's, for the tests' time
     "guidance": {"per_class": "2", "sweep_steps": "4"},
     "samplers": {"most": "4"},
+    "stable_diffusion": {"sd_steps": "2"},
 }
 
 
@@ -31,7 +33,7 @@ def shorter_work(monkeypatch):
 
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_opens_and_teaches(open_page, name):
-    at = open_page(name, **QUICK.get(name, {}))
+    at = finished(open_page(name, **QUICK.get(name, {})))
     assert at.title[0].value
     assert not at.error
     assert len(at.latex) >= (0 if name == "start" else 2)
@@ -111,6 +113,7 @@ def test_an_address_gives_what_the_widgets_give(open_page):
         ("schedules", {"T": "0", "shift": "-1", "schedules": "nothing", "beta_end": "inf"}),
         ("guidance", {"per_class": "3", "sweep_steps": "4", "seed": "-1", "model": ""}),
         ("samplers", {"samplers": "foo", "most": "4", "race_w": "inf"}),
+        ("stable_diffusion", {"sd_w": "nan", "sd_steps": "0", "sd_sampler": "foo", "sd_seed": "-1", "count": "9"}),
     ],
 )
 def test_an_address_full_of_garbage_gives_the_default_and_says_so(open_page, name, garbage):

@@ -1,0 +1,75 @@
+"""One run of a small model of ours beside one of Stable Diffusion: a common film, and what each costs."""
+
+import math
+import time
+from dataclasses import dataclass
+
+from diffusion_explained.film import Film
+from diffusion_explained.stable_diffusion import Trace
+from diffusion_explained.stable_diffusion.trace_films import side_by_side
+from explorer import page, stable
+from explorer.choices import NETWORKS
+from explorer.jobs import Tell
+from explorer.runs import Settings, denoiser, model, steps_of
+from explorer.shelf import Shelf
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two runs at the same steps: their film, their table's rows, and by what settings they were made."""
+
+    film: Film
+    rows: tuple[tuple[str, str, str], ...]
+    trace: Trace
+    asked: tuple[object, ...]
+
+
+def compare_live(kept: Shelf, name: str, ask: stable.Ask, settings: Settings, tell: Tell) -> Compared:
+    """Both run here, Stable Diffusion first."""
+    begun = stable.Begun()
+    trace = stable.draw(kept, name, ask, begun, tell).trace
+    return compare(trace, settings, stable.asked(name, ask, begun))
+
+
+def compare(trace: Trace, settings: Settings, asked: tuple[object, ...]) -> Compared:
+    """Our model runs here, with the sampler and steps of the trace."""
+    begin = time.perf_counter()
+    steps = list(steps_of(settings, denoiser(settings)))
+    seconds = (time.perf_counter() - begin) / len(steps)
+    film = side_by_side(steps, trace, title(settings.model))
+    return Compared(film, table(settings.model, seconds, trace), trace, (*asked, settings))
+
+
+def title(name: str) -> str:
+    """A network of ours in a word or two."""
+    return f"{'MNIST' if name.startswith('mnist') else 'CIFAR-10'} {NETWORKS[name].split(' · ')[0]}"
+
+
+def table(name: str, seconds: float, trace: Trace) -> tuple[tuple[str, str, str], ...]:
+    """What the two work on and what it costs: (what, ours, Stable Diffusion)."""
+    ours, said = model(name), trace.settings
+    ours_parameters = sum(p.numel() for p in ours.network.parameters())
+    channels, side, _ = ours.image_shape
+    depth, height, width = said["latent_shape"]
+    picture, latent = 3 * said["height"] * said["width"], depth * height * width
+    own = f"{side} × {side} × {channels} = {math.prod(ours.image_shape):,} values"
+    largest_first = sorted(said["parameters"].items(), key=lambda part: -part[1])
+    parts = ", ".join(f"{part.replace('_', ' ')} {count / 1e6:,.3g} M" for part, count in largest_first)
+    per_step, taken = said["seconds"], said["num_inference_steps"]
+    when = " when it was recorded" if trace.label == "recorded" else ""
+    return (
+        ("the picture", own, f"{said['height']} × {said['width']} × 3 = {picture:,} values"),
+        (
+            "what each step works on",
+            f"the same {math.prod(ours.image_shape):,}",
+            f"{height} × {width} × {depth} = {latent:,} values, {picture / latent:.0f} times fewer",
+        ),
+        ("the condition", f"one of {ours.num_classes} classes", f"{len(trace.tokens[0][0]['ids'])} tokens of text"),
+        ("parameters", f"{ours_parameters / 1e6:,.3g} M", parts),
+        (
+            "one step",
+            f"{page.duration(seconds)} on {ours.device}",
+            f"{page.duration(per_step['steps'] / taken)} on {said['device']}{when}",
+        ),
+        ("from latent to picture", "nothing to do", page.duration(per_step["decode"])),
+    )

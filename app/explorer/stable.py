@@ -1,0 +1,283 @@
+"""Stable Diffusion in the explorer: which models are on this machine, loading one, and its runs."""
+
+import os
+import tempfile
+import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from torch import Tensor
+
+from diffusion_explained.devices import choose_device
+from diffusion_explained.film import Film
+from diffusion_explained.samplers import Step
+from diffusion_explained.stable_diffusion import Trace, download_size, find_weights
+from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS, SIZES_GB
+from diffusion_explained.stable_diffusion.trace_films import film_of_trace
+from explorer import page
+from explorer.jobs import POLL, Tell
+from explorer.shelf import Shelf, shelf
+
+if TYPE_CHECKING:
+    from diffusion_explained.stable_diffusion import StableDiffusion
+    from diffusion_explained.stable_diffusion.pace import Pace
+
+STAND_IN, RECORDED, OTHER = "stand-in", "recorded", "other"
+KNOWN = {name: name.split("/")[1] for name in SIZES_GB}
+MODELS = {STAND_IN: "stand-in, random weights", **KNOWN, OTHER: "another one", RECORDED: "a recorded run"}
+LABELS = {  # what a run is, as the engine calls it: its mark, and what that means
+    "live": (":green-badge[:material/bolt: live]", "computed on this machine by a trained model"),
+    "recorded": (
+        ":blue-badge[:material/history: recorded]",
+        "a trained model made it before; here it is only shown",
+    ),
+    "stand-in": (
+        ":orange-badge[:material/casino: stand-in]",
+        "**random weights: no picture is to be expected.** The stages, their order and their tensors are the real ones",
+    ),
+}
+THUMBNAIL, SMALL, MANY = 96, 64, 150  # pixels of a step's picture; of so many, smaller ones, for what is saved
+FORGET = 60  # seconds after which a machine is looked at again
+
+
+# -- what is here -------------------------------------------------------------------------------------------
+
+
+def on_cpu() -> bool:
+    """Whether there is no GPU, so that a real model takes minutes a picture."""
+    return choose_device().type == "cpu"
+
+
+@st.cache_data(ttl=FORGET, show_spinner=False)
+def missing(name: str) -> str:
+    """Why a model cannot be loaded here, in the engine's words; nothing when it can."""
+    if name == STAND_IN:
+        return ""
+    try:
+        find_weights(name)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+@st.cache_data(ttl=FORGET, show_spinner=False)
+def to_download(name: str) -> float | None:
+    """Gigabytes that a download would fetch; None when there is no network, or nothing of that name."""
+    from diffusion_explained.data.hub import hub_is_reachable
+
+    return download_size(name) if hub_is_reachable() else None
+
+
+def usual(name: str) -> tuple[int, int]:
+    """How many pixels a side, and how many steps, a visitor would wait for here."""
+    return (256, 12) if name == STAND_IN or on_cpu() else (512, 30)
+
+
+def first_choice() -> str:
+    """What a visit begins with: the real model where it can run, else the stand-in."""
+    return STAND_IN if on_cpu() or missing(DEFAULT_MODEL) else DEFAULT_MODEL
+
+
+def download(name: str, gigabytes: float, tell: Tell) -> bool:
+    """Fetch a model's weights into the hub's cache. Raises WeightsUnavailableError, whose words say what to do."""
+    from diffusion_explained.stable_diffusion.weights import fetch
+
+    worker = ThreadPoolExecutor(1)
+    fetching = worker.submit(fetch, name)
+    worker.shutdown(wait=False)
+    while not fetching.done():
+        arrived = _arrived(name) / 1e9
+        tell(arrived / gigabytes, f"{arrived:.1f} of {gigabytes:.1f} GB")
+        time.sleep(POLL)
+    fetching.result()
+    missing.clear()
+    return True
+
+
+def _arrived(name: str) -> int:
+    """Bytes of a model that are in the hub's cache, under whichever name."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(os.environ.get("HF_HUB_CACHE") or HF_HUB_CACHE)
+    blobs = [cache / f"models--{repo.replace('/', '--')}" / "blobs" for repo in MIRRORS.get(name, (name,))]
+    return sum(file.stat().st_size for folder in blobs if folder.is_dir() for file in folder.iterdir())
+
+
+# -- a model ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and how fast it is here."""
+
+    model: "StableDiffusion"
+    pace: "Pace"
+
+
+def models() -> Shelf:
+    """The models that are loaded: the stand-in and one more, or two others."""
+    return shelf("stable diffusion", 2)
+
+
+def loaded(name: str) -> Loaded | None:
+    """A model if it is loaded already."""
+    kept = models()
+    return kept.get(name, lambda: None) if name in kept else None
+
+
+def load(kept: Shelf, name: str, tell: Tell) -> Loaded:
+    """The model of that name, loaded and measured if it is not yet. This is where diffusers is imported."""
+
+    def make() -> Loaded:
+        from diffusion_explained import stable_diffusion
+        from diffusion_explained.stable_diffusion.pace import measure_pace
+
+        tell(0.0, "loading the model")
+        if name == STAND_IN:
+            model = stable_diffusion.stand_in()
+        else:
+            model = stable_diffusion.load(name, device=str(choose_device()))
+        tell(0.0, "measuring how long a step takes")
+        return Loaded(model, measure_pace(model))
+
+    return kept.get(name, make)
+
+
+# -- a run --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Ask:
+    """All that decides a run but what it starts from."""
+
+    prompt: str
+    negative: str
+    guidance_scale: float
+    sampler: str
+    num_inference_steps: int
+    seeds: tuple[int, ...]
+    height: int
+    width: int
+
+    def options(self) -> dict[str, object]:
+        """The options of `StableDiffusion.steps`."""
+        options = {**asdict(self), "seed": list(self.seeds), "negative": self.negative or None}
+        del options["seeds"]
+        return options
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """What a run starts from: image [1, 3, H, W] in [-1, 1] and mask [H, W], or neither for pure noise.
+
+    key: what tells it from others.
+    """
+
+    image: Tensor | None = None
+    mask: Tensor | None = None
+    strength: float = 1.0
+    key: str = ""
+
+    def options(self) -> dict[str, object]:
+        """The options of `StableDiffusion.steps`."""
+        return {"image": self.image, "mask": self.mask, "strength": self.strength}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A run to look at: its trace and film, and of one that was made here also its first latents and its text's shape.
+
+    latents: x_T of the first picture [C, h, w]; text_shape: of the embeddings of one prompt, (77, D); notices: what the
+    safety checker said; asked: by what settings it was made.
+    """
+
+    trace: Trace
+    film: Film
+    latents: Tensor | None = None
+    text_shape: tuple[int, int] | None = None
+    notices: tuple[str, ...] = ()
+    asked: tuple[object, ...] = ()
+
+
+def asked(name: str, ask: Ask, begun: Begun) -> tuple[object, ...]:
+    """All that decides a run, to compare with another's."""
+    return name, ask, begun.key
+
+
+def draw(kept: Shelf, name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawn:
+    """A run of a model, loaded if it is not yet. Raises the engine's ValueErrors and OSErrors."""
+    from diffusion_explained.stable_diffusion import record
+
+    model = load(kept, name, tell).model
+    first: list[Tensor] = []
+
+    def progress(step: Step) -> None:
+        if not first:
+            first.append(step.x_t[0].cpu())
+        tell((step.i + 1) / ask.num_inference_steps, f"step {step.i + 1} of {ask.num_inference_steps}")
+
+    options = ask.options() | begun.options()
+    thumbnail = THUMBNAIL if ask.num_inference_steps * len(ask.seeds) <= MANY else SMALL
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        trace = record(model, thumbnail=thumbnail, progress=progress, **options)
+    flagged = {str(one.message) for one in said if "safety checker" in str(one.message)}
+    shape = tuple(model.encode_text(ask.prompt).embeds.shape[1:])
+    return Drawn(trace, film_of_trace(trace), first[0], shape, tuple(sorted(flagged)), asked(name, ask, begun))
+
+
+@st.cache_data(max_entries=4, show_spinner="Opening the recorded run")
+def opened(data: bytes, name: str) -> Drawn:
+    """An uploaded file as the run that it holds. Raises OSError for any other file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.safetensors"
+        path.write_bytes(data)
+        try:
+            trace = Trace.load(path)
+        except OSError as error:
+            raise OSError(str(error).replace(str(path), name)) from error
+    try:
+        facts(trace)  # which fails, as the film does, where words or numbers are missing
+        return Drawn(trace, film_of_trace(trace))
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise OSError(f"{name} is no trace of this package; what it lacks or has wrong: {error}") from error
+
+
+def saved(trace: Trace) -> bytes:
+    """A trace as the file that `opened` reads."""
+    with tempfile.TemporaryDirectory() as folder:
+        return trace.save(Path(folder) / "trace.safetensors").read_bytes()
+
+
+def facts(trace: Trace) -> str:
+    """What is known of a run in a line or two."""
+    said, seconds = trace.settings, trace.settings["seconds"]
+    stages = " · ".join(f"{name} {page.duration(seconds[name])}" for name in ("text", "steps", "decode"))
+    seeds = ", ".join(map(str, said["seeds"]))
+    return (
+        f"{said['model']} · {said['sampler']}, {said['num_inference_steps']} steps, w = {said['guidance_scale']:g} · "
+        f"seed{'s' if len(said['seeds']) > 1 else ''} {seeds} · {said['width']} × {said['height']} pixels · "
+        f"{said['device']}, {said['date']} · {stages}"
+    )
+
+
+def python(name: str, ask: Ask, begun: Begun) -> str:
+    """The run as a program; where it starts from a picture, that is to be put in."""
+    loading = "stand_in()" if name == STAND_IN else f"load({name!r}, device={str(choose_device())!r})"
+    options = {key: value for key, value in ask.options().items() if key != "prompt" and value is not None}
+    if begun.image is not None:
+        options |= {"strength": begun.strength}
+    words = "".join(f",\n    {key}={value!r}" for key, value in options.items())
+    words += "" if begun.image is None else ",\n    image=image"
+    words += "" if begun.mask is None else ",\n    mask=mask"
+    return f"""from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
+
+model = {loading}
+for step in model.steps(
+    {ask.prompt!r}{words},
+):
+    picture = model.decode(step.pred.x_0)  # any step's; the last one's x_next is the end"""

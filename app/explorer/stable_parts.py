@@ -1,0 +1,240 @@
+"""What the pages on Stable Diffusion show: the choice of a model, the way to one that is missing, and a run's parts."""
+
+import html
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import streamlit as st
+
+from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
+from diffusion_explained.stable_diffusion import Trace
+from explorer import page, stable
+from explorer.jobs import Job, Tell, begin, running, watch
+from explorer.stable import LABELS, MODELS, OTHER, STAND_IN, Drawn
+
+T = TypeVar("T")
+UPLOAD_MB = 20
+CHANNELS_A_ROW = 4
+
+
+# -- a model ------------------------------------------------------------------------------------------------
+
+
+def pick_model(words: str = "Model") -> str:
+    """The model: its name on the hub or its folder, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
+    chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
+    st.session_state.sd_model = chosen
+    kind = st.selectbox(words, list(MODELS), format_func=MODELS.get, key="sd_model", on_change=_other_model)
+    if kind != OTHER:
+        return kind
+    name = st.text_input(
+        "Its name, or a folder",
+        st.session_state.get("sd_other", ""),
+        key="sd_name",
+        help="owner/model on the Hugging Face hub, or a folder in diffusers' format. Choosing it fetches nothing.",
+    ).strip()
+    st.session_state.sd_other = name
+    return name or OTHER
+
+
+def _other_model() -> None:
+    chosen = st.session_state.sd_chosen = st.session_state.sd_model
+    side, steps = stable.usual(chosen)
+    st.session_state.update(width=side, height=side, sd_steps=steps)
+
+
+def upload_trace() -> Drawn | None:
+    """A recorded run from a file of the visitor's; a file that is none gets its words."""
+    file = st.file_uploader(
+        "A recorded run",
+        type=None,
+        key="sd_trace",
+        max_upload_size=UPLOAD_MB,
+        help=f"A .safetensors file of at most {UPLOAD_MB} MB that this page saved, or `diffusion-explained record`.",
+    )
+    if file is None:
+        st.caption(
+            "Whoever has a GPU saves a run, on this page or with `diffusion-explained record`; a class opens it."
+        )
+        return None
+    try:
+        return stable.opened(file.getvalue(), file.name)
+    except OSError as error:
+        st.error(page.literal(f"This file cannot be used: {error}"), icon=":material/broken_image:")
+        return None
+
+
+def can_run(name: str) -> bool:
+    """Whether a model can be run now; where it cannot, say what is missing and offer what helps."""
+    if name == OTHER:
+        st.info("Give the model's name, or its folder.", icon=":material/touch_app:")
+        return False
+    if why := stable.missing(name):
+        st.warning(page.literal(why), icon=":material/inventory_2:")
+        gigabytes = stable.to_download(name)
+        if gigabytes:
+            st.button(
+                f"Download {gigabytes:.1f} GB",
+                icon=":material/download:",
+                disabled=running(),
+                on_click=lambda: begin(
+                    Job("Download", "sd_fetched", partial(stable.download, name, gigabytes), stoppable=False)
+                ),
+                help="From the Hugging Face hub, once. Nothing is fetched unless you press this.",
+            )
+        return False
+    if name != STAND_IN and stable.on_cpu() and stable.loaded(name) is None:
+        st.warning(
+            "There is no GPU here, and on a CPU one picture takes minutes. Loading also measures how many.",
+            icon=":material/hourglass_top:",
+        )
+        kept = stable.models()
+        st.button(
+            "Load it, and measure",
+            icon=":material/timer:",
+            disabled=running(),
+            on_click=lambda: begin(Job(f"Loading {name}", "sd_loaded", partial(stable.load, kept, name))),
+        )
+        return False
+    return True
+
+
+def run(
+    words: str, name: str, ask: stable.Ask, work: Callable[[Tell], T], kept: str, asked: tuple[object, ...]
+) -> T | None:
+    """The button that does the work, how long it will take and how far it is; then what it gave, `asked` or not.
+
+    The stand-in's first run begins by itself.
+    """
+    if can_run(name):
+        button, forecast = st.columns([1, 3], vertical_alignment="center")
+        # not by on_click, which would know the settings of the page's last run, and miss one that was changed just now
+        pressed = button.button(words, type="primary", icon=":material/play_arrow:", width="stretch")
+        forecast.caption(_estimate(name, ask))
+        if pressed or (name == STAND_IN and f"{kept}_begun" not in st.session_state):
+            st.session_state[f"{kept}_begun"] = True
+            begin(Job(words, kept, work))
+    watch()
+    value = st.session_state.get(kept)
+    if value is not None and value.asked != asked and not running():
+        st.caption("What is shown was made with other settings than these.")
+    return value
+
+
+def _estimate(name: str, ask: stable.Ask) -> str:
+    """About how long a run will take, once the model has been measured."""
+    known = stable.loaded(name)
+    if known is None:
+        return "The first run also loads the model, and measures how long a step takes here."
+    seconds = known.pace.estimate(ask.num_inference_steps, len(ask.seeds), ask.height, ask.width, ask.sampler)
+    return f"Takes about {page.duration(seconds)} on {known.model.device}."
+
+
+def absent() -> None:
+    """On a machine that has only the stand-in: say what full Stable Diffusion needs."""
+    why = stable.missing(stable.DEFAULT_MODEL)
+    if why or stable.on_cpu():
+        with st.expander("Full Stable Diffusion: what is missing here, and what to do", icon=":material/help:"):
+            gpu = "There is no GPU here; with one a picture takes about a second. " if stable.on_cpu() else ""
+            choose = "Choose it in the list of models: the page says the size, and downloads when you press its button."
+            st.markdown(f"{gpu}{page.literal(why)}\n\n{choose if why else ''}")
+
+
+# -- a run --------------------------------------------------------------------------------------------------
+
+
+def label(trace: Trace) -> None:
+    """Whether what is shown is live, recorded or a stand-in, in words."""
+    mark, meaning = LABELS[trace.label]
+    st.markdown(f"{mark} {meaning}.")
+
+
+def tokens(drawn: Drawn) -> None:
+    """The first prompt as each text encoder reads it: words with their ids, padding, and what was cut off."""
+    of_prompt = drawn.trace.tokens[0]
+    for one in of_prompt:
+        if len(of_prompt) > 1:
+            st.markdown(f"**{one['encoder']}**")
+        st.html(f'<div class="tokens">{"".join(_chips(one))}</div>')
+        padding = len(one["ids"]) - one["used"]
+        shape = f", as embeddings {list(drawn.text_shape)}" if drawn.text_shape and len(of_prompt) == 1 else ""
+        st.caption(f"{len(one['ids'])} positions: {one['used']} used, {padding} of padding{shape}.")
+        if one["cut"]:
+            st.warning(
+                f"Too long: **cut off, without effect:** {page.literal(one['cut'])}", icon=":material/content_cut:"
+            )
+
+
+def _chips(one: dict) -> list[str]:
+    """The used tokens, those of one word in one chip, then the padding."""
+    ids, counts = list(one["ids"][: one["used"]]), [count for _, count in one["words"]]
+    starts = len(ids) - 1 - sum(counts)  # CLIP marks start and end, T5 the end alone
+    chips = [_chip("start", ids[:starts], "special")] if starts > 0 else []
+    place = max(0, starts)
+    for word, count in one["words"]:
+        chips.append(_chip(word, ids[place : place + count]))
+        place += count
+    chips.append(_chip("end", ids[place:], "special"))
+    if padding := one["ids"][one["used"] :]:
+        chips.append(_chip(f"padding × {len(padding)}", padding[:1], "special"))
+    return chips
+
+
+def _chip(word: str, ids: list[int], kind: str = "") -> str:
+    numbers = " ".join(map(str, ids))
+    return f'<span class="token {kind}"><b>{html.escape(word)}</b><i>{numbers}</i></span>'
+
+
+def latents(drawn: Drawn) -> None:
+    """What the first picture starts from: its channels as signed fields, and in colours."""
+    z, size = drawn.latents, drawn.trace.settings
+    with st.container(key="latents"):
+        channels, preview = st.columns([4, 1], gap="small")
+        if z is None:
+            channels.caption("A recorded run keeps the latents in colours alone, not channel by channel.")
+        else:
+            alt = f"The {len(z)} channels of the first latent, as signed fields"
+            channels.image(png(mosaic(pixels(z[:, None], EPS_RANGE), CHANNELS_A_ROW)), width="stretch", alt=alt)
+            channels.caption(f"Its {len(z)} channels: blue is −{EPS_RANGE:g}, white is 0, red is {EPS_RANGE:g}.")
+        alt = "The first latent in colours, by a linear map of its channels"
+        preview.image(drawn.trace.latents[0, 0], width="stretch", alt=alt)
+        preview.caption("In colours, by a linear map.")
+    depth, height, width = size["latent_shape"]
+    values, of_picture = depth * height * width, 3 * size["height"] * size["width"]
+    st.caption(
+        f"{height} × {width} × {depth} = {values:,} values for a picture of {size['height']} × {size['width']} × 3 = "
+        f"{of_picture:,}: {of_picture / values:.0f} times fewer."
+    )
+
+
+def finished(drawn: Drawn) -> None:
+    """The decoded pictures, side by side."""
+    said = drawn.trace.settings
+    columns = st.columns(max(2, len(said["seeds"])))  # one picture alone takes half of the page
+    for column, picture, seed in zip(columns, drawn.trace.pictures, said["seeds"], strict=False):
+        alt = f"The decoded picture of seed {seed}, {drawn.trace.label}: {said['prompt'][0]}"
+        column.image(picture, width="stretch", alt=alt, caption=f"seed {seed}")
+
+
+def notices(drawn: Drawn) -> None:
+    """What else is to be known of a run."""
+    for notice in drawn.notices:
+        st.warning(notice, icon=":material/visibility_off:")
+    if not drawn.trace.settings["prompt"][0].strip():
+        st.info(
+            "The prompt is empty: without a negative prompt both sides of guidance are the same, and w is idle.",
+            icon=":material/text_fields:",
+        )
+
+
+def save(trace: Trace) -> None:
+    """The run as a file, which whoever has no GPU opens as a recorded one."""
+    st.download_button(
+        "Save this run",
+        lambda: stable.saved(trace),
+        file_name="run.safetensors",
+        icon=":material/save:",
+        on_click="ignore",
+        help="Its words, norms and pictures, to be opened on this page as a recorded run where there is no GPU.",
+    )

@@ -1,0 +1,73 @@
+"""Compare: a small model of ours and Stable Diffusion, side by side at the same step of the same sampler."""
+
+from functools import partial
+
+import streamlit as st
+from explorer import choices, page, stable, stable_parts
+from explorer.compared import compare, compare_live
+from explorer.runs import Settings, class_names, model, rectified
+from explorer.scrubber import scrubber
+
+from diffusion_explained.samplers import SAMPLERS
+
+page.head(
+    "Compare: a small model and Stable Diffusion",
+    "The same sampler drives both, and **one slider** shows both at the same step. Our model works on the pixels of a "
+    "small picture; Stable Diffusion on the latent of a large one, decoded at the end.",
+    r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
+    r"512\cdot 512\cdot 3 = 48\cdot(64\cdot 64\cdot 4)",
+)
+choice = choices.choose()
+names = class_names(choice.data)
+ours, theirs, common = st.columns(3, gap="medium")
+with ours:
+    choices.pick_network(choice, "Our network")
+    label = st.selectbox("Class", names, index=names.index("7" if choice.data == "mnist" else "horse"), key="of_class")
+with theirs:
+    name = stable_parts.pick_model("Stable Diffusion")
+    recorded = stable_parts.upload_trace() if name == stable.RECORDED else None
+    if name != stable.RECORDED:
+        prompt = st.text_input("Prompt", "a photo of an astronaut riding a horse", key="compare_prompt")
+with common:
+    usual = list(SAMPLERS).index("ddim")
+    held = recorded is not None  # the recorded run's own sampler and steps are kept
+    sampler = st.selectbox("Sampler of both", list(SAMPLERS), index=usual, key="compare_sampler", disabled=held)
+    steps = st.slider("Steps of both", 2, 50, 12, key="compare_steps", disabled=held)
+    if held:
+        sampler, steps = recorded.trace.settings["sampler"], recorded.trace.settings["num_inference_steps"]
+        st.caption(f"As in the recorded run: {sampler}, {steps} steps.")
+
+network = model(choice.model)
+scale = 1.0 if rectified(choice.model) else network.default_guidance_scale
+settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0)
+if name == stable.RECORDED:
+    shown = compare(recorded.trace, settings, ()) if held else None
+else:
+    side, _ = stable.usual(name)
+    ask = stable.Ask(prompt, "", 7.5, sampler, steps, (0,), side, side)
+    asked = (*stable.asked(name, ask, stable.Begun()), settings)
+    job = partial(compare_live, stable.models(), name, ask, settings)
+    shown = stable_parts.run("Run both", name, ask, job, "sd_compared", asked)
+
+if shown is not None:
+    stable_parts.label(shown.trace)
+    scrubber(shown.film, key="compared")
+    st.subheader("What each works on, and what it costs", anchor=False)
+    lines = ["| | ours | Stable Diffusion |", "|---|---|---|", *(f"| **{a}** | {b} | {c} |" for a, b, c in shown.rows)]
+    st.markdown("\n".join(lines))
+    if shown.trace.label == "stand-in":
+        st.caption(
+            "The stand-in has the stages and latents of Stable Diffusion 1.5, not its size (860 million parameters in "
+            "the network, 84 million in the autoencoder, 123 million in the text encoder): its times are its own."
+        )
+
+if name == stable.STAND_IN:
+    stable_parts.absent()
+with st.expander("What to look for", icon=":material/lightbulb:"):
+    st.markdown(
+        "- Both begin in pure noise, guess a picture at every step, and end in what was guessed: one sampler, which "
+        "never sees what it draws.\n"
+        "- At 512 × 512 a picture is 786,432 values, and its latent 64 × 64 × 4 = 16,384: the network's every step "
+        "works on 48 times fewer. The decoder is paid for once, at the end.\n"
+        "- The curves show how fast each schedule clears the noise: the same step is not the same amount of noise."
+    )

@@ -1,0 +1,89 @@
+"""Stable Diffusion: one inference, from the words to the picture, by the samplers that draw digits."""
+
+from functools import partial
+
+import streamlit as st
+from explorer import page, stable, stable_parts
+from explorer.scrubber import scrubber
+from explorer.start_pictures import start_picture
+
+from diffusion_explained.samplers import SAMPLERS
+
+SETTINGS = ("prompt", "negative", "sd_w", "sd_sampler", "sd_steps", "sd_seed", "count")
+
+page.head(
+    "Stable Diffusion: from words to a picture",
+    "A text encoder turns the prompt into 77 vectors. A network removes noise from a small **latent** under their "
+    "guidance, by the very samplers that draw our digits. Only the end is decoded to pixels.",
+    r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
+    r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
+)
+address = st.query_params.to_dict()
+first, words = st.columns([1, 2.7], gap="large")
+second, third = words.columns([1.6, 1], gap="medium")
+with first:
+    name = stable_parts.pick_model()
+with st.container(key="workbench"):  # on a phone the result stands above its controls
+    controls, result = st.columns([1, 2.7], gap="large")
+if name == stable.RECORDED:
+    with second:
+        drawn = stable_parts.upload_trace()
+else:
+    side, usual_steps = stable.usual(name)
+    prompt = second.text_input("Prompt", "a photo of an astronaut riding a horse", key="prompt", bind="query-params")
+    negative = third.text_input(
+        "Negative prompt", key="negative", bind="query-params", help="It stands on the unconditional side of guidance."
+    )
+    with controls:
+        scale = st.slider(
+            "Guidance scale w", 0.0, 20.0, 7.5, 0.5, key="sd_w", bind="query-params", help="1 is off; 5 to 15 is usual."
+        )
+        sampler = st.selectbox(
+            "Sampler", list(SAMPLERS), index=list(SAMPLERS).index("ddim"), key="sd_sampler", bind="query-params"
+        )
+        steps = st.slider("Steps", 1, 100, usual_steps, key="sd_steps", bind="query-params")
+        left, right = st.columns(2)
+        seed = left.number_input("Seed", 0, 99999, 0, key="sd_seed", bind="query-params")
+        of_batch = "One batch, of this seed and the next ones."
+        count = right.number_input("Pictures", 1, 4, 1, key="count", bind="query-params", help=of_batch)
+        left, right = st.columns(2)
+        width = left.number_input("Width", 1, 1024, side, 64, key="width")
+        height = right.number_input("Height", 1, 1024, side, 64, key="height")
+        begun = start_picture(height, width)
+    ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), height, width)
+    with result:
+        page.address_notice(address, SETTINGS)
+        job = partial(stable.draw, stable.models(), name, ask, begun)
+        drawn = stable_parts.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, begun))
+
+with result:
+    if drawn is not None:
+        stable_parts.label(drawn.trace)
+        st.caption(stable.facts(drawn.trace))
+        stable_parts.notices(drawn)
+        st.subheader("1 · The words", anchor=False)
+        stable_parts.tokens(drawn)
+        st.subheader("2 · The first latent", anchor=False)
+        stable_parts.latents(drawn)
+        st.subheader("3 · The steps", anchor=False)
+        scrubber(drawn.film, key="sd_run")
+        st.subheader("4 · The picture", anchor=False)
+        stable_parts.finished(drawn)
+        stable_parts.save(drawn.trace)
+    if name == stable.STAND_IN:
+        stable_parts.absent()
+if name != stable.RECORDED:
+    with st.expander("The same in Python", icon=":material/code:"):
+        st.code(stable.python(name, ask, begun), language="python")
+with st.expander("What to look for", icon=":material/lightbulb:"):
+    st.markdown(
+        "- The words become 77 vectors, and every step sees them all. What does not fit is cut off, so the usual "
+        "advice is: the subject first, style after.\n"
+        "- The **predicted $x_0$** can be decoded at any step. It is decided early, and only sharpened later.\n"
+        "- The **difference** of the two noises is what the prompt says; guidance multiplies it by $w$. A scale of 5 "
+        "to 15 is usual: less is freer, more obeys and over-sharpens.\n"
+        "- A **negative prompt** takes the unconditional side, so guidance moves away from it.\n"
+        "- To refine, draw four seeds, pick one, and start from its picture at a strength of 0.3 to 0.5, or paint a "
+        "part of it anew.\n"
+        "- In the stand-in all this happens to random weights: the numbers and shapes are right, the picture is none."
+    )

@@ -1,0 +1,120 @@
+"""Traces as films for the scrubber: one run with its norms, or one beside a run of a small model of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diffusion_explained.charts import Chart, Curve
+from diffusion_explained.film import Film, film, level_caption, mosaic, pixels, shown
+from diffusion_explained.samplers import Step
+from diffusion_explained.schedules import Level
+from diffusion_explained.stable_diffusion.traces import Trace
+
+LATENTS = ("latents xₜ", "the noisy latents in colours of a linear preview")
+DECODED = ("predicted x₀, decoded", "the picture that the network guesses, decoded")
+
+
+def film_of_trace(trace: Trace, most: int = 60) -> Film:
+    """The latents and the decoded predicted x_0 of the steps, then of the end, with the norms of the two noises.
+
+    Of a longer run, `most` steps are shown, evenly spread.
+    """
+    count = len(trace.rows)
+    kept = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+    levels = levels_of_rows(trace.rows)
+    captions = [level_caption(k, levels[k], count) for k in kept]
+    panels = [(*LATENTS, _sheets(trace.latents[[*kept, count]])), (*DECODED, _sheets(trace.x_0[[*kept, count - 1]]))]
+    return film(panels, [*captions, _ending(count)], charts=norm_charts(trace.rows, kept))
+
+
+def norm_charts(rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[Chart]:
+    """How long the two predicted noises are at each step, and their difference; the mean over the images.
+
+    kept: the steps that have a frame; one more frame follows, of the end.
+    """
+    cond = [_mean(row["cond_norm"]) for row in rows]
+    guided = all(row["difference_norm"] is not None for row in rows)
+    uncond = [_mean(row["uncond_norm"]) for row in rows] if guided else []
+    curves = [_curve(cond, "data", "with the prompt")]
+    curves += [_curve(uncond, "noise", "without")] if guided else []
+    alt = "the norm of the noise predicted with the prompt, and without it, at each step"
+    charts = [_chart("norm of the predicted noise ‖ε‖", alt, curves, kept)]
+    if guided:
+        difference = [_mean(row["difference_norm"]) for row in rows]
+        alt = "the norm of the difference of the two predicted noises at each step"
+        charts.append(_chart("norm of their difference", alt, [_curve(difference, "data", "")], kept))
+    return charts
+
+
+def side_by_side(steps: Sequence[Step], trace: Trace, ours: str) -> Film:
+    """The first image of a run of our model `ours` (its pixels), over the trace's first, at the same steps.
+
+    Raises ValueError when the two have not as many steps.
+    """
+    if len(steps) != len(trace.rows):
+        raise ValueError(f"{ours} took {len(steps)} steps and the trace {len(trace.rows)}: only like can be compared.")
+    size = trace.x_0.shape[2:4]
+
+    def enlarged(images: Any) -> np.ndarray:
+        first = Image.fromarray(pixels(images)[0])
+        return np.asarray(first.resize(size[::-1], Image.Resampling.NEAREST))
+
+    count = len(steps)
+    x_t = [enlarged(shown(step.x_t, step.level)) for step in steps]
+    x_0 = [enlarged(step.pred.x_0) for step in steps]
+    panels = [
+        (f"{ours}: xₜ", "the noisy image of our model", [*x_t, enlarged(steps[-1].x_next)]),
+        (f"{ours}: predicted x₀", "the clean image that our network guesses", [*x_0, x_0[-1]]),
+        (f"Stable Diffusion: {LATENTS[0]}", LATENTS[1], _sheets(trace.latents[:, :1])),
+        (f"Stable Diffusion: {DECODED[0]}", DECODED[1], _sheets(trace.x_0[[*range(count), count - 1], :1])),
+    ]
+    curves = [
+        _curve([step.level.log_snr for step in steps], "noise", ours),
+        _curve([level.log_snr for level in levels_of_rows(trace.rows)], "data", "Stable Diffusion"),
+    ]
+    alt = "log signal-to-noise ratio of both runs at each step"
+    chart = _chart("how clear the signal is: log SNR", alt, curves, range(count))
+    captions = [f"step {k + 1} of {count}" for k in range(count)]
+    return film(panels, [*captions, _ending(count)], rows=(4,), charts=[chart])
+
+
+def levels_of_rows(rows: Sequence[dict[str, Any]]) -> list[Level]:
+    """The levels that a trace's run visited."""
+    return [Level(row["t"], row["alpha"], row["sigma"]) for row in rows]
+
+
+def _ending(count: int) -> str:
+    return f"after {count} step{'s' if count > 1 else ''}"
+
+
+def _sheets(images: np.ndarray) -> list[np.ndarray]:
+    """Bytes [n, B, h, w, 3] as one mosaic a frame."""
+    opaque = np.concatenate([images, np.full((*images.shape[:-1], 1), 255, np.uint8)], axis=-1)
+    return [mosaic(frame) for frame in opaque]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _curve(values: Sequence[float], role: str, name: str) -> Curve:
+    """Values over the steps; what is not finite (pure noise has a log SNR of -inf) is left out."""
+    kept = [(k + 1, round(value, 4)) for k, value in enumerate(values) if np.isfinite(value)]
+    return Curve(tuple(float(k) for k, _ in kept), tuple(value for _, value in kept), role, name)
+
+
+def _chart(title: str, alt: str, curves: Sequence[Curve], kept: Sequence[int]) -> Chart:
+    """Curves over the steps, with a marker on the last of them for each frame: the kept steps, then the end."""
+    values = [y for curve in curves for y in curve.y]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    margin = 0.12 * (high - low) or max(0.05 * abs(high), 0.05)
+    marked = curves[-1]
+    count = int(max((x for curve in curves for x in curve.x), default=1))
+    places = [*(k + 1 for k in kept), count]
+    markers = [(float(k), float(np.interp(k, marked.x, marked.y)) if marked.x else low) for k in places]
+    x = (1.0, float(max(count, 2)))
+    return Chart(title, alt, "step", x, (low - margin, high + margin), tuple(curves), markers=tuple(markers))

@@ -1,0 +1,467 @@
+"""Stable Diffusion and Compare: the stand-in at work, recorded runs, what is missing, and bad input."""
+
+import dataclasses
+import re
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+import torch
+from conftest import APP, finished
+from explorer import jobs, stable
+from test_pages import film, frames, png
+
+from diffusion_explained import load_pretrained, stable_diffusion
+from diffusion_explained.data import hub
+from diffusion_explained.samplers import SAMPLERS
+from diffusion_explained.stable_diffusion import NotEnoughMemoryError, Trace, recording, save_stand_in, weights
+from diffusion_explained.stable_diffusion.masks import load_mask, rectangle_mask
+from diffusion_explained.stable_diffusion.pace import Pace
+from diffusion_explained.stable_diffusion.trace_films import film_of_trace, side_by_side
+
+QUICK = {"sd_steps": "2"}
+
+
+@pytest.fixture(autouse=True)
+def a_machine_without_it(tmp_path, monkeypatch):
+    """No weights in any cache, no network, and small pictures for the tests' time."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    for module in (hub, weights):
+        monkeypatch.setattr(module, "hub_is_reachable", lambda: False)
+    monkeypatch.setattr(stable, "usual", lambda name: (64, 3))
+    monkeypatch.setattr(jobs, "POLL", 0.1)
+    stable.missing.clear()
+    stable.to_download.clear()
+    yield
+    stable.missing.clear()
+    stable.to_download.clear()
+
+
+@pytest.fixture(scope="module")
+def model():
+    return stable_diffusion.stand_in()
+
+
+@pytest.fixture(scope="module")
+def trace(model):
+    return stable_diffusion.record(model, "a cat", num_inference_steps=3, height=64, width=64, seed=[4, 9])
+
+
+@pytest.fixture
+def live_file(trace, tmp_path):
+    """What a machine with a GPU would hand out."""
+    return dataclasses.replace(trace, label="live").save(tmp_path / "cat.safetensors").read_bytes()
+
+
+def press(at, label):
+    at.button[[button.label for button in at.button].index(label)].click().run()
+    return finished(at)
+
+
+def said(elements):
+    return " ".join(element.value for element in elements)
+
+
+def alive(at):
+    """The page goes on: the next run of good settings is shown."""
+    at.number_input(key="sd_seed").set_value(at.number_input(key="sd_seed").value + 1).run()
+    press(at, "Run")
+    assert not at.error and not at.exception
+    assert len(film(at)["captions"]) >= 2
+
+
+# -- the page, with the stand-in ----------------------------------------------------------------------------
+
+
+def test_no_page_imports_diffusers_before_one_computes_with_it():
+    code = f"""
+import sys
+sys.path.insert(0, {str(APP)!r})
+from streamlit.testing.v1 import AppTest
+from explorer import compared, stable, stable_parts, start_pictures
+at = AppTest.from_file({str(APP / "main.py")!r}, default_timeout=100).run()
+assert not at.exception
+at.switch_page("pages_/stable_diffusion.py")
+at.session_state["sd_chosen"] = "recorded"
+at.run()
+assert not at.exception
+print(sorted({{"diffusers", "transformers"}} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_it_answers_at_once_says_what_is_missing_and_shows_the_stand_in(open_page):
+    at = finished(open_page("stable_diffusion"))
+    assert not at.error and not at.warning and not at.exception
+    assert "stand-in" in said(at.markdown) and "no picture is to be expected" in said(at.markdown)
+    assert "are not on this machine" in said(at.markdown) and "2.7 GB" in said(at.markdown)
+    assert [heading.value[0] for heading in at.subheader] == list("1234")
+    assert "77 positions: 11 used, 66 of padding, as embeddings [77, 32]" in said(at.caption)
+    assert "8 × 8 × 4 = 256 values for a picture of 64 × 64 × 3 = 12,288: 48 times fewer" in said(at.caption)
+    assert "Takes about" in said(at.caption)
+    message = film(at)
+    assert message["titles"] == ["latents xₜ", "predicted x₀, decoded"] and len(message["captions"]) == 4
+    assert [chart["x_label"] for chart in message["charts"]] == ["step", "step"]
+    for image in at.get("imgs"):
+        assert all(picture.alt for picture in image.proto.imgs), "every picture has its words"
+
+
+def test_it_shows_what_the_library_records(open_page, model):
+    at = finished(open_page("stable_diffusion", sd_steps="3", sd_seed="5", count="2", sd_sampler="euler", sd_w="4.0"))
+    known = stable_diffusion.record(
+        model, "a photo of an astronaut riding a horse", guidance_scale=4.0, num_inference_steps=3, seed=[5, 6],
+        sampler="euler", height=64, width=64, thumbnail=stable.THUMBNAIL,
+    )  # fmt: skip
+    message, side = film(at), stable.THUMBNAIL
+    for k, shown in enumerate(frames(message)[:3]):
+        np.testing.assert_allclose(shown[0][:side, :side, :3].astype(int), known.latents[k, 0], atol=1)
+        np.testing.assert_allclose(shown[1][:side, -side:, :3].astype(int), known.x_0[k, 1], atol=1)
+    norms, difference = message["charts"]
+    for k, row in enumerate(known.rows):
+        assert norms["curves"][0]["y"][k] == pytest.approx(np.mean(row["cond_norm"]), rel=1e-3)
+        assert difference["curves"][0]["y"][k] == pytest.approx(np.mean(row["difference_norm"]), rel=1e-2)
+    assert "seeds 5, 6" in said(at.caption)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"prompt": "a castle"}, {"negative": "blurry"}, {"sd_w": "1.0"}, {"sd_seed": "7"}, {"sd_sampler": "heun"}],
+)
+def test_every_setting_changes_the_outcome(open_page, change):
+    before = film(finished(open_page("stable_diffusion", **QUICK)))
+    after = film(finished(open_page("stable_diffusion", **QUICK, **change)))
+    assert before["frames"] != after["frames"]
+    assert len(after["charts"]) == (1 if change.get("sd_w") == "1.0" else 2), "no difference without guidance"
+
+
+def test_other_settings_are_run_when_the_visitor_asks(open_page):
+    at = finished(open_page("stable_diffusion", **QUICK))
+    shown = film(at)["key"]
+    at.slider(key="sd_steps").set_value(3).run()
+    assert film(at)["key"] == shown and "other settings" in said(at.caption)
+    press(at, "Run")
+    assert len(film(at)["captions"]) == 4 and "other settings" not in said(at.caption)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_every_sampler_runs(open_page, sampler):
+    at = finished(open_page("stable_diffusion", sd_steps="2", sd_sampler=sampler))
+    assert not at.error and len(film(at)["captions"]) == 3
+
+
+def test_the_same_in_python_is_the_same(open_page):
+    at = finished(open_page("stable_diffusion", sd_steps="2", negative="blurry"))
+    scope: dict = {}
+    exec(at.code[0].value, scope)
+    assert scope["picture"].shape == (1, 3, 64, 64) and scope["step"].i == 1
+
+
+def test_a_run_can_be_stopped_and_another_begun(open_page, monkeypatch):
+    slow = threading.Event()
+    record = recording.record
+
+    def waiting(model, prompt, *, progress, **options):
+        while not slow.wait(0.02):
+            progress(type("Step", (), {"i": 0, "x_t": torch.zeros(1, 4, 8, 8)}))
+        return record(model, prompt, progress=progress, **options)
+
+    at = finished(open_page("stable_diffusion", **QUICK))
+    monkeypatch.setattr(recording, "record", waiting)
+    at.number_input(key="sd_seed").set_value(99).run()
+    at.button[[button.label for button in at.button].index("Run")].click().run()
+    assert at.get("progress"), "the page is usable while the run goes on"
+    at.text_input(key="negative").set_value("blurry").run()
+    assert at.get("progress") and len(film(at)["captions"]) == 3
+    press(at, "Stop")
+    assert "stopped" in said(at.info) and not at.error
+    slow.set()
+    alive(at)
+
+
+# -- words --------------------------------------------------------------------------------------------------
+
+
+def test_500_words_are_cut_and_what_was_cut_is_shown(open_page):
+    at = finished(open_page("stable_diffusion", **QUICK))
+    at.text_input(key="prompt").set_value("cat " * 499 + "castle").run()
+    press(at, "Run")
+    assert "77 positions: 77 used, 0 of padding" in said(at.caption)
+    assert at.warning[0].value.rstrip().endswith("cat castle") and "cut off" in at.warning[0].value
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "Кот и 猫 🐱 <b>&amp;$x$"])
+def test_empty_and_foreign_prompts_are_answered(open_page, prompt):
+    at = finished(open_page("stable_diffusion", **QUICK))
+    at.text_input(key="prompt").set_value(prompt).run()
+    press(at, "Run")
+    assert not at.error and not at.exception
+    assert ("The prompt is empty" in said(at.info)) == (not prompt.strip())
+    chips = next(element for element in at.get("html") if "token" in element.proto.body).proto.body
+    assert "<b><b>" not in chips and "padding ×" in chips
+    if prompt.strip():
+        assert "&lt;" in chips
+
+
+def test_text_encoders_without_a_start_are_shown_too():
+    from explorer.stable_parts import _chips
+
+    t5 = {"ids": [5, 6, 7, 1, 0, 0], "words": [("cat", 1), ("zebra", 2)], "used": 4, "cut": ""}
+    assert [re.sub("<[^>]*>", "|", chip) for chip in _chips(t5)] == [
+        "||cat||5||", "||zebra||6 7||", "||end||1||", "||padding × 2||0||",
+    ]  # fmt: skip
+
+
+# -- a picture to start from --------------------------------------------------------------------------------
+
+
+def test_image_to_image_takes_the_share_of_the_steps_and_inpainting_keeps_the_rest(open_page):
+    at = finished(open_page("stable_diffusion", sd_steps="4"))
+    at.selectbox(key="start").set_value("a picture").run()
+    at.slider(key="strength").set_value(0.5).run()
+    press(at, "Run")
+    assert not at.error and len(film(at)["captions"]) == 3
+    assert "strength=0.5" in at.code[0].value and "image=image" in at.code[0].value
+    shown = film(at)["key"]
+    at.selectbox(key="start").set_value("a picture with a hole").run()
+    at.slider(key="across").set_value((0, 50)).run()
+    press(at, "Run")
+    assert not at.error and len(film(at)["captions"]) == 5 and film(at)["key"] != shown
+    assert "mask=mask" in at.code[0].value
+
+
+def test_masks():
+    assert rectangle_mask(8, 16, (0.25, 0.5), (0.0, 1.0)).sum() == 8 * 4
+    image, mask = png((40, 30)), png((40, 30), color=(255, 255, 255))
+    assert load_mask(mask, image, 64, 64).shape == (64, 64) and load_mask(mask, image, 64, 64).min() == 1
+    assert load_mask(png((20, 30)), image, 64, 64).shape == (30, 20)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"width": 250}, "multiples of 8"),
+        ({"width": 1, "height": 1}, "multiples of 8"),
+        ({"start": "a picture", "strength": 0.0}, "leaves none of 2 steps"),
+    ],
+    ids=["250 wide", "1 x 1", "strength 0"],
+)
+def test_bad_settings_get_the_engines_words_and_the_page_lives_on(open_page, changes, words):
+    at = finished(open_page("stable_diffusion", **QUICK))
+    good = {key: at.number_input(key=key).value for key in ("width", "height")}
+    if "start" in changes:
+        at.selectbox(key="start").set_value(changes["start"]).run()
+        at.slider(key="strength").set_value(changes["strength"])
+    for key in good:
+        at.number_input(key=key).set_value(changes.get(key, good[key]))
+    at.run()
+    press(at, "Run")
+    assert words in at.error[0].value and not at.exception
+    if "start" in changes:
+        at.slider(key="strength").set_value(1.0)
+    for key, value in good.items():
+        at.number_input(key=key).set_value(value)
+    alive(at)
+
+
+def test_a_file_that_is_no_picture_and_a_mask_of_another_size(open_page):
+    at = finished(open_page("stable_diffusion", **QUICK))
+    at.selectbox(key="start").set_value("a picture with a hole").run()
+    at.file_uploader(key="start_upload").upload("a.png", b"this is a text", "image/png").run()
+    assert "not a picture" in at.error[0].value
+    at.file_uploader(key="start_upload").set_value(None).run()
+    at.file_uploader(key="mask_upload").upload("m.png", png((20, 30)), "image/png").run()
+    press(at, "Run")
+    assert "The mask must be as large as the picture" in at.error[0].value.replace("\\", "")
+    at.file_uploader(key="mask_upload").set_value(None)
+    alive(at)
+
+
+def test_too_little_memory_is_said_and_the_page_lives_on(open_page, monkeypatch):
+    at = finished(open_page("stable_diffusion", **QUICK))
+    record = recording.record
+
+    def full(*args, **options):
+        raise NotEnoughMemoryError("The memory did not suffice. Lower the number of images or their size.")
+
+    monkeypatch.setattr(recording, "record", full)
+    press(at, "Run")
+    assert "Lower the number of images" in at.error[0].value and film(at)
+    monkeypatch.setattr(recording, "record", record)
+    alive(at)
+
+
+# -- what is not here ---------------------------------------------------------------------------------------
+
+
+def test_a_model_that_is_missing_is_said_with_what_to_do_and_nothing_is_fetched(open_page, monkeypatch):
+    at = finished(open_page("stable_diffusion", **QUICK))
+    at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
+    assert "no network" in at.warning[0].value and "hf download" in at.warning[0].value
+    assert not [button for button in at.button if "Download" in button.label or button.label == "Run"]
+    assert len(film(at)["captions"]) == 3, "the stand-in's run stays to be seen"
+
+
+def test_a_download_states_its_size_and_waits_for_its_button(open_page, monkeypatch):
+    fetched: list[str] = []
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(stable, "download_size", lambda name: 2.7)
+    monkeypatch.setattr(weights, "fetch", lambda name: fetched.append(name))
+    at = finished(open_page("stable_diffusion", **QUICK))
+    at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
+    assert fetched == []
+    press(at, "Download 2.7 GB")
+    assert fetched == [stable.DEFAULT_MODEL] and not at.error
+
+
+def test_a_download_that_fails_says_why(open_page, monkeypatch):
+    def fetch(name):
+        raise weights.WeightsUnavailableError("Downloading it failed: accept its licence.")
+
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(stable, "download_size", lambda name: 2.7)
+    monkeypatch.setattr(weights, "fetch", fetch)
+    at = finished(open_page("stable_diffusion", **QUICK))
+    at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
+    press(at, "Download 2.7 GB")
+    assert "accept its licence" in at.error[0].value
+
+
+def another(at, name):
+    at.selectbox(key="sd_model").set_value(stable.OTHER).run()
+    return at.text_input(key="sd_name").set_value(str(name)).run()
+
+
+def test_a_folder_is_loaded_and_measured_before_it_runs_on_a_cpu(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(stable, "on_cpu", lambda: True)
+    save_stand_in(tmp_path / "pipeline")
+    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path / "pipeline")
+    assert "takes minutes" in at.warning[0].value and "Run" not in [button.label for button in at.button]
+    press(at, "Load it, and measure")
+    assert not at.error and "Takes about" in said(at.caption)
+    press(at, "Run")
+    assert str(tmp_path / "pipeline") in said(at.caption) and "stand-in" in said(at.markdown)
+
+
+@pytest.mark.parametrize("content, words", [({}, "no pipeline"), (None, "There is no folder")])
+def test_a_folder_that_is_no_pipeline_is_refused_in_words(open_page, tmp_path, content, words):
+    if content is not None:
+        (tmp_path / "other").mkdir()
+    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path / "other")
+    assert words in at.warning[0].value and not at.exception
+    assert "Give the model's name" in said(another(at, "").info)
+
+
+def test_the_estimate_grows_with_what_is_asked():
+    pace = Pace(0.5)
+    assert pace.estimate(10, 1, 256, 256, "ddim") == 5
+    assert pace.estimate(10, 2, 512, 256, "heun") == 40
+
+
+# -- recorded runs ------------------------------------------------------------------------------------------
+
+
+def recorded_page(open_page, name="stable_diffusion"):
+    at = open_page("start")
+    at.session_state["sd_chosen"] = stable.RECORDED
+    at.switch_page(f"pages_/{name}.py").run()
+    return at
+
+
+def upload(at, data):
+    return at.file_uploader(key="sd_trace").upload("cat.safetensors", data, "application/octet-stream").run()
+
+
+def test_a_recorded_run_is_shown_as_one(open_page, live_file, trace):
+    at = recorded_page(open_page)
+    assert not at.subheader and not at.error
+    upload(at, live_file)
+    assert "recorded" in said(at.markdown) and "no picture is to be expected" not in said(at.markdown)
+    assert film(at)["key"] == film_of_trace(trace).key
+    assert "77 positions" in said(at.caption) and "seeds 4, 9" in said(at.caption)
+
+
+def test_a_saved_stand_in_never_passes_for_a_recorded_picture(open_page, trace):
+    at = upload(recorded_page(open_page), stable.saved(trace))
+    assert "random weights: no picture is to be expected" in said(at.markdown)
+
+
+@pytest.mark.parametrize("kind", ["text", "another", "rows", "settings"])
+def test_a_file_that_is_no_trace_gets_its_words(open_page, trace, tmp_path, kind):
+    broken = {
+        "rows": {"rows": [{"i": 0}] * 3},
+        "settings": {"settings": {"model": "x"}},
+    }
+    if kind == "text":
+        data = b"this is a text"
+    elif kind == "another":
+        data = next((APP.parent / "diffusion_explained/weights").glob("mnist_*.safetensors")).read_bytes()
+    else:
+        data = dataclasses.replace(trace, **broken[kind]).save(tmp_path / "t.safetensors").read_bytes()
+    at = upload(recorded_page(open_page), data)
+    assert "cannot be used: cat.safetensors" in at.error[0].value.replace("\\", "") and not at.exception
+
+
+# -- compare ------------------------------------------------------------------------------------------------
+
+
+def test_compare_shows_both_at_the_same_steps(open_page):
+    at = finished(open_page("compare"))
+    assert not at.error and not at.exception and "stand-in" in said(at.markdown)
+    message = film(at)
+    assert len(message["captions"]) == 13 and len(message["titles"]) == 4
+    network = load_pretrained("mnist_unet_flow")
+    denoise = network.denoiser([7], network.default_guidance_scale, clip=1.0)
+    last = list(network.steps(denoise, 1, 12, sampler="ddim", seed=0))[-1].x_next
+    expected = ((last[0, 0].clamp(-1, 1) + 1) * 127.5).round().numpy()
+    shown = frames(message)[-1][0][..., 0]
+    np.testing.assert_allclose(shown[1::3, 1::3][:28, :28].mean(), expected.mean(), atol=8)
+    table = said(at.markdown)
+    assert "28 × 28 × 1 = 784 values" in table and "8 × 8 × 4 = 256 values, 48 times fewer" in table
+    assert "77 tokens" in table and re.search(r"\| \*\*one step\*\* \| [\d.]+ m?s on cpu", table)
+
+
+def test_compare_follows_its_settings_when_asked(open_page):
+    at = finished(open_page("compare", data="cifar10"))
+    assert "32 × 32 × 3 = 3,072 values" in said(at.markdown)
+    at.slider(key="compare_steps").set_value(2)
+    at.selectbox(key="compare_sampler").set_value("euler").run()
+    assert "other settings" in said(at.caption)
+    press(at, "Run both")
+    assert len(film(at)["captions"]) == 3 and "other settings" not in said(at.caption)
+
+
+def test_compare_runs_ours_at_the_steps_of_a_recorded_run(open_page, live_file):
+    at = recorded_page(open_page, "compare")
+    assert not at.get("bidi_component")
+    upload(at, live_file)
+    assert len(film(at)["captions"]) == 4 and "when it was recorded" in said(at.markdown)
+    assert "As in the recorded run: ddim, 3 steps" in said(at.caption)
+
+
+def test_only_runs_of_equal_length_are_compared(trace):
+    network = load_pretrained("mnist_unet_flow")
+    steps = list(network.steps(network.denoiser([1]), 1, 2))
+    with pytest.raises(ValueError, match="took 2 steps and the trace 3"):
+        side_by_side(steps, trace, "MNIST U-Net")
+
+
+def test_of_a_long_run_the_film_keeps_sixty_steps(trace):
+    long = dataclasses.replace(
+        trace,
+        rows=trace.rows * 40,
+        x_0=np.concatenate([trace.x_0] * 40),
+        latents=np.concatenate([*[trace.latents[:3]] * 40, trace.latents[3:]]),
+    )
+    message = film_of_trace(long)
+    assert len(message.captions) == 61 and message.captions[0].startswith("step 1 of 120")
+    assert message.captions[59].startswith("step 120 of 120") and message.captions[60] == "after 120 steps"
+    assert [len(chart.markers) for chart in message.charts] == [61, 61]
+    assert message.charts[0].markers[59][0] == message.charts[0].markers[60][0] == 120
+
+
+def test_a_trace_of_one_step_has_a_film(model):
+    one = stable_diffusion.record(model, "a cat", num_inference_steps=1, height=64, width=64)
+    assert isinstance(one, Trace) and len(film_of_trace(one).captions) == 2
