@@ -411,13 +411,13 @@ assert noise_at["DDIM"][4] < 0.5 * at["Euler"][4] and noise_at["DDIM"][8] < 0.85
 # - **"30 to 50 steps are enough"** (C8): yes, and without guidance 18 nearly are. From 30 evaluations on the distance
 #   moves by a few percent, and more steps do not help. None of the curves comes near the floor: what remains is the
 #   *network's* error, which no sampler repairs.
-# - **"DDIM loses nothing at 50 steps"** (C38): against its own 100 steps it is so, 25.7 and 26.0; even 18 give 27.3. (Not
-#   measured at this size: DDPM's 1,000 steps, C37. Notebook 04 has them on digits.)
-# - **"DPM-Solver++ and Euler-ancestral need 20 to 30"** (C39): half true. DPM-Solver++ is done at 18. Euler-ancestral is
-#   not: 39 at 18, 33 at 30, and only at 100 where the others are. It adds fresh noise at each step, and needs the rest
-#   of the steps to remove it.
-# - **"Flow matching needs 4 to 8 steps"** (C19, C40): **not this flow.** Unguided 84 at 4 and 40 at 8, against 22 at 50;
-#   guided 46 and 13, against 4.5. In so few steps the older network is even *better*, 40 at 4 and 32 at 8, in part
+# - **"DDIM loses nothing at 50 steps"** (C38): against its own 100 steps it is so, 25.7 and 26.0; even 18 give 27.3.
+#   (Not measured at this size: DDPM's 1,000 steps, C37. Notebook 04 has them on digits.)
+# - **"DPM-Solver++ and Euler-ancestral need 20 to 30"** (C39): half true. DPM-Solver++ is done at 18. Euler-ancestral
+#   is not: 39 at 18, 33 at 30, and only at 100 where the others are. It adds fresh noise at each step, and needs the
+#   rest of the steps to remove it.
+# - **"Flow matching needs 4 to 8 steps"** (C19, C40): **not this flow.** Unguided 84 at 4 and 40 at 8, against 22 at
+#   50; guided 46 and 13, against 4.5. In so few steps the older network is even *better*, 40 at 4 and 32 at 8, in part
 #   because its pictures are clipped at every step. Notebook 05 found the claim to hold on digits; they are easier.
 # - **Rectification does it**: 6.0 at 4, and 5.9 at 8; more steps add nothing, 6.0 at 50, and even one evaluation gives
 #   9.7. Its teacher, guided at 2, has 4.5 at 50: so 8 steps are a third above it. We had set ourselves a tenth, and
