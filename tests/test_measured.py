@@ -10,7 +10,8 @@ from diffusion_explained.measured import read_measured, studies, write_measured
 from diffusion_explained.pretrained import WEIGHTS
 
 EVERY_STUDY = pytest.mark.parametrize("study", studies())
-EXACT = ("cifar10_unet_eps", "cifar10_unet_flow", "cifar10_unet_reflow")  # their rows must be those of the shipped files
+# their rows must be those of the shipped files
+EXACT = ("cifar10_unet_eps", "cifar10_unet_flow", "cifar10_unet_reflow")
 
 
 def numbers(value):
