@@ -9,6 +9,7 @@ import torch
 
 from diffusion_explained.samplers import final
 from diffusion_explained.stable_diffusion import NotEnoughMemoryError, StableDiffusion, stand_in
+from diffusion_explained.stable_diffusion.memory import enough_memory
 
 SIDE = 64
 SHORT = {"height": SIDE, "width": SIDE, "num_inference_steps": 2}
@@ -214,3 +215,11 @@ def test_out_of_memory_while_decoding(model):
     small = replace(model, decode_call=too_large)
     with pytest.raises(OSError, match="decoding"):
         small.decode(torch.zeros(1, 4, 8, 8))
+
+
+def test_too_little_memory_on_a_cpu_is_answered_too_and_other_errors_are_left_alone():
+    with pytest.raises(NotEnoughMemoryError, match="did not suffice for a petabyte"), enough_memory("a petabyte"):
+        torch.empty(2**50, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="size of tensor") as caught, enough_memory("adding"):
+        torch.zeros(2) + torch.zeros(3)
+    assert not isinstance(caught.value, NotEnoughMemoryError)

@@ -1,4 +1,4 @@
-"""When the GPU's memory does not suffice: an error that says what to lower, after freeing what was taken."""
+"""When the memory does not suffice: an error that says what to lower, after freeing what was taken."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # names itself in the RuntimeError that stands for torch.OutOfMemoryError on a CPU
 
 
 class NotEnoughMemoryError(OSError):
@@ -20,7 +23,9 @@ def enough_memory(doing: str) -> Iterator[None]:
     reason = None
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and CPU_ALLOCATOR not in str(error):
+            raise
         reason = str(error).split(". ")[0]
         traceback.clear_frames(error.__traceback__)  # their local variables hold the tensors
     # out here the old error is gone, and with it its hold on the frames
