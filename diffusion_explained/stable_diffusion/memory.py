@@ -9,8 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-
-CPU_ALLOCATOR = "DefaultCPUAllocator"  # names itself in the RuntimeError that stands for torch.OutOfMemoryError on a CPU
+CPU_ALLOCATOR = "DefaultCPUAllocator"  # it names itself in the RuntimeError that a CPU raises
 
 
 class NotEnoughMemoryError(OSError):
