@@ -58,7 +58,7 @@ def test_the_script_draws_every_class_from_the_seeds_that_it_states(written, rec
 def test_they_say_that_they_are_no_data(written):
     words = str(made_by_model("cifar10"))
     assert "cifar10 made: 20 images of 10 classes, from our own network small, which made them" in words
-    assert "50 euler steps, guidance scale 2.0" in words
+    assert "50 euler steps, guidance scale 2)" in words
     assert words.endswith("this is not the data set cifar10")
 
 

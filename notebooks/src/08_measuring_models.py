@@ -554,10 +554,10 @@ check(my_copied, solution_copied, finds_copies)
 # - It is biased by about a constant over $n$: give n, floor and spread, and compare equal n only.
 # - Every measure has a cheat that wins it; copies of the training set win nearly all. Report several.
 # - Memorisation needs a yardstick (unseen real images), the left end of the curve, and equal contrast.
-# - On CIFAR-10 here: 18 to 50 evaluations are alike; 4 to 8 need a rectified flow, which is 15% short of its teacher;
+# - On CIFAR-10 here: 18 to 50 evaluations are alike; 4 to 8 need a rectified flow, a third behind its teacher;
 #   guidance improves the distance long after it has begun to cost diversity.
 #
-# **Back to:** [the list of notebooks](README.md).
+# **Next:** [09 · Inside Stable Diffusion](09_stable_diffusion.ipynb): the same loop, on a sentence and on latents.
 #
 # ## References
 #
