@@ -1,4 +1,4 @@
-"""The command line: diffusion-explained app | lab | train | sample | evaluate | doctor.
+"""The command line: diffusion-explained app | lab | train | sample | evaluate | record | doctor.
 
 Every command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -15,6 +15,8 @@ import typer
 from typer.core import TyperGroup
 
 from diffusion_explained import launch
+from diffusion_explained.cli_options import AsJson, Browser, Device, ModelName, Sampler, Seed, Steps
+from diffusion_explained.cli_record import record
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
 COURSE_COPY = Path("diffusion-explained-notebooks")
@@ -42,16 +44,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Diffusion models made runnable: an explorer, a course, and trained networks on this machine.",
 )
-
-Browser = Annotated[bool, typer.Option("--browser/--no-browser", help="Open it in the browser.")]
-ModelName = Annotated[
-    str, typer.Argument(metavar="MODEL", help="A name, as `doctor` lists them, or a .safetensors file of your own.")
-]
-Steps = Annotated[int, typer.Option(help="Sampling steps (num_inference_steps).")]
-Sampler = Annotated[str | None, typer.Option(help="ddpm, ddim, euler, heun, ...; without it, the model's own.")]
-Seed = Annotated[int, typer.Option(min=0, help="Image i starts from the noise of seed + i.")]
-Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the fastest that is here.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
 @app.command("app")
@@ -248,6 +240,9 @@ def evaluate(
 
         result = evaluate(loaded, n=n, dataset=dataset, seed=seed, progress=show, **settings)
     typer.echo(json.dumps(result.to_dict(), indent=2) if as_json else str(result))
+
+
+app.command()(record)
 
 
 @app.command()

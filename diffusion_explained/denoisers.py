@@ -124,7 +124,8 @@ class NetworkDenoiser:
             raise ValueError(
                 f"x_t holds {len(x_t)} images but there are {len(self.cond)} conditions: give one an image."
             )
-        time = self.schedule.network_time(level.t).to(x_t.device)
+        # filled in on the device: a tensor sent to a GPU would wait for all that was asked of it before
+        time = torch.full((), float(self.schedule.network_time(level.t)), device=x_t.device)
         scaled = x_t * input_scale(self.kind, level.alpha, level.sigma) if self.kind == "edm" else x_t
 
         def pair(output: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-STABLE_DIFFUSION = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -108,26 +106,33 @@ def _dataset(dataset: str, size: str) -> Callable[[str], Finding]:
 
 def _stable_diffusion(name: str) -> Finding:
     import torch
-    from huggingface_hub import try_to_load_from_cache
+
+    from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS, SIZES_GB
+    from diffusion_explained.stable_diffusion.weights import cached_folder, fetch_command, find_weights
 
     for library in ("diffusers", "transformers"):
         if not _version(library):
             return Finding(name, "missing", f"{library} is not installed", f"pip install {library}")
-    # the pipeline's own list of parts, and its largest part, under either of the two names that hubs use
-    parts = [["model_index.json"], [f"unet/diffusion_pytorch_model{kind}.safetensors" for kind in ("", ".fp16")]]
-    cache = os.environ.get("HF_HUB_CACHE")
-    for choices in parts:
-        found = [try_to_load_from_cache(STABLE_DIFFUSION, choice, cache_dir=cache) for choice in choices]
-        if not any(isinstance(path, str) for path in found):
-            return Finding(
-                name,
-                "missing",
-                f"diffusers {_version('diffusers')} is installed; the weights of {STABLE_DIFFUSION} are not on this "
-                f"machine (about 3 GB)",
-                f'With a network: hf download {STABLE_DIFFUSION} --include "*.json" "*.txt" "*.fp16.safetensors"',
-            )
-    speed = "" if torch.cuda.is_available() else "; without a GPU one picture takes minutes"
-    return Finding(name, "ok", f"diffusers {_version('diffusers')} and the weights are here{speed}")
+    here, partly = [], []
+    for model in SIZES_GB:
+        if not any(cached_folder(repo) for repo in MIRRORS.get(model, (model,))):
+            continue
+        try:
+            find_weights(model)
+            here.append(model)
+        except (OSError, ValueError) as error:
+            partly.append(str(error))
+    gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
+    speed = "" if gpu else "; without a GPU one picture takes minutes, when it is asked for with --device cpu"
+    library = f"diffusers {_version('diffusers')} is installed"
+    if here:
+        return Finding(
+            name, "ok", f"{library}, and the weights of {', '.join(here)} are here{speed}", "\n".join(partly)
+        )
+    absent = f"the weights of {DEFAULT_MODEL} are not on this machine (about {SIZES_GB[DEFAULT_MODEL]} GB)"
+    advice = [*partly, f"With a network: {fetch_command(DEFAULT_MODEL)}"]
+    advice.append("Without: everything about Stable Diffusion also runs with a stand-in, tiny and with random weights.")
+    return Finding(name, "missing", f"{library}; {absent}{speed}", "\n".join(advice))
 
 
 def _network(name: str) -> Finding:

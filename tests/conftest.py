@@ -1,4 +1,6 @@
-"""What several tests share: a smooth stand-in for a network, and noise."""
+"""What several tests share: a smooth stand-in for a network, noise, and a machine that has nothing."""
+
+from pathlib import Path
 
 import pytest
 import torch
@@ -19,3 +21,11 @@ def toy_network():
 @pytest.fixture
 def x_T() -> Tensor:
     return torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(7))
+
+
+@pytest.fixture
+def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No network, and caches that hold nothing."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("DIFFUSION_EXPLAINED_CACHE", str(tmp_path / "decoded"))

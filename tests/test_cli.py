@@ -299,14 +299,6 @@ def test_evaluate_compares_with_what_the_network_was_trained_on(bare_machine):
 # doctor
 
 
-@pytest.fixture
-def bare_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No network, and caches that hold nothing."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("DIFFUSION_EXPLAINED_CACHE", str(tmp_path / "decoded"))
-
-
 def test_doctor_finds_a_bare_machine_fit_and_says_what_can_be_had(bare_machine: None):
     result = run("doctor", "--json")
     assert result.exit_code == 0, result.output

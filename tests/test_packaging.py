@@ -254,6 +254,11 @@ def test_only_the_explorer_imports_streamlit_and_nothing_imports_the_explorer():
     assert "main" in app_modules
 
 
+def test_diffusers_has_one_door():
+    doors = [relative(path) for path in modules(PACKAGE, ROOT / "app") if "diffusers" in imported(path)]
+    assert doors == ["diffusion_explained/stable_diffusion/backend.py"]
+
+
 # What the code keeps to
 
 

@@ -4,6 +4,7 @@ The pipelines are stand-ins, tiny and random, written to disk and loaded from th
 """
 
 import inspect
+from dataclasses import replace
 from typing import Any
 
 import diffusers
@@ -26,6 +27,7 @@ STAND_INS = {
     "sd_inpaint": {"in_channels": 9},
     "sdxl": {},
     "sd3": {},
+    "sd3_t5": {"t5": True},
 }
 SCHEDULERS = {
     "ddim": diffusers.DDIMScheduler,
@@ -95,7 +97,7 @@ NAMES = {"sd": "StableDiffusion", "sdxl": "StableDiffusionXL", "sd3": "StableDif
 
 
 @pytest.mark.parametrize("guidance", GUIDANCE)
-@pytest.mark.parametrize(("family", "sampler"), CASES)
+@pytest.mark.parametrize(("family", "sampler"), [*CASES, ("sd3_t5", "euler")])
 def test_text_to_image_equals_diffusers(models, family, sampler, guidance):
     model, (scale, negative) = models[family], GUIDANCE[guidance]
     negatives = None if negative is None else [negative] * 2
@@ -144,12 +146,12 @@ def test_flow_levels_leave_no_step_on_almost_nothing(models):
     scheduler = model.pipe.scheduler
     scheduler.set_timesteps(STEPS)
     assert float(scheduler.sigmas[-2]) < 0.01
-    assert model.levels(STEPS)[-2].sigma == pytest.approx(3 * 0.1 / (1 + 2 * 0.1))
+    assert model.levels(STEPS)[-2].sigma == pytest.approx(3 / STEPS / (1 + 2 / STEPS))
 
 
 # -- image to image, and inpainting -----------------------------------------------------------------------
 # diffusers is given the image twice: it encodes one image with the first seed only, so that the second picture would
-# depend on the first one's seed.
+# depend on the first one's seed. And it takes pictures in [0, 1].
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
@@ -157,7 +159,7 @@ def test_flow_levels_leave_no_step_on_almost_nothing(models):
 def test_image_to_image_equals_diffusers(models, image, family, sampler, strength):
     model = models[family]
     options = {"image": image, "strength": strength, "guidance_scale": 7.5}
-    twice = {**options, "image": image.expand(2, -1, -1, -1)}
+    twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1)}
     if family == "sd3":
         twice |= {"height": SIDE, "width": SIDE}  # it would scale the picture up to its own size
     wanted = theirs(model, NAMES[model.family.name] + "Img2ImgPipeline", sampler, **twice)
@@ -171,7 +173,7 @@ def test_inpainting_equals_diffusers(models, image, mask, family, sampler, stren
     model = models[family]
     options = {"image": image, "strength": strength, "guidance_scale": 7.5}
     unused = torch.zeros(1, model.latent_shape()[0], SIDE // 8, SIDE // 8)
-    twice = {**options, "image": image.expand(2, -1, -1, -1), "mask_image": mask[None, None]}
+    twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1), "mask_image": mask[None, None]}
     wanted = theirs(
         model, NAMES[model.family.name] + "InpaintPipeline", sampler, height=SIDE, width=SIDE,
         masked_image_latents=unused, **twice,
@@ -183,7 +185,7 @@ def test_inpainting_equals_diffusers(models, image, mask, family, sampler, stren
 def test_a_network_trained_to_inpaint_equals_diffusers(models, image, mask, sampler):
     model = models["sd_inpaint"]
     options = {"image": image, "guidance_scale": 7.5}
-    twice = {**options, "image": image.expand(2, -1, -1, -1), "mask_image": mask[None, None]}
+    twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1), "mask_image": mask[None, None]}
     wanted = theirs(model, "StableDiffusionInpaintPipeline", sampler, height=SIDE, width=SIDE, strength=1.0, **twice)
     torch.testing.assert_close(ours(model, sampler, mask=mask, spacing="leading", **options), wanted, **CLOSE)
 
@@ -248,7 +250,7 @@ def test_guidance_is_one_batch_of_both_sides(models):
         sizes.append(len(x))
         return model.network(x, **told)
 
-    counted = StableDiffusion(model.name, model.family, model.pipe, model.label, seen, model.decode_call)
+    counted = replace(model, call=seen)
     options = {"num_inference_steps": 3, "batch_size": 2, "height": SIDE, "width": SIDE}
     assert [step.pred.eps_uncond is None for step in counted.steps(PROMPT, guidance_scale=1, **options)] == [True] * 3
     assert [step.pred.eps_uncond is None for step in counted.steps(PROMPT, guidance_scale=2, **options)] == [False] * 3

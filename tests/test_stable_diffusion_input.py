@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -38,6 +39,14 @@ def test_tokens_are_visible(family, encoders):
     assert text.embeds.shape == text.negative_embeds.shape and text.embeds.shape[0] == 2
     assert (text.pooled is None) == (family == "sd")
     assert text.tokens[1][0].words == (("castle", 1),)
+
+
+def test_t5_reads_beside_clip():
+    text = stand_in("sd3", t5=True, device="cpu").encode_text("a photo of a cat")
+    tokens = text.tokens[0][2]
+    assert tokens.encoder == "text_encoder_3" and len(tokens.ids) == 256 and text.embeds.shape == (1, 77 + 256, 64)
+    assert [word for word, _ in tokens.words] == ["a", "photo", "of", "a", "cat"]
+    assert tokens.pieces[tokens.used - 1] == "</s>" and tokens.pieces[tokens.used] == "<pad>"
 
 
 def test_embeddings_are_the_pipelines_own(model):
@@ -139,6 +148,15 @@ def test_bad_input(model, image):
             final(model.steps("a cat", **given))
 
 
+def test_texts_and_latents_of_another_kind(model):
+    text = model.encode_text("a cat")
+    with pytest.raises(ValueError, match="give negative to encode_text"):
+        model.steps(text, negative="blurry", **SHORT)
+    for latents in (torch.zeros(1, 16, 8, 8), torch.zeros(4, 8, 8)):
+        with pytest.raises(ValueError, match=r"Latents are \[B, 4, h, w\]"):
+            model.decode(latents)
+
+
 def test_a_flow_model_has_no_spacing_and_needs_multiples_of_16():
     model = stand_in("sd3", device="cpu")
     with pytest.raises(ValueError, match="its shift"):
@@ -160,6 +178,7 @@ def test_stand_ins_that_do_not_exist():
         ("sdx", {}, "did you mean 'sdxl'"),
         ("sd", {"prediction": "flow"}, "unknown prediction"),
         ("sdxl", {"full_size": True}, "full_size is for sd"),
+        ("sdxl", {"t5": True}, "sdxl has none"),
     ]:
         with pytest.raises(ValueError, match=message):
             stand_in(family, device="cpu", **options)
@@ -176,7 +195,7 @@ def test_out_of_memory_says_what_to_lower_and_frees_what_it_took(model):
         held.append(weakref.ref(activations))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    small = StableDiffusion(model.name, model.family, model.pipe, model.label, too_large, model.decode_call)
+    small = replace(model, call=too_large)
     steps = small.steps("a cat", seed=[0, 1], **SHORT)
     gc.disable()  # it is not the collector that frees
     try:
@@ -192,6 +211,6 @@ def test_out_of_memory_while_decoding(model):
     def too_large(latents):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    small = StableDiffusion(model.name, model.family, model.pipe, model.label, model.call, too_large)
+    small = replace(model, decode_call=too_large)
     with pytest.raises(OSError, match="decoding"):
         small.decode(torch.zeros(1, 4, 8, 8))

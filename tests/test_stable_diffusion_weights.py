@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hub_cache import put_into_cache
 
 from diffusion_explained.stable_diffusion import (
     NoGPUError,
@@ -45,15 +46,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
-def put_into_cache(cache: Path, repo: str, folder: Path) -> Path:
-    """A repository in the hub's cache, as its client lays it down."""
-    home = cache / f"models--{repo.replace('/', '--')}"
-    snapshot = shutil.copytree(folder, home / "snapshots" / "0123abcd")
-    (home / "refs").mkdir()
-    (home / "refs" / "main").write_text("0123abcd")
-    return snapshot
-
-
 # -- found ------------------------------------------------------------------------------------------------
 
 
@@ -78,26 +70,44 @@ def test_every_mirror_in_the_cache_will_do(folder, cache, mirror):
     assert load(device="cpu").name == DEFAULT_MODEL
 
 
+def test_t5_is_taken_if_it_is_there_and_not_needed(tmp_path, cache):
+    save_stand_in(tmp_path, "sd3", t5=True)
+    assert load(tmp_path, device="cpu").pipe.text_encoder_3 is not None
+    assert load(tmp_path, device="cpu", t5=False).pipe.text_encoder_3 is None
+    shutil.rmtree(tmp_path / "text_encoder_3")
+    model = load(tmp_path, device="cpu")
+    assert model.pipe.text_encoder_3 is None and model.encode_text("a cat").embeds.shape == (1, 77 + 256, 64)
+    with pytest.raises(WeightsUnavailableError, match="for text_encoder_3"):
+        load(tmp_path, device="cpu", t5=True)
+    with pytest.raises(ValueError, match="has no T5"):
+        find_weights(save_stand_in(tmp_path / "sd"), t5=True)
+
+
 def test_memory_savers_change_nothing_in_the_picture(folder):
     options = {"height": 256, "width": SIDE, "num_inference_steps": 2, "seed": [1, 2]}
     plain, sliced = load(folder, device="cpu"), load(folder, device="cpu", slicing=True)
     torch.testing.assert_close(sliced.sample("a cat", **options), plain.sample("a cat", **options))
+    with pytest.raises(ValueError, match="needs a GPU"):
+        load(folder, device="cpu", offload=True)
     assert load(folder, device="cpu", tiling=True).pipe.vae.use_tiling and sliced.pipe.vae.use_slicing
 
 
-@pytest.mark.parametrize("full", [True, False])
+@pytest.mark.parametrize("full", ["all", "none", "unet"])
 def test_float16_weights_are_chosen_by_what_is_there_and_wanted(folder, tmp_path, full):
-    pipe = load(folder, device="cpu").pipe
-    if full:
-        pipe.save_pretrained(tmp_path)
-    pipe.to(torch.float16).save_pretrained(tmp_path, variant="fp16")
-    pipe.to(torch.float32)
+    """In "unet", as in Stable Diffusion 3's repository, one part is only there under the plain name."""
+    load(folder, device="cpu").pipe.to(torch.float16).save_pretrained(tmp_path, variant="fp16")
+    for part in {"all": ("unet", "vae", "text_encoder"), "none": (), "unet": ("unet",)}[full]:
+        (plain,) = (folder / part).glob("*.safetensors")
+        shutil.copy(plain, tmp_path / part)
+        if full == "unet":
+            next((tmp_path / part).glob("*.fp16.safetensors")).unlink()
     found = find_weights(tmp_path)
-    assert found.has_half and found.has_full == full
+    assert found.wants_float16(float32=False) and found.wants_float16(float32=True) == (full != "all")
     model = load(tmp_path, device="cpu")
-    assert model.network.dtype == torch.float32
-    weight = next(model.network.parameters())
-    assert torch.equal(weight, weight.half().float()) == (not full)
+    for part, plain in ((model.network, full != "none"), (model.pipe.vae, full == "all")):
+        weight = next(part.parameters())
+        assert weight.dtype == torch.float32
+        assert torch.equal(weight, weight.half().float()) != plain  # whether it was rounded to float16 once
 
 
 def test_bfloat16_computes_in_half_and_samples_in_float32(folder):
@@ -264,6 +274,13 @@ def test_only_the_pipelines_own_safetensors_are_fetched():
     assert set(weights.chosen_files(REPOSITORY)) == chosen
     t5 = {name for name in REPOSITORY if name.startswith(("text_encoder_3/", "tokenizer_3/"))}
     assert set(weights.chosen_files(REPOSITORY, t5=True)) == chosen | t5
+
+
+def test_the_command_to_fetch_by_hand_takes_no_pickle_and_float16_where_it_is_offered():
+    assert '"*.fp16.safetensors"' in weights.fetch_command(DEFAULT_MODEL)
+    for model in (DEFAULT_MODEL, "stabilityai/stable-diffusion-3.5-medium", "somebody/something"):
+        assert ".safetensors" in weights.fetch_command(model) and ".bin" not in weights.fetch_command(model)
+    assert '--exclude "text_encoder_3/*"' in weights.fetch_command("stabilityai/stable-diffusion-3.5-medium")
 
 
 def test_the_size_is_the_hubs_where_it_answers_and_the_tables_where_not(cache, monkeypatch):

@@ -69,9 +69,11 @@ class Schedule(ABC):
 
         Raises ValueError when there are none, or when they do not decrease in noise.
         """
-        levels = [self.level(float(t)) for t in timesteps]
-        if not levels:
+        times = torch.as_tensor(timesteps, dtype=torch.float64)
+        if not len(times):
             raise ValueError("No timesteps were given: give at least one, decreasing from noise to data.")
+        columns = (times, self.alpha(times), self.sigma(times))
+        levels = [Level(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
         levels.append(self.clean)
         check_decreasing(levels)
         return levels

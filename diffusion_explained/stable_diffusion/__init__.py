@@ -26,7 +26,9 @@ HOMES = {
     "Text": "text",
     "WeightsUnavailableError": "weights",
     "download_size": "weights",
+    "Trace": "traces",
     "find_weights": "weights",
+    "record": "recording",
 }
 __all__ = list(HOMES)
 

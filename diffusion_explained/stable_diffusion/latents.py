@@ -9,12 +9,12 @@ A 512 x 512 picture is 64 x 64 x 4 numbers to the network. `Start` holds what a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import generators, randn
@@ -106,15 +106,20 @@ def steps_of_strength(strength: float, num_inference_steps: int) -> int:
     return taken
 
 
+def dtype_of(module: nn.Module) -> torch.dtype:
+    """The dtype of its weights; diffusers' own `.dtype` walks through all modules, which takes milliseconds."""
+    return next(module.parameters()).dtype
+
+
 @torch.no_grad()
-def encode(vae: Any, images: Tensor, streams: Sequence[torch.Generator] | None = None) -> Tensor:
+def encode(vae: Any, device: torch.device, images: Tensor, streams: Sequence[torch.Generator] | None = None) -> Tensor:
     """Pictures [B, 3, H, W] in [-1, 1] to latents [B, C, H/8, W/8], float32, of about unit variance.
 
     z ~ N(mean, std^2) of the encoder, one stream an image; without streams the mean
     latents = (z - shift) * scaling                                     (latent diffusion, App. G)
     """
     config = vae.config
-    posterior = vae.encode(images.to(vae.device, vae.dtype)).latent_dist
+    posterior = vae.encode(images.to(device, dtype_of(vae))).latent_dist
     z = posterior.mean.float()
     if streams is not None:
         z = z + posterior.std.float() * randn(z.shape, streams, z.device)
@@ -122,11 +127,12 @@ def encode(vae: Any, images: Tensor, streams: Sequence[torch.Generator] | None =
 
 
 @torch.no_grad()
-def decode(vae: Any, latents: Tensor) -> Tensor:
-    """Latents [B, C, h, w] to pictures [B, 3, 8h, 8w], float32 in [-1, 1]."""
+def decode(vae: Any, device: torch.device, latents: Tensor, through: Callable[..., Any] | None = None) -> Tensor:
+    """Latents [B, C, h, w] to pictures [B, 3, 8h, 8w], float32 in [-1, 1]; `through` is vae.decode, compiled."""
     config = vae.config
     z = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
-    return vae.decode(z.to(vae.device, vae.dtype), return_dict=False)[0].float().clamp(-1, 1)
+    images = (through or vae.decode)(z.to(device, dtype_of(vae)), return_dict=False)[0]
+    return images.float().clamp(-1, 1)
 
 
 def start(
@@ -160,12 +166,12 @@ def start(
         small = torch.nn.functional.interpolate(mask, size=shape[1:]).to(device)
     # at full strength diffusers inpaints from pure noise, while its image to image keeps a trace of the picture
     pure = mask is not None and strength == 1
-    image_latents = None if pure and shows_mask else encode(vae, image, streams)
+    image_latents = None if pure and shows_mask else encode(vae, device, image, streams)
     eps = randn((count, *shape), streams, device)
     x_t = eps if pure else add_noise(image_latents, eps, levels[0])
     if mask is None:
         return Start(x_t, levels, streams)
     if shows_mask:
-        masked = encode(vae, image * (mask < 0.5), streams)
+        masked = encode(vae, device, image * (mask < 0.5), streams)
         return Start(x_t, levels, streams, channels=torch.cat([small, masked], dim=1))
     return Start(x_t, levels, streams, Known(image_latents, eps, small, levels[0]))

@@ -12,6 +12,7 @@ from diffusion_explained.devices import choose_device
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, Family
+from diffusion_explained.stable_diffusion.fast import accelerate
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.weights import Weights, WeightsUnavailableError, fetch, find_weights
@@ -33,6 +34,7 @@ def load(
     offload: bool = False,
     slicing: bool = False,
     tiling: bool = False,
+    fast: bool = False,
 ) -> StableDiffusion:
     """A Stable Diffusion, by its name on the hub or by its folder in diffusers' format.
 
@@ -46,24 +48,28 @@ def load(
         t5: Stable Diffusion 3's largest text encoder, 9.5 GB: if it is there (None), needed (True), or not (False).
         offload: keep on the GPU only the part that computes (needs accelerate).
         slicing, tiling: decode a batch one by one, a large picture in parts.
+        fast: compile the network and the decoder (`fast.accelerate`), which takes a while at the first picture.
 
     Raises:
         WeightsUnavailableError, NoGPUError: OSErrors that say what is missing and what to do.
         ValueError: for pickled weights, a folder that is no pipeline, one that is not driven here, or no such device.
     """
+    if fast and offload:
+        raise ValueError("fast keeps everything on the GPU, and offload moves it away: choose one of them.")
     chosen = _device(device, model, t5)
+    if offload and chosen.type == "cpu":
+        raise ValueError("offload moves parts from the CPU to a GPU while they compute: it needs a GPU.")
     weights = _fetched(model, t5) if download else find_weights(model, t5=t5)
     dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
     pipeline = getattr(diffusers(), weights.pipeline)
     options: dict[str, Any] = {part: None for part in weights.left_out}
     if weights.family.name == "sd" and "safety_checker" not in weights.parts:
         options["requires_safety_checker"] = False
-    half = weights.has_half and (dtype != torch.float32 or not weights.has_full)
     with enough_memory(f"loading {weights.name}"):
         pipe = pipeline.from_pretrained(
             weights.folder,
             dtype=dtype,
-            variant="fp16" if half else None,
+            variant="fp16" if weights.wants_float16(dtype == torch.float32) else None,  # of each part that offers it
             use_safetensors=True,
             local_files_only=True,
             **options,
@@ -76,7 +82,8 @@ def load(
         pipe.vae.enable_slicing()
     if tiling:
         pipe.vae.enable_tiling()
-    return of_pipeline(pipe, weights.family, weights.name, STAND_IN if weights.stand_in else LIVE)
+    model = of_pipeline(pipe, weights.family, weights.name, STAND_IN if weights.stand_in else LIVE)
+    return accelerate(model) if fast else model
 
 
 def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffusion:
@@ -88,7 +95,8 @@ def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffu
     if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast and family.name == "sdxl":
         pipe.vae.to(torch.float32)  # its activations overflow float16
     pipe.set_progress_bar_config(disable=True)
-    return StableDiffusion(name, family, pipe, label, network, partial(autoencoder.decode, pipe.vae))
+    device = pipe._execution_device  # asked once: diffusers looks through all parts for it, which takes milliseconds
+    return StableDiffusion(name, family, pipe, label, device, network, partial(autoencoder.decode, pipe.vae, device))
 
 
 def _device(device: str | None, model: str | os.PathLike[str], t5: bool | None) -> torch.device:
@@ -103,8 +111,8 @@ def _device(device: str | None, model: str | os.PathLike[str], t5: bool | None) 
     except WeightsUnavailableError as error:
         also = f"\n{error}"
     raise NoGPUError(
-        'There is no GPU here. Stable Diffusion also runs on the CPU when it is asked to by name, device="cpu", at '
-        f"minutes a picture; `stand_in()` runs everywhere, with random weights.{also}"
+        'There is no GPU here. Stable Diffusion also runs on the CPU when it is asked to by name (device="cpu", '
+        f"--device cpu), at minutes a picture; a stand-in runs everywhere, with random weights.{also}"
     )
 
 

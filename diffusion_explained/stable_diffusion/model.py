@@ -33,7 +33,7 @@ class StableDiffusion:
     """A pipeline of diffusers whose network our own samplers drive.
 
     name: as it was asked for; label: "live", or "stand-in" where the weights are random and no picture can be expected.
-    pipe: diffusers' pipeline, for all that is not here (`pipe.load_lora_weights`).
+    pipe: diffusers' pipeline, for all that is not here (`pipe.load_lora_weights`); device: where it computes.
     call, decode_call: the network and the decoder as they are called, compiled or not (`fast.accelerate`).
     """
 
@@ -41,6 +41,7 @@ class StableDiffusion:
     family: Family
     pipe: Any
     label: str
+    device: torch.device
     call: Callable[..., Any]
     decode_call: Callable[[Tensor], Tensor]
 
@@ -54,14 +55,10 @@ class StableDiffusion:
         """What the network predicts, one of `predictions.KINDS`."""
         return kind_of(self.pipe.scheduler.config)
 
-    @property
+    @cached_property
     def schedule(self) -> Schedule:
         """The noise schedule that the network was trained on."""
         return schedule_of(self.pipe.scheduler.config)
-
-    @property
-    def device(self) -> torch.device:
-        return self.pipe._execution_device
 
     @property
     def default_sampler(self) -> str:
@@ -94,9 +91,11 @@ class StableDiffusion:
     def encode_text(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None) -> Text:
         """Prompts, and what to move away from, as tokens and embeddings: see `text.Text`."""
         with enough_memory("the text encoders"):
-            return encode_text(self.pipe, self.family.name, prompt, negative)
+            return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
 
-    def levels(self, num_inference_steps: int = 30, sampler: str | None = None, spacing: str | None = None) -> list:
+    def levels(
+        self, num_inference_steps: int = 30, sampler: str | None = None, spacing: str | None = None
+    ) -> list[Level]:
         """The levels that the model's own scheduler configuration names: see `levels.levels_of`."""
         return levels_of(self.pipe.scheduler.config, num_inference_steps, sampler or self.default_sampler, spacing)
 
@@ -172,7 +171,7 @@ class StableDiffusion:
         scale = self.family.guidance_scale if guidance_scale is None else guidance_scale
         channels, known = (None, None) if start is None else (start.channels, start.known)
         network = PromptedNetwork(
-            self.call, self.family.name, self.network.dtype, *text.rows(count), channels, self.pixels
+            self.call, self.family.name, autoencoder.dtype_of(self.network), *text.rows(count), channels, self.pixels
         )
         rows = torch.arange(2 * count, device=self.device)
         denoise = NetworkDenoiser(
@@ -185,14 +184,17 @@ class StableDiffusion:
 
         They pass the safety checker of a model that ships one; what it flags comes back black, with a warning.
         """
+        channels = self.pipe.vae.config.latent_channels
+        if latents.ndim != 4 or latents.shape[1] != channels:
+            raise ValueError(f"Latents are [B, {channels}, h, w], got a tensor of shape {tuple(latents.shape)}.")
         with enough_memory("decoding"):
-            return checked(self.pipe, self.decode_call(latents))
+            return checked(self.pipe, self.decode_call(latents), self.device)
 
     def encode(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
         check_size(*images.shape[-2:], self.family.multiple)
         with enough_memory("encoding the image"):
-            return autoencoder.encode(self.pipe.vae, images)
+            return autoencoder.encode(self.pipe.vae, self.device, images)
 
     def preview(self, latents: Tensor) -> Tensor:
         """What latents [B, C, h, w] look like, without the decoder: [B, 3, h, w], a linear map (`preview`)."""
@@ -231,6 +233,8 @@ class StableDiffusion:
         """
         name = sampler or self.default_sampler
         levels = self.levels(num_inference_steps, name, spacing)
+        if isinstance(prompt, Text) and negative is not None:
+            raise ValueError("The text is encoded already, its negative prompt with it: give negative to encode_text.")
         text = prompt if isinstance(prompt, Text) else self.encode_text(prompt, negative)
         if batch_size is None:
             batch_size = len(text) if isinstance(seed, int) else len(seed)

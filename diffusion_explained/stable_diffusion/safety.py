@@ -10,13 +10,13 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def checked(pipe: Any, images: Tensor) -> Tensor:
+def checked(pipe: Any, images: Tensor, device: torch.device) -> Tensor:
     """Pictures [B, 3, H, W] in [-1, 1] as the pipeline's checker leaves them: black where it flags one."""
     checker = getattr(pipe, "safety_checker", None)
     if checker is None:
         return images
     array = (images / 2 + 0.5).cpu().permute(0, 2, 3, 1).numpy()
-    _, flags = pipe.run_safety_checker(array, pipe._execution_device, next(checker.parameters()).dtype)
+    _, flags = pipe.run_safety_checker(array, device, next(checker.parameters()).dtype)
     if any(flags):
         warnings.warn(f"The model's safety checker blanked {sum(flags)} of {len(flags)} pictures.", stacklevel=3)
     keep = torch.tensor([not flag for flag in flags], device=images.device).reshape(-1, 1, 1, 1)

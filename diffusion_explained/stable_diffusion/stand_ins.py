@@ -39,6 +39,7 @@ def stand_in(
     *,
     prediction: str = "eps",
     in_channels: int = 4,
+    t5: bool = False,
     full_size: bool = False,
     device: str = "auto",
     dtype: torch.dtype = torch.float32,
@@ -50,16 +51,23 @@ def stand_in(
         family: "sd", "sdxl" or "sd3".
         prediction: "eps" or "v", for sd.
         in_channels: 9 for an sd network that was "trained" to inpaint.
+        t5: with a third text encoder, for sd3.
         full_size: Stable Diffusion 1.5's own size, for sd: 4 GB of float32, so give it float16 and a GPU.
     """
     if family not in FAMILIES:
         raise unknown_name("family", family, FAMILIES)
     if full_size and family != "sd":
         raise ValueError(f"full_size is for sd (Stable Diffusion 1.5's published configuration), not {family}.")
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+    if t5 and family != "sd3":
+        raise ValueError(f"t5 is Stable Diffusion 3's third text encoder; {family} has none.")
+    chosen = choose_device(device)
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
-        pipe = _sd(prediction, in_channels, full_size) if family == "sd" else {"sdxl": _sdxl, "sd3": _sd3}[family]()
-    return of_pipeline(pipe.to(choose_device(device), dtype), FAMILIES[family], NOTICE, LABEL)
+        if family == "sd":
+            pipe = _sd(prediction, in_channels, chosen if full_size else None)
+        else:
+            pipe = _sdxl() if family == "sdxl" else _sd3(t5)
+    return of_pipeline(pipe.to(chosen, dtype), FAMILIES[family], NOTICE, LABEL)
 
 
 def save_stand_in(folder: str | os.PathLike[str], family: str = "sd", **options: Any) -> Path:
@@ -127,16 +135,12 @@ def _vae(channels: int = 4, full_size: bool = False, **options: Any) -> Any:
     )
 
 
-def _sd(prediction: str, in_channels: int, full_size: bool) -> Any:
-    library = diffusers()
-    kinds = {"eps": "epsilon", "v": "v_prediction"}
-    if prediction not in kinds:
-        raise unknown_name("prediction", prediction, kinds)
-    tokenizer = _tokenizer(size=49408 if full_size else 0)
-    unet = library.UNet2DConditionModel(
-        sample_size=64,
+def unet_of_sd(in_channels: int = 4, out_channels: int = 4, sample_size: int = 64, *, full_size: bool = False) -> Any:
+    """Stable Diffusion 1.5's U-Net with random weights; on pixels it has 3 channels and sample_size 512."""
+    return diffusers().UNet2DConditionModel(
+        sample_size=sample_size,
         in_channels=in_channels,
-        out_channels=4,
+        out_channels=out_channels,
         layers_per_block=2 if full_size else 1,
         block_out_channels=(320, 640, 1280, 1280) if full_size else (16, 32, 32, 32),
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
@@ -145,10 +149,22 @@ def _sd(prediction: str, in_channels: int, full_size: bool) -> Any:
         attention_head_dim=8 if full_size else 2,  # the number of heads, for all its name
         norm_num_groups=32 if full_size else 8,
     )
+
+
+def _sd(prediction: str, in_channels: int, full_size_on: torch.device | None) -> Any:
+    """Tiny, drawn on the CPU, or of full size, its billion random numbers drawn where they are wanted."""
+    library, full_size = diffusers(), full_size_on is not None
+    kinds = {"eps": "epsilon", "v": "v_prediction"}
+    if prediction not in kinds:
+        raise unknown_name("prediction", prediction, kinds)
+    tokenizer = _tokenizer(size=49408 if full_size else 0)
+    with full_size_on or torch.device("cpu"):
+        unet = unet_of_sd(in_channels, full_size=full_size)
+        vae, text_encoder = _vae(full_size=full_size), _clip(tokenizer, full_size=full_size)
     pipeline = library.StableDiffusionPipeline if in_channels == 4 else library.StableDiffusionInpaintPipeline
     return pipeline(
-        vae=_vae(full_size=full_size),
-        text_encoder=_clip(tokenizer, full_size=full_size),
+        vae=vae,
+        text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
         scheduler=library.PNDMScheduler.from_config({**DDPM_CONFIG, "prediction_type": kinds[prediction]}),
@@ -191,7 +207,18 @@ def _sdxl() -> Any:
     )
 
 
-def _sd3() -> Any:
+def _t5(width: int) -> tuple[Any, Any]:
+    """(encoder, tokenizer) of T5, over letters and the same few words."""
+    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+
+    letters = [(letter, -4.0) for letter in "abcdefghijklmnopqrstuvwxyz,."]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -2.0)]
+    tokenizer = T5Tokenizer(vocab=[*pieces, *letters, *(("▁" + word, -1.0) for word in WORDS if len(word) > 1)])
+    config = T5Config(vocab_size=len(tokenizer), d_model=width, d_ff=64, d_kv=8, num_heads=2, num_layers=1)
+    return T5EncoderModel(config), tokenizer
+
+
+def _sd3(t5: bool) -> Any:
     library = diffusers()
     tokenizer = _tokenizer()
     transformer = library.SD3Transformer2DModel(
@@ -207,6 +234,7 @@ def _sd3() -> Any:
         pooled_projection_dim=64,
         pos_embed_max_size=96,
     )
+    text_encoder_3, tokenizer_3 = _t5(width=64) if t5 else (None, None)
     return library.StableDiffusion3Pipeline(
         transformer=transformer,
         scheduler=library.FlowMatchEulerDiscreteScheduler(shift=3.0),
@@ -215,6 +243,6 @@ def _sd3() -> Any:
         tokenizer=tokenizer,
         text_encoder_2=_clip(tokenizer, projection=32),
         tokenizer_2=_tokenizer(pad="!"),
-        text_encoder_3=None,
-        tokenizer_3=None,
+        text_encoder_3=text_encoder_3,
+        tokenizer_3=tokenizer_3,
     )

@@ -121,7 +121,11 @@ def tokenizers(pipe: Any) -> list[tuple[str, Any, int | None]]:
 
 @torch.no_grad()
 def encode_text(
-    pipe: Any, family: str, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None
+    pipe: Any,
+    family: str,
+    device: torch.device,
+    prompt: str | Sequence[str],
+    negative: str | Sequence[str] | None = None,
 ) -> Text:
     """Prompts [B], and what to move away from, through a pipeline's tokenizers and text encoders.
 
@@ -133,7 +137,6 @@ def encode_text(
     if away is not None and len(away) not in (1, len(prompts)):
         raise ValueError(f"There are {len(away)} negative prompts for {len(prompts)} prompts: give one, or one each.")
     away = away * len(prompts) if away is not None and len(away) == 1 else away
-    device = pipe._execution_device
     options: dict[str, Any] = {"device": device, "num_images_per_prompt": 1}
     if family == "sd3":
         options |= {"prompt_2": None, "prompt_3": None, "max_sequence_length": T5_LENGTH}

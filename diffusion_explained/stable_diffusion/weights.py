@@ -14,7 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_explained.data.hub import hub_is_reachable
-from diffusion_explained.stable_diffusion.families import MIRRORS, SIZES_GB, T5_GB, Family, family_of_pipeline
+from diffusion_explained.stable_diffusion.families import (
+    MIRRORS,
+    OFFER_FLOAT16,
+    SIZES_GB,
+    T5_GB,
+    Family,
+    family_of_pipeline,
+)
 
 INDEX = "model_index.json"
 STAND_IN = "STAND_IN.txt"  # lies in the folder of a pipeline whose weights are random, and says so
@@ -43,15 +50,11 @@ class Weights:
     left_out: tuple[str, ...] = ()
     stand_in: bool = False
 
-    @property
-    def has_half(self) -> bool:
-        """Whether every part offers float16 weights."""
-        return all(_whole(self.folder / part, half=True) for part in self.parts)
-
-    @property
-    def has_full(self) -> bool:
-        """Whether every part offers float32 weights."""
-        return all(_whole(self.folder / part, half=False) for part in self.parts)
+    def wants_float16(self, float32: bool) -> bool:
+        """Whether to load files named .fp16 where a part offers them: wanted, or all that there is of a part."""
+        offered = any(_whole(self.folder / part, half=True) for part in self.parts)
+        needed = any(not _whole(self.folder / part, half=False) for part in self.parts)
+        return offered and (not float32 or needed)
 
 
 def find_weights(model: str | os.PathLike[str], *, t5: bool | None = None) -> Weights:
@@ -206,8 +209,10 @@ def what_to_do(model: str, *, t5: bool = False) -> str:
 
 
 def fetch_command(model: str) -> str:
-    """The shell command that downloads a model's float16 weights and nothing that is pickled."""
-    return f'hf download {model} --include "*.json" "*.txt" "*.fp16.safetensors"'
+    """The shell command that downloads a model's weights, float16 where they are offered, and nothing pickled."""
+    if model in OFFER_FLOAT16:
+        return f'hf download {model} --include "*.json" "*.txt" "*.fp16.safetensors"'
+    return f'hf download {model} --include "*.json" "*.txt" "*/*.safetensors" --exclude "{T5}/*"'
 
 
 def fetch(model: str, *, t5: bool = False) -> None:

@@ -1,0 +1,84 @@
+"""The command `diffusion-explained record`: a run of Stable Diffusion, kept as a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diffusion_explained.cli_options import Sampler, Seed, Steps
+
+
+def record(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What Stable Diffusion is to draw.")],
+    model: Annotated[
+        str | None,
+        typer.Option(help='owner/model on the hub, a folder, or "stand-in" (random weights). [Stable Diffusion 1.5]'),
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="What it is to keep away from.")] = None,
+    steps: Steps = 30,
+    sampler: Sampler = None,
+    guidance_scale: Annotated[float | None, typer.Option(help="1 is off. [the model family's own]")] = None,
+    seed: Seed = 0,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, max=4, help="How many images.")] = 1,
+    size: Annotated[int | None, typer.Option(help="Pixels a side. [what the model was trained on]")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, or cpu, at minutes a picture. [a GPU]")] = None,
+    out: Annotated[Path, typer.Option(help="The trace, a .safetensors file.")] = Path("trace.safetensors"),
+    yes: Annotated[bool, typer.Option("--yes", help="Download weights that are missing without asking.")] = False,
+) -> None:
+    """Record a run of Stable Diffusion, every step of it, as a file of a few MB that opens where there is no GPU."""
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out} is no .safetensors file.")
+    from tqdm import tqdm
+
+    from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL
+    from diffusion_explained.stable_diffusion.loading import load
+    from diffusion_explained.stable_diffusion.recording import record
+    from diffusion_explained.stable_diffusion.stand_ins import stand_in
+    from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError
+
+    if model == "stand-in":
+        loaded = stand_in(device=device or "auto")
+    else:
+        name = model or DEFAULT_MODEL
+        try:
+            loaded = load(name, device)
+        except WeightsUnavailableError as error:
+            _confirm_download(name, error, yes)
+            loaded = load(name, device, download=True)
+    if loaded.device.type == "cpu" and loaded.label == "live":
+        minutes = steps * loaded.seconds(n, size, size) / 60
+        typer.echo(f"About {minutes:.0f} minutes on this CPU, by one step that was measured.")
+    with tqdm(total=steps, unit="step", desc=loaded.name) as bar:
+        trace = record(
+            loaded,
+            prompt,
+            negative=negative,
+            num_inference_steps=steps,
+            sampler=sampler,
+            guidance_scale=guidance_scale,
+            seed=seed,
+            batch_size=n,
+            height=size,
+            width=size,
+            progress=lambda step: bar.update(),
+        )
+    trace.save(out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {trace.label}, {steps} steps of {n} image{'s'[: n > 1]}")
+    if cut := trace.tokens[0][0]["cut"]:
+        typer.secho(f"The prompt was too long; this was cut off: {cut}", fg="yellow", err=True)
+
+
+def _confirm_download(model: str, error: OSError, yes: bool) -> None:
+    """Ask before gigabytes are fetched, their size first; raise the error again where they cannot be, or need not."""
+    from diffusion_explained.data.hub import hub_is_reachable
+    from diffusion_explained.stable_diffusion.weights import download_size
+
+    if not hub_is_reachable():
+        raise error
+    size = download_size(model)
+    amount = "several GB" if size is None else f"{size:.1f} GB"
+    typer.echo(f"The weights of {model} are not on this machine: {amount} to download.")
+    if not yes and not typer.confirm("Download them?"):
+        raise error

@@ -1,0 +1,127 @@
+"""Record a run of Stable Diffusion as a `Trace`: every step's thumbnails and norms, for a class without a GPU."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion_explained.devices import hardware
+from diffusion_explained.film import pixels
+from diffusion_explained.samplers import Step
+from diffusion_explained.stable_diffusion.model import StableDiffusion
+from diffusion_explained.stable_diffusion.traces import Trace
+
+MOST_IMAGES = 4  # about 1.5 MB each in 30 steps
+LARGEST = 512  # pixels of a picture's longer side
+
+
+def record(
+    model: StableDiffusion,
+    prompt: str | Sequence[str],
+    *,
+    negative: str | Sequence[str] | None = None,
+    thumbnail: int = 64,
+    progress: Callable[[Step], object] | None = None,
+    **options: Any,
+) -> Trace:
+    """Run `model.steps(prompt, ...)` and keep what there is to see of it; the predicted x_0 is decoded at each step.
+
+    Args:
+        prompt, negative, options: as for `StableDiffusion.steps`.
+        thumbnail: the longer side of the small pictures.
+        progress: called with each step.
+
+    Raises ValueError for more than 4 images, and what `steps` raises.
+    """
+    if not 8 <= thumbnail <= LARGEST:
+        raise ValueError(f"thumbnail must be from 8 to {LARGEST} pixels, got {thumbnail}.")
+    started = time.perf_counter()
+    text = model.encode_text(prompt, negative)
+    in_text = time.perf_counter() - started
+    seed, batch_size = options.get("seed", 0), options.get("batch_size")
+    seeds = [seed + i for i in range(batch_size or len(text))] if isinstance(seed, int) else list(seed)
+    if len(seeds) > MOST_IMAGES:
+        raise ValueError(f"A trace holds at most {MOST_IMAGES} images, so that it stays small; got {len(seeds)} seeds.")
+    rows, x_0, latents, last, in_steps = [], [], [], None, 0.0
+    steps = model.steps(text, **options)
+    while True:
+        started = time.perf_counter()
+        step = next(steps, None)
+        if step is None:
+            break
+        rows.append(row_of(step))  # its numbers wait for the GPU
+        in_steps += time.perf_counter() - started
+        latents.append(small(model.preview(step.x_t), thumbnail))
+        x_0.append(small(model.decode(step.pred.x_0), thumbnail))
+        last = step
+        if progress is not None:
+            progress(step)
+    latents.append(small(model.preview(last.x_next), thumbnail))
+    started = time.perf_counter()
+    images = model.decode(last.x_next).cpu()
+    in_decoding = time.perf_counter() - started
+    settings = {
+        "model": model.name,
+        "prompt": list(text.prompts),
+        "negative": None if text.negative is None else list(text.negative),
+        "sampler": options.get("sampler") or model.default_sampler,
+        "guidance_scale": options.get("guidance_scale", model.family.guidance_scale),
+        "num_inference_steps": len(rows),
+        "seeds": seeds,
+        "height": images.shape[2],
+        "width": images.shape[3],
+        "latent_shape": list(last.x_next.shape[1:]),
+        "from_image": options.get("image") is not None,
+        "strength": options.get("strength", 1.0),
+        "inpainting": options.get("mask") is not None,
+        "parameters": model.parameters(),
+        "device": hardware(model.device),
+        "dtype": str(model.network.dtype).removeprefix("torch."),
+        "date": datetime.now(UTC).date().isoformat(),
+        "seconds": {"text": in_text, "steps": in_steps, "decode": in_decoding},
+    }
+    tokens = [[asdict(one) for one in of_prompt] for of_prompt in text.tokens]
+    small_images = small(images, min(LARGEST, max(images.shape[2:])))
+    return Trace(model.label, settings, tokens, rows, np.stack(x_0), np.stack(latents), small_images)
+
+
+def row_of(step: Step) -> dict[str, Any]:
+    """The numbers of a step: its level, and for each image the norms of x_t, of both predictions, of their difference.
+
+    |eps| = sqrt(sum eps^2),   about sqrt(C h w) for noise
+    """
+    pred = step.pred
+    guided = pred.eps_uncond is not None
+    return {
+        "i": step.i,
+        "t": step.level.t,
+        "alpha": step.level.alpha,
+        "sigma": step.level.sigma,
+        "x_t_norm": norms(step.x_t),
+        "cond_norm": norms(pred.eps_cond),
+        "uncond_norm": norms(pred.eps_uncond) if guided else None,
+        "difference_norm": norms(pred.eps_cond - pred.eps_uncond) if guided else None,
+    }
+
+
+def norms(x: Tensor) -> list[float]:
+    """The Euclidean norm of each of [B, ...]."""
+    return x.flatten(1).norm(dim=1).tolist()
+
+
+def small(images: Tensor, side: int) -> np.ndarray:
+    """Pictures [B, 3, H, W] in [-1, 1] as bytes [B, h, w, 3], the longer side `side` pixels."""
+    height, width = images.shape[2:]
+    scale = side / max(height, width)
+    size = [max(1, round(height * scale)), max(1, round(width * scale))]
+    if size != [height, width]:
+        mode = "area" if scale < 1 else "nearest"
+        images = torch.nn.functional.interpolate(images, size=size, mode=mode)
+    return pixels(images)[..., :3]
