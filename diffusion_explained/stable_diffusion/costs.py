@@ -15,7 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_explained.stable_diffusion.families import FAMILIES
 from diffusion_explained.stable_diffusion.latents import check_size
-from diffusion_explained.stable_diffusion.stand_ins import _sd as published_pipeline
+from diffusion_explained.stable_diffusion.stand_ins import _sd as pipeline_of_sd
+from diffusion_explained.stable_diffusion.stand_ins import unet_of_sd
 
 
 class Work(NamedTuple):
@@ -43,6 +44,7 @@ def count_work(call: Callable[[], Any]) -> Work:
     return Work(convolutions, products, sum(by_operation.values()) - convolutions - products)
 
 
+@cache
 def published_work(height: int = 512, width: int = 512) -> dict[str, Work]:
     """One pass of one image through each part of Stable Diffusion 1.5, for pictures of height x width pixels.
 
@@ -74,7 +76,7 @@ def published_parameters() -> dict[str, int]:
 @cache
 def _on_meta() -> tuple[Any, Any]:
     """The pipeline in its published size, and its U-Net for pixels, all shape and no numbers."""
-    with torch.device("meta"):
-        pipe = published_pipeline("eps", 4, True)
-        config = {**pipe.unet.config, "in_channels": 3, "out_channels": 3, "sample_size": 512}
-        return pipe, type(pipe.unet).from_config(config)
+    meta = torch.device("meta")
+    with meta:
+        on_pixels = unet_of_sd(3, 3, 512, full_size=True)
+    return pipeline_of_sd("eps", 4, meta), on_pixels
