@@ -181,8 +181,9 @@ def work_dots(work: Mapping[str, float], *, title: str = "", unit: str = "TFLOP"
     least, most = 10 ** np.floor(np.log10(0.7 * min(work.values()))), max(work.values())
     for y, amount in enumerate(work.values()):
         ax.plot(amount, y, "o", markersize=10, color=colours.data)
+        ground = {"facecolor": colours.background, "linewidth": 0, "pad": 1}  # so that no grid line crosses the words
         ax.annotate(f"{amount:,.3g} {unit}", (amount, y), (11, 0), textcoords="offset points", va="center", fontsize=11,
-                    color=colours.text)  # fmt: skip
+                    color=colours.text, bbox=ground)  # fmt: skip
     ax.set_xscale("log")
     ax.set(xlim=(least, most * (most / least) ** 0.3), ylim=(len(work) - 0.5, -0.5))
     dress(ax, theme, title=title, xlabel=f"{unit}, on a logarithmic axis")

@@ -530,7 +530,7 @@ check(my_copied, solution_copied, finds_copies)
 # - On CIFAR-10 here: 18 to 50 evaluations are alike; 4 to 8 need a rectified flow, which is 15% short of its teacher;
 #   guidance improves the distance long after it has begun to cost diversity.
 #
-# **Back to:** [the list of notebooks](README.md).
+# **Next:** [09 · Inside Stable Diffusion](09_stable_diffusion.ipynb): the same loop, on a sentence and on latents.
 #
 # ## References
 #

@@ -410,9 +410,9 @@ print(f"the latents of all {STEPS} steps are {kept:,} numbers; decoded they woul
 
 # %% [markdown]
 # On the stand-in noise stays noise, and the strip says why, if you take the formula at its word: an untrained network
-# finds hardly any noise to remove, so $\hat x_0 \approx x_T / \alpha_T$ from the first step to the last. **The loop
-# adds no knowledge of its own.** Put a trained network into it and it draws; here is the other film of section 4, from
-# the same function:
+# finds hardly any noise to remove, so $\hat x_0 \approx x_T / \alpha_T$ from the first step to the last, and $x_t$
+# grows towards that as α does (see the preview; the channels are drawn on one scale). **The loop adds no knowledge of
+# its own.** Put a trained network into it and it draws; here is the other film of section 4, from the same function:
 
 # %%
 seen_digits = [digit_steps[i] for i in shown]
