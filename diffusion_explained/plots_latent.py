@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
 from diffusion_explained.figures import dress, figure, legend
@@ -39,7 +40,7 @@ def token_chips(tokens: Any, *, columns: int = 11, title: str = "", theme: str =
         box.set(facecolor=face, edgecolor=colours.grid if pads else face, linewidth=1)
         ax.add_patch(box)
         name = "padding" if pads else SPECIAL.get(piece) or _written(piece)
-        ax.text(x + 0.5, y + 0.37, name, ha="center", va="center", fontsize=10, color=ink)
+        ax.text(x + 0.5, y + 0.37, name, ha="center", va="center", fontsize=9, color=ink)
         ax.text(x + 0.5, y + 0.72, number, ha="center", va="center", fontsize=8, color=ink)
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     dress(ax, theme, title=title, grid=False)
@@ -161,6 +162,7 @@ def norm_panels(rows: Sequence[Mapping[str, Any]], *, image: int = 0, title: str
     share = 100 * difference / cond
     below.plot(steps, share, color=colours.series[2], linewidth=2.2)
     below.set_ylim(0, 1.15 * share.max())
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     dress(below, theme, xlabel="step", ylabel="difference, % of |ε|")
     fig.set_label(
         f"{title or 'Two opinions'}: norms over {len(rows)} steps; told the prompt {cond[0]:.3g} to {cond[-1]:.3g}, "
