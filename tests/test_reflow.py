@@ -326,7 +326,7 @@ class TestShipped:
         assert bends[1] < 0.8 * bends[0]
 
     def test_few_of_its_steps_are_as_good_as_fifty(self):
-        """By the measured distances; its guided teacher's fifty steps stay nearer, by a third where 10% was aimed at."""
+        """By the measured distances; its guided teacher's fifty steps stay nearer, by a third (aim: 10%)."""
         measured = {
             (row["model"], row["evaluations"], row["guidance_scale"]): row["frechet_distance"]
             for row in read_measured("samplers")["rows"]
