@@ -25,7 +25,8 @@ from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.noise import randn
 from diffusion_explained.precision import in_precision
 from diffusion_explained.predictions import target
-from diffusion_explained.recipes import Recipe, read_recipe, start_from_data
+from diffusion_explained.recipe_starts import start_from_data
+from diffusion_explained.recipes import Recipe, read_recipe
 from diffusion_explained.schedules import FlowSchedule, schedule_from_config
 from diffusion_explained.training import train
 
@@ -60,7 +61,7 @@ def run(name: str, images: int, n: int, device: str) -> dict:
     recipe_name, other = SIZES[name]
     recipe = Recipe.from_tables(*read_recipe(recipe_name))
     recipe = dataclasses.replace(recipe, network={**recipe.network, **other})
-    start = start_from_data(recipe)
+    start = start_from_data(recipe.dataset, recipe.split, recipe.network, recipe.kind, recipe.training.seed)
     network, schedule, flops = start.network, schedule_from_config(recipe.schedule), count_flops(start.network)
     config = dataclasses.replace(recipe.training, images=images)
     every, curve = max(1, config.num_steps // LOOKS), []

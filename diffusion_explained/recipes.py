@@ -9,31 +9,27 @@ was killed goes on where it was when it is run again.
 
 from __future__ import annotations
 
-import copy
-import json
 import tomllib
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from diffusion_explained.checkpoints import fingerprint
 from diffusion_explained.classifier_training import ClassifierRecord
 from diffusion_explained.classifier_training import run_recipe as run_classifier_recipe
-from diffusion_explained.data import load_dataset
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
 from diffusion_explained.launch import shipped
-from diffusion_explained.models import build_network, count_flops, count_parameters, network_config
+from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
 from diffusion_explained.processes import Processes, is_main_process
-from diffusion_explained.reflow import PairsConfig, PairsRecord, draw_pairs
-from diffusion_explained.schedules import Schedule, schedule_from_config
+from diffusion_explained.recipe_starts import start_from_data, start_from_teacher, start_from_weights
+from diffusion_explained.reflow import PairsConfig, PairsRecord
+from diffusion_explained.schedules import schedule_from_config
 from diffusion_explained.train_config import TrainConfig
 from diffusion_explained.training import Record, train
 
@@ -175,9 +171,10 @@ def train_diffusion(
     """Run a recipe: data or pairs, network, training, weights, and a card of what the fp16 weights measure."""
     schedule = schedule_from_config(recipe.schedule)
     if recipe.task == "reflow":
-        start = yield from start_from_teacher(recipe, output, device)
+        processes = Processes.here(device, recipe.training.batch_size)
+        start = yield from start_from_teacher(recipe.teacher, recipe.pairs, output.parent, processes)
     else:
-        start = start_from_data(recipe)
+        start = start_from_data(recipe.dataset, recipe.split, recipe.network, recipe.kind, recipe.training.seed)
     earlier = {} if start_from is None else start_from_weights(start_from, start, schedule)
 
     record = None
@@ -214,65 +211,6 @@ def measure(weights: Path, recipe: Recipe, device: str = "cpu") -> None:
         kept = ("n", "settings", "samples", "real", "unseen")
         model.card["evaluation"].append({key: measured[key] for key in kept})
     save_pretrained(weights, model)
-
-
-class Start(NamedTuple):
-    """A network before its training, what it is trained on (for `train`), and that in words (for the card)."""
-
-    network: nn.Module
-    images: Tensor
-    labels: Tensor
-    noise: Tensor | None
-    kind: str
-    class_names: tuple[str, ...]
-    data: str
-
-
-def start_from_data(recipe: Recipe) -> Start:
-    """A new network, and a data set."""
-    dataset = load_dataset(recipe.dataset, recipe.split)
-    config = {**recipe.network, "image_shape": dataset.image_shape, "num_classes": dataset.num_classes}
-    with torch.random.fork_rng():  # the initial weights are the seed's too
-        torch.manual_seed(recipe.training.seed)
-        network = build_network(config)
-    data = f"{dataset.name}, {dataset.split} split, {len(dataset):,} images"
-    return Start(network, dataset.images, dataset.labels, None, recipe.kind, dataset.class_names, data)
-
-
-def start_from_weights(name: str | Path, start: Start, schedule: Schedule) -> dict[str, Any]:
-    """Give the network of `start` the weights of a trained one; return that in words, for the card.
-
-    Raises ValueError unless the trained one is the same network and predicts the same along the same schedule.
-    """
-    model = load_pretrained(name)
-    trained = (network_config(model.network), model.kind, model.schedule.to_config())
-    wanted = (network_config(start.network), start.kind, schedule.to_config())
-    differing = [
-        what
-        for what, a, b in zip(("network", "kind", "schedule"), trained, wanted, strict=True)
-        if json.dumps(a) != json.dumps(b)
-    ]
-    if differing:
-        raise ValueError(
-            f"{name} cannot be the start of this training: its {' and '.join(differing)} "
-            "differ from the recipe's. Give weights that were trained by the same recipe, or none."
-        )
-    start.network.load_state_dict(model.network.state_dict())
-    before = {
-        key: model.card[key] for key in ("images_seen", "steps", "seconds", "date", "started_from") if key in model.card
-    }
-    return {"started_from": {"name": model.name, "sha256": fingerprint("", model.network.state_dict()), **before}}
-
-
-def start_from_teacher(recipe: Recipe, output: Path, device: str) -> Generator[PairsRecord, None, Start]:
-    """A copy of the teacher's network, and pairs that the teacher draws, which are kept beside the weights."""
-    own = output.parent.parent / recipe.teacher / f"{recipe.teacher}.safetensors"
-    processes = Processes.here(device, recipe.training.batch_size)
-    teacher = load_pretrained(own if own.is_file() else recipe.teacher, processes.device)
-    network = copy.deepcopy(teacher.network).requires_grad_(True)
-    pairs = yield from draw_pairs(teacher, recipe.pairs, output.parent / "pairs", processes)
-    data = f"{recipe.pairs.count:,} pairs of noise and the images that {teacher.name} makes of it"
-    return Start(network, pairs.x_0, pairs.labels, pairs.noise, teacher.kind, teacher.class_names, data)
 
 
 def describe_training(recipe: Recipe, data: str, record: Record, device: str) -> dict[str, Any]:
