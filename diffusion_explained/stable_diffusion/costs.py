@@ -16,8 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_explained.stable_diffusion.families import FAMILIES
 from diffusion_explained.stable_diffusion.latents import check_size
-from diffusion_explained.stable_diffusion.stand_ins import _sd as pipeline_of_sd
-from diffusion_explained.stable_diffusion.stand_ins import unet_of_sd
+from diffusion_explained.stable_diffusion.stand_ins import pipeline_of_sd, unet_of_sd
 
 
 class Work(NamedTuple):

@@ -64,7 +64,7 @@ def stand_in(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         if family == "sd":
-            pipe = _sd(prediction, in_channels, chosen if full_size else None)
+            pipe = pipeline_of_sd(prediction, in_channels, chosen if full_size else None)
         else:
             pipe = _sdxl() if family == "sdxl" else _sd3(t5)
     return of_pipeline(pipe.to(chosen, dtype), FAMILIES[family], NOTICE, LABEL)
@@ -151,7 +151,7 @@ def unet_of_sd(in_channels: int = 4, out_channels: int = 4, sample_size: int = 6
     )
 
 
-def _sd(prediction: str, in_channels: int, full_size_on: torch.device | None) -> Any:
+def pipeline_of_sd(prediction: str, in_channels: int, full_size_on: torch.device | None) -> Any:
     """Tiny, drawn on the CPU, or of full size, its billion random numbers drawn where they are wanted."""
     library, full_size = diffusers(), full_size_on is not None
     kinds = {"eps": "epsilon", "v": "v_prediction"}
