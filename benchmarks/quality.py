@@ -48,8 +48,13 @@ class Point:
 
     @property
     def evaluations(self) -> int:
-        """How often the network is asked an image: Heun's method twice a step, but once at the last."""
-        return 2 * self.num_inference_steps - 1 if self.sampler == "heun" else self.num_inference_steps
+        """How often the network is asked an image: Heun's method twice a step, but once at the last.
+
+        And once at the first of EPS, whose schedule begins in all but pure noise.
+        """
+        if self.sampler != "heun":
+            return self.num_inference_steps
+        return 2 * self.num_inference_steps - (2 if self.model == EPS else 1)
 
 
 def sampler_points() -> Iterator[Point]:

@@ -189,16 +189,15 @@ class Begun:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A run to look at: its trace and film, and of one that was made here also its first latents and its text's shape.
+    """A run to look at: its trace and film, and of one that was made here also its first latents.
 
-    latents: x_T of the first picture [C, h, w]; text_shape: of the embeddings of one prompt, (77, D); notices: what the
-    safety checker said; asked: by what settings it was made.
+    latents: x_T of the first picture [C, h, w]; notices: what the safety checker said; asked: by what settings it was
+    made.
     """
 
     trace: Trace
     film: Film
     latents: Tensor | None = None
-    text_shape: tuple[int, int] | None = None
     notices: tuple[str, ...] = ()
     asked: tuple[object, ...] = ()
 
@@ -226,8 +225,7 @@ def draw(kept: Shelf, name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawn:
         warnings.simplefilter("always")
         trace = record(model, thumbnail=thumbnail, progress=progress, **options)
     flagged = {str(one.message) for one in said if "safety checker" in str(one.message)}
-    shape = tuple(model.encode_text(ask.prompt).embeds.shape[1:])
-    return Drawn(trace, film_of_trace(trace), first[0], shape, tuple(sorted(flagged)), asked(name, ask, begun))
+    return Drawn(trace, film_of_trace(trace), first[0], tuple(sorted(flagged)), asked(name, ask, begun))
 
 
 @st.cache_data(max_entries=4, show_spinner="Opening the recorded run")

@@ -158,7 +158,7 @@ def tokens(drawn: Drawn) -> None:
             st.markdown(f"**{one['encoder']}**")
         st.html(f'<div class="tokens">{"".join(_chips(one))}</div>')
         padding = len(one["ids"]) - one["used"]
-        shape = f", as embeddings {list(drawn.text_shape)}" if drawn.text_shape and len(of_prompt) == 1 else ""
+        shape = f", as embeddings {drawn.trace.settings['text_shape']}" if len(of_prompt) == 1 else ""
         st.caption(f"{len(one['ids'])} positions: {one['used']} used, {padding} of padding{shape}.")
         if one["cut"]:
             st.warning(

@@ -5,7 +5,7 @@ from functools import partial
 import streamlit as st
 from explorer import choices, page, stable, stable_parts
 from explorer.compared import compare, compare_live
-from explorer.runs import Settings, class_names, model, rectified
+from explorer.runs import Settings, class_names, model
 from explorer.scrubber import scrubber
 
 from diffusion_explained.samplers import SAMPLERS
@@ -37,8 +37,7 @@ with common:
         sampler, steps = recorded.trace.settings["sampler"], recorded.trace.settings["num_inference_steps"]
         st.caption(f"As in the recorded run: {sampler}, {steps} steps.")
 
-network = model(choice.model)
-scale = 1.0 if rectified(choice.model) else network.default_guidance_scale
+scale = model(choice.model).default_guidance_scale
 settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0)
 if name == stable.RECORDED:
     shown = compare(recorded.trace, settings, ()) if held else None

@@ -78,6 +78,7 @@ def record(
         "height": images.shape[2],
         "width": images.shape[3],
         "latent_shape": list(last.x_next.shape[1:]),
+        "text_shape": list(text.embeds.shape[1:]),
         "from_image": options.get("image") is not None,
         "strength": options.get("strength", 1.0),
         "inpainting": options.get("mask") is not None,
