@@ -1,4 +1,4 @@
-"""Write the emoji sample that travels with the package: 150 well-known subjects in all three styles.
+"""Write the emoji sample that travels with the package: 154 well-known subjects in all three styles.
 
     python recipes/emoji_sample.py        # reads the whole set: load_emoji(download=True)
 
@@ -14,18 +14,19 @@ from diffusion_explained.names import unknown_name
 
 SUBJECTS = """
 grinning face, face with tears of joy, smiling face with heart-eyes, smiling face with sunglasses, thinking face,
-sleeping face, crying face, angry face, exploding head, skull, ghost, alien, robot, clown face, grinning cat, crying cat,
-red heart, orange heart, yellow heart, green heart, blue heart, purple heart, black heart, broken heart, heart on fire,
-thumbs up, waving hand, eye, tooth, brain, baby, man, woman, astronaut, police officer, cook, mermaid, vampire,
-person running, monkey, gorilla, dog, dog face, poodle, wolf, fox, cat, cat face, black cat, lion, tiger, horse, unicorn,
-zebra, cow, pig, camel, giraffe, elephant, mouse, rabbit, bear, panda, chicken, penguin, owl, frog, crocodile, turtle,
-snake, dragon, whale, dolphin, fish, shark, octopus, crab, snail, butterfly, honeybee, spider, rose, sunflower, tulip,
-cactus, palm tree, deciduous tree, christmas tree, maple leaf, mushroom, watermelon, lemon, banana, pineapple,
-red apple, green apple, pear, strawberry, tomato, carrot, hot pepper, broccoli, hamburger, pizza, hot dog, egg,
-birthday cake, doughnut, cookie, ice cream, lollipop, hot beverage, house, house with garden, castle, locomotive, bus,
-automobile, police car, fire engine, bicycle, sailboat, ship, airplane, helicopter, rocket, alarm clock, full moon, sun,
-star, cloud, rainbow, umbrella, snowman, fire, balloon, wrapped gift, soccer ball, basketball, guitar, trumpet, drum,
-crown, t-shirt, glasses, laptop, light bulb, open book, key, hammer, bomb, magnet, chair, teddy bear
+sleeping face, crying face, angry face, exploding head, skull, ghost, alien, robot, clown face, grinning cat, crying
+cat, red heart, orange heart, yellow heart, green heart, blue heart, purple heart, black heart, broken heart, heart on
+fire, thumbs up, waving hand, eye, tooth, brain, baby, man, woman, astronaut, police officer, cook, mermaid, vampire,
+person running, monkey, gorilla, dog, dog face, poodle, wolf, fox, cat, cat face, black cat, lion, tiger, horse,
+unicorn, zebra, cow, pig, camel, giraffe, elephant, mouse, rabbit, bear, panda, chicken, penguin, owl, frog,
+crocodile, turtle, snake, dragon, whale, dolphin, fish, shark, octopus, crab, snail, butterfly, honeybee, spider,
+rose, sunflower, tulip, cactus, palm tree, deciduous tree, christmas tree, maple leaf, mushroom, watermelon, lemon,
+banana, pineapple, red apple, green apple, pear, strawberry, tomato, carrot, hot pepper, broccoli, hamburger, pizza,
+hot dog, egg, birthday cake, doughnut, cookie, ice cream, lollipop, hot beverage, house, house with garden, castle,
+locomotive, bus, automobile, police car, fire engine, bicycle, sailboat, ship, airplane, helicopter, rocket, alarm
+clock, full moon, sun, star, cloud, rainbow, umbrella, snowman, fire, balloon, wrapped gift, soccer ball, basketball,
+guitar, trumpet, drum, crown, t-shirt, glasses, laptop, light bulb, open book, key, hammer, bomb, magnet, chair, teddy
+bear
 """
 
 

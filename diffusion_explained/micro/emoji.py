@@ -14,6 +14,7 @@ import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -133,7 +134,7 @@ def read_emoji(path: Path, what_to_do: str) -> EmojiSet:
             raise DamagedDataError("its content is not what was written (the checksum differs)")
         content, ends = arrays["files"].numpy().tobytes(), [0, *arrays["ends"].tolist()]
         images = torch.empty(len(ends) - 1, 4, SIZE, SIZE, dtype=torch.uint8)
-        for i, (start, end) in enumerate(zip(ends, ends[1:], strict=False)):
+        for i, (start, end) in enumerate(pairwise(ends)):
             images[i] = decode_image(content[start:end])
     except Exception as error:  # safetensors, json and Pillow each have their own words for a damaged file
         raise DamagedDataError(f"{path} is damaged: {error}. {what_to_do}") from error

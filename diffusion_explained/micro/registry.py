@@ -51,7 +51,7 @@ NOTO = NpmPackage(
     "Apache-2.0",
     "Noto Emoji, Google Inc, https://github.com/googlefonts/noto-emoji",
 )
-# The package's own "license": "MIT" is that of its code; the graphics are CC BY 4.0 (jdecked/twemoji, LICENSE-GRAPHICS).
+# The package says MIT, which is the licence of Twemoji's code; the graphics are CC BY 4.0 (its LICENSE-GRAPHICS).
 TWEMOJI = NpmPackage(
     "@twemoji/svg",
     "15.0.0",
@@ -82,8 +82,9 @@ def package_archive(package: NpmPackage, timeout_s: float = 60.0) -> Path:
                 content = answer.read()
         except OSError as error:  # URLError, time-outs and refused connections are all OSErrors
             raise DataUnavailableError(
-                f"{package.name} {package.version} cannot be fetched from {package.url}: {error}. With a network, try "
-                f"again; or fetch it on another machine (npm pack {package.name}@{package.version}) and put it at {path}"
+                f"{package.name} {package.version} cannot be fetched from {package.url}: {error}. Try again with a "
+                f"network; or fetch it on another machine and put it at {path}:\n"
+                f"    curl -o {package.filename} {package.url}"
             ) from error
         check_integrity(package, content, package.url, f"Try again; nothing was kept in {path.parent}.")
         with atomic_path(path) as part:

@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from diffusion_explained.micro.combinations import caption_of, composable, held_out_pairs, plain_caption
 from diffusion_explained.micro.drawing import (
     WHITE,
     Scene,
@@ -32,7 +33,6 @@ from diffusion_explained.micro.words import (
     COLOURS,
     NUMBERS,
     colour_words,
-    head,
     is_countable,
     is_held_out_colour,
     plural,
@@ -43,7 +43,7 @@ from diffusion_explained.names import unknown_name
 
 __all__ = [
     "COLOURS", "KINDS", "POSITIONS", "RELATIONS", "SPLITS", "Dice", "Scene", "SceneSampler", "Scenes", "Sprite",
-    "batch_scenes", "caption_of", "draw_scenes", "held_out_pairs", "plain_caption",
+    "batch_scenes", "caption_of", "composable", "draw_scenes", "held_out_pairs", "plain_caption",
 ]  # fmt: skip
 
 SPLITS = ("train", "held_out")
@@ -93,44 +93,6 @@ class Dice:
     def near(self, value: float, spread: float) -> float:
         """A number at most `spread` away."""
         return value + spread * (2 * self.random() - 1)
-
-
-def caption_of(phrase: str, background: str | None = None, style: str | None = None) -> str:
-    """A caption from its parts: "two cats on a green background, noto style"."""
-    if background is not None:
-        phrase = f"{phrase} on {with_article(background)} background"
-    return phrase if style is None else f"{phrase}, {style} style"
-
-
-def plain_caption(emoji: EmojiSet, subject: int, style: str | None = None) -> str:
-    """The plainest caption of a subject, as it is asked for in measurements: its name, and a style if one is given."""
-    return caption_of(emoji.names[subject], style=style)
-
-
-def held_out_pairs(emoji: EmojiSet) -> list[tuple[str, int]]:
-    """The held-out combinations of this set that a person would ask for: (colour, index of the subject).
-
-    Only of things that are composed in training too, one word or two; without those that are emoji as they are
-    (purple heart), because training sees them plain.
-    """
-    natural = {(colour, head(name)) for name in emoji.names for colour in colour_words(name)}
-    return [
-        (colour, subject)
-        for subject in composable(emoji)
-        for colour in COLOURS
-        if is_held_out_colour(colour, emoji.names[subject])
-        and (colour, head(emoji.names[subject])) not in natural
-        and not colour_words(emoji.names[subject])
-    ]
-
-
-def composable(emoji: EmojiSet) -> list[int]:
-    """The subjects that are counted, placed and related: countable things with a name of one word or two."""
-    return [
-        subject
-        for subject, (name, group) in enumerate(zip(emoji.names, emoji.groups, strict=True))
-        if len(without_colour(name).split()) <= 2 and is_countable(name, group)
-    ]
 
 
 class SceneSampler:

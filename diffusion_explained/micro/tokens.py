@@ -62,18 +62,11 @@ def build_tokenizer(emoji: EmojiSet, folder: str | os.PathLike[str], vocabulary:
     entries = [*alphabet, *(letter + WORD_END for letter in alphabet), *(a + b for a, b in merges), BEGIN, END]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    settings = {
-        "tokenizer_class": "CLIPTokenizer",
-        "model_max_length": MAX_LENGTH,
-        "bos_token": BEGIN,
-        "eos_token": END,
-        "unk_token": END,
-        "pad_token": END,
-    }
+    special = {"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": END}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": MAX_LENGTH, **special}
     write_json(folder / "vocab.json", {entry: i for i, entry in enumerate(entries)})
     write_json(folder / "tokenizer_config.json", settings)
-    write_json(folder / "special_tokens_map.json", {key: END if value == END else BEGIN for key, value in settings.items()
-                                                    if key.endswith("_token")})  # fmt: skip
+    write_json(folder / "special_tokens_map.json", special)
     lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return load_tokenizer(folder)
