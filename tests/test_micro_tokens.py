@@ -11,10 +11,13 @@ from diffusion_explained.micro.tokens import (
     BEGIN,
     END,
     MAX_LENGTH,
+    VOCABULARY,
     build_tokenizer,
     byte_characters,
     encode,
+    join,
     known_words,
+    learn_merges,
     load_tokenizer,
 )
 from diffusion_explained.micro.words import NUMBERS
@@ -83,6 +86,26 @@ def test_a_tokenizer_built_twice_is_the_same_and_of_clip_s_layout(sample, tmp_pa
     assert merges[0] == "#version: 0.2" and len(built) == len(vocabulary) == 512 + len(merges) - 1 + 2 == 900
     assert [vocabulary[key] for key in ("!", "!</w>", BEGIN, END)] == [0, 256, 898, 899]  # as in OpenAI's vocabulary
     assert built.tokenize("cat") == ["cat</w>"]
+
+
+def test_pairs_that_are_as_frequent_are_merged_in_the_order_of_the_alphabet():
+    # every pair occurs twice: only a rule decides, and the order of the corpus must not
+    corpus = ["ray tray tram ram", "yak kay"]
+    merges = learn_merges(corpus, byte_characters(), 30)
+    assert merges == learn_merges(
+        [" ".join(reversed(text.split())) for text in reversed(corpus)], byte_characters(), 30
+    )
+    assert merges[0] == ("r", "a")  # four times
+
+
+def test_merges_are_the_most_frequent_pairs_from_the_left():
+    assert join(("a", "a", "a", "b</w>"), ("a", "a")) == ("aa", "a", "b</w>")
+    assert learn_merges(["low low lower"], byte_characters(), 2) == [("l", "o"), ("lo", "w</w>")]
+    assert len(learn_merges(["ab"], byte_characters(), 50)) == 1  # there is no more to merge
+
+
+def test_the_shipped_tokenizer_has_the_size_that_is_built():
+    assert len(load_tokenizer()) == VOCABULARY
 
 
 def test_the_byte_characters_are_those_of_transformers():

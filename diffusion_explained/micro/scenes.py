@@ -210,6 +210,8 @@ class SceneSampler:
         """One emoji upside down, or tilted."""
         picture = dice.pick(self.things)
         noun, may_count = self.noun(dice, picture)
+        if "upside" in self.emoji.names[self.subject[picture]]:  # there is an emoji of a face that stands on its head
+            return self.on_background(dice, noun, (Sprite(picture),))
         if dice.chance(0.6):
             phrase, sprite = f"{self.a(dice, noun, may_count)} upside down", Sprite(picture, angle=math.pi)
         else:

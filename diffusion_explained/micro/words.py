@@ -83,6 +83,8 @@ PLURALS = {
     "tomato": "tomatoes", "mango": "mangoes", "blowfish": "blowfish", "jellyfish": "jellyfish",
     "swordfish": "swordfish", "octopus": "octopuses", "lotus": "lotuses", "hippopotamus": "hippopotamuses",
     "cactus": "cactuses", "bus": "buses", "trolleybus": "trolleybuses", "minibus": "minibuses",
+    "superhero": "superheroes", "volcano": "volcanoes", "mosquito": "mosquitoes", "buffalo": "buffaloes",
+    "bison": "bison", "moose": "moose", "squid": "squid", "shrimp": "shrimp",
 }  # fmt: skip
 THINGS_IN_ING_AND_ED = {"wing", "ring", "dumpling", "seedling", "building", "bed", "sled"}
 UNCOUNTABLE = {
