@@ -37,6 +37,7 @@ def record(
 
     from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO
     from diffusion_explained.stable_diffusion.loading import load
+    from diffusion_explained.stable_diffusion.pace import measure_pace
     from diffusion_explained.stable_diffusion.recording import record
     from diffusion_explained.stable_diffusion.stand_ins import stand_in
     from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError
@@ -53,8 +54,8 @@ def record(
             _confirm_download(name, error, yes)
             loaded = load(name, device, download=True)
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
-        minutes = steps * loaded.seconds(n, size, size) / 60
-        typer.echo(f"About {minutes:.0f} minutes on this CPU, by one step that was measured.")
+        minutes = measure_pace(loaded).estimate(steps, n, size, size, sampler or loaded.default_sampler) / 60
+        typer.echo(f"About {minutes:.0f} minutes on this CPU, by a step that was measured.")
     with tqdm(total=steps, unit="step", desc=loaded.name) as bar:
         trace = record(
             loaded,

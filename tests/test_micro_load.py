@@ -17,7 +17,6 @@ from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.families import MICRO_FAMILY, MICRO_TITLE
 
 PROMPT = "a blue cat left of a red heart"
-shipped = pytest.mark.skipif(not (weights.MICRO_FOLDER / weights.INDEX).is_file(), reason="its weights do not ship yet")
 
 
 @pytest.fixture(scope="module", params=["eps", "flow"])
@@ -211,7 +210,6 @@ def test_doctor_speaks_of_it(folder: Path, tmp_path: Path, monkeypatch: pytest.M
 # -- what ships -------------------------------------------------------------------------------------------
 
 
-@shipped
 def test_shipped_weights_are_whole_small_and_measured():
     folder = weights.MICRO_FOLDER
     assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= 30e6
@@ -224,7 +222,6 @@ def test_shipped_weights_are_whole_small_and_measured():
     )
 
 
-@shipped
 def test_shipped_micro_draws_a_red_heart():
     picture = load("micro", "cpu").sample("red heart", seed=0, num_inference_steps=12)[0]
     white, middle = picture[:, :4, :4].mean(), picture[:, 54:74, 54:74].mean(dim=(1, 2))

@@ -278,10 +278,6 @@ def test_the_command_refuses_a_file_of_another_kind(tmp_path):
 # What ships
 
 
-needs_weights = pytest.mark.skipif(not WEIGHTS.is_file(), reason="the retrieval network is not trained yet")
-
-
-@needs_weights
 def test_the_shipped_network_is_small_and_reads_emoji_that_it_never_saw(emoji):
     assert WEIGHTS.stat().st_size <= 4_000_000
     retrieval = load_retrieval()

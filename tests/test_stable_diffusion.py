@@ -294,7 +294,3 @@ def test_preview_finds_a_decoder_that_is_linear():
 def test_preview_of_a_model_is_an_eighth_of_its_picture(models):
     latents = models["sd3"].prepare(8, 2, height=SIDE, width=2 * SIDE).x_t
     assert models["sd3"].preview(latents).shape == (2, 3, SIDE // 8, SIDE // 4)
-
-
-def test_a_step_is_timed(models):
-    assert 0 < models["sd"].seconds(height=SIDE, width=SIDE) < 60

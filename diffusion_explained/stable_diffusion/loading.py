@@ -43,7 +43,7 @@ def load(
     Args:
         model: "owner/model", looked for in the hub's cache (Stable Diffusion 1.5 under its mirrors' names too), or
             "micro", this project's own small one, which travels with the package and needs no GPU.
-        device: a GPU if it is not given; "cpu" works too, at minutes a picture (`StableDiffusion.seconds` measures).
+        device: a GPU if it is not given; "cpu" works too, at minutes a picture (`pace.measure_pace` measures).
         dtype: float16 on a GPU and float32 elsewhere, if it is not given.
         download: fetch what is not on this machine; `weights.download_size` tells how much that is.
         t5: Stable Diffusion 3's largest text encoder, 9.5 GB: if it is there (None), needed (True), or not (False).

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -260,15 +259,6 @@ class StableDiffusion:
         for step in self.steps(prompt, **options):
             last = step
         return self.decode(last.x_next)
-
-    def seconds(self, batch_size: int = 1, height: int | None = None, width: int | None = None) -> float:
-        """How long one step takes here, measured: one pass of the network on 2B latents, guidance on."""
-        begun = self.prepare(0, batch_size, height=height, width=width)
-        denoise = self.denoiser(self.encode_text(""), guidance_scale=2.0, start=begun)
-        with enough_memory("a step"):
-            started = time.perf_counter()
-            denoise(begun.x_t, begun.levels[0]).x_0.sum().item()  # which waits for the GPU
-            return time.perf_counter() - started
 
 
 def _run(steps: Iterator[Step], begun: Start) -> Iterator[Step]:
