@@ -62,7 +62,8 @@ def diffusion_recipes() -> list[str]:
 
 def test_every_shipped_model_has_a_recipe():
     assert {"mnist_unet_eps", "mnist_unet_flow", "mnist_unet_flow_quick"} <= set(diffusion_recipes())
-    assert {path.stem for path in WEIGHTS.glob("*.safetensors")} <= set(recipe_names())
+    by_command = {"micro_retrieval"}  # of `diffusion-explained micro`, as the folder micro/ is
+    assert {path.stem for path in WEIGHTS.glob("*.safetensors")} - by_command <= set(recipe_names())
 
 
 @pytest.mark.parametrize("name", diffusion_recipes())
