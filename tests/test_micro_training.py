@@ -341,7 +341,10 @@ def test_min_snr_weight():
 def test_text_to_image_learns_the_text_encoder_too(prediction: str, scenes: EncodedScenes, tokenizer):
     model = tiny_model(tokenizer)
     before = model.text_encoder.get_input_embeddings().weight.detach().clone()
-    config = TextToImageConfig(images=150 * 16, batch_size=16, learning_rate=1e-2, warmup_steps=10, precision="float32")
+    steps = {"eps": 150, "flow": 300}[prediction]
+    config = TextToImageConfig(
+        images=steps * 16, batch_size=16, learning_rate=1e-2, warmup_steps=10, precision="float32"
+    )
     records = list(train_text_to_image(model, scenes, prediction, config, record_every=30))
     assert records[-1].loss < 0.6 * records[0].loss
     moved = (model.text_encoder.get_input_embeddings().weight.detach() - before).abs().amax(dim=1)
