@@ -11,7 +11,7 @@ from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
 from explorer import page, stable
 from explorer.jobs import Job, Tell, begin, running, watch
-from explorer.stable import LABELS, MODELS, OTHER, STAND_IN, Drawn
+from explorer.stable import AT_ONCE, LABELS, MICRO, MODELS, OF_MICRO, OTHER, Drawn
 
 T = TypeVar("T")
 UPLOAD_MB = 20
@@ -22,7 +22,7 @@ CHANNELS_A_ROW = 4
 
 
 def pick_model(words: str = "Model") -> str:
-    """The model: its name on the hub or its folder, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
+    """The model: its name on the hub or its folder, MICRO, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
     chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
     st.session_state.sd_model = chosen
     kind = st.selectbox(words, list(MODELS), format_func=MODELS.get, key="sd_model", on_change=_other_model)
@@ -40,8 +40,11 @@ def pick_model(words: str = "Model") -> str:
 
 def _other_model() -> None:
     chosen = st.session_state.sd_chosen = st.session_state.sd_model
-    side, steps = stable.usual(chosen)
-    st.session_state.update(width=side, height=side, sd_steps=steps)
+    usual, state = stable.usual(chosen), st.session_state
+    state.update(width=usual.side, height=usual.side, sd_steps=usual.steps, sd_w=usual.guidance_scale)
+    for key in ("prompt", "compare_prompt"):
+        if state.get(key) in {stable.usual(name).prompt for name in MODELS}:  # the visitor's own words stay
+            state[key] = usual.prompt
 
 
 def upload_trace() -> Drawn | None:
@@ -84,7 +87,7 @@ def can_run(name: str) -> bool:
                 help="From the Hugging Face hub, once. Nothing is fetched unless you press this.",
             )
         return False
-    if name != STAND_IN and stable.on_cpu() and stable.loaded(name) is None:
+    if name not in AT_ONCE and stable.on_cpu() and stable.loaded(name) is None:
         st.warning(
             "There is no GPU here, and on a CPU one picture takes minutes. Loading also measures how many.",
             icon=":material/hourglass_top:",
@@ -105,14 +108,14 @@ def run(
 ) -> T | None:
     """The button that does the work, how long it will take and how far it is; then what it gave, `asked` or not.
 
-    The stand-in's first run begins by itself.
+    The first run of a model that is small begins by itself.
     """
     if can_run(name):
         button, forecast = st.columns([1, 3], vertical_alignment="center")
         # not by on_click, which would know the settings of the page's last run, and miss one that was changed just now
         pressed = button.button(words, type="primary", icon=":material/play_arrow:", width="stretch")
         forecast.caption(_estimate(name, ask))
-        if pressed or (name == STAND_IN and f"{kept}_begun" not in st.session_state):
+        if pressed or (name in AT_ONCE and f"{kept}_begun" not in st.session_state):
             st.session_state[f"{kept}_begun"] = True
             begin(Job(words, kept, work))
     watch()
@@ -132,7 +135,7 @@ def _estimate(name: str, ask: stable.Ask) -> str:
 
 
 def absent() -> None:
-    """On a machine that has only the stand-in: say what full Stable Diffusion needs."""
+    """On a machine that has only what is embedded: say what full Stable Diffusion needs."""
     why = stable.missing(stable.DEFAULT_MODEL)
     if why or stable.on_cpu():
         with st.expander("Full Stable Diffusion: what is missing here, and what to do", icon=":material/help:"):
@@ -146,8 +149,13 @@ def absent() -> None:
 
 def label(trace: Trace) -> None:
     """Whether what is shown is live, recorded or a stand-in, in words."""
-    mark, meaning = LABELS[trace.label]
-    st.markdown(f"{mark} {meaning}.")
+    kind(trace.label, trace.settings["model"])
+
+
+def kind(label: str, model: str) -> None:
+    """The same of a run that is kept otherwise: by its model's label and name."""
+    mark, meaning = LABELS[label]
+    st.markdown(f"{mark} {OF_MICRO if label == 'live' and model == MICRO else meaning}.")
 
 
 def tokens(drawn: Drawn) -> None:
