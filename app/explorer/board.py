@@ -15,8 +15,9 @@ from torch import Tensor
 from diffusion_explained.film import pixels, png
 
 PAINTS = {  # the colours that micro has words for
-    "black": "#1f2428", "white": "#ffffff", "grey": "#8d99a5", "red": "#f03a47", "orange": "#ff822d", "yellow": "#ffc83d",
-    "green": "#00b26a", "blue": "#2f7fe6", "purple": "#8d65c5", "pink": "#ff7fb0", "brown": "#9c5a3c",
+    "black": "#1f2428", "white": "#ffffff", "grey": "#8d99a5", "red": "#f03a47", "orange": "#ff822d",
+    "yellow": "#ffc83d", "green": "#00b26a", "blue": "#2f7fe6", "purple": "#8d65c5",
+    "pink": "#ff7fb0", "brown": "#9c5a3c",
 }  # fmt: skip
 PREFIX = "data:image/png;base64,"
 MOST_BYTES = 4 * 2**20
@@ -49,7 +50,9 @@ def board(image: Tensor, *, key: str, hole: bool = False) -> Tensor | None:
         "paints": list(PAINTS.items()),
         "words": "The picture: brush over what is to be painted anew" if hole else "The picture: paint on it",
     }
-    sent = component(data=data, key=f"{key}-{number}", default={"painted": None}, on_painted_change=lambda: None).painted
+    sent = component(
+        data=data, key=f"{key}-{number}", default={"painted": None}, on_painted_change=lambda: None
+    ).painted
     url = before if sent is None else sent  # a board that has just been put up has sent nothing yet
     painted = read(url, height, width) if url else None
     st.session_state[f"{key}_kept"] = (number, url)
@@ -65,7 +68,7 @@ def read(url: str, height: int, width: int) -> Tensor:
             if picture.size != (width, height):
                 raise ValueError(f"What was painted is {picture.size}, and the picture {(width, height)}: paint again.")
             array = np.asarray(picture.convert("RGBA"))
-    except (OSError, binascii.Error, SyntaxError) as error:
+    except (OSError, binascii.Error, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"What was painted cannot be read: {error}.") from error
     return torch.from_numpy(array.copy()).permute(2, 0, 1).float() / 255
 

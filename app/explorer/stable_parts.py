@@ -1,7 +1,7 @@
 """What the pages on Stable Diffusion show: the choice of a model, the way to one that is missing, and a run's parts."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -22,7 +22,7 @@ CHANNELS_A_ROW = 4
 
 
 def pick_model(words: str = "Model") -> str:
-    """The model: its name on the hub or its folder, MICRO, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
+    """The model: a name on the hub, a folder, MICRO, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
     chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
     st.session_state.sd_model = chosen
     kind = st.selectbox(words, list(MODELS), format_func=MODELS.get, key="sd_model", on_change=_other_model)
@@ -158,15 +158,14 @@ def kind(label: str, model: str) -> None:
     st.markdown(f"{mark} {OF_MICRO if label == 'live' and model == MICRO else meaning}.")
 
 
-def tokens(drawn: Drawn) -> None:
-    """The first prompt as each text encoder reads it: words with their ids, padding, and what was cut off."""
-    of_prompt = drawn.trace.tokens[0]
+def tokens(of_prompt: Sequence[dict], text_shape: Sequence[int]) -> None:
+    """A prompt as each text encoder reads it: words with their ids, padding, and what was cut off."""
     for one in of_prompt:
         if len(of_prompt) > 1:
             st.markdown(f"**{one['encoder']}**")
         st.html(f'<div class="tokens">{"".join(_chips(one))}</div>')
         padding = len(one["ids"]) - one["used"]
-        shape = f", as embeddings {drawn.trace.settings['text_shape']}" if len(of_prompt) == 1 else ""
+        shape = f", as embeddings {list(text_shape)}" if len(of_prompt) == 1 else ""
         st.caption(f"{len(one['ids'])} positions: {one['used']} used, {padding} of padding{shape}.")
         if one["cut"]:
             st.warning(
@@ -229,7 +228,12 @@ def notices(drawn: Drawn) -> None:
     """What else is to be known of a run."""
     for notice in drawn.notices:
         st.warning(notice, icon=":material/visibility_off:")
-    if not drawn.trace.settings["prompt"][0].strip():
+    empty_prompt(drawn.trace.settings["prompt"][0])
+
+
+def empty_prompt(prompt: str) -> None:
+    """Say what an empty prompt means for guidance."""
+    if not prompt.strip():
         st.info(
             "The prompt is empty: without a negative prompt both sides of guidance are the same, and w is idle.",
             icon=":material/text_fields:",

@@ -5,7 +5,7 @@ from functools import partial
 import streamlit as st
 from explorer import page, stable, stable_parts
 from explorer.scrubber import scrubber
-from explorer.start_pictures import start_picture
+from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
 
 from diffusion_explained.samplers import SAMPLERS
 
@@ -13,8 +13,8 @@ SETTINGS = ("prompt", "negative", "sd_w", "sd_sampler", "sd_steps", "sd_seed", "
 
 page.head(
     "Stable Diffusion: from words to a picture",
-    "A text encoder turns the prompt into vectors, one a token. A network removes noise from a small **latent** under their "
-    "guidance, by the very samplers that draw our digits. Only the end is decoded to pixels.",
+    "A text encoder turns the prompt into vectors, one a token. A network removes noise from a small **latent** under "
+    "their guidance, by the very samplers that draw our digits. Only the end is decoded to pixels.",
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
     r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
 )
@@ -50,7 +50,8 @@ else:
         left, right = st.columns(2)
         width = left.number_input("Width", 1, 1024, usual.side, 64, key="width")
         height = right.number_input("Height", 1, 1024, usual.side, 64, key="height")
-        begun = start_picture(height, width)
+        ours = (EMOJI, CIFAR10) if name == stable.MICRO else (CIFAR10, EMOJI)
+        begun = start_picture(height, width, (*ours, PAPER, FILE))
     ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), height, width)
     with result:
         page.address_notice(address, SETTINGS)
@@ -63,7 +64,7 @@ with result:
         st.caption(stable.facts(drawn.trace))
         stable_parts.notices(drawn)
         st.subheader("1 · The words", anchor=False)
-        stable_parts.tokens(drawn)
+        stable_parts.tokens(drawn.trace.tokens[0], drawn.trace.settings["text_shape"])
         st.subheader("2 · The first latent", anchor=False)
         stable_parts.latents(drawn)
         st.subheader("3 · The steps", anchor=False)
@@ -78,8 +79,8 @@ if name != stable.RECORDED:
         st.code(stable.python(name, ask, begun), language="python")
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- The words become vectors (77 in Stable Diffusion), and every step sees them all. What does not fit is cut off, so the usual "
-        "advice is: the subject first, style after.\n"
+        "- The words become vectors (77 in Stable Diffusion), and every step sees them all. What does not fit is cut "
+        "off, so the usual advice is: the subject first, style after.\n"
         "- The **predicted $x_0$** can be decoded at any step. It is decided early, and only sharpened later.\n"
         "- The **difference** of the two noises is what the prompt says; guidance multiplies it by $w$. A scale of 5 "
         "to 15 is usual: less is freer, more obeys and over-sharpens.\n"

@@ -30,7 +30,8 @@ def a_machine_without_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     for module in (hub, weights):
         monkeypatch.setattr(module, "hub_is_reachable", lambda: False)
-    monkeypatch.setattr(stable, "usual", lambda name: (64, 3))
+    monkeypatch.setattr(stable, "usual", lambda name: stable.Usual(64, 3))
+    monkeypatch.setattr(stable, "first_choice", lambda: stable.STAND_IN)
     monkeypatch.setattr(jobs, "POLL", 0.1)
     stable.missing.clear()
     stable.to_download.clear()
@@ -105,7 +106,7 @@ def test_it_answers_at_once_says_what_is_missing_and_shows_the_stand_in(open_pag
     message = film(at)
     assert message["titles"] == ["latents xₜ", "predicted x₀, decoded"] and len(message["captions"]) == 4
     assert [chart["x_label"] for chart in message["charts"]] == ["step", "step"]
-    for image in at.get("imgs"):
+    for image in at.get("image"):
         assert all(picture.alt for picture in image.proto.imgs), "every picture has its words"
 
 
@@ -226,6 +227,7 @@ def test_image_to_image_takes_the_share_of_the_steps_and_inpainting_keeps_the_re
     assert "strength=0.5" in at.code[0].value and "image=image" in at.code[0].value
     shown = film(at)["key"]
     at.selectbox(key="start").set_value("a picture with a hole").run()
+    at.selectbox(key="hole").set_value("a rectangle").run()
     at.slider(key="across").set_value((0, 50)).run()
     press(at, "Run")
     assert not at.error and len(film(at)["captions"]) == 5 and film(at)["key"] != shown
@@ -269,9 +271,12 @@ def test_bad_settings_get_the_engines_words_and_the_page_lives_on(open_page, cha
 def test_a_file_that_is_no_picture_and_a_mask_of_another_size(open_page):
     at = finished(open_page("stable_diffusion", **QUICK))
     at.selectbox(key="start").set_value("a picture with a hole").run()
+    at.selectbox(key="source").set_value("my own file").run()
+    assert "until then the run starts from pure noise" in said(at.info)
     at.file_uploader(key="start_upload").upload("a.png", b"this is a text", "image/png").run()
     assert "not a picture" in at.error[0].value
-    at.file_uploader(key="start_upload").set_value(None).run()
+    at.selectbox(key="source").set_value("a CIFAR-10 picture").run()
+    at.selectbox(key="hole").set_value("from a file").run()
     at.file_uploader(key="mask_upload").upload("m.png", png((20, 30)), "image/png").run()
     press(at, "Run")
     assert "The mask must be as large as the picture" in at.error[0].value.replace("\\", "")
