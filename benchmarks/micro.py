@@ -26,7 +26,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ SCALES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 STEPS, SCALE = 30, 4.0  # of every part that does not vary them
 STEP_COUNTS = (4, 8, 15, 30, 50)
 SAMPLERS = ("ddim", "euler", "dpm_solver_pp_2m", "heun", "euler_ancestral")
+PLACES = ("first", "second")
 OTHER_SEEDS = 1_000_000  # where the seeds of a second picture of each caption begin
 SETTING = ("part", "model", "weights", "retrieval", "setting", "pictures")  # what makes a row the one it is
 
@@ -87,6 +88,7 @@ class Study:
         kept = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {"rows": []}
         self.rows: list[dict[str, Any]] = kept["rows"]
         self.left_out: list[str] = []
+        self.embedded: dict[tuple[str, ...], Tensor] = {}
 
     @cached_property
     def model(self) -> StableDiffusion:
@@ -116,14 +118,16 @@ class Study:
     @cached_property
     def identity(self) -> dict[str, str]:
         """Which files a row was measured with: the start of their SHA-256."""
-        folder = find_weights(self.arguments.model).folder
-        return {
-            "weights": checksum(*sorted(Path(folder).rglob("*.safetensors"))),
-            "retrieval": checksum(self.arguments.retrieval),
-        }
+        found = find_weights(self.arguments.model)
+        files = [file for part in sorted(found.parts) for file in sorted((found.folder / part).glob("*.safetensors"))]
+        return {"weights": checksum(*files), "retrieval": checksum(self.arguments.retrieval)}
 
-    def words(self, captions: list[str] | tuple[str, ...]) -> Tensor:
-        return embed_captions(self.retrieval, captions, self.tokenizer)
+    def words(self, captions: Iterable[str]) -> Tensor:
+        """Captions as the judge reads them [N, D], the same ones only once."""
+        captions = tuple(captions)
+        if captions not in self.embedded:
+            self.embedded[captions] = embed_captions(self.retrieval, captions, self.tokenizer)
+        return self.embedded[captions]
 
     def read(self, images: Tensor) -> Tensor:
         return embed_pictures(self.retrieval, images)
@@ -338,18 +342,26 @@ def order(study: Study) -> None:
     phrases = [[with_article(name) for name in side] for side in names]
     orders = [[f"{a} and {b}" for a, b in zip(*sides, strict=True)] for sides in (phrases, phrases[::-1])]
 
+    def in_pictures(images: Tensor) -> dict[str, Any]:
+        read = study.read(images)
+        both = [naming(read, study.names, side) for side in (first, second)]
+        return {
+            f"named_{k}": {key: found[key] for key in ("top1", "top5")} for k, found in zip(PLACES, both, strict=True)
+        }
+
     def of_two() -> dict[str, Any]:
         a, b, again = study.draw(orders[0]), study.draw(orders[1]), study.draw_again(orders[0])
-        found = {
+        return {
             "distance_swapped": mean(picture_distance(study.retrieval, a, b)),
             "distance_other_seed": mean(picture_distance(study.retrieval, a, again)),
+            **in_pictures(a),
         }
-        for place, side in (("first", first), ("second", second)):
-            read = naming(study.read(a), study.names, side)
-            found[f"named_{place}"] = {"top1": read["top1"], "top5": read["top5"]}
-        return found
 
-    study.add("order", {"of": "two subjects", "caption": orders[0][0]}, of_two)
+    setting = {"of": "two subjects", "caption": orders[0][0]}
+    study.add(
+        "order", {**setting, "pictures_of": "real"}, lambda: in_pictures(side_by_side_pictures(study, first, second))
+    )
+    study.add("order", setting, of_two)
 
     pairs = style_pairs(emoji, count, held_out=False)
     after = [pair.caption for pair in pairs]
@@ -426,6 +438,13 @@ def negative(study: Study) -> None:
         )
 
 
+def side_by_side_pictures(study: Study, first: Tensor, second: Tensor) -> Tensor:
+    """Real pictures of the first subject on the left and the second on the right, [n] each, as in training."""
+    sides = torch.tensor([[-HALF, 0.0, 0.48, 0.0], [HALF, 0.0, 0.48, 0.0]]).expand(len(first), 2, 4)
+    sprite = torch.stack([one_picture_each(study.emoji, subjects) for subjects in (first, second)], dim=1)
+    return study.scenes(sprite, place=sides)
+
+
 def relations(study: Study) -> None:
     """C36: which stands left, and how many there are."""
     emoji, count = study.emoji, max(2, study.pictures // 2)
@@ -449,10 +468,10 @@ def relations(study: Study) -> None:
         }
 
     captions = [f"{with_article(a)} left of {with_article(b)}" for a, b in zip(*names, strict=True)]
-    sides = torch.tensor([[-HALF, 0.0, 0.48, 0.0], [HALF, 0.0, 0.48, 0.0]]).expand(count, 2, 4)
-    sprite = torch.stack([one_picture_each(emoji, first), one_picture_each(emoji, second)], dim=1)
     setting = {"of": "sides", "caption": captions[0]}
-    study.add("relations", {**setting, "pictures_of": "real"}, lambda: of_sides(study.scenes(sprite, place=sides)))
+    study.add(
+        "relations", {**setting, "pictures_of": "real"}, lambda: of_sides(side_by_side_pictures(study, first, second))
+    )
     study.add("relations", setting, lambda: of_sides(study.draw(captions)))
 
     things = counts(emoji, count)
@@ -479,7 +498,7 @@ def autoencoder(study: Study) -> None:
     for split, wanted in (("train", ~emoji.held_out), ("held_out", emoji.held_out)):
 
         def measure(wanted: Tensor = wanted) -> dict[str, Any]:
-            chosen = spread(wanted.nonzero().flatten(), max(study.pictures, 500))
+            chosen = spread(wanted.nonzero().flatten(), study.pictures)
             images, given = on_white(study.sprites[chosen]), []
             for part in images.split(study.arguments.batch):
                 given.append(study.model.decode(study.model.encode(part)))
