@@ -13,12 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from diffusion_explained.film import pixels, png
+from diffusion_explained.micro.drawing import SHADES
+from diffusion_explained.micro.words import COLOURS
 
-PAINTS = {  # the colours that micro has words for
-    "black": "#1f2428", "white": "#ffffff", "grey": "#8d99a5", "red": "#f03a47", "orange": "#ff822d",
-    "yellow": "#ffc83d", "green": "#00b26a", "blue": "#2f7fe6", "purple": "#8d65c5",
-    "pink": "#ff7fb0", "brown": "#9c5a3c",
-}  # fmt: skip
+# the colours that micro has words for, as it was shown them; white as white as paper
+PAINTS = {name: "#ffffff" if name == "white" else SHADES[name][1] for name in COLOURS}
 PREFIX = "data:image/png;base64,"
 MOST_BYTES = 4 * 2**20
 

@@ -23,6 +23,7 @@ class Drawing:
     """
 
     key: tuple[object, ...]
+    model: str
     label: str
     steps: tuple[Step, ...]
     pictures: Tensor
@@ -56,7 +57,7 @@ def draw(name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawing:
         tokens = tuple(asdict(one) for one in text.tokens[0])
         shape = tuple(text.embeds.shape[1:])
         pictures = model.decode(steps[-1].x_next)
-        return Drawing(key, model.label, tuple(steps), pictures, tokens, shape, attention.columns(), maps)
+        return Drawing(key, model.name, model.label, tuple(steps), pictures, tokens, shape, attention.columns(), maps)
 
     return shelf("drawings", 8).get(key, make)
 

@@ -22,10 +22,12 @@ AT_ONCE = 4  # pictures decoded in one batch
 class Encoded:
     """A picture x_0 [1, 3, H, W], its latents [1, C, h, w], and what the decoder gives back.
 
-    key: what tells it from others.
+    key: what tells it from others; model, label: whose latents they are.
     """
 
     key: str
+    model: str
+    label: str
     x_0: Tensor
     latents: Tensor
     decoded: Tensor
@@ -42,7 +44,7 @@ def encoded(name: str, key: str, x_0: Tensor, tell: Tell) -> Encoded:
     def make() -> Encoded:
         model = stable.load(stable.models(), name, tell).model
         latents = model.encode(x_0).cpu()
-        return Encoded(key, x_0, latents, model.decode(latents).cpu())
+        return Encoded(key, model.name, model.label, x_0, latents, model.decode(latents).cpu())
 
     return shelf("encoded", 32).get((name, key), make)
 

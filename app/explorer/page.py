@@ -67,7 +67,8 @@ def gallery(pictures: "Sequence[tuple[str, str, bytes]]", *, note: str = "") -> 
         "</figure>"
         for title, words, data in pictures
     )
-    st.html(f'<div class="gallery">{figures}</div>')
+    kind = "gallery three" if len(pictures) == 3 else "gallery"
+    st.html(f'<div class="{kind}">{figures}</div>')
     if note:
         st.caption(note)
 

@@ -17,7 +17,13 @@ from diffusion_explained.devices import choose_device
 from diffusion_explained.film import Film
 from diffusion_explained.samplers import Step
 from diffusion_explained.stable_diffusion import Trace, download_size, find_weights
-from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS, SIZES_GB
+from diffusion_explained.stable_diffusion.families import (
+    DEFAULT_MODEL,
+    MICRO,
+    MICRO_FAMILY,
+    MIRRORS,
+    SIZES_GB,
+)
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
 from explorer import page
 from explorer.jobs import POLL, Tell
@@ -27,7 +33,7 @@ if TYPE_CHECKING:
     from diffusion_explained.stable_diffusion import StableDiffusion
     from diffusion_explained.stable_diffusion.pace import Pace
 
-MICRO, STAND_IN, RECORDED, OTHER = "micro", "stand-in", "recorded", "other"
+STAND_IN, RECORDED, OTHER = "stand-in", "recorded", "other"
 AT_ONCE = (MICRO, STAND_IN)  # small enough for any machine
 KNOWN = {name: name.split("/")[1] for name in SIZES_GB}
 MODELS = {
@@ -94,7 +100,7 @@ class Usual:
 def usual(name: str) -> Usual:
     """The usual settings of a model on this machine."""
     if name == MICRO:
-        return Usual(128, 30, "a blue cat", 4.0)
+        return Usual(128, 30, "a blue cat", MICRO_FAMILY.guidance_scale)
     return Usual(256, 12) if name == STAND_IN or on_cpu() else Usual(512, 30)
 
 

@@ -9,9 +9,10 @@ import streamlit as st
 
 from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
+from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from explorer import page, stable
 from explorer.jobs import Job, Tell, begin, running, watch
-from explorer.stable import AT_ONCE, LABELS, MICRO, MODELS, OF_MICRO, OTHER, Drawn
+from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, Drawn
 
 T = TypeVar("T")
 UPLOAD_MB = 20
@@ -155,7 +156,7 @@ def label(trace: Trace) -> None:
 def kind(label: str, model: str) -> None:
     """The same of a run that is kept otherwise: by its model's label and name."""
     mark, meaning = LABELS[label]
-    st.markdown(f"{mark} {OF_MICRO if label == 'live' and model == MICRO else meaning}.")
+    st.markdown(f"{mark} {OF_MICRO if label == 'live' and model == MICRO_TITLE else meaning}.")
 
 
 def tokens(of_prompt: Sequence[dict], text_shape: Sequence[int]) -> None:

@@ -61,7 +61,7 @@ except (ValueError, OSError) as error:
 channels, height, width = one.latents.shape[1:]
 with show:
     page.address_notice(address, SETTINGS)
-    stable_parts.kind(stable.loaded(name).model.label, name)
+    stable_parts.kind(one.label, one.model)
     z = one.latents[0]
     error = (one.decoded - one.x_0).mean(1)[0]
     what = key if key == " ".join(of_emoji) else "your own"

@@ -13,7 +13,7 @@ from diffusion_explained.samplers import SAMPLERS
 
 EXAMPLES = ("red heart", "crying cat", "a rocket", "house with garden", "a blue cat", "a purple apple", "two dogs")
 STEPS = (1, 2, 4, 8, 12, 20, 30, 50)
-PREVIEW, MOST_WORDS = 8, 300
+PREVIEW = 8
 SETTINGS = ("t2i_prompt", "t2i_negative", "t2i_w", "t2i_sampler", "t2i_steps", "t2i_seed", "t2i_count")
 
 page.head(
@@ -48,11 +48,18 @@ def refine(picture: Tensor) -> None:
 
 @st.fragment
 def known_words() -> None:
-    query = st.text_input("Search", key="t2i_search", placeholder="cat", label_visibility="collapsed").strip().lower()
-    found = [word for word in vocabulary.known() if query in word]
-    st.html(f'<div class="words">{"".join(f"<span>{html.escape(word)}</span>" for word in found[:MOST_WORDS])}</div>')
-    more = f" The first {MOST_WORDS} are shown." if len(found) > MOST_WORDS else ""
-    st.caption(f"{len(found)} of {len(vocabulary.known())} match.{more}" if query else f"{len(found)} in all.{more}")
+    query = st.text_input("Search", key="t2i_search", placeholder="cat", label_visibility="collapsed")
+    found = vocabulary.matching(query)
+    kinds = {**({} if query.strip() else vocabulary.OTHER), **found}
+    rows = "".join(
+        f"<dt>{html.escape(kind)}</dt><dd>{''.join(f'<span>{html.escape(word)}</span>' for word in words)}</dd>"
+        for kind, words in kinds.items()
+    )
+    st.html(f'<dl class="words">{rows}</dl>')
+    count, all_of_them = sum(map(len, found.values())), len(vocabulary.names())
+    st.caption(
+        f"{count} of {all_of_them} things match." if query.strip() else f"{all_of_them} things, and how they may be."
+    )
 
 
 # -- what is asked ------------------------------------------------------------------------------------------
@@ -98,7 +105,7 @@ with result:
     if drawing is None:
         st.stop()
 
-    stable_parts.kind(drawing.label, name)
+    stable_parts.kind(drawing.label, drawing.model)
     stable_parts.empty_prompt(prompt)
     if unknown := drawings.unknown_words(drawing.tokens):
         read = ", ".join(f"**{page.literal(word)}** as {page.literal(pieces)}" for word, pieces in unknown.items())
@@ -133,20 +140,23 @@ with result:
 
     st.subheader("The words as it reads them", anchor=False)
     stable_parts.tokens(drawing.tokens, drawing.text_shape)
-    with page.progress("Looking inside") as tell:
-        of_steps, of_words = drawings.films(name, drawing, place, tell)
-    st.subheader(f"Every step of seed {chosen}", anchor=False)
-    scrubber(of_steps, key="t2i_steps_film")
-    st.subheader(f"Where the words land in seed {chosen}", anchor=False)
-    if of_words is None:
-        st.caption("The prompt has no words to look for.")
-    else:
-        scrubber(of_words, key="t2i_words_film")
-        st.caption(
-            "Orange is attention: how much each place takes from a word, averaged over the network's layers, from none "
-            "to the word's own most. Beside it stands the word's share of all attention; the rest goes to the tokens "
-            "at the start, at the end and in the padding."
-        )
+
+# -- inside ------------------------------------------------------------------------------------------------
+
+with page.progress("Looking inside") as tell:
+    of_steps, of_words = drawings.films(name, drawing, place, tell)
+st.subheader(f"Every step of seed {chosen}", anchor=False)
+scrubber(of_steps, key="t2i_steps_film")
+st.subheader(f"Where the words land in seed {chosen}", anchor=False)
+if of_words is None:
+    st.caption("The prompt has no words to look for.")
+else:
+    scrubber(of_words, key="t2i_words_film")
+    st.caption(
+        "Orange is attention: how much each place takes from a word, averaged over the network's layers, from none "
+        "to the word's own most. Beside it stands the word's share of all attention; the rest goes to the tokens "
+        "at the start, at the end and in the padding."
+    )
 
 with st.expander("The same in Python", icon=":material/code:"):
     st.code(stable.python(name, ask, begun), language="python")

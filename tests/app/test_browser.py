@@ -321,7 +321,7 @@ def test_painting_on_the_board_changes_what_is_drawn(tab):
     before = pixels(page)
     page.get_by_role("button", name="red", exact=True).click()
     stroke(page, (0.2, 0.3), (0.8, 0.3))
-    assert at_place(page, 0.5, 0.3) == [240, 58, 71, 255] and at_place(page, 0.5, 0.7)[3] == 0
+    assert at_place(page, 0.5, 0.3) == [221, 42, 47, 255] and at_place(page, 0.5, 0.7)[3] == 0
     assert "% of the picture is painted" in painted.locator("output").inner_text()
     ready(page)
     assert pixels(page) != before

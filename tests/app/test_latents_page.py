@@ -19,7 +19,7 @@ def model():
 
 def galleries(at):
     """The bodies of the page's galleries, in its order."""
-    return [element.proto.body for element in at.get("html") if 'class="gallery"' in element.proto.body]
+    return [element.proto.body for element in at.get("html") if 'class="gallery' in element.proto.body]
 
 
 def test_a_picture_its_channels_and_what_comes_back(open_page, model):

@@ -182,6 +182,39 @@ def test_a_run_can_be_stopped_and_another_begun(open_page, monkeypatch):
     alive(at)
 
 
+# -- micro, the embedded default ----------------------------------------------------------------------------
+
+
+def test_micro_is_offered_first_and_chosen_where_nothing_larger_can_run(open_page, monkeypatch):
+    monkeypatch.undo()  # what a visitor's machine has, which has no GPU
+    monkeypatch.setattr(stable, "on_cpu", lambda: True)
+    assert list(stable.MODELS)[0] == stable.MICRO and list(stable.MODELS)[-1] == stable.STAND_IN
+    assert stable.first_choice() == stable.MICRO
+    at = finished(open_page("stable_diffusion", **QUICK))
+    assert not at.error and not at.warning and not at.exception, "it runs by itself, and no GPU is asked for"
+    assert "trained on emoji" in said(at.markdown) and "live" in said(at.markdown)
+    assert (at.number_input(key="width").value, at.text_input(key="prompt").value) == (128, "a blue cat")
+    assert "16 × 16 × 4 = 1,024 values for a picture of 128 × 128" in said(at.caption)
+
+
+def test_choosing_a_model_brings_its_usual_settings_but_keeps_the_visitors_words(open_page, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(stable, "on_cpu", lambda: True)
+    at = finished(open_page("stable_diffusion", **QUICK))
+    at.selectbox(key="sd_model").set_value(stable.STAND_IN).run()
+    assert (at.number_input(key="width").value, at.slider(key="sd_w").value) == (256, 7.5)
+    assert at.text_input(key="prompt").value == stable.usual(stable.STAND_IN).prompt
+    at.text_input(key="prompt").set_value("my own words").run()
+    at.selectbox(key="sd_model").set_value(stable.MICRO).run()
+    assert at.text_input(key="prompt").value == "my own words" and at.number_input(key="width").value == 128
+
+
+def test_without_its_weights_the_stand_in_is_embedded(monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(stable, "missing", lambda name: "not here")
+    assert stable.embedded() == stable.first_choice() == stable.STAND_IN
+
+
 # -- words --------------------------------------------------------------------------------------------------
 
 
