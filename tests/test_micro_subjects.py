@@ -26,5 +26,5 @@ def test_what_is_written_is_read_in_alphabetical_order(tmp_path):
 @pytest.mark.parametrize("content", ["", "[1, 2]", '{"animals": ["cat"]}', '{"animals": {"cat": 7}}'])
 def test_a_damaged_list_is_said(tmp_path, content):
     (tmp_path / "subjects.json").write_text(content)
-    with pytest.raises(DamagedDataError, match="subjects.json is missing or damaged"):
+    with pytest.raises(DamagedDataError, match=r"subjects\.json is missing or damaged"):
         load_subjects(tmp_path / "subjects.json")

@@ -188,7 +188,7 @@ def test_a_run_can_be_stopped_and_another_begun(open_page, monkeypatch):
 def test_micro_is_offered_first_and_chosen_where_nothing_larger_can_run(open_page, monkeypatch):
     monkeypatch.undo()  # what a visitor's machine has, which has no GPU
     monkeypatch.setattr(stable, "on_cpu", lambda: True)
-    assert list(stable.MODELS)[0] == stable.MICRO and list(stable.MODELS)[-1] == stable.STAND_IN
+    assert [list(stable.MODELS)[k] for k in (0, -1)] == [stable.MICRO, stable.STAND_IN]
     assert stable.first_choice() == stable.MICRO
     at = finished(open_page("stable_diffusion", **QUICK))
     assert not at.error and not at.warning and not at.exception, "it runs by itself, and no GPU is asked for"
@@ -211,8 +211,9 @@ def test_choosing_a_model_brings_its_usual_settings_but_keeps_the_visitors_words
 
 def test_without_its_weights_the_stand_in_is_embedded(monkeypatch):
     monkeypatch.undo()
-    monkeypatch.setattr(stable, "missing", lambda name: "not here")
-    assert stable.embedded() == stable.first_choice() == stable.STAND_IN
+    with monkeypatch.context() as patched:
+        patched.setattr(stable, "missing", lambda name: "not here")
+        assert stable.embedded() == stable.first_choice() == stable.STAND_IN
 
 
 # -- words --------------------------------------------------------------------------------------------------
