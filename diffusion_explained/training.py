@@ -139,9 +139,9 @@ def train(
 
         # line 5: a gradient step on || eps - eps_theta(x_t, t) ||^2
         inputs = (like(input_scale(kind, alpha, sigma), x_t) * x_t, schedule.network_time(t).to(device), label)
-        state.set_learning_rate(config)
+        state.set_learning_rate(config.learning_rate_at(state.step))
         losses += gradient_step([processes.part(x) for x in inputs], processes.part(wanted))
-        state.average(config)
+        state.average(config.ema_decay_at(state.step))
 
         at_end = state.step == config.num_steps
         is_saved = checkpoints is not None and (at_end or state.step % checkpoint_every == 0)

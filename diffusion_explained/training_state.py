@@ -54,9 +54,8 @@ class TrainingState:
         noise_generator = torch.Generator(device).manual_seed(config.seed) if on_device else generator
         return cls(network, ema, optimizer, generator, noise_generator)
 
-    def set_learning_rate(self, config: TrainConfig) -> None:
+    def set_learning_rate(self, rate: float) -> None:
         """Give AdamW the learning rate of this step."""
-        rate = config.learning_rate_at(self.step)
         for group in self.optimizer.param_groups:
             if isinstance(group["lr"], Tensor):  # a recorded step reads it from its place
                 group["lr"].fill_(rate)
@@ -64,10 +63,9 @@ class TrainingState:
                 group["lr"] = rate
 
     @torch.no_grad()
-    def average(self, config: TrainConfig) -> None:
+    def average(self, decay: float) -> None:
         """After a step of AdamW: ema <- decay * ema + (1 - decay) * weights."""
-        new_share = 1 - config.ema_decay_at(self.step)
-        torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), new_share)
+        torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
         self.step += 1
 
     def checkpoint(self, description: dict[str, Any]) -> Checkpoint:

@@ -1,0 +1,154 @@
+"""Training the autoencoder: pictures in, the same pictures out, through 48 times fewer numbers.
+
+    for record in train_autoencoder(vae, emoji, AutoencoderConfig(seconds=150), device="cuda"):
+        print(record.step, record.loss)
+    measured = finish_autoencoder(record_vae, emoji)
+
+Latent diffusion, Sec. 3.1: a decoder behind a Gaussian encoder, held near N(0, 1) by a little of the KL divergence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_explained.gradient_step import GradientStep, RecordedStep
+from diffusion_explained.micro.emoji import EmojiSet
+from diffusion_explained.micro.reconstruction import balance_latents, reconstruction_psnr
+from diffusion_explained.micro.scene_stream import SceneBatches
+from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
+from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, go_on, train_for
+from diffusion_explained.noise import randn
+from diffusion_explained.processes import Processes
+from diffusion_explained.training import fast_in_bfloat16
+from diffusion_explained.training_state import TrainingState
+from diffusion_explained.weight_files import round_to_fp16
+
+MEASURED_SCENES = 2048  # to take the latents' mean and standard deviation from
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig(TimedConfig):
+    """How to train the autoencoder.
+
+    edge_weight: of the differences between neighbouring pixels in the loss, which sharpens edges.
+    kl_weight: of the KL divergence of a latent number from N(0, 1): enough that the decoder bears a little noise.
+    """
+
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    edge_weight: float = 0.5
+    kl_weight: float = 1e-4
+
+
+class Reconstruction(nn.Module):
+    """An autoencoder in training: pictures and eps to (pictures, mean, log variance), the latent mean + std * eps."""
+
+    def __init__(self, vae: Any) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, images: Tensor, eps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        posterior = self.vae.encode(images).latent_dist
+        decoded = self.vae.decode(posterior.mean + posterior.std * eps, return_dict=False)[0]
+        return decoded, posterior.mean, posterior.logvar
+
+
+@dataclass
+class AutoencoderStep(GradientStep):
+    """`step([eps], images)`: a step of AdamW along the gradient of the autoencoder's loss."""
+
+    def loss(self, inputs: Sequence[Tensor], wanted: Tensor) -> Tensor:
+        with torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bfloat16):
+            decoded, mean, logvar = self.predict(wanted, *inputs)
+        return autoencoder_loss(decoded.float(), wanted, mean.float(), logvar.float(), self.config)
+
+
+def autoencoder_loss(
+    decoded: Tensor, images: Tensor, mean: Tensor, logvar: Tensor, config: AutoencoderConfig
+) -> Tensor:
+    """|x' - x| + edge_weight * |grad x' - grad x| + kl_weight * KL, a mean of each over the batch, [].
+
+    KL = (mean^2 + var - 1 - log var) / 2 of one latent number     (latent diffusion, Sec. 3.1 and App. G)
+    """
+    difference = decoded - images
+    edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
+    kl = (mean.square() + logvar.exp() - 1 - logvar).mean() / 2
+    return difference.abs().mean() + config.edge_weight * edges + config.kl_weight * kl
+
+
+def train_autoencoder(
+    vae: Any,
+    emoji: EmojiSet,
+    config: AutoencoderConfig,
+    *,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    checkpoints: Path | None = None,
+    **options: Any,
+) -> Iterator[TimedRecord]:
+    """Train an AutoencoderKL on drawn scenes, in place; at the end it holds the moving average of its weights.
+
+    Args:
+        workers: how many processes compose scenes; 0 to do it here.
+        checkpoints: a folder; if it holds a checkpoint of this training, training goes on from there.
+        options: record_every and checkpoint_every of `train_for`.
+
+    Raises ValueError for the checkpoints of another training, FloatingPointError when the loss is no number.
+    """
+    device = torch.device(device)
+    if config.channels_last:
+        vae.to(memory_format=torch.channels_last)
+    state = TrainingState.new(vae.to(device).train(), config)
+    description = {"network": dict(vae.config), "training": asdict(config), "emoji": len(emoji)}
+    go_on(state, description, checkpoints)
+
+    predict = Reconstruction(vae)
+    if config.compile:
+        predict = torch.compile(predict, dynamic=False)
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
+    step = AutoencoderStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
+    if config.cuda_graph and device.type == "cuda":
+        step = RecordedStep(step)
+
+    images = emoji.images.to(device)
+    sampler = SceneSampler(emoji, "train", config.seed)
+    scenes = SceneBatches(sampler, config.batch_size).stream(state.step, config.num_steps - state.step, workers)
+
+    def batches() -> tuple[list[Tensor], Tensor]:
+        x = draw_scenes(next(scenes)[0], images)
+        if config.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
+        side = x.shape[-1] // 2 ** (len(vae.config.block_out_channels) - 1)
+        shape = (len(x), vae.config.latent_channels, side, side)
+        return [randn(shape, state.noise_generator, device)], x
+
+    yield from train_for(step, state, config, batches, description, checkpoints=checkpoints, **options)
+    vae.load_state_dict(state.ema.state_dict())
+
+
+@torch.no_grad()
+def finish_autoencoder(vae: Any, emoji: EmojiSet, seed: int = 0) -> dict[str, Any]:
+    """Balance a trained autoencoder's latents, set its scaling factor, round its weights to fp16, and measure it.
+
+    Returns {"psnr_held_out", "psnr_training", "latents": {"means", "stds", "std"}}: in dB, of the emoji that no
+    training saw and of as many that it saw, over white.
+    """
+    vae.eval()
+    device = next(vae.parameters()).device
+    images = emoji.images.to(device)
+    batches = SceneBatches(SceneSampler(emoji, "train", seed), 64).stream(0, MEASURED_SCENES // 64)
+    latents = [vae.encode(draw_scenes(scenes, images)).latent_dist.mean for scenes, _ in batches]
+    found = balance_latents(vae, torch.cat(latents).cpu())
+    round_to_fp16(vae)
+    held_out, seen = emoji.images[emoji.held_out], emoji.images[~emoji.held_out]
+    spread = torch.linspace(0, len(seen) - 1, min(len(seen), max(1, len(held_out)))).long()
+    measured = {"psnr_training": reconstruction_psnr(vae, seen[spread]), "latents": found}
+    if len(held_out):
+        measured["psnr_held_out"] = reconstruction_psnr(vae, held_out)
+    return measured

@@ -1,0 +1,129 @@
+"""Scenes as the U-Net's training sees them: latents and token ids, encoded once and kept in the device's memory.
+
+Encoding a picture costs about what training on its latents does, so each scene is drawn and encoded once, and seen
+several times, every time with other noise at another level. A scene takes 2 KB.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from diffusion_explained.checkpoints import fingerprint
+from diffusion_explained.files import atomic_path
+from diffusion_explained.micro.emoji import EmojiSet
+from diffusion_explained.micro.scene_stream import SceneBatches
+from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
+from diffusion_explained.micro.tokens import encode
+
+
+@dataclass(frozen=True)
+class EncodedScenes:
+    """latents fp16 [N, 4, 16, 16], of unit variance; tokens int16 [N, L]; empty int16 [L], the empty caption.
+
+    made_from: what a file of them must agree with to be used again.
+    """
+
+    latents: Tensor
+    tokens: Tensor
+    empty: Tensor
+    made_from: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def to(self, device: torch.device | str) -> EncodedScenes:
+        """The same on a device."""
+        moved = (tensor.to(device) for tensor in (self.latents, self.tokens, self.empty))
+        return EncodedScenes(*moved, self.made_from)
+
+
+@torch.no_grad()
+def encode_scenes(
+    vae: Any,
+    tokenizer: Any,
+    emoji: EmojiSet,
+    count: int,
+    *,
+    split: str = "train",
+    seed: int = 0,
+    batch_size: int = 256,
+    workers: int = 0,
+    file: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> EncodedScenes:
+    """Draw and encode the scenes 0 .. count - 1, on the device of the autoencoder.
+
+    latents = mean * scaling_factor
+
+    Args:
+        workers: how many processes compose scenes; 0 to do it here.
+        file: .safetensors; read if it is there, else written.
+        progress: called with (scenes done, scenes to do).
+
+    Raises ValueError for a file of other scenes or of another autoencoder, OSError for a damaged one.
+    """
+    if count < 1:
+        raise ValueError(f"Give one scene or more to encode, not {count}.")
+    first = next(vae.parameters())
+    made_from = {
+        "scenes": count,
+        "split": split,
+        "seed": seed,
+        "emoji": len(emoji),
+        "autoencoder": fingerprint("", {name: t.cpu().float() for name, t in vae.state_dict().items()}),
+        "tokens": len(tokenizer),
+    }
+    if file is not None and file.is_file():
+        return read_scenes(file, made_from).to(first.device)
+    images = emoji.images.to(first.device)
+    batches = SceneBatches(SceneSampler(emoji, split, seed), batch_size, tokenizer)
+    latents, tokens, done = [], [], 0
+    for scenes, ids in batches.stream(0, -(-count // batch_size), workers):
+        x = draw_scenes(scenes, images).to(first.dtype)
+        latents.append((vae.encode(x).latent_dist.mean.float() * vae.config.scaling_factor).half())
+        tokens.append(ids.to(torch.int16))
+        done += len(x)
+        if progress is not None:
+            progress(min(done, count), count)
+    encoded = EncodedScenes(
+        torch.cat(latents)[:count],
+        torch.cat(tokens)[:count].to(first.device),
+        encode(tokenizer, [""])[0].to(first.device, torch.int16),
+        made_from,
+    )
+    if file is not None:
+        write_scenes(file, encoded)
+    return encoded
+
+
+def write_scenes(file: Path, encoded: EncodedScenes) -> None:
+    """Keep encoded scenes, whole or not at all."""
+    tensors = {name: getattr(encoded, name).cpu().contiguous() for name in ("latents", "tokens", "empty")}
+    with atomic_path(file) as part:
+        save_file(tensors, part, metadata={"made_from": json.dumps(encoded.made_from)})
+
+
+def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
+    """Read what `write_scenes` wrote, if it was made from the same. Raises ValueError, or OSError if it is damaged."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            found = json.loads((opened.metadata() or {})["made_from"])
+            tensors = [opened.get_tensor(name) for name in ("latents", "tokens", "empty")]
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise OSError(f"{file} is damaged, or holds no encoded scenes: {error!r}. Remove it.") from error
+    differing = sorted(key for key in made_from.keys() | found.keys() if made_from.get(key) != found.get(key))
+    if differing:
+        raise ValueError(
+            f"{file} holds scenes that were encoded otherwise: {', '.join(differing)} differ. "
+            f"Give another file, or remove this one to encode them anew."
+        )
+    return EncodedScenes(*tensors, found)

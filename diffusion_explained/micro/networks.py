@@ -1,0 +1,131 @@
+"""The three networks of Micro Stable Diffusion, and the folder that diffusers loads them from.
+
+They are Stable Diffusion 1.5's own classes, in small: a picture of 128 x 128 is 16 x 16 x 4 latents, 48 times fewer
+numbers, and what attaches to Stable Diffusion's U-Net (ControlNet's residuals, LoRA, image prompts) attaches to this
+one. `from_pretrained` of diffusers' StableDiffusionPipeline loads the folder, and so does `stable_diffusion.load`.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from diffusion_explained.names import unknown_name
+from diffusion_explained.stable_diffusion.backend import diffusers
+from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
+
+SIDE = 128  # pixels of a picture
+PIXELS = 8  # picture pixels a latent pixel
+LATENT_CHANNELS = 4
+TEXT_WIDTH = 192
+PREDICTIONS = ("eps", "flow")
+
+
+def build_autoencoder() -> Any:
+    """An AutoencoderKL with random weights: pictures [B, 3, 128, 128] to latents [B, 4, 16, 16] and back."""
+    return diffusers().AutoencoderKL(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(32, 64, 96, 112),
+        layers_per_block=1,
+        latent_channels=LATENT_CHANNELS,
+        norm_num_groups=16,
+        sample_size=SIDE,
+        scaling_factor=1.0,  # until training has measured the latents
+        mid_block_add_attention=False,
+    )
+
+
+def build_text_encoder(tokenizer: Any) -> Any:
+    """A CLIPTextModel with random weights for a tokenizer: ids [B, L] to embeddings [B, L, 192]."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    return CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=tokenizer.model_max_length,
+            hidden_size=TEXT_WIDTH,
+            intermediate_size=3 * TEXT_WIDTH,
+            num_hidden_layers=4,
+            num_attention_heads=4,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    )
+
+
+def build_unet() -> Any:
+    """A UNet2DConditionModel with random weights, looking at the text at 16 x 16 and at 8 x 8."""
+    return diffusers().UNet2DConditionModel(
+        sample_size=SIDE // PIXELS,
+        in_channels=LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        down_block_types=("CrossAttnDownBlock2D",) * 2,
+        up_block_types=("CrossAttnUpBlock2D",) * 2,
+        block_out_channels=(96, 192),
+        layers_per_block=1,
+        cross_attention_dim=TEXT_WIDTH,
+        attention_head_dim=4,  # the number of heads, for all its name
+        norm_num_groups=16,
+    )
+
+
+def build_scheduler(prediction: str) -> Any:
+    """The scheduler for a pipeline whose U-Net predicts `prediction`, one of `PREDICTIONS`.
+
+    eps: Stable Diffusion 1.5's own configuration. flow: diffusers' flow-matching Euler does not fit a
+    StableDiffusionPipeline, DPM-Solver++ on the same straight path does.
+    """
+    if prediction == "eps":
+        return diffusers().PNDMScheduler.from_config(DDPM_CONFIG)
+    if prediction == "flow":
+        return diffusers().DPMSolverMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=1.0, steps_offset=1
+        )
+    raise unknown_name("prediction", prediction, PREDICTIONS)
+
+
+def save_micro(
+    folder: str | os.PathLike[str], vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, prediction: str
+) -> Path:
+    """Write a StableDiffusionPipeline folder in diffusers' format, its weights fp16 safetensors.
+
+    Raises ValueError for a prediction that is none of `PREDICTIONS`, or weights that fp16 cannot hold.
+    """
+    folder = Path(folder)
+    pipeline = diffusers().StableDiffusionPipeline(
+        vae=in_fp16("vae", vae),
+        text_encoder=in_fp16("text_encoder", text_encoder),
+        tokenizer=tokenizer,
+        unet=in_fp16("unet", unet),
+        scheduler=build_scheduler(prediction),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def in_fp16(name: str, network: nn.Module) -> nn.Module:
+    """A copy of a network on the CPU, in fp16. Raises ValueError where a weight is NaN, or too large for it."""
+    half = copy.deepcopy(network).to("cpu", torch.float16).eval()
+    for weight, tensor in half.state_dict().items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise ValueError(
+                f"{name}: {weight} holds NaN, infinity, or numbers too large for fp16: the network is not saved"
+            )
+    return half
+
+
+def parameters(*networks: nn.Module) -> int:
+    """How many numbers there are to train in all of them."""
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())

@@ -1,0 +1,138 @@
+"""Training the U-Net and the text encoder, together and from nothing, on the latents of captioned scenes.
+
+    scenes = encode_scenes(vae, tokenizer, emoji, 400_000)
+    model = TextToImage(build_text_encoder(tokenizer), build_unet())
+    for record in train_text_to_image(model, scenes, "flow", TextToImageConfig(seconds=300), device="cuda"):
+        print(record.step, record.loss)
+
+Algorithm 1 of DDPM on latents (latent diffusion, Eq. 2 and 3), with classifier-free guidance's empty captions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_explained.forward import add_noise, like
+from diffusion_explained.gradient_step import GradientStep, RecordedStep
+from diffusion_explained.micro.encoded_scenes import EncodedScenes
+from diffusion_explained.micro.networks import PREDICTIONS
+from diffusion_explained.micro.scene_stream import to_device
+from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, go_on, train_for
+from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import randn
+from diffusion_explained.predictions import target
+from diffusion_explained.processes import Processes
+from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Schedule
+from diffusion_explained.training import fast_in_bfloat16
+from diffusion_explained.training_state import TrainingState
+
+
+@dataclass(frozen=True)
+class TextToImageConfig(TimedConfig):
+    """How to train the U-Net and the text encoder; label_dropout is how often a caption is the empty one.
+
+    min_snr: an eps network's loss is weighted by min(SNR, min_snr) / SNR, so that the nearly clean levels, whose
+        noise says little about the picture, do not outweigh the others (Hang et al. 2023, Eq. 8). None for no weight.
+    """
+
+    batch_size: int = 1024
+    learning_rate: float = 8e-4
+    min_snr: float | None = 5.0
+
+
+class TextToImage(nn.Module):
+    """The text encoder and the U-Net as one network: x_t [B, 4, h, w], times [B], token ids [B, L], weights [B].
+
+    The output is the U-Net's times the weight, the root of the loss's.
+    """
+
+    def __init__(self, text_encoder: Any, unet: Any) -> None:
+        super().__init__()
+        self.text_encoder, self.unet = text_encoder, unet
+
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor, weight: Tensor) -> Tensor:
+        embeds = self.text_encoder(input_ids=tokens).last_hidden_state
+        return like(weight, x_t) * self.unet(x_t, t, encoder_hidden_states=embeds, return_dict=False)[0]
+
+
+def schedule_of(prediction: str) -> Schedule:
+    """Stable Diffusion 1.5's schedule for eps, the straight path for flow. Raises ValueError for another."""
+    if prediction not in PREDICTIONS:
+        raise unknown_name("prediction", prediction, PREDICTIONS)
+    return DDPMSchedule.scaled_linear() if prediction == "eps" else FlowSchedule()
+
+
+def train_text_to_image(
+    model: TextToImage,
+    scenes: EncodedScenes,
+    prediction: str,
+    config: TextToImageConfig,
+    *,
+    device: torch.device | str = "cpu",
+    checkpoints: Path | None = None,
+    **options: Any,
+) -> Iterator[TimedRecord]:
+    """Train a `TextToImage` in place; at the end it holds the moving average of its weights.
+
+        loss = mean w(t) (unet(x_t, t, text) - target)^2,   x_t = alpha * x_0 + sigma * eps
+
+    Args:
+        prediction: "eps" or "flow".
+        checkpoints: a folder; if it holds a checkpoint of this training, training goes on from there.
+        options: record_every and checkpoint_every of `train_for`.
+
+    Raises ValueError for an unknown prediction or the checkpoints of another training, FloatingPointError when the
+    loss is no number.
+    """
+    schedule, device = schedule_of(prediction), torch.device(device)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    state = TrainingState.new(model.to(device).train(), config)
+    description = {
+        "unet": dict(model.unet.config),
+        "prediction": prediction,
+        "training": asdict(config),
+        "scenes": scenes.made_from,
+    }
+    go_on(state, description, checkpoints)
+    predict = torch.compile(model, dynamic=False) if config.compile else model
+    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
+    step = GradientStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
+    if config.cuda_graph and device.type == "cuda":
+        step = RecordedStep(step)
+    scenes = scenes.to(device)
+
+    def batches() -> tuple[list[Tensor], Tensor]:
+        """Algorithm 1 of DDPM, lines 2 to 4: scenes, times and noise."""
+        chosen = to_device(torch.randint(len(scenes), (config.batch_size,), generator=state.generator), device)
+        dropped = to_device(torch.rand(config.batch_size, generator=state.generator) < config.label_dropout, device)
+        t = schedule.sample_t(config.batch_size, state.generator)
+        x_0 = scenes.latents[chosen].float()
+        tokens = torch.where(dropped[:, None], scenes.empty, scenes.tokens[chosen]).long()  # CFG, Algorithm 1
+        eps = randn(x_0.shape, state.noise_generator, device)
+        alpha, sigma, weight = (
+            to_device(column.float(), device)
+            for column in (schedule.alpha(t), schedule.sigma(t), root_weight(schedule, prediction, t, config.min_snr))
+        )
+        x_t = add_noise(x_0, eps, (t, alpha, sigma))
+        wanted = like(weight, x_0) * target(prediction, x_0, eps, alpha, sigma)
+        if config.channels_last:
+            x_t = x_t.contiguous(memory_format=torch.channels_last)
+        return [x_t, to_device(schedule.network_time(t), device), tokens, weight], wanted
+
+    yield from train_for(step, state, config, batches, description, checkpoints=checkpoints, **options)
+    model.load_state_dict(state.ema.state_dict())
+
+
+def root_weight(schedule: Schedule, prediction: str, t: Tensor, min_snr: float | None) -> Tensor:
+    """The root of the loss's weight at times t [B]: sqrt(min(SNR, min_snr) / SNR) for eps, 1 for flow."""
+    if prediction != "eps" or min_snr is None:
+        return torch.ones_like(t, dtype=torch.float64)
+    snr = (schedule.alpha(t) / schedule.sigma(t)) ** 2
+    return (snr.clamp(max=min_snr) / snr).sqrt()

@@ -1,0 +1,130 @@
+"""Training for a given time, or a given number of images: what the autoencoder's and the U-Net's training share.
+
+Learning rate and moving average are fitted to the length as it is known: to the share of the time, or of the images,
+that has passed, whichever is larger. So a training on a faster machine sees more images, and ends as well.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.checkpoints import check_same, latest_checkpoint, save_checkpoint
+from diffusion_explained.gradient_step import GradientStep, RecordedStep
+from diffusion_explained.train_config import TrainConfig
+from diffusion_explained.training_state import TrainingState
+
+WITHOUT_END = 2**40  # images, for a training that time ends
+
+
+@dataclass(frozen=True)
+class TimedConfig(TrainConfig):
+    """A `TrainConfig` for a number of images, or of seconds, or what comes first.
+
+    ema_exponent: gamma of the moving average, whose window is a share of the training so far: 17 is about 5% of it.
+    """
+
+    images: int = WITHOUT_END
+    seconds: float | None = None
+    noise_on: str = "device"
+    ema_exponent: float = 16.97
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise ValueError(f"seconds (above 0) cannot be {self.seconds!r}.")
+        if self.seconds is None and self.images == WITHOUT_END:
+            raise ValueError("Say how long to train: give seconds, or images, or both.")
+
+    def progress(self, step: int, seconds: float) -> float:
+        """How much of the training lies behind, 0 to 1, before step 0, 1, ... at so many seconds of training."""
+        in_time = 0.0 if self.seconds is None else seconds / self.seconds
+        return min(1.0, max(step / self.num_steps, in_time))
+
+    def rate(self, step: int, progress: float) -> float:
+        """The learning rate: up linearly for warmup_steps, and down linearly to 0 at the end."""
+        return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps)) * (1 - progress)
+
+    def ema_decay_at(self, step: int) -> float:
+        """(1 - 1/n)^(gamma + 1) at the n-th step: a window that grows with the training (EDM2, Sec. 3.1)."""
+        return (1 - 1 / (step + 1)) ** (self.ema_exponent + 1)
+
+
+@dataclass(frozen=True)
+class TimedRecord:
+    """Where a training is: its loss is the mean since the record before, progress from 0 to 1, seconds of training."""
+
+    step: int
+    progress: float
+    loss: float
+    learning_rate: float
+    images_seen: int
+    images_per_second: float
+    seconds: float
+
+
+def go_on(state: TrainingState, description: dict[str, Any], checkpoints: Path | None) -> None:
+    """Load the newest checkpoint of this training into `state`, if there is one; errors as `training.train` has."""
+    if checkpoints is not None and (saved := latest_checkpoint(checkpoints)) is not None:
+        check_same(description, saved, checkpoints)
+        state.load(saved)
+
+
+def train_for(
+    step: GradientStep | RecordedStep,
+    state: TrainingState,
+    config: TimedConfig,
+    batches: Callable[[], tuple[list[Tensor], Tensor]],
+    description: dict[str, Any],
+    *,
+    record_every: int = 20,
+    checkpoints: Path | None = None,
+    checkpoint_every: int = 1000,
+) -> Iterator[TimedRecord]:
+    """Take gradient steps until time or images are used up, yielding a record now and then, and one at the end.
+
+    Args:
+        batches: draws (inputs, wanted) of the next step, at random from the state's generators if at random.
+        description: what makes this training the one it is, for its checkpoints.
+
+    Raises FloatingPointError when the loss is no longer a number.
+    """
+    device = next(state.network.parameters()).device
+    losses, since, clock = torch.zeros((), device=device), (state.step, state.seconds), time.perf_counter()
+    saved = state.step
+    rate = 0.0
+    while True:
+        progress = config.progress(state.step, state.seconds + time.perf_counter() - clock)
+        at_end = progress == 1
+        is_saved = checkpoints is not None and state.step != saved and (at_end or state.step % checkpoint_every == 0)
+        if state.step > since[0] and (at_end or is_saved or state.step % record_every == 0):
+            state.loss = float(losses) / (state.step - since[0])  # waits for the device
+            if not math.isfinite(state.loss):
+                raise FloatingPointError(
+                    f"the loss is {state.loss} at step {state.step}: "
+                    f"train with a smaller learning_rate than {config.learning_rate:g}"
+                )
+            state.seconds += time.perf_counter() - clock
+            if is_saved:
+                saved = state.step
+                save_checkpoint(checkpoints, state.checkpoint(description))
+            speed = (state.step - since[0]) * config.batch_size / (state.seconds - since[1])
+            yield TimedRecord(
+                state.step, progress, state.loss, rate, state.step * config.batch_size, speed, state.seconds
+            )
+            losses.zero_()
+            since, clock = (state.step, state.seconds), time.perf_counter()  # the reader's time is not ours
+        if at_end:
+            return
+        inputs, wanted = batches()
+        rate = config.rate(state.step, progress)
+        state.set_learning_rate(rate)
+        losses += step(inputs, wanted)
+        state.average(config.ema_decay_at(state.step))
