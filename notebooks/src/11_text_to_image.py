@@ -44,24 +44,25 @@ from diffusion_explained.stable_diffusion.recording import row_of
 plt.rcParams["figure.dpi"] = 90
 
 # %% [markdown]
-# ## 1 · A sentence, and four pictures
+# ## 1 · A sentence, and three pictures
 
 # %%
 model = load("micro")
-OPTIONS = {"sampler": "dpm_solver_pp_2m", "num_inference_steps": 12, "guidance_scale": 4.0}
+STEPS, SCALE = 10, 4.0
+OPTIONS = {"sampler": "dpm_solver_pp_2m", "num_inference_steps": STEPS, "guidance_scale": SCALE}
 print(f"{model.name}, {model.label}; it predicts {model.kind}")
 for part, parameters in model.parameters().items():
     print(f"  {part:<13} {parameters:>10,} parameters")
 
 
-def draw(prompt, seeds=range(4), **options):
+def draw(prompt, seeds=range(3), **options):
     """Finished pictures [seeds, 3, 128, 128] of one prompt, or of one prompt a seed."""
     return model.sample(prompt, seed=list(seeds), **{**OPTIONS, **options}).cpu()
 
 
 PROMPTS = ["crying cat", "a rocket", "red heart", "a house with a garden"]
-filmstrip({f"“{prompt}”": draw(prompt) for prompt in PROMPTS}, captions=[f"seed {s}" for s in range(4)],
-          title="Four prompts, four seeds each")  # fmt: skip
+SEEDS = [f"seed {s}" for s in range(3)]
+filmstrip({f"“{prompt}”": draw(prompt) for prompt in PROMPTS}, captions=SEEDS, title="Four prompts, three seeds each")
 plt.show()
 assert model.latent_shape() == (4, 16, 16) and set(model.parameters()) >= {"vae", "text_encoder", "unet"}
 
@@ -92,7 +93,7 @@ assert len(tokens.ids) == model.pipe.tokenizer.model_max_length and tokens.used 
 
 # %%
 filmstrip({f"“{prompt}”": draw(prompt) for prompt in ("a sapphire apple", "unbelievable", "")},
-          captions=[f"seed {s}" for s in range(4)], title="Words that it never read, and no words")  # fmt: skip
+          captions=SEEDS, title="Words that it never read, and no words")  # fmt: skip
 plt.show()
 assert model.encode_text("unbelievable").tokens[0][0].used > 3
 
@@ -144,7 +145,7 @@ variants = {
     "words and end\nemptied": exchanged(slice(1, used)),
 }
 kept = {name: draw(variant) for name, variant in variants.items()}
-filmstrip(kept, captions=[f"seed {s}" for s in range(4)], title="“red apple”, with parts of its embeddings emptied")
+filmstrip(kept, captions=SEEDS, title="“red apple”, with parts of its embeddings emptied")
 plt.show()
 apart = {name: rms_distance(pictures, kept["all as it is"]) for name, pictures in kept.items()}
 print(", ".join(f"{name.replace(chr(10), ' ')} {d:.2f}" for name, d in apart.items()))
@@ -211,7 +212,7 @@ print(f"columns: {', '.join(attention.columns())}")
 print(f"{len(cross_attentions(model))} layers of cross-attention, maps {tuple(maps.shape)}")
 torch.testing.assert_close(maps.sum(1), torch.ones_like(maps[:, 0]))
 
-moments = [0, 3, 6, 11]
+moments = [0, 2, 5, STEPS - 1]
 words = ["red", "apple", "and", "rocket"]
 word_maps(torch.cat([model.decode(steps[i].pred.x_0) for i in moments]),
           torch.stack([attention.of(word)[moments] for word in words], 1), words,
@@ -257,14 +258,15 @@ assert len(preference) == 3
 
 # %%
 factors = (0.0, 0.5, 1.0, 2.0, 4.0)
+two = [1, 2]  # seeds
 turned = []
 for factor in factors:
     with reweight(model, text, {"red": factor}):
-        turned.append(draw(text, range(1, 4)))
-filmstrip({f"seed {s + 1}": torch.stack([pictures[s] for pictures in turned]) for s in range(3)},
-          captions=[f"red × {factor:g}" for factor in factors], title=f"“{PROMPT}”, the word red re-weighted")  # fmt: skip
+        turned.append(draw(text, two))
+filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in turned]) for i, s in enumerate(two)},
+          captions=[f"red × {factor:g}" for factor in factors], title=f"“{PROMPT}”, red re-weighted")  # fmt: skip
 plt.show()
-torch.testing.assert_close(turned[2], draw(text, range(1, 4)))
+torch.testing.assert_close(turned[2], draw(text, two))
 assert rms_distance(turned[0], turned[2]) > 0
 
 # %% [markdown]
@@ -275,11 +277,9 @@ assert rms_distance(turned[0], turned[2]) > 0
 
 # %%
 FIRST, SECOND = "a red apple", "a blue fish"
-levels = model.levels(OPTIONS["num_inference_steps"], OPTIONS["sampler"])
-start = model.prepare([1, 2], levels=levels)
-told_first, told_second = (
-    model.denoiser(model.encode_text(prompt), OPTIONS["guidance_scale"], start=start) for prompt in (FIRST, SECOND)
-)
+levels = model.levels(STEPS, OPTIONS["sampler"])
+start = model.prepare(two, levels=levels)
+told_first, told_second = (model.denoiser(model.encode_text(prompt), SCALE, start=start) for prompt in (FIRST, SECOND))
 
 
 def changed_after(k):
@@ -291,20 +291,20 @@ def changed_after(k):
     return model.decode(final(SAMPLERS[OPTIONS["sampler"]](denoise, start.x_t, levels))).cpu()
 
 
-switches = (0, 1, 2, 3, 4, 6, 8, 12)
+switches = (0, 1, 2, 3, 4, 6, STEPS)
 switched = {k: changed_after(k) for k in switches}
-filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in switched.values()]) for i, s in enumerate((1, 2))},
-          captions=[f"{k}" for k in switches], title=f"“{FIRST}” for the first k of 12 steps, then “{SECOND}”")  # fmt: skip
+filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in switched.values()]) for i, s in enumerate(two)},
+          captions=[f"{k}" for k in switches], title=f"“{FIRST}” for k of {STEPS} steps, then “{SECOND}”")  # fmt: skip
 plt.show()
-whole = rms_distance(switched[0], switched[12])
+whole = rms_distance(switched[0], switched[STEPS])
 first_share = [rms_distance(pictures, switched[0]) / whole for pictures in switched.values()]
-curves({"": (switches, first_share)}, title="How far from the second prompt's picture", xlabel="k, steps told the first",
-       ylabel="1: the first prompt's")  # fmt: skip
+curves({"": (switches, first_share)}, title="How far from the second prompt's picture",
+       xlabel="k, steps told the first", ylabel="1: the first prompt's")  # fmt: skip
 plt.show()
 decided = next(k for k, share in zip(switches, first_share, strict=True) if share > 0.5)
-print(f"after {decided} of 12 steps told the first prompt, more than half of the way is gone")
-torch.testing.assert_close(switched[12], draw(FIRST, [1, 2]))
-torch.testing.assert_close(switched[0], draw(SECOND, [1, 2]))
+print(f"after {decided} of {STEPS} steps told the first prompt, more than half of the way is gone")
+torch.testing.assert_close(switched[STEPS], draw(FIRST, two))
+torch.testing.assert_close(switched[0], draw(SECOND, two))
 
 # %% [markdown]
 # ### Between two prompts
@@ -323,7 +323,7 @@ between_noises = torch.cat([slerp(noise[:1], noise[1:], share) for share in mixe
 morphs = {
     "texts mixed": draw(between_texts, [3] * 7),
     "noises mixed": model.decode(final(SAMPLERS[OPTIONS["sampler"]](
-        model.denoiser(model.encode_text("cat"), OPTIONS["guidance_scale"], start=start_7), between_noises, levels))),
+        model.denoiser(model.encode_text("cat"), SCALE, start=start_7), between_noises, levels))),
 }  # fmt: skip
 filmstrip(
     morphs, captions=[f"{share:.2f}" for share in mixes], title="From “cat” to “dog”, and from one seed to another"
@@ -339,7 +339,7 @@ assert rms_distance(morphs["texts mixed"][0], draw("cat", [3])[0]) < 0.05
 # %%
 ORDERS = ["a cat and a dog", "a dog and a cat", "red heart", "heart red"]
 ordered = {prompt: draw(prompt) for prompt in ORDERS}
-filmstrip({f"“{prompt}”": pictures for prompt, pictures in ordered.items()}, captions=[f"seed {s}" for s in range(4)],
+filmstrip({f"“{prompt}”": pictures for prompt, pictures in ordered.items()}, captions=SEEDS,
           title="The same words, another order")  # fmt: skip
 plt.show()
 between_seeds = rms_distance(ordered[ORDERS[0]], ordered[ORDERS[0]].roll(1, 0))
@@ -355,7 +355,7 @@ assert min(swapped) > 0
 
 # %%
 plain, without_red = draw("heart"), draw("heart", negative="red")
-filmstrip({"“heart”": plain, "“heart”,\nnegative “red”": without_red}, captions=[f"seed {s}" for s in range(4)],
+filmstrip({"“heart”": plain, "“heart”,\nnegative “red”": without_red}, captions=SEEDS,
           title="A negative prompt")  # fmt: skip
 plt.show()
 
@@ -374,7 +374,7 @@ assert redness(without_red) < redness(plain)
 # %%
 scales = (1.0, 2.0, 4.0, 7.5, 12.0)
 guided = {scale: draw("a rocket", guidance_scale=scale) for scale in scales}
-filmstrip({f"scale {scale:g}": pictures for scale, pictures in guided.items()}, captions=[f"seed {s}" for s in range(4)],
+filmstrip({f"scale {scale:g}": pictures for scale, pictures in guided.items()}, captions=SEEDS,
           title="“a rocket”, guided more and more")  # fmt: skip
 plt.show()
 
@@ -400,7 +400,7 @@ assert len(extreme) == len(scales)
 
 # %%
 UNSEEN = ["a blue cat", "a purple apple"]
-filmstrip({f"“{prompt}”": draw(prompt) for prompt in UNSEEN}, captions=[f"seed {s}" for s in range(4)],
+filmstrip({f"“{prompt}”": draw(prompt) for prompt in UNSEEN}, captions=SEEDS,
           title="Colours and things that were never together in training")  # fmt: skip
 plt.show()
 assert len(UNSEEN) == 2
@@ -410,7 +410,7 @@ assert len(UNSEEN) == 2
 
 # %%
 HARD = ["a cat left of a dog", "a dog left of a cat", "two apples", "three apples"]
-filmstrip({f"“{prompt}”": draw(prompt) for prompt in HARD}, captions=[f"seed {s}" for s in range(4)],
+filmstrip({f"“{prompt}”": draw(prompt) for prompt in HARD}, captions=SEEDS,
           title="Left and right, two and three")  # fmt: skip
 plt.show()
 assert len(HARD) == 4
@@ -457,7 +457,7 @@ painted = {
 }
 hole = torch.where(mask.bool(), torch.zeros(()), cat[0])
 filmstrip({f"“{prompt}”": torch.cat([cat, hole[None], pictures]) for prompt, pictures in painted.items()},
-          captions=["picture", "masked", *(f"seed {s}" for s in range(3))], title="Inpainting the upper half")  # fmt: skip
+          captions=["picture", "masked", *SEEDS], title="Inpainting the upper half")  # fmt: skip
 plt.show()
 for pictures in painted.values():
     changed = (pictures - cat).abs().mean((0, 1))
