@@ -19,7 +19,7 @@
 #
 # *Beside you:* `stable_diffusion.latents`, `.latent_space`, `.compression`; Rombach et al. 2022, [High-Resolution Image
 # Synthesis with Latent Diffusion Models](https://arxiv.org/abs/2112.10752). About 40 minutes to read, under a minute to
-# run on two cores. No GPU and no network needed: returned is in the package.
+# run on two cores. No GPU and no network needed: everything is in the package.
 
 # %%
 import math
