@@ -1,4 +1,4 @@
-"""The command line: diffusion-explained app | lab | train | sample | evaluate | record | doctor.
+"""The command line: diffusion-explained app | lab | train | sample | evaluate | record | micro | doctor.
 
 Every command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from diffusion_explained import launch
+from diffusion_explained.cli_micro import micro
 from diffusion_explained.cli_options import AsJson, Browser, Device, ModelName, Sampler, Seed, Steps
 from diffusion_explained.cli_record import record
 
@@ -247,6 +248,7 @@ def evaluate(
 
 
 app.command()(record)
+app.add_typer(micro, name="micro")
 
 
 @app.command()

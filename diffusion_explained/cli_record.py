@@ -14,7 +14,10 @@ def record(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What Stable Diffusion is to draw.")],
     model: Annotated[
         str | None,
-        typer.Option(help='owner/model on the hub, a folder, or "stand-in" (random weights). [Stable Diffusion 1.5]'),
+        typer.Option(
+            help='owner/model on the hub, a folder, "micro" (this project\'s own small one), or "stand-in" '
+            "(random weights). [Stable Diffusion 1.5]"
+        ),
     ] = None,
     negative: Annotated[str | None, typer.Option(help="What it is to keep away from.")] = None,
     steps: Steps = 30,
@@ -32,7 +35,7 @@ def record(
         raise ValueError(f"--out {out} is no .safetensors file.")
     from tqdm import tqdm
 
-    from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL
+    from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO
     from diffusion_explained.stable_diffusion.loading import load
     from diffusion_explained.stable_diffusion.recording import record
     from diffusion_explained.stable_diffusion.stand_ins import stand_in
@@ -45,9 +48,11 @@ def record(
         try:
             loaded = load(name, device)
         except WeightsUnavailableError as error:
+            if name == MICRO:  # nothing to download
+                raise
             _confirm_download(name, error, yes)
             loaded = load(name, device, download=True)
-    if loaded.device.type == "cpu" and loaded.label == "live":
+    if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
         minutes = steps * loaded.seconds(n, size, size) / 60
         typer.echo(f"About {minutes:.0f} minutes on this CPU, by one step that was measured.")
     with tqdm(total=steps, unit="step", desc=loaded.name) as bar:

@@ -99,8 +99,10 @@ class TrainingState:
 
     def _load_optimizer(self, tensors: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
-        for i, (name, _) in enumerate(self.network.named_parameters()):  # torch numbers them in this order
+        for i, (name, parameter) in enumerate(self.network.named_parameters()):  # torch numbers them in this order
             prefix = f"{name}/"
-            state[i] = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            # in memory as the weights are, channels last or not: a fused AdamW goes through them side by side
+            state[i] = {key: torch.empty_like(parameter).copy_(x) if x.ndim else x for key, x in own.items()}
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -289,6 +289,22 @@ def test_channels_last_changes_only_where_the_weights_lie():
     torch.testing.assert_close(weights[True], weights[False], rtol=1e-3, atol=1e-4)
 
 
+def test_what_adamw_remembers_lies_in_memory_as_the_weights_do_after_a_stop(tmp_path):
+    """A fused AdamW walks through both side by side, and would else pair each weight with another one's moments."""
+    config = dataclasses.replace(SHORT, channels_last=True)
+
+    def training(network):
+        options = {"checkpoints": tmp_path, "checkpoint_every": 6}
+        return train(network, *digits(), FlowSchedule(), "flow", config, **options)
+
+    calm, stopped = small_unet(), small_unet()
+    *_, _ = train(calm, *digits(), FlowSchedule(), "flow", config)
+    next(training(small_unet()))  # and no more: the reader leaves
+    *_, _ = training(stopped)
+    for name, parameter in calm.named_parameters():
+        assert torch.equal(stopped.get_parameter(name), parameter), name
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="only CUDA records steps")
 @pytest.mark.parametrize("compiled", [False, True])
 def test_a_recorded_step_does_what_python_does_and_goes_on_after_a_stop(tmp_path, compiled):

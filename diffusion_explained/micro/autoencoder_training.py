@@ -29,6 +29,7 @@ from diffusion_explained.training import fast_in_bfloat16
 from diffusion_explained.training_state import TrainingState
 from diffusion_explained.weight_files import round_to_fp16
 
+DRAWN_AT_ONCE = 8  # batches: drawing waits for the device several times, whatever the number of scenes
 MEASURED_SCENES = 2048  # to take the latents' mean and standard deviation from
 
 
@@ -116,20 +117,30 @@ def train_autoencoder(
     if config.cuda_graph and device.type == "cuda":
         step = RecordedStep(step)
 
-    images = emoji.images.to(device)
-    sampler = SceneSampler(emoji, "train", config.seed)
-    scenes = SceneBatches(sampler, config.batch_size).stream(state.step, config.num_steps - state.step, workers)
+    pictures = drawn(emoji, config, device, state.step, workers)
 
     def batches() -> tuple[list[Tensor], Tensor]:
-        x = draw_scenes(next(scenes)[0], images)
-        if config.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+        x = next(pictures)
         side = x.shape[-1] // 2 ** (len(vae.config.block_out_channels) - 1)
         shape = (len(x), vae.config.latent_channels, side, side)
         return [randn(shape, state.noise_generator, device)], x
 
     yield from train_for(step, state, config, batches, description, checkpoints=checkpoints, **options)
     vae.load_state_dict(state.ema.state_dict())
+
+
+def drawn(
+    emoji: EmojiSet, config: AutoencoderConfig, device: torch.device, first: int, workers: int
+) -> Iterator[Tensor]:
+    """The pictures of the training's batches from batch `first` on, drawn several batches at once."""
+    images = emoji.images.to(device)
+    scenes = SceneBatches(SceneSampler(emoji, "train", config.seed), config.batch_size * DRAWN_AT_ONCE)
+    chunk, skipped = divmod(first, DRAWN_AT_ONCE)
+    form = torch.channels_last if config.channels_last else torch.contiguous_format
+    for together, _ in scenes.stream(chunk, config.num_steps // DRAWN_AT_ONCE + 1 - chunk, workers):
+        for x in draw_scenes(together, images).split(config.batch_size)[skipped:]:
+            yield x.contiguous(memory_format=form)
+        skipped = 0
 
 
 @torch.no_grad()

@@ -112,6 +112,7 @@ def save_micro(
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
+    tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))  # CLIP's vocab.json and merges.txt
     return folder
 
 

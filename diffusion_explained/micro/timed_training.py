@@ -98,8 +98,14 @@ def train_for(
     """
     device = next(state.network.parameters()).device
     losses, since, clock = torch.zeros((), device=device), (state.step, state.seconds), time.perf_counter()
-    saved = state.step
-    rate = 0.0
+    saved, rate = state.step, 0.0
+
+    def record(progress: float, speed: float) -> TimedRecord:
+        seen = state.step * config.batch_size
+        return TimedRecord(state.step, progress, state.loss, rate, seen, speed, state.seconds)
+
+    if config.progress(state.step, state.seconds) == 1:  # its checkpoint is the last one
+        yield record(1.0, speed=0.0)
     while True:
         progress = config.progress(state.step, state.seconds + time.perf_counter() - clock)
         at_end = progress == 1
@@ -115,10 +121,7 @@ def train_for(
             if is_saved:
                 saved = state.step
                 save_checkpoint(checkpoints, state.checkpoint(description))
-            speed = (state.step - since[0]) * config.batch_size / (state.seconds - since[1])
-            yield TimedRecord(
-                state.step, progress, state.loss, rate, state.step * config.batch_size, speed, state.seconds
-            )
+            yield record(progress, (state.step - since[0]) * config.batch_size / (state.seconds - since[1]))
             losses.zero_()
             since, clock = (state.step, state.seconds), time.perf_counter()  # the reader's time is not ours
         if at_end:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 # the same weights, uploaded again; the first one found on this machine is taken, and downloads try them in order
@@ -32,6 +32,7 @@ class Family:
     network: the pipeline's attribute that denoises.
     multiple: pixels; height and width must be multiples of it.
     guidance_scale: what its authors suggest.
+    suits_cpu: small enough that a CPU takes seconds a picture, so that no GPU is asked for.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Family:
     network: str
     multiple: int
     guidance_scale: float
+    suits_cpu: bool = False
 
 
 FAMILIES = {
@@ -64,6 +66,11 @@ FAMILIES = {
         Family("sd3", "Stable Diffusion 3", ("StableDiffusion3Pipeline",), "transformer", 16, 7.0),
     )
 }
+
+# this project's own small model, of the architecture and the pipeline of sd; the one that travels with the package
+MICRO = "micro"
+MICRO_TITLE = "Micro Stable Diffusion (emoji, 128 x 128)"
+MICRO_FAMILY = replace(FAMILIES["sd"], title=MICRO_TITLE, guidance_scale=4.0, suits_cpu=True)
 
 
 def family_of_pipeline(class_name: str) -> Family:

@@ -11,7 +11,7 @@ import torch
 from diffusion_explained.devices import choose_device
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.backend import diffusers
-from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, Family
+from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO, Family
 from diffusion_explained.stable_diffusion.fast import accelerate
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
@@ -41,7 +41,8 @@ def load(
     What is missing is said within two seconds, before diffusers is imported: weights, network or GPU.
 
     Args:
-        model: "owner/model", looked for in the hub's cache (Stable Diffusion 1.5 under its mirrors' names too).
+        model: "owner/model", looked for in the hub's cache (Stable Diffusion 1.5 under its mirrors' names too), or
+            "micro", this project's own small one, which travels with the package and needs no GPU.
         device: a GPU if it is not given; "cpu" works too, at minutes a picture (`StableDiffusion.seconds` measures).
         dtype: float16 on a GPU and float32 elsewhere, if it is not given.
         download: fetch what is not on this machine; `weights.download_size` tells how much that is.
@@ -59,7 +60,7 @@ def load(
     chosen = _device(device, model, t5)
     if offload and chosen.type == "cpu":
         raise ValueError("offload moves parts from the CPU to a GPU while they compute: it needs a GPU.")
-    weights = _fetched(model, t5) if download else find_weights(model, t5=t5)
+    weights = _fetched(model, t5) if download and model != MICRO else find_weights(model, t5=t5)
     dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
     pipeline = getattr(diffusers(), weights.pipeline)
     options: dict[str, Any] = {part: None for part in weights.left_out}
@@ -107,12 +108,16 @@ def _device(device: str | None, model: str | os.PathLike[str], t5: bool | None) 
         return chosen
     also = ""
     try:
-        find_weights(model, t5=t5)
+        if find_weights(model, t5=t5).family.suits_cpu:
+            return chosen
     except WeightsUnavailableError as error:
+        if model == MICRO:
+            raise
         also = f"\n{error}"
     raise NoGPUError(
         'There is no GPU here. Stable Diffusion also runs on the CPU when it is asked to by name (device="cpu", '
-        f"--device cpu), at minutes a picture; a stand-in runs everywhere, with random weights.{also}"
+        f'--device cpu), at minutes a picture; "{MICRO}", small and of emoji, takes seconds; a stand-in runs '
+        f"everywhere, with random weights.{also}"
     )
 
 

@@ -15,6 +15,9 @@ from typing import Any
 
 from diffusion_explained.data.hub import hub_is_reachable
 from diffusion_explained.stable_diffusion.families import (
+    MICRO,
+    MICRO_FAMILY,
+    MICRO_TITLE,
     MIRRORS,
     OFFER_FLOAT16,
     SIZES_GB,
@@ -25,6 +28,8 @@ from diffusion_explained.stable_diffusion.families import (
 
 INDEX = "model_index.json"
 STAND_IN = "STAND_IN.txt"  # lies in the folder of a pipeline whose weights are random, and says so
+MICRO_CARD = "micro.json"  # lies in the folder of a Micro Stable Diffusion, and says how it was trained
+MICRO_FOLDER = Path(__file__).parents[1] / "weights" / MICRO
 T5 = "text_encoder_3"
 HOLD_WEIGHTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", T5, "safety_checker", "image_encoder")
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl", None)
@@ -61,7 +66,8 @@ def find_weights(model: str | os.PathLike[str], *, t5: bool | None = None) -> We
     """The weights of a model, by its name on the hub or by its folder, if they are on this machine.
 
     Args:
-        model: a repository ("stabilityai/stable-diffusion-xl-base-1.0"; mirrors of it are looked at too) or a folder.
+        model: a repository ("stabilityai/stable-diffusion-xl-base-1.0"; mirrors of it are looked at too), a folder, or
+            "micro", which travels with the package.
         t5: Stable Diffusion 3's largest text encoder: True to need it, False to leave it out, None if it is there.
 
     Raises:
@@ -71,6 +77,13 @@ def find_weights(model: str | os.PathLike[str], *, t5: bool | None = None) -> We
     name = os.fspath(model)
     if not name.strip():
         raise ValueError("Give the name of a model on the Hugging Face hub, or a folder; got an empty name.")
+    if name == MICRO:
+        if not (MICRO_FOLDER / INDEX).is_file():
+            raise WeightsUnavailableError(
+                f"The weights of micro should travel with the package, and {MICRO_FOLDER} holds none: install the "
+                "package again, or train them (diffusion-explained micro --help) and give their folder."
+            )
+        return read_pipeline(MICRO_FOLDER, MICRO_TITLE, t5=t5)
     path = Path(name).expanduser()
     if path.is_dir():
         return read_pipeline(path, name, t5=t5)
@@ -104,6 +117,8 @@ def read_pipeline(folder: Path, name: str, *, t5: bool | None = None) -> Weights
     """What a folder in diffusers' format holds, after a look at every part. Errors as for `find_weights`."""
     index = _index(folder)
     family = family_of_pipeline(str(index["_class_name"]))
+    if (folder / MICRO_CARD).is_file():
+        family = MICRO_FAMILY
     listed = {part: entry for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
     strange = [part for part, (library, _) in listed.items() if library not in LIBRARIES]
     if strange:

@@ -1,0 +1,175 @@
+"""The commands `diffusion-explained micro ...`: the emoji, and the trainings of Micro Stable Diffusion's networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diffusion_explained.cli_options import Device
+
+if TYPE_CHECKING:
+    from diffusion_explained.micro.timed_training import TimedRecord
+
+micro = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Train Micro Stable Diffusion: the emoji, the autoencoder, the text encoder with the U-Net, and their judge.",
+)
+
+Seconds = Annotated[float | None, typer.Option(help="Train for so long; the learning rate falls to 0 at its end.")]
+Images = Annotated[int | None, typer.Option(help="Train on so many images, if the seconds do not end before.")]
+LearningRate = Annotated[float | None, typer.Option(help="Of AdamW. [what suits the network]")]
+Workers = Annotated[int, typer.Option(min=0, help="Processes that make up scenes.")]
+CheckpointEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Let torch.compile fuse the network: a minute, then faster.")]
+CudaGraph = Annotated[bool, typer.Option(help="On CUDA, record a step's kernels once and replay them.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Begin anew, and remove the old checkpoints.")]
+Sample = Annotated[bool, typer.Option("--sample", help="Only the emoji that travel with the package.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the initial weights, the scenes and the noise.")]
+
+
+@micro.command()
+def data() -> None:
+    """Build the set of emoji from the npm registry, once; where it is here already, say so."""
+    from diffusion_explained.micro.emoji import emoji_file, load_emoji
+
+    emoji = load_emoji(download=True)
+    size = emoji_file().stat().st_size / 1e6
+    typer.echo(f"{emoji_file()}: {len(emoji):,} pictures of {len(emoji.names):,} subjects, {size:.1f} MB")
+
+
+@micro.command()
+def vae(
+    out: Annotated[Path, typer.Option(help="The folder of the autoencoder and its checkpoints.")] = Path(
+        "runs/micro_vae"
+    ),
+    seconds: Seconds = None,
+    images: Images = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 128,
+    learning_rate: LearningRate = None,
+    device: Device = "auto",
+    workers: Workers = 0,
+    checkpoint_every: CheckpointEvery = 1000,
+    compiled: Compiled = False,
+    cuda_graph: CudaGraph = True,
+    sample: Sample = False,
+    seed: Seed = 0,
+    restart: Restart = False,
+) -> None:
+    """Train the autoencoder; the same command again goes on where a training was stopped."""
+    from diffusion_explained.micro.autoencoder_training import AutoencoderConfig
+    from diffusion_explained.micro.card import read_card
+    from diffusion_explained.micro.making import make_autoencoder
+
+    config = AutoencoderConfig(
+        **_length(seconds, images, learning_rate), batch_size=batch_size, compile=compiled, cuda_graph=cuda_graph,
+        channels_last=True, seed=seed,
+    )  # fmt: skip
+    _restart(out, restart)
+    training = make_autoencoder(
+        out, _emoji(sample), config, device=_device(device), workers=workers, checkpoint_every=checkpoint_every
+    )
+    _show(training, "autoencoder", out)
+    card = read_card(out)["autoencoder"]
+    held_out = f"{card['psnr_held_out']:.2f} dB on held-out emoji" if "psnr_held_out" in card else "none held out"
+    typer.echo(f"{out}: {card['psnr_training']:.2f} dB on emoji of the training, {held_out}")
+
+
+@micro.command()
+def train(
+    vae: Annotated[Path, typer.Option(help="The folder that `micro vae` wrote.")],
+    prediction: Annotated[str, typer.Option(help="What the U-Net predicts: eps or flow.")] = "flow",
+    out: Annotated[Path | None, typer.Option(help="The pipeline's folder. [runs/micro_<prediction>]")] = None,
+    seconds: Seconds = None,
+    images: Images = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = 1024,
+    learning_rate: LearningRate = None,
+    scenes: Annotated[int, typer.Option(min=1, help="How many scenes to encode before; each is seen repeatedly.")] = (
+        400_000
+    ),
+    scenes_file: Annotated[
+        Path | None, typer.Option(help="A .safetensors file to keep them in, for the next training.")
+    ] = None,
+    device: Device = "auto",
+    workers: Workers = 0,
+    checkpoint_every: CheckpointEvery = 1000,
+    compiled: Compiled = False,
+    cuda_graph: CudaGraph = True,
+    sample: Sample = False,
+    seed: Seed = 0,
+    restart: Restart = False,
+) -> None:
+    """Train text encoder and U-Net together; the same command again goes on where a training was stopped."""
+    from tqdm import tqdm
+
+    from diffusion_explained.micro.making import make_micro
+    from diffusion_explained.micro.text_to_image_training import TextToImageConfig, schedule_of
+    from diffusion_explained.micro.tokens import load_tokenizer
+
+    schedule_of(prediction)  # a wrong name is said before anything is loaded
+    out = out or Path(f"runs/micro_{prediction}")
+    config = TextToImageConfig(
+        **_length(seconds, images, learning_rate), batch_size=batch_size, compile=compiled, cuda_graph=cuda_graph,
+        channels_last=True, seed=seed,
+    )  # fmt: skip
+    _restart(out, restart)
+    with tqdm(total=scenes, unit="scene", desc="encoding scenes", mininterval=1) as bar:
+        training = make_micro(
+            out, vae, _emoji(sample), load_tokenizer(), prediction, config, scenes=scenes, scenes_file=scenes_file,
+            device=_device(device), workers=workers, encoding=lambda done, _: bar.update(done - bar.n),
+            checkpoint_every=checkpoint_every,
+        )  # fmt: skip
+        _show(training, prediction, out)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file() and "checkpoints" not in file.parts)
+    typer.echo(f"{out}: {size / 1e6:.1f} MB; load it by stable_diffusion.load({str(out)!r})")
+
+
+def _length(seconds: float | None, images: int | None, learning_rate: float | None) -> dict[str, Any]:
+    """The options of a config that were given; the others are its own."""
+    given = {"seconds": seconds, "images": images, "learning_rate": learning_rate}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _emoji(sample: bool) -> Any:
+    from diffusion_explained.micro.emoji import load_emoji, load_emoji_sample
+
+    return load_emoji_sample() if sample else load_emoji()
+
+
+def _device(name: str) -> str:
+    from diffusion_explained.devices import choose_device
+
+    return str(choose_device(name))
+
+
+def _restart(out: Path, restart: bool) -> None:
+    """Remove the old checkpoints if asked to, else say that a training goes on."""
+    from diffusion_explained.checkpoints import checkpoint_files
+    from diffusion_explained.micro.making import CHECKPOINTS
+
+    kept = checkpoint_files(out / CHECKPOINTS)
+    if restart:
+        for old in kept:
+            old.unlink()
+    elif kept:
+        typer.echo(f"Going on from {kept[0]}")
+
+
+def _show(training: Iterator[TimedRecord], name: str, out: Path) -> None:
+    """Run a training under a bar that counts to 100%; Ctrl-C says how to go on."""
+    from tqdm import tqdm
+
+    try:
+        with tqdm(total=100, unit="%", desc=name, mininterval=1, bar_format="{l_bar}{bar}{postfix}") as bar:
+            for record in training:
+                bar.set_postfix_str(
+                    f"step {record.step}, loss {record.loss:.4f}, {record.images_per_second:.0f} images/s",
+                    refresh=False,
+                )
+                bar.update(100 * record.progress - bar.n)
+    except KeyboardInterrupt:
+        typer.secho(f"\nStopped. The same command goes on from the newest checkpoint in {out}.", fg="yellow", err=True)
+        raise typer.Exit(130) from None

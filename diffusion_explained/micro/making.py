@@ -1,0 +1,126 @@
+"""From the emoji to a folder that can be shipped: the two trainings, each with its measuring, saving and card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffusion_explained.devices import hardware
+from diffusion_explained.micro.autoencoder_training import AutoencoderConfig, finish_autoencoder, train_autoencoder
+from diffusion_explained.micro.card import read_card, write_card
+from diffusion_explained.micro.emoji import EmojiSet
+from diffusion_explained.micro.encoded_scenes import encode_scenes
+from diffusion_explained.micro.networks import (
+    build_autoencoder,
+    build_text_encoder,
+    build_unet,
+    in_fp16,
+    parameters,
+    save_micro,
+)
+from diffusion_explained.micro.text_to_image_training import TextToImage, TextToImageConfig, train_text_to_image
+from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord
+from diffusion_explained.stable_diffusion.backend import diffusers
+
+CHECKPOINTS = "checkpoints"
+
+
+def make_autoencoder(
+    out: Path,
+    emoji: EmojiSet,
+    config: AutoencoderConfig,
+    *,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    **options: Any,
+) -> Iterator[TimedRecord]:
+    """Train an autoencoder and write it to a folder, its card beside it; checkpoints are in a folder within.
+
+    options: of `train_autoencoder`. After the last record its weights are there; the same call again goes on.
+    """
+    vae = seeded(config.seed, build_autoencoder)
+    for record in train_autoencoder(
+        vae, emoji, config, device=device, workers=workers, checkpoints=out / CHECKPOINTS, **options
+    ):  # one at least
+        yield record
+    measured = finish_autoencoder(vae, emoji, config.seed)
+    in_fp16("vae", vae).save_pretrained(out, safe_serialization=True)
+    card = {"parameters": parameters(vae), **measured, **training_card(config, record, device)}
+    write_card(out, {"autoencoder": card})
+
+
+def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Any:
+    """The autoencoder that `make_autoencoder` wrote, to encode with. Raises FileNotFoundError if it is not there."""
+    if not (folder / "diffusion_pytorch_model.safetensors").is_file():
+        raise FileNotFoundError(f"there is no autoencoder in {folder}: `diffusion-explained micro vae` trains one")
+    vae = diffusers().AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    return vae.eval().requires_grad_(False).to(device)
+
+
+def make_micro(
+    out: Path,
+    vae_folder: Path,
+    emoji: EmojiSet,
+    tokenizer: Any,
+    prediction: str,
+    config: TextToImageConfig,
+    *,
+    scenes: int,
+    scenes_file: Path | None = None,
+    device: torch.device | str = "cpu",
+    workers: int = 0,
+    encoding: Callable[[int, int], None] | None = None,
+    **options: Any,
+) -> Iterator[TimedRecord]:
+    """Train text encoder and U-Net on an autoencoder's latents and write the whole pipeline, its card beside it.
+
+    Args:
+        scenes: how many to encode before; scenes_file: where they are kept for another training on the same.
+        encoding: called with (scenes encoded, scenes to encode).
+        options: of `train_text_to_image`.
+    """
+    card, vae = read_card(vae_folder), load_autoencoder(vae_folder, device)
+    half = torch.device(device).type == "cuda"
+    encoded = encode_scenes(
+        vae.half() if half else vae, tokenizer, emoji, scenes,
+        seed=config.seed, workers=workers, file=scenes_file, progress=encoding,
+    )  # fmt: skip
+    model = seeded(config.seed, lambda: TextToImage(build_text_encoder(tokenizer), build_unet()))
+    for record in train_text_to_image(
+        model, encoded, prediction, config, device=device, checkpoints=out / CHECKPOINTS, **options
+    ):  # one at least
+        yield record
+    save_micro(out, vae, model.text_encoder, tokenizer, model.unet, prediction)
+    card["text_to_image"] = {
+        "prediction": prediction,
+        "parameters": {"text encoder": parameters(model.text_encoder), "U-Net": parameters(model.unet)},
+        "tokens": tokenizer.model_max_length,
+        "caption_dropout": config.label_dropout,
+        "scenes": scenes,
+        **training_card(config, record, device),
+    }
+    write_card(out, card)
+
+
+def seeded(seed: int, build: Callable[[], Any]) -> Any:
+    """What `build` makes of this seed; torch's global generator is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build()
+
+
+def training_card(config: TimedConfig, record: TimedRecord, device: torch.device | str) -> dict[str, Any]:
+    """What a card says of a training."""
+    return {
+        "images_seen": record.images_seen,
+        "seconds": record.seconds,
+        "loss": record.loss,
+        "batch_size": config.batch_size,
+        "learning_rate": config.learning_rate,
+        "seed": config.seed,
+        "hardware": hardware(device),
+        "torch": torch.__version__,
+    }

@@ -1,0 +1,213 @@
+"""Which words fit a picture: a small CLIP (Radford et al. 2021), the judge of what the micro model draws.
+
+    retrieval = load_retrieval()
+    best = rank(retrieval, images, ["cat", "dog", "rocket"])        # for each picture: (("cat", 0.83), ...)
+
+Two towers, one of convolutions for 128 x 128 pictures and a transformer for captions, put both on one unit sphere; the
+cosine between a picture and a caption says how well they fit. It has learned from drawn scenes, and never saw one of
+the held-out pictures, nor anything that a diffusion model made. `retrieval_training` trains it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion_explained.micro.tokens import MAX_LENGTH, encode, load_tokenizer
+from diffusion_explained.weight_files import read_weights, write_weights
+
+SIDE = 128
+WEIGHTS = Path(__file__).parents[1] / "weights" / "micro_retrieval.safetensors"
+GROUPS = 8  # of each group norm; batch norm would make a picture's place depend on the pictures beside it
+FIRST_SCALE, LARGEST_SCALE = 1 / 0.07, 100.0  # of the logits (Radford et al. 2021, Section 2.5)
+BATCH = 512
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(norm(conv(norm(x)))), the activations before the convolutions (He et al. 2016)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(GROUPS, width) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv2d(width, width, 3, padding=1, bias=False) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            h = conv(F.silu(norm(h)))
+        return x + h
+
+
+class ImageTower(nn.Module):
+    """[B, 3, 128, 128] in [-1, 1] -> [B, D]: each width halves the side, and the last 4 x 4 keep their places."""
+
+    def __init__(self, widths: Sequence[int], blocks: Sequence[int], squeeze: int, dim: int) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        before = 3
+        for width, count in zip(widths, blocks, strict=True):
+            down = nn.Conv2d(before, width, 3, stride=2, padding=1)
+            self.stages.append(nn.Sequential(down, *(ResidualBlock(width) for _ in range(count))))
+            before = width
+        side = SIDE // 2 ** len(widths)
+        self.squeeze = nn.Sequential(nn.GroupNorm(GROUPS, before), nn.SiLU(), nn.Conv2d(before, squeeze, 1))
+        self.head = nn.Linear(squeeze * side * side, dim)
+
+    def feature_maps(self, x: Tensor) -> list[Tensor]:
+        """What each stage makes of the pictures: [B, C, H, W], from 64 x 64 down."""
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.squeeze(self.feature_maps(x)[-1]).flatten(1))
+
+
+class TextTower(nn.Module):
+    """Token ids [B, L] -> [B, D]: a transformer over them, and the mean over the caption, its end token included."""
+
+    def __init__(self, vocab_size: int, length: int, end: int, width: int, layers: int, dim: int) -> None:
+        super().__init__()
+        self.end = end
+        self.embedding = nn.Embedding(vocab_size, width)
+        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        layer = nn.TransformerEncoderLayer(
+            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, dim)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        is_end = tokens == self.end
+        used = is_end.cumsum(1) - is_end.long() == 0  # up to the first end; what follows only fills up
+        x = self.embedding(tokens) + self.position
+        x = self.norm(self.layers(x, src_key_padding_mask=~used))
+        share = used.to(x) / used.sum(1, keepdim=True)
+        return self.head((x * share[..., None]).sum(1))
+
+
+class Retrieval(nn.Module):
+    """The two towers, and the scale of the cosines in the softmax.
+
+    Args:
+        vocab_size, end: of the tokenizer: how many tokens it has, and the one that ends a caption.
+        length: tokens a caption. dim: D, of the sphere on which pictures and captions meet.
+        widths, blocks: of the image tower, a stage each; squeeze: channels of its last map.
+        text_width, text_layers: of the text tower.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        end: int,
+        *,
+        length: int = MAX_LENGTH,
+        dim: int = 128,
+        widths: Sequence[int] = (32, 64, 96, 144, 192),
+        blocks: Sequence[int] = (0, 1, 1, 1, 0),
+        squeeze: int = 96,
+        text_width: int = 96,
+        text_layers: int = 2,
+    ) -> None:
+        super().__init__()
+        self.config: dict[str, Any] = {
+            "vocab_size": vocab_size,
+            "end": end,
+            "length": length,
+            "dim": dim,
+            "widths": list(widths),
+            "blocks": list(blocks),
+            "squeeze": squeeze,
+            "text_width": text_width,
+            "text_layers": text_layers,
+        }
+        self.card: dict[str, Any] = {}
+        self.image = ImageTower(widths, blocks, squeeze, dim)
+        self.text = TextTower(vocab_size, length, end, text_width, text_layers, dim)
+        self.log_scale = nn.Parameter(torch.tensor(FIRST_SCALE).log())
+
+    @property
+    def device(self) -> torch.device:
+        return self.log_scale.device
+
+    @property
+    def scale(self) -> Tensor:
+        """What a cosine is multiplied by before the softmax, at most 100."""
+        return self.log_scale.exp().clamp(max=LARGEST_SCALE)
+
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, 128, 128] in [-1, 1] as unit vectors [B, D]. Raises ValueError for another shape."""
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, SIDE, SIDE):
+            raise ValueError(f"pictures are [B, 3, {SIDE}, {SIDE}] in [-1, 1]; got {list(images.shape)}")
+        return F.normalize(self.image(images).float(), dim=1)
+
+    def embed_tokens(self, tokens: Tensor) -> Tensor:
+        """Token ids [B, MAX_LENGTH] as unit vectors [B, D]. Raises ValueError for another shape."""
+        if tokens.ndim != 2 or tokens.shape[1] != self.config["length"]:
+            raise ValueError(f"token ids are [B, {self.config['length']}]; got {list(tokens.shape)}")
+        return F.normalize(self.text(tokens).float(), dim=1)
+
+
+def save_retrieval(path: Path, retrieval: Retrieval, card: dict[str, Any]) -> None:
+    """Write the weights as fp16, with the network's config and its card, whole or not at all."""
+    write_weights(path, retrieval, retrieval.config, card)
+
+
+def load_retrieval(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Retrieval:
+    """The shipped retrieval network, or one of your own; its card is `retrieval.card`.
+
+    Raises OSError for a file that is missing, cut short or altered, or holds another network.
+    """
+    tensors, config, card = read_weights(path)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            retrieval = Retrieval(**config)
+        retrieval.load_state_dict(tensors)
+    except (RuntimeError, TypeError) as error:
+        raise OSError(f"{path} does not hold a retrieval network: {error}") from error
+    retrieval.card = card
+    return retrieval.to(device).eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def embed_captions(retrieval: Retrieval, captions: Sequence[str], tokenizer: Any = None) -> Tensor:
+    """Captions as unit vectors [B, D], on the network's device; tokenizer: the shipped one if it is not given."""
+    if not captions:
+        raise ValueError("there is no caption to embed")
+    tokens = encode(tokenizer or load_tokenizer(), list(captions)).to(retrieval.device)
+    return torch.cat([retrieval.embed_tokens(part) for part in tokens.split(BATCH)])
+
+
+@torch.no_grad()
+def embed_pictures(retrieval: Retrieval, images: Tensor) -> Tensor:
+    """Pictures [B, 3, 128, 128] in [-1, 1] as unit vectors [B, D], a batch at a time, on the network's device."""
+    parts = (part.to(retrieval.device).float() for part in images.split(BATCH))
+    return torch.cat([retrieval.embed_images(part) for part in parts])
+
+
+@torch.no_grad()
+def rank(
+    retrieval: Retrieval, images: Tensor, names: Sequence[str], best: int = 5, tokenizer: Any = None
+) -> list[tuple[tuple[str, float], ...]]:
+    """For each picture [B, 3, 128, 128] the names that fit it best, each with its share of the softmax over all names.
+
+    softmax(scale * cosine(picture, name)); the shares say how sure the network is among these names, no more.
+    """
+    if not 1 <= best:
+        raise ValueError(f"best must be 1 or more, got {best}.")
+    words = embed_captions(retrieval, names, tokenizer)
+    shares = (retrieval.scale * embed_pictures(retrieval, images) @ words.T).softmax(dim=1)
+    top = shares.topk(min(best, len(names)), dim=1)
+    return [
+        tuple((names[i], share) for i, share in zip(indices, values, strict=True))
+        for indices, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    ]

@@ -1,0 +1,224 @@
+"""Training the retrieval network: pictures and captions of one batch, which of them belong together?
+
+    for record in train_retrieval(emoji, tokenizer, "cuda", seconds=40, out=Path("micro_retrieval.safetensors")):
+        print(record.step, record.loss)
+
+The symmetric InfoNCE loss of CLIP (Radford et al. 2021, Figure 3), with two changes that drawn scenes allow. A caption
+that also fits another picture of the batch is no mistake, so such pairs are left out of the softmax. And each caption
+has a contrary, itself with one word exchanged ("a red cat" for "a blue cat", right for left), which the picture must
+tell from its own: without them, a network need not look at anything but the subject (Yuksekgonul et al. 2023).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusion_explained.checkpoints import fingerprint
+from diffusion_explained.devices import hardware
+from diffusion_explained.gradient_step import GradientStep
+from diffusion_explained.micro.emoji import STYLES, EmojiSet
+from diffusion_explained.micro.fidelity import naming_accuracy
+from diffusion_explained.micro.retrieval import Retrieval, save_retrieval
+from diffusion_explained.micro.scene_stream import SceneBatches, to_device
+from diffusion_explained.micro.scenes import Scenes, SceneSampler, draw_scenes
+from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, go_on, train_for
+from diffusion_explained.micro.tokens import encode
+from diffusion_explained.micro.words import COLOURS, NUMBERS
+from diffusion_explained.models import count_parameters
+from diffusion_explained.processes import Processes
+from diffusion_explained.training import fast_in_bfloat16
+from diffusion_explained.training_state import TrainingState
+from diffusion_explained.weight_files import round_to_fp16
+
+# words of which one caption's can stand in the place of another's, and make it false
+EXCHANGED = (
+    COLOURS, STYLES, tuple(NUMBERS.values()), ("left", "right"), ("above", "below"), ("top", "bottom"),
+    ("small", "big"), ("little", "large"),
+)  # fmt: skip
+WORD = re.compile(r"[a-z]+")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the drawing processes hand over of B scenes: the scenes, their captions' and contraries' ids [B, L].
+
+    has_contrary [B]: whether a word could be exchanged. also_fits [B, B]: whether caption i is true of picture j too.
+    """
+
+    scenes: Scenes
+    tokens: Tensor
+    contraries: Tensor
+    has_contrary: Tensor
+    also_fits: Tensor
+
+
+class ContrastBatches(SceneBatches):
+    """Batch n of a training, a pure function of n, with everything that the loss compares."""
+
+    def __getitem__(self, n: int) -> Batch:
+        scenes, tokens = super().__getitem__(n)
+        random = np.random.default_rng((self.sampler.seed, n))
+        contraries = [contrary(caption, random) for caption in scenes.captions]
+        return Batch(
+            scenes,
+            tokens,
+            encode(self.tokenizer, contraries),
+            torch.tensor([a != b for a, b in zip(contraries, scenes.captions, strict=True)]),
+            also_fits(scenes, self.sampler.emoji.subject),
+        )
+
+
+def contrary(caption: str, random: np.random.Generator) -> str:
+    """A caption with one word exchanged for another of its kind, so that it is false; or as it was, if it has none.
+
+    >>> contrary("a cat left of a dog", np.random.default_rng(0))
+    'a cat right of a dog'
+    """
+    found = [(word, group) for word in WORD.finditer(caption) for group in EXCHANGED if word[0] in group]
+    if not found:
+        return caption
+    word, group = found[random.integers(len(found))]
+    others = [other for other in group if other != word[0]]
+    return f"{caption[: word.start()]}{others[random.integers(len(others))]}{caption[word.end() :]}"
+
+
+def also_fits(scenes: Scenes, subject: Tensor) -> Tensor:
+    """bool [B, B]: whether caption i would be taken for true of picture j, i itself left out.
+
+    It is if both show the same subjects in the same colours, in the same styles if the caption names one. Where on
+    the picture they stand is not compared, so that a few true mistakes are left out, too.
+    """
+    named = torch.tensor([any(style in caption for style in STYLES) for caption in scenes.captions])
+    by_subject = same_rows(torch.where(scenes.sprite < 0, -1, subject[scenes.sprite]), scenes.colour)
+    by_sprite = same_rows(scenes.sprite, scenes.colour)
+    return torch.where(named[:, None], by_sprite, by_subject) & ~torch.eye(len(named), dtype=torch.bool)
+
+
+def same_rows(things: Tensor, colour: Tensor) -> Tensor:
+    """bool [B, B]: whether rows i and j of things [B, S] (-1: none) hold the same ones, in the same colours."""
+    keys = torch.where(things < 0, -1, things * (len(COLOURS) + 1) + colour + 1).sort(dim=1).values
+    return (keys[:, None] == keys[None]).all(dim=2)
+
+
+class ContrastiveStep(GradientStep):
+    """A `GradientStep` on the symmetric InfoNCE loss of a batch, with contraries.
+
+        loss = (CE(s t x^T) + CE([s x t^T, s x . t'])) / 2
+
+    with x, t and t' the unit vectors of pictures, captions and contraries.
+    """
+
+    def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
+        x, tokens, contraries, has_contrary = inputs
+        network = self.state.network
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
+            pictures = network.embed_images(x)
+            captions, contraries = network.embed_tokens(torch.cat([tokens, contraries])).chunk(2)
+        return contrastive_loss(pictures, captions, contraries, has_contrary, wanted, network.scale)
+
+
+def contrastive_loss(
+    pictures: Tensor, captions: Tensor, contraries: Tensor, has_contrary: Tensor, also_fits: Tensor, scale: Tensor
+) -> Tensor:
+    """The loss of `ContrastiveStep` for unit vectors [B, D], contraries of which has_contrary [B] count; [].
+
+    also_fits [B, B]: pairs of caption i and picture j that are left out of both softmaxes.
+    """
+    target = torch.arange(len(pictures), device=pictures.device)
+    logits = (scale * captions @ pictures.T).masked_fill(also_fits, -torch.inf)
+    against = (scale * (pictures * contraries).sum(1)).masked_fill(~has_contrary, -torch.inf)
+    of_pictures = torch.cat([logits.T, against[:, None]], dim=1)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(of_pictures, target)) / 2
+
+
+def soften(x: Tensor, chosen: Tensor) -> Tensor:
+    """The chosen [B] of pictures [B, C, H, W] at half their resolution: a decoder's are not as sharp either."""
+    soft = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
+    return torch.where(chosen[:, None, None, None], soft, x)
+
+
+def train_retrieval(
+    emoji: EmojiSet,
+    tokenizer: Any,
+    device: torch.device | str = "cpu",
+    *,
+    out: Path,
+    seconds: float | None = None,
+    images: int | None = None,
+    batch_size: int = 512,
+    learning_rate: float = 1e-3,
+    workers: int = 0,
+    seed: int = 0,
+    network: Mapping[str, Any] | None = None,
+    record_every: int = 20,
+    checkpoint_every: int = 1000,
+) -> Iterator[TimedRecord]:
+    """Train a retrieval network on drawn scenes for so many seconds or images, and write it to `out`, its card inside.
+
+    Args:
+        out: the weight file; checkpoints are kept beside it, and the same call goes on from them.
+        workers: processes that make up scenes, 0 for none beside this one; they change nothing but the speed.
+        network: options of `Retrieval`, for a smaller one.
+
+    Raises ValueError for settings that make no training, and what `train_for` raises.
+    """
+    limits = {} if images is None else {"images": images}
+    config = TimedConfig(
+        **limits, seconds=seconds, batch_size=batch_size, learning_rate=learning_rate, weight_decay=0.05,
+        betas=(0.9, 0.98), seed=seed, channels_last=True,
+    )  # fmt: skip
+    device = torch.device(device)
+    with torch.random.fork_rng():  # the initial weights are the seed's too
+        torch.manual_seed(seed)
+        made = Retrieval(len(tokenizer), tokenizer.eos_token_id, **(network or {}))
+    made.to(device, memory_format=torch.channels_last)
+    state = TrainingState.new(made.train(), config)
+    description = {
+        "network": made.config,
+        "training": asdict(config),
+        "data": fingerprint("", {"images": emoji.images, "subject": emoji.subject}),
+    }
+    checkpoints = out.parent / f"{out.stem}_checkpoints"
+    go_on(state, description, checkpoints)
+    sprites = emoji.images.to(device)
+    feed = ContrastBatches(SceneSampler(emoji, "train", seed), batch_size, tokenizer)
+    stream = feed.stream(state.step, config.num_steps - state.step, workers)
+
+    def batches() -> tuple[list[Tensor], Tensor]:
+        batch = next(stream)
+        chosen = torch.rand(batch_size, generator=state.generator) < 0.5
+        x = soften(draw_scenes(batch.scenes, sprites), to_device(chosen, device))
+        x = x.contiguous(memory_format=torch.channels_last)
+        texts = (batch.tokens, batch.contraries, batch.has_contrary)
+        return [x, *(to_device(part, device) for part in texts)], to_device(batch.also_fits, device)
+
+    bfloat16 = fast_in_bfloat16(device)
+    step = ContrastiveStep(made, state, config, Processes.here(device, batch_size), bfloat16)
+    yield from train_for(
+        step, state, config, batches, description,
+        record_every=record_every, checkpoints=checkpoints, checkpoint_every=checkpoint_every,
+    )  # fmt: skip
+    retrieval = state.ema
+    round_to_fp16(retrieval)
+    accuracy = naming_accuracy(retrieval, emoji, tokenizer)
+    card = {
+        "task": "retrieval",
+        "training": asdict(config),
+        "data": f"{len(emoji):,} emoji of {len(emoji.names):,} subjects, {int(emoji.held_out.sum()):,} held out",
+        "images_seen": state.step * batch_size,
+        "seconds": round(state.seconds),
+        "hardware": hardware(device),
+        "torch": torch.__version__,
+        "parameters": count_parameters(retrieval),
+        "accuracy": accuracy,
+    }
+    save_retrieval(out, retrieval, card)

@@ -1,0 +1,283 @@
+"""Captioned scenes without end: half of them a plain emoji on white, the others composed so that words mean something.
+
+    sampler = SceneSampler(load_emoji_sample())
+    scenes = sampler.batch(range(64))
+    scenes.captions[:3]                       # ["a rocket", "two blue dogs", "cat left of a tree, noto style"]
+    x = draw_scenes(scenes, emoji.images)     # float [64, 3, 128, 128] in [-1, 1]
+
+Never drawn in training are the held-out colours of things (words.is_held_out_colour) and the held-out pictures
+(EmojiSet.held_out). `split="held_out"` draws exactly those.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+
+from diffusion_explained.micro.combinations import caption_of, composable, held_out_pairs, plain_caption
+from diffusion_explained.micro.drawing import (
+    WHITE,
+    Scene,
+    Scenes,
+    Sprite,
+    background_colour,
+    batch_scenes,
+    draw_scenes,
+)
+from diffusion_explained.micro.emoji import STYLES, EmojiSet
+from diffusion_explained.micro.words import (
+    COLOURS,
+    NUMBERS,
+    colour_words,
+    is_countable,
+    is_held_out_colour,
+    plural,
+    with_article,
+    without_colour,
+)
+from diffusion_explained.names import unknown_name
+
+__all__ = [
+    "COLOURS", "KINDS", "POSITIONS", "RELATIONS", "SPLITS", "Dice", "Scene", "SceneSampler", "Scenes", "Sprite",
+    "batch_scenes", "caption_of", "composable", "draw_scenes", "held_out_pairs", "plain_caption",
+]  # fmt: skip
+
+SPLITS = ("train", "held_out")
+# What a scene is about, and how often.
+KINDS = {
+    "plain": 0.50, "colour": 0.17, "background": 0.06, "count": 0.07, "relation": 0.09, "position": 0.06,
+    "size": 0.03, "rotation": 0.02,
+}  # fmt: skip
+POSITIONS = {
+    "on the left": (-1, 0), "on the right": (1, 0), "at the top": (0, -1), "at the bottom": (0, 1),
+    "in the top left corner": (-1, -1), "in the top right corner": (1, -1),
+    "in the bottom left corner": (-1, 1), "in the bottom right corner": (1, 1),
+}  # fmt: skip
+# The first thing's direction from the second; "next to" and "and" leave it open.
+RELATIONS = {
+    "left of": (-1, 0), "to the left of": (-1, 0), "right of": (1, 0), "to the right of": (1, 0),
+    "above": (0, -1), "below": (0, 1), "next to": None, "and": None,
+}  # fmt: skip
+LAYOUTS = {  # of several of one kind: size, and the centres
+    2: [(0.5, ((-0.5, 0), (0.5, 0))), (0.5, ((0, -0.5), (0, 0.5)))],
+    3: [(0.48, ((0, -0.5), (-0.5, 0.48), (0.5, 0.48))), (0.33, ((-0.66, 0), (0, 0), (0.66, 0)))],
+    4: [(0.48, ((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)))],
+}
+SAY_STYLE, SAY_KEYWORD, SAY_ARTICLE, SAY_EMOJI = 0.3, 0.35, 0.6, 0.06  # how often a caption does
+PAINT_BACKGROUND = 0.15  # how often a composed scene has a background other than white
+PAINT_COMPOSED = 0.25  # how often things in counts, relations, positions, sizes are repainted
+HALF = 0.5  # the distance of a half's centre from the picture's
+
+
+T = TypeVar("T")
+
+
+class Dice:
+    """Choices by a numpy Generator."""
+
+    def __init__(self, generator: np.random.Generator) -> None:
+        self.random = generator.random
+
+    def chance(self, probability: float) -> bool:
+        """True with that probability."""
+        return self.random() < probability
+
+    def pick(self, options: Sequence[T]) -> T:
+        """One of the options, all as likely."""
+        return options[int(self.random() * len(options))]
+
+    def near(self, value: float, spread: float) -> float:
+        """A number at most `spread` away."""
+        return value + spread * (2 * self.random() - 1)
+
+
+class SceneSampler:
+    """Scene i of an endless list: a pure function of (seed, i), whatever the batch, the process or the order.
+
+    Raises ValueError for an unknown split, or one that this set has no picture of.
+    """
+
+    def __init__(self, emoji: EmojiSet, split: str = "train", seed: int = 0) -> None:
+        if split not in SPLITS:
+            raise unknown_name("split of scenes", split, SPLITS)
+        self.emoji, self.split, self.seed = emoji, split, seed
+        self.subject, self.style = emoji.subject.tolist(), emoji.style.tolist()
+        self.train = (~emoji.held_out).nonzero()[:, 0].tolist()
+        self.held_out = emoji.held_out.nonzero()[:, 0].tolist()
+        self.pairs = held_out_pairs(emoji)
+        self.countable = [is_countable(*of) for of in zip(emoji.names, emoji.groups, strict=True)]
+        things = set(composable(emoji))
+        # the training pictures of composable things, all and by style; the two of a relation are of one style
+        self.things = [p for p in self.train if self.subject[p] in things]
+        self.things_of = [[p for p in self.things if self.style[p] == style] for style in range(len(STYLES))]
+        self.pictures_of = [[] for _ in emoji.names]
+        for picture in self.train:
+            self.pictures_of[self.subject[picture]].append(picture)
+        # a colour can be said of a name that says one colour at most, in front: "red heart" is repainted "blue heart"
+        self.allowed: list[list[str]] = [
+            [colour for colour in COLOURS if not is_held_out_colour(colour, name)] for name in emoji.names
+        ]
+        self.paintable = [
+            len(colour_words(name)) == 0 or (len(colour_words(name)) == 1 and name.split()[0] in COLOURS)
+            for name in emoji.names
+        ]
+        self.kinds, self.edges = list(KINDS), np.cumsum(list(KINDS.values())).tolist()
+        if not (self.things if split == "train" else self.pairs and self.held_out):
+            raise ValueError(f"this set of {len(emoji)} pictures has nothing for the split {split!r}")
+
+    def batch(self, indices: Iterable[int] | torch.Tensor) -> Scenes:
+        """The scenes with these numbers, in their order."""
+        numbers = indices.tolist() if isinstance(indices, torch.Tensor) else indices
+        return batch_scenes([self.scene(int(i)) for i in numbers])
+
+    def scene(self, i: int) -> Scene:
+        """Scene i."""
+        dice = Dice(np.random.default_rng((self.seed, i)))
+        if self.split == "held_out":
+            return self.held_out_colour(dice) if i % 2 == 0 else self.held_out_picture(dice)
+        draw = dice.random()
+        kind = next((kind for kind, edge in zip(self.kinds, self.edges, strict=True) if draw < edge), self.kinds[-1])
+        return getattr(self, kind)(dice)
+
+    # the kinds of scenes, each a method of the name it has in KINDS
+
+    def plain(self, dice: Dice) -> Scene:
+        """One emoji on white, as it is."""
+        picture = dice.pick(self.train)
+        noun, may_count = self.noun(dice, picture)
+        if dice.chance(SAY_EMOJI):
+            noun += " emoji"
+        return Scene(self.said(dice, self.a(dice, noun, may_count), picture), (Sprite(picture),))
+
+    def colour(self, dice: Dice) -> Scene:
+        """One emoji, repainted."""
+        picture = dice.pick(self.things if dice.chance(0.7) else self.train)
+        noun, may_count, colour = self.painted_noun(dice, picture, always=True)
+        sprite = Sprite(picture, colour=colour)
+        # white on white shows little
+        return self.on_background(
+            dice, self.a(dice, noun, may_count), (sprite,), 0.6 if noun.startswith("white ") else 0
+        )
+
+    def background(self, dice: Dice) -> Scene:
+        """One emoji on a coloured ground."""
+        picture = dice.pick(self.train)
+        noun, may_count = self.noun(dice, picture)
+        return self.on_background(dice, self.a(dice, noun, may_count), (Sprite(picture),), 1)
+
+    def count(self, dice: Dice) -> Scene:
+        """Two, three or four of a kind."""
+        picture, number = dice.pick(self.things), dice.pick((2, 2, 3, 4))
+        noun, _, colour = self.painted_noun(dice, picture)
+        size, centres = dice.pick(LAYOUTS[number])
+        sprites = tuple(
+            Sprite(picture, dice.near(x, 0.03), dice.near(y, 0.03), size, colour=colour) for x, y in centres
+        )
+        return self.on_background(dice, f"{NUMBERS[number]} {plural(noun)}", sprites)
+
+    def relation(self, dice: Dice) -> Scene:
+        """Two different things: "a cat left of a dog"."""
+        first = dice.pick(self.things)
+        second = dice.pick(self.things_of[self.style[first]])
+        while self.subject[second] == self.subject[first]:
+            second = dice.pick(self.things_of[self.style[first]])
+        words = dice.pick(tuple(RELATIONS))
+        dx, dy = RELATIONS[words] or dice.pick(((-1, 0), (1, 0)))
+        across = dice.near(0, 0.15)
+        sprites, nouns = [], []
+        for picture, side in ((first, 1), (second, -1)):
+            noun, _, colour = self.painted_noun(dice, picture)
+            x, y = (side * HALF * dx + across * abs(dy), side * HALF * dy + across * abs(dx))
+            sprites.append(Sprite(picture, x, y, dice.near(0.48, 0.04), colour=colour))
+            nouns.append(noun)
+        phrase = f"{with_article(nouns[0])} {words} {with_article(nouns[1])}"
+        return self.on_background(dice, phrase, tuple(sprites))
+
+    def position(self, dice: Dice) -> Scene:
+        """A small emoji in a part of the picture: "a rocket on the left"."""
+        picture = dice.pick(self.things)
+        noun, may_count, colour = self.painted_noun(dice, picture)
+        where = dice.pick(tuple(POSITIONS))
+        x, y = (HALF * side for side in POSITIONS[where])
+        sprite = Sprite(picture, dice.near(x, 0.03), dice.near(y, 0.03), dice.near(0.45, 0.05), colour=colour)
+        noun = f"small {noun}" if dice.chance(0.4) else noun
+        return self.on_background(dice, f"{self.a(dice, noun, may_count)} {where}", (sprite,))
+
+    def size(self, dice: Dice) -> Scene:
+        """A small one, or one so big that it fills the picture to the edge."""
+        picture = dice.pick(self.things)
+        noun, may_count, colour = self.painted_noun(dice, picture)
+        if dice.chance(0.6):
+            word, sprite = dice.pick(("small", "little")), Sprite(picture, size=dice.near(0.4, 0.06), colour=colour)
+        else:
+            word, sprite = dice.pick(("big", "large")), Sprite(picture, size=1.14, colour=colour)
+        return self.on_background(dice, self.a(dice, f"{word} {noun}", may_count), (sprite,))
+
+    def rotation(self, dice: Dice) -> Scene:
+        """One emoji upside down, or tilted."""
+        picture = dice.pick(self.things)
+        noun, may_count = self.noun(dice, picture)
+        if dice.chance(0.6):
+            phrase, sprite = f"{self.a(dice, noun, may_count)} upside down", Sprite(picture, angle=math.pi)
+        else:
+            angle = math.radians(dice.near(30, 8)) * dice.pick((-1, 1))
+            phrase, sprite = self.a(dice, f"tilted {noun}", may_count), Sprite(picture, size=0.85, angle=angle)
+        return self.on_background(dice, phrase, (sprite,))
+
+    def held_out_colour(self, dice: Dice) -> Scene:
+        """A held-out colour on a thing: "a blue cat"."""
+        colour, subject = dice.pick(self.pairs)
+        picture = dice.pick(self.pictures_of[subject])
+        caption = with_article(f"{colour} {self.emoji.names[subject]}")
+        return Scene(caption, (Sprite(picture, colour=COLOURS.index(colour)),))
+
+    def held_out_picture(self, dice: Dice) -> Scene:
+        """A subject in the style that training did not see: "rocket, noto style"."""
+        picture = dice.pick(self.held_out)
+        caption = plain_caption(self.emoji, self.subject[picture], STYLES[self.style[picture]])
+        return Scene(caption, (Sprite(picture),))
+
+    # parts of captions
+
+    def noun(self, dice: Dice, picture: int) -> tuple[str, bool]:
+        """What a picture is called, its name or a keyword, and whether "a" can be said of it."""
+        subject = self.subject[picture]
+        keywords = self.emoji.keywords[subject]
+        if keywords and dice.chance(SAY_KEYWORD):
+            word = dice.pick(keywords)
+            return word, self.countable[subject] and is_countable(word, self.emoji.groups[subject])
+        return self.emoji.names[subject], self.countable[subject]
+
+    def painted_noun(self, dice: Dice, picture: int, always: bool = False) -> tuple[str, bool, int]:
+        """What a picture is called once it is repainted (or not), whether "a" can be said, and the colour's index."""
+        subject = self.subject[picture]
+        name, allowed = self.emoji.names[subject], self.allowed[subject]
+        if not self.paintable[subject] or not allowed or not (always or dice.chance(PAINT_COMPOSED)):
+            return name, self.countable[subject], -1
+        colour, (noun, may_count) = dice.pick(allowed), self.noun(dice, picture)
+        if is_held_out_colour(colour, noun):  # not for the subject, but for this keyword of it
+            noun, may_count = name, self.countable[subject]
+        return f"{colour} {without_colour(noun)}", may_count, COLOURS.index(colour)
+
+    def a(self, dice: Dice, noun: str, may_count: bool) -> str:
+        """The noun, mostly with its article."""
+        return with_article(noun) if may_count and dice.chance(SAY_ARTICLE) else noun
+
+    def said(self, dice: Dice, phrase: str, picture: int, background: str | None = None) -> str:
+        """The caption, with the style at times."""
+        return caption_of(phrase, background, STYLES[self.style[picture]] if dice.chance(SAY_STYLE) else None)
+
+    def on_background(
+        self, dice: Dice, phrase: str, sprites: tuple[Sprite, ...], probability: float = PAINT_BACKGROUND
+    ) -> Scene:
+        """The scene on white or, with that probability, on a ground of another colour than its sprites'."""
+        colour = None
+        if dice.chance(probability or PAINT_BACKGROUND):
+            used = {"white", *(COLOURS[sprite.colour] for sprite in sprites if sprite.colour >= 0)}
+            colour = dice.pick([name for name in COLOURS if name not in used])
+        ground = WHITE if colour is None else background_colour(colour)
+        return Scene(self.said(dice, phrase, sprites[0].picture, colour), sprites, ground)

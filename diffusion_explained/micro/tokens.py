@@ -1,0 +1,119 @@
+"""A tokenizer in CLIP's own format (byte-level BPE: vocab.json and merges.txt), small enough to read.
+
+    tokenizer = load_tokenizer()
+    tokenizer.tokenize("a blue cat")              # ["a</w>", "blue</w>", "cat</w>"]
+    encode(tokenizer, ["a blue cat"])             # int64 [1, 32]: begin, a, blue, cat, end, end, end ...
+
+Byte-pair encoding (Sennrich et al., 2016, arXiv:1508.07909) starts from single bytes and merges the pair that is most
+frequent in the captions, over and over; so the words of the captions become whole tokens, and any other word falls
+apart into pieces that are known.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import diffusion_explained
+from diffusion_explained.micro.emoji import EmojiSet
+from diffusion_explained.micro.scenes import SceneSampler
+from diffusion_explained.micro.words import is_countable, plural
+
+MAX_LENGTH = 32  # tokens with begin and end; CLIP has 77, our longest captions need about 20
+VOCABULARY = 3500  # entries: 256 bytes, 256 bytes that end a word, the merges, begin, end
+CAPTIONS = 40_000  # of the training scenes, for how often each word occurs
+BEGIN, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
+TOKENIZER_FOLDER = Path(diffusion_explained.__file__).parent / "weights" / "micro" / "tokenizer"
+
+
+def load_tokenizer(folder: str | os.PathLike[str] = TOKENIZER_FOLDER) -> Any:
+    """The transformers.CLIPTokenizer of a folder, by default the one that ships. Raises OSError if it is missing."""
+    from transformers import CLIPTokenizer  # lazy: it takes seconds
+
+    for name in ("vocab.json", "merges.txt"):
+        if not (Path(folder) / name).is_file():
+            raise FileNotFoundError(f"{folder} holds no tokenizer: {name} is missing; build_tokenizer makes one")
+    return CLIPTokenizer.from_pretrained(folder)
+
+
+def encode(tokenizer: Any, captions: Sequence[str]) -> Tensor:
+    """Captions as int64 [B, MAX_LENGTH]: begin, tokens, end, and end again up to the length. Longer ones are cut."""
+    if isinstance(captions, str):
+        raise TypeError(f"captions are a list of strings, not one string: pass [{captions!r}]")
+    if not captions:
+        return torch.empty(0, MAX_LENGTH, dtype=torch.int64)
+    rows = tokenizer(list(captions), padding="max_length", max_length=MAX_LENGTH, truncation=True)["input_ids"]
+    return torch.tensor(rows, dtype=torch.int64)
+
+
+def build_tokenizer(emoji: EmojiSet, folder: str | os.PathLike[str], vocabulary: int = VOCABULARY) -> Any:
+    """Train the tokenizer on the captions of training scenes and all names; write its files to `folder`, and load it.
+
+    The same set gives the same files. Raises ValueError for a vocabulary that has no room for a merge.
+    """
+    alphabet = byte_characters()
+    merges = learn_merges(caption_corpus(emoji), alphabet, vocabulary - 2 * len(alphabet) - 2)
+    entries = [*alphabet, *(letter + WORD_END for letter in alphabet), *(a + b for a, b in merges), BEGIN, END]
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    special = {"bos_token": BEGIN, "eos_token": END, "unk_token": END, "pad_token": END}
+    settings = {"tokenizer_class": "CLIPTokenizer", "model_max_length": MAX_LENGTH, **special}
+    write_json(folder / "vocab.json", {entry: i for i, entry in enumerate(entries)})
+    write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "special_tokens_map.json", special)
+    lines = ["#version: 0.2", *(f"{a} {b}" for a, b in merges)]
+    (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return load_tokenizer(folder)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """A JSON file as transformers writes them."""
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
+def caption_corpus(emoji: EmojiSet) -> list[str]:
+    """What the tokenizer learns from: captions as often as they occur, and every name, plural and keyword besides."""
+    names = [*emoji.names, *(word for words in emoji.keywords for word in words)]
+    plurals = [plural(name) for name, group in zip(emoji.names, emoji.groups, strict=True) if is_countable(name, group)]
+    return [*SceneSampler(emoji).batch(range(CAPTIONS)).captions, *names, *plurals]
+
+
+def learn_merges(corpus: Iterable[str], alphabet: Sequence[str], count: int) -> list[tuple[str, str]]:
+    """The first `count` merges of byte-pair encoding (fewer if the corpus has no more), most frequent pair first."""
+    if count < 1:
+        raise ValueError(f"a vocabulary needs {2 * len(alphabet) + 2} entries before the first merge")
+    from tokenizers import Tokenizer, models, trainers
+    from transformers import CLIPTokenizer
+
+    clip = CLIPTokenizer().backend_tokenizer  # for its rules of what a word is
+    learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
+    learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
+    # The trainer counts in its vocabulary the letters that it met; there are at most 512 before its first merge.
+    trainer = trainers.BpeTrainer(
+        vocab_size=count + 2 * len(alphabet), initial_alphabet=list(alphabet), end_of_word_suffix=WORD_END,
+        min_frequency=2, show_progress=False,
+    )  # fmt: skip
+    learner.train_from_iterator(corpus, trainer)
+    learned = json.loads(learner.to_str())["model"]["merges"]
+    return [tuple(pair) for pair in learned[:count]]
+
+
+def byte_characters() -> list[str]:
+    """A printable character for each of the 256 bytes, as GPT-2 and CLIP write them: "a" is "a", a space is "Ġ".
+
+    Bytes that print stand for themselves; the others get the characters from 256 on, in order.
+    """
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
+
+
+def known_words(emoji: EmojiSet) -> list[str]:
+    """Every word of the names and keywords, in the order of the alphabet: what a prompt can be made of."""
+    return sorted({word for phrase in (*emoji.names, *sum(emoji.keywords, ())) for word in phrase.split()})
