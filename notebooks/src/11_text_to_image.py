@@ -20,6 +20,7 @@
 # and no network needed.
 
 # %%
+import textwrap
 from dataclasses import replace
 from itertools import pairwise
 
@@ -30,6 +31,9 @@ import torch.nn.functional as F
 from diffusion_explained.comparisons import rms_distance
 from diffusion_explained.denoisers import guide
 from diffusion_explained.exercises import check
+from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
+from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
+from diffusion_explained.micro.words import is_held_out_colour
 from diffusion_explained.plots import filmstrip, image_grid
 from diffusion_explained.plots_attention import word_maps
 from diffusion_explained.plots_course import curves
@@ -69,6 +73,24 @@ assert model.latent_shape() == (4, 16, 16) and set(model.parameters()) >= {"vae"
 # %% [markdown]
 # The seed is the noise that the picture begins with. The prompt says *what*, the seed says *which*: style, pose, place.
 #
+# ### What it has seen
+#
+# Pictures with captions, made while it trained: emoji from three artists' sets, half of them alone on white under their
+# own names, the others recoloured, counted, placed and combined, so that the words in a caption mean something. Here
+# are some, drawn from the part of the emoji that travels with the package (`diffusion-explained micro data` builds it
+# all).
+
+# %%
+emoji = load_emoji_sample()
+scenes = SceneSampler(emoji).batch(range(24, 39))
+captions = [textwrap.fill(caption, 19) for caption in scenes.captions]
+image_grid(draw_scenes(scenes, emoji.images), captions=captions, columns=5, tile=1.6, title="Scenes of the training")
+plt.show()
+print(f"{len(emoji.names)} things in {len(STYLES)} styles: {', '.join(STYLES)}; "
+      f"{int(emoji.held_out.sum())} of {len(emoji)} pictures are held out")  # fmt: skip
+assert len(scenes.captions) == 15 and not any(emoji.held_out[scenes.sprite[scenes.sprite >= 0]])
+
+# %% [markdown]
 # ## 2 · What the model reads
 #
 # The vocabulary was made from the captions that it was trained with, in CLIP's format: pairs of letters that often
@@ -396,14 +418,17 @@ assert len(extreme) == len(scales)
 #
 # ### Combinations that it never saw
 #
-# Blue cats were held out: no caption had them, though there were blue things and there were cats.
+# Blue cats were held out: no caption had them, though there were blue things and there were cats. So were cats in the
+# style of one of the three artists.
 
 # %%
-UNSEEN = ["a blue cat", "a purple apple"]
+UNSEEN = ["a blue cat", "a purple apple", "cat, twemoji style"]
 filmstrip({f"“{prompt}”": draw(prompt) for prompt in UNSEEN}, captions=SEEDS,
           title="Colours and things that were never together in training")  # fmt: skip
 plt.show()
-assert len(UNSEEN) == 2
+assert is_held_out_colour("blue", "cat") and is_held_out_colour("purple", "red apple")
+cat_in_twemoji = (emoji.subject == emoji.names.index("cat")) & (emoji.style == STYLES.index("twemoji"))
+assert bool(emoji.held_out[cat_in_twemoji].all())
 
 # %% [markdown]
 # ### Relations and numbers
