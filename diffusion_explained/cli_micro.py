@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffusion_explained.cli_options import Device
+from diffusion_explained.cli_retrieval import retrieval
 
 if TYPE_CHECKING:
     from diffusion_explained.micro.timed_training import TimedRecord
@@ -48,7 +49,7 @@ def vae(
     ),
     seconds: Seconds = None,
     images: Images = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 64,
     learning_rate: LearningRate = None,
     device: Device = "auto",
     workers: Workers = 0,
@@ -85,7 +86,7 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The pipeline's folder. [runs/micro_<prediction>]")] = None,
     seconds: Seconds = None,
     images: Images = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = 1024,
+    batch_size: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = 512,
     learning_rate: LearningRate = None,
     scenes: Annotated[int, typer.Option(min=1, help="How many scenes to encode before; each is seen repeatedly.")] = (
         400_000
@@ -116,7 +117,7 @@ def train(
         channels_last=True, seed=seed,
     )  # fmt: skip
     _restart(out, restart)
-    with tqdm(total=scenes, unit="scene", desc="encoding scenes", mininterval=1) as bar:
+    with tqdm(total=scenes, unit="scene", desc="encoding scenes", mininterval=5) as bar:
         training = make_micro(
             out, vae, _emoji(sample), load_tokenizer(), prediction, config, scenes=scenes, scenes_file=scenes_file,
             device=_device(device), workers=workers, encoding=lambda done, _: bar.update(done - bar.n),
@@ -125,6 +126,9 @@ def train(
         _show(training, prediction, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file() and "checkpoints" not in file.parts)
     typer.echo(f"{out}: {size / 1e6:.1f} MB; load it by stable_diffusion.load({str(out)!r})")
+
+
+micro.command()(retrieval)
 
 
 def _length(seconds: float | None, images: int | None, learning_rate: float | None) -> dict[str, Any]:
@@ -163,7 +167,7 @@ def _show(training: Iterator[TimedRecord], name: str, out: Path) -> None:
     from tqdm import tqdm
 
     try:
-        with tqdm(total=100, unit="%", desc=name, mininterval=1, bar_format="{l_bar}{bar}{postfix}") as bar:
+        with tqdm(total=100, unit="%", desc=name, mininterval=5, bar_format="{l_bar}{bar}{postfix}") as bar:
             for record in training:
                 bar.set_postfix_str(
                     f"step {record.step}, loss {record.loss:.4f}, {record.images_per_second:.0f} images/s",

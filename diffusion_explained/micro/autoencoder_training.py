@@ -41,7 +41,7 @@ class AutoencoderConfig(TimedConfig):
     kl_weight: of the KL divergence of a latent number from N(0, 1): enough that the decoder bears a little noise.
     """
 
-    batch_size: int = 128
+    batch_size: int = 64
     learning_rate: float = 1e-3
     edge_weight: float = 0.5
     kl_weight: float = 1e-4

@@ -41,7 +41,7 @@ class TextToImageConfig(TimedConfig):
         noise says little about the picture, do not outweigh the others (Hang et al. 2023, Eq. 8). None for no weight.
     """
 
-    batch_size: int = 1024
+    batch_size: int = 512
     learning_rate: float = 8e-4
     min_snr: float | None = 5.0
 
