@@ -26,7 +26,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -65,15 +65,26 @@ from diffusion_explained.micro.scenes import HALF, Scenes, draw_scenes, plain_ca
 from diffusion_explained.micro.tokens import load_tokenizer
 from diffusion_explained.micro.words import COLOURS, NUMBERS, plural, with_article
 from diffusion_explained.samplers import final
-from diffusion_explained.stable_diffusion import StableDiffusion, find_weights, load
+from diffusion_explained.stable_diffusion import StableDiffusion, Text, find_weights, load
 
 STUDY = "micro"
 SCALES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
 STEPS, SCALE = 30, 4.0  # of every part that does not vary them
 STEP_COUNTS = (4, 8, 15, 30, 50)
 SAMPLERS = ("ddim", "euler", "dpm_solver_pp_2m", "heun", "euler_ancestral")
+SEEDS = "picture i of a row starts from the noise of seed i, and where a second one is drawn of 1,000,000 + i"
+PLACES = ("first", "second")
 OTHER_SEEDS = 1_000_000  # where the seeds of a second picture of each caption begin
-SETTING = ("part", "model", "weights", "retrieval", "setting", "pictures")  # what makes a row the one it is
+SETTING = (
+    "part",
+    "model",
+    "weights",
+    "retrieval",
+    "setting",
+    "scale",
+    "pictures",
+    "precision",
+)  # what makes a row the one it is
 
 
 class Study:
@@ -87,6 +98,8 @@ class Study:
         kept = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {"rows": []}
         self.rows: list[dict[str, Any]] = kept["rows"]
         self.left_out: list[str] = []
+        self.embedded: dict[tuple[str, ...], Tensor] = {}
+        self.texts: dict[tuple[tuple[str, ...], ...], Text] = {}
 
     @cached_property
     def model(self) -> StableDiffusion:
@@ -116,14 +129,16 @@ class Study:
     @cached_property
     def identity(self) -> dict[str, str]:
         """Which files a row was measured with: the start of their SHA-256."""
-        folder = find_weights(self.arguments.model).folder
-        return {
-            "weights": checksum(*sorted(Path(folder).rglob("*.safetensors"))),
-            "retrieval": checksum(self.arguments.retrieval),
-        }
+        found = find_weights(self.arguments.model)
+        files = [file for part in sorted(found.parts) for file in sorted((found.folder / part).glob("*.safetensors"))]
+        return {"weights": checksum(*files), "retrieval": checksum(self.arguments.retrieval)}
 
-    def words(self, captions: list[str] | tuple[str, ...]) -> Tensor:
-        return embed_captions(self.retrieval, captions, self.tokenizer)
+    def words(self, captions: Iterable[str]) -> Tensor:
+        """Captions as the judge reads them [N, D], the same ones only once."""
+        captions = tuple(captions)
+        if captions not in self.embedded:
+            self.embedded[captions] = embed_captions(self.retrieval, captions, self.tokenizer)
+        return self.embedded[captions]
 
     def read(self, images: Tensor) -> Tensor:
         return embed_pictures(self.retrieval, images)
@@ -137,9 +152,16 @@ class Study:
         for start in range(0, len(captions), size):
             part = slice(start, start + size)
             away = None if negative is None else negative[part]
-            run = self.model.steps(captions[part], negative=away, seed=seeds[part], **settings)
+            run = self.model.steps(self.text(captions[part], away), seed=seeds[part], **settings)
             drawn.append(self.model.decode(final(run)))
         return torch.cat(drawn)
+
+    def text(self, captions: list[str], negative: list[str] | None) -> Text:
+        """Captions as the model reads them, the same ones only once."""
+        key = (tuple(captions), tuple(negative or ()))
+        if key not in self.texts:
+            self.texts[key] = self.model.encode_text(captions, negative)
+        return self.texts[key]
 
     def draw_again(self, captions: list[str]) -> Tensor:
         """Other pictures of the same captions, from other seeds: how much pictures of one caption differ."""
@@ -157,13 +179,13 @@ class Study:
         )
         return draw_scenes(scenes, self.sprites)
 
-    def add(self, part: str, setting: dict[str, Any], measure: Callable[[], dict[str, Any]], **more: Any) -> None:
+    def add(self, part: str, setting: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
         """Measure a row and write it, unless it is there already or the time is used up."""
         model = "real" if setting.get("pictures_of") == "real" else self.arguments.name
-        row = {"part": part, "model": model, **self.identity, "setting": setting, "pictures": self.pictures, **more}
+        row = {"part": part, "model": model, **self.identity, "setting": setting, "scale": self.arguments.scale}
+        row |= {"pictures": self.pictures, "precision": str(self.model.network.dtype).removeprefix("torch.")}
         if model == "real":
             row["weights"] = row["retrieval"]
-        row = json.loads(json.dumps(row))  # as a kept one is: tuples are lists
         if any(all(kept.get(key) == row.get(key) for key in SETTING) for kept in self.rows):
             return
         if time.perf_counter() - self.started > self.arguments.budget:
@@ -174,7 +196,7 @@ class Study:
         row |= {"seconds": time.perf_counter() - began, "machine": machine()}
         same = ("part", "model", "setting")  # what older weights measured there gives way
         self.rows = [kept for kept in self.rows if not all(kept.get(key) == row.get(key) for key in same)] + [row]
-        write_measured(STUDY, {"rows": self.rows}, self.out)
+        write_measured(STUDY, {"seeds": SEEDS, "rows": self.rows}, self.out)
         self.say(f"{part} {setting}: {brief(row)}")
 
     def say(self, text: str) -> None:
@@ -338,18 +360,27 @@ def order(study: Study) -> None:
     phrases = [[with_article(name) for name in side] for side in names]
     orders = [[f"{a} and {b}" for a, b in zip(*sides, strict=True)] for sides in (phrases, phrases[::-1])]
 
+    def in_pictures(images: Tensor) -> dict[str, Any]:
+        read = study.read(images)
+        both = [naming(read, study.names, side) for side in (first, second)]
+        return {
+            f"named_{k}": {key: found[key] for key in ("top1", "top5")} for k, found in zip(PLACES, both, strict=True)
+        }
+
     def of_two() -> dict[str, Any]:
         a, b, again = study.draw(orders[0]), study.draw(orders[1]), study.draw_again(orders[0])
-        found = {
+        return {
             "distance_swapped": mean(picture_distance(study.retrieval, a, b)),
             "distance_other_seed": mean(picture_distance(study.retrieval, a, again)),
+            "distance_other_caption": mean(picture_distance(study.retrieval, a, again.roll(1, 0))),
+            **in_pictures(a),
         }
-        for place, side in (("first", first), ("second", second)):
-            read = naming(study.read(a), study.names, side)
-            found[f"named_{place}"] = {"top1": read["top1"], "top5": read["top5"]}
-        return found
 
-    study.add("order", {"of": "two subjects", "caption": orders[0][0]}, of_two)
+    setting = {"of": "two subjects", "caption": orders[0][0]}
+    study.add(
+        "order", {**setting, "pictures_of": "real"}, lambda: in_pictures(side_by_side_pictures(study, first, second))
+    )
+    study.add("order", setting, of_two)
 
     pairs = style_pairs(emoji, count, held_out=False)
     after = [pair.caption for pair in pairs]
@@ -426,6 +457,13 @@ def negative(study: Study) -> None:
         )
 
 
+def side_by_side_pictures(study: Study, first: Tensor, second: Tensor) -> Tensor:
+    """Real pictures of the first subject on the left and the second on the right, [n] each, as in training."""
+    sides = torch.tensor([[-HALF, 0.0, 0.48, 0.0], [HALF, 0.0, 0.48, 0.0]]).expand(len(first), 2, 4)
+    sprite = torch.stack([one_picture_each(study.emoji, subjects) for subjects in (first, second)], dim=1)
+    return study.scenes(sprite, place=sides)
+
+
 def relations(study: Study) -> None:
     """C36: which stands left, and how many there are."""
     emoji, count = study.emoji, max(2, study.pictures // 2)
@@ -449,10 +487,10 @@ def relations(study: Study) -> None:
         }
 
     captions = [f"{with_article(a)} left of {with_article(b)}" for a, b in zip(*names, strict=True)]
-    sides = torch.tensor([[-HALF, 0.0, 0.48, 0.0], [HALF, 0.0, 0.48, 0.0]]).expand(count, 2, 4)
-    sprite = torch.stack([one_picture_each(emoji, first), one_picture_each(emoji, second)], dim=1)
     setting = {"of": "sides", "caption": captions[0]}
-    study.add("relations", {**setting, "pictures_of": "real"}, lambda: of_sides(study.scenes(sprite, place=sides)))
+    study.add(
+        "relations", {**setting, "pictures_of": "real"}, lambda: of_sides(side_by_side_pictures(study, first, second))
+    )
     study.add("relations", setting, lambda: of_sides(study.draw(captions)))
 
     things = counts(emoji, count)
@@ -479,7 +517,7 @@ def autoencoder(study: Study) -> None:
     for split, wanted in (("train", ~emoji.held_out), ("held_out", emoji.held_out)):
 
         def measure(wanted: Tensor = wanted) -> dict[str, Any]:
-            chosen = spread(wanted.nonzero().flatten(), max(study.pictures, 500))
+            chosen = spread(wanted.nonzero().flatten(), study.pictures)
             images, given = on_white(study.sprites[chosen]), []
             for part in images.split(study.arguments.batch):
                 given.append(study.model.decode(study.model.encode(part)))
@@ -558,14 +596,19 @@ PARTS = {
 
 
 def brief(row: dict[str, Any]) -> str:
-    """The shares and means of a row, in one line."""
+    """The shares and means of a row, and what else is one number, in one line."""
     found = []
     for name, value in row.items():
-        if isinstance(value, dict) and ("share" in value or "mean" in value):
-            number = f"{value['share']:.1%}" if "share" in value else f"{value['mean']:.3g}"
-            found.append(f"{name} {number} ± {value['error']:.2g}")
-        elif name in ("frechet_distance", "saturation", "clipped", "taken"):
-            found.append(f"{name} {value if isinstance(value, dict) else format(value, '.3g')}")
+        if isinstance(value, dict) and "share" in value:
+            found.append(f"{name} {value['share']:.1%} ± {value['error']:.1%}")
+        elif isinstance(value, dict) and "mean" in value:
+            found.append(f"{name} {value['mean']:.3g} ± {value['error']:.2g}")
+        elif isinstance(value, dict) and "median" in value:
+            found.append(f"{name} {value['median']:.3g} s")
+        elif isinstance(value, dict) and name not in ("setting", "chance", "parameters"):
+            found.append(f"{name} ({brief(value)})")
+        elif name in ("frechet_distance", "saturation", "clipped"):
+            found.append(f"{name} {value:.3g}")
     return ", ".join(found)
 
 

@@ -1,6 +1,7 @@
 """What was measured once, on a machine larger than a student's, and travels with the package for the course to show.
 
     rows = read_measured("samplers")["rows"]       # one setting each: quality by sampler and network evaluations
+    rows = rows_of("micro", "guidance")            # of a study of several parts, the rows of one
 
 The scripts of benchmarks/ write these files; each says on which machine and when, and from how many samples.
 """
@@ -27,6 +28,15 @@ def read_measured(study: str) -> dict[str, Any]:
     if study not in studies():
         raise unknown_name("study", study, studies())
     return json.loads((MEASURED / f"{study}.json").read_text(encoding="utf-8"))
+
+
+def rows_of(study: str, part: str) -> list[dict[str, Any]]:
+    """The rows of one part of a study that has several, as "micro" has. Raises ValueError for an unknown name."""
+    rows = read_measured(study)["rows"]
+    parts = {row["part"] for row in rows if "part" in row}
+    if part not in parts:
+        raise unknown_name(f"part of the study {study}", part, parts)
+    return [row for row in rows if row.get("part") == part]
 
 
 def write_measured(study: str, values: dict[str, Any], folder: Path = MEASURED) -> Path:

@@ -165,7 +165,8 @@ _DENOISER_OPTIONS = {"negative_labels", "guidance_interval", "guidance_rescale",
 
 def available() -> list[str]:
     """The names of the diffusion models that ship with the package."""
-    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors") if not path.stem.endswith("_classifier"))
+    judges = ("_classifier", "_retrieval")
+    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors") if not path.stem.endswith(judges))
 
 
 def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Model:

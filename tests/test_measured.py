@@ -6,10 +6,11 @@ from collections import defaultdict
 
 import pytest
 
-from diffusion_explained.measured import read_measured, studies, write_measured
+from diffusion_explained.measured import read_measured, rows_of, studies, write_measured
 from diffusion_explained.pretrained import WEIGHTS
 
-EVERY_STUDY = pytest.mark.parametrize("study", studies())
+MICRO = "micro"  # of its own shape: many measures, of fewer pictures each
+EVERY_STUDY = pytest.mark.parametrize("study", [study for study in studies() if study != MICRO])
 # their rows must be those of the shipped files
 EXACT = ("cifar10_unet_eps", "cifar10_unet_flow", "cifar10_unet_reflow")
 
@@ -55,6 +56,15 @@ def test_an_unknown_study_is_refused_with_those_that_exist():
         read_measured("guidence")
 
 
+def test_the_rows_of_a_part_are_those_and_an_unknown_part_is_refused(tmp_path, monkeypatch):
+    rows = [{"part": "guidance", "n": 1}, {"part": "steps", "n": 2}, {"part": "guidance", "n": 3}]
+    write_measured("mine", {"rows": rows}, tmp_path)
+    monkeypatch.setattr("diffusion_explained.measured.MEASURED", tmp_path)
+    assert rows_of("mine", "guidance") == [rows[0], rows[2]]
+    with pytest.raises(ValueError, match=r"part of the study mine 'gidance': did you mean 'guidance'.*steps"):
+        rows_of("mine", "gidance")
+
+
 def test_the_course_has_its_studies():
     assert {"guidance", "samplers"} <= set(studies())
 
@@ -86,3 +96,53 @@ def test_the_rows_of_a_model_are_of_one_weight_file_the_shipped_one():
     for name in EXACT:
         shipped = hashlib.sha256((WEIGHTS / f"{name}.safetensors").read_bytes()).hexdigest()[:16]
         assert weights[name] == {shipped}, f"{name} was measured with other weights: run benchmarks/quality.py again"
+
+
+# The micro model
+
+needs_micro = pytest.mark.skipif(MICRO not in studies(), reason="the micro model is not measured yet")
+PARTS = {"real", "guidance", "composition", "autoencoder", "order", "negative", "relations", "steps", "speed"}
+
+
+def shares(value):
+    """All shares in nested dictionaries and lists."""
+    if isinstance(value, dict) and "share" in value:
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from shares(item)
+
+
+@needs_micro
+def test_micro_is_measured_in_every_part_and_every_number_is_one():
+    rows = read_measured(MICRO)["rows"]
+    assert {row["part"] for row in rows} == PARTS
+    assert all(math.isfinite(value) for value in numbers(rows))
+    assert all("2026" in row["machine"] and row["seconds"] >= 0 for row in rows)
+    for found in shares(rows):
+        p, n = found["share"], found["n"]
+        assert 0 <= p <= 1 and found["error"] == pytest.approx(math.sqrt(p * (1 - p) / n), abs=1e-4)
+
+
+@needs_micro
+def test_no_setting_of_micro_is_there_twice_and_pictures_of_the_model_have_real_ones_beside_them():
+    rows = read_measured(MICRO)["rows"]
+    settings = [(row["part"], row["model"], str(row["setting"])) for row in rows]
+    assert len(set(settings)) == len(settings)
+    beside = {row["part"] for row in rows if row["model"] == "real"}
+    assert beside == {"real", "guidance", "composition", "order", "relations"}
+
+
+@needs_micro
+def test_micro_was_measured_with_the_weights_that_ship():
+    def checksum(*files):
+        return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+    parts = [WEIGHTS / "micro" / part for part in ("text_encoder", "unet", "vae")]
+    model = checksum(*(file for part in parts for file in sorted(part.glob("*.safetensors"))))
+    judge = checksum(WEIGHTS / "micro_retrieval.safetensors")
+    again = "run benchmarks/micro.py again"
+    for row in read_measured(MICRO)["rows"]:
+        assert row["retrieval"] == judge, f"{row['part']} was judged by another network: {again}"
+        if row["model"] == "micro":
+            assert row["weights"] == model, f"{row['part']} was measured with other weights: {again}"

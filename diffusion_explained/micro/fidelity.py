@@ -123,9 +123,10 @@ def colour_classes(images: Tensor) -> Tensor:
     warm = (hue < 42) | (hue >= 346)
     found[warm & (hue < 50) & (value < 0.68) & (hue >= 8)] = names["brown"]
     found[((hue < 8) | (hue >= 330)) & (saturation < 0.55) & (value > 0.7)] = names["pink"]
-    found[(saturation < 0.18) | (value < 0.22)] = names["grey"]
-    found[(saturation < 0.18) & (value > 0.88)] = names["white"]
-    found[value < 0.22] = names["black"]
+    pale = saturation < 0.18
+    found[pale] = names["grey"]
+    found[pale & (value > 0.88)] = names["white"]
+    found[(pale & (value < 0.42)) | (value < 0.2)] = names["black"]
     return found
 
 
