@@ -33,6 +33,7 @@ from PIL import Image, ImageDraw, ImageFont
 from diffusion_explained.comparisons import rms_distance
 from diffusion_explained.exercises import check
 from diffusion_explained.forward import add_noise
+from diffusion_explained.measured import read_measured
 from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
 from diffusion_explained.micro.reconstruction import on_white, psnr
 from diffusion_explained.noise import generators, randn
@@ -122,6 +123,10 @@ print(f"seen in training {known.mean():.1f} dB, held out {unseen.mean():.1f} dB"
 print(f"the worst {quality.min():.0f} dB, the best {quality.max():.0f} dB")
 order = quality.argsort()
 ends = torch.cat([order[:4], order[-4:]])
+for row in read_measured("micro")["rows"]:
+    if row["part"] == "autoencoder" and row["model"] == "micro":
+        print(f"measured on {row['psnr']['n']} of all emoji ({row['setting']['split'].replace('_', ' ')}): "
+              f"{row['psnr']['mean']:.1f} ± {row['psnr']['error']:.1f} dB")  # fmt: skip
 decibels = [f"{score:.0f} dB" for score in quality[ends]]
 filmstrip({"picture": pictures[ends], "and back": returned[ends]}, captions=decibels,
           title="The four worst and the four best")  # fmt: skip
