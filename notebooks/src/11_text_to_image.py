@@ -396,14 +396,14 @@ print(f"from one seed to the next {between_seeds:.2f}; cat and dog exchanged {sw
 assert min(swapped) > 0
 
 # %%
-(two_things,) = [r for r in measured("order", of="two subjects") if "named_first" in r and "distance_swapped" in r]
+(two_things,) = measured("order", of="two subjects")
 (style,) = measured("order", of="subject and style")
 (words_out,) = measured("order", of="words left out")
 print("distance of two pictures, as the judge's features see it:")
 for name in ("swapped", "other_seed", "other_caption"):
     print(f"  {name.replace('_', ' '):<14} {two_things['distance_' + name]['mean']:.3f}")
-print("found in the picture, among the judge's first five: "
-      + ", ".join(f"the {k} thing {percent(two_things['named_' + k]['top5'])}" for k in ("first", "second")))  # fmt: skip
+for place in ("first", "second"):
+    print(f"the {place} thing is among the judge's first five: {percent(two_things['named_' + place]['top5'])}")
 print(f"the style is obeyed: said after {percent(style['style_after']['style'])}, "
       f"said before {percent(style['style_before']['style'])}")  # fmt: skip
 print("how much leaving out a word changes, by its place: "
@@ -473,19 +473,19 @@ at = [r["setting"]["guidance_scale"] for r in guidance]
 (real,) = measured("guidance", "real")
 curves({"first": (at, [100 * r["top1"]["share"] for r in guidance]),
         "among the first five": (at, [100 * r["top5"]["share"] for r in guidance])},
-       title="Recognised by the judge, of 512 subjects", xlabel="guidance scale w", ylabel="%",
+       title=f"Of {real['top1']['n']} subjects, recognised by the judge", xlabel="guidance scale w", ylabel="%",
        reference=("real pictures, first", 100 * real["top1"]["share"]))  # fmt: skip
 plt.show()
-curves({"saturation": (at, [r["saturation"] for r in guidance]), "clipped pixels": (at, [r["clipped"] for r in guidance]),
-        "contrast": (at, [r["contrast"] for r in guidance])},
-       title="What guidance drives up", xlabel="guidance scale w", ylabel="0 to 1")  # fmt: skip
+looks = {"saturation": "saturation", "clipped": "clipped pixels", "contrast": "contrast"}
+curves({name: (at, [r[key] for r in guidance]) for key, name in looks.items()}, title="What guidance drives up",
+       xlabel="guidance scale w", ylabel="0 to 1")  # fmt: skip
 plt.show()
 best = max(guidance, key=lambda r: r["top1"]["share"])
 for r in (guidance[0], best, guidance[-1]):
     print(f"scale {r['setting']['guidance_scale']:>4}: first {percent(r['top1'])}, in five {percent(r['top5'])}, "
           f"saturation {r['saturation']:.2f}, clipped {r['clipped']:.0%}")  # fmt: skip
 print(f"real pictures: first {percent(real['top1'])}, in five {percent(real['top5'])}, "
-      f"saturation {real['saturation']:.2f}, clipped {real['clipped']:.0%}; chance {real['chance']['top1']:.2%}")  # fmt: skip
+      f"saturation {real['saturation']:.2f}, clipped {real['clipped']:.0%}")  # fmt: skip
 assert best["top1"]["share"] > guidance[0]["top1"]["share"]
 
 # %% [markdown]
