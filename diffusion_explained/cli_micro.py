@@ -106,7 +106,7 @@ def train(
     """Train text encoder and U-Net together; the same command again goes on where a training was stopped."""
     from tqdm import tqdm
 
-    from diffusion_explained.micro.making import make_micro
+    from diffusion_explained.micro.making import make_micro, make_scenes
     from diffusion_explained.micro.text_to_image_training import TextToImageConfig, schedule_of
     from diffusion_explained.micro.tokens import load_tokenizer
 
@@ -117,13 +117,16 @@ def train(
         channels_last=True, seed=seed,
     )  # fmt: skip
     _restart(out, restart)
+    on, tokenizer = _device(device), load_tokenizer()
     with tqdm(total=scenes, unit="scene", desc="encoding scenes", mininterval=5) as bar:
-        training = make_micro(
-            out, vae, _emoji(sample), load_tokenizer(), prediction, config, scenes=scenes, scenes_file=scenes_file,
-            device=_device(device), workers=workers, encoding=lambda done, _: bar.update(done - bar.n),
-            checkpoint_every=checkpoint_every,
+        encoded = make_scenes(
+            vae, _emoji(sample), tokenizer, scenes, device=on, seed=seed, workers=workers, file=scenes_file,
+            progress=lambda done, _: bar.update(done - bar.n),
         )  # fmt: skip
-        _show(training, prediction, out)
+    training = make_micro(
+        out, vae, encoded, tokenizer, prediction, config, device=on, checkpoint_every=checkpoint_every
+    )
+    _show(training, prediction, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file() and "checkpoints" not in file.parts)
     typer.echo(f"{out}: {size / 1e6:.1f} MB; load it by stable_diffusion.load({str(out)!r})")
 

@@ -104,6 +104,18 @@ def _dataset(dataset: str, size: str) -> Callable[[str], Finding]:
     return look
 
 
+def _micro(name: str) -> Finding:
+    from diffusion_explained.stable_diffusion.families import MICRO
+    from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError, find_weights
+
+    try:
+        weights = find_weights(MICRO)
+    except WeightsUnavailableError as error:
+        return Finding(name, "missing", "its weights are not here", str(error))
+    size = sum(file.stat().st_size for file in weights.folder.rglob("*") if file.is_file()) / 1e6
+    return Finding(name, "ok", f"{weights.name}, {size:.0f} MB, is here, and needs no GPU (--model {MICRO})")
+
+
 def _stable_diffusion(name: str) -> Finding:
     import torch
 
@@ -160,6 +172,7 @@ LOOKS: dict[str, Callable[[str], Finding]] = {
     "Python": _python,
     "Device": _device,
     "Weights": _weights,
+    "Micro Stable Diffusion": _micro,
     "Speed": _speed,
     "Bundled digits": _digits,
     "MNIST": _dataset("mnist", "20 MB to download"),

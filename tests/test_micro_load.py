@@ -9,7 +9,7 @@ import torch
 from micro_folder import random_micro
 from typer.testing import CliRunner
 
-from diffusion_explained import samplers
+from diffusion_explained import doctor, samplers
 from diffusion_explained.cli import app
 from diffusion_explained.schedules import FlowSchedule
 from diffusion_explained.stable_diffusion import StableDiffusion, WeightsUnavailableError, load, loading, weights
@@ -198,6 +198,14 @@ def test_record_offers_no_download_of_micro(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(weights, "MICRO_FOLDER", tmp_path)
     ran = CliRunner().invoke(app, ["record", PROMPT, "--model", "micro", "--out", str(tmp_path / "cat.safetensors")])
     assert ran.exit_code == 2 and "Download them?" not in ran.output
+
+
+def test_doctor_speaks_of_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    look = doctor.LOOKS["Micro Stable Diffusion"]
+    monkeypatch.setattr(weights, "MICRO_FOLDER", folder)
+    assert look("micro").status == "ok" and MICRO_TITLE in look("micro").text
+    monkeypatch.setattr(weights, "MICRO_FOLDER", tmp_path)
+    assert look("micro").status == "missing" and "install the package again" in look("micro").advice
 
 
 # -- what ships -------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from typer.testing import CliRunner
 
+from diffusion_explained.cli import app
 from diffusion_explained.micro.emoji import EmojiSet, load_emoji_sample
 from diffusion_explained.micro.retrieval import (
     WEIGHTS,
@@ -255,6 +257,22 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_was_not(few, tokenizer, tm
 def test_a_training_needs_a_length(few, tokenizer, tmp_path):
     with pytest.raises(ValueError, match="seconds, or images"):
         train(few, tokenizer, tmp_path / "it.safetensors", images=None)
+
+
+def test_the_command_trains_writes_and_says_how_well_it_reads(tmp_path):
+    out = tmp_path / "judge.safetensors"
+    length = ["--images", "32", "--batch-size", "16"]
+    result = CliRunner().invoke(
+        app, ["micro", "retrieval", "--sample", "--device", "cpu", *length, "--out", str(out)], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    assert "held_out: the right name of" in result.output and f"{out}: " in result.output
+    assert load_retrieval(out).card["images_seen"] == 32 and out.stat().st_size <= 4_000_000
+
+
+def test_the_command_refuses_a_file_of_another_kind(tmp_path):
+    result = CliRunner().invoke(app, ["micro", "retrieval", "--images", "32", "--out", str(tmp_path / "it.pt")])
+    assert result.exit_code == 2 and "no .safetensors file" in result.output
 
 
 # What ships

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from diffusion_explained.files import atomic_path
-from diffusion_explained.micro.emoji import SIZE, STYLES, EmojiSet, write_emoji
+from diffusion_explained.micro.emoji_set import SIZE, STYLES, EmojiSet, write_emoji
 from diffusion_explained.micro.registry import EMOJIBASE, FLUENT, NOTO, TWEMOJI, NpmPackage, read_members
 from diffusion_explained.micro.words import EXTRA_KEYWORDS, clean_name, is_drawable, tidy_keyword
 

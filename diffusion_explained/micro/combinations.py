@@ -33,8 +33,8 @@ def plain_caption(emoji: EmojiSet, subject: int, style: str | None = None) -> st
 def held_out_pairs(emoji: EmojiSet) -> list[tuple[str, int]]:
     """The held-out combinations of this set that a person would ask for: (colour, index of the subject).
 
-    Only of things that are composed in training too, one word or two; without those that are emoji as they are
-    (purple heart), because training sees them plain.
+    Only of things that are composed in training too; without those that are emoji as they are (purple heart), because
+    training sees them plain. Said with `painted_name`: red apple is held out in purple as "purple apple".
     """
     natural = {(colour, head(name)) for name in emoji.names for colour in colour_words(name)}
     return [
@@ -43,8 +43,18 @@ def held_out_pairs(emoji: EmojiSet) -> list[tuple[str, int]]:
         for colour in COLOURS
         if is_held_out_colour(colour, emoji.names[subject])
         and (colour, head(emoji.names[subject])) not in natural
-        and not colour_words(emoji.names[subject])
+        and is_paintable(emoji.names[subject])
     ]
+
+
+def is_paintable(name: str) -> bool:
+    """Whether another colour can be said of it: its name says none, or one in front: "red heart", not "leafy green"."""
+    return not colour_words(name) or (len(colour_words(name)) == 1 and name.split()[0] in COLOURS)
+
+
+def painted_name(colour: str, name: str) -> str:
+    """What a repainted thing is called: "blue cat", and "blue heart" for a red heart painted blue."""
+    return f"{colour} {without_colour(name)}"
 
 
 def composable(emoji: EmojiSet) -> list[int]:

@@ -1,82 +1,26 @@
 """Emoji in three styles, drawn at 128 x 128, with their names: the pictures that micro learns from.
 
-    emoji = load_emoji()                    # from the cache; load_emoji(download=True) builds it from the npm registry
-    emoji = load_emoji_sample()             # about 150 subjects that travel with the package
-    emoji.names[emoji.subject[0]]           # "grinning face"
-
-The file holds one PNG a picture (in the sample a WebP): both keep every pixel, and need nothing but Pillow.
+emoji = load_emoji()                    # from the cache; load_emoji(download=True) builds it from the npm registry
+emoji = load_emoji_sample()             # 154 subjects that travel with the package
+emoji.names[emoji.subject[0]]           # "grinning face"
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
-import torch
-from PIL import Image
-from safetensors import safe_open
-from safetensors.torch import save_file
-from torch import Tensor
-
 from diffusion_explained import data
-from diffusion_explained.data.hub import DamagedDataError, DataUnavailableError
+from diffusion_explained.data.hub import DataUnavailableError
 from diffusion_explained.data.load import cache_folder
-from diffusion_explained.files import atomic_path
+from diffusion_explained.micro.building import build_emoji
+from diffusion_explained.micro.emoji_set import HELD_OUT, SIZE, STYLES, EmojiSet, hashed, read_emoji, write_emoji
 
-STYLES = ("fluent", "noto", "twemoji")
-SIZE = 128  # pixels a side
-HELD_OUT = 0.08  # the part of all (subject, style) pairs that training never sees
+__all__ = [
+    "HELD_OUT", "SAMPLE_FILE", "SIZE", "STYLES", "EmojiSet", "emoji_file", "hashed", "load_emoji", "load_emoji_sample",
+    "read_emoji", "write_emoji",
+]  # fmt: skip
+
 SAMPLE_FILE = Path(data.__file__).with_name("emoji_sample.safetensors")
-
-
-@dataclass(frozen=True)
-class EmojiSet:
-    """Pictures of subjects in styles. N pictures, M subjects; most subjects come in all three styles.
-
-    images:   uint8 [N, 4, 128, 128], RGBA with straight alpha; the longer side of the drawing is 112 pixels.
-    subject:  int64 [N], index into names.
-    style:    int64 [N], index into STYLES.
-    names:    one a subject, lower-case ASCII: "red heart".
-    keywords: other words for a subject, from emojibase-data and words.py: ("love heart",).
-    groups:   what kind of thing a subject is: "smileys", "people", "animals", "food", "travel", "activities",
-              "objects", "symbols" or "flags".
-    """
-
-    images: Tensor
-    subject: Tensor
-    style: Tensor
-    names: tuple[str, ...]
-    keywords: tuple[tuple[str, ...], ...]
-    groups: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    @cached_property
-    def held_out(self) -> Tensor:
-        """bool [N]: the pictures that no training may see; their subject is always kept in another style.
-
-        A subject loses one style at most, by a hash of its name, so the choice is the same in every set that has it.
-        """
-        styles_of = torch.bincount(self.subject, minlength=len(self.names))
-        chosen = torch.tensor([held_out_style(name) for name in self.names])
-        return (chosen[self.subject] == self.style) & (styles_of[self.subject] == len(STYLES))
-
-
-def hashed(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone: the same on every machine and in every version of Python."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
-
-
-def held_out_style(name: str) -> int:
-    """The style (index into STYLES) in which a subject is held out, or -1 for the three in four that lose none."""
-    return int(hashed(f"style of {name}") / HELD_OUT) if hashed(f"style of {name}") < HELD_OUT * len(STYLES) else -1
 
 
 def emoji_file() -> Path:
@@ -98,75 +42,10 @@ def load_emoji(download: bool = False) -> EmojiSet:
                 f"load_emoji(download=True); or copy the file from a machine that has it; "
                 f"or use the ones that travel with the package: load_emoji_sample()."
             )
-        from diffusion_explained.micro.building import build_emoji  # lazy: only building needs the rasteriser
-
         build_emoji(path)
     return read_emoji(path, "Delete it and build it again: load_emoji(download=True).")
 
 
 def load_emoji_sample() -> EmojiSet:
-    """About 150 subjects in all three styles that travel with the package. Raises DamagedDataError."""
+    """154 subjects in all three styles that travel with the package. Raises DamagedDataError."""
     return read_emoji(SAMPLE_FILE, "Install the package again.")
-
-
-def write_emoji(path: Path, emoji: EmojiSet, image_format: str = "PNG") -> None:
-    """Keep a set in one file, losslessly compressed as "PNG" or "WEBP", which appears whole or not at all."""
-    files = [encode_image(image, image_format) for image in emoji.images]
-    tables = {key: json.dumps(getattr(emoji, key)) for key in ("names", "keywords", "groups")}
-    arrays = {
-        "files": torch.from_numpy(np.frombuffer(b"".join(files), np.uint8).copy()),
-        "ends": torch.tensor([len(file) for file in files]).cumsum(0),
-        "subject": emoji.subject,
-        "style": emoji.style,
-    }
-    with atomic_path(path) as part:
-        save_file(arrays, part, metadata={**tables, "sha256": checksum(arrays, tables)})
-
-
-def read_emoji(path: Path, what_to_do: str) -> EmojiSet:
-    """Read and decode what `write_emoji` wrote; a DamagedDataError names the file and says what to do."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            arrays = {key: file.get_tensor(key) for key in ("files", "ends", "subject", "style")}
-            metadata = file.metadata()
-        tables = {key: metadata[key] for key in ("names", "keywords", "groups")}
-        if checksum(arrays, tables) != metadata["sha256"]:
-            raise DamagedDataError("its content is not what was written (the checksum differs)")
-        content, ends = arrays["files"].numpy().tobytes(), [0, *arrays["ends"].tolist()]
-        images = torch.empty(len(ends) - 1, 4, SIZE, SIZE, dtype=torch.uint8)
-        for i, (start, end) in enumerate(pairwise(ends)):
-            images[i] = decode_image(content[start:end])
-    except Exception as error:  # safetensors, json and Pillow each have their own words for a damaged file
-        raise DamagedDataError(f"{path} is damaged: {error}. {what_to_do}") from error
-    return EmojiSet(
-        images,
-        arrays["subject"],
-        arrays["style"],
-        tuple(json.loads(tables["names"])),
-        tuple(tuple(words) for words in json.loads(tables["keywords"])),
-        tuple(json.loads(tables["groups"])),
-    )
-
-
-def checksum(arrays: dict[str, Tensor], tables: dict[str, str]) -> str:
-    """SHA-256 over everything in the file, in the order of the keys."""
-    digest = hashlib.sha256()
-    for key in sorted(arrays):
-        digest.update(arrays[key].numpy())
-    for key in sorted(tables):
-        digest.update(tables[key].encode())
-    return digest.hexdigest()
-
-
-def encode_image(image: Tensor, image_format: str) -> bytes:
-    """One picture, uint8 [4, H, W], as the bytes of a PNG or a WebP without loss."""
-    settings = {"PNG": {"optimize": True}, "WEBP": {"lossless": True, "exact": True, "quality": 100, "method": 6}}
-    buffer = io.BytesIO()
-    Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, image_format, **settings[image_format])
-    return buffer.getvalue()
-
-
-def decode_image(file: bytes) -> Tensor:
-    """The picture in a PNG or WebP, uint8 [4, H, W]."""
-    with Image.open(io.BytesIO(file), formats=("PNG", "WEBP")) as image:
-        return torch.from_numpy(np.asarray(image.convert("RGBA")).copy()).permute(2, 0, 1)

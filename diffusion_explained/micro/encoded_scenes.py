@@ -55,7 +55,7 @@ def encode_scenes(
     *,
     split: str = "train",
     seed: int = 0,
-    batch_size: int = 256,
+    batch_size: int = 512,
     workers: int = 0,
     file: Path | None = None,
     progress: Callable[[int, int], None] | None = None,

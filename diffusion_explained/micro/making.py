@@ -12,7 +12,7 @@ from diffusion_explained.devices import hardware
 from diffusion_explained.micro.autoencoder_training import AutoencoderConfig, finish_autoencoder, train_autoencoder
 from diffusion_explained.micro.card import read_card, write_card
 from diffusion_explained.micro.emoji import EmojiSet
-from diffusion_explained.micro.encoded_scenes import encode_scenes
+from diffusion_explained.micro.encoded_scenes import EncodedScenes, encode_scenes
 from diffusion_explained.micro.networks import (
     build_autoencoder,
     build_text_encoder,
@@ -60,37 +60,39 @@ def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Any:
     return vae.eval().requires_grad_(False).to(device)
 
 
+def make_scenes(
+    vae_folder: Path,
+    emoji: EmojiSet,
+    tokenizer: Any,
+    count: int,
+    *,
+    device: torch.device | str = "cpu",
+    **options: Any,
+) -> EncodedScenes:
+    """Encode scenes with the autoencoder of a folder, in half precision on a GPU; options: of `encode_scenes`."""
+    vae = load_autoencoder(vae_folder, device)
+    return encode_scenes(vae.half() if torch.device(device).type == "cuda" else vae, tokenizer, emoji, count, **options)
+
+
 def make_micro(
     out: Path,
     vae_folder: Path,
-    emoji: EmojiSet,
+    scenes: EncodedScenes,
     tokenizer: Any,
     prediction: str,
     config: TextToImageConfig,
     *,
-    scenes: int,
-    scenes_file: Path | None = None,
     device: torch.device | str = "cpu",
-    workers: int = 0,
-    encoding: Callable[[int, int], None] | None = None,
     **options: Any,
 ) -> Iterator[TimedRecord]:
-    """Train text encoder and U-Net on an autoencoder's latents and write the whole pipeline, its card beside it.
+    """Train text encoder and U-Net on encoded scenes and write the whole pipeline, its card beside it.
 
-    Args:
-        scenes: how many to encode before; scenes_file: where they are kept for another training on the same.
-        encoding: called with (scenes encoded, scenes to encode).
-        options: of `train_text_to_image`.
+    options: of `train_text_to_image`. After the last record its weights are there; the same call again goes on.
     """
-    card, vae = read_card(vae_folder), load_autoencoder(vae_folder, device)
-    half = torch.device(device).type == "cuda"
-    encoded = encode_scenes(
-        vae.half() if half else vae, tokenizer, emoji, scenes,
-        seed=config.seed, workers=workers, file=scenes_file, progress=encoding,
-    )  # fmt: skip
+    card, vae = read_card(vae_folder), load_autoencoder(vae_folder)
     model = seeded(config.seed, lambda: TextToImage(build_text_encoder(tokenizer), build_unet()))
     for record in train_text_to_image(
-        model, encoded, prediction, config, device=device, checkpoints=out / CHECKPOINTS, **options
+        model, scenes, prediction, config, device=device, checkpoints=out / CHECKPOINTS, **options
     ):  # one at least
         yield record
     save_micro(out, vae, model.text_encoder, tokenizer, model.unet, prediction)
@@ -99,7 +101,7 @@ def make_micro(
         "parameters": {"text encoder": parameters(model.text_encoder), "U-Net": parameters(model.unet)},
         "tokens": tokenizer.model_max_length,
         "caption_dropout": config.label_dropout,
-        "scenes": scenes,
+        "scenes": len(scenes),
         **training_card(config, record, device),
     }
     write_card(out, card)

@@ -12,13 +12,20 @@ Never drawn in training are the held-out colours of things (words.is_held_out_co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
-from diffusion_explained.micro.combinations import caption_of, composable, held_out_pairs, plain_caption
+from diffusion_explained.micro.combinations import (
+    caption_of,
+    composable,
+    held_out_pairs,
+    is_paintable,
+    painted_name,
+    plain_caption,
+)
+from diffusion_explained.micro.dice import Dice
 from diffusion_explained.micro.drawing import (
     WHITE,
     Scene,
@@ -32,18 +39,18 @@ from diffusion_explained.micro.emoji import STYLES, EmojiSet
 from diffusion_explained.micro.words import (
     COLOURS,
     NUMBERS,
-    colour_words,
+    head,
     is_countable,
     is_held_out_colour,
     plural,
     with_article,
-    without_colour,
 )
 from diffusion_explained.names import unknown_name
 
 __all__ = [
-    "COLOURS", "KINDS", "POSITIONS", "RELATIONS", "SPLITS", "Dice", "Scene", "SceneSampler", "Scenes", "Sprite",
-    "batch_scenes", "caption_of", "composable", "draw_scenes", "held_out_pairs", "plain_caption",
+    "COLOURS", "KINDS", "POSITIONS", "RELATIONS", "SPLITS", "Scene", "SceneSampler", "Scenes", "Sprite",
+    "batch_scenes", "caption_of", "composable", "draw_scenes", "held_out_pairs", "painted_name",
+    "plain_caption",
 ]  # fmt: skip
 
 SPLITS = ("train", "held_out")
@@ -73,28 +80,6 @@ PAINT_COMPOSED = 0.25  # how often things in counts, relations, positions, sizes
 HALF = 0.5  # the distance of a half's centre from the picture's
 
 
-T = TypeVar("T")
-
-
-class Dice:
-    """Choices by a numpy Generator."""
-
-    def __init__(self, generator: np.random.Generator) -> None:
-        self.random = generator.random
-
-    def chance(self, probability: float) -> bool:
-        """True with that probability."""
-        return self.random() < probability
-
-    def pick(self, options: Sequence[T]) -> T:
-        """One of the options, all as likely."""
-        return options[int(self.random() * len(options))]
-
-    def near(self, value: float, spread: float) -> float:
-        """A number at most `spread` away."""
-        return value + spread * (2 * self.random() - 1)
-
-
 class SceneSampler:
     """Scene i of an endless list: a pure function of (seed, i), whatever the batch, the process or the order.
 
@@ -117,14 +102,18 @@ class SceneSampler:
         self.pictures_of = [[] for _ in emoji.names]
         for picture in self.train:
             self.pictures_of[self.subject[picture]].append(picture)
-        # a colour can be said of a name that says one colour at most, in front: "red heart" is repainted "blue heart"
         self.allowed: list[list[str]] = [
             [colour for colour in COLOURS if not is_held_out_colour(colour, name)] for name in emoji.names
         ]
-        self.paintable = [
-            len(colour_words(name)) == 0 or (len(colour_words(name)) == 1 and name.split()[0] in COLOURS)
-            for name in emoji.names
-        ]
+        self.paintable = [is_paintable(name) for name in emoji.names]
+        # telephone and mobile phone are both a "phone": what is held out for one of them is not said of the other
+        self.unsaid = {
+            (colour, word)
+            for name, words in zip(emoji.names, emoji.keywords, strict=True)
+            for colour in COLOURS
+            for word in words
+            if is_held_out_colour(colour, name) or is_held_out_colour(colour, word)
+        }
         self.kinds, self.edges = list(KINDS), np.cumsum(list(KINDS.values())).tolist()
         if not (self.things if split == "train" else self.pairs and self.held_out):
             raise ValueError(f"this set of {len(emoji)} pictures has nothing for the split {split!r}")
@@ -221,6 +210,8 @@ class SceneSampler:
         """One emoji upside down, or tilted."""
         picture = dice.pick(self.things)
         noun, may_count = self.noun(dice, picture)
+        if "upside" in self.emoji.names[self.subject[picture]]:  # there is an emoji of a face that stands on its head
+            return self.on_background(dice, noun, (Sprite(picture),))
         if dice.chance(0.6):
             phrase, sprite = f"{self.a(dice, noun, may_count)} upside down", Sprite(picture, angle=math.pi)
         else:
@@ -232,7 +223,7 @@ class SceneSampler:
         """A held-out colour on a thing: "a blue cat"."""
         colour, subject = dice.pick(self.pairs)
         picture = dice.pick(self.pictures_of[subject])
-        caption = with_article(f"{colour} {self.emoji.names[subject]}")
+        caption = with_article(painted_name(colour, self.emoji.names[subject]))
         return Scene(caption, (Sprite(picture, colour=COLOURS.index(colour)),))
 
     def held_out_picture(self, dice: Dice) -> Scene:
@@ -249,7 +240,9 @@ class SceneSampler:
         keywords = self.emoji.keywords[subject]
         if keywords and dice.chance(SAY_KEYWORD):
             word = dice.pick(keywords)
-            return word, self.countable[subject] and is_countable(word, self.emoji.groups[subject])
+            # "zany face" is called "zany" too, and "a zany" is no English
+            noun = self.emoji.groups[subject] != "smileys" or head(word) != word
+            return word, noun and self.countable[subject] and is_countable(word, self.emoji.groups[subject])
         return self.emoji.names[subject], self.countable[subject]
 
     def painted_noun(self, dice: Dice, picture: int, always: bool = False) -> tuple[str, bool, int]:
@@ -259,9 +252,9 @@ class SceneSampler:
         if not self.paintable[subject] or not allowed or not (always or dice.chance(PAINT_COMPOSED)):
             return name, self.countable[subject], -1
         colour, (noun, may_count) = dice.pick(allowed), self.noun(dice, picture)
-        if is_held_out_colour(colour, noun):  # not for the subject, but for this keyword of it
+        if (colour, noun) in self.unsaid:
             noun, may_count = name, self.countable[subject]
-        return f"{colour} {without_colour(noun)}", may_count, COLOURS.index(colour)
+        return painted_name(colour, noun), may_count, COLOURS.index(colour)
 
     def a(self, dice: Dice, noun: str, may_count: bool) -> str:
         """The noun, mostly with its article."""

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -85,23 +87,53 @@ def caption_corpus(emoji: EmojiSet) -> list[str]:
 
 
 def learn_merges(corpus: Iterable[str], alphabet: Sequence[str], count: int) -> list[tuple[str, str]]:
-    """The first `count` merges of byte-pair encoding (fewer if the corpus has no more), most frequent pair first."""
+    """The first `count` merges of byte-pair encoding (fewer if the corpus has no more), most frequent pair first.
+
+    Of pairs that are as frequent the first in the alphabet is merged. The trainer of the tokenizers library leaves that
+    to chance, so that two trainings differ.
+    """
     if count < 1:
         raise ValueError(f"a vocabulary needs {2 * len(alphabet) + 2} entries before the first merge")
-    from tokenizers import Tokenizer, models, trainers
+    words = {tuple([*word[:-1], word[-1] + WORD_END]): uses for word, uses in count_words(corpus).items()}
+    pairs: Counter[tuple[str, str]] = Counter()
+    for word, uses in words.items():
+        for pair in pairwise(word):
+            pairs[pair] += uses
+    merges: list[tuple[str, str]] = []
+    while len(merges) < count:
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair), default=None)
+        if best is None or pairs[best] <= 0:
+            break
+        merges.append(best)
+        for word in [word for word in words if best in pairwise(word)]:
+            uses, joined = words.pop(word), join(word, best)
+            for pair in pairwise(word):
+                pairs[pair] -= uses
+            for pair in pairwise(joined):
+                pairs[pair] += uses
+            words[joined] = words.get(joined, 0) + uses
+    return merges
+
+
+def count_words(corpus: Iterable[str]) -> Counter[str]:
+    """How often each word occurs, by CLIP's rules of what a word is, spelled in the characters of its bytes."""
     from transformers import CLIPTokenizer
 
-    clip = CLIPTokenizer().backend_tokenizer  # for its rules of what a word is
-    learner = Tokenizer(models.BPE(end_of_word_suffix=WORD_END))
-    learner.normalizer, learner.pre_tokenizer = clip.normalizer, clip.pre_tokenizer
-    # The trainer counts in its vocabulary the letters that it met; there are at most 512 before its first merge.
-    trainer = trainers.BpeTrainer(
-        vocab_size=count + 2 * len(alphabet), initial_alphabet=list(alphabet), end_of_word_suffix=WORD_END,
-        min_frequency=2, show_progress=False,
-    )  # fmt: skip
-    learner.train_from_iterator(corpus, trainer)
-    learned = json.loads(learner.to_str())["model"]["merges"]
-    return [tuple(pair) for pair in learned[:count]]
+    clip = CLIPTokenizer().backend_tokenizer
+    return Counter(
+        word for text in corpus for word, _ in clip.pre_tokenizer.pre_tokenize_str(clip.normalizer.normalize_str(text))
+    )
+
+
+def join(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
+    """A word in pieces with every occurrence of a pair made one piece, from the left."""
+    joined: list[str] = []
+    for piece in word:
+        if joined and (joined[-1], piece) == pair:
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    return tuple(joined)
 
 
 def byte_characters() -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from diffusion_explained.micro.emoji import hashed
+from diffusion_explained.micro.emoji_set import hashed
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
 NUMBERS = {2: "two", 3: "three", 4: "four"}
@@ -83,6 +83,8 @@ PLURALS = {
     "tomato": "tomatoes", "mango": "mangoes", "blowfish": "blowfish", "jellyfish": "jellyfish",
     "swordfish": "swordfish", "octopus": "octopuses", "lotus": "lotuses", "hippopotamus": "hippopotamuses",
     "cactus": "cactuses", "bus": "buses", "trolleybus": "trolleybuses", "minibus": "minibuses",
+    "superhero": "superheroes", "volcano": "volcanoes", "mosquito": "mosquitoes", "buffalo": "buffaloes",
+    "bison": "bison", "moose": "moose", "squid": "squid", "shrimp": "shrimp",
 }  # fmt: skip
 THINGS_IN_ING_AND_ED = {"wing", "ring", "dumpling", "seedling", "building", "bed", "sled"}
 UNCOUNTABLE = {
@@ -129,7 +131,7 @@ def tidy_keyword(word: str) -> str:
     """
     text = word.replace("_", " ").replace("-", " ").strip()
     english = re.fullmatch(r"[a-z]{3,}( [a-z]+)*", text) and not re.search(r"oclock|^lower left|mans ", text)
-    return text if english and not colour_words(text) and text not in UNWANTED else ""
+    return text if english and not colour_words(text) and text not in UNWANTED and len(text) <= 30 else ""
 
 
 def colour_words(name: str) -> list[str]:
