@@ -55,15 +55,26 @@ def _sheet(ax: Axes, sheet: np.ndarray, theme: str) -> None:
 
 
 def image_grid(
-    images: Tensor, *, captions: Sequence[str] = (), columns: int | None = None, title: str = "", theme: str = "light"
+    images: Tensor,
+    *,
+    captions: Sequence[str] = (),
+    columns: int | None = None,
+    tile: float = 1.0,
+    title: str = "",
+    theme: str = "light",
 ) -> Figure:
-    """Images [B, C, H, W] in [-1, 1] as a grid, each with its caption above it."""
+    """Images [B, C, H, W] in [-1, 1] as a grid, each with its caption, of one line or more, above it.
+
+    tile: the width of an image in inches, less where 8 inches do not hold so many columns.
+    """
     count, (height, width) = len(images), images.shape[-2:]
     columns = min(columns or 8, count)
     rows = -(-count // columns)
-    gap = 10 if captions else 2
+    tile = min(tile, 8 / columns)
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    words = min(0.6, 0.17 * lines / tile)  # their share of a tile; a line is 0.17 inches high
+    gap = max(10, round(width * words / (1 - words))) if captions else 2
     sheet = mosaic(pixels(images), columns, gap)
-    tile = min(1.0, 8 / columns)
     fig, axes = figure(columns * tile + 0.2, rows * tile * (height + gap) / (width + gap) + 0.45, theme)
     ax = axes[0, 0]
     _sheet(ax, sheet, theme)
@@ -71,9 +82,10 @@ def image_grid(
     for k, caption in enumerate(captions):
         x, y = k % columns * (width + gap) + width / 2, k // columns * (height + gap) - 1.5
         ax.text(x, y, caption, ha="center", va="bottom", fontsize=11, color=THEMES[theme].text)
-    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text, pad=16 if captions else 6)
+    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text, pad=6 + 13 * lines)
     fig.set_label(
-        f"{title or 'Images'}: {count} pictures in {rows} rows" + (f" ({', '.join(captions)})" * bool(captions))
+        f"{title or 'Images'}: {count} pictures in {rows} rows"
+        + (f" ({', '.join(captions)})".replace("\n", " ") * bool(captions))
     )
     return fig
 

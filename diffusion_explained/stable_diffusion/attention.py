@@ -82,7 +82,7 @@ class RecordedAttention:
     def maps(
         self, image: int = 0, *, layers: Sequence[str] | None = None, head: int | None = None, upsample: bool = True
     ) -> Tensor:
-        """One image's maps [steps, columns, h, w]: the mean over layers, all or those named, and over heads, or one head.
+        """One image's maps [steps, columns, h, w]: the mean over layers, all or those named, and over heads, or one.
 
         upsample: to the latents' size, bilinear; without it the layers named must be of one size.
         Raises ValueError for an image, layer or head that was not recorded.
