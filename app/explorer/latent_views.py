@@ -1,5 +1,6 @@
 """What the page on latents computes: a picture encoded and decoded, a latent poked, two pictures mixed, the bill."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from diffusion_explained.film import Film, film, pixels
 from diffusion_explained.micro.reconstruction import psnr
+from diffusion_explained.stable_diffusion.compression import PUBLISHED, Compression, compression_of
+from diffusion_explained.stable_diffusion.latent_space import poke
 from explorer import stable
 from explorer.jobs import Tell
 from explorer.shelf import shelf
@@ -50,13 +53,11 @@ def encoded(name: str, key: str, x_0: Tensor, tell: Tell) -> Encoded:
 
 
 def poked(latents: Tensor, channel: int, amount: float, place: tuple[int, int] | None) -> Tensor:
-    """Latents [1, C, h, w] with `amount` added to one channel: at one place (x, y), or everywhere."""
+    """Latents [1, C, h, w] with `amount` added to one channel: at one place (row, column), or everywhere."""
+    if place is not None:
+        return poke(latents, *place, channel, amount)
     changed = latents.clone()
-    if place is None:
-        changed[:, channel] += amount
-    else:
-        x, y = place
-        changed[:, channel, y, x] += amount
+    changed[:, channel] += amount
     return changed
 
 
@@ -100,48 +101,61 @@ def published() -> dict[str, tuple[int, ...]]:
     return {part: (counted.get(part, 0), work[part].total if part in work else 0) for part in {*counted, *work}}
 
 
-@st.cache_data(show_spinner="Counting what micro does")
-def of_model(name: str) -> dict[str, object]:
-    """The same of a model that is loaded here, and its sizes."""
+@dataclass(frozen=True)
+class Bill:
+    """What a model that is loaded here is and does: sizes of its latents, tokens, parameters, FLOPs of one pass."""
+
+    sizes: Compression
+    tokens: int
+    parameters: dict[str, int]
+    unet: int
+    decoder: int
+
+
+@st.cache_resource(show_spinner="Counting what it does")
+def bill(name: str) -> Bill:
+    """That of a model, one picture of the size it was trained on."""
     from diffusion_explained.stable_diffusion.costs import count_work
 
     model = stable.load(stable.models(), name, lambda part, doing: None).model
-    side = stable.usual(stable.MICRO).side
-    channels, height, width = model.latent_shape(side, side)
-    text = model.encode_text("")
-    z, t = torch.zeros(1, channels, height, width), torch.ones(1)
-    return {
-        "side": side,
-        "latent": (channels, height, width),
-        "tokens": len(text.tokens[0][0].ids),
-        "parameters": model.parameters(),
-        "U-Net": count_work(lambda: model.network(z, t, text.embeds)).total,
-        "decoder": count_work(lambda: model.pipe.vae.decode(z)).total,
-    }
+    text, z = model.encode_text(""), torch.zeros(1, *model.latent_shape())
+    unet = count_work(lambda: model.network(z, torch.ones(1), text.embeds)).total
+    decoder = count_work(lambda: model.pipe.vae.decode(z)).total
+    return Bill(compression_of(model), len(text.tokens[0][0].ids), model.parameters(), unet, decoder)
 
 
 def table(name: str) -> list[tuple[str, str, str]]:
     """(what, ours, Stable Diffusion 1.5): sizes from the configurations, work counted from the shapes."""
-    ours, theirs = of_model(name), published()
-    side, (channels, height, width) = ours["side"], ours["latent"]
-    picture, latent = 3 * side * side, channels * height * width
-    counted = ours["parameters"]
+    ours, theirs, large = bill(name), published(), PUBLISHED[0]
+    counted = ours.parameters
 
     def millions(count: float) -> str:
-        return f"{count / 1e6:,.3g} M"
+        return f"{count / 1e6:,.3g} M parameters"
 
     def work(flops: float) -> str:
         return f"{flops / 1e12:,.3g} TFLOP" if flops >= 1e12 else f"{flops / 1e9:,.3g} GFLOP"
 
+    def both(of: Callable[[Compression], str]) -> tuple[str, str]:
+        return of(ours.sizes), of(large)
+
     return [
-        ("the picture", f"{side} × {side} × 3 = {picture:,} values", "512 × 512 × 3 = 786,432 values"),
-        ("its latent", f"{height} × {width} × {channels} = {latent:,} values", "64 × 64 × 4 = 16,384 values"),
-        ("times fewer", f"**{picture / latent:.0f}**", "**48**"),
-        ("autoencoder", f"{millions(counted['vae'])} parameters", f"{millions(theirs['autoencoder'][0])} parameters"),
-        ("U-Net", f"{millions(counted['unet'])} parameters", f"{millions(theirs['U-Net'][0])} parameters"),
-        ("text encoder", f"{millions(counted['text_encoder'])} parameters, {ours['tokens']} tokens",
-         f"{millions(theirs['text encoder'][0])} parameters, 77 tokens"),
-        ("one look of the U-Net", work(ours["U-Net"]), work(theirs["U-Net"][1])),
+        ("the picture", *both(lambda one: f"{one.side} × {one.side} × 3 = {one.picture_values:,} values")),
+        ("its latent", *both(lambda one: f"{one.latent_side} × {one.latent_side} × {one.channels} = "
+                                         f"{one.latent_values:,} values")),
+        ("times fewer", *both(lambda one: f"**{one.times:.0f}**")),
+        ("autoencoder", millions(counted["vae"]), millions(theirs["autoencoder"][0])),
+        ("U-Net", millions(counted["unet"]), millions(theirs["U-Net"][0])),
+        ("text encoder", f"{millions(counted['text_encoder'])}, {ours.tokens} tokens",
+         f"{millions(theirs['text encoder'][0])}, 77 tokens"),
+        ("one look of the U-Net", work(ours.unet), work(theirs["U-Net"][1])),
         ("the same look at pixels", "–", work(theirs["U-Net on pixels"][1])),
-        ("decoding, once", work(ours["decoder"]), work(theirs["decoder"][1])),
+        ("decoding, once", work(ours.decoder), work(theirs["decoder"][1])),
     ]  # fmt: skip
+
+
+def others() -> str:
+    """The other published sizes in a sentence."""
+    return " ".join(
+        f"{one.name}: {one.side} × {one.side} pixels, {one.channels} channels, {one.times:.0f} times fewer."
+        for one in PUBLISHED[1:]
+    )

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from diffusion_explained.data import load_image
 from diffusion_explained.film import EPS_RANGE, pixels, png
+from diffusion_explained.stable_diffusion.latent_space import Reach
 
 ERROR_RANGE = 0.5  # of pixel values in [-1, 1]
 SEEN = 0.05  # a change of a pixel that one sees
@@ -102,12 +103,19 @@ def poke() -> None:
             left, right = st.columns(2)
             x = left.slider("x", 0, width - 1, width // 2, key="poke_x", help="From left to right.")
             y = right.slider("y", 0, height - 1, height // 2, key="poke_y", help="From top to bottom.")
-            place = (x, y)
+            place = (y, x)
     changed = latent_views.poked(one.latents, channel - 1, amount, place)
     after = latent_views.decode(name, changed)
-    difference = (after - one.decoded).mean(1)[0]
-    share = float(((after - one.decoded).abs().amax(1) > SEEN).float().mean())
-    what = f"{amount:+g} in channel {channel} {'everywhere' if place is None else f'at x = {place[0]}, y = {place[1]}'}"
+    change = after - one.decoded
+    what = f"{amount:+g} in channel {channel} {'everywhere' if place is None else f'at x = {x}, y = {y}'}"
+    note = (
+        f"{what}: {float((change.abs().amax(1) > SEEN).float().mean()):.1%} of the pixels change by more than {SEEN}."
+    )
+    if place is not None and amount:
+        times = side // width
+        own = (times * y, times * (y + 1), times * x, times * (x + 1))
+        inside = Reach(one.decoded[0], after[0], change.abs().mean(1)[0], own).inside
+        note += f" {inside:.0%} of all change is on the {times} × {times} pixels that this latent pixel stands for."
     with result:
         page.gallery(
             [
@@ -121,11 +129,10 @@ def poke() -> None:
                 (
                     f"the change, ±{ERROR_RANGE:g}",
                     "The picture after minus before, the mean of red, green and blue",
-                    png(pixels(difference[None, None], ERROR_RANGE)[0]),
+                    png(pixels(change.mean(1, keepdim=True), ERROR_RANGE)[0]),
                 ),
             ],
-            note=f"{what}: {share:.1%} of the pixels change by more than {SEEN}. One latent pixel is "
-            f"{side // width} × {side // height} pixels, {1 / (width * height):.1%} of the picture.",
+            note=note,
         )
 
 
@@ -149,7 +156,8 @@ rows = [f"| **{what}** | {small} | {large} |" for what, small, large in latent_v
 st.markdown("\n".join([f"| | {ours} | Stable Diffusion 1.5 |", "|---|---|---|", *rows]))
 st.caption(
     "Sizes are those of the configurations; the work of one pass of one picture is counted from the shapes "
-    "(convolutions and matrix products, a multiplication and an addition being two). Nothing was run at full size."
+    "(convolutions and matrix products, a multiplication and an addition being two). Nothing was run at full size. "
+    f"{latent_views.others()}"
 )
 
 with st.expander("The same in Python", icon=":material/code:"):

@@ -39,7 +39,7 @@ def test_a_picture_its_channels_and_what_comes_back(open_page, model):
 
 def test_a_poke_adds_to_one_place_or_to_a_channel():
     z = torch.zeros(1, 4, 16, 16)
-    one = latent_views.poked(z, 2, 3.0, (5, 9))
+    one = latent_views.poked(z, 2, 3.0, (9, 5))
     assert one[0, 2, 9, 5] == 3 and one.sum() == 3 and z.sum() == 0
     assert latent_views.poked(z, 1, -1.0, None)[0, 1].sum() == -256
 
