@@ -75,10 +75,10 @@ def image_grid(
     words = min(0.6, 0.17 * lines / tile)  # their share of a tile; a line is 0.17 inches high
     gap = max(10, round(width * words / (1 - words))) if captions else 2
     sheet = mosaic(pixels(images), columns, gap)
-    fig, axes = figure(columns * tile + 0.2, rows * tile * (height + gap) / (width + gap) + 0.45, theme)
+    fig, axes = figure(columns * tile + 0.2, rows * tile * (height + gap) / (width + gap) + 0.3 + 0.17 * lines, theme)
     ax = axes[0, 0]
     _sheet(ax, sheet, theme)
-    ax.set(xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[], anchor="S")  # the room that is left is the title's
     for k, caption in enumerate(captions):
         x, y = k % columns * (width + gap) + width / 2, k // columns * (height + gap) - 1.5
         ax.text(x, y, caption, ha="center", va="bottom", fontsize=11, color=THEMES[theme].text)
@@ -111,8 +111,11 @@ def filmstrip(
     tiles = np.concatenate([pixels(images, limits.get(name)) for name, images in stacks.items()])
     sheet, (height, width) = mosaic(tiles, count, gap), tiles.shape[1:3]
     tile = min(1.0, 9 / count)
-    fig, axes = figure(count * tile + 1.4, len(stacks) * tile + 0.6, theme)
+    names = max((len(line) for name in stacks for line in name.split("\n")), default=0)  # a character is 0.09 inches
+    wide = max(1.4, 0.2 + 0.09 * names) + max(count * tile, 0.105 * len(title))
+    fig, axes = figure(wide, len(stacks) * tile + 0.6, theme)
     ax = axes[0, 0]
+    ax.set_anchor("W")  # what a long title needs stays free on the right
     _sheet(ax, sheet, theme)
     ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], captions)
     ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], list(stacks))

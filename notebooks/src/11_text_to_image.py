@@ -84,7 +84,7 @@ assert model.latent_shape() == (4, 16, 16) and set(model.parameters()) >= {"vae"
 # %%
 emoji = load_emoji_sample()
 scenes = SceneSampler(emoji).batch(range(24, 39))
-captions = [textwrap.fill(caption, 19) for caption in scenes.captions]
+captions = [textwrap.fill(caption, 17) for caption in scenes.captions]
 image_grid(draw_scenes(scenes, emoji.images), captions=captions, columns=5, tile=1.6, title="Scenes of the training")
 plt.show()
 print(f"{len(emoji.names)} things in {len(STYLES)} styles: {', '.join(STYLES)}; "
