@@ -100,11 +100,12 @@ function drawChart(canvas, chart, index) {
   }
   ctx.restore();
   const named = chart.curves.filter((curve) => curve.name);
-  const rising = named.some(({ y }) => y[y.length - 1] > y[0]); // then there is room for the names on the left
-  ctx.textAlign = rising ? "left" : "right";
+  const highest = (part) => Math.max(...named.flatMap(({ y }) => y.filter((_, k) => part(k / (y.length - 1)))));
+  const onLeft = highest((at) => at < 0.4) < highest((at) => at > 0.6); // the names stand where the curves are lower
+  ctx.textAlign = onLeft ? "left" : "right";
   named.forEach((curve, k) => {
     ctx.fillStyle = colours[curve.role];
-    ctx.fillText(curve.name, rising ? left + 6 : w - right - 4, top + 14 + 16 * k);
+    ctx.fillText(curve.name, onLeft ? left + 6 : w - right - 4, top + 14 + 16 * k);
   });
 }
 
