@@ -43,12 +43,17 @@ def held_out_pairs(emoji: EmojiSet) -> list[tuple[str, int]]:
         for colour in COLOURS
         if is_held_out_colour(colour, emoji.names[subject])
         and (colour, head(emoji.names[subject])) not in natural
-        and is_paintable(emoji.names[subject])
+        and is_paintable(emoji.names[subject], emoji.groups[subject])
     ]
 
 
-def is_paintable(name: str) -> bool:
-    """Whether another colour can be said of it: its name says none, or one in front: "red heart", not "leafy green"."""
+def is_paintable(name: str, group: str) -> bool:
+    """Whether another colour can be said of it: its name says none, or one in front: "red heart", not "leafy green".
+
+    People are not repainted: a colour said of a person would be read as one of skin.
+    """
+    if group == "people":
+        return False
     return not colour_words(name) or (len(colour_words(name)) == 1 and name.split()[0] in COLOURS)
 
 

@@ -105,7 +105,7 @@ class SceneSampler:
         self.allowed: list[list[str]] = [
             [colour for colour in COLOURS if not is_held_out_colour(colour, name)] for name in emoji.names
         ]
-        self.paintable = [is_paintable(name) for name in emoji.names]
+        self.paintable = [is_paintable(*each) for each in zip(emoji.names, emoji.groups, strict=True)]
         # telephone and mobile phone are both a "phone": what is held out for one of them is not said of the other
         self.unsaid = {
             (colour, word)

@@ -13,6 +13,7 @@ HELD_OUT_COLOURS = 0.08  # the part of all (colour, kind of thing) pairs that tr
 # Chosen so that the course's examples, "blue cat", "purple apple" and "green dog", are among the held-out pairs,
 # and "red cat", "green cat", "blue dog", "blue apple" and "blue car" are not.
 SALT = 846
+UNFIT = ("middle finger", "cigarette")
 
 # Emojibase lists short names such as ":car:"; these are what people type besides.
 EXTRA_KEYWORDS = {
@@ -120,8 +121,11 @@ def clean_name(label: str) -> str:
 
 
 def is_drawable(label: str, group: str) -> bool:
-    """Whether an emoji is kept: no component pieces, country flags, boxed letters, or families in 25 combinations."""
-    return group != "components" and not UNDRAWABLE.search(label)
+    """Whether an emoji is kept: no component pieces, country flags, boxed letters, or families in 25 combinations.
+
+    Nor two that a class is better off without.
+    """
+    return group != "components" and not UNDRAWABLE.search(label) and label not in UNFIT
 
 
 def tidy_keyword(word: str) -> str:
