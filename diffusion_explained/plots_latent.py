@@ -219,7 +219,7 @@ def poke_panels(reaches: Mapping[str, Reach], *, title: str = "", theme: str = "
                                        edgecolor=colours.noise, linewidth=1.6))  # fmt: skip
     for ax, name in zip(axes[:, 0], ("before", "after", "change"), strict=True):
         ax.set_ylabel(name, fontsize=11, color=colours.text)
-    bar = fig.colorbar(drawn, ax=axes[2].tolist(), shrink=0.9)
+    bar = fig.colorbar(drawn, ax=axes.ravel().tolist(), shrink=0.3, anchor=(0.0, 0.02))
     bar.set_label("|change|", fontsize=11, color=colours.text)
     bar.ax.tick_params(labelsize=10, labelcolor=colours.text, color=colours.muted)
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=colours.text)
