@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import streamlit as st
 import torch
 from torch import Tensor
 
 from diffusion_explained.film import Film
+from diffusion_explained.micro.retrieval import Retrieval, embed_captions, load_retrieval, rank
 from diffusion_explained.samplers import Step
-from explorer import stable
+from explorer import page, stable, vocabulary
 from explorer.jobs import Tell
 from explorer.shelf import shelf
 from explorer.stable import Ask, Begun
@@ -76,9 +78,30 @@ def films(name: str, drawing: Drawing, image: int, tell: Tell) -> tuple[Film, Fi
     return shelf("films of drawings", 16).get((drawing.key, image), make)
 
 
-def readings(drawing: Drawing) -> list[str]:
-    """What our retrieval network takes each picture for, as the end of a caption; nothing where it is not here."""
-    return [""] * len(drawing.pictures)
+@st.cache_resource(show_spinner=False)
+def _judge() -> tuple[Retrieval, Tensor]:
+    """The retrieval network, and the vectors of all subjects' names: read only."""
+    retrieval = load_retrieval()
+    return retrieval, embed_captions(retrieval, vocabulary.names())
+
+
+def readings(drawing: Drawing, prompt: str) -> list[tuple[str, float]]:
+    """What our retrieval network takes each picture for: all that micro was shown, and the prompt, are to choose from.
+
+    Each with its share of the choice. Nothing for the stand-in, whose pictures show nothing.
+    """
+    if drawing.label == "stand-in":
+        return []
+
+    def make() -> list[tuple[str, float]]:
+        retrieval, words = _judge()
+        names = vocabulary.names()
+        if (asked := prompt.strip().lower()) and asked not in names:
+            names, words = (*names, asked), torch.cat([words, embed_captions(retrieval, [asked])])
+        return [best[0] for best in rank(retrieval, drawing.pictures, names, 1, words=words)]
+
+    with page.needed("The network that reads the pictures"):
+        return shelf("readings", 64).get((drawing.key, prompt), make)
 
 
 def unknown_words(tokens: Sequence[dict]) -> dict[str, str]:

@@ -95,12 +95,13 @@ class Usual:
     steps: int
     prompt: str = "a photo of an astronaut riding a horse"
     guidance_scale: float = 7.5
+    sampler: str = "ddim"
 
 
 def usual(name: str) -> Usual:
     """The usual settings of a model on this machine."""
     if name == MICRO:
-        return Usual(128, 30, "a blue cat", MICRO_FAMILY.guidance_scale)
+        return Usual(128, 30, "a blue cat", MICRO_FAMILY.guidance_scale, "euler")
     return Usual(256, 12) if name == STAND_IN or on_cpu() else Usual(512, 30)
 
 

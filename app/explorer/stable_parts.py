@@ -42,7 +42,9 @@ def pick_model(words: str = "Model") -> str:
 def _other_model() -> None:
     chosen = st.session_state.sd_chosen = st.session_state.sd_model
     usual, state = stable.usual(chosen), st.session_state
-    state.update(width=usual.side, height=usual.side, sd_steps=usual.steps, sd_w=usual.guidance_scale)
+    state.update(
+        width=usual.side, height=usual.side, sd_steps=usual.steps, sd_w=usual.guidance_scale, sd_sampler=usual.sampler
+    )
     for key in ("prompt", "compare_prompt"):
         if state.get(key) in {stable.usual(name).prompt for name in MODELS}:  # the visitor's own words stay
             state[key] = usual.prompt

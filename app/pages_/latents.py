@@ -181,7 +181,7 @@ with st.expander("What to look for", icon=":material/lightbulb:"):
         "- The latent is still a **map**: what lies at the left of the picture lies at its left. So convolutions work "
         "on it, and so a hole can be painted anew.\n"
         "- Its channels are no colours, but one can read them: poke a whole channel, and see what it stands for.\n"
-        "- One latent pixel changes a little more than its own 8 × 8 pixels: the decoder's convolutions overlap.\n"
+        "- One latent pixel changes more than its own 8 × 8 pixels: the decoder's convolutions overlap.\n"
         "- Mixed as pixels, two pictures are a double exposure. Mixed as latents they are nearly that too: an "
         "autoencoder packs, it does not know what a thing is. That is the diffusion model's part.\n"
         "- What it costs is in the error: thin lines and small text suffer first."

@@ -40,7 +40,7 @@ else:
             help="1 is off; 5 to 15 is usual for full Stable Diffusion.",
         )  # fmt: skip
         sampler = st.selectbox(
-            "Sampler", list(SAMPLERS), index=list(SAMPLERS).index("ddim"), key="sd_sampler", bind="query-params"
+            "Sampler", list(SAMPLERS), index=list(SAMPLERS).index(usual.sampler), key="sd_sampler", bind="query-params"
         )
         steps = st.slider("Steps", 1, 100, usual.steps, key="sd_steps", bind="query-params")
         left, right = st.columns(2)

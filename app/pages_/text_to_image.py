@@ -11,7 +11,8 @@ from torch import Tensor
 from diffusion_explained.film import pixels, png
 from diffusion_explained.samplers import SAMPLERS
 
-EXAMPLES = ("red heart", "crying cat", "a rocket", "house with garden", "a blue cat", "a purple apple", "two dogs")
+EXAMPLES = ("a blue cat", "red heart", "crying cat", "a rocket", "house with garden", "a purple apple", "sunflower",
+            "a green car on a yellow background", "two dogs")  # fmt: skip
 STEPS = (1, 2, 4, 8, 12, 20, 30, 50)
 PREVIEW = 8
 SETTINGS = ("t2i_prompt", "t2i_negative", "t2i_w", "t2i_sampler", "t2i_steps", "t2i_seed", "t2i_count")
@@ -88,7 +89,7 @@ with controls:
     count = right.number_input("Pictures", 1, 4, 4, key="t2i_count", bind="query-params")
     st.button("Other seeds", icon=":material/casino:", key="t2i_other", on_click=other_seeds, width="stretch")
     sampler = st.selectbox(
-        "Sampler", list(SAMPLERS), index=list(SAMPLERS).index("ddim"), key="t2i_sampler", bind="query-params"
+        "Sampler", list(SAMPLERS), index=list(SAMPLERS).index(usual.sampler), key="t2i_sampler", bind="query-params"
     )
 
 # -- the pictures -------------------------------------------------------------------------------------------
@@ -114,13 +115,14 @@ with result:
         )
     chosen = state.get("t2i_chosen", seed)
     chosen = chosen if chosen in ask.seeds else seed
-    readings = drawings.readings(drawing)
+    readings = drawings.readings(drawing, prompt)
     with st.container(key="grid"):
         for k, column in zip(range(count), st.columns(max(2, count)), strict=False):
             number, picture = ask.seeds[k], drawing.pictures[k : k + 1]
             of_prompt = page.literal(prompt) or "no words"
             column.image(png(pixels(picture)[0]), width="stretch", alt=f"{of_prompt}, seed {number}, {drawing.label}")
-            column.caption(f"seed {number}{readings[k]}")
+            reading = f" · reads as: {page.literal(readings[k][0])} {readings[k][1]:.2f}" if readings else ""
+            column.caption(f"seed {number}{reading}")
             is_chosen = number == chosen
             column.button(
                 "Picked" if is_chosen else "Pick this one", key=f"pick{k}", on_click=choose, args=(number,),
@@ -164,8 +166,13 @@ with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- One prompt and four seeds: what all four share comes from the words, the rest from the noise.\n"
         "- The **predicted $x_0$** shows early what it will be; later steps sharpen it. 8 steps are a preview.\n"
-        "- **Where the words land**: a noun's attention gathers on its thing, a colour's too where it is understood.\n"
-        "- What training never showed together, such as a blue cat, is drawn only if the words were learned apart.\n"
+        "- **Where the words land** changes from step to step: find the step at which a noun's attention lies on its "
+        "thing. Much of all attention goes to words that say little, and to the padding.\n"
+        "- Training never showed a blue cat or a purple apple, nor any other blue cat: it learned the words apart, and "
+        "puts them together.\n"
+        "- Several small things at once (two dogs) are hard: a small thing has few latents.\n"
+        "- **Reads as** is the opinion of a second network, trained apart on real emoji, which chooses among all "
+        "things that the model was shown and your prompt. Its number is how sure it is, and it can be wrong too.\n"
         "- A **negative prompt** takes the unconditional side, so guidance moves away from it.\n"
         "- **Refine**: a strength of 0.3 to 0.5 keeps the picture's layout, 0.8 hardly anything. Paint a blob, and let "
         "the words make something of it; or brush a hole, and only that is painted anew."
