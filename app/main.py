@@ -22,6 +22,8 @@ PAGES = [
     st.Page("pages_/reverse.py", title="Reverse", icon=":material/auto_awesome:", url_path="reverse"),
     st.Page("pages_/guidance.py", title="Guidance", icon=":material/tune:", url_path="guidance"),
     st.Page("pages_/samplers.py", title="Samplers", icon=":material/speed:", url_path="samplers"),
+    st.Page("pages_/text_to_image.py", title="Text to image", icon=":material/draw:", url_path="text_to_image"),
+    st.Page("pages_/latents.py", title="Latents", icon=":material/compress:", url_path="latents"),
     st.Page(
         "pages_/stable_diffusion.py",
         title="Stable Diffusion",

@@ -32,6 +32,7 @@ class Film:
     frames: one PNG per frame, (len(titles) * height) x width pixels, RGBA.
     titles: one per panel; captions: one per frame; alts: what each panel shows, for those who cannot see it.
     height, width: of one panel, in pixels; rows: how many panels stand side by side, row by row.
+    columns: how many would fill a row; None for as many as it has.
     """
 
     frames: tuple[bytes, ...]
@@ -42,6 +43,7 @@ class Film:
     width: int
     rows: tuple[int, ...]
     charts: tuple[Chart, ...] = ()
+    columns: int | None = None
 
     @property
     def key(self) -> str:
@@ -109,10 +111,12 @@ def film(
     *,
     rows: Sequence[int] = (),
     charts: Sequence[Chart] = (),
+    columns: int | None = None,
 ) -> Film:
     """A film of (title, alt, one mosaic per frame) panels; all mosaics [H, W, 4] alike.
 
     rows: panels side by side, row by row; up to four stand in one row by default, five as two and three.
+    columns: of every row, however few panels it has, so that all are drawn alike.
     Raises ValueError when a panel has another number of frames than there are captions, or rows do not add up.
     """
     rows = tuple(rows) or ((len(panels),) if len(panels) < 5 else (2, len(panels) - 2))
@@ -124,7 +128,7 @@ def film(
     frames = tuple(png(np.concatenate([sheets[k] for _, _, sheets in panels])) for k in range(len(captions)))
     height, width = panels[0][2][0].shape[:2]
     titles, alts = tuple(title for title, _, _ in panels), tuple(alt for _, alt, _ in panels)
-    return Film(frames, tuple(captions), titles, alts, height, width, rows, tuple(charts))
+    return Film(frames, tuple(captions), titles, alts, height, width, rows, tuple(charts), columns)
 
 
 def shown(x_t: Tensor, level: Level) -> Tensor:

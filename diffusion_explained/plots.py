@@ -55,25 +55,37 @@ def _sheet(ax: Axes, sheet: np.ndarray, theme: str) -> None:
 
 
 def image_grid(
-    images: Tensor, *, captions: Sequence[str] = (), columns: int | None = None, title: str = "", theme: str = "light"
+    images: Tensor,
+    *,
+    captions: Sequence[str] = (),
+    columns: int | None = None,
+    tile: float = 1.0,
+    title: str = "",
+    theme: str = "light",
 ) -> Figure:
-    """Images [B, C, H, W] in [-1, 1] as a grid, each with its caption above it."""
+    """Images [B, C, H, W] in [-1, 1] as a grid, each with its caption, of one line or more, above it.
+
+    tile: the width of an image in inches, less where 8 inches do not hold so many columns.
+    """
     count, (height, width) = len(images), images.shape[-2:]
     columns = min(columns or 8, count)
     rows = -(-count // columns)
-    gap = 10 if captions else 2
+    tile = min(tile, 8 / columns)
+    lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    words = min(0.6, 0.17 * lines / tile)  # their share of a tile; a line is 0.17 inches high
+    gap = max(10, round(width * words / (1 - words))) if captions else 2
     sheet = mosaic(pixels(images), columns, gap)
-    tile = min(1.0, 8 / columns)
-    fig, axes = figure(columns * tile + 0.2, rows * tile * (height + gap) / (width + gap) + 0.45, theme)
+    fig, axes = figure(columns * tile + 0.2, rows * tile * (height + gap) / (width + gap) + 0.3 + 0.17 * lines, theme)
     ax = axes[0, 0]
     _sheet(ax, sheet, theme)
-    ax.set(xticks=[], yticks=[])
+    ax.set(xticks=[], yticks=[], anchor="S")  # the room that is left is the title's
     for k, caption in enumerate(captions):
         x, y = k % columns * (width + gap) + width / 2, k // columns * (height + gap) - 1.5
         ax.text(x, y, caption, ha="center", va="bottom", fontsize=11, color=THEMES[theme].text)
-    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text, pad=16 if captions else 6)
+    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text, pad=6 + 13 * lines)
     fig.set_label(
-        f"{title or 'Images'}: {count} pictures in {rows} rows" + (f" ({', '.join(captions)})" * bool(captions))
+        f"{title or 'Images'}: {count} pictures in {rows} rows"
+        + (f" ({', '.join(captions)})".replace("\n", " ") * bool(captions))
     )
     return fig
 
@@ -99,8 +111,11 @@ def filmstrip(
     tiles = np.concatenate([pixels(images, limits.get(name)) for name, images in stacks.items()])
     sheet, (height, width) = mosaic(tiles, count, gap), tiles.shape[1:3]
     tile = min(1.0, 9 / count)
-    fig, axes = figure(count * tile + 1.4, len(stacks) * tile + 0.6, theme)
+    names = max((len(line) for name in stacks for line in name.split("\n")), default=0)  # a character is 0.09 inches
+    wide = max(1.4, 0.2 + 0.09 * names) + max(count * tile, 0.105 * len(title))
+    fig, axes = figure(wide, len(stacks) * tile + 0.6, theme)
     ax = axes[0, 0]
+    ax.set_anchor("W")  # what a long title needs stays free on the right
     _sheet(ax, sheet, theme)
     ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], captions)
     ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], list(stacks))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch
+from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
@@ -18,6 +18,7 @@ from diffusion_explained.figures import dress, figure, legend
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
 from diffusion_explained.schedules import Level
+from diffusion_explained.stable_diffusion.latent_space import Reach
 
 LONGEST_PIECE = 9  # characters that fit into a chip
 SPECIAL = {"<|startoftext|>": "start", "<|endoftext|>": "end"}
@@ -194,4 +195,37 @@ def work_dots(work: Mapping[str, float], *, title: str = "", unit: str = "TFLOP"
     ax.minorticks_off()
     ax.tick_params(axis="y", length=0)
     fig.set_label(f"{title or 'Work'}: " + ", ".join(f"{name} {amount:.3g} {unit}" for name, amount in work.items()))
+    return fig
+
+
+def poke_panels(reaches: Mapping[str, Reach], *, title: str = "", theme: str = "light") -> Figure:
+    """What one latent pixel moves: a column for each poke, the picture before and after, and how much each pixel moved.
+
+    The latent pixel's own pixels are framed; a dashed frame holds 95% of all change. Change is drawn on one scale.
+    """
+    fig, axes = figure(1.75 * len(reaches) + 1.6, 5.0, theme, nrows=3, ncols=len(reaches))
+    colours, most = THEMES[theme], max(float(reach.moved.max()) for reach in reaches.values())
+    for column, (name, reach) in enumerate(reaches.items()):
+        before, after = pixels(torch.stack([reach.before, reach.after]))
+        axes[0, column].imshow(before)
+        axes[1, column].imshow(after)
+        drawn = axes[2, column].imshow(reach.moved.numpy(), cmap=SEQUENTIAL, vmin=0, vmax=most or 1.0)
+        for row, ax in enumerate(axes[:, column]):
+            dress(ax, theme, grid=False, title=name if row == 0 else "")
+            ax.set(xticks=[], yticks=[])
+            for box, line in ((reach.own, "-"), (reach.box(), "--"))[: 1 + (row == 2)]:
+                top, bottom, left, right = box
+                ax.add_patch(Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, linestyle=line,
+                                       edgecolor=colours.noise, linewidth=1.6))  # fmt: skip
+    for ax, name in zip(axes[:, 0], ("before", "after", "change"), strict=True):
+        ax.set_ylabel(name, fontsize=11, color=colours.text)
+    bar = fig.colorbar(drawn, ax=axes.ravel().tolist(), shrink=0.3, anchor=(0.0, 0.02))
+    bar.set_label("|change|", fontsize=11, color=colours.text)
+    bar.ax.tick_params(labelsize=10, labelcolor=colours.text, color=colours.muted)
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=colours.text)
+    fig.set_label(f"{title or 'Pokes'}: " + "; ".join(
+        f"{name}: {reach.inside:.0%} of the change on its own {reach.own[1] - reach.own[0]} x "
+        f"{reach.own[3] - reach.own[2]} pixels, 95% within {reach.box()[1] - reach.box()[0]} x "
+        f"{reach.box()[3] - reach.box()[2]}" for name, reach in reaches.items()
+    ))  # fmt: skip
     return fig

@@ -1,7 +1,7 @@
 // One scrubber for a kept run, hosted by anywidget (JupyterLab) and by st.components.v2 (Streamlit).
 // All frames arrive once; after that a move of the slider is one drawImage, with no word to Python.
 //
-// film: { key, width, height, rows: [panels per row], titles, alts, captions, frames: [PNG as base64 or DataView],
+// film: { key, width, height, rows: [panels per row], columns: of every row or null, titles, alts, captions, frames: [PNG as base64 or DataView],
 //         charts: [{ title, alt, x_label, x: [from, to], y: [from, to], curves: [{ name, role, x, y }],
 //                    bars: null or [one list of heights a frame], markers: null or [[x, y] a frame] }] }
 
@@ -100,11 +100,12 @@ function drawChart(canvas, chart, index) {
   }
   ctx.restore();
   const named = chart.curves.filter((curve) => curve.name);
-  const rising = named.some(({ y }) => y[y.length - 1] > y[0]); // then there is room for the names on the left
-  ctx.textAlign = rising ? "left" : "right";
+  const highest = (part) => Math.max(...named.flatMap(({ y }) => y.filter((_, k) => part(k / (y.length - 1)))));
+  const onLeft = highest((at) => at < 0.4) < highest((at) => at > 0.6); // the names stand where the curves are lower
+  ctx.textAlign = onLeft ? "left" : "right";
   named.forEach((curve, k) => {
     ctx.fillStyle = colours[curve.role];
-    ctx.fillText(curve.name, rising ? left + 6 : w - right - 4, top + 14 + 16 * k);
+    ctx.fillText(curve.name, onLeft ? left + 6 : w - right - 4, top + 14 + 16 * k);
   });
 }
 
@@ -132,8 +133,9 @@ class Scrubber {
     this.canvases = figures.map((figure) => figure.querySelector("canvas"));
     const rows = [];
     for (let k = 0, r = 0; k < figures.length; k += film.rows[r], r += 1) {
-      const row = element("div", { className: `row ${{ 4: "four", 5: "five" }[film.rows[r]] ?? ""}` }, ...figures.slice(k, k + film.rows[r]));
-      row.style.setProperty("--n", film.rows[r]);
+      const columns = film.columns ?? film.rows[r];
+      const row = element("div", { className: `row ${{ 4: "four", 5: "five" }[columns] ?? ""}` }, ...figures.slice(k, k + film.rows[r]));
+      row.style.setProperty("--n", columns);
       row.style.setProperty("--most", `${Math.max(220, film.width * 5)}px`);
       rows.push(row);
     }

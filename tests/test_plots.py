@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from diffusion_explained import plots
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
@@ -202,3 +203,16 @@ plots.png(fig)
 assert plt.get_fignums() == []
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_grid_leaves_room_for_captions_of_several_lines():
+    pictures = torch.zeros(4, 3, 128, 128)
+    fig = plots.image_grid(pictures, captions=["a cat\non a mat", *"bcd"], columns=2, tile=1.5, title="Four")
+    canvas = FigureCanvasAgg(fig)
+    canvas.draw()
+    top, below = (fig.axes[0].texts[k].get_window_extent(canvas.get_renderer()) for k in (0, 2))
+    images = fig.axes[0].transData.transform([(0, 0), (0, 128)])[
+        :, 1
+    ]  # the first row's upper and lower edge, in pixels
+    assert top.y0 >= images[0] and below.y1 <= images[1]
+    assert plots.alt_text(fig) == "Four: 4 pictures in 2 rows (a cat on a mat, b, c, d)"

@@ -8,15 +8,18 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from diffusion_explained.figures import alt_text, png
+from diffusion_explained.plots_attention import word_maps
 from diffusion_explained.plots_latent import (
     latent_strip,
     norm_panels,
+    poke_panels,
     reach_map,
     token_chips,
     walked_levels,
     work_dots,
 )
 from diffusion_explained.schedules import DDPMSchedule
+from diffusion_explained.stable_diffusion.latent_space import Reach
 from diffusion_explained.stable_diffusion.text import Tokens
 
 SCHEDULE = DDPMSchedule.scaled_linear()
@@ -41,6 +44,20 @@ def strip():
     return latent_strip(rows, captions=["t = 958", "t = 700", "t = 300", "t = 1"], limits={"latents": 2.0}, title="Run")
 
 
+def poked():
+    """Pictures of 32 x 32 whose pixels 8 to 16 brighten by 0.5, and those 4 around by 0.1."""
+    before, moved = torch.zeros(3, 32, 32), torch.zeros(32, 32)
+    moved[4:20, 4:20], moved[8:16, 8:16] = 0.1, 0.5
+    return Reach(before, before + moved, moved, (8, 16, 8, 16))
+
+
+def heat(rows=3):
+    maps = torch.full((rows, 2, 4, 4), 0.1)
+    maps[:, 0, :, 0], maps[:, 1, 0, 3] = 0.3, 0.8
+    return word_maps(torch.rand(rows, 3, 16, 16) * 2 - 1, maps, ["cat", "dog"],
+                     [f"t = {t}" for t in (900, 500, 20)[:rows]], title="Words")  # fmt: skip
+
+
 def levels():
     return SCHEDULE.levels(30)
 
@@ -54,6 +71,10 @@ FIGURES = {
     "norm_panels": lambda theme: norm_panels(ROWS, title="Opinions", theme=theme),
     "work_dots": lambda theme: work_dots(WORK, title="Bill", theme=theme),
     "latent_strip": lambda theme: strip(),
+    "poke_panels": lambda theme: poke_panels(
+        dict.fromkeys(["channel 1", "channel 2", "channel 3"], poked()), title="Poked", theme=theme
+    ),
+    "word_maps": lambda theme: heat(),
 }
 
 
@@ -61,7 +82,7 @@ def words(fig):
     """All text that is drawn: labels of ticks beyond an axis' ends exist, and are not."""
     for ax in fig.axes:
         yield from ax.texts
-        yield from (ax.xaxis.label, ax.yaxis.label, ax._left_title)
+        yield from (ax.xaxis.label, ax.yaxis.label, ax._left_title, ax.title)
         for axis, ends in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
             for tick in axis.get_major_ticks():
                 if min(ends) <= tick.get_loc() <= max(ends):
@@ -155,3 +176,24 @@ def test_work_dots_stand_at_the_amounts():
     for nothing in ({}, {"a": 0.0}):
         with pytest.raises(ValueError, match="positive"):
             work_dots(nothing)
+
+
+def test_poke_panels_frame_the_own_pixels_and_most_of_the_change():
+    assert poked().box() == (4, 20, 4, 20) and poked().box(0.5) == (8, 16, 8, 16)
+    fig = poke_panels({"all": poked()}, title="P")
+    assert [len(ax.patches) for ax in fig.axes[:3]] == [1, 1, 2]
+    assert fig.axes[2].patches[1].get_bbox().extents.tolist() == [3.5, 3.5, 19.5, 19.5]
+    assert fig.axes[2].images[0].get_clim() == (0, 0.5)
+    assert alt_text(fig) == "P: all: 62% of the change on its own 8 x 8 pixels, 95% within 16 x 16"
+
+
+def test_word_maps_give_each_word_one_scale_and_say_it():
+    fig = heat(2)
+    assert len(fig.axes) == 6 and [ax.title.get_text() for ax in fig.axes[1:3]] == [
+        "cat\n0 to 30.0%",
+        "dog\n0 to 80.0%",
+    ]
+    assert fig.axes[4].images[0].get_clim() == pytest.approx((0, 0.3))
+    assert "cat 30.0% (at the end left), dog 80.0% (at the end upper right)" in alt_text(fig)
+    with pytest.raises(ValueError, match="as many pictures and maps"):
+        word_maps(torch.zeros(1, 3, 8, 8), torch.zeros(2, 2, 4, 4), ["cat", "dog"], ["a", "b"])

@@ -59,6 +59,35 @@ def strip(rows: "Mapping[str, Tensor | Sequence[Tensor]]", captions: Sequence[st
     st.html(f'<div class="strip">{"".join(parts)}</div>')
 
 
+def gallery(pictures: "Sequence[tuple[str, str, bytes]]", *, note: str = "") -> None:
+    """Pictures of equal rank side by side, as many as the page has room for: (title, what it shows, PNG)."""
+    figures = "".join(
+        f"<figure><figcaption>{html.escape(title)}</figcaption>"
+        f'<img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{html.escape(words, quote=True)}">'
+        "</figure>"
+        for title, words, data in pictures
+    )
+    kind = "gallery three" if len(pictures) == 3 else "gallery"
+    st.html(f'<div class="{kind}">{figures}</div>')
+    if note:
+        st.caption(note)
+
+
+def colour_scale(limit: float, words: str) -> None:
+    """What the colours of a signed field mean, with numbers: the diverging map from -limit to limit."""
+    from diffusion_explained.palette import DIVERGING
+
+    marks = (-limit, -limit / 2, 0, limit / 2, limit)
+    numbers = "".join(f"<span>{number:+.3g}</span>" if number else "<span>0</span>" for number in marks)
+    label = f"Colour scale: blue is {-limit:g}, white is 0, red is {limit:g}"
+    colours = f"background: linear-gradient(to right, {', '.join(DIVERGING)})"
+    st.html(
+        f'<div class="scale"><div>{html.escape(words)}</div>'
+        f'<div class="map" role="img" aria-label="{label}" style="{colours}"></div>'
+        f'<div class="numbers">{numbers}</div></div>'
+    )
+
+
 def colour_notice(data: str) -> None:
     """How the noise of colour images is shown; digits have one channel, and need no word."""
     if data != "mnist":

@@ -2,10 +2,11 @@
 
 import os
 import tempfile
+import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,13 @@ from diffusion_explained.devices import choose_device
 from diffusion_explained.film import Film
 from diffusion_explained.samplers import Step
 from diffusion_explained.stable_diffusion import Trace, download_size, find_weights
-from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS, SIZES_GB
+from diffusion_explained.stable_diffusion.families import (
+    DEFAULT_MODEL,
+    MICRO,
+    MICRO_FAMILY,
+    MIRRORS,
+    SIZES_GB,
+)
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
 from explorer import page
 from explorer.jobs import POLL, Tell
@@ -27,8 +34,15 @@ if TYPE_CHECKING:
     from diffusion_explained.stable_diffusion.pace import Pace
 
 STAND_IN, RECORDED, OTHER = "stand-in", "recorded", "other"
+AT_ONCE = (MICRO, STAND_IN)  # small enough for any machine
 KNOWN = {name: name.split("/")[1] for name in SIZES_GB}
-MODELS = {STAND_IN: "stand-in, random weights", **KNOWN, OTHER: "another one", RECORDED: "a recorded run"}
+MODELS = {
+    MICRO: "micro: emoji, trained by this project",
+    **KNOWN,
+    OTHER: "another one",
+    RECORDED: "a recorded run",
+    STAND_IN: "stand-in, random weights",
+}
 LABELS = {  # what a run is, as the engine calls it: its mark, and what that means
     "live": (":green-badge[:material/bolt: live]", "computed on this machine by a trained model"),
     "recorded": (
@@ -40,6 +54,7 @@ LABELS = {  # what a run is, as the engine calls it: its mark, and what that mea
         "**random weights: no picture is to be expected.** The stages, their order and their tensors are the real ones",
     ),
 }
+OF_MICRO = "computed on this machine by **micro**, a small model that this project trained on emoji"
 THUMBNAIL, SMALL, MANY = 96, 64, 150  # pixels of a step's picture; of so many, smaller ones, for what is saved
 FORGET = 60  # seconds after which a machine is looked at again
 
@@ -72,14 +87,32 @@ def to_download(name: str) -> float | None:
     return download_size(name) if hub_is_reachable() else None
 
 
-def usual(name: str) -> tuple[int, int]:
-    """How many pixels a side, and how many steps, a visitor would wait for here."""
-    return (256, 12) if name == STAND_IN or on_cpu() else (512, 30)
+@dataclass(frozen=True)
+class Usual:
+    """What a visit of a model begins with: as much as a visitor would wait for here, of what the model knows."""
+
+    side: int
+    steps: int
+    prompt: str = "a photo of an astronaut riding a horse"
+    guidance_scale: float = 7.5
+    sampler: str = "ddim"
+
+
+def usual(name: str) -> Usual:
+    """The usual settings of a model on this machine."""
+    if name == MICRO:
+        return Usual(128, 30, "a blue cat", MICRO_FAMILY.guidance_scale, "euler")
+    return Usual(256, 12) if name == STAND_IN or on_cpu() else Usual(512, 30)
+
+
+def embedded() -> str:
+    """What any machine can run at once: micro, or where its weights are missing the stand-in."""
+    return STAND_IN if missing(MICRO) else MICRO
 
 
 def first_choice() -> str:
-    """What a visit begins with: the real model where it can run, else the stand-in."""
-    return STAND_IN if on_cpu() or missing(DEFAULT_MODEL) else DEFAULT_MODEL
+    """What a visit begins with: full Stable Diffusion where it can run, else what is embedded."""
+    return embedded() if on_cpu() or missing(DEFAULT_MODEL) else DEFAULT_MODEL
 
 
 def download(name: str, gigabytes: float, tell: Tell) -> bool:
@@ -112,14 +145,18 @@ def _arrived(name: str) -> int:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model and how fast it is here."""
+    """A model and how fast it is here.
+
+    turn: held by who runs it: what is recorded of a run inside the network must not see another visitor's.
+    """
 
     model: "StableDiffusion"
     pace: "Pace"
+    turn: threading.Lock = field(default_factory=threading.Lock)
 
 
 def models() -> Shelf:
-    """The models that are loaded: the stand-in and one more, or two others."""
+    """The models that are loaded: micro and one more, or two others."""
     return shelf("stable diffusion", 2)
 
 
@@ -140,7 +177,7 @@ def load(kept: Shelf, name: str, tell: Tell) -> Loaded:
         if name == STAND_IN:
             model = stable_diffusion.stand_in()
         else:
-            model = stable_diffusion.load(name, device=str(choose_device()))
+            model = stable_diffusion.load(name, **({} if name == MICRO else {"device": str(choose_device())}))
         tell(0.0, "measuring how long a step takes")
         return Loaded(model, measure_pace(model))
 
@@ -211,7 +248,7 @@ def draw(kept: Shelf, name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawn:
     """A run of a model, loaded if it is not yet. Raises the engine's ValueErrors and OSErrors."""
     from diffusion_explained.stable_diffusion import record
 
-    model = load(kept, name, tell).model
+    here = load(kept, name, tell)
     first: list[Tensor] = []
 
     def progress(step: Step) -> None:
@@ -221,9 +258,9 @@ def draw(kept: Shelf, name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawn:
 
     options = ask.options() | begun.options()
     thumbnail = THUMBNAIL if ask.num_inference_steps * len(ask.seeds) <= MANY else SMALL
-    with warnings.catch_warnings(record=True) as said:
+    with warnings.catch_warnings(record=True) as said, here.turn:
         warnings.simplefilter("always")
-        trace = record(model, thumbnail=thumbnail, progress=progress, **options)
+        trace = record(here.model, thumbnail=thumbnail, progress=progress, **options)
     flagged = {str(one.message) for one in said if "safety checker" in str(one.message)}
     return Drawn(trace, film_of_trace(trace), first[0], tuple(sorted(flagged)), asked(name, ask, begun))
 
@@ -263,9 +300,16 @@ def facts(trace: Trace) -> str:
     )
 
 
+def in_python(name: str) -> str:
+    """How a model is loaded in a program."""
+    if name == STAND_IN:
+        return "stand_in()"
+    return f"load({name!r})" if name == MICRO else f"load({name!r}, device={str(choose_device())!r})"
+
+
 def python(name: str, ask: Ask, begun: Begun) -> str:
     """The run as a program; where it starts from a picture, that is to be put in."""
-    loading = "stand_in()" if name == STAND_IN else f"load({name!r}, device={str(choose_device())!r})"
+    loading = in_python(name)
     options = {key: value for key, value in ask.options().items() if key != "prompt" and value is not None}
     if begun.image is not None:
         options |= {"strength": begun.strength}

@@ -1,7 +1,7 @@
 """What the pages on Stable Diffusion show: the choice of a model, the way to one that is missing, and a run's parts."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
@@ -9,9 +9,10 @@ import streamlit as st
 
 from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
+from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from explorer import page, stable
 from explorer.jobs import Job, Tell, begin, running, watch
-from explorer.stable import LABELS, MODELS, OTHER, STAND_IN, Drawn
+from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, Drawn
 
 T = TypeVar("T")
 UPLOAD_MB = 20
@@ -22,7 +23,7 @@ CHANNELS_A_ROW = 4
 
 
 def pick_model(words: str = "Model") -> str:
-    """The model: its name on the hub or its folder, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
+    """The model: a name on the hub, a folder, MICRO, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
     chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
     st.session_state.sd_model = chosen
     kind = st.selectbox(words, list(MODELS), format_func=MODELS.get, key="sd_model", on_change=_other_model)
@@ -40,8 +41,13 @@ def pick_model(words: str = "Model") -> str:
 
 def _other_model() -> None:
     chosen = st.session_state.sd_chosen = st.session_state.sd_model
-    side, steps = stable.usual(chosen)
-    st.session_state.update(width=side, height=side, sd_steps=steps)
+    usual, state = stable.usual(chosen), st.session_state
+    state.update(
+        width=usual.side, height=usual.side, sd_steps=usual.steps, sd_w=usual.guidance_scale, sd_sampler=usual.sampler
+    )
+    for key in ("prompt", "compare_prompt"):
+        if state.get(key) in {stable.usual(name).prompt for name in MODELS}:  # the visitor's own words stay
+            state[key] = usual.prompt
 
 
 def upload_trace() -> Drawn | None:
@@ -84,7 +90,7 @@ def can_run(name: str) -> bool:
                 help="From the Hugging Face hub, once. Nothing is fetched unless you press this.",
             )
         return False
-    if name != STAND_IN and stable.on_cpu() and stable.loaded(name) is None:
+    if name not in AT_ONCE and stable.on_cpu() and stable.loaded(name) is None:
         st.warning(
             "There is no GPU here, and on a CPU one picture takes minutes. Loading also measures how many.",
             icon=":material/hourglass_top:",
@@ -105,14 +111,14 @@ def run(
 ) -> T | None:
     """The button that does the work, how long it will take and how far it is; then what it gave, `asked` or not.
 
-    The stand-in's first run begins by itself.
+    The first run of a model that is small begins by itself.
     """
     if can_run(name):
         button, forecast = st.columns([1, 3], vertical_alignment="center")
         # not by on_click, which would know the settings of the page's last run, and miss one that was changed just now
         pressed = button.button(words, type="primary", icon=":material/play_arrow:", width="stretch")
         forecast.caption(_estimate(name, ask))
-        if pressed or (name == STAND_IN and f"{kept}_begun" not in st.session_state):
+        if pressed or (name in AT_ONCE and f"{kept}_begun" not in st.session_state):
             st.session_state[f"{kept}_begun"] = True
             begin(Job(words, kept, work))
     watch()
@@ -132,7 +138,7 @@ def _estimate(name: str, ask: stable.Ask) -> str:
 
 
 def absent() -> None:
-    """On a machine that has only the stand-in: say what full Stable Diffusion needs."""
+    """On a machine that has only what is embedded: say what full Stable Diffusion needs."""
     why = stable.missing(stable.DEFAULT_MODEL)
     if why or stable.on_cpu():
         with st.expander("Full Stable Diffusion: what is missing here, and what to do", icon=":material/help:"):
@@ -146,19 +152,23 @@ def absent() -> None:
 
 def label(trace: Trace) -> None:
     """Whether what is shown is live, recorded or a stand-in, in words."""
-    mark, meaning = LABELS[trace.label]
-    st.markdown(f"{mark} {meaning}.")
+    kind(trace.label, trace.settings["model"])
 
 
-def tokens(drawn: Drawn) -> None:
-    """The first prompt as each text encoder reads it: words with their ids, padding, and what was cut off."""
-    of_prompt = drawn.trace.tokens[0]
+def kind(label: str, model: str) -> None:
+    """The same of a run that is kept otherwise: by its model's label and name."""
+    mark, meaning = LABELS[label]
+    st.markdown(f"{mark} {OF_MICRO if label == 'live' and model == MICRO_TITLE else meaning}.")
+
+
+def tokens(of_prompt: Sequence[dict], text_shape: Sequence[int]) -> None:
+    """A prompt as each text encoder reads it: words with their ids, padding, and what was cut off."""
     for one in of_prompt:
         if len(of_prompt) > 1:
             st.markdown(f"**{one['encoder']}**")
         st.html(f'<div class="tokens">{"".join(_chips(one))}</div>')
         padding = len(one["ids"]) - one["used"]
-        shape = f", as embeddings {drawn.trace.settings['text_shape']}" if len(of_prompt) == 1 else ""
+        shape = f", as embeddings {list(text_shape)}" if len(of_prompt) == 1 else ""
         st.caption(f"{len(one['ids'])} positions: {one['used']} used, {padding} of padding{shape}.")
         if one["cut"]:
             st.warning(
@@ -221,7 +231,12 @@ def notices(drawn: Drawn) -> None:
     """What else is to be known of a run."""
     for notice in drawn.notices:
         st.warning(notice, icon=":material/visibility_off:")
-    if not drawn.trace.settings["prompt"][0].strip():
+    empty_prompt(drawn.trace.settings["prompt"][0])
+
+
+def empty_prompt(prompt: str) -> None:
+    """Say what an empty prompt means for guidance."""
+    if not prompt.strip():
         st.info(
             "The prompt is empty: without a negative prompt both sides of guidance are the same, and w is idle.",
             icon=":material/text_fields:",

@@ -1,57 +1,96 @@
-"""A picture that a run of Stable Diffusion starts from or paints in: the visitor's own, or one of CIFAR-10."""
+"""A picture that a run of Stable Diffusion starts from or paints in: drawn, picked, one of ours, or the visitor's own.
+
+It can be painted on, and a hole brushed into it.
+"""
 
 import hashlib
+from collections.abc import Sequence
 
 import streamlit as st
+import torch
 from torch import Tensor
 
 from diffusion_explained.data import load_image
 from diffusion_explained.film import mosaic, pixels, png
 from diffusion_explained.stable_diffusion.masks import load_mask, rectangle_mask
-from explorer import page
+from explorer import emoji, page
+from explorer.board import board, over
 from explorer.pictures import picture, real_images
 from explorer.runs import class_names
 from explorer.stable import Begun
 
 NOISE, IMAGE, INPAINT = "pure noise", "a picture", "a picture with a hole"
+PICKED, EMOJI, CIFAR10, PAPER, FILE = "the picked one", "an emoji", "a CIFAR-10 picture", "white paper", "my own file"
+BRUSH, RECTANGLE, MASK_FILE = "by brush", "a rectangle", "from a file"
 
 
-def start_picture(height: int, width: int) -> Begun:
-    """The controls of where a run starts. A file that cannot be used gets its words, and pure noise takes its place."""
+def start_picture(height: int, width: int, sources: Sequence[str], picked: Tensor | None = None) -> Begun:
+    """The controls of where a run starts. A file that cannot be used gets its words, and pure noise takes its place.
+
+    sources: which pictures are offered, the usual one first; picked: [1, 3, H, W] of an earlier run, offered before.
+    """
     way = st.selectbox("Start from", (NOISE, IMAGE, INPAINT), key="start")
     if way == NOISE:
+        return Begun()
+    offered = [*([PICKED] if picked is not None else []), *sources]
+    source = st.selectbox("Which picture", offered, key="source")
+    said: list[str] = []
+    try:
+        file = _file(source, picked)
+        if file is None:
+            return Begun()
+        image, mask = load_image(file, (height, width), 3, say=said.append), None
+        if way == INPAINT:
+            mask = _mask(file, image)
+        else:
+            painted = board(image, key="paint")
+            image = image if painted is None else over(painted, image)
+        for sentence in said:
+            st.caption(sentence)
+    except ValueError as error:
+        st.error(page.literal(f"This file cannot be used: {error}"), icon=":material/broken_image:")
         return Begun()
     key, usual = ("strength", 0.6) if way == IMAGE else ("hole_strength", 1.0)
     what = "The share of the steps that are taken: 0 would keep the picture, 1 starts from noise alone."
     strength = st.slider("Strength", 0.0, 1.0, usual, 0.05, key=key, help=what)
-    upload = st.file_uploader("Your own picture", type=None, key="start_upload", help="Scaled to the size above.")
-    said: list[str] = []
-    try:
-        file = _own_picture() if upload is None else upload.getvalue()
-        image, mask = load_image(file, (height, width), 3, say=said.append), None
-        if way == INPAINT:
-            mask = _mask(file, height, width)
-        for sentence in said:
-            st.caption(sentence)
-        held = b"".join(tensor.numpy().tobytes() for tensor in (image, mask) if tensor is not None)
-        return Begun(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}")
-    except ValueError as error:
-        st.error(page.literal(f"This file cannot be used: {error}"), icon=":material/broken_image:")
-        return Begun()
+    held = b"".join(tensor.numpy().tobytes() for tensor in (image, mask) if tensor is not None)
+    return Begun(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}")
 
 
-def _own_picture() -> bytes:
+def _file(source: str, picked: Tensor | None) -> bytes | None:
+    """The picture of a source as the bytes of a file, None while there is none."""
+    if source == FILE:
+        upload = st.file_uploader("Your own picture", type=None, key="start_upload", help="Scaled to the run's size.")
+        if upload is None:
+            st.info("Choose a file; until then the run starts from pure noise.", icon=":material/touch_app:")
+        return None if upload is None else upload.getvalue()
+    if source == PICKED:
+        return png(pixels(picked)[0])
+    if source == PAPER:
+        return png(pixels(torch.ones(1, 3, 8, 8))[0])
+    if source == EMOJI:
+        return png(pixels(emoji.emoji(*emoji.pick("Emoji", "start_emoji")))[0])
     names = class_names("cifar10")
-    name = st.selectbox("or one of ours", names, index=names.index("horse"), key="start_class")
+    name = st.selectbox("Class", names, index=names.index("horse"), key="start_class")
     real = "from CIFAR-10" if real_images("cifar10") else "made by our own network, not real"
     st.caption(f"32 × 32 pixels, {real}; enlarged.")
     return png(mosaic(pixels(picture("cifar10", names.index(name), 0))))
 
 
-def _mask(file: bytes, height: int, width: int) -> Tensor:
-    upload = st.file_uploader("A mask, white where to paint anew", type=None, key="mask_upload")
-    if upload is not None:
-        return load_mask(upload.getvalue(), file, height, width)
-    across = st.slider("or a rectangle, from left to right (%)", 0, 100, (25, 75), key="across")
-    down = st.slider("and from top to bottom (%)", 0, 100, (25, 75), key="down")
+def _mask(file: bytes, image: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    way = st.selectbox("The hole", (BRUSH, RECTANGLE, MASK_FILE), key="hole")
+    if way == BRUSH:
+        painted = board(image, key="brush", hole=True)
+        if painted is None:
+            st.caption("Brush over what is to be painted anew. Nothing is brushed yet, so all of it is.")
+        return torch.ones(height, width) if painted is None else painted[3]
+    if way == MASK_FILE:
+        upload = st.file_uploader("A mask, white where to paint anew", type=None, key="mask_upload")
+        if upload is not None:
+            return load_mask(upload.getvalue(), file, height, width)
+        st.caption("Without a file a rectangle in the middle is painted anew.")
+        return rectangle_mask(height, width, (0.25, 0.75), (0.25, 0.75))
+    across = st.slider("From left to right (%)", 0, 100, (25, 75), key="across")
+    down = st.slider("From top to bottom (%)", 0, 100, (25, 75), key="down")
     return rectangle_mask(height, width, tuple(x / 100 for x in across), tuple(y / 100 for y in down))

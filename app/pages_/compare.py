@@ -27,11 +27,11 @@ with theirs:
     name = stable_parts.pick_model("Stable Diffusion")
     recorded = stable_parts.upload_trace() if name == stable.RECORDED else None
     if name != stable.RECORDED:
-        prompt = st.text_input("Prompt", "a photo of an astronaut riding a horse", key="compare_prompt")
+        prompt = st.text_input("Prompt", stable.usual(name).prompt, key="compare_prompt")
 with common:
-    usual = list(SAMPLERS).index("ddim")
+    usual_sampler = list(SAMPLERS).index("ddim")
     held = recorded is not None  # the recorded run's own sampler and steps are kept
-    sampler = st.selectbox("Sampler of both", list(SAMPLERS), index=usual, key="compare_sampler", disabled=held)
+    sampler = st.selectbox("Sampler of both", list(SAMPLERS), index=usual_sampler, key="compare_sampler", disabled=held)
     steps = st.slider("Steps of both", 2, 50, 12, key="compare_steps", disabled=held)
     if held:
         sampler, steps = recorded.trace.settings["sampler"], recorded.trace.settings["num_inference_steps"]
@@ -42,8 +42,8 @@ settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, 
 if name == stable.RECORDED:
     shown = compare(recorded.trace, settings, ()) if held else None
 else:
-    side, _ = stable.usual(name)
-    ask = stable.Ask(prompt, "", 7.5, sampler, steps, (0,), side, side)
+    usual = stable.usual(name)
+    ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, steps, (0,), usual.side, usual.side)
     asked = (*stable.asked(name, ask, stable.Begun()), settings)
     job = partial(compare_live, stable.models(), name, ask, settings)
     shown = stable_parts.run("Run both", name, ask, job, "sd_compared", asked)
@@ -60,7 +60,7 @@ if shown is not None:
             "the network, 84 million in the autoencoder, 123 million in the text encoder): its times are its own."
         )
 
-if name == stable.STAND_IN:
+if name in stable.AT_ONCE:
     stable_parts.absent()
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(

@@ -5,7 +5,7 @@ from functools import partial
 import streamlit as st
 from explorer import page, stable, stable_parts
 from explorer.scrubber import scrubber
-from explorer.start_pictures import start_picture
+from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
 
 from diffusion_explained.samplers import SAMPLERS
 
@@ -13,8 +13,8 @@ SETTINGS = ("prompt", "negative", "sd_w", "sd_sampler", "sd_steps", "sd_seed", "
 
 page.head(
     "Stable Diffusion: from words to a picture",
-    "A text encoder turns the prompt into 77 vectors. A network removes noise from a small **latent** under their "
-    "guidance, by the very samplers that draw our digits. Only the end is decoded to pixels.",
+    "A text encoder turns the prompt into vectors, one a token. A network removes noise from a small **latent** under "
+    "their guidance, by the very samplers that draw our digits. Only the end is decoded to pixels.",
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
     r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
 )
@@ -29,27 +29,29 @@ if name == stable.RECORDED:
     with second:
         drawn = stable_parts.upload_trace()
 else:
-    side, usual_steps = stable.usual(name)
-    prompt = second.text_input("Prompt", "a photo of an astronaut riding a horse", key="prompt", bind="query-params")
+    usual = stable.usual(name)
+    prompt = second.text_input("Prompt", usual.prompt, key="prompt", bind="query-params")
     negative = third.text_input(
         "Negative prompt", key="negative", bind="query-params", help="It stands on the unconditional side of guidance."
     )
     with controls:
         scale = st.slider(
-            "Guidance scale w", 0.0, 20.0, 7.5, 0.5, key="sd_w", bind="query-params", help="1 is off; 5 to 15 is usual."
-        )
+            "Guidance scale w", 0.0, 20.0, usual.guidance_scale, 0.5, key="sd_w", bind="query-params",
+            help="1 is off; 5 to 15 is usual for full Stable Diffusion.",
+        )  # fmt: skip
         sampler = st.selectbox(
-            "Sampler", list(SAMPLERS), index=list(SAMPLERS).index("ddim"), key="sd_sampler", bind="query-params"
+            "Sampler", list(SAMPLERS), index=list(SAMPLERS).index(usual.sampler), key="sd_sampler", bind="query-params"
         )
-        steps = st.slider("Steps", 1, 100, usual_steps, key="sd_steps", bind="query-params")
+        steps = st.slider("Steps", 1, 100, usual.steps, key="sd_steps", bind="query-params")
         left, right = st.columns(2)
         seed = left.number_input("Seed", 0, 99999, 0, key="sd_seed", bind="query-params")
         of_batch = "One batch, of this seed and the next ones."
         count = right.number_input("Pictures", 1, 4, 1, key="count", bind="query-params", help=of_batch)
         left, right = st.columns(2)
-        width = left.number_input("Width", 1, 1024, side, 64, key="width")
-        height = right.number_input("Height", 1, 1024, side, 64, key="height")
-        begun = start_picture(height, width)
+        width = left.number_input("Width", 1, 1024, usual.side, 64, key="width")
+        height = right.number_input("Height", 1, 1024, usual.side, 64, key="height")
+        ours = (EMOJI, CIFAR10) if name == stable.MICRO else (CIFAR10, EMOJI)
+        begun = start_picture(height, width, (*ours, PAPER, FILE))
     ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), height, width)
     with result:
         page.address_notice(address, SETTINGS)
@@ -62,7 +64,7 @@ with result:
         st.caption(stable.facts(drawn.trace))
         stable_parts.notices(drawn)
         st.subheader("1 · The words", anchor=False)
-        stable_parts.tokens(drawn)
+        stable_parts.tokens(drawn.trace.tokens[0], drawn.trace.settings["text_shape"])
         st.subheader("2 · The first latent", anchor=False)
         stable_parts.latents(drawn)
         st.subheader("3 · The steps", anchor=False)
@@ -70,15 +72,15 @@ with result:
         st.subheader("4 · The picture", anchor=False)
         stable_parts.finished(drawn)
         stable_parts.save(drawn.trace)
-    if name == stable.STAND_IN:
+    if name in stable.AT_ONCE:
         stable_parts.absent()
 if name != stable.RECORDED:
     with st.expander("The same in Python", icon=":material/code:"):
         st.code(stable.python(name, ask, begun), language="python")
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- The words become 77 vectors, and every step sees them all. What does not fit is cut off, so the usual "
-        "advice is: the subject first, style after.\n"
+        "- The words become vectors (77 in Stable Diffusion), and every step sees them all. What does not fit is cut "
+        "off, so the usual advice is: the subject first, style after.\n"
         "- The **predicted $x_0$** can be decoded at any step. It is decided early, and only sharpened later.\n"
         "- The **difference** of the two noises is what the prompt says; guidance multiplies it by $w$. A scale of 5 "
         "to 15 is usual: less is freer, more obeys and over-sharpens.\n"

@@ -50,10 +50,12 @@ WAYS = [
     ("reverse", ":material/auto_awesome:", "Reverse", "Noise becomes an image: every step, every prediction."),
     ("guidance", ":material/tune:", "Guidance", "Obey the class more, and pay for it with diversity."),
     ("samplers", ":material/speed:", "Samplers", "A race from the same noise: who needs the fewest looks?"),
+    ("text_to_image", ":material/draw:", "Text to image", "Type words, and a small model draws them. Paint, refine."),
+    ("latents", ":material/compress:", "Latents", "A picture as 48 times fewer numbers: look, poke, mix."),
     ("stable_diffusion", ":material/imagesmode:", "Stable Diffusion", "From words to a picture, in four stages."),
     ("compare", ":material/compare:", "Compare", "Our model and Stable Diffusion, at the same step."),
 ]
-columns = [column for _ in range(2) for column in st.columns(4)]
+columns = [column for _ in range(3) for column in st.columns(3)]
 for column, (name, icon, title, text) in zip(columns, WAYS, strict=False):
     with column.container(border=True, height="stretch"):
         st.page_link(f"pages_/{name}.py", label=f"**{title}**", icon=icon)

@@ -196,15 +196,22 @@ def embed_pictures(retrieval: Retrieval, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def rank(
-    retrieval: Retrieval, images: Tensor, names: Sequence[str], best: int = 5, tokenizer: Any = None
+    retrieval: Retrieval,
+    images: Tensor,
+    names: Sequence[str],
+    best: int = 5,
+    tokenizer: Any = None,
+    *,
+    words: Tensor | None = None,
 ) -> list[tuple[tuple[str, float], ...]]:
     """For each picture [B, 3, 128, 128] the names that fit it best, each with its share of the softmax over all names.
 
     softmax(scale * cosine(picture, name)); the shares say how sure the network is among these names, no more.
+    words: the names' own vectors [N, D], where `embed_captions` made them before.
     """
     if not 1 <= best:
         raise ValueError(f"best must be 1 or more, got {best}.")
-    words = embed_captions(retrieval, names, tokenizer)
+    words = embed_captions(retrieval, names, tokenizer) if words is None else words
     shares = (retrieval.scale * embed_pictures(retrieval, images) @ words.T).softmax(dim=1)
     top = shares.topk(min(best, len(names)), dim=1)
     return [

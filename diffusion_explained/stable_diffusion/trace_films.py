@@ -28,7 +28,7 @@ def film_of_trace(trace: Trace, most: int = 60) -> Film:
     levels = levels_of_rows(trace.rows)
     captions = [level_caption(k, levels[k], count) for k in kept]
     panels = [(*LATENTS, _sheets(trace.latents[[*kept, count]])), (*DECODED, _sheets(trace.x_0[[*kept, count - 1]]))]
-    return film(panels, [*captions, _ending(count)], charts=norm_charts(trace.rows, kept))
+    return film(panels, [*captions, ending(count)], charts=norm_charts(trace.rows, kept))
 
 
 def norm_charts(rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[Chart]:
@@ -79,7 +79,7 @@ def side_by_side(steps: Sequence[Step], trace: Trace, ours: str) -> Film:
     alt = "log signal-to-noise ratio of both runs at each step"
     chart = _chart("how clear the signal is: log SNR", alt, curves, range(count))
     captions = [f"step {k + 1} of {count}" for k in range(count)]
-    return film(panels, [*captions, _ending(count)], rows=(4,), charts=[chart])
+    return film(panels, [*captions, ending(count)], rows=(4,), charts=[chart])
 
 
 def levels_of_rows(rows: Sequence[dict[str, Any]]) -> list[Level]:
@@ -87,7 +87,8 @@ def levels_of_rows(rows: Sequence[dict[str, Any]]) -> list[Level]:
     return [Level(row["t"], row["alpha"], row["sigma"]) for row in rows]
 
 
-def _ending(count: int) -> str:
+def ending(count: int) -> str:
+    """What the last frame is, which has no step of its own."""
     return f"after {count} step{'s' if count > 1 else ''}"
 
 

@@ -15,6 +15,8 @@ PAGES = (
     "reverse?steps=4",
     "guidance?per_class=2&sweep_steps=4",
     "samplers?most=4",
+    "text_to_image?t2i_steps=4",
+    "latents",
     "stable_diffusion?sd_steps=4",
     "compare",
 )
@@ -266,3 +268,138 @@ def test_moving_between_pages_by_the_navigation(tab):
         page.get_by_role("heading", level=1, name=re.compile(name)).wait_for()
         finished(page)
         assert page.get_by_test_id("stException").count() == 0
+
+
+# -- the board ----------------------------------------------------------------------------------------------
+
+
+def choose(page, label, option):
+    page.get_by_test_id("stMain").evaluate("e => e.scrollTo(0, 0)")
+    wanted = page.get_by_role("option", name=option, exact=True)
+    for _ in range(10):  # a list that opens while the page is still being put up may close again
+        page.get_by_role("combobox", name=label).click()
+        page.wait_for_timeout(1000)
+        if wanted.is_visible():
+            break
+    wanted.click()
+    page.wait_for_timeout(300)
+    finished(page)
+
+
+def board(page, kind=""):
+    """The board once it can be painted on."""
+    page.wait_for_selector(f".board{kind}[data-ready=true]")
+    return page.locator(".board")
+
+
+def stroke(page, *places):
+    """Paint from place to place, in parts of the board's width and height; then wait for the run that follows."""
+    canvas = page.locator(".board canvas")
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_timeout(200)
+    box = canvas.bounding_box()
+    spots = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]
+    page.mouse.move(*spots[0])
+    page.mouse.down()
+    for spot in spots[1:]:
+        page.mouse.move(*spot, steps=8)
+    page.mouse.up()
+    page.wait_for_timeout(500)
+    finished(page)
+
+
+def at_place(page, x, y):
+    """The red, green, blue and alpha of what is painted at a place of the board."""
+    return page.locator(".board canvas").evaluate(
+        """(canvas, [x, y]) => Array.from(canvas.getContext("2d").getImageData(
+            Math.floor(x * canvas.width), Math.floor(y * canvas.height), 1, 1).data)""",
+        [x, y],
+    )
+
+
+def test_painting_on_the_board_changes_what_is_drawn(tab):
+    page = tab("text_to_image?t2i_steps=4&t2i_count=1")
+    choose(page, "Start from", "a picture")
+    choose(page, "Which picture", "white paper")
+    painted = board(page)
+    ready(page)
+    before = pixels(page)
+    page.get_by_role("button", name="red", exact=True).click()
+    stroke(page, (0.2, 0.3), (0.8, 0.3))
+    assert at_place(page, 0.5, 0.3) == [221, 42, 47, 255] and at_place(page, 0.5, 0.7)[3] == 0
+    assert "% of the picture is painted" in painted.locator("output").inner_text()
+    ready(page)
+    assert pixels(page) != before
+    page.get_by_role("button", name="eraser", exact=True).click()
+    stroke(page, (0.5, 0.1), (0.5, 0.5))
+    assert at_place(page, 0.5, 0.3)[3] == 0 and at_place(page, 0.25, 0.3)[3] == 255
+    page.get_by_role("button", name="Undo").click()
+    assert at_place(page, 0.5, 0.3)[3] == 255
+    page.get_by_role("button", name="Clear").click()
+    page.wait_for_timeout(500)
+    finished(page)
+    assert painted.get_attribute("data-covered") == "0.0"
+    ready(page)
+    assert pixels(page) == before
+
+
+def test_a_hole_is_brushed_by_keyboard_too(tab):
+    page = tab("text_to_image?t2i_steps=4&t2i_count=1")
+    choose(page, "Start from", "a picture with a hole")
+    hole = board(page, ".hole")
+    page.get_by_text("Nothing is brushed yet").wait_for()
+    page.locator(".board canvas").focus()
+    for key in ("Space", "ArrowRight", "ArrowRight", "ArrowDown", "Space"):
+        page.keyboard.press(key)
+    page.wait_for_timeout(500)
+    finished(page)
+    share = float(hole.get_attribute("data-covered"))
+    assert 3 < share < 30 and at_place(page, 0.5, 0.5)[3] == 255
+    assert page.get_by_text("Nothing is brushed yet").count() == 0
+    page.keyboard.press("ArrowDown")
+    assert float(hole.get_attribute("data-covered")) == share, "a brush that is lifted paints nothing"
+    page.keyboard.press("Control+z")
+    assert float(hole.get_attribute("data-covered")) == 0
+
+
+def test_a_finger_paints_and_does_not_scroll(chromium, server):
+    context = chromium.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.set_default_timeout(120 * SECONDS)
+    page.goto(f"{server}/text_to_image?t2i_steps=4&t2i_count=1")
+    finished(page)
+    choose(page, "Start from", "a picture")
+    board(page)
+    canvas = page.locator(".board canvas")
+    canvas.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    assert canvas.evaluate("e => getComputedStyle(e).touchAction") == "none"
+    box = canvas.bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_timeout(300)
+    assert at_place(page, 0.5, 0.5)[3] == 255
+    context.close()
+
+
+def test_scrubbing_the_words_stays_in_the_browser(tab):
+    page = tab("text_to_image?t2i_steps=4&t2i_count=1")
+    ready(page)
+    words = page.locator(".scrubber").nth(1)
+    words.locator("canvas.pixels").first.wait_for()
+    canvas = words.locator("canvas.pixels").first
+    before, sent = canvas.evaluate("canvas => canvas.toDataURL()"), len(page.sent)
+    words.get_by_role("slider", name="frame").focus()
+    page.keyboard.press("Home")
+    assert words.locator("output").inner_text() == "step 1 of 4"
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != before
+    assert len(page.sent) == sent, "not one message to the server"
+
+
+def test_poking_a_latent_redraws_only_that_part(tab):
+    page = tab("latents")
+    gallery = page.locator(".gallery").nth(2)
+    before = gallery.inner_html()
+    page.get_by_role("slider", name="Amount").focus()
+    page.keyboard.press("Home")
+    page.get_by_text("-6 in channel 1").wait_for()
+    assert gallery.inner_html() != before

@@ -15,10 +15,22 @@ from diffusion_explained.palette import DARK, LIGHT
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import DDPMSchedule
 
-PAGES = ("start", "forward", "schedules", "reverse", "guidance", "samplers", "stable_diffusion", "compare")
+PAGES = (
+    "start",
+    "forward",
+    "schedules",
+    "reverse",
+    "guidance",
+    "samplers",
+    "text_to_image",
+    "latents",
+    "stable_diffusion",
+    "compare",
+)
 QUICK = {  # smaller sweeps and races than a visitor's, for the tests' time
     "guidance": {"per_class": "2", "sweep_steps": "4"},
     "samplers": {"most": "4"},
+    "text_to_image": {"t2i_steps": "2"},
     "stable_diffusion": {"sd_steps": "2"},
 }
 
@@ -40,12 +52,17 @@ def test_a_page_opens_and_teaches(open_page, name):
     assert not at.get("progress"), "finished work leaves no progress bar"
 
 
-def film(at):
-    """The film that the page's scrubber was given."""
+def films(at):
+    """The films that the page's scrubbers were given, in the page's order."""
     import json
 
-    element = next(e for e in at.main.get("bidi_component") or at.get("bidi_component"))
-    return json.loads(element.proto.json)["film"]
+    messages = (json.loads(element.proto.json) for element in at.get("bidi_component"))
+    return [message["film"] for message in messages if "film" in message]
+
+
+def film(at):
+    """The first of them."""
+    return films(at)[0]
 
 
 def frames(message):
@@ -113,6 +130,8 @@ def test_an_address_gives_what_the_widgets_give(open_page):
         ("schedules", {"T": "0", "shift": "-1", "schedules": "nothing", "beta_end": "inf"}),
         ("guidance", {"per_class": "3", "sweep_steps": "4", "seed": "-1", "model": ""}),
         ("samplers", {"samplers": "foo", "most": "4", "race_w": "inf"}),
+        ("text_to_image", {"t2i_w": "nan", "t2i_steps": "3", "t2i_sampler": "foo", "t2i_seed": "-1", "t2i_count": "9"}),
+        ("latents", {"emoji": "no such thing", "emoji_style": "x", "other": "", "other_style": "1"}),
         ("stable_diffusion", {"sd_w": "nan", "sd_steps": "0", "sd_sampler": "foo", "sd_seed": "-1", "count": "9"}),
     ],
 )

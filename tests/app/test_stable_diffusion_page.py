@@ -30,7 +30,8 @@ def a_machine_without_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     for module in (hub, weights):
         monkeypatch.setattr(module, "hub_is_reachable", lambda: False)
-    monkeypatch.setattr(stable, "usual", lambda name: (64, 3))
+    monkeypatch.setattr(stable, "usual", lambda name: stable.Usual(64, 3))
+    monkeypatch.setattr(stable, "first_choice", lambda: stable.STAND_IN)
     monkeypatch.setattr(jobs, "POLL", 0.1)
     stable.missing.clear()
     stable.to_download.clear()
@@ -105,7 +106,7 @@ def test_it_answers_at_once_says_what_is_missing_and_shows_the_stand_in(open_pag
     message = film(at)
     assert message["titles"] == ["latents xₜ", "predicted x₀, decoded"] and len(message["captions"]) == 4
     assert [chart["x_label"] for chart in message["charts"]] == ["step", "step"]
-    for image in at.get("imgs"):
+    for image in at.get("image"):
         assert all(picture.alt for picture in image.proto.imgs), "every picture has its words"
 
 
@@ -181,6 +182,40 @@ def test_a_run_can_be_stopped_and_another_begun(open_page, monkeypatch):
     alive(at)
 
 
+# -- micro, the embedded default ----------------------------------------------------------------------------
+
+
+def test_micro_is_offered_first_and_chosen_where_nothing_larger_can_run(open_page, monkeypatch):
+    monkeypatch.undo()  # what a visitor's machine has, which has no GPU
+    monkeypatch.setattr(stable, "on_cpu", lambda: True)
+    assert [list(stable.MODELS)[k] for k in (0, -1)] == [stable.MICRO, stable.STAND_IN]
+    assert stable.first_choice() == stable.MICRO
+    at = finished(open_page("stable_diffusion", **QUICK))
+    assert not at.error and not at.warning and not at.exception, "it runs by itself, and no GPU is asked for"
+    assert "trained on emoji" in said(at.markdown) and "live" in said(at.markdown)
+    assert (at.number_input(key="width").value, at.text_input(key="prompt").value) == (128, "a blue cat")
+    assert "16 × 16 × 4 = 1,024 values for a picture of 128 × 128" in said(at.caption)
+
+
+def test_choosing_a_model_brings_its_usual_settings_but_keeps_the_visitors_words(open_page, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(stable, "on_cpu", lambda: True)
+    at = finished(open_page("stable_diffusion", **QUICK))
+    at.selectbox(key="sd_model").set_value(stable.STAND_IN).run()
+    assert (at.number_input(key="width").value, at.slider(key="sd_w").value) == (256, 7.5)
+    assert at.text_input(key="prompt").value == stable.usual(stable.STAND_IN).prompt
+    at.text_input(key="prompt").set_value("my own words").run()
+    at.selectbox(key="sd_model").set_value(stable.MICRO).run()
+    assert at.text_input(key="prompt").value == "my own words" and at.number_input(key="width").value == 128
+
+
+def test_without_its_weights_the_stand_in_is_embedded(monkeypatch):
+    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(stable, "missing", lambda name: "not here")
+        assert stable.embedded() == stable.first_choice() == stable.STAND_IN
+
+
 # -- words --------------------------------------------------------------------------------------------------
 
 
@@ -226,6 +261,7 @@ def test_image_to_image_takes_the_share_of_the_steps_and_inpainting_keeps_the_re
     assert "strength=0.5" in at.code[0].value and "image=image" in at.code[0].value
     shown = film(at)["key"]
     at.selectbox(key="start").set_value("a picture with a hole").run()
+    at.selectbox(key="hole").set_value("a rectangle").run()
     at.slider(key="across").set_value((0, 50)).run()
     press(at, "Run")
     assert not at.error and len(film(at)["captions"]) == 5 and film(at)["key"] != shown
@@ -269,9 +305,12 @@ def test_bad_settings_get_the_engines_words_and_the_page_lives_on(open_page, cha
 def test_a_file_that_is_no_picture_and_a_mask_of_another_size(open_page):
     at = finished(open_page("stable_diffusion", **QUICK))
     at.selectbox(key="start").set_value("a picture with a hole").run()
+    at.selectbox(key="source").set_value("my own file").run()
+    assert "until then the run starts from pure noise" in said(at.info)
     at.file_uploader(key="start_upload").upload("a.png", b"this is a text", "image/png").run()
     assert "not a picture" in at.error[0].value
-    at.file_uploader(key="start_upload").set_value(None).run()
+    at.selectbox(key="source").set_value("a CIFAR-10 picture").run()
+    at.selectbox(key="hole").set_value("from a file").run()
     at.file_uploader(key="mask_upload").upload("m.png", png((20, 30)), "image/png").run()
     press(at, "Run")
     assert "The mask must be as large as the picture" in at.error[0].value.replace("\\", "")

@@ -1,0 +1,118 @@
+"""Runs that are drawn while the visitor waits, and kept whole: every step's latents, and where each word landed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+import torch
+from torch import Tensor
+
+from diffusion_explained.film import Film
+from diffusion_explained.micro.retrieval import Retrieval, embed_captions, load_retrieval, rank
+from diffusion_explained.samplers import Step
+from explorer import page, stable, vocabulary
+from explorer.jobs import Tell
+from explorer.shelf import shelf
+from explorer.stable import Ask, Begun
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """A finished run of B images.
+
+    steps: all of them; pictures: [B, 3, H, W]; tokens: the prompt's, one dict an encoder, as a trace has them;
+    columns, maps: of `attention.record_attention`, the words and [B, n, columns, h, w]; key: what tells it from others.
+    """
+
+    key: tuple[object, ...]
+    model: str
+    label: str
+    steps: tuple[Step, ...]
+    pictures: Tensor
+    tokens: tuple[dict, ...]
+    text_shape: tuple[int, ...]
+    columns: tuple[str, ...]
+    maps: Tensor
+
+
+def draw(name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawing:
+    """A run of a small model, loaded if it is not yet. Raises the engine's ValueErrors and OSErrors."""
+    key = stable.asked(name, ask, begun)
+
+    def make() -> Drawing:
+        from dataclasses import asdict
+
+        from diffusion_explained.stable_diffusion.attention import record_attention
+
+        here = stable.load(stable.models(), name, tell)
+        model, options = here.model, ask.options() | begun.options()
+        prompt, negative = options.pop("prompt"), options.pop("negative")
+        steps: list[Step] = []
+        with here.turn:
+            text = model.encode_text(prompt, negative)
+            with record_attention(model, text) as attention:
+                for step in model.steps(text, **options):
+                    attention.after(step)
+                    steps.append(step)
+                    tell((step.i + 1) / ask.num_inference_steps, f"step {step.i + 1} of {ask.num_inference_steps}")
+        maps = torch.stack([attention.maps(image) for image in range(len(ask.seeds))])
+        tokens = tuple(asdict(one) for one in text.tokens[0])
+        shape = tuple(text.embeds.shape[1:])
+        pictures = model.decode(steps[-1].x_next)
+        return Drawing(key, model.name, model.label, tuple(steps), pictures, tokens, shape, attention.columns(), maps)
+
+    return shelf("drawings", 8).get(key, make)
+
+
+def films(name: str, drawing: Drawing, image: int, tell: Tell) -> tuple[Film, Film | None]:
+    """The steps of one image, and where its words land at each of them; None for a prompt without words."""
+
+    def make() -> tuple[Film, Film | None]:
+        from diffusion_explained.stable_diffusion.image_films import decoded, step_film, word_film
+
+        model = stable.load(stable.models(), name, tell).model
+        x_0 = decoded(model, drawing.steps, image, lambda part: tell(part, "decoding each step"))
+        words = word_film(drawing.columns, drawing.maps[image], x_0) if len(drawing.columns) > 3 else None
+        return step_film(model, drawing.steps, x_0, image), words
+
+    return shelf("films of drawings", 16).get((drawing.key, image), make)
+
+
+@st.cache_resource(show_spinner=False)
+def _judge() -> tuple[Retrieval, Tensor]:
+    """The retrieval network, and the vectors of all subjects' names: read only."""
+    retrieval = load_retrieval()
+    return retrieval, embed_captions(retrieval, vocabulary.names())
+
+
+def readings(drawing: Drawing, prompt: str) -> list[tuple[str, float]]:
+    """What our retrieval network takes each picture for: all that micro was shown, and the prompt, are to choose from.
+
+    Each with its share of the choice. Nothing for the stand-in, whose pictures show nothing.
+    """
+    if drawing.label == "stand-in":
+        return []
+
+    def make() -> list[tuple[str, float]]:
+        retrieval, words = _judge()
+        names = vocabulary.names()
+        if (asked := prompt.strip().lower()) and asked not in names:
+            names, words = (*names, asked), torch.cat([words, embed_captions(retrieval, [asked])])
+        return [best[0] for best in rank(retrieval, drawing.pictures, names, 1, words=words)]
+
+    with page.needed("The network that reads the pictures"):
+        return shelf("readings", 64).get((drawing.key, prompt), make)
+
+
+def unknown_words(tokens: Sequence[dict]) -> dict[str, str]:
+    """The words of a prompt that the first tokenizer has no piece of its own for, and what they became.
+
+    Pieces that are no letters (the bytes of another alphabet) are only counted.
+    """
+    first, found, place = tokens[0], {}, 1  # the start comes before them
+    for word, count in first["words"]:
+        if count > 1:
+            pieces = [piece.removesuffix("</w>") for piece in first["pieces"][place : place + count]]
+            found[word] = " + ".join(pieces) if all(map(str.isascii, pieces)) else f"{count} bytes"
+        place += count
+    return found

@@ -1,0 +1,50 @@
+"""The emoji that travel with the package, on white, as the pages show and encode them."""
+
+import streamlit as st
+from torch import Tensor
+
+from diffusion_explained.micro.emoji import STYLES, EmojiSet, load_emoji_sample
+from diffusion_explained.micro.reconstruction import on_white
+from explorer import page
+
+USUAL = "red heart"
+
+
+@st.cache_resource(show_spinner="Unpacking the emoji")
+def _unpacked() -> EmojiSet:
+    return load_emoji_sample()
+
+
+def sample() -> EmojiSet:
+    """The emoji themselves: read only."""
+    with page.needed("The file of emoji that travels with the package"):
+        return _unpacked()
+
+
+def names() -> tuple[str, ...]:
+    """What there is to choose from, in alphabetical order."""
+    return tuple(sorted(sample().names))
+
+
+def styles_of(name: str) -> tuple[str, ...]:
+    """The styles in which a subject is drawn."""
+    emoji = sample()
+    return tuple(STYLES[style] for style in emoji.style[emoji.subject == emoji.names.index(name)].tolist())
+
+
+def emoji(name: str, style: str) -> Tensor:
+    """One of them on white, [1, 3, 128, 128] in [-1, 1]."""
+    held = sample()
+    chosen = (held.subject == held.names.index(name)) & (held.style == STYLES.index(style))
+    return on_white(held.images[chosen][:1])
+
+
+def pick(where: str, key: str, usual: str = USUAL) -> tuple[str, str]:
+    """The controls for one: its name, which is searched by typing, and its style. Kept in the address under `key`."""
+    known = names()
+    first = known.index(usual) if usual in known else 0
+    name = st.selectbox(where, known, index=first, key=key, bind="query-params")
+    style = st.segmented_control(
+        "Style", styles_of(name), default=styles_of(name)[0], required=True, key=f"{key}_style", bind="query-params"
+    )
+    return name, style

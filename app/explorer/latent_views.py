@@ -1,0 +1,161 @@
+"""What the page on latents computes: a picture encoded and decoded, a latent poked, two pictures mixed, the bill."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffusion_explained.film import Film, film, pixels
+from diffusion_explained.micro.reconstruction import psnr
+from diffusion_explained.stable_diffusion.compression import PUBLISHED, Compression, compression_of
+from diffusion_explained.stable_diffusion.latent_space import poke
+from explorer import stable
+from explorer.jobs import Tell
+from explorer.shelf import shelf
+
+MIXES = 13  # frames from one picture to the other
+AT_ONCE = 4  # pictures decoded in one batch
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """A picture x_0 [1, 3, H, W], its latents [1, C, h, w], and what the decoder gives back.
+
+    key: what tells it from others; model, label: whose latents they are.
+    """
+
+    key: str
+    model: str
+    label: str
+    x_0: Tensor
+    latents: Tensor
+    decoded: Tensor
+
+    @property
+    def psnr(self) -> float:
+        """How near the reconstruction is to the picture, in dB."""
+        return float(psnr(self.decoded, self.x_0))
+
+
+def encoded(name: str, key: str, x_0: Tensor, tell: Tell) -> Encoded:
+    """A picture through the encoder and the decoder of a model, loaded if it is not yet."""
+
+    def make() -> Encoded:
+        model = stable.load(stable.models(), name, tell).model
+        latents = model.encode(x_0).cpu()
+        return Encoded(key, model.name, model.label, x_0, latents, model.decode(latents).cpu())
+
+    return shelf("encoded", 32).get((name, key), make)
+
+
+def poked(latents: Tensor, channel: int, amount: float, place: tuple[int, int] | None) -> Tensor:
+    """Latents [1, C, h, w] with `amount` added to one channel: at one place (row, column), or everywhere."""
+    if place is not None:
+        return poke(latents, *place, channel, amount)
+    changed = latents.clone()
+    changed[:, channel] += amount
+    return changed
+
+
+def decode(name: str, latents: Tensor) -> Tensor:
+    """Latents [B, C, h, w] as pictures on the CPU."""
+    model = stable.load(stable.models(), name, lambda part, doing: None).model
+    return torch.cat([model.decode(batch).cpu() for batch in latents.split(AT_ONCE)])
+
+
+def mixed(name: str, one: Encoded, other: Encoded) -> Film:
+    """From one picture to another: their pixels mixed, and their latents mixed and then decoded."""
+
+    def make() -> Film:
+        shares = torch.linspace(0, 1, MIXES)[:, None, None, None]
+        as_pixels = (1 - shares) * one.x_0 + shares * other.x_0
+        as_latents = decode(name, (1 - shares) * one.latents + shares * other.latents)
+        captions = [f"{1 - share:.0%} of the first, {share:.0%} of the second" for share in shares.flatten().tolist()]
+        panels = [
+            ("mixed as pixels", "the weighted mean of the two pictures", list(pixels(as_pixels))),
+            ("mixed as latents, decoded", "the decoded weighted mean of the two latents", list(pixels(as_latents))),
+        ]
+        return film(panels, captions)
+
+    return shelf("mixed", 16).get((name, one.key, other.key), make)
+
+
+def enlarged(field: Tensor, limit: float, times: int = 8) -> np.ndarray:
+    """A signed field [h, w] as bytes [times h, times w, 4] on the diverging map."""
+    return pixels(F.interpolate(field[None, None], scale_factor=times, mode="nearest"), limit)[0]
+
+
+# -- the bill -----------------------------------------------------------------------------------------------
+
+
+@st.cache_data(show_spinner="Counting what Stable Diffusion would do")
+def published() -> dict[str, tuple[int, ...]]:
+    """Parameters and FLOPs of Stable Diffusion 1.5 by part, from its configuration."""
+    from diffusion_explained.stable_diffusion.costs import published_parameters, published_work
+
+    work, counted = published_work(), published_parameters()
+    return {part: (counted.get(part, 0), work[part].total if part in work else 0) for part in {*counted, *work}}
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a model that is loaded here is and does: sizes of its latents, tokens, parameters, FLOPs of one pass."""
+
+    sizes: Compression
+    tokens: int
+    parameters: dict[str, int]
+    unet: int
+    decoder: int
+
+
+@st.cache_resource(show_spinner="Counting what it does")
+def bill(name: str) -> Bill:
+    """That of a model, one picture of the size it was trained on."""
+    from diffusion_explained.stable_diffusion.costs import count_work
+
+    model = stable.load(stable.models(), name, lambda part, doing: None).model
+    text, z = model.encode_text(""), torch.zeros(1, *model.latent_shape())
+    unet = count_work(lambda: model.network(z, torch.ones(1), text.embeds)).total
+    decoder = count_work(lambda: model.pipe.vae.decode(z)).total
+    return Bill(compression_of(model), len(text.tokens[0][0].ids), model.parameters(), unet, decoder)
+
+
+def table(name: str) -> list[tuple[str, str, str]]:
+    """(what, ours, Stable Diffusion 1.5): sizes from the configurations, work counted from the shapes."""
+    ours, theirs, large = bill(name), published(), PUBLISHED[0]
+    counted = ours.parameters
+
+    def millions(count: float) -> str:
+        return f"{count / 1e6:,.3g} M parameters"
+
+    def work(flops: float) -> str:
+        return f"{flops / 1e12:,.3g} TFLOP" if flops >= 1e12 else f"{flops / 1e9:,.3g} GFLOP"
+
+    def both(of: Callable[[Compression], str]) -> tuple[str, str]:
+        return of(ours.sizes), of(large)
+
+    return [
+        ("the picture", *both(lambda one: f"{one.side} × {one.side} × 3 = {one.picture_values:,} values")),
+        ("its latent", *both(lambda one: f"{one.latent_side} × {one.latent_side} × {one.channels} = "
+                                         f"{one.latent_values:,} values")),
+        ("times fewer", *both(lambda one: f"**{one.times:.0f}**")),
+        ("autoencoder", millions(counted["vae"]), millions(theirs["autoencoder"][0])),
+        ("U-Net", millions(counted["unet"]), millions(theirs["U-Net"][0])),
+        ("text encoder", f"{millions(counted['text_encoder'])}, {ours.tokens} tokens",
+         f"{millions(theirs['text encoder'][0])}, 77 tokens"),
+        ("one look of the U-Net", work(ours.unet), work(theirs["U-Net"][1])),
+        ("the same look at pixels", "–", work(theirs["U-Net on pixels"][1])),
+        ("decoding, once", work(ours.decoder), work(theirs["decoder"][1])),
+    ]  # fmt: skip
+
+
+def others() -> str:
+    """The other published sizes in a sentence."""
+    return " ".join(
+        f"{one.name}: {one.side} × {one.side} pixels, {one.channels} channels, {one.times:.0f} times fewer."
+        for one in PUBLISHED[1:]
+    )

@@ -1,0 +1,188 @@
+"""Latents: a picture as 48 times fewer numbers; look at them, poke them, mix two pictures, and see what it saves."""
+
+import hashlib
+
+import streamlit as st
+from explorer import emoji, latent_views, page, stable, stable_parts
+from explorer.latent_views import Encoded
+from explorer.scrubber import scrubber
+from torch import Tensor
+
+from diffusion_explained.data import load_image
+from diffusion_explained.film import EPS_RANGE, pixels, png
+from diffusion_explained.stable_diffusion.latent_space import Reach
+
+ERROR_RANGE = 0.5  # of pixel values in [-1, 1]
+SEEN = 0.05  # a change of a pixel that one sees
+PIXEL, CHANNEL = "one latent pixel", "a whole channel"
+
+page.head(
+    "Latents: 48 times fewer numbers",
+    "Diffusion works on few numbers when an **autoencoder** takes care of the pixels: its encoder $E$ packs 8 × 8 "
+    "pixels into 4 numbers, and its decoder $D$ paints them out again. Here is the one of our small model, at work.",
+    r"z = E(x_0)",
+    r"\hat x_0 = D(z)\approx x_0",
+    r"128\cdot 128\cdot 3 = 48\cdot(16\cdot 16\cdot 4)",
+)
+address = st.query_params.to_dict()
+name = stable.embedded()
+side = stable.usual(stable.MICRO).side
+SETTINGS = ("emoji", "emoji_style", "other", "other_style")
+
+
+def encode(key: str, x_0: Tensor) -> Encoded:
+    with page.progress("Encoding") as tell:
+        return latent_views.encoded(name, key, x_0, tell)
+
+
+# -- the picture --------------------------------------------------------------------------------------------
+
+choose, show = st.columns([1, 2.7], gap="large")
+with choose:
+    of_emoji = emoji.pick("Emoji", "emoji")
+    upload = st.file_uploader(
+        "or your own picture", type=None, key="latents_upload", help=f"Scaled to {side} × {side} pixels."
+    )
+    key, x_0 = " ".join(of_emoji), emoji.emoji(*of_emoji)
+    if upload is not None:
+        said: list[str] = []
+        try:
+            x_0 = load_image(upload.getvalue(), side, 3, say=said.append)
+            key = hashlib.sha256(x_0.numpy().tobytes()).hexdigest()
+        except ValueError as error:
+            words = f"This file cannot be used: {error} The {of_emoji[0]} is shown instead."
+            st.error(page.literal(words), icon=":material/broken_image:")
+        for sentence in said:
+            st.caption(sentence)
+try:
+    one = encode(key, x_0)
+except (ValueError, OSError) as error:
+    st.error(page.literal(str(error)), icon=":material/error:")
+    st.stop()
+channels, height, width = one.latents.shape[1:]
+with show:
+    page.address_notice(address, SETTINGS)
+    stable_parts.kind(one.label, one.model)
+    z = one.latents[0]
+    error = (one.decoded - one.x_0).mean(1)[0]
+    what = key if key == " ".join(of_emoji) else "your own"
+    words = "Decoded minus true, the mean of red, green and blue"
+    page.gallery(
+        [
+            ("the picture x₀", f"The picture: {what}", png(pixels(one.x_0)[0])),
+            (f"decoded: {one.psnr:.1f} dB", "What the decoder makes of the latent", png(pixels(one.decoded)[0])),
+            (f"its error, ±{ERROR_RANGE:g}", words, png(pixels(error[None, None], ERROR_RANGE)[0])),
+        ]
+    )
+    fields = []
+    for k, field in enumerate(z, start=1):
+        low, high = f"{field.min():+.1f}", f"{field.max():+.1f}"
+        alt = f"Channel {k} of the latent: {height} by {width} numbers from {low} to {high}"
+        fields.append((f"channel {k}: {low} to {high}", alt, png(latent_views.enlarged(field, EPS_RANGE))))
+    page.gallery(fields)
+    page.colour_scale(EPS_RANGE, "Values of the latent")
+    st.caption(
+        f"{side} × {side} × 3 = {one.x_0.numel():,} numbers became {height} × {width} × {channels} = {z.numel():,}: "
+        f"{one.x_0.numel() / z.numel():.0f} times fewer. The decibels (PSNR) say how near the decoded picture is: "
+        "10 log₁₀(2² / mean squared error). In the error, blue is too dark and red too bright."
+    )
+
+# -- poke ---------------------------------------------------------------------------------------------------
+
+
+@st.fragment
+def poke() -> None:
+    st.subheader("Poke it", anchor=False)
+    controls, result = st.columns([1, 2.7], gap="large")
+    with controls:
+        where = st.segmented_control("Add to", (PIXEL, CHANNEL), default=PIXEL, required=True, key="poke_where")
+        channel = st.segmented_control("Channel", range(1, channels + 1), default=1, required=True, key="poke_channel")
+        amount = st.slider("Amount", -6.0, 6.0, 4.0, 0.5, key="poke_amount")
+        place = None
+        if where == PIXEL:
+            left, right = st.columns(2)
+            x = left.slider("x", 0, width - 1, width // 2, key="poke_x", help="From left to right.")
+            y = right.slider("y", 0, height - 1, height // 2, key="poke_y", help="From top to bottom.")
+            place = (y, x)
+    changed = latent_views.poked(one.latents, channel - 1, amount, place)
+    after = latent_views.decode(name, changed)
+    change = after - one.decoded
+    what = f"{amount:+g} in channel {channel} {'everywhere' if place is None else f'at x = {x}, y = {y}'}"
+    note = (
+        f"{what}: {float((change.abs().amax(1) > SEEN).float().mean()):.1%} of the pixels change by more than {SEEN}."
+    )
+    if place is not None and amount:
+        times = side // width
+        own = (times * y, times * (y + 1), times * x, times * (x + 1))
+        inside = Reach(one.decoded[0], after[0], change.abs().mean(1)[0], own).inside
+        note += f" {inside:.0%} of all change is on the {times} × {times} pixels that this latent pixel stands for."
+    with result:
+        page.gallery(
+            [
+                (
+                    f"channel {channel}, poked",
+                    f"Channel {channel} of the latent after {what}",
+                    png(latent_views.enlarged(changed[0, channel - 1], EPS_RANGE)),
+                ),
+                ("decoded before", "The decoded picture before", png(pixels(one.decoded)[0])),
+                ("decoded after", f"The decoded picture after {what}", png(pixels(after)[0])),
+                (
+                    f"the change, ±{ERROR_RANGE:g}",
+                    "The picture after minus before, the mean of red, green and blue",
+                    png(pixels(change.mean(1, keepdim=True), ERROR_RANGE)[0]),
+                ),
+            ],
+            note=note,
+        )
+
+
+poke()
+
+# -- mix ----------------------------------------------------------------------------------------------------
+
+st.subheader("Mix two pictures", anchor=False)
+choose, show = st.columns([1, 2.7], gap="large")
+with choose:
+    of_other = emoji.pick("With", "other", "rocket")
+other = encode(" ".join(of_other), emoji.emoji(*of_other))
+with show, st.spinner("Decoding"):
+    scrubber(latent_views.mixed(name, one, other), key="mixed", frame=latent_views.MIXES // 2)
+
+# -- the bill -----------------------------------------------------------------------------------------------
+
+st.subheader("What it saves", anchor=False)
+ours = "micro" if name == stable.MICRO else "the stand-in"
+rows = [f"| **{what}** | {small} | {large} |" for what, small, large in latent_views.table(name)]
+st.markdown("\n".join([f"| | {ours} | Stable Diffusion 1.5 |", "|---|---|---|", *rows]))
+st.caption(
+    "Sizes are those of the configurations; the work of one pass of one picture is counted from the shapes "
+    "(convolutions and matrix products, a multiplication and an addition being two). Nothing was run at full size. "
+    f"{latent_views.others()}"
+)
+
+with st.expander("The same in Python", icon=":material/code:"):
+    first, style = of_emoji
+    st.code(
+        f"""from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
+from diffusion_explained.micro.reconstruction import on_white, psnr
+from diffusion_explained.stable_diffusion import {stable.in_python(name).split("(")[0]}
+
+model, emoji = {stable.in_python(name)}, load_emoji_sample()
+chosen = (emoji.subject == emoji.names.index({first!r})) & (emoji.style == STYLES.index({style!r}))
+x_0 = on_white(emoji.images[chosen])     # [1, 3, {side}, {side}] in [-1, 1]
+z = model.encode(x_0)                    # [1, {channels}, {height}, {width}]
+print(psnr(model.decode(z), x_0))
+z[:, 0, {height // 2}, {width // 2}] += 4
+poked = model.decode(z)""",
+        language="python",
+    )
+with st.expander("What to look for", icon=":material/lightbulb:"):
+    st.markdown(
+        "- The latent is still a **map**: what lies at the left of the picture lies at its left. So convolutions work "
+        "on it, and so a hole can be painted anew.\n"
+        "- Its channels are no colours, but one can read them: poke a whole channel, and see what it stands for.\n"
+        "- One latent pixel changes more than its own 8 × 8 pixels: the decoder's convolutions overlap.\n"
+        "- Mixed as pixels, two pictures are a double exposure. Mixed as latents they are nearly that too: an "
+        "autoencoder packs, it does not know what a thing is. That is the diffusion model's part.\n"
+        "- What it costs is in the error: thin lines and small text suffer first."
+    )

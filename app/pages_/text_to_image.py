@@ -1,0 +1,179 @@
+"""Text to image: a whole latent diffusion model draws what is typed, at once and in this process; then refine it."""
+
+import html
+
+import streamlit as st
+from explorer import drawings, page, stable, stable_parts, vocabulary
+from explorer.scrubber import scrubber
+from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
+from torch import Tensor
+
+from diffusion_explained.film import pixels, png
+from diffusion_explained.samplers import SAMPLERS
+
+EXAMPLES = ("a blue cat", "red heart", "crying cat", "a rocket", "house with garden", "a purple apple", "sunflower",
+            "a green car on a yellow background", "two dogs")  # fmt: skip
+STEPS = (1, 2, 4, 8, 12, 20, 30, 50)
+PREVIEW = 8
+SETTINGS = ("t2i_prompt", "t2i_negative", "t2i_w", "t2i_sampler", "t2i_steps", "t2i_seed", "t2i_count")
+
+page.head(
+    "Text to image: type it, and watch it drawn",
+    "A whole system in small, trained by this project and shipped with it: a text encoder, a network that removes "
+    "noise from a latent of 16 × 16 × 4 numbers under their guidance, and a decoder. It knows **emoji**, in English.",
+    r"\hat\varepsilon = \varepsilon_{\text{negative}} + w\,(\varepsilon_{\text{prompt}}-\varepsilon_{\text{negative}})",
+    r"\text{attention} = \operatorname{softmax}\!\big(q\,k^{\top}/\sqrt d\big)",
+)
+address, state = st.query_params.to_dict(), st.session_state
+name = stable.embedded()
+usual = stable.usual(name)
+side = stable.usual(stable.MICRO).side  # of the stand-in too
+picked = state.get("t2i_picked")
+
+
+def take_example() -> None:
+    state.t2i_prompt, state.t2i_example = state.t2i_example, None
+
+
+def other_seeds() -> None:
+    state.t2i_seed = (state.t2i_seed + state.t2i_count) % 99_996
+
+
+def choose(seed: int) -> None:
+    state.t2i_chosen = seed
+
+
+def refine(picture: Tensor) -> None:
+    state.update(t2i_picked=picture, start=IMAGE, source=PICKED, strength=0.5)
+
+
+@st.fragment
+def known_words() -> None:
+    query = st.text_input("Search", key="t2i_search", placeholder="cat", label_visibility="collapsed")
+    found = vocabulary.matching(query)
+    kinds = {**({} if query.strip() else vocabulary.OTHER), **found}
+    rows = "".join(
+        f"<dt>{html.escape(kind)}</dt><dd>{''.join(f'<span>{html.escape(word)}</span>' for word in words)}</dd>"
+        for kind, words in kinds.items()
+    )
+    st.html(f'<dl class="words">{rows}</dl>')
+    count, all_of_them = sum(map(len, found.values())), len(vocabulary.names())
+    st.caption(
+        f"{count} of {all_of_them} things match." if query.strip() else f"{all_of_them} things, and how they may be."
+    )
+
+
+# -- what is asked ------------------------------------------------------------------------------------------
+
+words, away = st.columns([1.6, 1], gap="medium")
+prompt = words.text_input("Prompt", EXAMPLES[0], key="t2i_prompt", bind="query-params")
+negative = away.text_input(
+    "Negative prompt", key="t2i_negative", bind="query-params", help="What guidance moves away from; may be left empty."
+)
+st.pills("Examples", EXAMPLES, key="t2i_example", on_change=take_example, label_visibility="collapsed")
+with st.expander("The words it knows", icon=":material/menu_book:"):
+    known_words()
+with st.container(key="workbench"):  # on a phone the result stands above its controls
+    controls, result = st.columns([1, 2.4], gap="large")
+with controls:
+    begun = start_picture(side, side, (EMOJI, PAPER, FILE), picked)
+    scale = st.slider(
+        "Guidance scale w", 0.0, 12.0, usual.guidance_scale, 0.5, key="t2i_w", bind="query-params",
+        help="1 is off. More obeys the prompt more, until it over-sharpens.",
+    )  # fmt: skip
+    steps = st.select_slider(
+        "Steps", STEPS, usual.steps, key="t2i_steps", bind="query-params", help=f"{PREVIEW} are a quick preview."
+    )
+    left, right = st.columns(2)
+    seed = left.number_input("First seed", 0, 99_996, 0, key="t2i_seed", bind="query-params")
+    count = right.number_input("Pictures", 1, 4, 4, key="t2i_count", bind="query-params")
+    st.button("Other seeds", icon=":material/casino:", key="t2i_other", on_click=other_seeds, width="stretch")
+    sampler = st.selectbox(
+        "Sampler", list(SAMPLERS), index=list(SAMPLERS).index(usual.sampler), key="t2i_sampler", bind="query-params"
+    )
+
+# -- the pictures -------------------------------------------------------------------------------------------
+
+ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), side, side)
+with result:
+    page.address_notice(address, SETTINGS)
+    drawing = None
+    with page.progress("Drawing") as tell:
+        try:
+            drawing = drawings.draw(name, ask, begun, tell)
+        except (ValueError, OSError) as error:
+            st.error(page.literal(str(error)), icon=":material/error:")
+    if drawing is None:
+        st.stop()
+
+    stable_parts.kind(drawing.label, drawing.model)
+    stable_parts.empty_prompt(prompt)
+    if unknown := drawings.unknown_words(drawing.tokens):
+        read = ", ".join(f"**{page.literal(word)}** as {page.literal(pieces)}" for word, pieces in unknown.items())
+        st.info(
+            f"Words that it does not know are read in pieces, and draw little: {read}.", icon=":material/translate:"
+        )
+    chosen = state.get("t2i_chosen", seed)
+    chosen = chosen if chosen in ask.seeds else seed
+    readings = drawings.readings(drawing, prompt)
+    with st.container(key="grid"):
+        for k, column in zip(range(count), st.columns(max(2, count)), strict=False):
+            number, picture = ask.seeds[k], drawing.pictures[k : k + 1]
+            of_prompt = page.literal(prompt) or "no words"
+            column.image(png(pixels(picture)[0]), width="stretch", alt=f"{of_prompt}, seed {number}, {drawing.label}")
+            reading = f" · reads as: {page.literal(readings[k][0])} {readings[k][1]:.2f}" if readings else ""
+            column.caption(f"seed {number}{reading}")
+            is_chosen = number == chosen
+            column.button(
+                "Picked" if is_chosen else "Pick this one", key=f"pick{k}", on_click=choose, args=(number,),
+                type="primary" if is_chosen else "secondary", width="stretch",
+            )  # fmt: skip
+    place = ask.seeds.index(chosen)
+    picture = drawing.pictures[place : place + 1]
+    again, save = st.columns(2)
+    again.button(
+        f"Refine seed {chosen}", icon=":material/brush:", on_click=refine, args=(picture,), width="stretch",
+        help="Starts from this picture: paint on it, brush a hole, or draw variants of it.",
+    )  # fmt: skip
+    save.download_button(
+        f"Save seed {chosen} as PNG", png(pixels(picture)[0]), f"seed-{chosen}.png", "image/png",
+        icon=":material/save:", on_click="ignore", width="stretch",
+    )  # fmt: skip
+
+    st.subheader("The words as it reads them", anchor=False)
+    stable_parts.tokens(drawing.tokens, drawing.text_shape)
+
+# -- inside ------------------------------------------------------------------------------------------------
+
+with page.progress("Looking inside") as tell:
+    of_steps, of_words = drawings.films(name, drawing, place, tell)
+st.subheader(f"Every step of seed {chosen}", anchor=False)
+scrubber(of_steps, key="t2i_steps_film")
+st.subheader(f"Where the words land in seed {chosen}", anchor=False)
+if of_words is None:
+    st.caption("The prompt has no words to look for.")
+else:
+    scrubber(of_words, key="t2i_words_film")
+    st.caption(
+        "Orange is attention: how much each place takes from a word, averaged over the network's layers, from none "
+        "to the word's own most. Beside it stands the word's share of all attention; the rest goes to the tokens "
+        "at the start, at the end and in the padding."
+    )
+
+with st.expander("The same in Python", icon=":material/code:"):
+    st.code(stable.python(name, ask, begun), language="python")
+with st.expander("What to look for", icon=":material/lightbulb:"):
+    st.markdown(
+        "- One prompt and four seeds: what all four share comes from the words, the rest from the noise.\n"
+        "- The **predicted $x_0$** shows early what it will be; later steps sharpen it. 8 steps are a preview.\n"
+        "- **Where the words land** changes from step to step: find the step at which a noun's attention lies on its "
+        "thing. Much of all attention goes to words that say little, and to the padding.\n"
+        "- Training never showed a blue cat or a purple apple, nor any other blue cat: it learned the words apart, and "
+        "puts them together.\n"
+        "- Several small things at once (two dogs) are hard: a small thing has few latents.\n"
+        "- **Reads as** is the opinion of a second network, trained apart on real emoji, which chooses among all "
+        "things that the model was shown and your prompt. Its number is how sure it is, and it can be wrong too.\n"
+        "- A **negative prompt** takes the unconditional side, so guidance moves away from it.\n"
+        "- **Refine**: a strength of 0.3 to 0.5 keeps the picture's layout, 0.8 hardly anything. Paint a blob, and let "
+        "the words make something of it; or brush a hole, and only that is painted anew."
+    )

@@ -1,0 +1,41 @@
+"""What micro was shown, in words: every subject with its synonyms, by kind. Of the pictures only a sample ships.
+
+    load_subjects()["animals"]["cat"]             # ("kitten", "kitty")
+
+`write_subjects(load_emoji())` makes the file, from the names and keywords of emojibase-data (MIT).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from diffusion_explained import data
+from diffusion_explained.data.hub import DamagedDataError
+from diffusion_explained.files import atomic_path
+from diffusion_explained.micro.emoji import EmojiSet
+
+SUBJECTS_FILE = Path(data.__file__).with_name("emoji_subjects.json")
+Subjects = dict[str, dict[str, tuple[str, ...]]]
+
+
+def write_subjects(emoji: EmojiSet, path: Path = SUBJECTS_FILE) -> Path:
+    """Write what a set has pictures of, in alphabetical order."""
+    groups: Subjects = {}
+    for name, group, keywords in sorted(zip(emoji.names, emoji.groups, emoji.keywords, strict=True)):
+        groups.setdefault(group, {})[name] = keywords
+    with atomic_path(path) as part:
+        part.write_text(json.dumps(groups, indent=1) + "\n", encoding="utf-8")
+    return path
+
+
+def load_subjects(path: Path = SUBJECTS_FILE) -> Subjects:
+    """Kind -> subject -> its synonyms. Raises DamagedDataError, an OSError."""
+    try:
+        groups = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            group: {name: tuple(map(str, synonyms)) for name, synonyms in names.items()}
+            for group, names in groups.items()
+        }
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise DamagedDataError(f"{path} is missing or damaged: {error}. Install the package again.") from error

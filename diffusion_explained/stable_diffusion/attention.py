@@ -1,0 +1,258 @@
+"""Where the words land: the cross-attention of a U-Net, recorded at each step, and the weight of a word, changed.
+
+    text = model.encode_text("a cat left of a dog")
+    with record_attention(model, text) as attention:
+        for step in model.steps(text, seed=0):
+            attention.after(step)
+    attention.columns()                     # ("start", "a", "cat", "left", ..., "end", "padding")
+    attention.maps()                        # [steps, columns, h, w], which sum to 1 over the columns
+    attention.of("cat")                     # [steps, h, w]
+
+At every cross-attention each position of the latents asks all tokens, and takes from each in proportion to
+
+    weights = softmax(q k^T / sqrt(head_width))        [positions, tokens]      (Hertz et al. 2022, Eq. 1)
+
+Averaged over layers, all brought to the size of the latents, they are heat maps of the words (Tang et al. 2022, DAAM,
+Eq. 5, which adds where this averages). The network is only watched, by hooks: what it computes is the same to the bit.
+Only the side of guidance that is told the prompt is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion_explained.names import unknown_name
+from diffusion_explained.samplers import Step
+from diffusion_explained.schedules import Level
+from diffusion_explained.stable_diffusion.model import StableDiffusion
+from diffusion_explained.stable_diffusion.text import Text, Tokens
+
+
+@dataclass
+class RecordedAttention:
+    """What was recorded of a run, on the CPU.
+
+    text: of the run; size: (h, w) of the latents; levels: one a step.
+    layers: of each step, by the layer's name, weights [images, heads, columns, rows, cols], coarse layers coarse;
+    heads is 1, their mean, unless each was asked for.
+    """
+
+    text: Text
+    every_head: bool = False
+    size: tuple[int, int] = (0, 0)
+    levels: list[Level] = field(default_factory=list)
+    layers: list[dict[str, Tensor]] = field(default_factory=list)
+    _calls: list[dict[str, Tensor]] = field(default_factory=list, repr=False)  # both sides, every token
+
+    def after(self, step: Step) -> None:
+        """Keep what the network attended to in this step; of a step that calls it twice (Heun's), the mean.
+
+        Raises ValueError if the network was not called for it since the last step that was kept.
+        """
+        calls, self._calls = self._calls[-1 - (step.pred_2 is not None) :], []
+        if not calls:
+            raise ValueError(
+                "The network was not called since the last step: call after(step) once, as each step comes."
+            )
+        count, guided = len(step.x_t), step.pred.eps_uncond is not None
+        self.size = tuple(step.x_t.shape[2:])
+        kept: dict[str, Tensor] = {}
+        for call in calls:
+            for name, weights in call.items():
+                if len(weights) != count * (1 + guided):
+                    raise ValueError(
+                        f"{len(weights)} rows were recorded and the step has {count} images: not this step."
+                    )
+                pooled = self._pooled(weights[-count:]) / len(calls)  # the prompt's side comes last
+                kept[name] = kept[name] + pooled if name in kept else pooled
+        self.layers.append({name: self._placed(weights) for name, weights in kept.items()})
+        self.levels.append(step.level)
+
+    def columns(self, image: int = 0) -> tuple[str, ...]:
+        """What is attended to, in order: the start, the prompt's words, the end, and all padding as one."""
+        return ("start", *(word for word, _ in self._tokens(image).words), "end", "padding")
+
+    def maps(
+        self, image: int = 0, *, layers: Sequence[str] | None = None, head: int | None = None, upsample: bool = True
+    ) -> Tensor:
+        """One image's maps [steps, columns, h, w]: the mean over layers, all or those named, and over heads, or one.
+
+        upsample: to the latents' size, bilinear; without it the layers named must be of one size.
+        Raises ValueError for an image, layer or head that was not recorded.
+        """
+        if not self.layers:
+            raise ValueError("Nothing is recorded yet: call after(step) for each step.")
+        names = list(self.layers[0]) if layers is None else list(layers)
+        for name in names:
+            if name not in self.layers[0]:
+                raise unknown_name("cross-attention layer", name, self.layers[0])
+        sizes = {tuple(self.layers[0][name].shape[-2:]) for name in names}
+        if not upsample and len(sizes) != 1:
+            raise ValueError(f"Layers of sizes {sorted(sizes)} have no mean: name layers of one size, or upsample.")
+        count = len(self.columns(image))
+        return torch.stack([self._mean(step, names, image, head, upsample)[:count] for step in self.layers])
+
+    def of(self, word: str, image: int = 0, **options: Any) -> Tensor:
+        """One word's maps [steps, h, w], all its places in the prompt together; options as for `maps`."""
+        columns = self.columns(image)
+        if word not in columns:
+            raise unknown_name("word of the prompt", word, columns)
+        places = [k for k, column in enumerate(columns) if column == word]
+        return self.maps(image, **options)[:, places].sum(1)
+
+    def shares(self, image: int = 0, **options: Any) -> Tensor:
+        """How the attention is divided among the columns, over the whole picture: [steps, columns], rows sum to 1."""
+        return self.maps(image, **options).mean((-2, -1))
+
+    def _mean(self, step: dict[str, Tensor], names: list[str], image: int, head: int | None, upsample: bool) -> Tensor:
+        found = []
+        for name in names:
+            weights = step[name]
+            if not 0 <= image < len(weights):
+                raise ValueError(f"image {image} was not recorded; there are {len(weights)}, counted from 0.")
+            if head is not None and not 0 <= head < weights.shape[1]:
+                raise ValueError(f"head {head} of {name} was not recorded: it has {weights.shape[1]}, counted from 0. "
+                                 "record_attention(..., every_head=True) keeps each.")  # fmt: skip
+            maps = weights[image].mean(0) if head is None else weights[image, head]
+            if upsample and maps.shape[-2:] != self.size:
+                maps = F.interpolate(maps[None], self.size, mode="bilinear", align_corners=False)[0]
+            found.append(maps)
+        return torch.stack(found).mean(0)
+
+    def _tokens(self, image: int) -> Tokens:
+        return self.text.tokens[image if len(self.text) > 1 else 0][0]
+
+    def _pooled(self, weights: Tensor) -> Tensor:
+        """Weights [B, heads, positions, tokens] as [B, heads, positions, columns]; where words are fewer, zeros."""
+        groups = [column_of_tokens(self._tokens(i)) for i in range(len(weights))]
+        columns = max(len(self.columns(i)) for i in range(len(weights)))
+        choose = torch.stack([F.one_hot(group, columns) for group in groups]).to(weights)  # [B, tokens, columns]
+        pooled = weights @ choose[:, None]
+        return (pooled if self.every_head else pooled.mean(1, keepdim=True)).float().cpu()
+
+    def _placed(self, weights: Tensor) -> Tensor:
+        """[B, heads, positions, columns] as [B, heads, columns, rows, cols], the positions put back where they lie."""
+        return weights.transpose(2, 3).unflatten(3, grid_of(weights.shape[2], self.size))
+
+
+@contextmanager
+def record_attention(model: StableDiffusion, text: Text, *, every_head: bool = False) -> Iterator[RecordedAttention]:
+    """Inside the `with`, each step given to `after` leaves its attention; the hooks are gone afterwards, in any case.
+
+    Args:
+        text: what the steps are made from, `model.steps(text, ...)`; its words name the columns.
+        every_head: keep each head apart, which takes as many times the memory.
+
+    Raises ValueError for a model without cross-attention (Stable Diffusion 3), or one that is compiled.
+    """
+    recorded = RecordedAttention(text, every_head)
+
+    def begin(network: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        told = named["encoder_hidden_states"]
+        rows = told[-len(text) :] if len(text) > 1 else told[-1:]
+        if rows.shape != text.embeds.shape or not torch.equal(rows, text.embeds.to(rows)):
+            raise ValueError("The network is told another text than record_attention was: give both the same `Text`.")
+        recorded._calls = [*recorded._calls[-1:], {}]  # no step has more than two; those that are skipped are dropped
+
+    def keep_as(name: str) -> Any:
+        def hook(attend: Any, inputs: tuple[Any, ...], named: dict[str, Any], output: Tensor) -> None:
+            hidden = inputs[0] if inputs else named["hidden_states"]
+            recorded._calls[-1][name] = weights_of(attend, hidden, named["encoder_hidden_states"])
+
+        return hook
+
+    layers = cross_attentions(model)
+    handles = [model.network.register_forward_pre_hook(begin, with_kwargs=True)]
+    handles += [layer.register_forward_hook(keep_as(name), with_kwargs=True) for name, layer in layers.items()]
+    try:
+        yield recorded
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def reweight(model: StableDiffusion, text: Text, factors: Mapping[str, float]) -> Iterator[None]:
+    """Inside the `with`, the attention to some words is multiplied: {"blue": 2.0}; 1 changes nothing, 0 takes it out.
+
+        weights[:, token] <- factor * weights[:, token]               (Prompt-to-Prompt, Sec. 3.2, re-weighting)
+
+    As what is taken from a token is its weight times its value, the value is multiplied, which is the same. The other
+    side of guidance stays as it is. Raises ValueError as `record_attention`, for a word that no prompt has, and for a
+    factor that is not finite.
+    """
+    known = dict.fromkeys(word for tokens in text.tokens for word, _ in tokens[0].words)
+    for word, factor in factors.items():
+        if word not in known:
+            raise unknown_name("word of the prompt", word, known)
+        if not abs(factor) < float("inf"):
+            raise ValueError(f"the factor of {word!r} must be a finite number, 1 for no change; got {factor}.")
+    of_prompts = torch.ones(text.embeds.shape[:2], device=text.embeds.device)  # [B, tokens]
+    for row, tokens in zip(of_prompts, text.tokens, strict=True):
+        words = ("", *(word for word, _ in tokens[0].words))
+        for place, column in enumerate(column_of_tokens(tokens[0]).tolist()):
+            if column < len(words):
+                row[place] = factors.get(words[column], 1.0)
+
+    def scale(to_v: nn.Module, inputs: tuple[Tensor], values: Tensor) -> Tensor:
+        told = inputs[0]
+        same = (told[:, None] == text.embeds.to(told)[None]).all(-1).all(-1)  # [rows, B]: who is told which prompt
+        factor = torch.where(same.any(1, keepdim=True), of_prompts[same.int().argmax(1)], 1.0)
+        return values * factor[..., None].to(values)
+
+    handles = [layer.to_v.register_forward_hook(scale) for layer in cross_attentions(model).values()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def cross_attentions(model: StableDiffusion) -> dict[str, Any]:
+    """The network's cross-attention layers, by name, in order. Raises ValueError where there is nothing to look at."""
+    if model.family.network != "unet":
+        raise ValueError(
+            f"{model.family.title} has no cross-attention: its text and picture attend to each other in one sequence. "
+            "Take a model with a U-Net (Stable Diffusion 1.x, 2.x, XL, micro)."
+        )
+    if model.call is not model.network:
+        raise ValueError("This model is compiled, and no hook sees inside: take it as it was before `accelerate`, or "
+                         "load it without fast=True.")  # fmt: skip
+    layers = {name: part for name, part in model.network.named_modules() if getattr(part, "is_cross_attention", False)}
+    if not layers:
+        raise ValueError(f"The U-Net of {model.name} has no cross-attention layer.")
+    return layers
+
+
+def weights_of(attend: Any, hidden: Tensor, told: Tensor) -> Tensor:
+    """A layer's softmax(q k^T / sqrt(head_width)) [N, heads, positions, tokens], by diffusers' own function."""
+    q = attend.head_to_batch_dim(attend.to_q(hidden))
+    k = attend.head_to_batch_dim(attend.to_k(told))
+    return attend.get_attention_scores(q, k).unflatten(0, (len(hidden), -1))
+
+
+def column_of_tokens(tokens: Tokens) -> Tensor:
+    """For each token the number of its column [tokens]: 0 start, 1 and on the words, then the end, then padding."""
+    counts = [count for _, count in tokens.words]
+    lengths = torch.tensor([1, *counts, 1, tokens.padding])
+    return torch.arange(len(lengths)).repeat_interleave(lengths)
+
+
+def grid_of(positions: int, size: tuple[int, int]) -> tuple[int, int]:
+    """(rows, cols) of a layer with so many positions, in a U-Net over latents of a size: levels halve, rounding up.
+
+    Raises ValueError when no level has as many.
+    """
+    rows, cols = size
+    while rows * cols > positions:
+        rows, cols = -(-rows // 2), -(-cols // 2)
+    if rows * cols != positions:
+        raise ValueError(f"{positions} positions are no halving of latents of {size[0]} x {size[1]}.")
+    return rows, cols

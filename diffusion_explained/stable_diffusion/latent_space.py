@@ -1,0 +1,96 @@
+"""Walks in the space of latents: between two pictures, and one step aside at a single latent pixel.
+
+z_mid = torch.lerp(z_a, z_b, 0.5)                      # as one mixes pictures
+x_mid = slerp(x_a, x_b, 0.5)                           # as one mixes noises, which lie near a sphere
+touched = reach(model, z, row=8, column=8)             # which pixels one latent pixel moves, and how much
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.stable_diffusion.model import StableDiffusion
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """The way on a sphere, each of [B, ...] on its own great circle (Shoemake 1985; DDIM, App. D.5).
+
+        sin((1 - share) angle) / sin(angle) a + sin(share angle) / sin(angle) b
+
+    Between two independent noises, which are nearly orthogonal, the variance stays 1; on the straight way it falls to a
+    half. Parallel ones are mixed straight. Raises ValueError for shapes that differ.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"both ends must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    flat_a, flat_b = a.flatten(1), b.flatten(1)
+    cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b).clamp(-1, 1)
+    angle = cosine.double().acos().reshape(-1, *[1] * (a.ndim - 1)).to(a.dtype)
+    sine = angle.sin()
+    bent = sine > 1e-4
+    around = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / sine.where(bent, 1.0)
+    return torch.where(bent, around, torch.lerp(a, b, share))
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What moving one latent pixel does: before and after, pictures [3, H, W], and moved [H, W], the mean |change|.
+
+    own: the 8 x 8 pixels that the latent pixel covers, as (top, bottom, left, right), the ends not included.
+    """
+
+    before: Tensor
+    after: Tensor
+    moved: Tensor
+    own: tuple[int, int, int, int]
+
+    @property
+    def inside(self) -> float:
+        """The share of all change that falls on the latent pixel's own pixels."""
+        top, bottom, left, right = self.own
+        return float(self.moved[top:bottom, left:right].sum() / self.moved.sum().clamp(min=1e-12))
+
+    def box(self, share: float = 0.95) -> tuple[int, int, int, int]:
+        """The smallest square about the own pixels, cut at the edges, with a share of all change: as `own`."""
+        height, width = self.moved.shape
+        top, bottom, left, right = self.own
+        for margin in range(max(height, width) + 1):
+            box = (
+                max(0, top - margin),
+                min(height, bottom + margin),
+                max(0, left - margin),
+                min(width, right + margin),
+            )
+            inside = self.moved[box[0] : box[1], box[2] : box[3]].sum()
+            if inside >= share * self.moved.sum():
+                return box
+        return (0, height, 0, width)
+
+
+def poke(latents: Tensor, row: int, column: int, channel: int | None = None, by: float = 1.0) -> Tensor:
+    """Latents [B, C, h, w] with `by` added to one pixel, in one channel or in all. ValueError for one outside."""
+    _, channels, height, width = latents.shape
+    if not (0 <= row < height and 0 <= column < width):
+        raise ValueError(f"latent pixel ({row}, {column}) is outside of {height} x {width}, counted from 0.")
+    if channel is not None and not 0 <= channel < channels:
+        raise ValueError(f"channel {channel} is none of {channels}, counted from 0.")
+    if not math.isfinite(by):
+        raise ValueError(f"by must be a finite number, in standard deviations of latents; got {by}.")
+    poked = latents.clone()
+    poked[:, slice(None) if channel is None else channel, row, column] += by
+    return poked
+
+
+def reach(
+    model: StableDiffusion, latents: Tensor, row: int, column: int, channel: int | None = None, by: float = 1.0
+) -> Reach:
+    """Decode one picture's latents [1, C, h, w] as they are and with one pixel poked: how far does it reach?"""
+    if len(latents) != 1:
+        raise ValueError(f"latents must be of one picture, [1, C, h, w]; got {tuple(latents.shape)}.")
+    before, after = model.decode(torch.cat([latents, poke(latents, row, column, channel, by)])).cpu()
+    side = model.pixels
+    own = (side * row, side * (row + 1), side * column, side * (column + 1))
+    return Reach(before, after, (after - before).abs().mean(0), own)

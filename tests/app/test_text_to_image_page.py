@@ -1,0 +1,261 @@
+"""Text to image: what is drawn is the library's, every control works, and bad input gets its words."""
+
+import base64
+import io
+
+import numpy as np
+import pytest
+import torch
+from explorer import drawings, emoji, stable, start_pictures
+from explorer.board import PREFIX, over, read
+from PIL import Image
+from test_pages import bomb, films, frames, png
+from test_stable_diffusion_page import said
+
+QUICK = {"t2i_steps": "2", "t2i_count": "2"}
+
+
+def opened(open_page, **address):
+    return open_page("text_to_image", **(QUICK | address))
+
+
+def button(at, label):
+    return at.button[[button.label for button in at.button].index(label)]
+
+
+def alive(at):
+    """The page goes on: good settings are drawn."""
+    at.number_input(key="t2i_seed").set_value(at.number_input(key="t2i_seed").value + 1).run()
+    assert not at.error and not at.exception and films(at)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return stable.load(stable.models(), stable.embedded(), lambda part, doing: None).model
+
+
+# -- what is drawn ------------------------------------------------------------------------------------------
+
+
+def test_four_seeds_are_drawn_at_once_with_their_steps_and_words(open_page):
+    at = open_page("text_to_image", t2i_steps="2")
+    assert not at.error and not at.warning
+    pictures = [picture for images in at.get("image") for picture in images.proto.imgs]
+    assert len(pictures) == 4 and all(f"seed {k}" in picture.alt for k, picture in enumerate(pictures))
+    assert [b.label for b in at.button if b.label.startswith("Pick")] == ["Picked"] + ["Pick this one"] * 3
+    of_steps, of_words = films(at)
+    assert len(of_steps["captions"]) == 3 and len(of_words["captions"]) == 2
+    assert [title.split(" · ")[0] for title in of_words["titles"]] == at.text_input(key="t2i_prompt").value.split()
+
+
+def test_it_shows_what_the_library_samples(open_page, model):
+    at = opened(open_page, t2i_prompt="a cat", t2i_negative="dog", t2i_w="3.0", t2i_seed="7", t2i_sampler="euler")
+    expected = model.sample(
+        "a cat",
+        negative="dog",
+        guidance_scale=3.0,
+        seed=7,
+        num_inference_steps=2,
+        sampler="euler",
+        height=128,
+        width=128,
+    )
+    shown = frames(films(at)[0])[-1][1][..., :3].astype(int)
+    np.testing.assert_allclose(shown, ((expected[0] + 1) * 127.5).round().movedim(0, -1), atol=1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"t2i_prompt": "a dog"},
+        {"t2i_negative": "dog"},
+        {"t2i_w": "1.0"},
+        {"t2i_seed": "5"},
+        {"t2i_sampler": "heun"},
+        {"t2i_steps": "4"},
+    ],
+)
+def test_every_setting_changes_the_outcome(open_page, change):
+    assert films(opened(open_page))[0]["frames"][-1] != films(opened(open_page, **change))[0]["frames"][-1]
+
+
+def test_an_example_fills_the_prompt_and_other_seeds_are_others(open_page):
+    at = opened(open_page)
+    before = films(at)[0]["key"]
+    at.button(key="t2i_other").click().run()
+    assert at.number_input(key="t2i_seed").value == 2 and films(at)[0]["key"] != before
+    at.pills(key="t2i_example").set_value("a rocket").run()
+    assert at.text_input(key="t2i_prompt").value == "a rocket" and at.pills(key="t2i_example").value is None
+    assert films(at)[1]["titles"][-1].startswith("rocket")
+
+
+def test_a_picked_seed_is_looked_into_and_refined(open_page):
+    at = opened(open_page, t2i_steps="4")
+    before = films(at)[0]["key"]
+    button(at, "Pick this one").click().run()
+    assert "seed 1" in said(at.subheader) and films(at)[0]["key"] != before
+    button(at, "Refine seed 1").click().run()
+    assert at.selectbox(key="start").value == "a picture" and at.selectbox(key="source").value == "the picked one"
+    assert len(films(at)[0]["captions"]) == 3, "half of the four steps, and the end"
+    assert "strength=0.5" in at.code[0].value
+    at.selectbox(key="start").set_value("a picture with a hole").run()
+    assert at.selectbox(key="source").value == "the picked one" and "all of it is" in said(at.caption)
+    assert not at.error
+
+
+def test_a_run_is_made_once_and_the_network_is_free_again(open_page, monkeypatch):
+    made = []
+    draw = stable.load
+
+    def counted(*args):
+        made.append(args)
+        return draw(*args)
+
+    monkeypatch.setattr(stable, "load", counted)
+    opened(open_page, t2i_seed="31")
+    first = len(made)
+    opened(open_page, t2i_seed="31")
+    assert first == 2 and len(made) == first, "one run and one look inside, for both visitors"
+    assert not stable.loaded(stable.embedded()).turn.locked()
+
+
+def test_the_same_in_python_is_the_same(open_page):
+    at = opened(open_page)
+    scope: dict = {}
+    exec(at.code[0].value, scope)
+    shown = frames(films(at)[0])[1][1][..., :3].astype(int)
+    np.testing.assert_allclose(shown, ((scope["picture"][0] + 1) * 127.5).round().movedim(0, -1), atol=1)
+
+
+def test_without_micro_the_stand_in_takes_its_place_and_says_so(open_page, monkeypatch):
+    monkeypatch.setattr(stable, "missing", lambda name: "not here" if name == stable.MICRO else "")
+    at = opened(open_page)
+    assert "no picture is to be expected" in said(at.markdown) and films(at)
+
+
+# -- words --------------------------------------------------------------------------------------------------
+
+
+def test_500_words_are_cut_and_what_was_cut_is_shown(open_page):
+    at = opened(open_page, t2i_prompt="cat " * 499 + "castle")
+    assert not at.error and "cat castle" in at.warning[0].value and "cut off" in at.warning[0].value
+    assert len(films(at)[1]["titles"]) == 15
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "Кот и 猫 🐱 <b>&amp;$x$"])
+def test_empty_and_foreign_prompts_are_answered(open_page, prompt):
+    at = opened(open_page)
+    at.text_input(key="t2i_prompt").set_value(prompt).run()
+    assert not at.error and not at.exception
+    assert ("The prompt is empty" in said(at.info)) == (not prompt.strip())
+    assert len(films(at)) == (2 if prompt.strip() else 1)
+    if prompt.strip():
+        assert "Words that it does not know" in said(at.info) and "**кот** as 6 bytes" in said(at.info)
+
+
+def test_what_a_word_is_read_as():
+    tokens = {
+        "words": [("cat", 1), ("zyx", 2)],
+        "pieces": ["<|startoftext|>", "cat</w>", "zy", "x</w>", "<|endoftext|>"],
+    }
+    assert drawings.unknown_words([tokens]) == {"zyx": "zy + x"}
+
+
+def test_the_words_it_knows_are_searched(open_page):
+    at = opened(open_page)
+    at.text_input(key="t2i_search").set_value(" KITTEN ").run()
+    shown = next(element.proto.body for element in at.get("html") if 'class="words"' in element.proto.body)
+    assert ">cat<" in shown and "rocket" not in shown, "synonyms count"
+    at.text_input(key="t2i_search").set_value("<nothing of the kind>").run()
+    assert "0 of" in said(at.caption) and not at.exception
+
+
+# -- a picture to start from --------------------------------------------------------------------------------
+
+
+def painted_by(monkeypatch, painted):
+    monkeypatch.setattr(start_pictures, "board", lambda image, key, hole=False: painted)
+
+
+def test_what_is_painted_is_started_from(open_page, monkeypatch):
+    at = opened(open_page, t2i_steps="4")
+    at.selectbox(key="start").set_value("a picture").run()
+    at.selectbox(key="source").set_value("white paper").run()
+    assert not at.error
+    before = films(at)[0]["key"]
+    painted = torch.zeros(4, 128, 128)
+    painted[[0, 3], 32:96, 32:96] = 1.0  # a red square
+    painted_by(monkeypatch, painted)
+    at.run()
+    assert not at.error and films(at)[0]["key"] != before
+
+
+def test_only_the_brushed_hole_is_painted_anew(open_page, monkeypatch, model):
+    painted = torch.zeros(4, 128, 128)
+    painted[:, :64] = 1.0  # the upper half
+    painted_by(monkeypatch, painted)
+    at = opened(open_page)
+    at.selectbox(key="start").set_value("a picture with a hole").run()
+    assert not at.error and "mask=mask" in at.code[0].value
+    drawn = frames(films(at)[0])[-1][1][..., :3].astype(int)
+    kept = model.decode(model.encode(emoji.emoji("red heart", emoji.styles_of("red heart")[0])))
+    kept = ((kept[0] + 1) * 127.5).round().movedim(0, -1).numpy()
+    error = np.abs(drawn - kept)
+    assert 2 * error[100:].mean() < error[:40].mean()
+
+
+def test_over_lays_what_is_painted_on_the_picture():
+    painted = torch.zeros(4, 2, 2)
+    painted[:, 0, 0] = torch.tensor([1.0, 0.0, 0.0, 1.0])
+    laid = over(painted, torch.full((1, 3, 2, 2), 0.5))
+    assert laid[0, :, 0, 0].tolist() == [1.0, -1.0, -1.0] and laid[0, :, 1, 1].tolist() == [0.5] * 3
+
+
+def url(size=(8, 8), color=(255, 0, 0, 255)):
+    return PREFIX + base64.b64encode(png(size, "RGBA", color=color)).decode()
+
+
+def test_what_a_board_sends_is_read():
+    assert read(url(), 8, 8)[:, 3, 3].tolist() == [1.0, 0.0, 0.0, 1.0]
+
+
+def as_jpeg():
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "JPEG")
+    return PREFIX + base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [7, "javascript:alert(1)", PREFIX + "@@@", PREFIX + "aGVsbG8=", url((9, 8)), url()[:-40], "x" * 2**23, as_jpeg(),
+     PREFIX + base64.b64encode(bomb()).decode()],
+    ids=["number", "no picture", "no base64", "text", "other size", "cut short", "huge", "jpeg", "bomb"],
+)  # fmt: skip
+def test_what_no_board_sends_is_refused(sent):
+    with pytest.raises(ValueError, match="painted"):
+        read(sent, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "data, words",
+    [(b"this is a text", "not a picture"), (bomb(), "pixels"), (png((20_000, 10)), "20,000"), (b"x" * 2**25, "MB")],
+    ids=["text", "bomb", "20,000 wide", "32 MB"],
+)
+def test_a_bad_upload_gets_its_words_and_the_page_lives_on(open_page, data, words):
+    at = opened(open_page)
+    at.selectbox(key="start").set_value("a picture").run()
+    at.selectbox(key="source").set_value("my own file").run()
+    assert "until then the run starts from pure noise" in said(at.info)
+    at.file_uploader(key="start_upload").upload("a.png", data, "image/png").run()
+    assert words in at.error[0].value and films(at)
+    at.selectbox(key="source").set_value("an emoji").run()
+    alive(at)
+
+
+def test_a_strength_that_leaves_no_step_gets_the_engines_words(open_page):
+    at = opened(open_page)
+    at.selectbox(key="start").set_value("a picture").run()
+    at.slider(key="strength").set_value(0.0).run()
+    assert "leaves none of 2 steps" in at.error[0].value and not at.exception
+    at.slider(key="strength").set_value(1.0)
+    alive(at)
