@@ -8,6 +8,8 @@ interrupted or hangs leaves the old file as it was. The cells run as strict nbva
 plays no Output widgets), because nbclient, which nbconvert uses, was seen to hang; the outputs have nbval's order.
 """
 
+import base64
+import io
 import os
 import sys
 import time
@@ -17,6 +19,7 @@ import jupytext
 import nbformat
 from jupyter_client.manager import start_new_kernel
 from nbformat import NotebookNode
+from PIL import Image
 
 from diffusion_explained.files import atomic_path
 
@@ -51,11 +54,22 @@ def notebook_of(twin: Path) -> NotebookNode:
     return notebook
 
 
+def in_few_colours(figure: str) -> str:
+    """A PNG in base64 with 256 colours, if that is smaller: committed notebooks have to stay below a megabyte."""
+    with Image.open(io.BytesIO(base64.b64decode(figure))) as image:
+        few = image.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    buffer = io.BytesIO()
+    few.save(buffer, "PNG", optimize=True)
+    return min(figure, base64.b64encode(buffer.getvalue()).decode(), key=len)
+
+
 def collect(cell: NotebookNode, message: dict) -> None:
     """Add one message of the kernel to the cell's outputs; neighbouring pieces of one stream become one output."""
     if message["msg_type"] not in ("stream", "display_data", "execute_result", "error"):
         return
     output = nbformat.v4.output_from_msg(message)
+    if figure := output.get("data", {}).get("image/png"):
+        output.data["image/png"] = in_few_colours(figure)
     last = cell.outputs[-1] if cell.outputs else None
     if output.output_type == "stream" and last and last.output_type == "stream" and last.name == output.name:
         last.text += output.text

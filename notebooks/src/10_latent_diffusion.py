@@ -428,11 +428,11 @@ assert 2 < moved < 6
 # Forty-eight, from each model's own configuration:
 
 # %%
-print(f"{'':<22}{'picture':>14}{'latents':>15}{'numbers':>12}   fewer  scaling factor")
+print(f"{'':<42}{'picture':>11}{'latents':>15}{'numbers':>12}   fewer  scaling factor")
 for row in (compression_of(model), *PUBLISHED):
     picture, small = f"{row.side}² x 3", f"{row.latent_side}² x {row.channels}"
     print(
-        f"{row.name:<22}{picture:>14}{small:>15}{row.latent_values:>12,}   {row.times:4.0f}x  {row.scaling_factor:.4f}"
+        f"{row.name:<42}{picture:>11}{small:>15}{row.latent_values:>12,}   {row.times:4.0f}x  {row.scaling_factor:.4f}"
     )
 assert [round(row.times) for row in (compression_of(model), *PUBLISHED)] == [48, 48, 48, 12]
 
