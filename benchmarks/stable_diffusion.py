@@ -5,7 +5,8 @@
 
 Speed does not depend on what the weights are, so none are downloaded: the U-Net (860 M parameters), the autoencoder
 (84 M) and the text encoder (123 M) are built from the published configuration. Each part is written to --out when it is
-done; what would begin after --budget seconds is left out, and said.
+done; what would begin after --budget seconds is left out, and said. A whole run at full size is kept in
+diffusion_explained/measured/, for the course.
 
     speed      30 DDIM steps with guidance 7.5 and decoding: diffusers, ours, ours compiled; by stage; memory
     equality   the final latents of both loops, for four samplers, in float32 and float16
@@ -20,16 +21,20 @@ import gc
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
+from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion
+from diffusers.schedulers import scheduling_euler_ancestral_discrete
 from side_by_side import machine, paired_ratio, table
 
 from diffusion_explained.denoisers import NetworkDenoiser
 from diffusion_explained.files import atomic_path
+from diffusion_explained.measured import write_measured
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.samplers import ddim, final
 from diffusion_explained.stable_diffusion import StableDiffusion, stand_in
@@ -155,6 +160,20 @@ def theirs(study: Study, model: StableDiffusion, sampler: str = "ddim") -> Calla
     return run
 
 
+@contextlib.contextmanager
+def drawn_in_float32() -> Iterator[None]:
+    """diffusers draws noise in the latents' own dtype, and halves are another stream of numbers; ours is float32."""
+    with contextlib.ExitStack() as patches:
+        for module in (pipeline_stable_diffusion, scheduling_euler_ancestral_discrete):
+            draw = module.randn_tensor
+
+            def randn_tensor(shape: Any, *, dtype: torch.dtype, draw: Callable = draw, **options: Any) -> torch.Tensor:
+                return draw(shape, dtype=torch.float32, **options).to(dtype)
+
+            patches.enter_context(mock.patch.object(module, "randn_tensor", randn_tensor))
+        yield
+
+
 def settings(study: Study, batch_size: int = 1) -> dict[str, Any]:
     """Ours, for `StableDiffusion.steps` and `sample`."""
     return {
@@ -272,7 +291,8 @@ def equality(study: Study) -> None:
         for sampler in SCHEDULERS:
             if not study.has_time(f"equality of {sampler} in {dtype}"):
                 continue
-            wanted = theirs(study, model, sampler)(1, "latent").float()
+            with drawn_in_float32():
+                wanted = theirs(study, model, sampler)(1, "latent").float()
             got = final(model.steps(PROMPT, sampler=sampler, spacing="leading", **settings(study)))
             reference = exact.setdefault(sampler, wanted)
             row = {"sampler": sampler, "dtype": str(dtype).removeprefix("torch."), "steps": study.steps}
@@ -359,6 +379,9 @@ def main() -> None:
         if study.device.type == "cuda":
             torch.cuda.empty_cache()
     study.write()
+    if study.full and not study.arguments.parts and not study.results.keys() & {"failed", "left_out"}:
+        others = {name: value for name, value in study.results.items() if name != "speed"}
+        write_measured("stable_diffusion", {**others, "rows": study.results["speed"]})
     print(json.dumps(study.results), flush=True)
 
 

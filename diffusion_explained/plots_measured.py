@@ -164,6 +164,50 @@ def neighbour_curves(
     return fig
 
 
+def scaling_panels(
+    families: Mapping[str, Sequence[Mapping[str, Any]]],
+    *,
+    title: str = "Does size help?",
+    theme: str = "light",
+) -> Figure:
+    """name -> measured rows, one a size: test loss and Fréchet distance over training compute, all axes logarithmic."""
+    fig, axes = figure(9.2, 3.9, theme, ncols=2)
+    labels = {"test_loss": "test loss (mean squared error)", "frechet_distance": PANELS["frechet_distance"]}
+    for ax, (key, label) in zip(axes[0], labels.items(), strict=True):
+        for k, (name, rows) in enumerate(families.items()):
+            rows = sorted(rows, key=lambda row: row["training_flops"])
+            x = [row["training_flops"] / 1e15 for row in rows]
+            ax.plot(x, [row[key] for row in rows], **_line(k, theme), label=name if ax is axes[0, 0] else None)
+            above = {"xytext": (6, 5), "ha": "left"} if k % 2 == 0 else {"xytext": (-6, -13), "ha": "right"}
+            for row, work in zip(rows, x, strict=True):
+                ax.annotate(
+                    f"{row['parameters'] / 1e6:.1f} M",
+                    (work, row[key]),
+                    textcoords="offset points",
+                    fontsize=9,
+                    color=THEMES[theme].series[k],
+                    **above,
+                )
+        ax.set(xscale="log", yscale="log", xticks=[0.5, 1, 2, 4])
+        ax.margins(x=0.18, y=0.2)
+        low, high = ax.get_ylim()
+        ax.set_yticks([t for t in (0.2, 0.22, 0.24, 0.26, 0.28, 80, 100, 120, 150, 180) if low <= t <= high])
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(ScalarFormatter())
+            axis.set_minor_formatter(NullFormatter())
+        dress(ax, theme, title=label, xlabel="training compute (PFLOP)", ylabel="")
+    fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=THEMES[theme].text)
+    legend_below(fig, theme)
+    fig.set_label(f"{title}: test loss and Fréchet distance over training compute of {', '.join(families)}")
+    return fig
+
+
+def exponent(rows: Sequence[Mapping[str, Any]], measure: str) -> float:
+    """a of the power law measure ~ compute^(-a) that fits rows best (least squares of the logarithms)."""
+    compute, values = (np.log([row[key] for row in rows]) for key in ("training_flops", measure))
+    return -float(np.polyfit(compute, values, 1)[0])
+
+
 def _line(k: int, theme: str) -> dict[str, Any]:
     series = THEMES[theme].series
     styles = ("-", "--", "-.", ":")

@@ -7,10 +7,11 @@ from collections import defaultdict
 import pytest
 
 from diffusion_explained.measured import read_measured, rows_of, studies, write_measured
+from diffusion_explained.models import build_network, count_flops, count_parameters
 from diffusion_explained.pretrained import WEIGHTS
 
 MICRO = "micro"  # of its own shape: many measures, of fewer pictures each
-EVERY_STUDY = pytest.mark.parametrize("study", [study for study in studies() if study != MICRO])
+EVERY_STUDY = pytest.mark.parametrize("study", ["guidance", "samplers"])
 # their rows must be those of the shipped files
 EXACT = ("cifar10_unet_eps", "cifar10_unet_flow", "cifar10_unet_reflow")
 
@@ -66,7 +67,7 @@ def test_the_rows_of_a_part_are_those_and_an_unknown_part_is_refused(tmp_path, m
 
 
 def test_the_course_has_its_studies():
-    assert {"guidance", "samplers"} <= set(studies())
+    assert {"guidance", "memorisation", MICRO, "samplers", "scaling", "stable_diffusion"} <= set(studies())
 
 
 @EVERY_STUDY
@@ -89,18 +90,58 @@ def test_no_setting_is_there_twice(study):
 
 def test_the_rows_of_a_model_are_of_one_weight_file_the_shipped_one():
     weights = defaultdict(set)
-    for study in studies():
+    for study in ("guidance", "samplers"):
         for row in read_measured(study)["rows"]:
             weights[row["model"]].add(row["weights"])
+    for name, checksum in read_measured("memorisation")["weights"].items():
+        weights[name].add(checksum)
     assert all(len(checksums) == 1 for checksums in weights.values()), dict(weights)
     for name in EXACT:
         shipped = hashlib.sha256((WEIGHTS / f"{name}.safetensors").read_bytes()).hexdigest()[:16]
         assert weights[name] == {shipped}, f"{name} was measured with other weights: run benchmarks/quality.py again"
 
 
+def test_every_kind_of_sampler_was_measured_to_its_end():
+    found = {(row["model"], row["sampler"]) for row in read_measured("samplers")["rows"] if row["evaluations"] >= 99}
+    wanted = {("cifar10_unet_eps", name) for name in ("ddim", "dpm_solver_pp_2m", "euler_ancestral")}
+    assert wanted | {("cifar10_unet_flow", "euler"), ("cifar10_unet_flow", "heun")} <= found
+
+
+def test_the_sizes_that_were_compared_differ_in_nothing_else():
+    rows = read_measured("scaling")["rows"]
+    assert [row["name"] for row in rows] == [
+        f"{kind}-{size}" for kind in ("unet", "dit") for size in ("small", "medium", "large")
+    ]
+    assert {(row["images"], row["n"]) for row in rows} == {(512_000, 10_000)}
+    for row in rows:
+        network = build_network({**row["network"], "image_shape": (3, 32, 32), "num_classes": 10})
+        assert row["parameters"] == count_parameters(network)
+        assert row["training_flops"] == pytest.approx(3 * count_flops(network) * row["images"], rel=1e-3)
+        assert row["frechet_distance"] > 0 and 0 < row["test_loss"] < 1 and "2026" in row["machine"]
+
+
+def test_memorisation_stands_beside_crowds_that_copy():
+    near = {(row["who"], row["where"]): row for row in read_measured("memorisation")["rows"]}
+    assert all(row["n"] == 10_000 for row in near.values()) and len(near) == 2 * 7
+    for where in ("pixels", "features"):
+        assert near["training, moved", where]["median"] < 0.65 * near["unseen real", where]["median"]
+
+
+def test_stable_diffusion_was_measured_at_full_size_beside_diffusers():
+    study = read_measured("stable_diffusion")
+    assert study["size"] == "full" and study["steps"] == 30 and study["parameters"]["unet"] == 859_520_964
+    rows = {(row["name"], row["batch_size"]): row for row in study["rows"]}
+    assert set(rows) == {(name, n) for name in ("diffusers", "ours", "ours, fast") for n in (1, 4)}
+    for (name, n), row in rows.items():
+        assert row["ratio"] == pytest.approx(row["median"] / rows["diffusers", n]["median"], rel=0.15), name
+    for row in study["equality"]:
+        assert (
+            row["finite"] and row["largest"] < {"float32": 1e-4, "float16": 0.02}[row["dtype"]] * row["std_of_latents"]
+        )
+
+
 # The micro model
 
-needs_micro = pytest.mark.skipif(MICRO not in studies(), reason="the micro model is not measured yet")
 PARTS = {"real", "guidance", "composition", "autoencoder", "order", "negative", "relations", "steps", "speed"}
 
 
@@ -113,7 +154,6 @@ def shares(value):
             yield from shares(item)
 
 
-@needs_micro
 def test_micro_is_measured_in_every_part_and_every_number_is_one():
     rows = read_measured(MICRO)["rows"]
     assert {row["part"] for row in rows} == PARTS
@@ -124,7 +164,6 @@ def test_micro_is_measured_in_every_part_and_every_number_is_one():
         assert 0 <= p <= 1 and found["error"] == pytest.approx(math.sqrt(p * (1 - p) / n), abs=1e-4)
 
 
-@needs_micro
 def test_no_setting_of_micro_is_there_twice_and_pictures_of_the_model_have_real_ones_beside_them():
     rows = read_measured(MICRO)["rows"]
     settings = [(row["part"], row["model"], str(row["setting"])) for row in rows]
@@ -133,7 +172,6 @@ def test_no_setting_of_micro_is_there_twice_and_pictures_of_the_model_have_real_
     assert beside == {"real", "guidance", "composition", "order", "relations"}
 
 
-@needs_micro
 def test_micro_was_measured_with_the_weights_that_ship():
     def checksum(*files):
         return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

@@ -9,11 +9,13 @@ from diffusion_explained.measured import read_measured
 from diffusion_explained.plots_measured import (
     PANELS,
     case_panels,
+    exponent,
     extrapolation,
     guidance_panels,
     line_of,
     neighbour_curves,
     quality_curves,
+    scaling_panels,
 )
 
 BOTH_THEMES = pytest.mark.parametrize("theme", ["light", "dark"])
@@ -100,3 +102,29 @@ def test_extrapolation_needs_no_large_n():
     fig = extrapolation({"real": {100: 1.0, 200: 0.6, 400: 0.4}})
     low, high = fig.axes[1].get_ylim()
     assert low <= 0 and high > 0.4
+
+
+@BOTH_THEMES
+def test_scaling_is_drawn_over_compute_a_family_a_curve(theme):
+    sizes = [
+        {
+            "training_flops": 1e15 * 4**k,
+            "parameters": 2_000_000 * 4**k,
+            "test_loss": 0.3 / 2**k,
+            "frechet_distance": 160 / 4**k,
+        }
+        for k in range(3)
+    ]
+    fig = scaling_panels({"U-Net": sizes[::-1], "transformer": sizes[:2]}, title="Size", theme=theme)
+    for ax, key in zip(fig.axes, ("test_loss", "frechet_distance"), strict=True):
+        curve, short = (line for line in ax.lines if len(line.get_xdata()))
+        assert list(curve.get_xdata()) == [1, 4, 16] and list(short.get_xdata()) == [1, 4]
+        assert list(curve.get_ydata()) == [row[key] for row in sizes]
+        assert [text.get_text() for text in ax.texts] == ["2.0 M", "8.0 M", "32.0 M", "2.0 M", "8.0 M"]
+        assert ax.get_xscale() == ax.get_yscale() == "log" and "PFLOP" in ax.get_xlabel()
+    assert "U-Net, transformer" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
+
+
+def test_the_exponent_of_a_power_law_is_found():
+    sizes = [{"training_flops": c, "frechet_distance": 5 * c**-0.25} for c in (1e15, 3e15, 8e15)]
+    assert exponent(sizes, "frechet_distance") == pytest.approx(0.25)

@@ -567,8 +567,8 @@ assert min(by_weight[:4]) > 2 * max(by_weight[4:])  # a DiT works more for each 
 
 # %% [markdown]
 # So which is better? These counts cannot say: they are the *price*. "Transformers scale better" is a statement about
-# what the price buys, loss and distance against compute at several sizes, and that has to be trained and measured.
-# This course has not done so yet.
+# what the price buys, loss and distance against compute at several sizes, and that has to be trained and measured:
+# [notebook 08](08_measuring_models.ipynb), section 6, does so.
 
 # %% [markdown]
 # ## Exercises
