@@ -395,6 +395,7 @@ filmstrip({
     "noise on latents,\ndecoded": torch.cat([model.decode(add_noise(cat, eps_latents, level)) for level in levels]),
 }, captions=[f"log SNR\n{level.log_snr:+.1f}" for level in levels], title="A cat under noise")  # fmt: skip
 plt.show()
+assert abs(levels[3].alpha - levels[3].sigma) < 1e-6  # as much noise as signal
 
 # %% [markdown]
 # Noise on latents is no grain. It is wrong strokes and wrong colours, patch by patch, for the decoder makes a picture

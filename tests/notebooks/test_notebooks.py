@@ -3,7 +3,9 @@
 That they run, and print the same again, is what `pytest --nbval notebooks` tests; nbval never compares pictures.
 """
 
+import base64
 import importlib.util
+import io
 import json
 import re
 import subprocess
@@ -11,7 +13,9 @@ import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+from PIL import Image
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -78,6 +82,22 @@ def test_nothing_that_strict_nbval_cannot_compare(notebook):
             assert " at 0x" not in plain, f"end the cell in plt.show() or a value: {plain}"
         for forbidden in ("interact(", "interactive_output", "Output(", "clear_output", "%%time"):
             assert forbidden not in cell.source
+
+
+def test_figures_are_kept_in_few_colours_and_small_ones_as_they_are():
+    noise = np.random.default_rng(0).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+    large, flat = (png_of(pixels) for pixels in (noise, np.zeros((2, 2, 3), np.uint8)))
+    few = execute.in_few_colours(large)
+    with Image.open(io.BytesIO(base64.b64decode(few))) as image:
+        kept = np.asarray(image.convert("RGB")).astype(int)
+    assert len(few) < len(large) / 2 and abs(kept - noise).mean() < 20
+    assert len(execute.in_few_colours(flat)) <= len(flat)
+
+
+def png_of(pixels):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def test_under_one_megabyte(path):
