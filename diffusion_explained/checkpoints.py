@@ -107,6 +107,16 @@ def fingerprint(words: str, tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def go_on(state: Any, description: Mapping[str, Any], folder: Path | None) -> None:
+    """Give a training's state, by its `load`, the newest checkpoint of this training in a folder, if there is one.
+
+    Raises ValueError for the checkpoints of another training, DamagedCheckpointError if there is no good one.
+    """
+    if folder is not None and (saved := latest_checkpoint(folder)) is not None:
+        check_same(description, saved, folder)
+        state.load(saved)
+
+
 def check_same(description: Mapping[str, Any], checkpoint: Checkpoint, folder: Path) -> None:
     """Raise ValueError, naming each difference, unless a checkpoint is of the training that is described."""
     asked, found = dict(_leaves(description)), dict(_leaves(checkpoint.description))

@@ -15,7 +15,7 @@ from diffusion_explained.checkpoints import Checkpoint
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
 from diffusion_explained.train_config import PRECISIONS
-from diffusion_explained.training import fast_in_bfloat16
+from diffusion_explained.training import in_bfloat16
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ClassifierState:
         self.network, self.config = network, config
         if config.channels_last:
             network.to(memory_format=torch.channels_last)
-        self.bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
+        self.bfloat16 = in_bfloat16(config.precision, device)
         self.optimizer = torch.optim.SGD(
             network.parameters(),
             lr=config.learning_rate,

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.augmentation import cut_out_randomly, flip_randomly, shift_randomly
-from diffusion_explained.checkpoints import check_same, fingerprint, latest_checkpoint, save_checkpoint
+from diffusion_explained.checkpoints import fingerprint, go_on, save_checkpoint
 from diffusion_explained.classifier_state import ClassifierState, ClassifierTrainConfig
 from diffusion_explained.data import ImageDataset, load_dataset, to_float
 from diffusion_explained.devices import hardware
 from diffusion_explained.models import Classifier, build_network, count_parameters, network_config
 from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import seeded
 from diffusion_explained.weight_files import round_to_fp16, write_weights
 
 
@@ -72,9 +73,7 @@ def train_classifier(
     check_data(network, dataset, config)
     state = ClassifierState(network, config)
     description = describe(network, dataset, config)
-    if checkpoints is not None and (saved := latest_checkpoint(checkpoints)) is not None:
-        check_same(description, saved, checkpoints)
-        state.load(saved)
+    go_on(state, description, checkpoints)
 
     device = next(network.parameters()).device
     images, labels = dataset.images.to(device), dataset.labels.to(device)
@@ -191,9 +190,9 @@ def run_recipe(
     config = ClassifierTrainConfig(**recipe["training"], seed=recipe["seed"])
     train, test = load_dataset(recipe["dataset"], "train"), load_dataset(recipe["dataset"], "test")
     of_network = {**recipe["network"], "image_shape": train.image_shape, "num_classes": train.num_classes}
-    with torch.random.fork_rng():  # the initial weights are the seed's too
-        torch.manual_seed(config.seed)
-        network = build_network(of_network).to(device)
+    network = seeded(config.seed, lambda: build_network(of_network)).to(
+        device
+    )  # the initial weights are the seed's too
     checkpoints = output.parent / "checkpoints"
     for record in train_classifier(network, train, config, checkpoints=checkpoints, checkpoint_every=checkpoint_every):
         yield record

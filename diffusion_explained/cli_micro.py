@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diffusion_explained.cli_options import Device
-from diffusion_explained.cli_retrieval import retrieval
 
 if TYPE_CHECKING:
     from diffusion_explained.micro.timed_training import TimedRecord
@@ -65,10 +64,7 @@ def vae(
     from diffusion_explained.micro.card import read_card
     from diffusion_explained.micro.making import make_autoencoder
 
-    config = AutoencoderConfig(
-        **_length(seconds, images, learning_rate), batch_size=batch_size, compile=compiled, cuda_graph=cuda_graph,
-        channels_last=True, seed=seed,
-    )  # fmt: skip
+    config = AutoencoderConfig(**_settings(seconds, images, learning_rate, batch_size, compiled, cuda_graph, seed))
     _restart(out, restart)
     training = make_autoencoder(
         out, _emoji(sample), config, device=_device(device), workers=workers, checkpoint_every=checkpoint_every
@@ -112,10 +108,7 @@ def train(
 
     schedule_of(prediction)  # a wrong name is said before anything is loaded
     out = out or Path(f"runs/micro_{prediction}")
-    config = TextToImageConfig(
-        **_length(seconds, images, learning_rate), batch_size=batch_size, compile=compiled, cuda_graph=cuda_graph,
-        channels_last=True, seed=seed,
-    )  # fmt: skip
+    config = TextToImageConfig(**_settings(seconds, images, learning_rate, batch_size, compiled, cuda_graph, seed))
     _restart(out, restart)
     on, tokenizer = _device(device), load_tokenizer()
     with tqdm(total=scenes, unit="scene", desc="encoding scenes", mininterval=5) as bar:
@@ -131,13 +124,58 @@ def train(
     typer.echo(f"{out}: {size / 1e6:.1f} MB; load it by stable_diffusion.load({str(out)!r})")
 
 
-micro.command()(retrieval)
+@micro.command()
+def retrieval(
+    out: Annotated[Path, typer.Option(help="The weight file; checkpoints are kept beside it.")] = Path(
+        "runs/micro_retrieval.safetensors"
+    ),
+    seconds: Seconds = None,
+    images: Images = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Scenes a step.")] = 512,
+    device: Device = "auto",
+    workers: Workers = 0,
+    sample: Sample = False,
+) -> None:
+    """Train the network that tells which words fit a picture; the same command again goes on where it was stopped."""
+    if out.suffix != ".safetensors":
+        raise ValueError(f"--out {out} is no .safetensors file.")
+    from diffusion_explained.micro.retrieval import load_retrieval
+    from diffusion_explained.micro.retrieval_training import train_retrieval
+    from diffusion_explained.micro.tokens import load_tokenizer
+
+    training = train_retrieval(
+        _emoji(sample), load_tokenizer(), _device(device), out=out, seconds=seconds, images=images,
+        batch_size=batch_size, workers=workers,
+    )  # fmt: skip
+    _show(training, "retrieval", out.parent)
+    for split, found in load_retrieval(out).card["accuracy"].items():
+        top1, top5 = found["top1"], found["top5"]
+        typer.echo(
+            f"{split}: the right name of {found['among']} comes first for {top1['share']:.1%} of {top1['n']} emoji, "
+            f"among the first five for {top5['share']:.1%}"
+        )
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, with its card inside")
 
 
-def _length(seconds: float | None, images: int | None, learning_rate: float | None) -> dict[str, Any]:
-    """The options of a config that were given; the others are its own."""
+def _settings(
+    seconds: float | None,
+    images: int | None,
+    learning_rate: float | None,
+    batch_size: int,
+    compiled: bool,
+    cuda_graph: bool,
+    seed: int,
+) -> dict[str, Any]:
+    """The options of a config; of the first three only those that were given, for the others are its own."""
     given = {"seconds": seconds, "images": images, "learning_rate": learning_rate}
-    return {name: value for name, value in given.items() if value is not None}
+    return {
+        **{name: value for name, value in given.items() if value is not None},
+        "batch_size": batch_size,
+        "compile": compiled,
+        "cuda_graph": cuda_graph,
+        "channels_last": True,
+        "seed": seed,
+    }
 
 
 def _emoji(sample: bool) -> Any:

@@ -3,11 +3,13 @@
 Every image has a CPU generator of its own, so a seed gives the same picture alone, in a batch, on a CPU or on a GPU.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+Built = TypeVar("Built")
 Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
@@ -43,3 +45,10 @@ def randn(
             )
         noise = torch.stack([torch.randn(tuple(shape[1:]), generator=g) for g in generator])
     return noise.to(device=device, dtype=dtype)
+
+
+def seeded(seed: int, build: Callable[[], Built]) -> Built:
+    """What `build` makes with torch's global generator at this seed, initial weights say; it is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build()

@@ -8,12 +8,12 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checkpoints import fingerprint
 from diffusion_explained.data import load_dataset
 from diffusion_explained.models import build_network, network_config
+from diffusion_explained.noise import seeded
 from diffusion_explained.pretrained import load_pretrained
 from diffusion_explained.processes import Processes
 from diffusion_explained.reflow import PairsConfig, PairsRecord, draw_pairs
@@ -36,9 +36,7 @@ def start_from_data(dataset: str, split: str, network: dict[str, Any], kind: str
     """A new network, its initial weights the seed's, and a data set; network: for `build_network`, but for its data."""
     data = load_dataset(dataset, split)
     config = {**network, "image_shape": data.image_shape, "num_classes": data.num_classes}
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        built = build_network(config)
+    built = seeded(seed, lambda: build_network(config))
     words = f"{data.name}, {data.split} split, {len(data):,} images"
     return Start(built, data.images, data.labels, None, kind, data.class_names, words)
 

@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checkpoints import check_same, fingerprint, latest_checkpoint, save_checkpoint
+from diffusion_explained.checkpoints import fingerprint, go_on, save_checkpoint
 from diffusion_explained.data import to_float
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.gradient_step import GradientStep, RecordedStep, has_dropout
@@ -102,16 +102,13 @@ def train(
     if config.channels_last:
         network.to(memory_format=torch.channels_last)
     state = TrainingState.new(network.to(device).train(), config)
-    if checkpoints is not None and (saved := latest_checkpoint(checkpoints)) is not None:
-        check_same(description, saved, checkpoints)
-        state.load(saved)
+    go_on(state, description, checkpoints)
     processes.wait()  # nobody writes a checkpoint before all have read the last one
 
     images, labels, noise = (None if data is None else data.to(device) for data in (images, labels, noise))
     # dynamic=False: kernels for any batch size, which torch makes after a teacher's other one, failed on CUDA
     predict = processes.share(torch.compile(network, dynamic=False) if config.compile else network)
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
-    gradient_step = GradientStep(predict, state, config, processes, bfloat16)
+    gradient_step = GradientStep(predict, state, config, processes, in_bfloat16(config.precision, device))
     if config.cuda_graph and device.type == "cuda" and processes.count == 1 and not has_dropout(network):
         gradient_step = RecordedStep(gradient_step)
     names = class_names or [str(label) for label in range(network.num_classes or 0)]
@@ -176,6 +173,11 @@ def draw(
         flipped = (torch.rand(config.batch_size, generator=generator) < 0.5).to(x_0.device)
         x_0 = torch.where(flipped[:, None, None, None], x_0.flip(-1), x_0)
     return chosen, x_0, labels
+
+
+def in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether a training computes in bfloat16: as its precision says, or for "auto" where the device is fast in it."""
+    return precision == "bfloat16" or (precision == "auto" and fast_in_bfloat16(device))
 
 
 def fast_in_bfloat16(device: torch.device) -> bool:

@@ -1,7 +1,7 @@
 """Runs that are drawn while the visitor waits, and kept whole: every step's latents, and where each word landed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import streamlit as st
 import torch
@@ -40,8 +40,6 @@ def draw(name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawing:
     key = stable.asked(name, ask, begun)
 
     def make() -> Drawing:
-        from dataclasses import asdict
-
         from diffusion_explained.stable_diffusion.attention import record_attention
 
         here = stable.load(stable.models(), name, tell)

@@ -17,15 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.checkpoints import go_on
 from diffusion_explained.gradient_step import GradientStep, RecordedStep
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.reconstruction import balance_latents, reconstruction_psnr
 from diffusion_explained.micro.scene_stream import SceneBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
-from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, go_on, train_for
+from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, train_for
 from diffusion_explained.noise import randn
 from diffusion_explained.processes import Processes
-from diffusion_explained.training import fast_in_bfloat16
+from diffusion_explained.training import in_bfloat16
 from diffusion_explained.training_state import TrainingState
 from diffusion_explained.weight_files import round_to_fp16
 
@@ -112,7 +113,7 @@ def train_autoencoder(
     predict = Reconstruction(vae)
     if config.compile:
         predict = torch.compile(predict, dynamic=False)
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
+    bfloat16 = in_bfloat16(config.precision, device)
     step = AutoencoderStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
     if config.cuda_graph and device.type == "cuda":
         step = RecordedStep(step)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,12 @@ from diffusion_explained.micro.networks import (
     build_text_encoder,
     build_unet,
     in_fp16,
-    parameters,
     save_micro,
 )
 from diffusion_explained.micro.text_to_image_training import TextToImage, TextToImageConfig, train_text_to_image
 from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord
+from diffusion_explained.models import count_parameters
+from diffusion_explained.noise import seeded
 from diffusion_explained.stable_diffusion.backend import diffusers
 
 CHECKPOINTS = "checkpoints"
@@ -48,7 +49,7 @@ def make_autoencoder(
         yield record
     measured = finish_autoencoder(vae, emoji, config.seed)
     in_fp16("vae", vae).save_pretrained(out, safe_serialization=True)
-    card = {"parameters": parameters(vae), **measured, **training_card(config, record, device)}
+    card = {"parameters": count_parameters(vae), **measured, **training_card(config, record, device)}
     write_card(out, {"autoencoder": card})
 
 
@@ -98,20 +99,13 @@ def make_micro(
     save_micro(out, vae, model.text_encoder, tokenizer, model.unet, prediction)
     card["text_to_image"] = {
         "prediction": prediction,
-        "parameters": {"text encoder": parameters(model.text_encoder), "U-Net": parameters(model.unet)},
+        "parameters": {"text encoder": count_parameters(model.text_encoder), "U-Net": count_parameters(model.unet)},
         "tokens": tokenizer.model_max_length,
         "caption_dropout": config.label_dropout,
         "scenes": len(scenes),
         **training_card(config, record, device),
     }
     write_card(out, card)
-
-
-def seeded(seed: int, build: Callable[[], Any]) -> Any:
-    """What `build` makes of this seed; torch's global generator is left as it was."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        return build()
 
 
 def training_card(config: TimedConfig, record: TimedRecord, device: torch.device | str) -> dict[str, Any]:

@@ -125,8 +125,3 @@ def in_fp16(name: str, network: nn.Module) -> nn.Module:
                 f"{name}: {weight} holds NaN, infinity, or numbers too large for fp16: the network is not saved"
             )
     return half
-
-
-def parameters(*networks: nn.Module) -> int:
-    """How many numbers there are to train in all of them."""
-    return sum(parameter.numel() for network in networks for parameter in network.parameters())

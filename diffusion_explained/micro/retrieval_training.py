@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_explained.checkpoints import fingerprint
+from diffusion_explained.checkpoints import fingerprint, go_on
 from diffusion_explained.devices import hardware
 from diffusion_explained.gradient_step import GradientStep
 from diffusion_explained.micro.emoji import STYLES, EmojiSet
@@ -30,12 +30,13 @@ from diffusion_explained.micro.fidelity import naming_accuracy
 from diffusion_explained.micro.retrieval import Retrieval, save_retrieval
 from diffusion_explained.micro.scene_stream import SceneBatches, to_device
 from diffusion_explained.micro.scenes import Scenes, SceneSampler, draw_scenes
-from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, go_on, train_for
+from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, train_for
 from diffusion_explained.micro.tokens import encode
 from diffusion_explained.micro.words import COLOURS, NUMBERS
 from diffusion_explained.models import count_parameters
+from diffusion_explained.noise import seeded
 from diffusion_explained.processes import Processes
-from diffusion_explained.training import fast_in_bfloat16
+from diffusion_explained.training import in_bfloat16
 from diffusion_explained.training_state import TrainingState
 from diffusion_explained.weight_files import round_to_fp16
 
@@ -177,9 +178,7 @@ def train_retrieval(
         betas=(0.9, 0.98), seed=seed, channels_last=True,
     )  # fmt: skip
     device = torch.device(device)
-    with torch.random.fork_rng():  # the initial weights are the seed's too
-        torch.manual_seed(seed)
-        made = Retrieval(len(tokenizer), tokenizer.eos_token_id, **(network or {}))
+    made = seeded(seed, lambda: Retrieval(len(tokenizer), tokenizer.eos_token_id, **(network or {})))
     made.to(device, memory_format=torch.channels_last)
     state = TrainingState.new(made.train(), config)
     description = {
@@ -201,7 +200,7 @@ def train_retrieval(
         texts = (batch.tokens, batch.contraries, batch.has_contrary)
         return [x, *(to_device(part, device) for part in texts)], to_device(batch.also_fits, device)
 
-    bfloat16 = fast_in_bfloat16(device)
+    bfloat16 = in_bfloat16(config.precision, device)
     step = ContrastiveStep(made, state, config, Processes.here(device, batch_size), bfloat16)
     yield from train_for(
         step, state, config, batches, description,

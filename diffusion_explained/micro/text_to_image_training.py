@@ -18,18 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.checkpoints import go_on
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.gradient_step import GradientStep, RecordedStep
 from diffusion_explained.micro.encoded_scenes import EncodedScenes
 from diffusion_explained.micro.networks import PREDICTIONS
 from diffusion_explained.micro.scene_stream import to_device
-from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, go_on, train_for
+from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, train_for
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
 from diffusion_explained.predictions import target
 from diffusion_explained.processes import Processes
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Schedule
-from diffusion_explained.training import fast_in_bfloat16
+from diffusion_explained.training import in_bfloat16
 from diffusion_explained.training_state import TrainingState
 
 
@@ -102,7 +103,7 @@ def train_text_to_image(
     }
     go_on(state, description, checkpoints)
     predict = torch.compile(model, dynamic=False) if config.compile else model
-    bfloat16 = config.precision == "bfloat16" or (config.precision == "auto" and fast_in_bfloat16(device))
+    bfloat16 = in_bfloat16(config.precision, device)
     step = GradientStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
     if config.cuda_graph and device.type == "cuda":
         step = RecordedStep(step)

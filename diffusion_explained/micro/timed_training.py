@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checkpoints import check_same, latest_checkpoint, save_checkpoint
+from diffusion_explained.checkpoints import save_checkpoint
 from diffusion_explained.gradient_step import GradientStep, RecordedStep
 from diffusion_explained.train_config import TrainConfig
 from diffusion_explained.training_state import TrainingState
@@ -68,13 +68,6 @@ class TimedRecord:
     images_seen: int
     images_per_second: float
     seconds: float
-
-
-def go_on(state: TrainingState, description: dict[str, Any], checkpoints: Path | None) -> None:
-    """Load the newest checkpoint of this training into `state`, if there is one; errors as `training.train` has."""
-    if checkpoints is not None and (saved := latest_checkpoint(checkpoints)) is not None:
-        check_same(description, saved, checkpoints)
-        state.load(saved)
 
 
 def train_for(
