@@ -182,7 +182,6 @@ def test_without_a_rasteriser_the_error_names_the_extra(monkeypatch):
 
 
 def test_rasterising_crops_to_the_drawing_and_centres_it():
-    pytest.importorskip("resvg_py")
     image = building.rasterise(SQUARE)
     assert image.shape == (4, 128, 128)
     assert image[:, 8:120, 8:120].min(axis=(1, 2)).tolist() == [255, 0, 0, 255]

@@ -16,8 +16,8 @@
 # - refine a picture: pick a seed, image to image, inpainting.
 #
 # *Beside you:* `stable_diffusion.attention`, `micro`; Hertz et al. 2022,
-# [Prompt-to-Prompt](https://arxiv.org/abs/2208.01626). About 50 minutes to read, a minute to run on two cores. No GPU
-# and no network needed.
+# [Prompt-to-Prompt](https://arxiv.org/abs/2208.01626). About 50 minutes to read, a minute and a half to run on two
+# cores. No GPU and no network needed.
 
 # %%
 import textwrap
@@ -193,8 +193,8 @@ assert apart["padding emptied"] > 0 and apart["words emptied"] > 0
 # %% [markdown]
 # **The picture is drawn from the padding.** Take away the words, and nothing changes; take away the padding, and the
 # apple is gone. (The numbers are root mean square distances from the first row, in pixel values from −1 to 1.) Nobody
-# asked for it. In training every padding vector had read the whole caption, there are many of them, and attention is
-# divided among all, so that is where the U-Net learned to look. Keep it in mind for section 5.
+# asked for it. A guess why, which is not tested here: in training every padding vector had read the whole caption, there
+# are many of them, and attention is divided among all. Keep it in mind for section 5.
 #
 # ## 4 · One inference, step by step
 #
@@ -372,7 +372,7 @@ assert first_share[4] < 0.4 and decided == 6
 
 # %% [markdown]
 # Told "apple" for four steps of ten, the model still draws a whole fish, though not quite the same fish. At six it is
-# an apple's body with fins. **Between the fifth and the sixth step it is decided what it is**; before that the network
+# an apple's body with fins. **Somewhere between four and six steps it is decided what it is**; before that the network
 # can still turn round, after that only edges are drawn. (Steps of this sampler on this path, and in terms of noise: see
 # the levels.)
 
