@@ -193,8 +193,8 @@ assert apart["padding emptied"] > 0 and apart["words emptied"] > 0
 # %% [markdown]
 # **The picture is drawn from the padding.** Take away the words, and nothing changes; take away the padding, and the
 # apple is gone. (The numbers are root mean square distances from the first row, in pixel values from −1 to 1.) Nobody
-# asked for it. A guess why, which is not tested here: in training every padding vector had read the whole caption, there
-# are many of them, and attention is divided among all. Keep it in mind for section 5.
+# asked for it. A guess why, which is not tested here: in training every padding vector had read the whole caption,
+# there are many of them, and attention is divided among all. Keep it in mind for section 5.
 #
 # ## 4 · One inference, step by step
 #
@@ -284,8 +284,8 @@ torch.testing.assert_close(shares.sum(1), torch.ones(len(steps)))
 
 # %% [markdown]
 # More than half of all attention goes to the padding, and what is left is divided among start, end and words. In the
-# maps above "apple" lights up where the apple is, from the third step on; so does "and", which has read "red apple"
-# before it; "rocket" and "red" are no maps of a thing. Put a number to it. We need to know where the apple is: where
+# maps above "apple" lights up where the apple is, from the third step on; so does "and", before which "red apple"
+# was read; "rocket" and "red" are no maps of a thing. Put a number to it. We need to know where the apple is: where
 # the picture that came out is much more red than green.
 
 # %%
