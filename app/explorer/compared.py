@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from diffusion_explained.film import Film
 from diffusion_explained.stable_diffusion import Trace
-from diffusion_explained.stable_diffusion.trace_films import side_by_side
+from diffusion_explained.stable_diffusion.trace_films import short_name, side_by_side
 from explorer import page, stable
 from explorer.choices import NETWORKS
 from explorer.jobs import Tell
@@ -16,9 +16,10 @@ from explorer.shelf import Shelf
 
 @dataclass(frozen=True)
 class Compared:
-    """Two runs at the same steps: their film, their table's rows, and by what settings they were made."""
+    """Two runs at the same steps: their film, their table's head and rows, and by what settings they were made."""
 
     film: Film
+    head: tuple[str, str, str]
     rows: tuple[tuple[str, str, str], ...]
     trace: Trace
     asked: tuple[object, ...]
@@ -37,7 +38,8 @@ def compare(trace: Trace, settings: Settings, asked: tuple[object, ...]) -> Comp
     steps = list(steps_of(settings, denoiser(settings)))
     seconds = (time.perf_counter() - begin) / len(steps)
     film = side_by_side(steps, trace, title(settings.model))
-    return Compared(film, table(settings.model, seconds, trace), trace, (*asked, settings))
+    head = ("", "ours", short_name(trace))
+    return Compared(film, head, table(settings.model, seconds, trace), trace, (*asked, settings))
 
 
 def title(name: str) -> str:
@@ -46,7 +48,7 @@ def title(name: str) -> str:
 
 
 def table(name: str, seconds: float, trace: Trace) -> tuple[tuple[str, str, str], ...]:
-    """What the two work on and what it costs: (what, ours, Stable Diffusion)."""
+    """What the two work on and what it costs: (what, ours, the trace's)."""
     ours, said = model(name), trace.settings
     ours_parameters = sum(p.numel() for p in ours.network.parameters())
     channels, side, _ = ours.image_shape

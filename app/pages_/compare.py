@@ -52,7 +52,7 @@ if shown is not None:
     stable_parts.label(shown.trace)
     scrubber(shown.film, key="compared")
     st.subheader("What each works on, and what it costs", anchor=False)
-    lines = ["| | ours | Stable Diffusion |", "|---|---|---|", *(f"| **{a}** | {b} | {c} |" for a, b, c in shown.rows)]
+    lines = [f"| {' | '.join(shown.head)} |", "|---|---|---|", *(f"| **{a}** | {b} | {c} |" for a, b, c in shown.rows)]
     st.markdown("\n".join(lines))
     if shown.trace.label == "stand-in":
         st.caption(

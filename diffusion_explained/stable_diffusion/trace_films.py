@@ -12,6 +12,7 @@ from diffusion_explained.charts import Chart, Curve
 from diffusion_explained.film import Film, film, level_caption, mosaic, pixels, shown
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
+from diffusion_explained.stable_diffusion.families import MICRO, MICRO_TITLE
 from diffusion_explained.stable_diffusion.traces import Trace
 
 LATENTS = ("latents xₜ", "the noisy latents in colours of a linear preview")
@@ -63,23 +64,28 @@ def side_by_side(steps: Sequence[Step], trace: Trace, ours: str) -> Film:
         first = Image.fromarray(pixels(images)[0])
         return np.asarray(first.resize(size[::-1], Image.Resampling.NEAREST))
 
-    count = len(steps)
+    count, theirs = len(steps), short_name(trace)
     x_t = [enlarged(shown(step.x_t, step.level)) for step in steps]
     x_0 = [enlarged(step.pred.x_0) for step in steps]
     panels = [
         (f"{ours}: xₜ", "the noisy image of our model", [*x_t, enlarged(steps[-1].x_next)]),
         (f"{ours}: predicted x₀", "the clean image that our network guesses", [*x_0, x_0[-1]]),
-        (f"Stable Diffusion: {LATENTS[0]}", LATENTS[1], _sheets(trace.latents[:, :1])),
-        (f"Stable Diffusion: {DECODED[0]}", DECODED[1], _sheets(trace.x_0[[*range(count), count - 1], :1])),
+        (f"{theirs}: {LATENTS[0]}", LATENTS[1], _sheets(trace.latents[:, :1])),
+        (f"{theirs}: {DECODED[0]}", DECODED[1], _sheets(trace.x_0[[*range(count), count - 1], :1])),
     ]
     curves = [
         _curve([step.level.log_snr for step in steps], "noise", ours),
-        _curve([level.log_snr for level in levels_of_rows(trace.rows)], "data", "Stable Diffusion"),
+        _curve([level.log_snr for level in levels_of_rows(trace.rows)], "data", theirs),
     ]
     alt = "log signal-to-noise ratio of both runs at each step"
     chart = _chart("how clear the signal is: log SNR", alt, curves, range(count))
     captions = [f"step {k + 1} of {count}" for k in range(count)]
     return film(panels, [*captions, ending(count)], rows=(4,), charts=[chart])
+
+
+def short_name(trace: Trace) -> str:
+    """What to call the model of a trace where there is little room."""
+    return MICRO if trace.settings["model"] == MICRO_TITLE else "Stable Diffusion"
 
 
 def levels_of_rows(rows: Sequence[dict[str, Any]]) -> list[Level]:

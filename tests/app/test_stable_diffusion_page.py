@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 from conftest import APP, finished
-from explorer import jobs, stable
+from explorer import compared, jobs, stable
+from explorer.runs import Settings
 from test_pages import film, frames, png
 
 from diffusion_explained import load_pretrained, stable_diffusion
 from diffusion_explained.data import hub
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.stable_diffusion import NotEnoughMemoryError, Trace, recording, save_stand_in, weights
+from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from diffusion_explained.stable_diffusion.masks import load_mask, rectangle_mask
 from diffusion_explained.stable_diffusion.pace import Pace
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace, side_by_side
@@ -485,6 +487,17 @@ def test_only_runs_of_equal_length_are_compared(trace):
     steps = list(network.steps(network.denoiser([1]), 1, 2))
     with pytest.raises(ValueError, match="took 2 steps and the trace 3"):
         side_by_side(steps, trace, "MNIST U-Net")
+
+
+def test_the_model_beside_ours_is_called_by_its_name(trace):
+    network = load_pretrained("mnist_unet_flow")
+    steps = list(network.steps(network.denoiser([1]), 1, len(trace.rows)))
+    micro = dataclasses.replace(trace, settings={**trace.settings, "model": MICRO_TITLE})
+    for run, name in ((trace, "Stable Diffusion"), (micro, "micro")):
+        film = side_by_side(steps, run, "MNIST U-Net")
+        assert [title.split(": ")[0] for title in film.titles] == ["MNIST U-Net"] * 2 + [name] * 2
+        settings = Settings("mnist_unet_flow", "euler", len(trace.rows), (1,), 1.0, seed=0)
+        assert compared.compare(run, settings, ()).head == ("", "ours", name)
 
 
 def test_of_a_long_run_the_film_keeps_sixty_steps(trace):
