@@ -36,6 +36,9 @@ class Denoiser(Protocol):
     def __call__(self, x_t: Tensor, level: Level) -> Prediction: ...
 
 
+MIDDLE = (0.2, 3.0)  # of the noise, in sigma/alpha: the guidance_interval that is measured in benchmarks/quality.py
+
+
 def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
     """Classifier-free guidance, uncond + w * (cond - uncond).
 

@@ -146,23 +146,27 @@ def difference_range(steps: Sequence[Step]) -> float:
 def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], Tensor], float | None]]:
     """What there is to see in a run: (title, alt, field of a step, limit of the diverging map or None).
 
-    Without guidance there is no unconditional prediction, and so no difference.
+    Without guidance there is no unconditional prediction, and so no difference: the two are left out if guidance is
+    off at every step, and blank at the steps where it is (`NetworkDenoiser`'s guidance_interval).
     """
     fields: list[tuple[str, str, Callable[[Step], Tensor], float | None]] = [
         ("xₜ", "the noisy images", lambda s: shown(s.x_t, s.level), None),
         ("predicted x₀", "the clean images that the network guesses", lambda s: s.pred.x_0, None),
         ("ε conditional", "the noise predicted with the class", lambda s: s.pred.eps_cond, EPS_RANGE),
     ]
-    if steps and all(s.pred.eps_uncond is not None for s in steps):
-        limit = difference_range(steps)
+    off = [s.pred.eps_uncond is None for s in steps]
+    if not all(off):
+        limit, where = difference_range(steps), "; blank where guidance is off" if any(off) else ""
+
+        def uncond(step: Step) -> Tensor:
+            return step.x_t.new_zeros(step.x_t.shape) if step.pred.eps_uncond is None else step.pred.eps_uncond
+
+        def difference(step: Step) -> Tensor:
+            return uncond(step) if step.pred.eps_uncond is None else step.pred.eps_cond - step.pred.eps_uncond
+
         fields += [
-            ("ε unconditional", "the noise predicted without the class", lambda s: s.pred.eps_uncond, EPS_RANGE),
-            (
-                f"difference (±{limit:.2g})",
-                "conditional minus unconditional noise",
-                lambda s: s.pred.eps_cond - s.pred.eps_uncond,
-                limit,
-            ),
+            ("ε unconditional", f"the noise predicted without the class{where}", uncond, EPS_RANGE),
+            (f"difference (±{limit:.2g})", f"conditional minus unconditional noise{where}", difference, limit),
         ]
     return fields
 

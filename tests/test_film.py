@@ -3,6 +3,7 @@
 import base64
 import io
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -91,6 +92,19 @@ def test_a_film_holds_every_field_of_every_step_and_the_end():
 
 def test_without_guidance_there_is_no_difference_to_show():
     assert film_of(make_steps(guided=False)).titles == ("xₜ", "predicted x₀", "ε conditional")
+
+
+def test_where_guidance_is_off_for_some_steps_its_panels_are_blank_there():
+    steps = make_steps(count=2)
+    first = replace(steps[0], pred=make_steps(guided=False)[0].pred)
+    a_film, guided = film_of([first, steps[1]]), film_of(steps)
+    assert len(a_film.titles) == 5 and all("blank where guidance is off" in alt for alt in a_film.alts[3:])
+    assert not any("blank" in alt for alt in guided.alts)
+    middle = diverging(np.zeros(1))[0]
+    for panel in (3, 4):
+        image = panels_of(a_film, 0)[panel]
+        assert (image[..., :3][image[..., 3] == 255] == middle).all()
+    assert (panels_of(a_film, 1)[3] == panels_of(guided, 1)[3]).all()
 
 
 def test_the_first_panels_alone_in_rows_of_their_own():

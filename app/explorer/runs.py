@@ -141,6 +141,7 @@ class Settings:
     eta: float = 0.0
     negative: int | None = None
     guidance_rescale: float = 0.0
+    guidance_interval: tuple[float, float] | None = None
     clip: bool = True
 
 
@@ -162,6 +163,7 @@ def denoiser(settings: Settings) -> Counted:
             guidance_scale=settings.guidance_scale,
             negative_labels=None if settings.negative is None else [settings.negative] * len(settings.labels),
             guidance_rescale=settings.guidance_rescale,
+            guidance_interval=settings.guidance_interval,
             clip=1.0 if settings.clip else None,
         )
     )

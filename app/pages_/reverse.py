@@ -5,6 +5,7 @@ from explorer import choices, page
 from explorer.runs import Settings, class_names, model, rectified, run
 from explorer.scrubber import scrubber
 
+from diffusion_explained.denoisers import MIDDLE
 from diffusion_explained.film import gif
 from diffusion_explained.samplers import SAMPLERS
 
@@ -13,7 +14,7 @@ USUAL = {"digits": 10, "pictures": 8, "slow": 6}  # steps
 MOST = {"digits": 1000, "pictures": 100, "slow": 100}
 ALL = "one of each"
 NONE = "none"
-SETTINGS = ("data", "model", "sampler", "steps", "w", "eta", "class", "seed", "negative", "rescale", "clip")
+SETTINGS = ("data", "model", "sampler", "steps", "w", "eta", "class", "seed", "negative", "rescale", "middle", "clip")
 
 page.head(
     "Reverse: from noise to image",
@@ -51,6 +52,10 @@ with controls:
         rescale = st.slider(
             "Guidance rescale φ", 0.0, 1.0, 0.0, 0.1, key="rescale", bind="query-params", disabled=unguided
         )
+        middle = st.toggle(
+            f"Guide only where {MIDDLE[0]:g} ≤ σ/α ≤ {MIDDLE[1]:g}", key="middle", bind="query-params",
+            disabled=unguided, help="In the middle of the noise. Keeps more variety, and less contrast.",
+        )  # fmt: skip
         clip = st.toggle("Clip predicted x₀ to [−1, 1]", True, key="clip", bind="query-params")
 
 settings = Settings(
@@ -63,6 +68,7 @@ settings = Settings(
     eta=eta,
     negative=None if unguided or negative == NONE else names.index(negative),
     guidance_rescale=0.0 if unguided else rescale,
+    guidance_interval=MIDDLE if middle and not unguided else None,
     clip=clip,
 )
 with result:
@@ -73,10 +79,11 @@ with result:
     if label == ALL and choice.data != "mnist":  # digits say themselves which they are
         st.caption(f"Row by row: {', '.join(names)}.")
     page.colour_notice(choice.data)
+    both = "" if scale == 1 else " of both sides, where guided" if settings.guidance_interval else " of both sides"
     facts, save = st.columns([3, 1], vertical_alignment="center")
     facts.caption(
         f"{len(settings.labels)} images · {kept.evaluations} network evaluations"
-        f"{' of both sides' if scale != 1 else ''} · {kept.seconds:.2f} s when it was computed"
+        f"{both} · {kept.seconds:.2f} s when it was computed"
     )
     save.download_button(
         "Save as GIF",
@@ -96,6 +103,8 @@ if settings.negative is not None:
     options["negative_labels"] = f"[{settings.negative}] * len(labels)"
 if settings.guidance_rescale:
     options["guidance_rescale"] = settings.guidance_rescale
+if settings.guidance_interval:
+    options["guidance_interval"] = settings.guidance_interval
 if clip:
     options["clip"] = 1.0
 with st.expander("The same in Python", icon=":material/code:"):

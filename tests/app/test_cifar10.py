@@ -153,6 +153,7 @@ def test_a_rectified_network_is_sampled_without_guidance_and_the_page_says_why(o
     slider = at.slider(key="no_guidance")
     assert slider.disabled and slider.value == 1
     assert at.selectbox(key="negative").disabled and at.slider(key="rescale").disabled
+    assert at.toggle(key="middle").disabled
     assert any(choices.NO_GUIDANCE == caption.value for caption in at.caption)
     assert "w=4.0" in at.info[0].value and "w" not in at.query_params
     assert "{'guidance" not in at.code[0].value and "guidance_scale=1.0" in at.code[0].value

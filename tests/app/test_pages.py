@@ -101,6 +101,7 @@ def test_the_reverse_page_shows_what_the_library_samples(open_page):
         {"sampler": "ddim", "eta": "1.0"},
         {"negative": "4"},
         {"rescale": "0.7"},
+        {"middle": "true"},
         {"clip": "false"},
     ],
 )
