@@ -4,7 +4,8 @@
     python benchmarks/memorisation.py --n 500                 # on a CPU, most of it for the features of 50,000 images
 
 Beside the samples stand unseen real images, which copy nothing, and training images that were mirrored or moved by a
-pixel, which copy all: a measure is worth its name if it tells these apart.
+pixel, which copy all: a measure is worth its name if it tells these apart. What is there already, of the same weights
+and as many images, is not measured again.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from diffusion_explained.data import ImageDataset, load_dataset
 from diffusion_explained.evaluation import draw
-from diffusion_explained.measured import write_measured
+from diffusion_explained.measured import read_measured, studies, write_measured
 from diffusion_explained.metrics import classify, judge
 from diffusion_explained.neighbours import nearest
 from diffusion_explained.precision import in_precision
@@ -28,6 +29,11 @@ SAMPLES = {  # how a crowd of samples is drawn
     "eps, w = 2": (EPS, {"sampler": "dpm_solver_pp_2m", "num_inference_steps": 30, "guidance_scale": 2.0}),
     "rectified": (RECTIFIED, {"sampler": "euler", "num_inference_steps": 8, "guidance_scale": 1.0}),
 }
+REAL = {  # how a crowd of real images is taken
+    "unseen real": lambda train, test, chosen: test.batch(chosen)[0],
+    "training, mirrored": lambda train, test, chosen: train.batch(chosen)[0].flip(-1),
+    "training, moved": lambda train, test, chosen: train.batch(chosen)[0].roll(1, dims=-1),
+}
 QUANTILES = {"nearest of all": 0.0, "1%": 0.01, "10%": 0.1, "median": 0.5}
 BATCH = 1000
 
@@ -37,22 +43,31 @@ def features_of(images: Tensor, classifier: torch.nn.Module) -> Tensor:
     return torch.cat([classify(part, classifier)[0] for part in images.split(BATCH)])
 
 
-def crowds(n: int, train: ImageDataset, test: ImageDataset, device: str, folder: str) -> dict[str, Tensor]:
-    """name -> images [n, C, H, W] in [-1, 1]."""
-    labels, on_gpu = torch.arange(n) % train.num_classes, torch.device(device).type == "cuda"
-    real, copied = test.batch(torch.arange(n))[0], train.batch(torch.arange(n))[0]
-    found = {"unseen real": real, "training, mirrored": copied.flip(-1), "training, moved": copied.roll(1, dims=-1)}
-    for name, (model_name, settings) in SAMPLES.items():
-        model = load_pretrained(weights_of(model_name, folder)[0], device)
-        model = in_precision(model, "float16" if on_gpu else "float32", compiled=on_gpu)
-        found[name] = draw(model, labels, **settings)
-    return found
+def crowd(name: str, n: int, train: ImageDataset, test: ImageDataset, device: str, folder: str) -> Tensor:
+    """The images [n, C, H, W] in [-1, 1] of a crowd, one of `REAL` or of `SAMPLES`."""
+    if name in REAL:
+        return REAL[name](train, test, torch.arange(n))
+    model_name, settings = SAMPLES[name]
+    on_gpu = torch.device(device).type == "cuda"
+    model = load_pretrained(weights_of(model_name, folder)[0], device)
+    model = in_precision(model, "float16" if on_gpu else "float32", compiled=on_gpu)
+    return draw(model, torch.arange(n) % train.num_classes, **settings)
+
+
+def kept_rows(n: int, weights: dict[str, str]) -> list[dict]:
+    """The rows of an earlier run that stand: of as many images, and of the same weights where a network drew them."""
+    if "memorisation" not in studies():
+        return []
+    earlier = read_measured("memorisation")
+    changed = {name for name, checksum in weights.items() if earlier["weights"].get(name) != checksum}
+    redone = {who for who, (model_name, _) in SAMPLES.items() if model_name in changed}
+    return [row for row in earlier["rows"] if row["n"] == n and row["who"] not in redone]
 
 
 def row(name: str, where: str, distance: Tensor) -> dict:
     """A row: who, in which space, and quantiles of the distance [n] to the nearest training image."""
     values = {key: distance.quantile(q).item() for key, q in QUANTILES.items()}
-    return {"who": name, "where": where, "n": len(distance), **values}
+    return {"who": name, "where": where, "n": len(distance), **values, "machine": machine()}
 
 
 def main() -> None:
@@ -64,14 +79,18 @@ def main() -> None:
     train, test = (load_dataset("cifar10", split) for split in ("train", "test"))
     classifier = judge("cifar10", options.device)
     of_train = features_of(train.to_float(), classifier).to(options.device)
-    rows = []
-    for name, images in crowds(options.n, train, test, options.device, options.weights).items():
+    weights = {name: weights_of(name, options.weights)[1] for name in (FLOW, EPS, RECTIFIED)}
+    kept, rows = kept_rows(options.n, weights), []
+    for name in (*REAL, *SAMPLES):
+        if found := [earlier for earlier in kept if earlier["who"] == name]:
+            rows += found
+            continue
+        images = crowd(name, options.n, train, test, options.device, options.weights)
         rows.append(row(name, "pixels", nearest(images.to(options.device), train.images)[1]))
         rows.append(row(name, "features", nearest(features_of(images, classifier).to(options.device), of_train)[1]))
         print(*rows[-2:], sep="\n", flush=True)
     sources = {name: f"{model} {settings}" for name, (model, settings) in SAMPLES.items()}
-    weights = {name: weights_of(name, options.weights)[1] for name in (FLOW, EPS, RECTIFIED)}
-    write_measured("memorisation", {"machine": machine(), "weights": weights, "sources": sources, "rows": rows})
+    write_measured("memorisation", {"weights": weights, "sources": sources, "rows": rows})
     print(
         table(
             ["who", "distance in", *QUANTILES],

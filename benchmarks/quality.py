@@ -21,6 +21,7 @@ import torch
 from side_by_side import machine, table
 from torch import Tensor
 
+from diffusion_explained.denoisers import MIDDLE
 from diffusion_explained.evaluation import Yardstick
 from diffusion_explained.measured import read_measured, studies, write_measured
 from diffusion_explained.precision import in_precision
@@ -30,6 +31,7 @@ from diffusion_explained.samplers import SAMPLERS, final
 EVALUATIONS = (50, 8, 18, 4, 30, 100)  # the telling ones first: a run that is stopped keeps what it has
 EPS, FLOW, RECTIFIED = "cifar10_unet_eps", "cifar10_unet_flow", "cifar10_unet_reflow"
 GUIDED = 2.0
+TAUGHT = 3.0  # in the MIDDLE: the guidance of the pairs that RECTIFIED learned from
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 GUIDANCE_STEPS = 18
 BATCH = 2000
@@ -75,6 +77,8 @@ def sampler_points() -> Iterator[Point]:
     for count in EVALUATIONS:
         yield Point(EPS, "dpm_solver_pp_2m", count, GUIDED)
         yield Point(FLOW, "heun", (count + 1) // 2, GUIDED)
+    for count in EVALUATIONS:
+        yield Point(FLOW, "euler", count, TAUGHT, guidance_interval=MIDDLE)
     yield Point(EPS, "ddpm", 1000)
 
 
@@ -83,7 +87,7 @@ def guidance_points() -> Iterator[Point]:
     for scale in SCALES:
         yield Point(FLOW, "euler", GUIDANCE_STEPS, scale)
     for scale in (2.0, 3.0, 5.0):
-        yield Point(FLOW, "euler", GUIDANCE_STEPS, scale, guidance_interval=(0.2, 3.0))
+        yield Point(FLOW, "euler", GUIDANCE_STEPS, scale, guidance_interval=MIDDLE)
     for scale in (3.0, 5.0, 8.0):
         yield Point(FLOW, "euler", GUIDANCE_STEPS, scale, guidance_rescale=0.7)
 

@@ -81,10 +81,10 @@ class Recipe:
         _check_keys(tables["training"], [f.name for f in fields(TrainConfig)], source, "key of [training]")
         if not all(isinstance(settings, dict) for settings in tables.get("evaluation", [])):
             raise ValueError(f"{source}: head each table of evaluation settings with [[evaluation]], two brackets.")
-        numbers = {k: tuple(v) if isinstance(v, list) else v for k, v in tables["training"].items()}
         try:
-            pairs = PairsConfig(**tables["pairs"]) if "pairs" in tables else None
-            return cls(**{**tables, "training": TrainConfig(**numbers), "pairs": pairs})
+            pairs = PairsConfig(**_with_tuples(tables["pairs"])) if "pairs" in tables else None
+            training = TrainConfig(**_with_tuples(tables["training"]))
+            return cls(**{**tables, "training": training, "pairs": pairs})
         except (TypeError, ValueError) as error:
             raise ValueError(f"{source}: {error}") from error
 
@@ -231,6 +231,10 @@ def describe_training(recipe: Recipe, data: str, record: Record, device: str) ->
         "flops_per_image": count_flops(network),
         "limits": recipe.limits,
     }
+
+
+def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
 
 
 def _check_keys(table: Mapping[str, Any], known: list[str], source: Path, what: str) -> None:

@@ -47,6 +47,7 @@ class PairsConfig:
     """How a teacher draws its pairs.
 
     count: how many; pair i is of class i % num_classes. sampler: one of `DETERMINISTIC`.
+    guidance_scale, guidance_interval: of the teacher's `NetworkDenoiser`.
     batch_size: how many at once; each batch is a file, kept for a run that is killed.
     precision: of the teacher's network on CUDA, "float16" (autocast) or "float32"; elsewhere it is float32.
     compile: let torch.compile fuse the network.
@@ -56,6 +57,7 @@ class PairsConfig:
     sampler: str = "heun"
     num_inference_steps: int = 16
     guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
     batch_size: int = 1000
     precision: str = "float16"
     compile: bool = False
@@ -70,7 +72,7 @@ class PairsConfig:
                 f"the pairs are at most {STREAMS_A_SEED:,}, of a seed below {MAX_SEED}, "
                 f"so that their noise is their own; got {self.count:,} of seed {self.seed}."
             )
-        check_guidance(self.guidance_scale)
+        check_guidance(self.guidance_scale, self.guidance_interval)
         if self.sampler not in DETERMINISTIC:
             raise unknown_name("sampler that draws no noise", self.sampler, DETERMINISTIC)
         if self.precision not in PRECISIONS:
@@ -156,7 +158,8 @@ class Drawing:
     @torch.no_grad()
     def __call__(self, x_T: Tensor, labels: Tensor) -> Tensor:
         teacher, config = self.teacher, self.config
-        denoise = teacher.denoiser(labels if teacher.num_classes else None, config.guidance_scale)
+        labels = labels if teacher.num_classes else None
+        denoise = teacher.denoiser(labels, config.guidance_scale, guidance_interval=config.guidance_interval)
         return final(SAMPLERS[config.sampler](denoise, x_T, teacher.schedule.levels(config.num_inference_steps)))
 
 

@@ -102,9 +102,11 @@ def test_the_rows_of_a_model_are_of_one_weight_file_the_shipped_one():
 
 
 def test_every_kind_of_sampler_was_measured_to_its_end():
-    found = {(row["model"], row["sampler"]) for row in read_measured("samplers")["rows"] if row["evaluations"] >= 99}
-    wanted = {("cifar10_unet_eps", name) for name in ("ddim", "dpm_solver_pp_2m", "euler_ancestral")}
+    rows = read_measured("samplers")["rows"]
+    found = {(row["model"], row["sampler"]) for row in rows if row["evaluations"] >= 99}
+    wanted = {("cifar10_unet_eps", name) for name in ("ddim", "ddpm", "dpm_solver_pp_2m", "euler_ancestral")}
     assert wanted | {("cifar10_unet_flow", "euler"), ("cifar10_unet_flow", "heun")} <= found
+    assert [row["evaluations"] for row in rows if row["sampler"] == "ddpm"] == [1000]
 
 
 def test_the_sizes_that_were_compared_differ_in_nothing_else():

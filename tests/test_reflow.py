@@ -62,6 +62,8 @@ class TestPairs:
         torch.testing.assert_close(x_0.float(), expected, rtol=2e-3, atol=2e-3)
         plain = draw(teacher, replace(FEW, guidance_scale=1.0))[1].x_0
         assert not torch.allclose(plain, x_0, atol=1e-2), "guidance matters"
+        nowhere = draw(teacher, replace(FEW, guidance_interval=(1e6, 1e7)))[1].x_0
+        assert torch.equal(nowhere, plain), "guidance in an interval that the sampler does not visit"
 
     def test_a_seed_is_a_set_of_pairs_and_torchs_generator_is_left_alone(self):
         torch.manual_seed(3)
@@ -125,6 +127,7 @@ class TestPairs:
             ({"num_inference_steps": 0}, "num_inference_steps of the pairs must be 1 or more"),
             ({"batch_size": -1}, "batch_size of the pairs"),
             ({"guidance_scale": -1.0}, "guidance_scale must be a finite number"),
+            ({"guidance_interval": (3.0, 0.2)}, r"guidance_interval must be \(low, high\)"),
             ({"sampler": "hein"}, "did you mean 'heun'"),
             ({"sampler": "ddpm"}, "unknown sampler that draws no noise 'ddpm'"),
             ({"precision": "float61"}, "did you mean 'float16'"),
@@ -277,6 +280,11 @@ class TestRecipe:
         found = load_file(weights_file(recipe, runs))
         assert all(torch.equal(expected[name], found[name]) for name in expected)
 
+    def test_a_file_says_the_interval_of_guidance(self, recipe, runs):
+        recipe.write_text(TINY.replace("count = 40", "count = 40\nguidance_interval = [0.2, 3.0]"))
+        list(run_recipe(recipe, runs))
+        assert load_pretrained(weights_file(recipe, runs)).card["recipe"]["pairs"]["guidance_interval"] == [0.2, 3.0]
+
     def test_a_file_can_teach(self, recipe, runs):
         moved = runs.parent / "mine.safetensors"
         (runs / "tiny" / "tiny.safetensors").rename(moved)
@@ -293,6 +301,11 @@ class TestRecipe:
             ("count = 40", "cuont = 40", r"unknown key of \[pairs\] 'cuont': did you mean 'count'"),
             ("count = 40", "count = -40", r"tiny_reflow\.toml: count of the pairs"),
             ("count = 40", "", r"tiny_reflow\.toml: .*count"),
+            (
+                "count = 40",
+                "count = 40\nguidance_interval = [3.0, 0.2]",
+                r"tiny_reflow\.toml: guidance_interval must be",
+            ),
             ("images = 240", "flip = true\nimages = 240", "flip = false"),
             ('task = "reflow"', 'task = "reflw"', "did you mean 'reflow'"),
         ],
@@ -315,7 +328,8 @@ class TestShipped:
         model = load_pretrained("cifar10_unet_reflow")
         recipe = Recipe.from_tables(*read_recipe(model.name))
         assert model.default_guidance_scale == recipe.guidance_scale == 1.0
-        assert model.card["recipe"]["pairs"] == asdict(recipe.pairs) and model.card["task"] == "reflow"
+        assert model.card["recipe"]["pairs"] == json.loads(json.dumps(asdict(recipe.pairs)))
+        assert model.card["task"] == "reflow"
 
     def test_its_paths_are_straighter_than_its_teachers(self):
         labels = torch.arange(8)
@@ -326,7 +340,7 @@ class TestShipped:
         assert bends[1] < 0.8 * bends[0]
 
     def test_few_of_its_steps_are_as_good_as_fifty(self):
-        """By the measured distances; its guided teacher's fifty steps stay nearer, by a third (aim: 10%)."""
+        """By the measured distances; its teacher's fifty steps, guided as for the pairs, stay nearer (aim: 10%)."""
         measured = {
             (row["model"], row["evaluations"], row["guidance_scale"]): row["frechet_distance"]
             for row in read_measured("samplers")["rows"]
@@ -336,4 +350,5 @@ class TestShipped:
         assert max(own[4], own[8]) <= 1.02 * own[50]
         scale = load_pretrained("cifar10_unet_reflow").card["recipe"]["pairs"]["guidance_scale"]
         teachers = {count: measured["cifar10_unet_flow", count, scale] for count in (4, 8, 50)}
-        assert own[8] <= 1.35 * teachers[50] and own[4] < 0.3 * teachers[4] and own[8] < 0.7 * teachers[8]
+        assert own[8] <= 1.15 * teachers[50] and own[4] < 0.3 * teachers[4] and own[8] < 0.7 * teachers[8]
+        assert own[8] < 0.75 * measured["cifar10_unet_flow", 50, 2.0], "guided as the explorer does by default"

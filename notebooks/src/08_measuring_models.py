@@ -328,10 +328,10 @@ for row in [*rows_of("flow", "euler", 2.0), *rows_of("reflow", "euler")[2:4]]:
 finished = [r for r in study["rows"] if r["evaluations"] >= 29 and r["model"] != "cifar10_unet_eps"]
 assert all(0.88 < r["nearest_training_image"] / unseen_real["nearest_training_image"] < 1.03 for r in finished)
 pale = [r for r in study["rows"] if r["evaluations"] <= 4 and r["model"] == "cifar10_unet_flow"]
-assert max(r["nearest_training_image"] for r in pale) < 13 and max(r["contrast"] for r in pale) < 0.31
+assert max(r["nearest_training_image"] for r in pale) < 13.5 and max(r["contrast"] for r in pale) < 0.31
 
 # %% [markdown]
-# With 29 evaluations and more, the samples are 16 to 19 from their nearest training image; unseen photographs are 18.5.
+# With 29 evaluations and more, the samples are 17 to 19 from their nearest training image; unseen photographs are 18.5.
 # Half of all samples, then, are hardly nearer than a new photograph is. These are medians; a handful of copies among
 # 10,000 they would not show. So look at the left end, and put crowds beside it that *do* copy: training images that
 # were mirrored, or moved by one pixel. In pixels (P) and in the judge's features (F), where the moved ones are found:
@@ -351,13 +351,13 @@ assert all(row["nearest of all"] > unseen["nearest of all"] and row["1%"] > unse
 assert near["training, mirrored", "features"]["median"] > 0.9 * unseen["median"]
 
 # %% [markdown]
-# **No copy among 10,000 samples of any of our networks**, by this test: the nearest sample of all is 2.1 or more from
+# **No copy among 10,000 samples of any of our networks**, by this test: the nearest sample of all is 2.2 or more from
 # every training image in features, while a *real* unseen photograph gets as near as 1.5 (CIFAR-10 has near-duplicates
 # across its two splits), and a moved copy 0.6. What the test cannot see stands in the second row: a *mirrored* copy
 # looks like any new picture, at the median and at 1%. The judge knows that both are a horse, but nothing asks of it to
 # place the two near each other.
 #
-# **The trap** is in the first row: after four steps the distance is below 13. Memorised? The contrast says what it is.
+# **The trap** is in the first row: after four steps the distance is 11 to 13. Memorised? The contrast says what it is.
 # Few-step samples are pale and smooth, and *smooth pictures are near everything*: nearness to a training image is
 # evidence only between pictures of the same contrast.
 #
@@ -390,19 +390,22 @@ lines = {
     "DPM-Solver++ 2M": rows_of("flow", "dpm_solver_pp_2m"),
     "Euler, w = 2": rows_of("flow", "euler", 2.0),
     "Heun, w = 2": rows_of("flow", "heun", 2.0),
+    "Euler, w = 3 in the middle": rows_of("flow", "euler", 3.0),  # guided where σ/α is from 0.2 to 3: section 5
     "rectified, Euler": rows_of("reflow", "euler"),
 }
 floor = unseen_real["frechet_distance"]
 plots_measured.quality_curves(lines, floor=floor, title="CIFAR-10: distance against network evaluations")
 plt.show()
 for name, rows in lines.items():
-    print(f"{name:17}" + ", ".join(f"{row['evaluations']}: {row['frechet_distance']:.1f}" for row in rows))
+    print(f"{name:27}" + ", ".join(f"{row['evaluations']}: {row['frechet_distance']:.1f}" for row in rows))
 
 at = {name: {row["evaluations"]: row["frechet_distance"] for row in rows} for name, rows in lines.items()}
 assert all(0.9 < at[name][18] / at[name][50] < 1.2 for name in ("Euler", "DPM-Solver++ 2M", "Euler, w = 2"))
 assert all(0.9 < at[name][30] / at[name][50] < 1 for name in ("Euler", "DPM-Solver++ 2M", "Euler, w = 2"))
 assert at["Euler"][8] > 1.7 * at["Euler"][50] and at["Euler, w = 2"][8] > 2.5 * at["Euler, w = 2"][50]
-assert 1.2 < at["rectified, Euler"][8] / at["Euler, w = 2"][50] < 1.4
+assert 1.1 < at["rectified, Euler"][8] / at["Euler, w = 3 in the middle"][50] < 1.2
+assert at["rectified, Euler"][8] < 0.75 * at["Euler, w = 2"][50]
+assert at["rectified, Euler"][1] < 1.1 * at["Euler, w = 2"][18]
 assert at["DPM-Solver++ 2M"][8] < 0.8 * at["Euler"][8]
 
 # %% [markdown]
@@ -412,6 +415,7 @@ assert at["DPM-Solver++ 2M"][8] < 0.8 * at["Euler"][8]
 # %%
 lines = {
     "DDIM": rows_of("eps", "ddim"),
+    "DDPM": rows_of("eps", "ddpm"),
     "DPM-Solver++ 2M": rows_of("eps", "dpm_solver_pp_2m"),
     "Euler-ancestral": rows_of("eps", "euler_ancestral"),
     "Heun": rows_of("eps", "heun"),
@@ -424,6 +428,7 @@ for name, rows in lines.items():
 
 noise_at = {name: {row["evaluations"]: row["frechet_distance"] for row in rows} for name, rows in lines.items()}
 assert abs(noise_at["DDIM"][50] / noise_at["DDIM"][100] - 1) < 0.03
+assert abs(noise_at["DDIM"][50] - noise_at["DDPM"][1000]) < lines["DDPM"][0]["frechet_spread"]
 assert noise_at["DPM-Solver++ 2M"][18] < 1.05 * noise_at["DPM-Solver++ 2M"][100]
 assert noise_at["Euler-ancestral"][30] > 1.2 * noise_at["Euler-ancestral"][100]
 assert noise_at["DDIM"][4] < 0.5 * at["Euler"][4] and noise_at["DDIM"][8] < 0.85 * at["Euler"][8]
@@ -434,17 +439,19 @@ assert noise_at["DDIM"][4] < 0.5 * at["Euler"][4] and noise_at["DDIM"][8] < 0.85
 # - **"30 to 50 steps are enough"** (C8): yes, and without guidance 18 nearly are. From 30 evaluations on the distance
 #   moves by a few percent, and more steps do not help. None of the curves comes near the floor: what remains is the
 #   *network's* error, which no sampler repairs.
-# - **"DDPM needs 1,000 steps, DDIM 50, without loss"** (C37, C38): so it is. DDPM's 1,000 steps reach 25.7 ± 0.5 by the
-#   same benchmark (as it printed; its row was lost with the machine), and so do DDIM's 50, 25.7; even 18 give 27.3.
+# - **"DDPM needs 1,000 steps, DDIM 50, without loss"** (C37, C38): so it is. DDPM's 1,000 steps reach 25.7 ± 0.5, and
+#   so do DDIM's 50, 25.7; even 18 give 27.3.
 # - **"DPM-Solver++ and Euler-ancestral need 20 to 30"** (C39): half true. DPM-Solver++ is done at 18. Euler-ancestral
 #   is not: 39 at 18, 33 at 30, and only at 100 where the others are. It adds fresh noise at each step, and needs the
 #   rest of the steps to remove it.
 # - **"Flow matching needs 4 to 8 steps"** (C19, C40): **not this flow.** Unguided 84 at 4 and 40 at 8, against 22 at
 #   50; guided 46 and 13, against 4.5. In so few steps the older network is even *better*, 40 at 4 and 32 at 8, in part
 #   because its pictures are clipped at every step. Notebook 05 found the claim to hold on digits; they are easier.
-# - **Rectification does it**: 6.0 at 4, and 5.9 at 8; more steps add nothing, 6.0 at 50, and even one evaluation gives
-#   9.7. Its teacher, guided at 2, has 4.5 at 50: so 8 steps are a third above it. We had set ourselves a tenth, and
-#   missed it.
+# - **Rectification does it**: 3.3 at 4, and 3.2 at 8; more steps add nothing, 3.2 at 50. *One* evaluation gives 5.4, as
+#   much as 18 steps of the plain flow guided at 2, which are 36 evaluations of the network. Its pairs were guided at 3,
+#   in the middle of the noise only (section 5). So guided, its teacher has 2.8 at 50: 8 steps are 14% above that, where
+#   we had aimed at a tenth, and 29% below the teacher at 2. What a student is given matters: our first one learned from
+#   100,000 pairs guided at 2 instead of 250,000, for a third as long, and had 5.9 at 8.
 # - **Better samplers help in the middle**: DPM-Solver++ is a quarter below the flow's Euler at 8. Heun at 7 is a little
 #   below Euler at 8, and at 3 far worse: half the steps is too few. At 18 and beyond it hardly matters.
 #
@@ -620,7 +627,7 @@ check(my_copied, solution_copied, finds_copies)
 # - It is biased by about a constant over $n$: give n, floor and spread, and compare equal n only.
 # - Every measure has a cheat that wins it; copies of the training set win nearly all. Report several.
 # - Memorisation needs a yardstick (unseen real images), the left end of the curve, and equal contrast.
-# - On CIFAR-10 here: 18 to 50 evaluations are alike; 4 to 8 need a rectified flow, a third behind its teacher;
+# - On CIFAR-10 here: 18 to 50 evaluations are alike; 4 to 8 need a rectified flow, a seventh behind its teacher;
 #   guidance improves the distance long after it has begun to cost diversity.
 # - Larger is better, in both families; the transformer gains faster with compute and begins behind.
 #
