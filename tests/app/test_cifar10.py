@@ -158,6 +158,9 @@ def test_a_rectified_network_is_sampled_without_guidance_and_the_page_says_why(o
     assert "w=4.0" in at.info[0].value and "w" not in at.query_params
     assert "{'guidance" not in at.code[0].value and "guidance_scale=1.0" in at.code[0].value
     assert film(at)["titles"] == ["xₜ", "predicted x₀", "ε conditional"]
+    once = open_page("reverse", model=RECTIFIED, steps="1")
+    words = " ".join(caption.value for caption in once.caption)
+    assert "· 1 network evaluation ·" in words and "blank" not in words
     assert choices.NO_GUIDANCE in open_page("guidance", model=RECTIFIED).info[0].value
     race = open_page("samplers", model=RECTIFIED, most="4", samplers="euler")
     assert race.slider(key="no_guidance").disabled and not race.error

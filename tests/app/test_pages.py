@@ -111,6 +111,13 @@ def test_every_setting_of_the_reverse_page_changes_the_outcome(open_page, change
     assert before["frames"] != after["frames"]
 
 
+def test_guidance_in_the_middle_says_where_it_is_off(open_page):
+    at = open_page("reverse", steps="3", middle="true")
+    captions = " ".join(caption.value for caption in at.caption)
+    assert "3 network evaluations of both sides, where guided" in captions and "two panels are blank" in captions
+    assert "guidance_interval=(0.2, 3.0)" in at.code[0].value and len(film(at)["titles"]) == 5
+
+
 def test_an_address_gives_what_the_widgets_give(open_page):
     # the way back, from widget to address, is the browser's part: test_browser
     at = open_page("reverse", steps="3")
