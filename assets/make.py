@@ -1,4 +1,7 @@
-"""Make the README's pictures again: `python assets/make.py` (needs Chromium and the test extra, for the last)."""
+"""Make the README's pictures again: `python assets/make.py` (needs Chromium and the test extra, for the last).
+
+`python assets/make.py one_step micro` makes only these.
+"""
 
 import io
 import shutil
@@ -9,13 +12,18 @@ import time
 import urllib.request
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import torch
 from PIL import Image
 
-from diffusion_explained import film
+from diffusion_explained import film, load_pretrained, stable_diffusion
 from diffusion_explained.data import made_by_model, to_float
 
 HERE = Path(__file__).parent
+SEEN = ("red heart", "crying cat", "a rocket", "pizza", "a house\nwith garden", "a robot", "two lions",
+        "a small rocket\nat the top")  # fmt: skip
+NEW = ("a blue cat", "a purple apple", "a green dog", "cat, twemoji style", "a yellow car\non a blue background",
+       "three strawberries", "a cat to the left\nof a dog", "angry pizza")  # fmt: skip
 
 
 def digits() -> None:
@@ -31,6 +39,28 @@ def pictures() -> None:
     rows = torch.cat([made.of_class(label).images[:20] for label in range(made.num_classes)])
     mosaic = film.mosaic(film.pixels(to_float(rows)).repeat(2, axis=1).repeat(2, axis=2), columns=20, gap=2)
     (HERE / "cifar10.png").write_bytes(film.png(mosaic))
+
+
+def one_step() -> None:
+    """one_step.png: three pictures of each class, a column a class, each by one evaluation of the rectified network."""
+    model = load_pretrained("cifar10_unet_reflow")
+    labels = torch.arange(model.num_classes).repeat(3)
+    images = film.pixels(model.sample(labels, num_inference_steps=1, seed=0)).repeat(2, axis=1).repeat(2, axis=2)
+    (HERE / "one_step.png").write_bytes(film.png(film.mosaic(images, columns=model.num_classes, gap=2)))
+
+
+def micro() -> None:
+    """micro.png: one picture a prompt, seed 0, none picked."""
+    prompts = (*SEEN, *NEW)
+    words = [prompt.replace("\n", " ") for prompt in prompts]
+    images = stable_diffusion.load("micro").sample(words, seed=[0] * len(words), num_inference_steps=30)
+    fig, axes = plt.subplots(2, len(SEEN), figsize=(14, 4.5))
+    for ax, image, prompt in zip(axes.flat, film.pixels(images), prompts, strict=True):
+        ax.imshow(image)
+        ax.axis("off")
+        ax.set_title(prompt, fontsize=11)
+    fig.tight_layout()
+    fig.savefig(HERE / "micro.png", dpi=80)
 
 
 def explorer() -> None:
@@ -69,6 +99,6 @@ def explorer() -> None:
 
 
 if __name__ == "__main__":
-    digits()
-    pictures()
-    explorer()
+    for make in (digits, pictures, one_step, micro, explorer):
+        if make.__name__ in sys.argv[1:] or len(sys.argv) == 1:
+            make()

@@ -39,20 +39,22 @@ def own_share(batch_size: int = 16, num_inference_steps: int = 10, rounds: int =
 
 
 def headline_runs(rounds: int = 9) -> list[list[str]]:
-    """16 guided digits: 10 flow steps, and 50 DDIM steps of the eps network; 16 guided pictures, 20 flow steps."""
+    """16 guided digits: 10 flow steps, and 50 DDIM steps of the eps network; 16 guided pictures, and rectified ones."""
     labels = torch.arange(16) % 10
     flow, eps = load_pretrained("mnist_unet_flow"), load_pretrained("mnist_unet_eps")
     pictures = load_pretrained("cifar10_unet_flow")
-    half = in_precision(pictures, "bfloat16")
+    half, rectified = in_precision(pictures, "bfloat16"), load_pretrained("cifar10_unet_reflow")
 
-    def draw(model, sampler: str, steps: int) -> None:
-        model.sample(labels, sampler=sampler, num_inference_steps=steps, guidance_scale=2.0, seed=0)
+    def draw(model, sampler: str, steps: int, guidance_scale: float = 2.0) -> None:
+        model.sample(labels, sampler=sampler, num_inference_steps=steps, guidance_scale=guidance_scale, seed=0)
 
     runs = {
         "16 guided digits, 10 flow steps": lambda: draw(flow, "euler", 10),
         "16 guided digits, 50 DDIM steps": lambda: draw(eps, "ddim", 50),
         "16 guided CIFAR-10 pictures, 20 flow steps": lambda: draw(pictures, "euler", 20),
         "the same in bfloat16 (`in_precision`)": lambda: draw(half, "euler", 20),
+        "16 CIFAR-10 pictures, 4 rectified steps": lambda: draw(rectified, "euler", 4, 1.0),
+        "16 CIFAR-10 pictures, 1 rectified step": lambda: draw(rectified, "euler", 1, 1.0),
     }
     seconds = side_by_side(runs, rounds)
     return [[name, f"{statistics.median(s):.3f}", f"{min(s):.3f} to {max(s):.3f}"] for name, s in seconds.items()]
