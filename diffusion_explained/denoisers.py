@@ -162,7 +162,7 @@ def check_guidance(scale: float, interval: tuple[float, float] | None = None, re
     """Raise ValueError for a guidance scale, interval or rescale that means nothing."""
     if not math.isfinite(scale) or scale < 0:
         raise ValueError(f"guidance_scale must be a finite number, 0 or more (1 is off); got {scale}.")
-    if interval is not None and not 0 <= interval[0] < interval[1]:
+    if interval is not None and not (len(interval) == 2 and 0 <= interval[0] < interval[1]):
         raise ValueError(f"guidance_interval must be (low, high) in sigma/alpha with 0 <= low < high; got {interval}.")
     if not 0 <= rescale <= 1:
         raise ValueError(f"guidance_rescale must be from 0 (off) to 1; got {rescale}.")

@@ -159,6 +159,8 @@ def test_bad_input(toy_network, x_T):
         ({"guidance_scale": 2.0, "cond": LABELS}, "cond and uncond"),
         ({"cond": torch.zeros(2, 4), "uncond": torch.zeros(2, 5)}, "agree"),
         ({"guidance_interval": (3.0, 1.0)}, "low < high"),
+        ({"guidance_interval": (0.2,)}, "low < high"),
+        ({"guidance_interval": (0.2, 1.0, 3.0)}, "low < high"),
         ({"guidance_rescale": 1.5}, "guidance_rescale"),
         ({"clip": 0.0}, "clip"),
     ]:

@@ -306,6 +306,7 @@ class TestRecipe:
                 "count = 40\nguidance_interval = [3.0, 0.2]",
                 r"tiny_reflow\.toml: guidance_interval must be",
             ),
+            ("count = 40", "count = 40\nguidance_interval = [0.2]", r"tiny_reflow\.toml: guidance_interval must be"),
             ("images = 240", "flip = true\nimages = 240", "flip = false"),
             ('task = "reflow"', 'task = "reflw"', "did you mean 'reflow'"),
         ],
