@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
@@ -136,10 +137,16 @@ def shown(x_t: Tensor, level: Level) -> Tensor:
     return x_t / max(1.0, (level.alpha**2 + level.sigma**2) ** 0.5)
 
 
+def difference(step: Step) -> Tensor:
+    """eps_cond - eps_uncond, which guidance makes much of; zero where guidance is off."""
+    if step.pred.eps_uncond is None:
+        return torch.zeros_like(step.x_t)
+    return step.pred.eps_cond - step.pred.eps_uncond
+
+
 def difference_range(steps: Sequence[Step]) -> float:
     """The largest |eps_cond - eps_uncond| of a guided run (its 99.5th percentile, so that one pixel does not rule)."""
-    guided = [s.pred for s in steps if s.pred.eps_uncond is not None]
-    parts = [one_value(pred.eps_cond - pred.eps_uncond).abs().flatten() for pred in guided]
+    parts = [one_value(difference(step)).abs().flatten() for step in steps]
     return max((float(part.quantile(0.995)) for part in parts), default=1.0) or 1.0
 
 
@@ -159,10 +166,7 @@ def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], 
         limit, where = difference_range(steps), "; blank where guidance is off" if any(off) else ""
 
         def uncond(step: Step) -> Tensor:
-            return step.x_t.new_zeros(step.x_t.shape) if step.pred.eps_uncond is None else step.pred.eps_uncond
-
-        def difference(step: Step) -> Tensor:
-            return uncond(step) if step.pred.eps_uncond is None else step.pred.eps_cond - step.pred.eps_uncond
+            return torch.zeros_like(step.x_t) if step.pred.eps_uncond is None else step.pred.eps_uncond
 
         fields += [
             ("ε unconditional", f"the noise predicted without the class{where}", uncond, EPS_RANGE),

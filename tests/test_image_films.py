@@ -1,6 +1,7 @@
 """One image of a run as films: its steps, and where its words land."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from diffusion_explained import stable_diffusion
+from diffusion_explained.palette import diverging
 from diffusion_explained.stable_diffusion.attention import record_attention
 from diffusion_explained.stable_diffusion.image_films import MOST_WORDS, WORD_SIDE, decoded, step_film, word_film
 
@@ -57,6 +59,15 @@ def test_without_guidance_there_is_nothing_that_the_prompt_changes(run):
     steps = list(model.steps("a cat", guidance_scale=1.0, num_inference_steps=2, height=64, width=64))
     film = step_film(model, steps, decoded(model, steps, 0), 0)
     assert len(film.titles) == 2 and len(film.charts) == 1
+
+
+def test_where_guidance_is_off_for_some_steps_the_prompt_changes_nothing_there(run):
+    model, steps, _ = run
+    off = replace(steps[0], pred=replace(steps[0].pred, eps_uncond=None))
+    x_0 = decoded(model, steps, 1)
+    film, guided = step_film(model, [off, *steps[1:]], x_0, 1), step_film(model, steps, x_0, 1)
+    assert len(film.titles) == 3 and (panels(film, 0)[2] == diverging(np.zeros(1))[0]).all()
+    assert not (panels(guided, 0)[2] == diverging(np.zeros(1))[0]).all()
 
 
 def test_a_words_picture_is_coloured_where_its_attention_is(run):

@@ -16,13 +16,17 @@ from explorer.shelf import Shelf
 
 @dataclass(frozen=True)
 class Compared:
-    """Two runs at the same steps: their film, their table's head and rows, and by what settings they were made."""
+    """Two runs at the same steps: their film, their table's rows, and by what settings they were made."""
 
     film: Film
-    head: tuple[str, str, str]
     rows: tuple[tuple[str, str, str], ...]
     trace: Trace
     asked: tuple[object, ...]
+
+    @property
+    def head(self) -> tuple[str, str, str]:
+        """The table's head."""
+        return "", "ours", short_name(self.trace)
 
 
 def compare_live(kept: Shelf, name: str, ask: stable.Ask, settings: Settings, tell: Tell) -> Compared:
@@ -38,8 +42,7 @@ def compare(trace: Trace, settings: Settings, asked: tuple[object, ...]) -> Comp
     steps = list(steps_of(settings, denoiser(settings)))
     seconds = (time.perf_counter() - begin) / len(steps)
     film = side_by_side(steps, trace, title(settings.model))
-    head = ("", "ours", short_name(trace))
-    return Compared(film, head, table(settings.model, seconds, trace), trace, (*asked, settings))
+    return Compared(film, table(settings.model, seconds, trace), trace, (*asked, settings))
 
 
 def title(name: str) -> str:

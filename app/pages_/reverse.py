@@ -79,13 +79,14 @@ with result:
     if label == ALL and choice.data != "mnist":  # digits say themselves which they are
         st.caption(f"Row by row: {', '.join(names)}.")
     page.colour_notice(choice.data)
-    if settings.guidance_interval and scale != 1:
+    sides = " of both sides" if scale != 1 else ""
+    if sides and settings.guidance_interval:
+        sides += ", where guided"
         st.caption("Where guidance is off the network is not asked without the class, and two panels are blank.")
-    both = "" if scale == 1 else " of both sides, where guided" if settings.guidance_interval else " of both sides"
     facts, save = st.columns([3, 1], vertical_alignment="center")
     facts.caption(
         f"{len(settings.labels)} images · {kept.evaluations} network evaluation{'' if kept.evaluations == 1 else 's'}"
-        f"{both} · {kept.seconds:.2f} s when it was computed"
+        f"{sides} · {kept.seconds:.2f} s when it was computed"
     )
     save.download_button(
         "Save as GIF",

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_explained.film import Film, difference_range, film, level_caption, one_value, pixels
+from diffusion_explained.film import Film, difference, difference_range, film, level_caption, one_value, pixels
 from diffusion_explained.palette import LIGHT, rgb
 from diffusion_explained.samplers import Step
 from diffusion_explained.stable_diffusion.model import StableDiffusion
@@ -44,7 +44,7 @@ def decoded(
 def step_film(model: StableDiffusion, steps: Sequence[Step], x_0: Tensor, image: int) -> Film:
     """The latents, the picture that is guessed (x_0, of `decoded`), and what the prompt changes in the noise.
 
-    The last frame is of the end.
+    The last frame is of the end. Where guidance is off, as in `film.step_fields`, nothing is changed.
     """
     size, count = x_0.shape[2:], len(steps)
 
@@ -59,9 +59,9 @@ def step_film(model: StableDiffusion, steps: Sequence[Step], x_0: Tensor, image:
         (*LATENTS, list(pixels(latents))),
         (*DECODED, [*pixels(x_0), pixels(model.decode(steps[-1].x_next[of_image]))[0]]),
     ]
-    if all(step.pred.eps_uncond is not None for step in steps):
+    if any(step.pred.eps_uncond is not None for step in steps):
         limit = difference_range(steps)
-        changed = enlarged([step.pred.eps_cond[of_image] - step.pred.eps_uncond[of_image] for step in steps])
+        changed = enlarged([difference(step)[of_image] for step in steps])
         fields = list(pixels(one_value(changed)[:, None], limit))
         panels.append((
             f"what the prompt changes (±{limit:.2g})",
