@@ -26,6 +26,12 @@ NEW = ("a blue cat", "a purple apple", "a green dog", "cat, twemoji style", "a y
        "three strawberries", "a cat to the left\nof a dog", "angry pizza")  # fmt: skip
 
 
+def mosaic(name: str, images: torch.Tensor, columns: int) -> None:
+    """Write images [n, 3, 32, 32] at twice their size, row by row."""
+    large = film.pixels(images).repeat(2, axis=1).repeat(2, axis=2)
+    (HERE / name).write_bytes(film.png(film.mosaic(large, columns=columns, gap=2)))
+
+
 def digits() -> None:
     """digits.gif: ten digits emerge from noise."""
     command = ["sample", "mnist_unet_flow", "--labels", "0,1,2,3,4,5,6,7,8,9", "--steps", "20", "--seed", "0"]
@@ -37,16 +43,14 @@ def pictures() -> None:
     """cifar10.png: the first 20 pictures of each class that travel with the package, none picked."""
     made = made_by_model("cifar10")
     rows = torch.cat([made.of_class(label).images[:20] for label in range(made.num_classes)])
-    mosaic = film.mosaic(film.pixels(to_float(rows)).repeat(2, axis=1).repeat(2, axis=2), columns=20, gap=2)
-    (HERE / "cifar10.png").write_bytes(film.png(mosaic))
+    mosaic("cifar10.png", to_float(rows), columns=20)
 
 
 def one_step() -> None:
     """one_step.png: three pictures of each class, a column a class, each by one evaluation of the rectified network."""
     model = load_pretrained("cifar10_unet_reflow")
     labels = torch.arange(model.num_classes).repeat(3)
-    images = film.pixels(model.sample(labels, num_inference_steps=1, seed=0)).repeat(2, axis=1).repeat(2, axis=2)
-    (HERE / "one_step.png").write_bytes(film.png(film.mosaic(images, columns=model.num_classes, gap=2)))
+    mosaic("one_step.png", model.sample(labels, num_inference_steps=1, seed=0), columns=model.num_classes)
 
 
 def micro() -> None:

@@ -4,8 +4,8 @@
     python benchmarks/memorisation.py --n 500                 # on a CPU, most of it for the features of 50,000 images
 
 Beside the samples stand unseen real images, which copy nothing, and training images that were mirrored or moved by a
-pixel, which copy all: a measure is worth its name if it tells these apart. What is there already, of the same weights
-and as many images, is not measured again.
+pixel, which copy all: a measure is worth its name if it tells these apart. What is there already, drawn by the same
+weights in the same way, and as many images, is not measured again.
 """
 
 import argparse
@@ -54,13 +54,16 @@ def crowd(name: str, n: int, train: ImageDataset, test: ImageDataset, device: st
     return draw(model, torch.arange(n) % train.num_classes, **settings)
 
 
-def kept_rows(n: int, weights: dict[str, str]) -> list[dict]:
-    """The rows of an earlier run that stand: of as many images, and of the same weights where a network drew them."""
+def kept_rows(n: int, weights: dict[str, str], sources: dict[str, str]) -> list[dict]:
+    """The rows of an earlier run that stand: of as many images, and drawn as now where a network drew them."""
     if "memorisation" not in studies():
         return []
     earlier = read_measured("memorisation")
-    changed = {name for name, checksum in weights.items() if earlier["weights"].get(name) != checksum}
-    redone = {who for who, (model_name, _) in SAMPLES.items() if model_name in changed}
+    redone = {
+        who
+        for who, (model_name, _) in SAMPLES.items()
+        if earlier["weights"].get(model_name) != weights[model_name] or earlier["sources"].get(who) != sources[who]
+    }
     return [row for row in earlier["rows"] if row["n"] == n and row["who"] not in redone]
 
 
@@ -76,20 +79,19 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", default="", help="a folder runs/ to take the models from, in place of the shipped")
     options = parser.parse_args()
-    train, test = (load_dataset("cifar10", split) for split in ("train", "test"))
-    classifier = judge("cifar10", options.device)
-    of_train = features_of(train.to_float(), classifier).to(options.device)
     weights = {name: weights_of(name, options.weights)[1] for name in (FLOW, EPS, RECTIFIED)}
-    kept, rows = kept_rows(options.n, weights), []
-    for name in (*REAL, *SAMPLES):
-        if found := [earlier for earlier in kept if earlier["who"] == name]:
-            rows += found
-            continue
+    sources = {name: f"{model} {settings}" for name, (model, settings) in SAMPLES.items()}
+    rows, order = kept_rows(options.n, weights, sources), [*REAL, *SAMPLES]
+    if missing := [name for name in order if name not in {kept["who"] for kept in rows}]:
+        train, test = (load_dataset("cifar10", split) for split in ("train", "test"))
+        classifier = judge("cifar10", options.device)
+        of_train = features_of(train.to_float(), classifier).to(options.device)
+    for name in missing:
         images = crowd(name, options.n, train, test, options.device, options.weights)
         rows.append(row(name, "pixels", nearest(images.to(options.device), train.images)[1]))
         rows.append(row(name, "features", nearest(features_of(images, classifier).to(options.device), of_train)[1]))
         print(*rows[-2:], sep="\n", flush=True)
-    sources = {name: f"{model} {settings}" for name, (model, settings) in SAMPLES.items()}
+    rows.sort(key=lambda measured: order.index(measured["who"]))
     write_measured("memorisation", {"weights": weights, "sources": sources, "rows": rows})
     print(
         table(
