@@ -334,7 +334,8 @@ assert max(r["nearest_training_image"] for r in pale) < 13.5 and max(r["contrast
 # With 29 evaluations and more, the samples are 17 to 19 from their nearest training image; unseen photographs are 18.5.
 # Half of all samples, then, are hardly nearer than a new photograph is. These are medians; a handful of copies among
 # 10,000 they would not show. So look at the left end, and put crowds beside it that *do* copy: training images that
-# were mirrored, or moved by one pixel. In pixels (P) and in the judge's features (F), where the moved ones are found:
+# were mirrored, or moved by one pixel. In pixels (P) and in the judge's features (F), where the moved ones are found
+# (the rectified network's crowd was drawn on two cores, the others on the H200):
 
 # %%
 near = {(row["who"], row["where"]): row for row in read_measured("memorisation")["rows"]}
