@@ -22,8 +22,8 @@ class GradientStep:
 
         loss = mean (predict(*inputs) - wanted)^2                                               (DDPM, Eq. 14)
 
-    predict is the network as it is called (compiled, shared among processes); inputs x_t, t and labels, and wanted are
-    this process's part of the batch.
+    predict is the network as it is called, compiled or not; inputs x_t, t and labels, and wanted are this process's
+    part of the batch.
     """
 
     predict: nn.Module
@@ -35,6 +35,7 @@ class GradientStep:
     def __call__(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
         loss = self.loss(inputs, wanted)
         loss.backward()
+        self.processes.average_gradients(self.state.network)
         nn.utils.clip_grad_norm_(self.state.network.parameters(), self.config.gradient_clip)
         self.state.optimizer.step()
         self.state.optimizer.zero_grad()
@@ -80,7 +81,8 @@ class RecordedStep:
                 self.step.state.optimizer.zero_grad()
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # of several processes, each has a thread that watches their messages: only this one's mistakes count
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.loss = self.step(inputs, wanted)
 
 

@@ -49,6 +49,6 @@ def randn(
 
 def seeded(seed: int, build: Callable[[], Built]) -> Built:
     """What `build` makes with torch's global generator at this seed, initial weights say; it is left as it was."""
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         return build()

@@ -1,7 +1,7 @@
 """Several processes that train one network together, by Hugging Face's accelerate; and the usual case of only one.
 
-Every process draws the whole batch from the same seed and works on its own part of it; accelerate averages the
-gradients. So two processes do, up to rounding, what one does.
+Every process draws the whole batch from the same seed and works on its own part of it; then the gradients are averaged.
+So two processes do, up to rounding, what one does.
 """
 
 from __future__ import annotations
@@ -54,9 +54,24 @@ class Processes:
         """Whether this is the one that writes files and prints."""
         return self.rank == 0
 
-    def share(self, network: nn.Module) -> nn.Module:
-        """The network, whose gradients are averaged over all processes when they are computed."""
-        return network if self.accelerator is None else self.accelerator.prepare(network)
+    def share_weights(self, network: nn.Module) -> None:
+        """Give the network of every process the weights of the main one's."""
+        if self.accelerator is not None:
+            from accelerate.utils import broadcast
+
+            broadcast(list(network.state_dict().values()))
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """After the backward pass: put each gradient's mean over all processes in its place.
+
+        They travel as one vector: a message for each of some hundred weights would be mostly waiting.
+        """
+        if self.accelerator is None:
+            return
+        gradients = [weight.grad for weight in network.parameters() if weight.grad is not None]
+        means = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
+        for gradient, mean in zip(gradients, means.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(mean.view_as(gradient))
 
     def part(self, x: Tensor | None) -> Tensor | None:
         """This process's rows of a batch [B, ...] -> [B / count, ...]."""

@@ -99,17 +99,18 @@ def train(
     description = {} if checkpoints is None else describe(network, images, labels, noise, schedule, kind, config)
     processes = Processes.here(device, config.batch_size)
     device = processes.device
+    processes.share_weights(network.to(device))
     if config.channels_last:
         network.to(memory_format=torch.channels_last)
-    state = TrainingState.new(network.to(device).train(), config)
+    state = TrainingState.new(network.train(), config)
     go_on(state, description, checkpoints)
     processes.wait()  # nobody writes a checkpoint before all have read the last one
 
     images, labels, noise = (None if data is None else data.to(device) for data in (images, labels, noise))
     # dynamic=False: kernels for any batch size, which torch makes after a teacher's other one, failed on CUDA
-    predict = processes.share(torch.compile(network, dynamic=False) if config.compile else network)
+    predict = torch.compile(network, dynamic=False) if config.compile else network
     gradient_step = GradientStep(predict, state, config, processes, in_bfloat16(config.precision, device))
-    if config.cuda_graph and device.type == "cuda" and processes.count == 1 and not has_dropout(network):
+    if config.cuda_graph and device.type == "cuda" and not has_dropout(network):
         gradient_step = RecordedStep(gradient_step)
     names = class_names or [str(label) for label in range(network.num_classes or 0)]
     model = Model("in training", state.ema, schedule, kind, tuple(names), card={})

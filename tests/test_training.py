@@ -436,22 +436,24 @@ TOGETHER = """
     from diffusion_explained.training import train
 
     torch.set_num_threads(1)
-    folder, batch_size = Path(sys.argv[1]), int(sys.argv[2])
-    torch.manual_seed(0)
+    folder, batch_size, device = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    rank = os.environ.get("RANK", "0")
+    torch.manual_seed(int(rank))  # the main process's weights are everyone's
     network = MLP(MLPConfig(width=32, num_classes=2))
+    torch.manual_seed(0)
     labels = torch.arange(100) % 2
     x_0 = torch.randn(100, 2) + labels[:, None]
-    config = TrainConfig(images=20 * batch_size, batch_size=batch_size, precision="float32")
-    for record in train(network, x_0, labels, FlowSchedule(), "flow", config, checkpoints=folder / "checkpoints"):
+    config = TrainConfig(images=20 * batch_size, batch_size=batch_size, precision="float32", cuda_graph=True)
+    task = (network, x_0, labels, FlowSchedule(), "flow", config)
+    for record in train(*task, device=device, checkpoints=folder / "checkpoints"):
         pass
-    rank = os.environ.get("RANK", "0")
     end = {**network.state_dict(), "loss": torch.tensor(record.loss)}
     end |= {f"ema/{name}": tensor for name, tensor in record.model.network.state_dict().items()}
     save_file(end, folder / f"rank{rank}.safetensors")
 """
 
 
-def launch(folder, processes, batch_size=64):
+def launch(folder, processes, batch_size=64, device="cpu"):
     script = folder / "together.py"
     script.write_text(textwrap.dedent(TOGETHER))
     with socket.socket() as free:
@@ -460,16 +462,20 @@ def launch(folder, processes, batch_size=64):
     command = [sys.executable]
     if processes > 1:  # accelerate launch starts several processes on GPUs by torchrun, and on CPUs only by MPI
         command += ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", str(port)]
-    command += [str(script), str(folder), str(batch_size)]
+    command += [str(script), str(folder), str(batch_size), device]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
 
 
-def test_two_processes_do_what_one_does(tmp_path):
+TWO_GPUS = pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=TWO_GPUS)])
+def test_two_processes_do_what_one_does(tmp_path, device):
     alone, together = tmp_path / "alone", tmp_path / "together"
     for folder, processes in ((alone, 1), (together, 2)):
         folder.mkdir()
-        finished = launch(folder, processes)
+        finished = launch(folder, processes, device=device)
         assert finished.returncode == 0, finished.stderr
     assert not (alone / "rank1.safetensors").exists()
     one, first, second = (load_file(path) for path in (alone / "rank0.safetensors", *sorted(together.glob("rank*"))))

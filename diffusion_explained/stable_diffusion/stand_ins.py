@@ -61,7 +61,7 @@ def stand_in(
     if t5 and family != "sd3":
         raise ValueError(f"t5 is Stable Diffusion 3's third text encoder; {family} has none.")
     chosen = choose_device(device)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         torch.manual_seed(seed)
         if family == "sd":
             pipe = pipeline_of_sd(prediction, in_channels, chosen if full_size else None)
