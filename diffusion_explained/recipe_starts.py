@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checkpoints import fingerprint
 from diffusion_explained.data import load_dataset
 from diffusion_explained.models import build_network, network_config
 from diffusion_explained.noise import seeded
-from diffusion_explained.pretrained import load_pretrained
+from diffusion_explained.pretrained import Model, load_pretrained
 from diffusion_explained.processes import Processes
 from diffusion_explained.reflow import PairsConfig, PairsRecord, draw_pairs
 from diffusion_explained.schedules import Schedule
@@ -41,14 +41,14 @@ def start_from_data(dataset: str, split: str, network: dict[str, Any], kind: str
     return Start(built, data.images, data.labels, None, kind, data.class_names, words)
 
 
-def start_from_weights(name: str | Path, start: Start, schedule: Schedule) -> dict[str, Any]:
-    """Give the network of `start` the weights of a trained one; return that in words, for the card.
+def start_from_weights(name: str | Path, network: nn.Module, kind: str, schedule: Schedule) -> dict[str, Any]:
+    """Give a network the weights of a trained one; return that in words, for the card.
 
     Raises ValueError unless the trained one is the same network and predicts the same along the same schedule.
     """
     model = load_pretrained(name)
     trained = (network_config(model.network), model.kind, model.schedule.to_config())
-    wanted = (network_config(start.network), start.kind, schedule.to_config())
+    wanted = (network_config(network), kind, schedule.to_config())
     differing = [
         what
         for what, a, b in zip(("network", "kind", "schedule"), trained, wanted, strict=True)
@@ -59,23 +59,23 @@ def start_from_weights(name: str | Path, start: Start, schedule: Schedule) -> di
             f"{name} cannot be the start of this training: its {' and '.join(differing)} "
             "differ from the recipe's. Give weights that were trained by the same recipe, or none."
         )
-    start.network.load_state_dict(model.network.state_dict())
+    network.load_state_dict(model.network.state_dict())
     before = {
         key: model.card[key] for key in ("images_seen", "steps", "seconds", "date", "started_from") if key in model.card
     }
     return {"started_from": {"name": model.name, "sha256": fingerprint("", model.network.state_dict()), **before}}
 
 
-def start_from_teacher(
-    teacher: str, config: PairsConfig, folder: Path, processes: Processes
-) -> Generator[PairsRecord, None, Start]:
-    """A copy of the teacher's network, and pairs that the teacher draws, which are kept beside the weights.
+def load_teacher(name: str, folder: Path, device: torch.device) -> Model:
+    """A recipe's teacher: name is that of a recipe that was run into `folder`, of weights that ship, or a file."""
+    own = folder / name / f"{name}.safetensors"
+    return load_pretrained(own if own.is_file() else name, device)
 
-    teacher: the name of a recipe that was run into `folder`'s parent, of weights that ship, or a file.
-    """
-    own = folder.parent / teacher / f"{teacher}.safetensors"
-    model = load_pretrained(own if own.is_file() else teacher, processes.device)
-    network = copy.deepcopy(model.network).requires_grad_(True)
-    pairs = yield from draw_pairs(model, config, folder / "pairs", processes)
-    words = f"{config.count:,} pairs of noise and the images that {model.name} makes of it"
-    return Start(network, pairs.x_0, pairs.labels, pairs.noise, model.kind, model.class_names, words)
+
+def start_from_teacher(
+    teacher: Model, network: nn.Module, config: PairsConfig, folder: Path, processes: Processes
+) -> Generator[PairsRecord, None, Start]:
+    """A network like the teacher's, and pairs that the teacher draws, which are kept in `folder`."""
+    pairs = yield from draw_pairs(teacher, config, folder, processes)
+    words = f"{config.count:,} pairs of noise and the images that {teacher.name} makes of it"
+    return Start(network, pairs.x_0, pairs.labels, pairs.noise, teacher.kind, teacher.class_names, words)

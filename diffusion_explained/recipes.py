@@ -9,6 +9,7 @@ was killed goes on where it was when it is run again.
 
 from __future__ import annotations
 
+import copy
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from diffusion_explained.classifier_training import ClassifierRecord
 from diffusion_explained.classifier_training import run_recipe as run_classifier_recipe
@@ -27,7 +29,7 @@ from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
 from diffusion_explained.processes import Processes, is_main_process
-from diffusion_explained.recipe_starts import start_from_data, start_from_teacher, start_from_weights
+from diffusion_explained.recipe_starts import load_teacher, start_from_data, start_from_teacher, start_from_weights
 from diffusion_explained.reflow import PairsConfig, PairsRecord
 from diffusion_explained.schedules import schedule_from_config
 from diffusion_explained.train_config import TrainConfig
@@ -50,8 +52,8 @@ class Recipe:
     guidance_scale, clip: the model's defaults for sampling.
 
     With the task "reflow" there is no split, kind or network, for the network is the teacher's, and starts from its
-    weights: teacher is the name of a recipe that was run into the same folder, of weights that ship, or a file.
-    pairs: of `PairsConfig`. dataset: what the teacher was trained on, to measure with.
+    weights unless told otherwise: teacher is the name of a recipe that was run into the same folder, of weights that
+    ship, or a file. pairs: of `PairsConfig`. dataset: what the teacher was trained on, to measure with.
     """
 
     name: str
@@ -129,9 +131,9 @@ def run_recipe(
     """Train what a recipe describes, yielding records, and write weights and card to `weights_file(name, folder)`.
 
     images and split take the place of a diffusion recipe's own. start_from: the weights to begin with, a name or a file
-    of `load_pretrained`, in place of random ones: another leg of training, with its own warm-up. Checkpoints are kept
-    beside the weights every checkpoint_every steps, so a run that was killed goes on from the last. Errors as for
-    `read_recipe`, `load_dataset`, `load_pretrained` and `train`.
+    of `load_pretrained`, in place of random ones or the teacher's: another leg of training, with its own warm-up.
+    Checkpoints are kept beside the weights every checkpoint_every steps, so a run that was killed goes on from the
+    last. Errors as for `read_recipe`, `load_dataset`, `load_pretrained` and `train`.
     """
     tables, path = read_recipe(name)
     output = weights_file(name, folder)
@@ -144,8 +146,6 @@ def run_recipe(
             split=split or recipe.split,
             training=replace(recipe.training, images=recipe.training.images if images is None else images),
         )
-        if start_from is not None and recipe.teacher is not None:
-            raise ValueError(f"{path} starts from its teacher's weights, and from no others.")
         yield from train_diffusion(recipe, output, device, checkpoint_every, start_from)
     elif images is not None or split is not None or start_from is not None:
         raise ValueError(
@@ -170,12 +170,19 @@ def train_diffusion(
 ) -> Iterator[Record | PairsRecord]:
     """Run a recipe: data or pairs, network, training, weights, and a card of what the fp16 weights measure."""
     schedule = schedule_from_config(recipe.schedule)
+
+    def begin(network: nn.Module, kind: str) -> dict[str, Any]:
+        return {} if start_from is None else start_from_weights(start_from, network, kind, schedule)
+
     if recipe.task == "reflow":
         processes = Processes.here(device, recipe.training.batch_size)
-        start = yield from start_from_teacher(recipe.teacher, recipe.pairs, output.parent, processes)
+        teacher = load_teacher(recipe.teacher, output.parent.parent, processes.device)
+        network = copy.deepcopy(teacher.network).requires_grad_(True)
+        earlier = begin(network, teacher.kind)  # a mistake shows before the pairs are drawn
+        start = yield from start_from_teacher(teacher, network, recipe.pairs, output.parent / "pairs", processes)
     else:
         start = start_from_data(recipe.dataset, recipe.split, recipe.network, recipe.kind, recipe.training.seed)
-    earlier = {} if start_from is None else start_from_weights(start_from, start, schedule)
+        earlier = begin(start.network, start.kind)
 
     record = None
     for record in train(

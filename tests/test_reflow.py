@@ -262,6 +262,18 @@ class TestRecipe:
         teacher, student = (load_file(runs / name / f"{name}.safetensors") for name in ("tiny", "tiny_reflow"))
         assert all(torch.equal(teacher[name], student[name]) for name in teacher)
 
+    def test_a_further_leg_starts_from_what_the_first_made(self, recipe, runs):
+        list(run_recipe(recipe, runs))
+        first = weights_file(recipe, runs)
+        still = recipe.with_name("still.toml")
+        still.write_text(TINY.replace("precision", "learning_rate = 1e-12\nema_decay = 0.0\nprecision"))
+        other = runs.with_name("second")
+        save_pretrained(other / "tiny" / "tiny.safetensors", replace(small_flow(), name="tiny"))
+        list(run_recipe(still, other, start_from=first))
+        before, after = load_file(first), load_file(weights_file(still, other))
+        assert all(torch.equal(before[name], after[name]) for name in before)
+        assert load_pretrained(weights_file(still, other)).card["started_from"]["images_seen"] == 240
+
     def test_a_run_that_was_killed_twice_ends_the_same(self, recipe, runs):
         """Once while it drew pairs, and once while it trained."""
         calm = list(run_recipe(recipe, runs))
