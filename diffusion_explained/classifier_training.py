@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -28,6 +27,7 @@ from diffusion_explained.devices import hardware
 from diffusion_explained.models import Classifier, build_network, count_parameters, network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
+from diffusion_explained.processes import process_count
 from diffusion_explained.weight_files import round_to_fp16, write_weights
 
 
@@ -182,7 +182,7 @@ def run_recipe(
     for key in recipe["training"]:
         if key not in numbers:
             raise unknown_name("key of [training]", key, numbers)
-    if (count := os.environ.get("WORLD_SIZE", "1")) != "1":
+    if (count := process_count()) != 1:
         raise ValueError(
             f"a classifier is trained by one process, in minutes, and {count} were started: "
             "run `diffusion-explained train` itself, without `accelerate launch` or torchrun."

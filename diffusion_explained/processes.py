@@ -22,6 +22,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def process_count() -> int:
+    """How many processes a launcher, `accelerate launch` or torchrun, started: 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 @dataclass(frozen=True)
 class Processes:
     """This process: its rank among `count`, and the device it works on. `accelerator` is None if it is alone."""
@@ -33,11 +38,11 @@ class Processes:
 
     @classmethod
     def here(cls, device: torch.device | str, batch_size: int) -> Processes:
-        """What `accelerate launch` or torchrun started, by their variable WORLD_SIZE; else one process on `device`.
+        """What a launcher started; else one process on `device`.
 
         Raises ValueError if a batch cannot be divided evenly among the processes.
         """
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        if process_count() == 1:
             return cls(0, 1, torch.device(device), None)
         from accelerate import Accelerator  # lazy: a second of import that a training alone need not wait for
 

@@ -28,7 +28,7 @@ from diffusion_explained.launch import shipped
 from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
-from diffusion_explained.processes import Processes, is_main_process
+from diffusion_explained.processes import Processes, is_main_process, process_count
 from diffusion_explained.recipe_starts import load_teacher, start_from_data, start_from_teacher, start_from_weights
 from diffusion_explained.reflow import PairsConfig, PairsRecord
 from diffusion_explained.schedules import schedule_from_config
@@ -222,7 +222,7 @@ def measure(weights: Path, recipe: Recipe, device: str = "cpu") -> None:
 
 def describe_training(recipe: Recipe, data: str, record: Record, device: str) -> dict[str, Any]:
     """The part of a model card that does not need the finished weights."""
-    network = record.model.network
+    network, count, one = record.model.network, process_count(), hardware(device)
     return {
         "task": recipe.task,
         "recipe": {key: value for key, value in asdict(recipe).items() if value is not None},
@@ -231,7 +231,7 @@ def describe_training(recipe: Recipe, data: str, record: Record, device: str) ->
         "steps": record.step,
         "training_loss": round(record.loss, 5),
         "seconds": round(record.seconds),
-        "hardware": hardware(device),
+        "hardware": one if count == 1 else f"{count} x {one}",
         "torch": torch.__version__,
         "date": datetime.now(UTC).date().isoformat(),
         "parameters": count_parameters(network),

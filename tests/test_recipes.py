@@ -13,7 +13,7 @@ from diffusion_explained import recipes
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.models import build_network, count_parameters
 from diffusion_explained.pretrained import WEIGHTS, load_pretrained
-from diffusion_explained.recipes import Recipe, read_recipe, recipe_names, run_recipe, weights_file
+from diffusion_explained.recipes import Recipe, describe_training, read_recipe, recipe_names, run_recipe, weights_file
 from diffusion_explained.schedules import schedule_from_config
 
 TINY = """
@@ -54,6 +54,13 @@ def tiny(tmp_path) -> Path:
     path = tmp_path / "tiny.toml"
     path.write_text(TINY)
     return path
+
+
+def test_a_card_counts_the_processes_that_shared_the_work(tiny, tmp_path, monkeypatch):
+    recipe, *_, record = Recipe.from_tables(*read_recipe(tiny)), *run_recipe(tiny, tmp_path)
+    alone = describe_training(recipe, "digits", record, "cpu")["hardware"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert describe_training(recipe, "digits", record, "cpu")["hardware"] == f"2 x {alone}"
 
 
 def diffusion_recipes() -> list[str]:
