@@ -11,7 +11,7 @@ weights in the same way, and as many images, is not measured again.
 import argparse
 
 import torch
-from quality import EPS, FLOW, RECTIFIED, weights_of
+from quality import EPS, FINE, FLOW, RECTIFIED, weights_of
 from side_by_side import machine, table
 from torch import Tensor
 
@@ -26,6 +26,8 @@ from diffusion_explained.pretrained import load_pretrained
 SAMPLES = {  # how a crowd of samples is drawn
     "flow, w = 1": (FLOW, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 1.0}),
     "flow, w = 2": (FLOW, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 2.0}),
+    "fine flow, w = 1": (FINE, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 1.0}),
+    "fine flow, w = 2": (FINE, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 2.0}),
     "eps, w = 2": (EPS, {"sampler": "dpm_solver_pp_2m", "num_inference_steps": 30, "guidance_scale": 2.0}),
     "rectified": (RECTIFIED, {"sampler": "euler", "num_inference_steps": 8, "guidance_scale": 1.0}),
 }
@@ -79,7 +81,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", default="", help="a folder runs/ to take the models from, in place of the shipped")
     options = parser.parse_args()
-    weights = {name: weights_of(name, options.weights)[1] for name in (FLOW, EPS, RECTIFIED)}
+    weights = {name: weights_of(name, options.weights)[1] for name in (FLOW, FINE, EPS, RECTIFIED)}
     sources = {name: f"{model} {settings}" for name, (model, settings) in SAMPLES.items()}
     rows, order = kept_rows(options.n, weights, sources), [*REAL, *SAMPLES]
     if missing := [name for name in order if name not in {kept["who"] for kept in rows}]:

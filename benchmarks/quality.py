@@ -29,9 +29,11 @@ from diffusion_explained.pretrained import WEIGHTS, Model, load_pretrained
 from diffusion_explained.samplers import SAMPLERS, final
 
 EVALUATIONS = (50, 8, 18, 4, 30, 100)  # the telling ones first: a run that is stopped keeps what it has
-EPS, FLOW, RECTIFIED = "cifar10_unet_eps", "cifar10_unet_flow", "cifar10_unet_reflow"
+EPS, FLOW, FINE = "cifar10_unet_eps", "cifar10_unet_flow", "cifar10_unet_flow_fine"
+RECTIFIED = "cifar10_unet_reflow"
 GUIDED = 2.0
 TAUGHT = 3.0  # in the MIDDLE: the guidance of the pairs that RECTIFIED learned from
+FINE_GUIDED = 2.0  # in the MIDDLE, where the distance was least in the guidance study
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 GUIDANCE_STEPS = 18
 BATCH = 2000
@@ -79,6 +81,9 @@ def sampler_points() -> Iterator[Point]:
         yield Point(FLOW, "heun", (count + 1) // 2, GUIDED)
     for count in EVALUATIONS:
         yield Point(FLOW, "euler", count, TAUGHT, guidance_interval=MIDDLE)
+    for count in EVALUATIONS:
+        yield Point(FINE, "euler", count)
+        yield Point(FINE, "euler", count, FINE_GUIDED, guidance_interval=MIDDLE)
     yield Point(EPS, "ddpm", 1000)
 
 
@@ -88,6 +93,8 @@ def guidance_points() -> Iterator[Point]:
         yield Point(FLOW, "euler", GUIDANCE_STEPS, scale)
     for scale in (2.0, 3.0, 5.0):
         yield Point(FLOW, "euler", GUIDANCE_STEPS, scale, guidance_interval=MIDDLE)
+    for scale in (1.5, 2.0, 3.0):
+        yield Point(FINE, "euler", GUIDANCE_STEPS, scale, guidance_interval=MIDDLE)
     for scale in (3.0, 5.0, 8.0):
         yield Point(FLOW, "euler", GUIDANCE_STEPS, scale, guidance_rescale=0.7)
 
@@ -136,7 +143,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", default="", help="a folder runs/ to take the models from, in place of the shipped")
-    parser.add_argument("--models", nargs="*", default=[EPS, FLOW, RECTIFIED], help="only the points of these")
+    parser.add_argument("--models", nargs="*", default=[EPS, FLOW, FINE, RECTIFIED], help="only the points of these")
     parser.add_argument("--most", type=int, default=1000, help="leave out what takes more evaluations")
     options = parser.parse_args()
     wanted = [p for p in STUDIES[options.study]() if p.evaluations <= options.most and p.model in options.models]

@@ -42,7 +42,7 @@ def headline_runs(rounds: int = 9) -> list[list[str]]:
     """16 guided digits: 10 flow steps, and 50 DDIM steps of the eps network; 16 guided pictures, and rectified ones."""
     labels = torch.arange(16) % 10
     flow, eps = load_pretrained("mnist_unet_flow"), load_pretrained("mnist_unet_eps")
-    pictures = load_pretrained("cifar10_unet_flow")
+    pictures, fine = load_pretrained("cifar10_unet_flow"), load_pretrained("cifar10_unet_flow_fine")
     half, rectified = in_precision(pictures, "bfloat16"), load_pretrained("cifar10_unet_reflow")
 
     def draw(model, sampler: str, steps: int, guidance_scale: float = 2.0) -> None:
@@ -53,6 +53,7 @@ def headline_runs(rounds: int = 9) -> list[list[str]]:
         "16 guided digits, 50 DDIM steps": lambda: draw(eps, "ddim", 50),
         "16 guided CIFAR-10 pictures, 20 flow steps": lambda: draw(pictures, "euler", 20),
         "the same in bfloat16 (`in_precision`)": lambda: draw(half, "euler", 20),
+        "the same by `cifar10_unet_flow_fine`": lambda: draw(fine, "euler", 20),
         "16 CIFAR-10 pictures, 4 rectified steps": lambda: draw(rectified, "euler", 4, 1.0),
         "16 CIFAR-10 pictures, 1 rectified step": lambda: draw(rectified, "euler", 1, 1.0),
     }

@@ -2,6 +2,7 @@
 
     python benchmarks/scaling.py train --device cuda          # all six, one after the other: a GPU's work of minutes
     python benchmarks/scaling.py train unet-small dit-small --device cuda
+    python benchmarks/scaling.py train prototype --images 3000000 --device cuda
     python benchmarks/scaling.py collect                          # diffusion_explained/measured/scaling.json
 
 Everything but the network is that of recipes/cifar10_unet_flow.toml and cifar10_dit_flow.toml; every network sees as
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import torch
 from side_by_side import machine, table
+from throughput import NETWORKS
 from torch import nn
 
 from diffusion_explained.data import load_dataset
@@ -38,6 +40,9 @@ SIZES = {  # what differs from the recipe's network
     "dit-medium": ("cifar10_dit_flow", {"width": 192}),
     "dit-large": ("cifar10_dit_flow", {"width": 256}),
 }
+# what the shipped networks are held against: as large, as much work and as many images as a first, throw-away network
+PROTOTYPE = {"prototype": NETWORKS["fine"]}
+PROTOTYPE_GUIDED = 1.5  # its scale
 LOOKS = 20  # at the loss, along a training
 
 
@@ -58,7 +63,7 @@ def test_loss(network: nn.Module, schedule: FlowSchedule, device: str) -> float:
 
 def run(name: str, images: int, n: int, device: str) -> dict:
     """Train one size, and measure it."""
-    recipe_name, other = SIZES[name]
+    recipe_name, other = {**SIZES, **PROTOTYPE}[name]
     recipe = Recipe.from_tables(*read_recipe(recipe_name))
     recipe = dataclasses.replace(recipe, network={**recipe.network, **other})
     start = start_from_data(recipe.dataset, recipe.split, recipe.network, recipe.kind, recipe.training.seed)
@@ -80,8 +85,12 @@ def run(name: str, images: int, n: int, device: str) -> dict:
     on_gpu = torch.device(device).type == "cuda"
     model = in_precision(record.model, "float16" if on_gpu else "float32")
     yardstick = Yardstick("cifar10", n, device=device)
-    measures = yardstick.measures(draw(model, yardstick.labels, num_inference_steps=18, sampler="heun"))
-    return {
+
+    def measures(guidance_scale: float) -> dict:
+        settings = {"num_inference_steps": 18, "sampler": "heun", "guidance_scale": guidance_scale}
+        return dataclasses.asdict(yardstick.measures(draw(model, yardstick.labels, **settings)))
+
+    row = {
         "name": name,
         "network": recipe.network,
         "parameters": count_parameters(network),
@@ -92,8 +101,9 @@ def run(name: str, images: int, n: int, device: str) -> dict:
         "loss_curve": curve,
         "test_loss": test_loss(record.model.network, schedule, device),
         "n": n,
-        **dataclasses.asdict(measures),
+        **measures(guidance_scale=1.0),
     }
+    return row if name in SIZES else row | {"guided": {PROTOTYPE_GUIDED: measures(PROTOTYPE_GUIDED)}}
 
 
 def main() -> None:
@@ -112,8 +122,9 @@ def main() -> None:
             (options.folder / f"{name}.json").write_text(json.dumps(row))
             print(f"{name}: test loss {row['test_loss']:.4f}, distance {row['frechet_distance']:.2f}", flush=True)
         return
-    rows = [json.loads((options.folder / f"{name}.json").read_text()) for name in options.sizes]
-    print(write_measured("scaling", {"rows": rows}))
+    found = {path.stem: json.loads(path.read_text()) for path in options.folder.glob("*.json")}
+    rows = [found[name] for name in options.sizes]
+    print(write_measured("scaling", {**{name: found[name] for name in PROTOTYPE if name in found}, "rows": rows}))
     header = ["network", "weights", "GFLOP a forward", "training PFLOP", "test loss", "Fréchet distance"]
     print(
         table(

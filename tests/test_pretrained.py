@@ -26,6 +26,7 @@ SHIPPED = {  # most megabytes
     "cifar10_dit_flow": 16,
     "cifar10_unet_eps": 16,
     "cifar10_unet_flow": 16,
+    "cifar10_unet_flow_fine": 16,
     "cifar10_unet_reflow": 16,
     "mnist_dit_flow": 6,
     "mnist_unet_eps": 3,

@@ -353,15 +353,15 @@ class TestShipped:
         assert bends[1] < 0.8 * bends[0]
 
     def test_few_of_its_steps_are_as_good_as_fifty(self):
-        """By the measured distances; its teacher's fifty steps, guided as for the pairs, stay nearer (aim: 10%)."""
+        """By the measured distances; its teacher's fifty, guided as for the pairs, stay nearer (aim: 10%; 11 +- 5%)."""
         measured = {
             (row["model"], row["evaluations"], row["guidance_scale"]): row["frechet_distance"]
             for row in read_measured("samplers")["rows"]
             if row["sampler"] == "euler"
         }
         own = {count: measured["cifar10_unet_reflow", count, 1.0] for count in (4, 8, 50)}
-        assert max(own[4], own[8]) <= 1.02 * own[50]
+        assert own[4] <= 1.05 * own[50] and own[8] <= 1.02 * own[50]
         scale = load_pretrained("cifar10_unet_reflow").card["recipe"]["pairs"]["guidance_scale"]
         teachers = {count: measured["cifar10_unet_flow", count, scale] for count in (4, 8, 50)}
-        assert own[8] <= 1.15 * teachers[50] and own[4] < 0.3 * teachers[4] and own[8] < 0.7 * teachers[8]
+        assert own[8] <= 1.12 * teachers[50] and own[4] < 0.3 * teachers[4] and own[8] < 0.7 * teachers[8]
         assert own[8] < 0.75 * measured["cifar10_unet_flow", 50, 2.0], "guided as the explorer does by default"

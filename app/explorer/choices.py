@@ -13,13 +13,14 @@ NETWORKS = {  # what each network is, in its data set's group; the first of a gr
     "mnist_unet_eps": "U-Net · DDPM, predicts ε",
     "mnist_dit_flow": "DiT · flow matching",
     "cifar10_unet_flow": "U-Net · flow matching",
+    "cifar10_unet_flow_fine": "larger U-Net · flow matching",
     "cifar10_unet_eps": "U-Net · DDPM, predicts ε",
     "cifar10_dit_flow": "DiT · flow matching",
     "cifar10_unet_reflow": "U-Net · rectified flow",
 }
 FIRST = next(iter(NETWORKS))
-SLOW = ("cifar10_dit_flow",)
-PATIENCE = "This network takes about six times as long as the U-Nets, so the pages ask less of it to begin with."
+SLOW = ("cifar10_unet_flow_fine", "cifar10_dit_flow")
+PATIENCE = "This network takes about six times as long as the small U-Nets, so the pages ask less of it to begin with."
 NO_GUIDANCE = "Guidance was trained into this network when its flow was rectified, so it is sampled at w = 1."
 
 
