@@ -20,7 +20,7 @@ NETWORKS = {  # what each network is, in its data set's group; the first of a gr
 }
 FIRST = next(iter(NETWORKS))
 SLOW = ("cifar10_unet_flow_fine", "cifar10_dit_flow")
-PATIENCE = "This network takes about six times as long as the small U-Nets, so the pages ask less of it to begin with."
+PATIENCE = "This network takes some seven times as long as the small U-Nets, so the pages ask less of it to begin with."
 NO_GUIDANCE = "Guidance was trained into this network when its flow was rectified, so it is sampled at w = 1."
 
 
