@@ -3,7 +3,7 @@
     python recipes/cifar10_made.py [OUTPUT.npz] [--weights NAME_OR_FILE] [--device cuda]
 
 Image i is of class i // 40 and starts from the noise of seed i. On another device the last bits differ, and with
-them a few bytes of the file; its checksums are inside it.
+them a few bytes of the file; its checksums are inside it. A CPU needs a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from diffusion_explained.data import ImageDataset, to_uint8
 from diffusion_explained.data.made import MADE_FILES, write_made
+from diffusion_explained.denoisers import MIDDLE
 from diffusion_explained.pretrained import Model, load_pretrained
 
 IMAGES_PER_CLASS = 40
-SETTINGS = {"sampler": "euler", "num_inference_steps": 50, "guidance_scale": 2.0}
+SETTINGS = {"sampler": "euler", "num_inference_steps": 50, "guidance_scale": 2.0, "guidance_interval": MIDDLE}
 
 
 def draw(model: Model) -> ImageDataset:
@@ -42,7 +43,7 @@ def write(output: Path, weights: str, device: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("output", nargs="?", type=Path, default=MADE_FILES["cifar10"])
-    parser.add_argument("--weights", default="cifar10_unet_flow")
+    parser.add_argument("--weights", default="cifar10_unet_flow_fine")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     write(given.output, given.weights, given.device)

@@ -58,7 +58,7 @@ def test_the_script_draws_every_class_from_the_seeds_that_it_states(written, rec
 def test_they_say_that_they_are_no_data(written):
     words = str(made_by_model("cifar10"))
     assert "cifar10 made: 20 images of 10 classes, from our own network small, which made them" in words
-    assert "50 euler steps, guidance scale 2)" in words
+    assert "50 euler steps, guidance scale 2 for σ/α from 0.2 to 3)" in words
     assert words.endswith("this is not the data set cifar10")
 
 
@@ -98,7 +98,8 @@ def test_what_is_cut_short_missing_or_of_another_shape_is_noticed(written):
     grey = ImageDataset(
         "cifar10", "made", torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 1]), NAMES, ""
     )
-    about = {"model": "small", "sampler": "euler", "num_inference_steps": 1, "guidance_scale": 1.0}
+    guidance = {"guidance_scale": 1.0, "guidance_interval": [0, 1]}
+    about = {"model": "small", "sampler": "euler", "num_inference_steps": 1, **guidance}
     made.write_made(written, grey, about)
     with pytest.raises(DamagedDataError, match=r"images of shape \(1, 28, 28\), not \(3, 32, 32\)"):
         made_by_model("cifar10")

@@ -49,6 +49,7 @@ def made_by_model(name: str) -> ImageDataset:
 def source(about: dict[str, Any], name: str) -> str:
     """Where the pictures came from, for a person to read."""
     how = f"{about['num_inference_steps']} {about['sampler']} steps, guidance scale {about['guidance_scale']:g}"
+    how += " for σ/α from {:g} to {:g}".format(*about["guidance_interval"])
     return f"our own network {about['model']}, which made them ({how}); this is not the data set {name}"
 
 

@@ -200,7 +200,7 @@ plt.show()
 # not white. Their large shapes are strong and their details faint, and colour photographs show it best. The well-known
 # collection is CIFAR-10: 60,000 small photographs of ten kinds of things, which `load_dataset("cifar10")` downloads on
 # first use. This page must run without a network, so it takes 400 pictures of the same ten kinds that travel with the
-# package. They are *no photographs*: **a network of ours made them**, the one that notebook 05 samples from.
+# package. They are *no photographs*: **a network of ours made them**, the best of those that notebook 08 measures.
 
 # %%
 colour = made_by_model("cifar10")

@@ -20,8 +20,8 @@
 # Diffusion Models with Transformers](https://arxiv.org/abs/2212.09748). About 45 minutes to read, under a minute to
 # run.
 #
-# > **On the pictures.** The colour pictures here were drawn by our own network `cifar10_unet_flow`; CIFAR-10 itself is
-# > not needed, so that you see the same on every machine. The digits are real.
+# > **On the pictures.** The colour pictures here were drawn by our own network `cifar10_unet_flow_fine`; CIFAR-10
+# > itself is not needed, so that you see the same on every machine. The digits are real.
 
 # %%
 import copy
