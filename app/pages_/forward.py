@@ -11,6 +11,8 @@ from explorer.scrubber import scrubber
 
 from diffusion_explained.data import load_image
 
+CLEAR = {"mnist": 7, "cifar10": 16}  # the number of a three, and of a horse, that is easy to recognise
+
 page.head(
     "Forward: from image to noise",
     "Noising is fixed, not learned, and takes one line at any time $t$. It makes the training pairs: the noisy image, "
@@ -42,9 +44,8 @@ with settings:
     with right:
         choices.pick_network(choice, "Network that guesses")
     most = per_class(choice.data) - 1
-    number = left.number_input(
-        f"Which {choice.noun} of that class", 0, most, choice.default("number", 7), key="number", bind="query-params"
-    )
+    usual = choice.default("number", min(CLEAR[choice.data], most))
+    number = left.number_input(f"Which {choice.noun} of that class", 0, most, usual, key="number", bind="query-params")
     seed = right.number_input("Seed of the noise", 0, 9999, 0, key="seed", bind="query-params")
     invert = st.toggle("My image is dark ink on white paper", key="invert") if upload else False
 page.address_notice(
