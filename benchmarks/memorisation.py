@@ -81,7 +81,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", default="", help="a folder runs/ to take the models from, in place of the shipped")
     options = parser.parse_args()
-    weights = {name: weights_of(name, options.weights)[1] for name in (FLOW, FINE, EPS, RECTIFIED)}
+    weights = {name: weights_of(name, options.weights)[1] for name, _ in SAMPLES.values()}
     sources = {name: f"{model} {settings}" for name, (model, settings) in SAMPLES.items()}
     rows, order = kept_rows(options.n, weights, sources), [*REAL, *SAMPLES]
     if missing := [name for name in order if name not in {kept["who"] for kept in rows}]:

@@ -22,7 +22,7 @@ from torch import nn
 from diffusion_explained.data import load_dataset
 from diffusion_explained.evaluation import Yardstick, draw
 from diffusion_explained.forward import add_noise
-from diffusion_explained.measured import write_measured
+from diffusion_explained.measured import read_measured, write_measured
 from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.noise import randn
 from diffusion_explained.precision import in_precision
@@ -122,9 +122,10 @@ def main() -> None:
             (options.folder / f"{name}.json").write_text(json.dumps(row))
             print(f"{name}: test loss {row['test_loss']:.4f}, distance {row['frechet_distance']:.2f}", flush=True)
         return
-    found = {path.stem: json.loads(path.read_text()) for path in options.folder.glob("*.json")}
-    rows = [found[name] for name in options.sizes]
-    print(write_measured("scaling", {**{name: found[name] for name in PROTOTYPE if name in found}, "rows": rows}))
+    files = {name: options.folder / f"{name}.json" for name in (*options.sizes, *PROTOTYPE)}
+    rows = [json.loads(files[name].read_text()) for name in options.sizes]
+    anew = {name: json.loads(files[name].read_text()) for name in PROTOTYPE if files[name].is_file()}
+    print(write_measured("scaling", {**read_measured("scaling"), **anew, "rows": rows}))
     header = ["network", "weights", "GFLOP a forward", "training PFLOP", "test loss", "Fréchet distance"]
     print(
         table(

@@ -27,8 +27,10 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-def hardware(device: torch.device | str) -> str:
-    """What a training ran on, in words."""
+def hardware(device: torch.device | str, count: int = 1) -> str:
+    """What a training ran on, in words, and how many of it."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{device}, {torch.get_num_threads()} threads of {os.cpu_count()} cores ({platform.machine()})"
+        one = torch.cuda.get_device_name(device)
+    else:
+        one = f"{device}, {torch.get_num_threads()} threads of {os.cpu_count()} cores ({platform.machine()})"
+    return one if count == 1 else f"{count} x {one}"

@@ -222,7 +222,7 @@ def measure(weights: Path, recipe: Recipe, device: str = "cpu") -> None:
 
 def describe_training(recipe: Recipe, data: str, record: Record, device: str) -> dict[str, Any]:
     """The part of a model card that does not need the finished weights."""
-    network, count, one = record.model.network, process_count(), hardware(device)
+    network = record.model.network
     return {
         "task": recipe.task,
         "recipe": {key: value for key, value in asdict(recipe).items() if value is not None},
@@ -231,7 +231,7 @@ def describe_training(recipe: Recipe, data: str, record: Record, device: str) ->
         "steps": record.step,
         "training_loss": round(record.loss, 5),
         "seconds": round(record.seconds),
-        "hardware": one if count == 1 else f"{count} x {one}",
+        "hardware": hardware(device, process_count()),
         "torch": torch.__version__,
         "date": datetime.now(UTC).date().isoformat(),
         "parameters": count_parameters(network),
