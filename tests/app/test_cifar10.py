@@ -19,6 +19,7 @@ from diffusion_explained.pretrained import available, load_classifier
 
 NAMES = DATASETS["cifar10"].class_names
 FLOW, DDPM, DIT, RECTIFIED = "cifar10_unet_flow", "cifar10_unet_eps", "cifar10_dit_flow", "cifar10_unet_reflow"
+FINE = "cifar10_unet_flow_fine"
 
 
 @pytest.fixture(autouse=True)
@@ -81,7 +82,7 @@ def test_every_network_is_offered_in_words_and_samples_at_the_scale_that_is_its_
             assert len(film(at)["captions"]) == 2
             guidance = load_pretrained(name).default_guidance_scale
             assert (at.slider(key="no_guidance") if guidance == 1 else at.slider(key="w")).value == guidance
-            assert any(choices.PATIENCE == caption.value for caption in at.caption) == (name in choices.SLOW)
+            assert any(choices.PATIENCE == caption.value for caption in at.caption) == (name in (FINE, DIT))
 
 
 def test_the_reverse_page_shows_what_the_library_samples_in_colour(open_page):
