@@ -437,7 +437,7 @@ assert noise_at["DDIM"][4] < 0.5 * at["Euler"][4] and noise_at["DDIM"][8] < 0.85
 
 # %% [markdown]
 # All these curves end far above the floor. Is that the samplers' fault, or the network's? `cifar10_unet_flow_fine` has
-# hardly more weights, but works on single pixels where the others work on patches of 2 x 2: an image costs it 4.6
+# a seventh more weights, but works on single pixels where the others work on patches of 2 x 2: an image costs it 4.6
 # times the arithmetic. It saw 25 million images, `cifar10_unet_flow` 30 million.
 
 # %%
@@ -663,8 +663,9 @@ check(my_copied, solution_copied, finds_copies)
 # - It is biased by about a constant over $n$: give n, floor and spread, and compare equal n only.
 # - Every measure has a cheat that wins it; copies of the training set win nearly all. Report several.
 # - Memorisation needs a yardstick (unseen real images), the left end of the curve, and equal contrast.
-# - On CIFAR-10 here: 18 to 50 evaluations are alike; 4 to 8 need a rectified flow, a tenth behind its teacher;
-#   guidance improves the distance long after it has begun to cost diversity.
+# - On CIFAR-10 here: of a small network 18 to 50 evaluations are alike, a better one makes use of all; 4 to 8 need a
+#   rectified flow, a tenth behind its teacher; guidance improves the distance long after it has begun to cost
+#   diversity.
 # - Larger is better, in both families; the transformer gains faster with compute and begins behind.
 #
 # **Next:** [09 · Inside Stable Diffusion](09_stable_diffusion.ipynb): the same loop, on a sentence and on latents.
