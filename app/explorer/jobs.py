@@ -90,10 +90,7 @@ def watch() -> None:
     What is said stays until the next job: a page may be run again at any time.
     """
     if running():
-        # in a container of the page's own: a look drops what the one before has not sent yet, its place among them, and
-        # what the page shows after it would then be set beside nothing ("Bad delta path index")
-        with st.container():
-            st.fragment(_look, run_every=POLL)()
+        page.fragment(_look, run_every=POLL)()
         return
     if "job" in st.session_state:
         job = st.session_state.job

@@ -99,6 +99,22 @@ def dress() -> None:
     st.html(Path(__file__).with_name("page.css"))
 
 
+def fragment(part: Callable[[], None], *, run_every: float | None = None) -> Callable[[], None]:
+    """`st.fragment`, in a container of the page's own.
+
+    When a fragment runs, Streamlit drops what the run before it wrote there and has not sent yet, its place on the page
+    with it. What the page shows after it would then be set beside nothing ("Bad delta path index"): the page stays,
+    unfinished.
+    """
+    run = st.fragment(part, run_every=run_every)
+
+    def placed() -> None:
+        with st.container():
+            run()
+
+    return placed
+
+
 @contextmanager
 def needed(what: str) -> Iterator[None]:
     """What a page cannot do without: where it is missing or damaged, say so, and end this page there."""

@@ -79,7 +79,7 @@ def frame_of_address(count: int) -> int:
     return int(given) if given.isdecimal() and int(given) < count else count // 2
 
 
-@st.fragment
+@page.fragment
 def look() -> None:
     count = len(kept.levels)
     frame = scrubber(kept.film, key="noising", frame=frame_of_address(count), report=True)

@@ -90,7 +90,7 @@ with show:
 # -- poke ---------------------------------------------------------------------------------------------------
 
 
-@st.fragment
+@page.fragment
 def poke() -> None:
     st.subheader("Poke it", anchor=False)
     controls, result = st.columns([1, 2.7], gap="large")

@@ -47,7 +47,7 @@ def refine(picture: Tensor) -> None:
     state.update(t2i_picked=picture, start=IMAGE, source=PICKED, strength=0.5)
 
 
-@st.fragment
+@page.fragment
 def known_words() -> None:
     query = st.text_input("Search", key="t2i_search", placeholder="cat", label_visibility="collapsed")
     found = vocabulary.matching(query)
