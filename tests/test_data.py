@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 import tempfile
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -370,10 +371,17 @@ class TestHubIsReachable:
         assert not hub.hub_is_reachable()
 
     def test_name_that_never_resolves(self, monkeypatch):
-        monkeypatch.setattr(socket, "create_connection", lambda *args: time.sleep(30))
+        ended = threading.Event()
+
+        def no_such_name(*args):
+            ended.wait(30)
+            raise OSError("no such name")
+
+        monkeypatch.setattr(socket, "create_connection", no_such_name)
         started = time.perf_counter()
         assert not hub.hub_is_reachable(timeout_s=0.2)
         assert time.perf_counter() - started < 5
+        ended.set()
 
     @pytest.mark.parametrize("scheme", ["http://", ""])
     def test_through_a_proxy(self, monkeypatch, listening_port, scheme):
