@@ -86,7 +86,7 @@ def server(tmp_path_factory) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)  # it ends after the step of a job that it is at, and the machine may be busy
 
 
 @pytest.fixture(scope="session")
