@@ -67,14 +67,19 @@ def run_server(command: list[str]) -> int:
     except KeyboardInterrupt:
         return 0  # the terminal sent the same Ctrl-C to the server
     finally:
-        if server.poll() is None:
-            server.terminate()
-        try:
-            server.wait(SECONDS_TO_STOP)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            server.kill()
-            server.wait()
+        stop(server)
         signal.signal(signal.SIGTERM, previous)
+
+
+def stop(server: subprocess.Popen) -> None:
+    """End a server's process, by force if it takes longer than SECONDS_TO_STOP or Ctrl-C comes again."""
+    if server.poll() is None:
+        server.terminate()
+    try:
+        server.wait(SECONDS_TO_STOP)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        server.kill()
+        server.wait()
 
 
 def streamlit_command(port: int, *, browser: bool) -> list[str]:

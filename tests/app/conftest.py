@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from diffusion_explained import launch
+
 APP = Path(__file__).parents[2] / "app"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 sys.path.insert(0, str(APP))  # as `streamlit run app/main.py` does
@@ -85,8 +87,7 @@ def server(tmp_path_factory) -> Iterator[str]:
                 time.sleep(0.1)
         yield f"http://127.0.0.1:{port}"
     finally:
-        process.terminate()
-        process.wait(60)  # it ends after the step of a job that it is at, and the machine may be busy
+        launch.stop(process)
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,12 @@ def page_with_a_job():
     import streamlit as st
     from explorer import jobs
 
-    if "job" not in st.session_state:
-        jobs.begin(jobs.Job("Work", "kept", lambda tell: time.sleep(1)))
+    def until_stopped(tell):
+        while True:
+            tell(0.5)
+            time.sleep(0.02)
+
+    jobs.begin(jobs.Job("Work", "kept", until_stopped))
     st.text("before")
     jobs.watch()
     st.text("after")
@@ -33,7 +37,8 @@ def test_a_look_that_overtakes_the_page_leaves_no_gap_in_it(monkeypatch):
     monkeypatch.setattr(
         ForwardMsgQueue, "enqueue", lambda queue, message: (sent.append(message), enqueue(queue, message))
     )
-    AppTest.from_function(page_with_a_job).run()
+    at = AppTest.from_function(page_with_a_job).run()
+    at.session_state.job.stop()
     looks = [message.auto_rerun.fragment_id for message in sent if message.HasField("auto_rerun")]
     assert len(looks) == 1
     whole = list(places(sent))
