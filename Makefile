@@ -1,5 +1,7 @@
 # make app    the explorer, in a browser          make test   lint, tests and every notebook, strictly compared
 # make lab    the course, in JupyterLab           make notebooks [NAMES=01_forward]   write and execute the notebooks
+# make docs   the documentation, into site/       make lowest  the lowest versions that pyproject.toml allows, tested
+# make dist   the files that a package index gets make peers   other packages' U-Nets timed beside ours
 #
 # They need python3 (3.11 or newer), make and a package index; everything goes into .venv.
 # Another Python: make app PYTHON=python3.12
@@ -10,11 +12,21 @@ VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install -c constraints.txt
+# The weights of CIFAR-10 are a package of their own, so both are installed together.
+BOTH := -e ./packages/diffusion-explained-cifar10 -e
 # Two workers with one thread each are quicker than one with two; a file's tests, and a notebook's cells, stay together.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
-.PHONY: app lab test lint notebooks clean
+# What the lowest versions are tested with: everything that touches another package, but the browser.
+LOWEST := .venv-lowest
+LOWEST_TORCH ?= torch==2.13.0
+LOWEST_TESTS := tests/test_packaging.py tests/test_extras.py tests/test_samplers.py tests/test_schedules.py \
+	tests/test_pretrained.py tests/test_data.py tests/test_plots.py tests/test_film.py tests/test_widgets.py \
+	tests/test_cli.py tests/test_stable_diffusion.py tests/test_stable_diffusion_weights.py tests/test_micro_load.py \
+	tests/test_micro_tokens.py tests/test_micro_emoji.py tests/notebooks tests/app/test_pages.py
+
+.PHONY: app lab test lint notebooks docs dist lowest peers clean
 
 app: $(VENV)/.installed
 	$(VENV)/bin/diffusion-explained app
@@ -33,21 +45,47 @@ lint: $(VENV)/.installed-test
 notebooks: $(VENV)/.installed-test
 	$(PY) notebooks/execute.py $(NAMES)
 
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/mkdocs build --strict
+
+dist: $(VENV)/.made
+	$(PIP_INSTALL) build
+	for folder in . packages/diffusion-explained-cifar10; do $(PY) -m build --outdir dist $$folder || exit 1; done
+
+lowest:
+	$(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip --disable-pip-version-check install uv
+	printf '%s\n' $(LOWEST_TORCH) '-e ./packages/diffusion-explained-cifar10' > $(LOWEST)/ours.in
+	$(LOWEST)/bin/uv pip compile --quiet --resolution lowest-direct --extra all --extra test \
+		--output-file $(LOWEST)/lowest.txt pyproject.toml $(LOWEST)/ours.in
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python -r $(LOWEST)/lowest.txt
+	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --no-deps -e .
+	LOWEST=1 OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(LOWEST_TESTS)
+
+# --no-deps: both packages name torchvision, which would replace a CPU build of torch; benchmarks/peers.py does without.
+peers: $(VENV)/.installed
+	$(PIP_INSTALL) --no-deps -r benchmarks/requirements.txt
+	$(PY) benchmarks/peers.py
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info packages/*/build packages/*/*.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only after a whole install, so an interrupted one is taken up again, and a changed
 # pyproject.toml or constraints.txt installs anew.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); the first time takes a few minutes."
-	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) $(BOTH) '.[all]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.made pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), with what the tests need; the first time takes a few minutes."
-	$(PIP_INSTALL) -e '.[test]'
+	$(PIP_INSTALL) $(BOTH) '.[all,test]'
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-docs: $(VENV)/.made pyproject.toml constraints.txt
+	$(PIP_INSTALL) $(BOTH) '.[docs]'
+	@touch $@
 
 $(VENV)/.made:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.11 or newer, or name one: make app PYTHON=python3.12"; exit 1; }

@@ -1,7 +1,6 @@
 """Our U-Net beside the U-Nets of smalldiffusion and denoising-diffusion-pytorch, on the same digits, in one run.
 
-    pip install --no-deps smalldiffusion denoising-diffusion-pytorch einops ema-pytorch pytorch-fid scipy
-    python benchmarks/peers.py
+    make peers        # or: pip install --no-deps -r benchmarks/requirements.txt && python benchmarks/peers.py
 
 Each in the configuration its authors publish for 28 x 28 digits (smalldiffusion's FashionMNIST example; for
 denoising-diffusion-pytorch, which publishes none, its README's dim 64 with three levels, since 28 halves only

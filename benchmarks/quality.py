@@ -25,7 +25,7 @@ from diffusion_explained.denoisers import MIDDLE
 from diffusion_explained.evaluation import Yardstick
 from diffusion_explained.measured import read_measured, studies, write_measured
 from diffusion_explained.precision import in_precision
-from diffusion_explained.pretrained import WEIGHTS, Model, load_pretrained
+from diffusion_explained.pretrained import Model, load_pretrained, shipped_weights
 from diffusion_explained.samplers import SAMPLERS, final
 
 EVALUATIONS = (50, 8, 18, 4, 30, 100)  # the telling ones first: a run that is stopped keeps what it has
@@ -133,7 +133,7 @@ def measure(model: Model, point: Point, x_T: Tensor, yardstick: Yardstick) -> di
 
 def weights_of(name: str, folder: str) -> tuple[Path, str]:
     """The weight file of a model, shipped or in a folder runs/, and the start of its checksum."""
-    path = Path(folder) / name / f"{name}.safetensors" if folder else WEIGHTS / f"{name}.safetensors"
+    path = Path(folder) / name / f"{name}.safetensors" if folder else shipped_weights()[name]
     return path, hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 

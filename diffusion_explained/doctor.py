@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from diffusion_explained.extras import MissingExtraError, missing, require
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -26,6 +28,8 @@ def examine() -> Iterator[Finding]:
     for name, look in LOOKS.items():
         try:
             yield look(name)
+        except MissingExtraError as error:
+            yield Finding(name, "missing", "a package that it needs is not installed", str(error))
         except Exception as error:  # a doctor that dies of what it finds is of no use
             yield Finding(name, "broken", f"{type(error).__name__}: {error}", "Install the package again.")
 
@@ -49,7 +53,7 @@ def _device(name: str) -> Finding:
 
 
 def _weights(name: str) -> Finding:
-    from diffusion_explained.pretrained import available, load_pretrained
+    from diffusion_explained.pretrained import available, cifar10_folder, load_pretrained
 
     parameters = {}
     for model in available():
@@ -57,7 +61,10 @@ def _weights(name: str) -> Finding:
         parameters[model] = sum(p.numel() for p in network.parameters()) / 1e6
     if not parameters:
         return Finding(name, "broken", "no trained network is here", "Install the package again.")
-    return Finding(name, "ok", ", ".join(f"{model} ({millions:.1f} M)" for model, millions in parameters.items()))
+    here = ", ".join(f"{model} ({millions:.1f} M)" for model, millions in parameters.items())
+    if cifar10_folder() is None:
+        return Finding(name, "missing", here, str(missing("cifar10", "diffusion-explained-cifar10")))
+    return Finding(name, "ok", here)
 
 
 def _speed(name: str) -> Finding:
@@ -70,6 +77,14 @@ def _speed(name: str) -> Finding:
         model.sample(batch_size=16, num_inference_steps=10)
         seconds.append(time.perf_counter() - started)
     return Finding(name, "ok", f"16 images of {model.name} in 10 steps take {min(seconds):.2f} s on the CPU here")
+
+
+def _server(package: str, extra: str) -> Callable[[str], Finding]:
+    def look(name: str) -> Finding:
+        require(extra, package)
+        return Finding(name, "ok", f"{package} {_version(package)} is installed")
+
+    return look
 
 
 def _digits(name: str) -> Finding:
@@ -124,7 +139,7 @@ def _stable_diffusion(name: str) -> Finding:
 
     for library in ("diffusers", "transformers"):
         if not _version(library):
-            return Finding(name, "missing", f"{library} is not installed", f"pip install {library}")
+            return Finding(name, "missing", f"{library} is not installed", str(missing("sd", library)))
     here, partly = [], []
     for model in SIZES_GB:
         if not any(cached_folder(repo) for repo in MIRRORS.get(model, (model,))):
@@ -174,6 +189,8 @@ LOOKS: dict[str, Callable[[str], Finding]] = {
     "Weights": _weights,
     "Micro Stable Diffusion": _micro,
     "Speed": _speed,
+    "Explorer": _server("streamlit", "app"),
+    "Course": _server("jupyterlab", "course"),
     "Bundled digits": _digits,
     "MNIST": _dataset("mnist", "20 MB to download"),
     "CIFAR-10": _dataset("cifar10", "136 MB to download"),

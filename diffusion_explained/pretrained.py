@@ -8,6 +8,7 @@ A weight file is safetensors: fp16 tensors, with the network's config and its mo
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
+from diffusion_explained.extras import missing
 from diffusion_explained.models import Classifier, build_network, network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import Generators, generators, randn
@@ -26,6 +28,7 @@ from diffusion_explained.schedules import Schedule, schedule_from_config
 from diffusion_explained.weight_files import read_weights, write_weights
 
 WEIGHTS = Path(__file__).parent / "weights"
+CIFAR10 = "diffusion_explained_cifar10"  # a distribution of its own: a package index takes no file over 100 MB
 
 
 @dataclass(frozen=True)
@@ -163,10 +166,28 @@ class Model:
 _DENOISER_OPTIONS = {"negative_labels", "guidance_interval", "guidance_rescale", "clip"}
 
 
+def cifar10_folder() -> Path | None:
+    """The folder of the weights that were trained on CIFAR-10, None if they are not installed.
+
+    A working copy of the repository has them in packages/; otherwise they are an installed package, which is looked up
+    without importing it.
+    """
+    in_repository = Path(__file__).parents[1] / "packages" / "diffusion-explained-cifar10" / CIFAR10
+    if in_repository.is_dir():
+        return in_repository
+    spec = importlib.util.find_spec(CIFAR10)
+    return Path(spec.origin).parent if spec and spec.origin else None
+
+
+def shipped_weights() -> dict[str, Path]:
+    """Every weight file that ships and is installed, by its name: diffusion models, and what measures their samples."""
+    folders = (WEIGHTS, cifar10_folder())
+    return {path.stem: path for folder in folders if folder for path in sorted(folder.glob("*.safetensors"))}
+
+
 def available() -> list[str]:
-    """The names of the diffusion models that ship with the package."""
-    judges = ("_classifier", "_retrieval")
-    return sorted(path.stem for path in WEIGHTS.glob("*.safetensors") if not path.stem.endswith(judges))
+    """The names of the diffusion models that ship with the package and are installed."""
+    return sorted(name for name in shipped_weights() if not name.endswith(("_classifier", "_retrieval")))
 
 
 def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Model:
@@ -174,7 +195,8 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
 
     Raises:
         ValueError: for a name that does not exist, naming the nearest, or a file that is no diffusion model.
-        OSError: for a file that is missing, cut short or altered.
+        OSError: for a file that is missing, cut short or altered; MissingExtraError, with the line that installs
+            them, for weights of CIFAR-10 that are not installed.
     """
     path = _path(name, available())
     network, config, card = _read(path)
@@ -188,7 +210,7 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
 
 def load_classifier(name: str | Path = "mnist_classifier", device: torch.device | str = "cpu") -> Classifier:
     """The classifier that measures samples; its card is `classifier.card`. Errors as for `load_pretrained`."""
-    names = sorted(path.stem for path in WEIGHTS.glob("*_classifier.safetensors"))
+    names = [name for name in shipped_weights() if name.endswith("_classifier")]
     path = _path(name, names)
     network, _, card = _read(path)
     if not isinstance(network, Classifier):
@@ -218,9 +240,11 @@ def _path(name: str | Path, names: list[str]) -> Path:
         if Path(name).suffix != ".safetensors":
             raise ValueError(f"{name} is no .safetensors file; weights in other formats are not read.")
         return Path(name)
+    if name.startswith("cifar10_") and cifar10_folder() is None:
+        raise missing("cifar10", "diffusion-explained-cifar10")
     if name not in names:
         raise unknown_name("weights", name, names)
-    return WEIGHTS / f"{name}.safetensors"
+    return shipped_weights()[name]
 
 
 def _read(path: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.extras import extra
+
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
@@ -44,7 +46,8 @@ class Processes:
         """
         if process_count() == 1:
             return cls(0, 1, torch.device(device), None)
-        from accelerate import Accelerator  # lazy: a second of import that a training alone need not wait for
+        with extra("train"):
+            from accelerate import Accelerator  # lazy: a second of import that a training alone need not wait for
 
         accelerator = Accelerator(cpu=torch.device(device).type == "cpu")
         count = accelerator.num_processes

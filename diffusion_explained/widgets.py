@@ -7,14 +7,17 @@ small, and nbval compares nothing that changes.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import anywidget
-import ipywidgets
-import traitlets
 from matplotlib.figure import Figure
 
+from diffusion_explained.extras import extra
 from diffusion_explained.figures import alt_text, png
 from diffusion_explained.film import Film, film_of
 from diffusion_explained.samplers import Step
+
+with extra("course"):
+    import anywidget
+    import ipywidgets
+    import traitlets
 
 _HERE = Path(__file__).parent
 

@@ -21,7 +21,7 @@ from diffusion_explained.classifier_training import (
 )
 from diffusion_explained.data import DataUnavailableError, ImageDataset, bundled_mnist, load_dataset
 from diffusion_explained.models import Classifier, ClassifierConfig
-from diffusion_explained.pretrained import WEIGHTS, load_classifier
+from diffusion_explained.pretrained import load_classifier, shipped_weights
 from diffusion_explained.recipes import read_recipe
 from diffusion_explained.weight_files import read_weights, round_to_fp16, write_weights
 
@@ -302,7 +302,7 @@ SHIPPED = {"mnist_classifier": (0.994, 1e6), "cifar10_classifier": (0.94, 16e6)}
 class TestShipped:
     @pytest.mark.parametrize("name", SHIPPED)
     def test_file(self, name):
-        path = WEIGHTS / f"{name}.safetensors"
+        path = shipped_weights()[name]
         least, most = SHIPPED[name]
         assert path.stat().st_size < most
         with safe_open(path, framework="pt") as file:

@@ -316,7 +316,7 @@ def test_doctor_finds_a_bare_machine_fit_and_says_what_can_be_had(bare_machine: 
 
 def test_doctor_speaks_in_lines(bare_machine: None):
     lines = run("doctor").stdout.splitlines()
-    assert [line.split()[0] for line in lines if not line.startswith(" ")] == (["ok"] * 6 + ["missing"] * 4)
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == (["ok"] * 8 + ["missing"] * 4)
     assert any(line.startswith("ok      Device: ") for line in lines)
 
 
@@ -336,6 +336,7 @@ def test_doctor_reports_broken_weights_and_goes_on(bare_machine: None, tmp_path:
 
     (tmp_path / "mnist_unet_flow.safetensors").write_bytes(b"not a weight file")
     monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(pretrained, "cifar10_folder", lambda: None)
     result = run("doctor", "--json")
     assert result.exit_code == 1
     found = {finding["name"]: finding for finding in json.loads(result.stdout)["findings"]}

@@ -8,7 +8,7 @@ import pytest
 
 from diffusion_explained.measured import read_measured, rows_of, studies, write_measured
 from diffusion_explained.models import build_network, count_flops, count_parameters, network_config
-from diffusion_explained.pretrained import WEIGHTS, load_pretrained
+from diffusion_explained.pretrained import WEIGHTS, load_pretrained, shipped_weights
 
 MICRO = "micro"  # of its own shape: many measures, of fewer pictures each
 EVERY_STUDY = pytest.mark.parametrize("study", ["guidance", "samplers"])
@@ -97,7 +97,7 @@ def test_the_rows_of_a_model_are_of_one_weight_file_the_shipped_one():
         weights[name].add(checksum)
     assert all(len(checksums) == 1 for checksums in weights.values()), dict(weights)
     for name in EXACT:
-        shipped = hashlib.sha256((WEIGHTS / f"{name}.safetensors").read_bytes()).hexdigest()[:16]
+        shipped = hashlib.sha256(shipped_weights()[name].read_bytes()).hexdigest()[:16]
         assert weights[name] == {shipped}, f"{name} was measured with other weights: run benchmarks/quality.py again"
 
 

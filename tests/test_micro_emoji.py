@@ -175,12 +175,6 @@ def test_the_pins_are_full_sha512_sums_and_the_addresses_npms():
     assert registry.TWEMOJI.url == "https://registry.npmjs.org/@twemoji/svg/-/svg-15.0.0.tgz"
 
 
-def test_without_a_rasteriser_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "resvg_py", None)
-    with pytest.raises(ImportError, match=r"diffusion-explained\[micro\]"):
-        building.rasterise(SQUARE)
-
-
 def test_rasterising_crops_to_the_drawing_and_centres_it():
     image = building.rasterise(SQUARE)
     assert image.shape == (4, 128, 128)

@@ -16,7 +16,15 @@ from diffusion_explained.forward import add_noise
 from diffusion_explained.metrics import class_accuracy
 from diffusion_explained.models import MLP, Classifier, MLPConfig
 from diffusion_explained.noise import generators
-from diffusion_explained.pretrained import WEIGHTS, Model, available, load_classifier, load_pretrained, save_pretrained
+from diffusion_explained.pretrained import (
+    WEIGHTS,
+    Model,
+    available,
+    load_classifier,
+    load_pretrained,
+    save_pretrained,
+    shipped_weights,
+)
 from diffusion_explained.recipes import Recipe
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
@@ -55,7 +63,7 @@ def small() -> Model:
 def test_what_ships():
     assert available() == list(SHIPPED)
     for name, megabytes in SHIPPED.items():
-        assert (WEIGHTS / f"{name}.safetensors").stat().st_size <= megabytes * 1e6
+        assert shipped_weights()[name].stat().st_size <= megabytes * 1e6
     flow, eps = load_pretrained("mnist_unet_flow"), load_pretrained("mnist_unet_eps")
     assert flow.network.config == eps.network.config
     assert (flow.kind, type(flow.schedule)) == ("flow", FlowSchedule)
@@ -67,7 +75,7 @@ def test_a_shipped_network_is_whole_and_only_for_sampling(model):
     assert (model.image_shape, model.class_names) == (dataset.image_shape, dataset.class_names)
     assert model.num_classes == 10
     assert not model.network.training and not any(p.requires_grad for p in model.network.parameters())
-    with safe_open(WEIGHTS / f"{model.name}.safetensors", "pt") as file:
+    with safe_open(shipped_weights()[model.name], "pt") as file:
         stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no dict)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
     for name, tensor in model.network.state_dict().items():

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from diffusion_explained import recipes
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.models import build_network, count_parameters
-from diffusion_explained.pretrained import WEIGHTS, load_pretrained
+from diffusion_explained.pretrained import load_pretrained, shipped_weights
 from diffusion_explained.recipes import Recipe, describe_training, read_recipe, recipe_names, run_recipe, weights_file
 from diffusion_explained.schedules import schedule_from_config
 
@@ -70,7 +70,7 @@ def diffusion_recipes() -> list[str]:
 def test_every_shipped_model_has_a_recipe():
     assert {"mnist_unet_eps", "mnist_unet_flow", "mnist_unet_flow_quick"} <= set(diffusion_recipes())
     by_command = {"micro_retrieval"}  # of `diffusion-explained micro`, as the folder micro/ is
-    assert {path.stem for path in WEIGHTS.glob("*.safetensors")} - by_command <= set(recipe_names())
+    assert shipped_weights().keys() - by_command <= set(recipe_names())
 
 
 @pytest.mark.parametrize("name", diffusion_recipes())

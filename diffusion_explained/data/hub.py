@@ -9,6 +9,8 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from diffusion_explained.extras import extra
+
 
 class DataUnavailableError(OSError):
     """The data is not on this machine and cannot be fetched now; the message says what to do."""
@@ -56,7 +58,8 @@ def hub_file(repo_id: str, filename: str, *, download: bool = True) -> Path:
 
     Raises DataUnavailableError when the file is in no cache and `download` is off, or the network is.
     """
-    from huggingface_hub import hf_hub_download  # lazy: it costs 0.3 s, and reads its environment at import
+    with extra("data"):
+        from huggingface_hub import hf_hub_download  # lazy: it costs 0.3 s, and reads its environment at import
 
     where = {"repo_id": repo_id, "filename": filename, "repo_type": "dataset"}
     # given by hand so that a notebook may set HF_HUB_CACHE after huggingface_hub was imported

@@ -23,6 +23,7 @@ from torch import Tensor
 from diffusion_explained.data.hub import DamagedDataError, DataUnavailableError, fetch_command, hub_file
 from diffusion_explained.data.images import ImageDataset
 from diffusion_explained.data.known import DATASETS, MNIST_SAMPLE, HubDataset, check_arrays, sha256
+from diffusion_explained.extras import extra
 from diffusion_explained.files import atomic_path
 from diffusion_explained.names import unknown_name
 
@@ -110,7 +111,8 @@ def bundled_mnist() -> ImageDataset:
 
 def read_parquet(path: Path, dataset: HubDataset, split: str) -> tuple[Tensor, Tensor]:
     """Decode one split's parquet file to images uint8 [N, C, H, W] and labels int64 [N], and check them."""
-    import pyarrow.parquet  # lazy: only the first load of a data set needs it
+    with extra("data"):
+        import pyarrow.parquet  # lazy: only the first load of a data set needs it
 
     mode = "L" if dataset.image_shape[0] == 1 else "RGB"
     _, height, width = dataset.image_shape

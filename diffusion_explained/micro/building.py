@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from diffusion_explained.extras import extra
 from diffusion_explained.files import atomic_path
 from diffusion_explained.micro.emoji_set import SIZE, STYLES, EmojiSet, write_emoji
 from diffusion_explained.micro.registry import EMOJIBASE, FLUENT, NOTO, TWEMOJI, NpmPackage, read_members
@@ -126,12 +127,8 @@ def rasterise(svg: str) -> np.ndarray:
 
     Cropping makes "in the middle" and "at the left" true of the drawing itself, whatever margin its set leaves.
     """
-    try:
+    with extra("train"):
         from resvg_py import svg_to_bytes
-    except ImportError as error:
-        raise ImportError(
-            "Drawing the emoji needs the rasteriser resvg_py: pip install 'diffusion-explained[micro]'"
-        ) from error
 
     with Image.open(io.BytesIO(svg_to_bytes(svg_string=svg, width=RENDER, height=RENDER))) as drawn:
         large = drawn.convert("RGBA")

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diffusion_explained.extras import extra
 from diffusion_explained.names import unknown_name
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
@@ -45,7 +46,8 @@ def build_autoencoder() -> Any:
 
 def build_text_encoder(tokenizer: Any) -> Any:
     """A CLIPTextModel with random weights for a tokenizer: ids [B, L] to embeddings [B, L, 192]."""
-    from transformers import CLIPTextConfig, CLIPTextModel
+    with extra("sd"):
+        from transformers import CLIPTextConfig, CLIPTextModel
 
     return CLIPTextModel(
         CLIPTextConfig(

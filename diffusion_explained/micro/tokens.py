@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import diffusion_explained
+from diffusion_explained.extras import extra
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.scenes import SceneSampler
 from diffusion_explained.micro.words import is_countable, plural
@@ -36,7 +37,8 @@ TOKENIZER_FOLDER = Path(diffusion_explained.__file__).parent / "weights" / "micr
 
 def load_tokenizer(folder: str | os.PathLike[str] = TOKENIZER_FOLDER) -> Any:
     """The transformers.CLIPTokenizer of a folder, by default the one that ships. Raises OSError if it is missing."""
-    from transformers import CLIPTokenizer  # lazy: it takes seconds
+    with extra("sd"):
+        from transformers import CLIPTokenizer  # lazy: it takes seconds
 
     for name in ("vocab.json", "merges.txt"):
         if not (Path(folder) / name).is_file():

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from diffusion_explained.devices import choose_device
+from diffusion_explained.extras import extra
 from diffusion_explained.names import unknown_name
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.families import FAMILIES
@@ -80,7 +81,8 @@ def save_stand_in(folder: str | os.PathLike[str], family: str = "sd", **options:
 
 def _tokenizer(pad: str = "<|endoftext|>", size: int = 0) -> Any:
     """CLIP's tokenizer over bytes, with the few words above merged; `size` fills the vocabulary up."""
-    from transformers import CLIPTokenizer
+    with extra("sd"):
+        from transformers import CLIPTokenizer
 
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     alphabet = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
@@ -99,7 +101,8 @@ def _tokenizer(pad: str = "<|endoftext|>", size: int = 0) -> Any:
 
 
 def _clip(tokenizer: Any, *, projection: int | None = None, full_size: bool = False, width: int = 32) -> Any:
-    from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+    with extra("sd"):
+        from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     shape = {"hidden_size": width, "intermediate_size": 2 * width, "num_attention_heads": 4, "num_hidden_layers": 2}
     if full_size:  # openai/clip-vit-large-patch14's text model
@@ -209,7 +212,8 @@ def _sdxl() -> Any:
 
 def _t5(width: int) -> tuple[Any, Any]:
     """(encoder, tokenizer) of T5, over letters and the same few words."""
-    from transformers import T5Config, T5EncoderModel, T5Tokenizer
+    with extra("sd"):
+        from transformers import T5Config, T5EncoderModel, T5Tokenizer
 
     letters = [(letter, -4.0) for letter in "abcdefghijklmnopqrstuvwxyz,."]
     pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -9.0), ("▁", -2.0)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_explained.data.hub import hub_is_reachable
+from diffusion_explained.extras import extra
 from diffusion_explained.stable_diffusion.families import (
     MICRO,
     MICRO_FAMILY,
@@ -102,8 +103,9 @@ def find_weights(model: str | os.PathLike[str], *, t5: bool | None = None) -> We
 
 def cached_folder(repo: str) -> Path | None:
     """The newest snapshot of a repository in the hub's local cache, None if there is none."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
+    with extra("sd"):
+        from huggingface_hub import try_to_load_from_cache
+        from huggingface_hub.errors import HFValidationError
 
     try:
         # the variable is read here, so that a notebook may set it after huggingface_hub was imported
@@ -200,7 +202,8 @@ def chosen_files(names: Iterable[str], *, t5: bool = False) -> list[str]:
 def download_size(repo: str, *, t5: bool = False) -> float | None:
     """Gigabytes to download: asked of the hub where it answers, else from the table; None when neither knows."""
     if hub_is_reachable():
-        from huggingface_hub import HfApi
+        with extra("sd"):
+            from huggingface_hub import HfApi
 
         try:
             sizes = {file.rfilename: file.size for file in HfApi().model_info(repo, files_metadata=True).siblings}
@@ -237,7 +240,8 @@ def fetch(model: str, *, t5: bool = False) -> None:
     """
     if not hub_is_reachable():
         raise WeightsUnavailableError(f"The weights of {model} cannot be fetched. {what_to_do(model, t5=t5)}")
-    from huggingface_hub import HfApi, snapshot_download
+    with extra("sd"):
+        from huggingface_hub import HfApi, snapshot_download
 
     failures = []
     for repo in MIRRORS.get(model, (model,)):

@@ -216,6 +216,7 @@ def test_a_download_tells_how_far_it_is(tmp_path):
 
 def test_what_is_missing_is_said_and_the_other_pages_live_on(open_page, monkeypatch, tmp_path):
     monkeypatch.setattr(pretrained, "WEIGHTS", tmp_path)
+    monkeypatch.setattr(pretrained, "cifar10_folder", lambda: None)
     monkeypatch.setitem(made.MADE_FILES, "cifar10", tmp_path / "cifar10_made.npz")
     runs._loaded.clear()
     for name in ("start", "reverse", "guidance", "samplers"):
