@@ -12,8 +12,9 @@ VENV := .venv
 export OMP_WAIT_POLICY ?= PASSIVE
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install -c constraints.txt
-# The weights of CIFAR-10 are a package of their own, so both are installed together.
-BOTH := -e ./packages/diffusion-explained-cifar10 -e
+# The weights of CIFAR-10 are a package of their own (which a source distribution leaves to the package index).
+WEIGHTS := packages/diffusion-explained-cifar10
+BOTH := $(if $(wildcard $(WEIGHTS)/diffusion_explained_cifar10),-e ./$(WEIGHTS)) -e
 # Two workers with one thread each are quicker than one with two; a file's tests, and a notebook's cells, stay together.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg

@@ -65,7 +65,8 @@ class Processes:
     def share_weights(self, network: nn.Module) -> None:
         """Give the network of every process the weights of the main one's."""
         if self.accelerator is not None:
-            from accelerate.utils import broadcast
+            with extra("train"):
+                from accelerate.utils import broadcast
 
             broadcast(list(network.state_dict().values()))
 

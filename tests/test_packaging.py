@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
@@ -17,22 +18,40 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import diffusion_explained
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffusion_explained"
+CIFAR10 = ROOT / "packages" / "diffusion-explained-cifar10"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+OURS = {PROJECT["name"], CIFAR10.name}
 
 
-def requirements(*extras: str) -> dict[str, Requirement]:
-    """The direct dependencies, and those of the extras, by their canonical name."""
-    lines = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
-    return {canonicalize_name(r.name): r for r in map(Requirement, lines)}
+def requirements(*extras: str, core: bool = True) -> dict[str, Requirement]:
+    """The direct dependencies, and those of the extras, by their canonical name; an extra's extras are looked up."""
+    found, waiting, seen = {}, list(extras), set()
+    lines = list(PROJECT["dependencies"]) if core else []
+    while waiting:
+        extra = waiting.pop()
+        if extra not in seen:
+            seen.add(extra)
+            lines += PROJECT["optional-dependencies"][extra]
+            waiting += [e for r in map(Requirement, lines) if r.name == PROJECT["name"] for e in r.extras]
+    for requirement in map(Requirement, lines):
+        if requirement.name not in OURS:
+            found[canonicalize_name(requirement.name)] = requirement
+    return found
+
+
+def pins(path: Path) -> dict[str, Requirement]:
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return {canonicalize_name(r.name): r for r in map(Requirement, filter(None, lines))}
 
 
 def constraints() -> dict[str, Requirement]:
-    lines = (line.split("#")[0].strip() for line in (ROOT / "constraints.txt").read_text().splitlines())
-    return {canonicalize_name(r.name): r for r in map(Requirement, filter(None, lines))}
+    return pins(ROOT / "constraints.txt")
 
 
 def modules(*folders: Path) -> list[Path]:
@@ -54,22 +73,41 @@ def test_constraints_pin_one_public_version_each():
 
 
 def test_every_direct_dependency_is_pinned_inside_its_bounds():
-    pins = constraints()
-    for name, requirement in requirements("test", "benchmark").items():
-        assert name in pins, f"{name} of pyproject.toml is not in constraints.txt"
-        version = str(pins[name].specifier).removeprefix("==")
+    tested = constraints()
+    for name, requirement in requirements(*PROJECT["optional-dependencies"]).items():
+        assert name in tested, f"{name} of pyproject.toml is not in constraints.txt"
+        version = str(tested[name].specifier).removeprefix("==")
         assert requirement.specifier.contains(version), f"{name} {version} is outside {requirement}"
 
 
-def test_what_runs_here_is_what_the_constraints_say():
-    pins = constraints()
-    for name in requirements("test"):
+def test_one_package_has_one_lower_bound():
+    bounds: dict[str, set[str]] = {}
+    for extra in ((), *((name,) for name in PROJECT["optional-dependencies"])):
+        for name, requirement in requirements(*extra, core=not extra).items():
+            bounds.setdefault(name, set()).add(str(requirement.specifier))
+    assert {name: found for name, found in bounds.items() if len(found) > 1} == {}
+
+
+LOWEST = "LOWEST" in os.environ  # set by `make lowest`, whose environment has the lowest versions instead
+
+
+def test_what_runs_here_is_what_was_chosen():
+    """The versions of constraints.txt; or, for `make lowest`, the very lower bounds, so that these are true."""
+    chosen = constraints()
+    for name, requirement in requirements("all", "test").items():
         installed = importlib.metadata.version(name).split("+")[0]  # a build of torch says +cpu or +cu130
-        assert pins[name].specifier.contains(installed), f"{name} {installed} is installed, {pins[name]} is tested"
+        if not LOWEST:
+            assert chosen[name].specifier.contains(installed), f"{name} {installed} is installed, {chosen[name]} tested"
+        elif name != "torch":  # a lower torch would come as a build for CUDA, of gigabytes
+            lowest = next(bound.version for bound in requirement.specifier)
+            assert Version(installed).release[: lowest.count(".") + 1] == Version(lowest).release, (
+                f"{requirement} is not true: what else is installed needs {name} {installed}"
+            )
 
 
+@pytest.mark.skipif(LOWEST, reason="constraints.txt is the other end")
 def test_what_the_dependencies_bring_is_pinned_too():
-    pins, seen, waiting = constraints(), set(), list(requirements("test").values())
+    pins, seen, waiting = constraints(), set(), list(requirements("all", "test").values())
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
@@ -91,26 +129,45 @@ def test_conda_environment_agrees_with_pyproject_and_constraints():
     specs = dict(re.fullmatch(r"([\w-]+)(?:=([\d.]+))?", spec).groups() for spec in conda)
     assert SpecifierSet(PROJECT["requires-python"]).contains(specs.pop("python"))
     assert specs == {"pip": None}, "libraries come from pyproject.toml, by pip"
-    assert pip == {"pip": ["-c constraints.txt", "-e ."]}
+    assert pip == {"pip": ["-c constraints.txt", "-e ./packages/diffusion-explained-cifar10", "-e .[all]"]}
 
 
-# The one module that may need an extra: it asks for it where it is used, and says which when it is missing.
-NEEDS_EXTRA = {PACKAGE / "micro" / "building.py": "micro"}
+def outside_of_extras(path: Path) -> set[str]:
+    """What a file imports at any place but inside `with extra(...)` or `if TYPE_CHECKING`."""
+    optional = {
+        child
+        for node in ast.walk(ast.parse(path.read_text()))
+        if (isinstance(node, ast.With) and ast.unparse(node.items[0].context_expr).startswith("extra("))
+        or (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+        for child in imports_of(node)
+    }
+    return imported(path) - optional
+
+
+def imports_of(tree: ast.AST) -> set[str]:
+    """The modules that are named by the import statements of a tree."""
+    nodes = list(ast.walk(tree))
+    found = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return found | {node.module for node in nodes if isinstance(node, ast.ImportFrom)}
 
 
 def test_third_party_imports_are_declared():
     distributions = importlib.metadata.packages_distributions()
-    checked = {
-        (): [PACKAGE, ROOT / "app", ROOT / "recipes"],
-        ("test",): [ROOT / "tests", ROOT / "notebooks"],
-        ("test", "benchmark"): [ROOT / "benchmarks"],
+    core, peers = set(requirements()), set(pins(ROOT / "benchmarks" / "requirements.txt"))
+    checked = {  # the folders, what they may import anywhere, and what inside `with extra(...)`
+        (PACKAGE,): (core, set(requirements("all"))),
+        (ROOT / "recipes",): (core, core),
+        (ROOT / "app",): (set(requirements("app")), set()),
+        (ROOT / "notebooks", ROOT / "tests"): (set(requirements("all", "test")), set()),
+        (ROOT / "benchmarks",): (set(requirements("all")) | peers, set()),
     }
-    for extras, folders in checked.items():
+    for folders, (anywhere, optional) in checked.items():
         for path in modules(*folders):
-            declared = set(requirements(*extras, *([NEEDS_EXTRA[path]] if path in NEEDS_EXTRA else [])))
+            plain = outside_of_extras(path) if optional else imported(path)
             # what lies beside a script, or beside the explorer's main.py, can be imported by its bare name
             local = {PACKAGE.name, *(near.stem for near in [*path.parent.iterdir(), *(ROOT / "app").iterdir()])}
             for module in imported(path):
+                declared = anywhere if module in plain else anywhere | optional
                 top = module.split(".")[0]
                 if top in sys.stdlib_module_names or top in local:
                     continue
@@ -118,17 +175,94 @@ def test_third_party_imports_are_declared():
                 assert owners & declared, f"{relative(path)} imports {top}, which pyproject.toml does not name"
 
 
+def test_the_benchmarks_peers_are_pinned_as_they_were_measured():
+    for name, pin in pins(ROOT / "benchmarks" / "requirements.txt").items():
+        assert re.fullmatch(r"==[\d.]+", str(pin.specifier)), name
+    assert "torchvision" not in (ROOT / "constraints.txt").read_text(), "its wheels replace a CPU build of torch"
+
+
+# What is built
+
+MOST = 95e6  # bytes; a package index takes no file over 100 MB
+
+
+def test_the_two_distributions_have_one_version():
+    weights = tomllib.loads((CIFAR10 / "pyproject.toml").read_text())["project"]
+    assert weights["version"] == diffusion_explained.__version__
+    assert PROJECT["optional-dependencies"]["cifar10"] == [f"{weights['name']}=={weights['version']}"]
+    assert (CIFAR10 / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel of a copy of the tree (setuptools leaves a build folder), made without the network."""
-    folder = tmp_path_factory.mktemp("wheel")
-    ignored = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "__pycache__", "runs")
-    source = shutil.copytree(ROOT, folder / "source", ignore=lambda path, names: ignored(path, names) - {".streamlit"})
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    command = [*pip, "wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(folder), str(source)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the tree, for setuptools leaves a build folder in it."""
+    ignored = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "site", "__pycache__", "runs")
+    kept = {".streamlit", ".ci", ".github", ".pre-commit-config.yaml"}
+    target = tmp_path_factory.mktemp("source") / "tree"
+    return shutil.copytree(ROOT, target, ignore=lambda path, names: ignored(path, names) - kept)
+
+
+def build(folder: Path, target: Path, kind: str) -> Path:
+    """The wheel or sdist of a project, made without the network."""
+    target.mkdir(exist_ok=True)
+    call = f"print(setuptools.build_meta.build_{kind}({str(target)!r}))"
+    command = [sys.executable, "-c", f"import setuptools.build_meta; {call}"]
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
-    return zipfile.ZipFile(next(folder.glob("*.whl")))
+    return target / run.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(build(source, source.parent / "built", "wheel"))
+
+
+@pytest.fixture(scope="module")
+def weights_wheel(source: Path) -> zipfile.ZipFile:
+    folder = source / "packages" / CIFAR10.name
+    if not (folder / "diffusion_explained_cifar10").is_dir():
+        pytest.skip("a source distribution does not carry the other distribution's weights")
+    return zipfile.ZipFile(build(folder, source.parent / "built", "wheel"))
+
+
+@pytest.fixture(scope="module")
+def sdist(source: Path) -> Path:
+    return build(source, source.parent / "built", "sdist")
+
+
+def test_every_file_that_is_published_is_small_enough(wheel, weights_wheel, sdist: Path, source: Path):
+    weights = build(source / "packages" / CIFAR10.name, source.parent / "built", "sdist")
+    sizes = {Path(f).name: Path(f).stat().st_size for f in (wheel.filename, weights_wheel.filename, sdist, weights)}
+    assert len(sizes) == 4
+    assert {name: size for name, size in sizes.items() if size > MOST} == {}
+
+
+def test_the_wheel_of_weights_carries_them_and_nothing_else(weights_wheel: zipfile.ZipFile):
+    inside = {name for name in weights_wheel.namelist() if ".dist-info/" not in name}
+    files = {path.name for path in (CIFAR10 / "diffusion_explained_cifar10").iterdir() if path.is_file()}
+    assert inside == {f"diffusion_explained_cifar10/{name}" for name in files}
+    assert sum(name.endswith(".safetensors") for name in files) == 6
+
+
+def test_the_sdist_is_whole(sdist: Path, tmp_path: Path):
+    """Everything that git would check out travels in it, but the other distribution's weights; its tests collect."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(tmp_path, filter="data")
+    root = next(tmp_path.iterdir())
+    for path in (path for top in SOURCE_TREE for path in [ROOT / top, *(ROOT / top).rglob("*")]):
+        if path.is_file() and not {"__pycache__", ".ipynb_checkpoints"} & set(path.parts):
+            assert (root / path.relative_to(ROOT)).is_file(), f"{relative(path)} is not in the sdist"
+    command = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider"]
+    run = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr
+    assert "tests/app/test_browser.py" in run.stdout and "tests/notebooks/test_notebooks.py" in run.stdout
+
+
+SOURCE_TREE = {
+    ".ci", ".github", "app", "assets", "benchmarks", "diffusion_explained", "docs", "examples", "notebooks", "recipes",
+    "tests", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "constraints.txt",
+    "environment.yml", "mkdocs.yml", "pyproject.toml",
+}  # fmt: skip
 
 
 def test_wheel_carries_the_course_the_explorer_the_recipes_and_the_weights(wheel: zipfile.ZipFile):
@@ -150,21 +284,25 @@ def test_wheel_carries_the_course_the_explorer_the_recipes_and_the_weights(wheel
 
 def test_wheel_carries_nothing_else(wheel: zipfile.ZipFile):
     tops = {name.split("/")[0] for name in wheel.namelist()}
-    version = PROJECT["version"]
+    version = diffusion_explained.__version__
     assert tops == {"diffusion_explained", f"diffusion_explained-{version}.dist-info"}
     assert not [name for name in wheel.namelist() if "__pycache__" in name or name.endswith((".pyc", ".part"))]
 
 
-def test_the_wheel_alone_has_everything(wheel: zipfile.ZipFile, tmp_path: Path):
+def test_the_two_wheels_alone_have_everything(wheel: zipfile.ZipFile, weights_wheel: zipfile.ZipFile, tmp_path: Path):
     site = tmp_path / "site"
-    wheel.extractall(site)
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", "--no-index", "-q"]
+    subprocess.run([*pip, "--target", str(site), wheel.filename, weights_wheel.filename], check=True)
     code = """if True:
         from pathlib import Path
         from diffusion_explained import launch, load_pretrained
+        from diffusion_explained.pretrained import cifar10_folder
         from diffusion_explained.recipes import recipe_names
         assert not launch.in_repository()
         assert Path(launch.streamlit_command(8501, browser=False)[4]).is_file()
         load_pretrained("mnist_unet_flow")
+        load_pretrained("cifar10_unet_flow")
+        assert str(cifar10_folder()).startswith(str(Path(launch.__file__).parents[1])), cifar10_folder()
         print(launch.PACKAGE, *launch.copy_course(Path("course")).new, *recipe_names(), sep="\\n")
     """
     python = [sys.executable, "-c", code]
