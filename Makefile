@@ -47,7 +47,7 @@ notebooks: $(VENV)/.installed-test
 	$(PY) notebooks/execute.py $(NAMES)
 
 docs: $(VENV)/.installed-docs
-	$(VENV)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
 
 dist: $(VENV)/.made
 	$(PIP_INSTALL) build
@@ -61,7 +61,7 @@ lowest:
 		--output-file $(LOWEST)/lowest.txt pyproject.toml $(LOWEST)/ours.in
 	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python -r $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --no-deps -e .
-	LOWEST=1 OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(LOWEST_TESTS)
+	VERSIONS=lowest OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(LOWEST_TESTS)
 
 # --no-deps: both packages name torchvision, which would replace a CPU build of torch; benchmarks/peers.py does without.
 peers: $(VENV)/.installed

@@ -1,0 +1,25 @@
+"""MkDocs hooks: the pages link to the repository's files as GitHub shows them (`../notebooks/01.ipynb`); the site has
+its own copy of the pictures, and sends every other such link to the repository."""
+
+import re
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).parents[1]
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add assets/ to the site."""
+    for path in sorted((ROOT / "assets").iterdir()):
+        if path.suffix in {".png", ".gif"}:
+            files.append(File(f"assets/{path.name}", str(ROOT), config.site_dir, config.use_directory_urls))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Point links that leave docs/ to the site's pictures, or to the repository."""
+    markdown = markdown.replace("](../assets/", "](assets/")
+    return re.sub(r"\]\(\.\./", f"]({config.repo_url}/blob/main/", markdown)
