@@ -18,6 +18,7 @@ from diffusion_explained import launch
 from diffusion_explained.cli_micro import micro
 from diffusion_explained.cli_options import AsJson, Browser, Device, ModelName, Sampler, Seed, Steps
 from diffusion_explained.cli_record import record
+from diffusion_explained.extras import require
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
 COURSE_COPY = Path("diffusion-explained-notebooks")
@@ -53,6 +54,7 @@ def explorer(
     browser: Browser = True,
 ) -> None:
     """Start the explorer on this machine and open it in the browser; Ctrl-C stops it."""
+    require("app", "streamlit")
     chosen = launch.free_port(8501) if port is None else launch.free_port(port, exact=True)
     typer.echo(f"The explorer: http://{launch.LOCALHOST}:{chosen} (Ctrl-C stops it)")
     raise typer.Exit(launch.run_server(launch.streamlit_command(chosen, browser=browser)))
@@ -68,6 +70,7 @@ def lab(
     browser: Browser = True,
 ) -> None:
     """Open the course in JupyterLab: the repository's notebooks, or a copy that is yours to change."""
+    require("course", "jupyterlab")
     chosen = launch.free_port(8888) if port is None else launch.free_port(port, exact=True)
     if folder is None and launch.in_repository():
         folder = launch.shipped("notebooks")

@@ -27,7 +27,7 @@ class MissingExtraError(OSError):
 def missing(name: str, package: str) -> MissingExtraError:
     """The error for a package of the extra `name` that is not installed."""
     return MissingExtraError(
-        f'{package} is not installed, and {EXTRAS[name]} needs it. Run: pip install "diffusion-explained[{name}]"'
+        f'{package} is not installed. It is needed for {EXTRAS[name]}: pip install "diffusion-explained[{name}]"'
     )
 
 

@@ -11,8 +11,6 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diffusion_explained.extras import require
-
 LOCALHOST = "127.0.0.1"  # nothing here is meant to be seen by other machines
 PORTS_TRIED = 20
 SECONDS_TO_STOP = 10.0
@@ -86,7 +84,6 @@ def stop(server: subprocess.Popen) -> None:
 
 def streamlit_command(port: int, *, browser: bool) -> list[str]:
     """The command that serves the explorer on this machine only, sends nothing out and asks for no e-mail address."""
-    require("app", "streamlit")
     options = {
         "server.address": LOCALHOST,
         "server.port": port,
@@ -102,7 +99,6 @@ def streamlit_command(port: int, *, browser: bool) -> list[str]:
 
 def jupyterlab_command(folder: Path, port: int, *, browser: bool) -> list[str]:
     """The command that opens JupyterLab on a folder, for this machine only and with its own access token."""
-    require("course", "jupyterlab")
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", f"--ip={LOCALHOST}"]
     command += [f"--port={port}", "--ServerApp.port_retries=0", "-y"]  # -y: Ctrl-C ends it without a question
     if not browser:
