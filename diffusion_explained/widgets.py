@@ -12,7 +12,7 @@ import ipywidgets
 import traitlets
 from matplotlib.figure import Figure
 
-from diffusion_explained.figures import alt_text, png
+from diffusion_explained.plots.figures import alt_text, png
 from diffusion_explained.film import Film, film_of
 from diffusion_explained.samplers import Step
 

@@ -19,13 +19,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from diffusion_explained import launch
-from diffusion_explained.cli import app, parse_labels
+from diffusion_explained.cli import launch
+from diffusion_explained.cli.main import app, parse_labels
 from diffusion_explained.devices import choose_device
-from diffusion_explained.doctor import LOOKS
+from diffusion_explained.cli.doctor import LOOKS
 from diffusion_explained.pretrained import load_pretrained, save_pretrained
 
-COMMAND = [sys.executable, "-c", "from diffusion_explained.cli import app; app(prog_name='diffusion-explained')"]
+COMMAND = [sys.executable, "-c", "from diffusion_explained.cli.main import app; app(prog_name='diffusion-explained')"]
 SECONDS_TO_START = 120
 
 
@@ -90,7 +90,7 @@ def stop(process: subprocess.Popen[str], how: signal.Signals) -> int:
 
 
 def test_help_names_every_command_and_loads_no_torch():
-    code = "import sys; from diffusion_explained.cli import app; app(['--help'], standalone_mode=False); "
+    code = "import sys; from diffusion_explained.cli.main import app; app(['--help'], standalone_mode=False); "
     code += "print(sorted({'torch', 'numpy', 'matplotlib', 'streamlit'} & sys.modules.keys()))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for command in ("app", "lab", "train", "sample", "evaluate", "doctor"):

@@ -160,8 +160,9 @@ def test_the_wheel_alone_has_everything(wheel: zipfile.ZipFile, tmp_path: Path):
     wheel.extractall(site)
     code = """if True:
         from pathlib import Path
-        from diffusion_explained import launch, load_pretrained
-        from diffusion_explained.recipes import recipe_names
+        from diffusion_explained import load_pretrained
+        from diffusion_explained.cli import launch
+        from diffusion_explained.training.recipes import recipe_names
         assert not launch.in_repository()
         assert Path(launch.streamlit_command(8501, browser=False)[4]).is_file()
         load_pretrained("mnist_unet_flow")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_explained.figures import alt_text, png
+from diffusion_explained.plots.figures import alt_text, png
 from diffusion_explained.inside import Feature, Skip
-from diffusion_explained.plots_inside import (
+from diffusion_explained.plots.inside import (
     attention_panels,
     heat_panels,
     map_rows,

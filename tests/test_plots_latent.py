@@ -7,9 +7,9 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from diffusion_explained.figures import alt_text, png
-from diffusion_explained.plots_attention import word_maps
-from diffusion_explained.plots_latent import (
+from diffusion_explained.plots.figures import alt_text, png
+from diffusion_explained.plots.attention import word_maps
+from diffusion_explained.plots.latent import (
     latent_strip,
     norm_panels,
     poke_panels,

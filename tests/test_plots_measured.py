@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_explained.figures import alt_text, png
+from diffusion_explained.plots.figures import alt_text, png
 from diffusion_explained.measured import read_measured
-from diffusion_explained.plots_measured import (
+from diffusion_explained.plots.measured import (
     PANELS,
     case_panels,
     exponent,

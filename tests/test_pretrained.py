@@ -17,7 +17,7 @@ from diffusion_explained.metrics import class_accuracy
 from diffusion_explained.models import MLP, Classifier, MLPConfig
 from diffusion_explained.noise import generators
 from diffusion_explained.pretrained import WEIGHTS, Model, available, load_classifier, load_pretrained, save_pretrained
-from diffusion_explained.recipes import Recipe
+from diffusion_explained.training.recipes import Recipe
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 

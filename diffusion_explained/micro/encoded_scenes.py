@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_explained.checkpoints import fingerprint
+from diffusion_explained.training.checkpoints import fingerprint
 from diffusion_explained.files import atomic_path
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.scene_stream import SceneBatches

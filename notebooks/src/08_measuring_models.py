@@ -23,7 +23,8 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from diffusion_explained import load_pretrained, metrics, plots, plots_measured
+from diffusion_explained import load_pretrained, metrics, plots
+from diffusion_explained.plots import measured as plots_measured
 from diffusion_explained.data import DataUnavailableError, bundled_mnist, load_dataset
 from diffusion_explained.evaluation import draw
 from diffusion_explained.exercises import check

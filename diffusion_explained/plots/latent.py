@@ -14,7 +14,7 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from diffusion_explained.figures import dress, figure, legend
+from diffusion_explained.plots.figures import dress, figure, legend
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
 from diffusion_explained.schedules import Level

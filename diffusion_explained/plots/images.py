@@ -12,10 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusion_explained.figures import alt_text, dress, figure, legend, legend_below, png
+from diffusion_explained.plots.figures import alt_text, dress, figure, legend, legend_below, png
 from diffusion_explained.film import mosaic, pixels, step_fields
 from diffusion_explained.palette import THEMES
-from diffusion_explained.plots_2d import density, density_panels, plane, trajectories, trajectory_panels, vector_field
+from diffusion_explained.plots.points import density, density_panels, plane, trajectories, trajectory_panels, vector_field
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level, Schedule
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusion_explained.figures import dress, figure, legend
+from diffusion_explained.plots.figures import dress, figure, legend
 from diffusion_explained.palette import SEQUENTIAL, THEMES
 
 
