@@ -14,7 +14,7 @@ PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install -c constraints.t
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
-.PHONY: app lab test lint notebooks clean
+.PHONY: app lab test lint notebooks structure clean
 
 app: $(VENV)/.installed
 	$(VENV)/bin/diffusion-explained app
@@ -32,6 +32,9 @@ lint: $(VENV)/.installed-test
 
 notebooks: $(VENV)/.installed-test
 	$(PY) notebooks/execute.py $(NAMES)
+
+structure: $(VENV)/.installed-test
+	$(PY) assets/structure.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

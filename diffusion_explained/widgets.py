@@ -12,8 +12,8 @@ import ipywidgets
 import traitlets
 from matplotlib.figure import Figure
 
-from diffusion_explained.plots.figures import alt_text, png
 from diffusion_explained.film import Film, film_of
+from diffusion_explained.plots import alt_text, png
 from diffusion_explained.samplers import Step
 
 _HERE = Path(__file__).parent

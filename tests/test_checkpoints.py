@@ -131,8 +131,8 @@ LIVES = """
     from diffusion_explained.training import checkpoints
     from diffusion_explained.models import UNet, UNetConfig
     from diffusion_explained.schedules import FlowSchedule
-    from diffusion_explained.training.config import TrainConfig
-    from diffusion_explained.training.loop import train
+    from diffusion_explained.training import TrainConfig
+    from diffusion_explained.training import train
 
     torch.set_num_threads(1)
 

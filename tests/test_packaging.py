@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -161,12 +163,13 @@ def test_the_wheel_alone_has_everything(wheel: zipfile.ZipFile, tmp_path: Path):
     code = """if True:
         from pathlib import Path
         from diffusion_explained import load_pretrained
+        from diffusion_explained import files
         from diffusion_explained.cli import launch
         from diffusion_explained.training.recipes import recipe_names
-        assert not launch.in_repository()
+        assert not files.in_repository()
         assert Path(launch.streamlit_command(8501, browser=False)[4]).is_file()
         load_pretrained("mnist_unet_flow")
-        print(launch.PACKAGE, *launch.copy_course(Path("course")).new, *recipe_names(), sep="\\n")
+        print(files.PACKAGE, *launch.copy_course(Path("course")).new, *recipe_names(), sep="\\n")
     """
     python = [sys.executable, "-c", code]
     run = subprocess.run(
@@ -184,8 +187,10 @@ def test_the_wheel_alone_has_everything(wheel: zipfile.ZipFile, tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def loaded_by_the_package() -> set[str]:
-    """The names of all modules in a fresh interpreter that asked the package for everything that it names."""
-    code = "import sys, diffusion_explained as d; [getattr(d, name) for name in d.__all__]; print(*sys.modules)"
+    """The names of all modules in a fresh interpreter that asked the package for all its names but `plots`."""
+    code = (
+        "import sys, diffusion_explained as d; [getattr(d, n) for n in d.__all__ if n != 'plots']; print(*sys.modules)"
+    )
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
@@ -285,3 +290,21 @@ def test_nothing_that_was_loaded_is_run(path: Path):
             called = ast.unparse(node.func)
             assert called not in FORBIDDEN_CALLS or safe.get("weights_only") == "True", f"line {node.lineno}"
             assert safe.get("allow_pickle") != "True", f"line {node.lineno}"
+
+
+# How the rooms stand
+
+
+def structure() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("structure", ROOT / "assets" / "structure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_room_is_built_on_one_above_it():
+    assert structure().faults() == []
+
+
+def test_the_picture_of_the_rooms_is_drawn_anew():
+    assert structure().PAGE.read_text(encoding="utf-8") == structure().page(), "make structure"

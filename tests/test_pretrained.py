@@ -17,9 +17,9 @@ from diffusion_explained.metrics import class_accuracy
 from diffusion_explained.models import MLP, Classifier, MLPConfig
 from diffusion_explained.noise import generators
 from diffusion_explained.pretrained import WEIGHTS, Model, available, load_classifier, load_pretrained, save_pretrained
-from diffusion_explained.training.recipes import Recipe
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
+from diffusion_explained.training.recipes import Recipe
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {  # most megabytes

@@ -13,13 +13,12 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from diffusion_explained.training.checkpoints import checkpoint_files
 from diffusion_explained.forward import like
 from diffusion_explained.models import MLP, MLPConfig, UNet, UNetConfig
 from diffusion_explained.predictions import SIGMA_DATA
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
-from diffusion_explained.training.config import TrainConfig
-from diffusion_explained.training.loop import TRAINABLE, train
+from diffusion_explained.training import TRAINABLE, TrainConfig, train
+from diffusion_explained.training.checkpoints import checkpoint_files
 from diffusion_explained.training.state import TrainingState
 
 SCHEDULES = {
@@ -432,8 +431,8 @@ TOGETHER = """
     from safetensors.torch import save_file
     from diffusion_explained.models import MLP, MLPConfig
     from diffusion_explained.schedules import FlowSchedule
-    from diffusion_explained.training.config import TrainConfig
-    from diffusion_explained.training.loop import train
+    from diffusion_explained.training import TrainConfig
+    from diffusion_explained.training import train
 
     torch.set_num_threads(1)
     folder, batch_size, device = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

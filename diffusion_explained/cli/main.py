@@ -18,6 +18,7 @@ from diffusion_explained.cli import launch
 from diffusion_explained.cli.micro import micro
 from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Steps
 from diffusion_explained.cli.record import record
+from diffusion_explained.files import in_repository, shipped
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
 COURSE_COPY = Path("diffusion-explained-notebooks")
@@ -69,8 +70,8 @@ def lab(
 ) -> None:
     """Open the course in JupyterLab: the repository's notebooks, or a copy that is yours to change."""
     chosen = launch.free_port(8888) if port is None else launch.free_port(port, exact=True)
-    if folder is None and launch.in_repository():
-        folder = launch.shipped("notebooks")
+    if folder is None and in_repository():
+        folder = shipped("notebooks")
     else:
         folder = (folder or COURSE_COPY).resolve()
         copied = launch.copy_course(folder)
@@ -102,8 +103,8 @@ def train(
     """Train a network; the same command again goes on where a training was stopped."""
     from tqdm import tqdm
 
-    from diffusion_explained.training.checkpoints import checkpoint_files
     from diffusion_explained.devices import choose_device
+    from diffusion_explained.training.checkpoints import checkpoint_files
     from diffusion_explained.training.processes import is_main_process
     from diffusion_explained.training.recipes import run_recipe, weights_file
     from diffusion_explained.training.reflow import PairsRecord

@@ -192,8 +192,8 @@ def _device(name: str) -> str:
 
 def _restart(out: Path, restart: bool) -> None:
     """Remove the old checkpoints if asked to, else say that a training goes on."""
-    from diffusion_explained.training.checkpoints import checkpoint_files
     from diffusion_explained.micro.making import CHECKPOINTS
+    from diffusion_explained.training.checkpoints import checkpoint_files
 
     kept = checkpoint_files(out / CHECKPOINTS)
     if restart:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.training.checkpoints import save_checkpoint
-from diffusion_explained.training.step import GradientStep, RecordedStep
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.state import TrainingState
+from diffusion_explained.training.step import GradientStep, RecordedStep
 
 WITHOUT_END = 2**40  # images, for a training that time ends
 
