@@ -48,6 +48,7 @@ from diffusion_explained.plots.latent import (
 )
 from diffusion_explained.plots.lines import curves, point_panels
 from diffusion_explained.plots.measured import (
+    PANELS,
     case_panels,
     exponent,
     extrapolation,
@@ -67,6 +68,7 @@ from diffusion_explained.plots.points import (
 )
 
 __all__ = [
+    "PANELS",
     "QUANTITIES",
     "alt_text",
     "attention_panels",
