@@ -52,7 +52,7 @@ def test_guidance_has_a_panel_for_each_measure(theme):
     guided = [row for row in study["rows"] if not row["guidance_interval"] and not row["guidance_rescale"]]
     fig = guidance_panels({"guided": guided}, real=study["real"], theme=theme)
     assert len(fig.axes) == len(PANELS)
-    for ax, key in zip(fig.axes, strict=True):
+    for ax, key in zip(fig.axes, PANELS, strict=True):
         assert ax.lines[0].get_xdata().tolist() == sorted(row["guidance_scale"] for row in guided)
         drawn = dict(zip(ax.lines[0].get_xdata(), ax.lines[0].get_ydata(), strict=True))
         assert drawn == {row["guidance_scale"]: row[key] for row in guided}
