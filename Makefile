@@ -19,7 +19,8 @@ BOTH := $(if $(wildcard $(WEIGHTS)/diffusion_explained_cifar10),-e ./$(WEIGHTS))
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
-# What the lowest versions are tested with: everything that touches another package, but the browser.
+# What the lowest versions are tested with: everything that touches another package, but the
+# browser, and how fast they are imported.
 LOWEST := .venv-lowest
 LOWEST_TORCH ?= torch==2.13.0
 LOWEST_TESTS := tests/test_packaging.py tests/test_extras.py tests/test_samplers.py tests/test_schedules.py \
@@ -27,7 +28,7 @@ LOWEST_TESTS := tests/test_packaging.py tests/test_extras.py tests/test_samplers
 	tests/test_cli.py tests/test_stable_diffusion.py tests/test_stable_diffusion_weights.py tests/test_micro_load.py \
 	tests/test_micro_tokens.py tests/test_micro_emoji.py tests/notebooks tests/app/test_pages.py
 
-.PHONY: app lab test lint notebooks docs dist lowest peers clean
+.PHONY: app lab test lint notebooks docs dist lowest peers structure clean
 
 app: $(VENV)/.installed
 	$(VENV)/bin/diffusion-explained app
@@ -61,12 +62,15 @@ lowest:
 		--output-file $(LOWEST)/lowest.txt pyproject.toml $(LOWEST)/ours.in
 	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python -r $(LOWEST)/lowest.txt
 	$(LOWEST)/bin/uv pip install --python $(LOWEST)/bin/python --no-deps -e .
-	VERSIONS=lowest OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile $(LOWEST_TESTS)
+	VERSIONS=lowest OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist loadfile -k 'not cold_start' $(LOWEST_TESTS)
 
 # --no-deps: both packages name torchvision, which would replace a CPU build of torch; benchmarks/peers.py does without.
 peers: $(VENV)/.installed
 	$(PIP_INSTALL) --no-deps -r benchmarks/requirements.txt
 	$(PY) benchmarks/peers.py
+
+structure: $(VENV)/.installed-test
+	$(PY) assets/structure.py
 
 clean:
 	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info packages/*/build packages/*/*.egg-info .pytest_cache .ruff_cache

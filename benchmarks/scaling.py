@@ -27,10 +27,10 @@ from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.noise import randn
 from diffusion_explained.precision import in_precision
 from diffusion_explained.predictions import target
-from diffusion_explained.recipe_starts import start_from_data
-from diffusion_explained.recipes import Recipe, read_recipe
 from diffusion_explained.schedules import FlowSchedule, schedule_from_config
 from diffusion_explained.training import train
+from diffusion_explained.training.recipe_starts import start_from_data
+from diffusion_explained.training.recipes import Recipe, read_recipe
 
 SIZES = {  # what differs from the recipe's network
     "unet-small": ("cifar10_unet_flow", {"widths": [48, 96, 96]}),

@@ -17,10 +17,9 @@ import torch
 from side_by_side import machine, table
 
 from diffusion_explained.models import build_network, count_flops, count_parameters
-from diffusion_explained.recipes import Recipe, read_recipe
 from diffusion_explained.schedules import schedule_from_config
-from diffusion_explained.train_config import TrainConfig
-from diffusion_explained.training import Record, train
+from diffusion_explained.training import Record, TrainConfig, train
+from diffusion_explained.training.recipes import Recipe, read_recipe
 
 NETWORKS = {  # a recipe, and what of its network is another
     "unet": ("cifar10_unet_flow", {}),

@@ -10,7 +10,7 @@ from pathlib import Path
 from side_by_side import machine, table
 
 from diffusion_explained.pretrained import load_pretrained
-from diffusion_explained.recipes import run_recipe, weights_file
+from diffusion_explained.training.recipes import run_recipe, weights_file
 
 RECIPE = "mnist_unet_flow_quick"
 

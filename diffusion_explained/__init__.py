@@ -1,16 +1,84 @@
-"""Diffusion models made runnable: readable code, trained networks, and one sampler engine for all of them."""
+"""Diffusion models made runnable: readable code, trained networks, and one sampler engine for all of them.
+
+from diffusion_explained import FlowSchedule, ddim, euler, load_pretrained, plots, train
+"""
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["denoisers", "exact", "forward", "load_pretrained", "noise", "predictions", "samplers", "schedules"]
+
+MODULES = (  # in reading order
+    "schedules",
+    "noise",
+    "forward",
+    "predictions",
+    "denoisers",
+    "samplers",
+    "exact",
+    "models",
+    "pretrained",
+    "training",
+    "data",
+    "metrics",
+    "plots",
+    "stable_diffusion",
+)
+HOMES = {  # what has a name here, too, by the module that it comes from
+    "schedules": ("DDPMSchedule", "EDMSchedule", "FlowSchedule", "Level"),
+    "forward": ("add_noise",),
+    "denoisers": ("NetworkDenoiser", "Prediction"),
+    "samplers": ("Step", "ddim", "ddpm", "dpm_solver_pp_2m", "euler", "euler_ancestral", "final", "heun"),
+    "models": ("DiT", "DiTConfig", "MLP", "MLPConfig", "UNet", "UNetConfig"),
+    "pretrained": ("Model", "load_pretrained"),
+    "training": ("TrainConfig", "train"),
+}
+_HOME_OF = {name: module for module, names in HOMES.items() for name in names}
+__all__ = [*MODULES, *_HOME_OF]
+
+if TYPE_CHECKING:  # so that editors and type checkers see what is imported only when it is first asked for
+    from diffusion_explained import (
+        data,
+        denoisers,
+        exact,
+        forward,
+        metrics,
+        models,
+        noise,
+        plots,
+        predictions,
+        pretrained,
+        samplers,
+        schedules,
+        stable_diffusion,
+        training,
+    )
+    from diffusion_explained.denoisers import NetworkDenoiser, Prediction
+    from diffusion_explained.forward import add_noise
+    from diffusion_explained.models import MLP, DiT, DiTConfig, MLPConfig, UNet, UNetConfig
+    from diffusion_explained.pretrained import Model, load_pretrained
+    from diffusion_explained.samplers import (
+        Step,
+        ddim,
+        ddpm,
+        dpm_solver_pp_2m,
+        euler,
+        euler_ancestral,
+        final,
+        heun,
+    )
+    from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
+    from diffusion_explained.training import TrainConfig, train
 
 
 def __getattr__(name: str) -> Any:
-    """Each of these is imported when first asked for, so that the command line starts before torch is loaded."""
-    if name == "load_pretrained":
-        return importlib.import_module("diffusion_explained.pretrained").load_pretrained
-    if name in __all__:
+    """Import a module, or the module that a name comes from, at its first use: the command line starts before torch."""
+    if name in MODULES:
         return importlib.import_module(f"diffusion_explained.{name}")
+    if name in _HOME_OF:
+        return getattr(importlib.import_module(f"diffusion_explained.{_HOME_OF[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

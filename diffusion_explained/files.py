@@ -1,4 +1,4 @@
-"""Writing a file so that a reader, or a kill at any moment, never meets half of it."""
+"""Files: where those of the project are, and how one is written so that a reader never meets half of it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+PACKAGE = Path(__file__).parent
 
 
 @contextmanager
@@ -28,3 +30,19 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def in_repository() -> bool:
+    """Whether this is a working copy of the repository, not the package installed from a wheel."""
+    return (PACKAGE.parent / "pyproject.toml").is_file() and (PACKAGE.parent / "app").is_dir()
+
+
+def shipped(name: str) -> Path:
+    """The folder "app", "notebooks" or "recipes": the repository's own, else the one inside the installed package.
+
+    Raises FileNotFoundError when the installation lacks it.
+    """
+    folder = PACKAGE.parent / name if in_repository() else PACKAGE / f"_{name}"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is missing: this installation is incomplete. Install the package again.")
+    return folder

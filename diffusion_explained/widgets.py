@@ -10,8 +10,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from diffusion_explained.extras import extra
-from diffusion_explained.figures import alt_text, png
 from diffusion_explained.film import Film, film_of
+from diffusion_explained.plots import alt_text, png
 from diffusion_explained.samplers import Step
 
 with extra("course"):

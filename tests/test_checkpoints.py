@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from diffusion_explained.checkpoints import (
+from diffusion_explained.training.checkpoints import (
     Checkpoint,
     DamagedCheckpointError,
     check_same,
@@ -127,10 +127,11 @@ LIVES = """
     from pathlib import Path
     import torch
     from safetensors.torch import save_file
-    from diffusion_explained import checkpoints, files
+    from diffusion_explained import files
+    from diffusion_explained.training import checkpoints
     from diffusion_explained.models import UNet, UNetConfig
     from diffusion_explained.schedules import FlowSchedule
-    from diffusion_explained.train_config import TrainConfig
+    from diffusion_explained.training import TrainConfig
     from diffusion_explained.training import train
 
     torch.set_num_threads(1)

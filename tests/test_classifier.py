@@ -9,20 +9,20 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from diffusion_explained import classifier_training
-from diffusion_explained.augmentation import cut_out_randomly, flip_randomly, shift_randomly
-from diffusion_explained.checkpoints import checkpoint_files
-from diffusion_explained.classifier_training import (
+from diffusion_explained.data import DataUnavailableError, ImageDataset, bundled_mnist, load_dataset
+from diffusion_explained.models import Classifier, ClassifierConfig
+from diffusion_explained.pretrained import load_classifier, shipped_weights
+from diffusion_explained.training import classifier as classifier_training
+from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
+from diffusion_explained.training.checkpoints import checkpoint_files
+from diffusion_explained.training.classifier import (
     ClassifierTrainConfig,
     accuracy,
     one_cycle,
     run_recipe,
     train_classifier,
 )
-from diffusion_explained.data import DataUnavailableError, ImageDataset, bundled_mnist, load_dataset
-from diffusion_explained.models import Classifier, ClassifierConfig
-from diffusion_explained.pretrained import load_classifier, shipped_weights
-from diffusion_explained.recipes import read_recipe
+from diffusion_explained.training.recipes import read_recipe
 from diffusion_explained.weight_files import read_weights, round_to_fp16, write_weights
 
 SMALL = ClassifierConfig(widths=(8, 12, 16))

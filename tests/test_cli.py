@@ -19,13 +19,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
 
-from diffusion_explained import launch
-from diffusion_explained.cli import app, parse_labels
+from diffusion_explained import files
+from diffusion_explained.cli import launch
+from diffusion_explained.cli.doctor import LOOKS
+from diffusion_explained.cli.main import app, parse_labels
 from diffusion_explained.devices import choose_device
-from diffusion_explained.doctor import LOOKS
 from diffusion_explained.pretrained import load_pretrained, save_pretrained
 
-COMMAND = [sys.executable, "-c", "from diffusion_explained.cli import app; app(prog_name='diffusion-explained')"]
+COMMAND = [sys.executable, "-c", "from diffusion_explained.cli.main import app; app(prog_name='diffusion-explained')"]
 SECONDS_TO_START = 120
 
 
@@ -90,7 +91,7 @@ def stop(process: subprocess.Popen[str], how: signal.Signals) -> int:
 
 
 def test_help_names_every_command_and_loads_no_torch():
-    code = "import sys; from diffusion_explained.cli import app; app(['--help'], standalone_mode=False); "
+    code = "import sys; from diffusion_explained.cli.main import app; app(['--help'], standalone_mode=False); "
     code += "print(sorted({'torch', 'numpy', 'matplotlib', 'streamlit'} & sys.modules.keys()))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     for command in ("app", "lab", "train", "sample", "evaluate", "doctor"):
@@ -143,7 +144,7 @@ def test_course_opens_in_jupyterlab_with_a_token_for_this_machine_only(tmp_path:
 
 
 def course_files() -> list[Path]:
-    notebooks = launch.shipped("notebooks")
+    notebooks = files.shipped("notebooks")
     return sorted([*notebooks.glob("*.ipynb"), *notebooks.glob("*.md")])
 
 
@@ -159,12 +160,12 @@ def test_copied_course_is_never_overwritten(tmp_path: Path):
 
 
 def test_installed_package_is_told_from_a_working_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    assert launch.in_repository()
+    assert files.in_repository()
     package = tmp_path / "site-packages" / "diffusion_explained"
     (package / "_app").mkdir(parents=True)
-    monkeypatch.setattr(launch, "PACKAGE", package)
-    assert not launch.in_repository()
-    assert launch.shipped("app") == package / "_app"
+    monkeypatch.setattr(files, "PACKAGE", package)
+    assert not files.in_repository()
+    assert files.shipped("app") == package / "_app"
     assert_refused(run("lab", "--folder", tmp_path / "course"), "_notebooks is missing", "Install the package again")
 
 
@@ -246,7 +247,7 @@ def test_sample_says_what_is_wrong_and_what_is_allowed(arguments: list[str], sai
 
 
 def test_sample_refuses_a_weight_file_cut_short(tmp_path: Path):
-    whole = (launch.PACKAGE / "weights" / "mnist_unet_flow.safetensors").read_bytes()
+    whole = (files.PACKAGE / "weights" / "mnist_unet_flow.safetensors").read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
     assert_refused(run("sample", tmp_path / "cut.safetensors"), "cut.safetensors", "damaged")
 

@@ -10,7 +10,7 @@ import torch
 from hub_cache import put_into_cache
 from test_cli import assert_refused, run
 
-from diffusion_explained.doctor import LOOKS
+from diffusion_explained.cli.doctor import LOOKS
 from diffusion_explained.stable_diffusion import Trace, save_stand_in, weights
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS
 

@@ -57,7 +57,7 @@ def tokenizer():
 
 
 def several_processes():
-    from diffusion_explained.processes import Processes
+    from diffusion_explained.training.processes import Processes
 
     Processes.here("cpu", 8)
 

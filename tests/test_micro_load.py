@@ -9,8 +9,9 @@ import torch
 from micro_folder import random_micro
 from typer.testing import CliRunner
 
-from diffusion_explained import doctor, samplers
-from diffusion_explained.cli import app
+from diffusion_explained import samplers
+from diffusion_explained.cli import doctor
+from diffusion_explained.cli.main import app
 from diffusion_explained.schedules import FlowSchedule
 from diffusion_explained.stable_diffusion import StableDiffusion, WeightsUnavailableError, load, loading, weights
 from diffusion_explained.stable_diffusion.backend import diffusers

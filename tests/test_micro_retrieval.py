@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from typer.testing import CliRunner
 
-from diffusion_explained.cli import app
+from diffusion_explained.cli.main import app
 from diffusion_explained.micro.emoji import EmojiSet, load_emoji_sample
 from diffusion_explained.micro.retrieval import (
     WEIGHTS,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from diffusion_explained.cli import app
+from diffusion_explained.cli.main import app
 from diffusion_explained.micro import making
 from diffusion_explained.micro.autoencoder_training import (
     AutoencoderConfig,
@@ -28,11 +28,11 @@ from diffusion_explained.micro.text_to_image_training import (
     schedule_of,
     train_text_to_image,
 )
-from diffusion_explained.micro.timed_training import TimedConfig
 from diffusion_explained.micro.tokens import encode, load_tokenizer
 from diffusion_explained.schedules import DDPMSchedule
 from diffusion_explained.stable_diffusion import load
 from diffusion_explained.stable_diffusion.backend import diffusers
+from diffusion_explained.training.timed import TimedConfig
 
 LENGTH = 32
 

@@ -3,6 +3,7 @@
 import ast
 import graphlib
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
@@ -298,15 +300,17 @@ def test_the_two_wheels_alone_have_everything(wheel: zipfile.ZipFile, weights_wh
     subprocess.run([*pip, "--target", str(site), wheel.filename, weights_wheel.filename], check=True)
     code = """if True:
         from pathlib import Path
-        from diffusion_explained import launch, load_pretrained
+        from diffusion_explained import load_pretrained
+        from diffusion_explained import files
+        from diffusion_explained.cli import launch
+        from diffusion_explained.training.recipes import recipe_names
         from diffusion_explained.pretrained import cifar10_folder
-        from diffusion_explained.recipes import recipe_names
-        assert not launch.in_repository()
+        assert not files.in_repository()
         assert Path(launch.streamlit_command(8501, browser=False)[4]).is_file()
         load_pretrained("mnist_unet_flow")
         load_pretrained("cifar10_unet_flow")
-        assert str(cifar10_folder()).startswith(str(Path(launch.__file__).parents[1])), cifar10_folder()
-        print(launch.PACKAGE, *launch.copy_course(Path("course")).new, *recipe_names(), sep="\\n")
+        assert cifar10_folder().parent == files.PACKAGE.parent, cifar10_folder()
+        print(files.PACKAGE, *launch.copy_course(Path("course")).new, *recipe_names(), sep="\\n")
     """
     python = [sys.executable, "-c", code]
     run = subprocess.run(
@@ -324,8 +328,10 @@ def test_the_two_wheels_alone_have_everything(wheel: zipfile.ZipFile, weights_wh
 
 @pytest.fixture(scope="module")
 def loaded_by_the_package() -> set[str]:
-    """The names of all modules in a fresh interpreter that asked the package for everything that it names."""
-    code = "import sys, diffusion_explained as d; [getattr(d, name) for name in d.__all__]; print(*sys.modules)"
+    """The names of all modules in a fresh interpreter that asked the package for all its names but `plots`."""
+    code = (
+        "import sys, diffusion_explained as d; [getattr(d, n) for n in d.__all__ if n != 'plots']; print(*sys.modules)"
+    )
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
@@ -425,3 +431,21 @@ def test_nothing_that_was_loaded_is_run(path: Path):
             called = ast.unparse(node.func)
             assert called not in FORBIDDEN_CALLS or safe.get("weights_only") == "True", f"line {node.lineno}"
             assert safe.get("allow_pickle") != "True", f"line {node.lineno}"
+
+
+# How the rooms stand
+
+
+def structure() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("structure", ROOT / "assets" / "structure.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_no_room_is_built_on_one_above_it():
+    assert structure().faults() == []
+
+
+def test_the_picture_of_the_rooms_is_drawn_anew():
+    assert structure().PAGE.read_text(encoding="utf-8") == structure().page(), "make structure"

@@ -11,9 +11,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from diffusion_explained import plots
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
-from diffusion_explained.figures import figure
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.palette import DARK, LIGHT, diverging, rgb
+from diffusion_explained.plots import figure
 from diffusion_explained.samplers import euler
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 

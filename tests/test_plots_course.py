@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_explained.figures import alt_text, png
-from diffusion_explained.plots_course import curves, point_panels
+from diffusion_explained.plots import alt_text, curves, png, point_panels
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

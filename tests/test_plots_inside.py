@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_explained.figures import alt_text, png
 from diffusion_explained.inside import Feature, Skip
-from diffusion_explained.plots_inside import (
+from diffusion_explained.plots import (
+    alt_text,
     attention_panels,
     heat_panels,
     map_rows,
+    png,
     shape_diagram,
     similarity_panels,
     token_panels,

@@ -7,15 +7,16 @@ import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from diffusion_explained.figures import alt_text, png
-from diffusion_explained.plots_attention import word_maps
-from diffusion_explained.plots_latent import (
+from diffusion_explained.plots import (
+    alt_text,
     latent_strip,
     norm_panels,
+    png,
     poke_panels,
     reach_map,
     token_chips,
     walked_levels,
+    word_maps,
     work_dots,
 )
 from diffusion_explained.schedules import DDPMSchedule

@@ -4,16 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_explained.figures import alt_text, png
 from diffusion_explained.measured import read_measured
-from diffusion_explained.plots_measured import (
+from diffusion_explained.plots import (
     PANELS,
+    alt_text,
     case_panels,
     exponent,
     extrapolation,
     guidance_panels,
     line_of,
     neighbour_curves,
+    png,
     quality_curves,
     scaling_panels,
 )

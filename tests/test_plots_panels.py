@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from diffusion_explained import plots
-from diffusion_explained.figures import alt_text, png
+from diffusion_explained.plots import alt_text, png
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

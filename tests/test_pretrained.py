@@ -25,9 +25,9 @@ from diffusion_explained.pretrained import (
     save_pretrained,
     shipped_weights,
 )
-from diffusion_explained.recipes import Recipe
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
+from diffusion_explained.training.recipes import Recipe
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = {  # most megabytes

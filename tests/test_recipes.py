@@ -9,12 +9,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffusion_explained import recipes
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.models import build_network, count_parameters
 from diffusion_explained.pretrained import load_pretrained, shipped_weights
-from diffusion_explained.recipes import Recipe, describe_training, read_recipe, recipe_names, run_recipe, weights_file
 from diffusion_explained.schedules import schedule_from_config
+from diffusion_explained.training import recipes
+from diffusion_explained.training.recipes import (
+    Recipe,
+    describe_training,
+    read_recipe,
+    recipe_names,
+    run_recipe,
+    weights_file,
+)
 
 TINY = """
 task = "diffusion"

@@ -8,20 +8,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffusion_explained import reflow
 from diffusion_explained.data import toy
 from diffusion_explained.denoisers import Prediction
 from diffusion_explained.measured import read_measured
 from diffusion_explained.models import MLP, MLPConfig, UNet, UNetConfig
 from diffusion_explained.noise import randn
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
-from diffusion_explained.processes import Processes
-from diffusion_explained.recipes import Recipe, read_recipe, run_recipe, weights_file
-from diffusion_explained.reflow import Pairs, PairsConfig, PairsRecord, draw_pairs, straightness
 from diffusion_explained.samplers import euler, final
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule
-from diffusion_explained.train_config import TrainConfig
-from diffusion_explained.training import Record, train
+from diffusion_explained.training import Record, TrainConfig, reflow, train
+from diffusion_explained.training.processes import Processes
+from diffusion_explained.training.recipes import Recipe, read_recipe, run_recipe, weights_file
+from diffusion_explained.training.reflow import Pairs, PairsConfig, PairsRecord, draw_pairs, straightness
 
 SMALL = UNetConfig(patch_size=4, widths=(8,), blocks=(1,), attention=(False,), head_width=8, embedding_width=16)
 FEW = PairsConfig(count=25, num_inference_steps=2, guidance_scale=1.5, batch_size=10)

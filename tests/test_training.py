@@ -13,14 +13,13 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from diffusion_explained.checkpoints import checkpoint_files
 from diffusion_explained.forward import like
 from diffusion_explained.models import MLP, MLPConfig, UNet, UNetConfig
 from diffusion_explained.predictions import SIGMA_DATA
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
-from diffusion_explained.train_config import TrainConfig
-from diffusion_explained.training import TRAINABLE, train
-from diffusion_explained.training_state import TrainingState
+from diffusion_explained.training import TRAINABLE, TrainConfig, train
+from diffusion_explained.training.checkpoints import checkpoint_files
+from diffusion_explained.training.state import TrainingState
 
 SCHEDULES = {
     "eps": DDPMSchedule.linear(),
@@ -432,7 +431,7 @@ TOGETHER = """
     from safetensors.torch import save_file
     from diffusion_explained.models import MLP, MLPConfig
     from diffusion_explained.schedules import FlowSchedule
-    from diffusion_explained.train_config import TrainConfig
+    from diffusion_explained.training import TrainConfig
     from diffusion_explained.training import train
 
     torch.set_num_threads(1)

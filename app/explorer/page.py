@@ -36,7 +36,7 @@ def head(title: str, lead: str, *formulas: str) -> None:
 
 def show(fig: "Figure") -> None:
     """A figure in the page, with its words for those who cannot see it."""
-    from diffusion_explained.figures import alt_text, png
+    from diffusion_explained.plots import alt_text, png
 
     st.image(png(fig), width="stretch", alt=alt_text(fig))
 

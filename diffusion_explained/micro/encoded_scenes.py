@@ -17,12 +17,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_explained.checkpoints import fingerprint
 from diffusion_explained.files import atomic_path
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.scene_stream import SceneBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.micro.tokens import encode
+from diffusion_explained.training.checkpoints import fingerprint
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from diffusion_explained.micro.networks import (
     save_micro,
 )
 from diffusion_explained.micro.text_to_image_training import TextToImage, TextToImageConfig, train_text_to_image
-from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord
 from diffusion_explained.models import count_parameters
 from diffusion_explained.noise import seeded
 from diffusion_explained.stable_diffusion.backend import diffusers
+from diffusion_explained.training.timed import TimedConfig, TimedRecord
 
 CHECKPOINTS = "checkpoints"
 

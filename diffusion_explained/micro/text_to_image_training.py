@@ -18,20 +18,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checkpoints import go_on
 from diffusion_explained.forward import add_noise, like
-from diffusion_explained.gradient_step import GradientStep, RecordedStep
 from diffusion_explained.micro.encoded_scenes import EncodedScenes
 from diffusion_explained.micro.networks import PREDICTIONS
 from diffusion_explained.micro.scene_stream import to_device
-from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, train_for
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
 from diffusion_explained.predictions import target
-from diffusion_explained.processes import Processes
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Schedule
-from diffusion_explained.training import in_bfloat16
-from diffusion_explained.training_state import TrainingState
+from diffusion_explained.training.checkpoints import go_on
+from diffusion_explained.training.loop import in_bfloat16
+from diffusion_explained.training.processes import Processes
+from diffusion_explained.training.state import TrainingState
+from diffusion_explained.training.step import GradientStep, RecordedStep
+from diffusion_explained.training.timed import TimedConfig, TimedRecord, train_for
 
 
 @dataclass(frozen=True)

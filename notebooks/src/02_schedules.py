@@ -32,7 +32,7 @@ from diffusion_explained.exercises import check
 from diffusion_explained.film import film, mosaic, pixels
 from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import generators, randn
-from diffusion_explained.plots_course import curves
+from diffusion_explained.plots import curves
 from diffusion_explained.samplers import ddim, final
 from diffusion_explained.schedules import SPACINGS, DDPMSchedule, EDMSchedule, FlowSchedule
 from diffusion_explained.widgets import scrub

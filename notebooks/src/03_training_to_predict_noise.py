@@ -39,12 +39,11 @@ from diffusion_explained.models import count_parameters
 from diffusion_explained.models.mlp import MLP, MLPConfig
 from diffusion_explained.models.unet import UNet, UNetConfig
 from diffusion_explained.noise import randn
-from diffusion_explained.plots_course import curves, point_panels
+from diffusion_explained.plots import curves, point_panels
 from diffusion_explained.predictions import target
 from diffusion_explained.samplers import ddim, final
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule
-from diffusion_explained.train_config import TrainConfig
-from diffusion_explained.training import draw, train
+from diffusion_explained.training import TrainConfig, draw, train
 from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 110

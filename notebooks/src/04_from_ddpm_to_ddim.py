@@ -35,7 +35,7 @@ from diffusion_explained.exercises import check
 from diffusion_explained.forward import add_noise, posterior
 from diffusion_explained.metrics import sliced_wasserstein
 from diffusion_explained.noise import generators, randn
-from diffusion_explained.plots_course import curves, point_panels
+from diffusion_explained.plots import curves, point_panels
 from diffusion_explained.samplers import ddim, ddim_invert, ddpm, dpm_solver_pp_2m, final, heun
 from diffusion_explained.schedules import DDPMSchedule
 from diffusion_explained.widgets import scrub

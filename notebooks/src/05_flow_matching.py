@@ -31,17 +31,16 @@ from diffusion_explained.data import bundled_mnist, gaussian_modes
 from diffusion_explained.denoisers import Prediction
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.exercises import check
-from diffusion_explained.figures import dress, figure
 from diffusion_explained.forward import add_noise
 from diffusion_explained.measured import read_measured
 from diffusion_explained.metrics import sliced_wasserstein
 from diffusion_explained.noise import randn
 from diffusion_explained.palette import LIGHT
-from diffusion_explained.plots_course import curves
+from diffusion_explained.plots import curves, dress, figure
 from diffusion_explained.predictions import target, to_x0_eps
-from diffusion_explained.reflow import straightness
 from diffusion_explained.samplers import ddim, euler, final, heun
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
+from diffusion_explained.training.reflow import straightness
 from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 110

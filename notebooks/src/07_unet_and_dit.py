@@ -50,9 +50,9 @@ from diffusion_explained.inside import (
 from diffusion_explained.models import DiT, DiTConfig, UNet, count_flops, count_parameters
 from diffusion_explained.models.embeddings import sinusoids
 from diffusion_explained.noise import generators, randn
-from diffusion_explained.plots_course import curves
-from diffusion_explained.plots_inside import (
+from diffusion_explained.plots import (
     attention_panels,
+    curves,
     heat_panels,
     map_rows,
     shape_diagram,

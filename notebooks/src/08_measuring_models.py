@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from diffusion_explained import load_pretrained, metrics, plots, plots_measured
+from diffusion_explained import load_pretrained, metrics, plots
 from diffusion_explained.data import DataUnavailableError, bundled_mnist, load_dataset
 from diffusion_explained.evaluation import draw
 from diffusion_explained.exercises import check
@@ -114,10 +114,10 @@ def blurred(x_0):
 half = torch.randperm(len(few), generator=torch.Generator().manual_seed(0))
 first, second = features[half[:2500]], metrics.classify(blurred(few.to_float()[half[2500:]]))[0]
 soft = {n: metrics.frechet_distance(second[:n], first[:n]) for n in bias}
-plots_measured.extrapolation({"blurred digits": soft, "real digits": bias}, title="The bias is a line in 1/n")
+plots.extrapolation({"blurred digits": soft, "real digits": bias}, title="The bias is a line in 1/n")
 plt.show()
 
-limits = {name: plots_measured.line_of(d)[1] for name, d in {"real": bias, "blurred": soft}.items()}
+limits = {name: plots.line_of(d)[1] for name, d in {"real": bias, "blurred": soft}.items()}
 for n in (300, 2500):
     print(f"n = {n}: real {bias[n]:.1f}, blurred {soft[n]:.1f}")
 print(f"n -> infinity: real {limits['real']:.1f}, blurred {limits['blurred']:.1f}")
@@ -211,7 +211,7 @@ print(f"{'':27}" + "".join(f"{name:>10}" for name in table["noisy"]))
 for name, row in table.items():
     accuracy, classes, coverage, distance, diversity, near = row.values()
     print(f"{name:27}{accuracy:10.2f}{classes:10d}{coverage:10.2f}{distance:10.1f}{diversity:10.1f}{near:10.1f}")
-plots_measured.case_panels(table, best="unseen real digits", title="What each measure says of each crowd")
+plots.case_panels(table, best="unseen real digits", title="What each measure says of each crowd")
 plt.show()
 
 yard = table["unseen real digits"]
@@ -257,7 +257,7 @@ rest[places[300:330].flatten()] = False  # the 300 unseen ones are not compared 
 known = digits.subset(torch.nonzero(rest).flatten())
 index, in_pixels = nearest_training_images(samples, known)
 _, of_real = nearest_training_images(real, known)
-plots_measured.neighbour_curves(
+plots.neighbour_curves(
     {"samples": in_pixels, "real digits": of_real, "copies": nearest(train.to_float(), known.images)[1]},
     xlabel="distance to the nearest training image (pixels in [-1, 1])",
 )
@@ -396,7 +396,7 @@ lines = {
     "rectified, Euler": rows_of("reflow", "euler"),
 }
 floor = unseen_real["frechet_distance"]
-plots_measured.quality_curves(lines, floor=floor, title="CIFAR-10: distance against network evaluations")
+plots.quality_curves(lines, floor=floor, title="CIFAR-10: distance against network evaluations")
 plt.show()
 for name, rows in lines.items():
     print(f"{name:27}" + ", ".join(f"{row['evaluations']}: {row['frechet_distance']:.1f}" for row in rows))
@@ -423,7 +423,7 @@ lines = {
     "Heun": rows_of("eps", "heun"),
     "DPM-Solver++ 2M, w = 2": rows_of("eps", "dpm_solver_pp_2m", 2.0),
 }
-plots_measured.quality_curves(lines, floor=floor, title="CIFAR-10 again: the network that predicts noise")
+plots.quality_curves(lines, floor=floor, title="CIFAR-10 again: the network that predicts noise")
 plt.show()
 for name, rows in lines.items():
     print(f"{name:23}" + ", ".join(f"{row['evaluations']}: {row['frechet_distance']:.1f}" for row in rows))
@@ -447,7 +447,7 @@ lines = {
     "patches of 2 x 2, w = 3 in the middle": rows_of("flow", "euler", 3.0),
     "single pixels, w = 2 in the middle": rows_of("flow_fine", "euler", 2.0),
 }
-plots_measured.quality_curves(lines, floor=floor, title="CIFAR-10: the same samplers, a better network")
+plots.quality_curves(lines, floor=floor, title="CIFAR-10: the same samplers, a better network")
 plt.show()
 for name, rows in lines.items():
     print(f"{name:38}" + ", ".join(f"{row['evaluations']}: {row['frechet_distance']:.1f}" for row in rows))
@@ -500,7 +500,7 @@ ways = {
     "in an interval, σ/α from 0.2 to 3": [r for r in guidance if r["guidance_interval"]],
     "rescaled by 0.7": [r for r in guidance if r["guidance_rescale"]],
 }
-plots_measured.guidance_panels(ways, real=unseen_real, title="CIFAR-10: what a guidance scale buys and costs")
+plots.guidance_panels(ways, real=unseen_real, title="CIFAR-10: what a guidance scale buys and costs")
 plt.show()
 
 plain = {row["guidance_scale"]: row for row in ways["guided"]}
@@ -552,14 +552,14 @@ families = {
     "U-Net": [row for row in scaling if row["network"]["network"] == "unet"],
     "transformer": [row for row in scaling if row["network"]["network"] == "dit"],
 }
-plots_measured.scaling_panels(families, title="CIFAR-10, 512,000 images: what compute buys")
+plots.scaling_panels(families, title="CIFAR-10, 512,000 images: what compute buys")
 plt.show()
 for name, rows in families.items():
     for row in rows:
         print(f"{name:12}{row['parameters'] / 1e6:5.1f} M weights, {row['training_flops'] / 1e15:.1f} PFLOP: test loss "
               f"{row['test_loss']:.4f}, distance {row['frechet_distance']:.0f}")  # fmt: skip
 measured = ("test_loss", "frechet_distance")
-powers = {name: [plots_measured.exponent(rows, key) for key in measured] for name, rows in families.items()}
+powers = {name: [plots.exponent(rows, key) for key in measured] for name, rows in families.items()}
 for name, (loss, distance) in powers.items():
     print(f"{name}: loss ~ compute^-{loss:.2f}, distance ~ compute^-{distance:.2f}")
 for rows in families.values():
@@ -627,7 +627,7 @@ def is_the_limit(answer):
     assert abs(answer(1000, 3.0, 4000, 3.0) - 3) < 1e-9, "without a bias there is nothing to correct"
     assert abs(answer(500, 5 + 200 / 500, 2000, 5 + 200 / 2000) - 5) < 1e-9, "5 + 200 / n should become 5"
     two = {n: soft[n] for n in (500, 2500)}
-    assert abs(answer(500, soft[500], 2500, soft[2500]) - plots_measured.line_of(two)[1]) < 1e-6
+    assert abs(answer(500, soft[500], 2500, soft[2500]) - plots.line_of(two)[1]) < 1e-6
 
 
 check(my_limit, solution_limit, is_the_limit)

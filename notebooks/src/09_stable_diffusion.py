@@ -41,7 +41,7 @@ from diffusion_explained.exercises import check
 from diffusion_explained.forward import add_noise
 from diffusion_explained.measured import read_measured
 from diffusion_explained.noise import generators
-from diffusion_explained.plots_latent import (
+from diffusion_explained.plots import (
     latent_strip,
     norm_panels,
     reach_map,

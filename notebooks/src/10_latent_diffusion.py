@@ -38,10 +38,7 @@ from diffusion_explained.measured import read_measured
 from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
 from diffusion_explained.micro.reconstruction import on_white, psnr
 from diffusion_explained.noise import generators, randn
-from diffusion_explained.plots import filmstrip, image_grid
-from diffusion_explained.plots_course import curves
-from diffusion_explained.plots_inside import heat_panels
-from diffusion_explained.plots_latent import latent_strip, poke_panels, work_dots
+from diffusion_explained.plots import curves, filmstrip, heat_panels, image_grid, latent_strip, poke_panels, work_dots
 from diffusion_explained.schedules import Level
 from diffusion_explained.stable_diffusion import load
 from diffusion_explained.stable_diffusion.compression import PUBLISHED, compression_of

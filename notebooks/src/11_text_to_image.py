@@ -35,11 +35,16 @@ from diffusion_explained.measured import read_measured
 from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.micro.words import is_held_out_colour
-from diffusion_explained.plots import filmstrip, image_grid
-from diffusion_explained.plots_attention import word_maps
-from diffusion_explained.plots_course import curves
-from diffusion_explained.plots_inside import similarity_panels
-from diffusion_explained.plots_latent import latent_strip, norm_panels, token_chips
+from diffusion_explained.plots import (
+    curves,
+    filmstrip,
+    image_grid,
+    latent_strip,
+    norm_panels,
+    similarity_panels,
+    token_chips,
+    word_maps,
+)
 from diffusion_explained.samplers import SAMPLERS, final
 from diffusion_explained.stable_diffusion import load
 from diffusion_explained.stable_diffusion.attention import cross_attentions, record_attention, reweight

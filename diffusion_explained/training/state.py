@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checkpoints import Checkpoint
-from diffusion_explained.train_config import TrainConfig
+from diffusion_explained.training.checkpoints import Checkpoint
+from diffusion_explained.training.config import TrainConfig
 
 
 @dataclass

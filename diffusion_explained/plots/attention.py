@@ -11,9 +11,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusion_explained.figures import dress, figure
 from diffusion_explained.film import pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
+from diffusion_explained.plots.figures import dress, figure
 
 
 def word_maps(

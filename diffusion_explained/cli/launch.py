@@ -11,27 +11,12 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffusion_explained.files import shipped
+
 LOCALHOST = "127.0.0.1"  # nothing here is meant to be seen by other machines
 PORTS_TRIED = 20
 SECONDS_TO_STOP = 10.0
-PACKAGE = Path(__file__).parent
 COURSE_FILES = ("*.ipynb", "*.md")
-
-
-def in_repository() -> bool:
-    """Whether this is a working copy of the repository, not the package installed from a wheel."""
-    return (PACKAGE.parent / "pyproject.toml").is_file() and (PACKAGE.parent / "app").is_dir()
-
-
-def shipped(name: str) -> Path:
-    """The folder "app", "notebooks" or "recipes": the repository's own, else the one inside the installed package.
-
-    Raises FileNotFoundError when the installation lacks it.
-    """
-    folder = PACKAGE.parent / name if in_repository() else PACKAGE / f"_{name}"
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is missing: this installation is incomplete. Install the package again.")
-    return folder
 
 
 def free_port(first: int, *, exact: bool = False) -> int:

@@ -14,11 +14,12 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from diffusion_explained import launch
-from diffusion_explained.cli_micro import micro
-from diffusion_explained.cli_options import AsJson, Browser, Device, ModelName, Sampler, Seed, Steps
-from diffusion_explained.cli_record import record
+from diffusion_explained.cli import launch
+from diffusion_explained.cli.micro import micro
+from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Steps
+from diffusion_explained.cli.record import record
 from diffusion_explained.extras import require
+from diffusion_explained.files import in_repository, shipped
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
 COURSE_COPY = Path("diffusion-explained-notebooks")
@@ -72,8 +73,8 @@ def lab(
     """Open the course in JupyterLab: the repository's notebooks, or a copy that is yours to change."""
     require("course", "jupyterlab")
     chosen = launch.free_port(8888) if port is None else launch.free_port(port, exact=True)
-    if folder is None and launch.in_repository():
-        folder = launch.shipped("notebooks")
+    if folder is None and in_repository():
+        folder = shipped("notebooks")
     else:
         folder = (folder or COURSE_COPY).resolve()
         copied = launch.copy_course(folder)
@@ -105,11 +106,11 @@ def train(
     """Train a network; the same command again goes on where a training was stopped."""
     from tqdm import tqdm
 
-    from diffusion_explained.checkpoints import checkpoint_files
     from diffusion_explained.devices import choose_device
-    from diffusion_explained.processes import is_main_process
-    from diffusion_explained.recipes import run_recipe, weights_file
-    from diffusion_explained.reflow import PairsRecord
+    from diffusion_explained.training.checkpoints import checkpoint_files
+    from diffusion_explained.training.processes import is_main_process
+    from diffusion_explained.training.recipes import run_recipe, weights_file
+    from diffusion_explained.training.reflow import PairsRecord
 
     weights, chosen = weights_file(recipe, out), str(choose_device(device))
     checkpoints, speaks = weights.parent / "checkpoints", is_main_process()
@@ -257,7 +258,7 @@ app.add_typer(micro, name="micro")
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
     """Tell what runs on this machine, what is missing, and what to do; exit code 1 when something is broken."""
-    from diffusion_explained.doctor import examine
+    from diffusion_explained.cli.doctor import examine
 
     colours = {"ok": "green", "missing": "yellow", "broken": "red"}
     findings = []

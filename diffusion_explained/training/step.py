@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.processes import Processes
-from diffusion_explained.train_config import TrainConfig
-from diffusion_explained.training_state import TrainingState
+from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.processes import Processes
+from diffusion_explained.training.state import TrainingState
 
 WARM_UP = 3  # steps before recording, in which libraries choose their kernels and the compiler compiles
 

@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusion_explained.figures import dress, figure, legend
 from diffusion_explained.palette import THEMES
+from diffusion_explained.plots.figures import dress, figure, legend
 
 Series = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from torch import Tensor
 
-from diffusion_explained.figures import dress, figure, legend, legend_below
 from diffusion_explained.palette import THEMES
+from diffusion_explained.plots.figures import dress, figure, legend, legend_below
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # with the colours, so that a grey print tells curves apart, too
 PANELS = {

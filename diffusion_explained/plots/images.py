@@ -1,8 +1,4 @@
-"""Pictures for notebooks and explorer: every function draws one thing and returns a matplotlib Figure.
-
-In a notebook, call one and then `plt.show()`; elsewhere `png(fig)` is its file. `alt_text(fig)` says in words what
-a figure shows. Two-dimensional pictures are in `plots_2d`, the colours in `palette`.
-"""
+"""Grids and films of images, and the curves of schedules, losses, samplers and guidance scales."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,33 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusion_explained.figures import alt_text, dress, figure, legend, legend_below, png
 from diffusion_explained.film import mosaic, pixels, step_fields
 from diffusion_explained.palette import THEMES
-from diffusion_explained.plots_2d import density, density_panels, plane, trajectories, trajectory_panels, vector_field
+from diffusion_explained.plots.figures import dress, figure, legend, legend_below
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level, Schedule
-
-__all__ = [
-    "QUANTITIES",
-    "alt_text",
-    "density",
-    "density_panels",
-    "filmstrip",
-    "guidance_sweep",
-    "image_grid",
-    "loss_curve",
-    "path_levels",
-    "pixel_histogram",
-    "plane",
-    "png",
-    "sampler_race",
-    "schedule_curves",
-    "step_table",
-    "trajectories",
-    "trajectory_panels",
-    "vector_field",
-]
 
 QUANTITIES = {
     "alpha": "signal  α",

@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checkpoints import save_checkpoint
-from diffusion_explained.gradient_step import GradientStep, RecordedStep
-from diffusion_explained.train_config import TrainConfig
-from diffusion_explained.training_state import TrainingState
+from diffusion_explained.training.checkpoints import save_checkpoint
+from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.state import TrainingState
+from diffusion_explained.training.step import GradientStep, RecordedStep
 
 WITHOUT_END = 2**40  # images, for a training that time ends
 

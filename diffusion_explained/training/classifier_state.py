@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_explained.augmentation import PADDINGS
-from diffusion_explained.checkpoints import Checkpoint
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
-from diffusion_explained.train_config import PRECISIONS
-from diffusion_explained.training import in_bfloat16
+from diffusion_explained.training.augmentation import PADDINGS
+from diffusion_explained.training.checkpoints import Checkpoint
+from diffusion_explained.training.config import PRECISIONS
+from diffusion_explained.training.loop import in_bfloat16
 
 
 @dataclass(frozen=True)

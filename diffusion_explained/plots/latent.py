@@ -3,8 +3,10 @@
 As in `plots`, every function returns a Figure with its alt text.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,11 +16,13 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
-from diffusion_explained.figures import dress, figure, legend
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
+from diffusion_explained.plots.figures import dress, figure, legend
 from diffusion_explained.schedules import Level
-from diffusion_explained.stable_diffusion.latent_space import Reach
+
+if TYPE_CHECKING:  # a picture of latents needs no engine of Stable Diffusion
+    from diffusion_explained.stable_diffusion.latent_space import Reach
 
 LONGEST_PIECE = 9  # characters that fit into a chip
 SPECIAL = {"<|startoftext|>": "start", "<|endoftext|>": "end"}

@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from diffusion_explained.figures import dress, figure
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.inside import Feature, Skip
 from diffusion_explained.palette import DIVERGING, SEQUENTIAL, THEMES
-from diffusion_explained.plots import filmstrip
+from diffusion_explained.plots.figures import dress, figure
+from diffusion_explained.plots.images import filmstrip
 
 
 def shape_diagram(

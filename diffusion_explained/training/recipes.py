@@ -20,20 +20,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from diffusion_explained.classifier_training import ClassifierRecord
-from diffusion_explained.classifier_training import run_recipe as run_classifier_recipe
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
-from diffusion_explained.launch import shipped
+from diffusion_explained.files import shipped
 from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
-from diffusion_explained.processes import Processes, is_main_process, process_count
-from diffusion_explained.recipe_starts import load_teacher, start_from_data, start_from_teacher, start_from_weights
-from diffusion_explained.reflow import PairsConfig, PairsRecord
 from diffusion_explained.schedules import schedule_from_config
-from diffusion_explained.train_config import TrainConfig
-from diffusion_explained.training import Record, train
+from diffusion_explained.training.classifier import ClassifierRecord
+from diffusion_explained.training.classifier import run_recipe as run_classifier_recipe
+from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.loop import Record, train
+from diffusion_explained.training.processes import Processes, is_main_process, process_count
+from diffusion_explained.training.recipe_starts import (
+    load_teacher,
+    start_from_data,
+    start_from_teacher,
+    start_from_weights,
+)
+from diffusion_explained.training.reflow import PairsConfig, PairsRecord
 
 NEEDED = {  # the keys that a recipe of each task of `Recipe` must have
     "diffusion": ("name", "dataset", "kind", "network", "schedule", "training"),

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from diffusion_explained.figures import dress, figure, legend
 from diffusion_explained.palette import SEQUENTIAL, THEMES
+from diffusion_explained.plots.figures import dress, figure, legend
 
 
 def _square(ax: Axes, theme: str, title: str, limit: float | None, grid: bool = True) -> None:

@@ -23,19 +23,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checkpoints import fingerprint, go_on, save_checkpoint
 from diffusion_explained.data import to_float
 from diffusion_explained.forward import add_noise, like
-from diffusion_explained.gradient_step import GradientStep, RecordedStep, has_dropout
 from diffusion_explained.models import network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
 from diffusion_explained.predictions import input_scale, target
 from diffusion_explained.pretrained import Model
-from diffusion_explained.processes import Processes
 from diffusion_explained.schedules import Schedule
-from diffusion_explained.train_config import TrainConfig
-from diffusion_explained.training_state import TrainingState
+from diffusion_explained.training.checkpoints import fingerprint, go_on, save_checkpoint
+from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.processes import Processes
+from diffusion_explained.training.state import TrainingState
+from diffusion_explained.training.step import GradientStep, RecordedStep, has_dropout
 
 TRAINABLE = ("eps", "x_0", "v", "flow", "edm")  # a score's target grows like 1/sigma: train eps, and divide
 

@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checkpoints import fingerprint
 from diffusion_explained.data import load_dataset
 from diffusion_explained.models import build_network, network_config
 from diffusion_explained.noise import seeded
 from diffusion_explained.pretrained import Model, load_pretrained
-from diffusion_explained.processes import Processes
-from diffusion_explained.reflow import PairsConfig, PairsRecord, draw_pairs
 from diffusion_explained.schedules import Schedule
+from diffusion_explained.training.checkpoints import fingerprint
+from diffusion_explained.training.processes import Processes
+from diffusion_explained.training.reflow import PairsConfig, PairsRecord, draw_pairs
 
 
 class Start(NamedTuple):

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diffusion_explained.cli_options import Device
+from diffusion_explained.cli.options import Device
 
 if TYPE_CHECKING:
-    from diffusion_explained.micro.timed_training import TimedRecord
+    from diffusion_explained.training.timed import TimedRecord
 
 micro = typer.Typer(
     no_args_is_help=True,
@@ -192,8 +192,8 @@ def _device(name: str) -> str:
 
 def _restart(out: Path, restart: bool) -> None:
     """Remove the old checkpoints if asked to, else say that a training goes on."""
-    from diffusion_explained.checkpoints import checkpoint_files
     from diffusion_explained.micro.making import CHECKPOINTS
+    from diffusion_explained.training.checkpoints import checkpoint_files
 
     kept = checkpoint_files(out / CHECKPOINTS)
     if restart:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusion_explained.cli_options import Sampler, Seed, Steps
+from diffusion_explained.cli.options import Sampler, Seed, Steps
 
 
 def record(

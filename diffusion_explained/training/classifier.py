@@ -19,15 +19,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.augmentation import cut_out_randomly, flip_randomly, shift_randomly
-from diffusion_explained.checkpoints import fingerprint, go_on, save_checkpoint
-from diffusion_explained.classifier_state import ClassifierState, ClassifierTrainConfig
 from diffusion_explained.data import ImageDataset, load_dataset, to_float
 from diffusion_explained.devices import hardware
 from diffusion_explained.models import Classifier, build_network, count_parameters, network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
-from diffusion_explained.processes import process_count
+from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
+from diffusion_explained.training.checkpoints import fingerprint, go_on, save_checkpoint
+from diffusion_explained.training.classifier_state import ClassifierState, ClassifierTrainConfig
+from diffusion_explained.training.processes import process_count
 from diffusion_explained.weight_files import round_to_fp16, write_weights
 
 

@@ -1,0 +1,118 @@
+"""Pictures for notebooks and explorer: every function draws one thing and returns a matplotlib Figure.
+
+In a notebook, call one and then `plt.show()`; elsewhere `png(fig)` is its file. `alt_text(fig)` says in words what
+a figure shows. The colours are in `palette`.
+
+| module      | draws                                                                                   |
+|-------------|-----------------------------------------------------------------------------------------|
+| `figures`   | what every plot stands on: an empty figure, its axes' dress, its alt text, its file      |
+| `images`    | grids and films of images, schedules, losses, races of samplers, sweeps of guidance     |
+| `points`    | what lives in the plane: densities, trajectories, vector fields                         |
+| `lines`     | curves and panels of points, for what the course measures                               |
+| `measured`  | what the benchmarks measured                                                            |
+| `inside`    | what happens inside a network                                                           |
+| `attention` | the words of a prompt, each as a map of the picture                                     |
+| `latent`    | what is particular to latent diffusion                                                  |
+"""
+
+from diffusion_explained.plots.attention import word_maps
+from diffusion_explained.plots.figures import alt_text, dress, figure, legend, legend_below, png
+from diffusion_explained.plots.images import (
+    QUANTITIES,
+    filmstrip,
+    guidance_sweep,
+    image_grid,
+    loss_curve,
+    path_levels,
+    pixel_histogram,
+    sampler_race,
+    schedule_curves,
+    step_table,
+)
+from diffusion_explained.plots.inside import (
+    attention_panels,
+    heat_panels,
+    map_rows,
+    shape_diagram,
+    similarity_panels,
+    token_panels,
+)
+from diffusion_explained.plots.latent import (
+    latent_strip,
+    norm_panels,
+    poke_panels,
+    reach_map,
+    token_chips,
+    walked_levels,
+    work_dots,
+)
+from diffusion_explained.plots.lines import curves, point_panels
+from diffusion_explained.plots.measured import (
+    PANELS,
+    case_panels,
+    exponent,
+    extrapolation,
+    guidance_panels,
+    line_of,
+    neighbour_curves,
+    quality_curves,
+    scaling_panels,
+)
+from diffusion_explained.plots.points import (
+    density,
+    density_panels,
+    plane,
+    trajectories,
+    trajectory_panels,
+    vector_field,
+)
+
+__all__ = [
+    "PANELS",
+    "QUANTITIES",
+    "alt_text",
+    "attention_panels",
+    "case_panels",
+    "curves",
+    "density",
+    "density_panels",
+    "dress",
+    "exponent",
+    "extrapolation",
+    "figure",
+    "filmstrip",
+    "guidance_panels",
+    "guidance_sweep",
+    "heat_panels",
+    "image_grid",
+    "latent_strip",
+    "legend",
+    "legend_below",
+    "line_of",
+    "loss_curve",
+    "map_rows",
+    "neighbour_curves",
+    "norm_panels",
+    "path_levels",
+    "pixel_histogram",
+    "plane",
+    "png",
+    "point_panels",
+    "poke_panels",
+    "quality_curves",
+    "reach_map",
+    "sampler_race",
+    "scaling_panels",
+    "schedule_curves",
+    "shape_diagram",
+    "similarity_panels",
+    "step_table",
+    "token_chips",
+    "token_panels",
+    "trajectories",
+    "trajectory_panels",
+    "vector_field",
+    "walked_levels",
+    "word_maps",
+    "work_dots",
+]
