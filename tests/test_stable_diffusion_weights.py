@@ -237,7 +237,8 @@ def test_an_index_that_is_damaged_or_strange(copy):
     index = json.loads(path.read_text())
     for text, message in [
         ("{", "is damaged"),
-        ("[]", "does not name a pipeline class"),
+        ("[]", "should hold an object"),
+        ("{}", "does not name a pipeline class"),
         (json.dumps({**index, "_class_name": "FluxPipeline"}), "A FluxPipeline is not driven here. These are: Stable"),
         (json.dumps({**index, "unet": ["my_code", "Network"]}), "wants to run code of its own for unet"),
     ]:
@@ -307,6 +308,7 @@ def test_mirrors_are_tried_in_order_and_nothing_is_fetched_unasked(cache, folder
         put_into_cache(Path(cache_dir), repo, folder)
 
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(list_repo_files=list_repo_files))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, name, cache_dir: folder / name)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
     monkeypatch.setattr(weights, "hub_is_reachable", lambda: True)
     with pytest.raises(WeightsUnavailableError, match=r"download=True\) fetches them"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
+from diffusion_explained.denoisers import Denoiser, NetworkDenoiser, check_guidance
 from diffusion_explained.names import unknown_name
 from diffusion_explained.samplers import SAMPLERS, Step
 from diffusion_explained.schedules import Level, Schedule
@@ -71,13 +72,32 @@ class StableDiffusion:
 
     @property
     def default_size(self) -> int:
-        """The side of the pictures that the network was trained on, in pixels."""
-        return self.network.config.sample_size * self.pixels
+        """The larger side of the pictures that the network was trained on, in pixels. Errors as for `trained_size`."""
+        return max(self.trained_size)
+
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """(height, width) of the pictures that the network was trained on, in pixels.
+
+        Raises ValueError where its configuration names none.
+        """
+        said = self.network.config.sample_size
+        if said is None:
+            raise ValueError(f"{self.name} does not say which size it was trained on: give height and width.")
+        sides = [said, said] if isinstance(said, int) else list(said)
+        return sides[0] * self.pixels, sides[-1] * self.pixels
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether the network takes the guidance scale as an input, in one pass (a latent consistency model)."""
+        return self.network.config.get("time_cond_proj_dim") is not None
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of a picture's latents. Raises ValueError for a size that they cannot have."""
-        height, width = (self.default_size if side is None else side for side in (height, width))
-        check_size(height, width, self.family.multiple)
+        if height is None or width is None:
+            own = self.trained_size
+            height, width = (own[0] if height is None else height), (own[1] if width is None else width)
+        check_size(height, width, max(self.family.multiple, self.pixels))
         return self.pipe.vae.config.latent_channels, height // self.pixels, width // self.pixels
 
     def parameters(self) -> dict[str, int]:
@@ -162,21 +182,57 @@ class StableDiffusion:
 
         Args:
             text: of `encode_text`, one prompt for all images or one an image.
-            guidance_scale: 1 is off; the family's own if it is not given.
+            guidance_scale: 1 is off; the family's own if it is not given. In diffusers every scale up to 1 is off, and
+                the cards of distilled models (SD-Turbo, SDXL-Turbo) write 0.0: that is 1 here. Here 0 is the picture of
+                the other side alone, as in the papers, and a scale below 1 says so in a warning. A network that takes
+                the scale as an input is given it, in one pass, as diffusers does.
             start: of `prepare`, for as many images, and for what inpainting knows; one image a prompt without it.
             options: `NetworkDenoiser`'s guidance_interval and guidance_rescale.
+
+        Raises ValueError for a negative prompt, an interval or a rescale where the network takes the scale as an input.
         """
         count = len(text) if start is None else len(start.x_t)
         scale = self.family.guidance_scale if guidance_scale is None else guidance_scale
         channels, known = (None, None) if start is None else (start.channels, start.known)
+        check_guidance(scale)
+        guidance = None
+        if self.embeds_guidance:
+            guidance, scale = self._guidance_embedding(scale, text, options), 1.0
+        elif scale < 1:
+            warnings.warn(
+                f"guidance_scale {scale:g} moves towards the negative side. Where a model's card says 0.0 for guidance "
+                "off, give 1.",
+                stacklevel=2,
+            )
         network = PromptedNetwork(
-            self.call, self.family.name, autoencoder.dtype_of(self.network), *text.rows(count), channels, self.pixels
+            self.call,
+            self.family.name,
+            autoencoder.dtype_of(self.network),
+            *text.rows(count),
+            channels,
+            self.pixels,
+            guidance,
         )
         rows = torch.arange(2 * count, device=self.device)
         denoise = NetworkDenoiser(
             network, self.schedule, self.kind, cond=rows[:count], uncond=rows[count:], guidance_scale=scale, **options
         )
         return denoise if known is None else KnownRegion(denoise, known)
+
+    def _guidance_embedding(self, scale: float, text: Text, options: dict[str, Any]) -> Tensor:
+        """The sines and cosines of w - 1, [1, D] (Luo et al. 2023, Sec. 4.2), as diffusers computes them."""
+        if any(text.negative or ()):
+            raise ValueError(
+                f"{self.name} takes the guidance scale as an input and has no negative side: leave it out."
+            )
+        if options.get("guidance_interval") is not None or options.get("guidance_rescale"):
+            raise ValueError(
+                f"{self.name} takes the guidance scale as an input, in one pass: leave out guidance_interval and "
+                "guidance_rescale."
+            )
+        width = self.network.config.time_cond_proj_dim
+        embedded = self.pipe.get_guidance_scale_embedding(torch.tensor([scale - 1.0]), embedding_dim=width)
+        return embedded.to(self.device, autoencoder.dtype_of(self.network))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents of any step, or a predicted x_0, [B, C, h, w], as pictures [B, 3, H, W] in [-1, 1].
@@ -191,7 +247,7 @@ class StableDiffusion:
 
     def encode(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
-        check_size(*images.shape[-2:], self.family.multiple)
+        check_size(*images.shape[-2:], max(self.family.multiple, self.pixels))
         with enough_memory("encoding the image"):
             return autoencoder.encode(self.pipe.vae, self.device, images)
 
