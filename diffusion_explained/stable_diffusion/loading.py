@@ -17,7 +17,13 @@ from diffusion_explained.stable_diffusion.fast import accelerate
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.parts import load_pipeline
-from diffusion_explained.stable_diffusion.weights import Weights, WeightsUnavailableError, fetch, find_weights
+from diffusion_explained.stable_diffusion.weights import (
+    Weights,
+    WeightsUnavailableError,
+    fetch,
+    find_weights,
+    is_repository,
+)
 
 LIVE, STAND_IN = "live", "stand-in"
 
@@ -126,5 +132,7 @@ def _fetched(model: str | os.PathLike[str], t5: bool | None, safety_checker: boo
     try:
         return find_weights(model, t5=t5, safety_checker=safety_checker)
     except WeightsUnavailableError:
+        if not is_repository(os.fspath(model)):
+            raise
         fetch(os.fspath(model), t5=bool(t5), safety_checker=safety_checker)
         return find_weights(model, t5=t5, safety_checker=safety_checker)

@@ -130,12 +130,18 @@ def find_weights(
             f"{name} is one file, not a pipeline. Give the folder of a model in diffusers' format (with a {INDEX}), "
             "or a model's name on the hub."
         )
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    if not is_repository(name):
         raise WeightsUnavailableError(f"There is no folder {name}, and it is no name on the hub (owner/model).")
     for repo in MIRRORS.get(name, (name,)):
         if (folder := cached_folder(repo)) is not None:
             return read_pipeline(folder, name, **options)
     raise WeightsUnavailableError(f"The weights of {name} are not on this machine. {what_to_do(name, t5=bool(t5))}")
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name has the form of one on the hub, owner/model, and is no folder here."""
+    path = Path(name)
+    return not (path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.is_dir())
 
 
 def cached_folder(repo: str) -> Path | None:
