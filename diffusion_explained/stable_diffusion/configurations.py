@@ -231,7 +231,7 @@ CLIP = TRANSFORMERS | {
     "hidden_act": NAME,
     "layer_norm_eps": POSITIVE,
     "bos_token_id": TOKEN,
-    "eos_token_id": TOKEN,
+    "eos_token_id": whole(0, 10_000_000),
     "pad_token_id": TOKEN,
 }
 T5 = TRANSFORMERS | {
