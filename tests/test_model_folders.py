@@ -20,6 +20,10 @@ from diffusion_explained.samplers import final
 from diffusion_explained.stable_diffusion import WeightsUnavailableError, find_weights, load, save_stand_in, weights
 from diffusion_explained.stable_diffusion.weights import MICRO_FOLDER
 
+CHECKED = {
+    "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+}
 SHORT = {"height": 64, "width": 64, "num_inference_steps": 2}
 
 
@@ -85,6 +89,37 @@ def test_both_layouts_of_a_text_encoders_names_load(copy, folder, prefixed):
     change(weights_of(copy, "text_encoder"), rename)
     got, wanted = (load(where, device="cpu").encode_text("a cat").embeds for where in (copy, folder))
     assert torch.equal(got, wanted)
+
+
+@pytest.mark.parametrize("published_names", [True, False])
+def test_a_safety_checker_is_filled_whole_in_both_layouts_of_its_names(copy, published_names):
+    """Published ones say vision_model.vision_model..., and hold position_ids, which are computed now."""
+    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
+    from transformers import CLIPConfig, CLIPImageProcessor
+
+    small = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
+    config = CLIPConfig(
+        text_config={**small, "vocab_size": 100}, vision_config={**small, "image_size": 32, "patch_size": 8},
+        projection_dim=16,
+    )  # fmt: skip
+    checker = StableDiffusionSafetyChecker(config)
+    checker.save_pretrained(copy / "safety_checker")
+    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(copy / "feature_extractor")
+    path = copy / "model_index.json"
+    index = {**json.loads(path.read_text()), **CHECKED}
+    path.write_text(json.dumps(index))
+
+    def rename(tensors: dict[str, torch.Tensor]) -> None:
+        old = {name: tensors.pop(name) for name in list(tensors)}
+        twice = {"vision_model." + name if name.startswith("vision_model.") else name: old[name] for name in old}
+        tensors.update(twice if "vision_model.vision_model" not in str(list(old)) else old)
+        tensors["vision_model.vision_model.embeddings.position_ids"] = torch.arange(17)[None]
+
+    if published_names:
+        change(weights_of(copy, "safety_checker"), rename)
+    found = load(copy, device="cpu").pipe.safety_checker.state_dict()
+    wanted = checker.state_dict()
+    assert found and all(torch.equal(found[name], wanted[name]) for name in found)
 
 
 def test_our_own_text_encoder_has_the_names_that_every_version_loads():
@@ -306,6 +341,11 @@ def test_what_is_not_driven_is_refused_before_the_download(hub, copy):
     config.write_text(json.dumps({**json.loads(config.read_text()), "class_embed_type": "timestep"}))
     with pytest.raises(ValueError, match=r"somebody/classes: unet .*class_embed_type.*Nothing large"):
         load("somebody/classes", device="cpu", download=True)
+    config.write_text(json.dumps({**json.loads(config.read_text()), "class_embed_type": None}))
+    scheduler = copy / "scheduler" / "scheduler_config.json"
+    scheduler.write_text(json.dumps({**json.loads(scheduler.read_text()), "prediction_type": "sideways"}))
+    with pytest.raises(ValueError, match=r"somebody/noise: .*sideways.*Nothing large"):
+        load("somebody/noise", device="cpu", download=True)
     assert hub.given < SMALL and not hub.cache.exists()
 
 
@@ -325,11 +365,7 @@ def test_a_repository_of_pickles_or_without_a_pipeline_is_refused_before_the_dow
 
 def test_a_safety_checker_that_is_a_pickle_can_be_left_out(hub, copy):
     path = copy / "model_index.json"
-    listed = {
-        "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
-        "feature_extractor": ["transformers", "CLIPImageProcessor"],
-    }
-    path.write_text(json.dumps({**json.loads(path.read_text()), **listed}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **CHECKED}))
     (copy / "safety_checker").mkdir()
     (copy / "safety_checker" / "pytorch_model.bin").write_bytes(b"0" * 1_000_000)
     with pytest.raises(ValueError, match=r"or load without the safety checker \(safety_checker=False\)"):

@@ -26,6 +26,7 @@ from diffusion_explained.stable_diffusion.families import (
     Family,
     family_of_pipeline,
 )
+from diffusion_explained.stable_diffusion.levels import kind_of, schedule_of
 
 INDEX = "model_index.json"
 STAND_IN = "STAND_IN.txt"  # lies in the folder of a pipeline whose weights are random, and says so
@@ -250,6 +251,8 @@ def check_configurations(
         for part, config in configs.items():
             check_part(part, found.classes[part][1], config, found.family)
         check_together(configs, found.index, found.family)
+        noise = {**scheduler, "_class_name": found.classes["scheduler"][1]}
+        kind_of(noise), schedule_of(noise)  # each refuses what it does not know
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
@@ -433,7 +436,7 @@ def _fetch_from(repo: str, *, t5: bool, safety_checker: bool | None) -> None:
         raise Refused(f"{repo} is no pipeline in diffusers' format: there is no {INDEX} among its {len(names)} files.")
     try:
         index = read_index(get(INDEX).parent)
-        found = listing_of(index, repo, t5=t5 if T5 in index else None, safety_checker=safety_checker)
+        found = listing_of(index, repo, t5=t5, safety_checker=safety_checker)
         wanted = chosen_files(names, t5=t5, leave_out=found.left_out)
         parts = [part for part in found.weighty if part != T5 or t5]
         lacking = [part for part in parts if not any(_is_weight_of(part, name) for name in wanted)]
