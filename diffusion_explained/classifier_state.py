@@ -14,6 +14,7 @@ from diffusion_explained.augmentation import PADDINGS
 from diffusion_explained.checkpoints import Checkpoint
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import check_seed, stream
 from diffusion_explained.train_config import PRECISIONS
 from diffusion_explained.training import in_bfloat16
 
@@ -44,6 +45,7 @@ class ClassifierTrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
         if self.padding not in PADDINGS:
             raise unknown_name("padding", self.padding, PADDINGS)
         if self.precision not in PRECISIONS:
@@ -67,8 +69,8 @@ class ClassifierState:
             weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
         )
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.order = torch.empty(0, dtype=torch.int64)  # of the images, in this epoch
+        self.generator = stream(config.seed)
+        self.order = torch.empty(0, dtype=torch.int64, device="cpu")  # of the images, in this epoch
         self.step, self.loss, self.seconds = 0, math.nan, 0.0
 
     def gradient_step(self, x: Tensor, labels: Tensor) -> Tensor:

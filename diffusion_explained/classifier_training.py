@@ -88,11 +88,15 @@ def train_classifier(
     if state.step == num_steps:  # its checkpoint is the last one
         yield record(speed=0.0)
     network.train()
-    losses, since, clock = torch.zeros((), device=device), (state.step, state.seconds), time.perf_counter()
+    losses, since, clock = (
+        torch.zeros((), device=device, dtype=torch.float32),
+        (state.step, state.seconds),
+        time.perf_counter(),
+    )
     while state.step < num_steps:
         first = state.step % steps_per_epoch * config.batch_size
         if first == 0:
-            state.order = torch.randperm(len(dataset), generator=state.generator)
+            state.order = torch.randperm(len(dataset), generator=state.generator, device="cpu", dtype=torch.int64)
         chosen = state.order[first : first + config.batch_size].to(device)
         x = augment(to_float(images[chosen]), config, state.generator)
         for group in state.optimizer.param_groups:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import float_data
 from diffusion_explained.denoisers import Denoiser, Prediction
+from diffusion_explained.devices import to_float64
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import final
 from diffusion_explained.schedules import Level, Schedule
@@ -28,7 +30,7 @@ def rms_distance(a: Tensor, b: Tensor) -> float:
     """The root mean square difference of two batches, in pixel values (2 is from black to white)."""
     if a.shape != b.shape:
         raise ValueError(f"Only batches of one shape can be compared, got {tuple(a.shape)} and {tuple(b.shape)}.")
-    return float((a.double() - b.double()).square().mean().sqrt())
+    return float((to_float64(float_data("a", a)) - to_float64(float_data("b", b))).square().mean().sqrt())
 
 
 @dataclass(frozen=True)

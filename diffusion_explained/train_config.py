@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import check_seed
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 NOISE_ON = ("cpu", "device")
@@ -57,8 +58,8 @@ class TrainConfig:
             "gradient_clip (above 0)": self.gradient_clip > 0,
             "ema_decay (from 0 to below 1)": 0 <= self.ema_decay < 1,
             "label_dropout (0 to 1)": 0 <= self.label_dropout <= 1,
-            "seed (0 or more)": self.seed >= 0,
         }
+        check_seed(self.seed)
         for what, holds in allowed.items():
             if not holds:
                 raise ValueError(f"{what} cannot be {getattr(self, what.split()[0])!r}.")

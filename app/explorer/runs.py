@@ -81,7 +81,7 @@ def noising(
         schedule, network = schedule_of(schedule_name), model(model_name)
         levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]
         eps = randn(x_0.shape, generators(1, seed))
-        denoise = network.denoiser(labels=None if label is None else [label])
+        denoise = network.denoiser(None if label is None else [label], guidance_scale=1.0)
         noisy, guessed_x_0, guessed_eps = [], [], []
         for k, level in enumerate(levels):
             x_t = add_noise(x_0, eps, level)

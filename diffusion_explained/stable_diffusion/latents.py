@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained import samplers
 from diffusion_explained.forward import add_noise
-from diffusion_explained.noise import generators, randn
+from diffusion_explained.noise import randn
 from diffusion_explained.schedules import Level
 
 
@@ -35,29 +36,15 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Start:
-    """Where a run starts: x_t [B, C, h, w] at levels[0], the levels to visit, one stream an image.
+class Start(samplers.Start):
+    """Where a run starts: x_t [B, C, h, w] at levels[0], the levels to visit, one stream per image.
 
     For inpainting: known, for any network; or, for a network that was trained to inpaint, channels [B, 1 + C, h, w]
     that it is shown beside x_t: the mask, and the picture with its hole grey.
     """
 
-    x_t: Tensor
-    levels: list[Level]
-    streams: list[torch.Generator]
     known: Known | None = None
     channels: Tensor | None = None
-
-
-def streams_of(seed: int | Sequence[int], count: int | None = None) -> list[torch.Generator]:
-    """One CPU stream an image: seeds one by one, or from one number on (image i is seeded seed + i)."""
-    if isinstance(seed, int):
-        return generators(1 if count is None else count, seed)
-    seeds = [int(one) for one in seed]
-    count = len(seeds) if count is None else count
-    if not seeds or count != len(seeds):
-        raise ValueError(f"Give one seed an image: got {len(seeds)} seeds for {count} images.")
-    return [stream for one in seeds for stream in generators(1, one)]
 
 
 def check_size(height: int, width: int, multiple: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -12,14 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.checks import check_finite, check_options, float_data
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser, check_guidance
-from diffusion_explained.names import unknown_name
-from diffusion_explained.samplers import SAMPLERS, Step
+from diffusion_explained.noise import streams_of
+from diffusion_explained.samplers import Step, check_denoiser_alone, check_sampler, divide_options, final, run
 from diffusion_explained.schedules import Level, Schedule
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.families import Family
 from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste
-from diffusion_explained.stable_diffusion.latents import Start, check_size, streams_of
+from diffusion_explained.stable_diffusion.latents import Start, check_size
 from diffusion_explained.stable_diffusion.levels import kind_of, levels_of, schedule_of
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.networks import PromptedNetwork
@@ -64,6 +64,16 @@ class StableDiffusion:
     def default_sampler(self) -> str:
         """Euler for a flow model, DDIM for the others, as for `pretrained.Model`."""
         return "euler" if self.kind == "flow" else "ddim"
+
+    @property
+    def default_num_inference_steps(self) -> int:
+        """30 steps, as most are asked of Stable Diffusion."""
+        return 30
+
+    @property
+    def default_guidance_scale(self) -> float:
+        """The family's own."""
+        return self.family.guidance_scale
 
     @property
     def pixels(self) -> int:
@@ -113,10 +123,13 @@ class StableDiffusion:
             return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
 
     def levels(
-        self, num_inference_steps: int = 30, sampler: str | None = None, spacing: str | None = None
+        self, num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None
     ) -> list[Level]:
         """The levels that the model's own scheduler configuration names: see `levels.levels_of`."""
-        return levels_of(self.pipe.scheduler.config, num_inference_steps, sampler or self.default_sampler, spacing)
+        steps = self.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+        name = sampler or self.default_sampler
+        check_sampler(name)
+        return levels_of(self.pipe.scheduler.config, steps, name, spacing)
 
     def prepare(
         self,
@@ -191,8 +204,9 @@ class StableDiffusion:
 
         Raises ValueError for a negative prompt, an interval or a rescale where the network takes the scale as an input.
         """
+        check_options("denoiser", options, DENOISER_OPTIONS)
         count = len(text) if start is None else len(start.x_t)
-        scale = self.family.guidance_scale if guidance_scale is None else guidance_scale
+        scale = self.default_guidance_scale if guidance_scale is None else guidance_scale
         channels, known = (None, None) if start is None else (start.channels, start.known)
         check_guidance(scale)
         guidance = None
@@ -213,7 +227,7 @@ class StableDiffusion:
             self.pixels,
             guidance,
         )
-        rows = torch.arange(2 * count, device=self.device)
+        rows = torch.arange(2 * count, device=self.device, dtype=torch.int64)
         denoise = NetworkDenoiser(
             network, self.schedule, self.kind, cond=rows[:count], uncond=rows[count:], guidance_scale=scale, **options
         )
@@ -240,10 +254,15 @@ class StableDiffusion:
         They pass the safety checker of a model that ships one; what it flags comes back black, with a warning.
         """
         channels = self.pipe.vae.config.latent_channels
-        if latents.ndim != 4 or latents.shape[1] != channels:
+        if float_data("latents", latents).ndim != 4 or latents.shape[1] != channels:
             raise ValueError(f"Latents are [B, {channels}, h, w], got a tensor of shape {tuple(latents.shape)}.")
+        check_finite(latents, "latents", "they are no picture")
         with enough_memory("decoding"):
-            return checked(self.pipe, self.decode_call(latents), self.device)
+            images = self.decode_call(latents)
+            check_finite(
+                images, "decoded pictures", 'load the decoder in float32 (dtype="float32") if it is in float16'
+            )
+            return checked(self.pipe, images, self.device)
 
     def encode(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
@@ -263,58 +282,60 @@ class StableDiffusion:
 
     def steps(
         self,
-        prompt: str | Sequence[str] | Text,
+        prompt: str | Sequence[str] | Text | Denoiser,
+        batch_size: int | None = None,
+        num_inference_steps: int | None = None,
         *,
-        negative: str | Sequence[str] | None = None,
         guidance_scale: float | None = None,
-        num_inference_steps: int = 30,
         sampler: str | None = None,
         spacing: str | None = None,
         seed: int | Sequence[int] = 0,
-        batch_size: int | None = None,
+        negative: str | Sequence[str] | None = None,
         height: int | None = None,
         width: int | None = None,
         image: Tensor | None = None,
         strength: float = 1.0,
         mask: Tensor | None = None,
-        guidance_interval: tuple[float, float] | None = None,
-        guidance_rescale: float = 0.0,
         **options: Any,
     ) -> Iterator[Step]:
         """A sampler's steps from a prompt to a picture's latents: the `Step`s of the samplers that draw digits.
 
-        There are as many images as seeds, or batch_size, or prompts. options are the sampler's own (eta). What is
-        wrong with the input is said here, before the first step.
+        There are as many images as seeds, or batch_size, or prompts. What is wrong with the input is said here, before
+        the first step.
+
+        Args:
+            prompt: one for all images or one per image, encoded or not; or a `Denoiser` that is made already.
+            options: of `denoiser` (guidance_interval, guidance_rescale), or of the sampler (eta).
         """
         name = sampler or self.default_sampler
+        of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS)
         levels = self.levels(num_inference_steps, name, spacing)
-        if isinstance(prompt, Text) and negative is not None:
+        made = callable(prompt)
+        if made:
+            check_denoiser_alone(guidance_scale, of_denoiser)
+        if (made or isinstance(prompt, Text)) and negative is not None:
             raise ValueError("The text is encoded already, its negative prompt with it: give negative to encode_text.")
-        text = prompt if isinstance(prompt, Text) else self.encode_text(prompt, negative)
+        text = prompt if made or isinstance(prompt, Text) else self.encode_text(prompt, negative)
         if batch_size is None:
-            batch_size = len(text) if isinstance(seed, int) else len(seed)
+            batch_size = len(seed) if isinstance(seed, Sequence) else 1 if made else len(text)
         begun = self.prepare(
             seed, batch_size, levels=levels, height=height, width=width, image=image, strength=strength, mask=mask
         )
-        denoise = self.denoiser(
-            text,
-            guidance_scale,
-            start=begun,
-            guidance_interval=guidance_interval,
-            guidance_rescale=guidance_rescale,
-        )
-        takes = inspect.signature(SAMPLERS[name]).parameters
-        if unknown := set(options) - set(takes):
-            raise unknown_name(f"option of {name}", sorted(unknown)[0], takes)
-        if "generator" in takes:
-            options["generator"] = begun.streams
-        return _run(SAMPLERS[name](denoise, begun.x_t, begun.levels, **options), begun)
+        denoise = text if made else self.denoiser(text, guidance_scale, start=begun, **of_denoiser)
+        return _run(run(name, denoise, begun, **of_sampler), begun)
 
-    def sample(self, prompt: str | Sequence[str] | Text, **options: Any) -> Tensor:
-        """Finished pictures [B, 3, H, W] in [-1, 1]; the options are those of `steps`."""
-        for step in self.steps(prompt, **options):
-            last = step
-        return self.decode(last.x_next)
+    def sample(
+        self,
+        prompt: str | Sequence[str] | Text | Denoiser,
+        batch_size: int | None = None,
+        num_inference_steps: int | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Finished pictures [B, 3, H, W] in [-1, 1]; the arguments are those of `steps`."""
+        return self.decode(final(self.steps(prompt, batch_size, num_inference_steps, **options)))
+
+
+DENOISER_OPTIONS = ("guidance_interval", "guidance_rescale")
 
 
 def _run(steps: Iterator[Step], begun: Start) -> Iterator[Step]:
