@@ -77,8 +77,8 @@ def count_flops(network: nn.Module) -> int:
     Only convolutions and matrix products are counted (`torch.utils.flop_counter`); they are nearly all of it.
     """
     device = next(network.parameters()).device
-    x = torch.zeros(1, *network.image_shape, device=device)
-    times = () if isinstance(network, Classifier) else (torch.zeros(1, device=device),)
+    x = torch.zeros(1, *network.image_shape, device=device, dtype=torch.float32)
+    times = () if isinstance(network, Classifier) else (torch.zeros(1, device=device, dtype=torch.float32),)
     with FlopCounterMode(display=False) as counter:
         network(x, *times)
     return counter.get_total_flops()

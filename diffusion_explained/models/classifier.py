@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.devices import torch_defaults
+
 
 @dataclass(frozen=True)
 class ClassifierConfig:
@@ -35,6 +37,7 @@ class Classifier(nn.Module):
     `classifier.features(x)` is the vector [B, widths[-1]] that the logits are a linear function of.
     """
 
+    @torch_defaults()
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         channels, height, width = config.image_shape

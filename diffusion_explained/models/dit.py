@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding, sinusoids
 
@@ -58,6 +59,7 @@ class DiT(nn.Module):
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """
 
+    @torch_defaults()
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
@@ -131,5 +133,7 @@ def positions(grid: tuple[int, int], width: int) -> Tensor:
 
     Without it a transformer could not tell one arrangement of the patches from another.
     """
-    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    rows, columns = torch.meshgrid(
+        *(torch.arange(side, device="cpu", dtype=torch.int64) for side in grid), indexing="ij"
+    )
     return torch.cat([sinusoids(rows.flatten(), width // 2), sinusoids(columns.flatten(), width // 2)], dim=-1)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.embeddings import ClassEmbedding, TimeEmbedding
 
 
@@ -30,6 +31,7 @@ class MLP(nn.Module):
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """
 
+    @torch_defaults()
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config = config

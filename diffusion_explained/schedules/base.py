@@ -69,7 +69,7 @@ class Schedule(ABC):
 
         Raises ValueError when there are none, or when they do not decrease in noise.
         """
-        times = torch.as_tensor(timesteps, dtype=torch.float64)
+        times = torch.as_tensor(timesteps, dtype=torch.float64, device="cpu")
         if not len(times):
             raise ValueError("No timesteps were given: give at least one, decreasing from noise to data.")
         columns = (times, self.alpha(times), self.sigma(times))

@@ -35,7 +35,7 @@ class DDPMSchedule(Schedule):
         name: str = "custom",
         options: dict[str, Any] | None = None,
     ) -> None:
-        betas = torch.as_tensor(betas, dtype=torch.float64)
+        betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
         valid = (
             betas.ndim == 1 and len(betas) > 0 and bool((betas > 0).all() and (betas[:-1] < 1).all() and betas[-1] <= 1)
         )
@@ -60,7 +60,7 @@ class DDPMSchedule(Schedule):
         cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, **options: Any
     ) -> "DDPMSchedule":
         """betas rise linearly (DDPM, Sec. 4)."""
-        betas = torch.linspace(beta_start, beta_end, _check_T(num_train_timesteps), dtype=torch.float64)
+        betas = torch.linspace(beta_start, beta_end, _check_T(num_train_timesteps), dtype=torch.float64, device="cpu")
         return cls._named("linear", betas, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end)
 
     @classmethod
@@ -74,7 +74,9 @@ class DDPMSchedule(Schedule):
         """sqrt(betas) rise linearly (latent diffusion; Stable Diffusion's own numbers by default)."""
         if min(beta_start, beta_end) < 0:
             raise ValueError(f"beta_start and beta_end must be positive, got {beta_start} and {beta_end}.")
-        roots = torch.linspace(beta_start**0.5, beta_end**0.5, _check_T(num_train_timesteps), dtype=torch.float64)
+        roots = torch.linspace(
+            beta_start**0.5, beta_end**0.5, _check_T(num_train_timesteps), dtype=torch.float64, device="cpu"
+        )
         return cls._named(
             "scaled_linear", roots**2, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end
         )
@@ -82,7 +84,7 @@ class DDPMSchedule(Schedule):
     @classmethod
     def cosine(cls, num_train_timesteps: int = 1000, max_beta: float = 0.999, **options: Any) -> "DDPMSchedule":
         """alphas_cumprod follows cos^2((t/T + 0.008) / 1.008 * pi/2), betas capped (improved DDPM, Eq. 17)."""
-        t = torch.arange(_check_T(num_train_timesteps) + 1, dtype=torch.float64) / num_train_timesteps
+        t = torch.arange(_check_T(num_train_timesteps) + 1, dtype=torch.float64, device="cpu") / num_train_timesteps
         alpha_bar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
         betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)
         return cls._named("cosine", betas, options, num_train_timesteps, max_beta=max_beta)
@@ -92,7 +94,7 @@ class DDPMSchedule(Schedule):
         cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, **options: Any
     ) -> "DDPMSchedule":
         """betas rise along a logistic curve from -6 to 6 (GeoDiff)."""
-        ramp = torch.linspace(-6, 6, _check_T(num_train_timesteps), dtype=torch.float64).sigmoid()
+        ramp = torch.linspace(-6, 6, _check_T(num_train_timesteps), dtype=torch.float64, device="cpu").sigmoid()
         betas = ramp * (beta_end - beta_start) + beta_start
         return cls._named("sigmoid", betas, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end)
 
@@ -109,7 +111,7 @@ class DDPMSchedule(Schedule):
     # -- the schedule -------------------------------------------------------------------------------------
 
     def _alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        t = torch.as_tensor(t, dtype=torch.float64)
+        t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
         if bool((t < 0).any()) or bool((t > self.num_train_timesteps - 1).any()) or bool(t.isnan().any()):
             raise ValueError(f"t must be in 0 .. {self.num_train_timesteps - 1} for this schedule, got {t.tolist()}.")
         low, high = t.floor().long(), t.ceil().long()
@@ -130,7 +132,9 @@ class DDPMSchedule(Schedule):
 
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform integers 0 .. T-1, both ends included (DDPM, Algorithm 1, line 3)."""
-        return torch.randint(0, self.num_train_timesteps, (batch_size,), generator=generator).double()
+        return torch.randint(
+            0, self.num_train_timesteps, (batch_size,), generator=generator, dtype=torch.int64, device="cpu"
+        ).to(torch.float64)
 
     def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
         """Integer timesteps, decreasing, spaced as in diffusers' DDIMScheduler (Lin et al. 2023, Table 2).
@@ -139,7 +143,7 @@ class DDPMSchedule(Schedule):
         ends at steps_offset; "linspace" includes both ends.
         """
         n, T = check_steps(num_inference_steps, self.num_train_timesteps), self.num_train_timesteps
-        k = torch.arange(n, dtype=torch.float64)
+        k = torch.arange(n, dtype=torch.float64, device="cpu")
         if spacing == "trailing":
             return (T - k * (T / n)).round() - 1
         if spacing == "leading":
@@ -151,7 +155,7 @@ class DDPMSchedule(Schedule):
                 )
             return t
         if spacing == "linspace":
-            return torch.linspace(0, T - 1, n, dtype=torch.float64).round().flip(0)
+            return torch.linspace(0, T - 1, n, dtype=torch.float64, device="cpu").round().flip(0)
         raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}.")
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
@@ -166,7 +170,7 @@ class DDPMSchedule(Schedule):
 
     def network_time(self, t: Tensor | float) -> Tensor:
         """t itself, stretched to 0 .. 1000 when T is another number than 1000."""
-        return (torch.as_tensor(t, dtype=torch.float64) * (1000 / self.num_train_timesteps)).float()
+        return (torch.as_tensor(t, dtype=torch.float64, device="cpu") * (1000 / self.num_train_timesteps)).float()
 
     def to_config(self) -> dict[str, Any]:
         """The named constructor and its arguments; a schedule of custom betas has none and says so."""
@@ -196,7 +200,7 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
 
     betas [T] -> betas [T], the last one 1. A network that predicts eps says nothing at that level: use "v".
     """
-    alpha = torch.cumprod(1 - betas.double(), dim=0).sqrt()
+    alpha = torch.cumprod(1 - betas.to(torch.float64), dim=0).sqrt()
     if len(alpha) < 2:
         raise ValueError("Zero terminal SNR needs at least 2 timesteps.")
     alpha = (alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1]))

@@ -31,27 +31,27 @@ class EDMSchedule(Schedule):
 
     def alpha(self, t: Tensor | float) -> Tensor:
         """1."""
-        return torch.ones_like(torch.as_tensor(t, dtype=torch.float64))
+        return torch.ones_like(torch.as_tensor(t, dtype=torch.float64, device="cpu"))
 
     def sigma(self, t: Tensor | float) -> Tensor:
         """t."""
-        return torch.as_tensor(t, dtype=torch.float64).clone()
+        return torch.as_tensor(t, dtype=torch.float64, device="cpu").clone()
 
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """ln(sigma) ~ N(P_mean, P_std^2) (EDM, Table 1, "Training")."""
-        normal = torch.randn(batch_size, generator=generator, dtype=torch.float64)
+        normal = torch.randn(batch_size, generator=generator, dtype=torch.float64, device="cpu")
         return (self.P_mean + self.P_std * normal).exp()
 
     def timesteps(self, num_inference_steps: int) -> Tensor:
         """sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho (EDM, Eq. 5)."""
         n = check_steps(num_inference_steps)
-        ramp = torch.linspace(0, 1, n, dtype=torch.float64)
+        ramp = torch.linspace(0, 1, n, dtype=torch.float64, device="cpu")
         low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
         return (high + ramp * (low - high)) ** self.rho
 
     def network_time(self, t: Tensor | float) -> Tensor:
         """250 * ln(sigma): EDM's c_noise = ln(sigma) / 4 (Table 1), times 1000 as for the other clocks."""
-        return (250 * torch.as_tensor(t, dtype=torch.float64).log()).float()
+        return (250 * torch.as_tensor(t, dtype=torch.float64, device="cpu").log()).float()
 
     def to_config(self) -> dict[str, Any]:
         numbers = ("sigma_min", "sigma_max", "rho", "P_mean", "P_std")

@@ -34,11 +34,11 @@ class FlowSchedule(Schedule):
 
     def alpha(self, t: Tensor | float) -> Tensor:
         """1 - t."""
-        return 1 - torch.as_tensor(t, dtype=torch.float64)
+        return 1 - torch.as_tensor(t, dtype=torch.float64, device="cpu")
 
     def sigma(self, t: Tensor | float) -> Tensor:
         """t."""
-        return torch.as_tensor(t, dtype=torch.float64).clone()
+        return torch.as_tensor(t, dtype=torch.float64, device="cpu").clone()
 
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Logit-normal: sigmoid of N(0, 1); uniform in (0, 1]; or U-shaped; then shifted.
@@ -48,22 +48,24 @@ class FlowSchedule(Schedule):
         That is: t from p(t) = a exp(a t) / (exp(a) - 1), by the inverse of its distribution function, or 1 - t.
         """
         if self.t_distribution == "logit_normal":
-            t = torch.randn(batch_size, generator=generator, dtype=torch.float64).sigmoid()
+            t = torch.randn(batch_size, generator=generator, dtype=torch.float64, device="cpu").sigmoid()
         else:
-            t = 1 - torch.rand(batch_size, generator=generator, dtype=torch.float64)
+            t = 1 - torch.rand(batch_size, generator=generator, dtype=torch.float64, device="cpu")
         if self.t_distribution == "u_shaped":
             t = torch.log1p(t * math.expm1(STEEPNESS)) / STEEPNESS
-            t = torch.where(torch.rand(batch_size, generator=generator) < 0.5, t, 1 - t)
+            t = torch.where(
+                torch.rand(batch_size, generator=generator, dtype=torch.float32, device="cpu") < 0.5, t, 1 - t
+            )
         return self._shifted(t)
 
     def timesteps(self, num_inference_steps: int) -> Tensor:
         """1, (n-1)/n, ..., 1/n, shifted."""
         n = check_steps(num_inference_steps)
-        return self._shifted(torch.arange(n, 0, -1, dtype=torch.float64) / n)
+        return self._shifted(torch.arange(n, 0, -1, dtype=torch.float64, device="cpu") / n)
 
     def network_time(self, t: Tensor | float) -> Tensor:
         """1000 * t."""
-        return (1000 * torch.as_tensor(t, dtype=torch.float64)).float()
+        return (1000 * torch.as_tensor(t, dtype=torch.float64, device="cpu")).float()
 
     def to_config(self) -> dict[str, Any]:
         return {"family": "flow", "shift": self.shift, "t_distribution": self.t_distribution}
