@@ -1,8 +1,8 @@
-"""The frame of every page: its head, its pictures in the reader's own theme, progress, and the address bar."""
+"""The frame of every page: its head, its pictures in the reader's own theme, and progress."""
 
 import base64
+import functools
 import html
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explorer import address
+from explorer.words import literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,7 +110,14 @@ def fragment(part: Callable[[], None], *, run_every: float | None = None) -> Cal
     with it. What the page shows after it would then be set beside nothing ("Bad delta path index"): the page stays,
     unfinished.
     """
-    run = st.fragment(part, run_every=run_every)
+
+    @functools.wraps(part)
+    def whole() -> None:
+        part()
+        if getattr(get_script_run_ctx(), "fragment_ids_this_run", None):  # the page itself is not run now
+            address.write_part(part.__name__)
+
+    run = st.fragment(whole, run_every=run_every)
 
     def placed() -> None:
         with st.container():
@@ -121,13 +132,8 @@ def needed(what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        st.error(f"{what} cannot be read: {error}", icon=":material/sd_card_alert:")
+        st.error(literal(f"{what} cannot be read: {error}"), icon=":material/sd_card_alert:")
         st.stop()
-
-
-def literal(text: str) -> str:
-    """Words that came from elsewhere, as Markdown that shows them as they are, line by line."""
-    return re.sub(r"([\\`*_{}\[\]<>#$~|:])", r"\\\1", text).replace("\n", "  \n")
 
 
 def duration(seconds: float) -> str:
@@ -153,6 +159,7 @@ def progress(what: str) -> Iterator[Callable[[float, str], None]]:
 
     Work of several seconds also says about how long it still takes, if it goes on as it did.
     """
+    address.write_early()
     place, begin = st.empty(), time.monotonic()
 
     def tell(part: float, doing: str = "") -> None:
@@ -164,20 +171,3 @@ def progress(what: str) -> Iterator[Callable[[float, str], None]]:
         yield tell
     finally:
         place.empty()
-
-
-def address_notice(before: Mapping[str, str], keys: Sequence[str]) -> None:
-    """Say which settings of the address were not usable; call it after the widgets that own these keys.
-
-    Streamlit drops such values by itself and takes the widget's default, without a word.
-    """
-    after = st.query_params.to_dict()
-    refused = [
-        key for key in keys if key in before and key not in after and str(st.session_state.get(key)) != before[key]
-    ]
-    if refused:
-        given = ", ".join(f"`{key}={before[key][:40]}`" for key in refused)
-        st.info(
-            f"The address asked for {given}, which is not possible here; the default is used instead.",
-            icon=":material/link_off:",
-        )

@@ -10,13 +10,15 @@ import streamlit as st
 from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
-from explorer import page, stable
+from explorer import address, controls, page, stable
 from explorer.jobs import Job, Tell, begin, running, watch
+from explorer.kinds import OneOf
 from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, Drawn
 
 T = TypeVar("T")
 UPLOAD_MB = 20
 CHANNELS_A_ROW = 4
+NAME = 300  # letters of a model's name or folder
 
 
 # -- a model ------------------------------------------------------------------------------------------------
@@ -25,14 +27,19 @@ CHANNELS_A_ROW = 4
 def pick_model(words: str = "Model") -> str:
     """The model: a name on the hub, a folder, MICRO, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
     chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
+    chosen = st.session_state.sd_chosen = address.read("sd_model", OneOf(tuple(MODELS)), chosen)
+    address.put("sd_model", [chosen])  # always: what a visit begins with depends on the machine
     st.session_state.sd_model = chosen
     kind = st.selectbox(words, list(MODELS), format_func=MODELS.get, key="sd_model", on_change=_other_model)
     if kind != OTHER:
         return kind
-    name = st.text_input(
+    name = controls.text(
+        st,
         "Its name, or a folder",
         st.session_state.get("sd_other", ""),
         key="sd_name",
+        most=NAME,
+        always=True,
         help="owner/model on the Hugging Face hub, or a folder in diffusers' format. Choosing it fetches nothing.",
     ).strip()
     st.session_state.sd_other = name
@@ -64,6 +71,7 @@ def upload_trace() -> Drawn | None:
             "Whoever has a GPU saves a run, on this page or with `diffusion-explained record`; a class opens it."
         )
         return None
+    address.leaves_out("the recorded run")
     try:
         return stable.opened(file.getvalue(), file.name)
     except OSError as error:
@@ -165,7 +173,7 @@ def tokens(of_prompt: Sequence[dict], text_shape: Sequence[int]) -> None:
     """A prompt as each text encoder reads it: words with their ids, padding, and what was cut off."""
     for one in of_prompt:
         if len(of_prompt) > 1:
-            st.markdown(f"**{one['encoder']}**")
+            st.markdown(f"**{page.literal(one['encoder'])}**")
         st.html(f'<div class="tokens">{"".join(_chips(one))}</div>')
         padding = len(one["ids"]) - one["used"]
         shape = f", as embeddings {list(text_shape)}" if len(of_prompt) == 1 else ""
@@ -224,13 +232,13 @@ def finished(drawn: Drawn) -> None:
     columns = st.columns(max(2, len(said["seeds"])))  # one picture alone takes half of the page
     for column, picture, seed in zip(columns, drawn.trace.pictures, said["seeds"], strict=False):
         alt = f"The decoded picture of seed {seed}, {drawn.trace.label}: {said['prompt'][0]}"
-        column.image(picture, width="stretch", alt=alt, caption=f"seed {seed}")
+        column.image(picture, width="stretch", alt=alt, caption=page.literal(f"seed {seed}"))
 
 
 def notices(drawn: Drawn) -> None:
     """What else is to be known of a run."""
     for notice in drawn.notices:
-        st.warning(notice, icon=":material/visibility_off:")
+        st.warning(page.literal(notice), icon=":material/visibility_off:")
     empty_prompt(drawn.trace.settings["prompt"][0])
 
 

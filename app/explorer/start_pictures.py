@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion_explained.data import load_image
 from diffusion_explained.film import mosaic, pixels, png
 from diffusion_explained.stable_diffusion.masks import load_mask, rectangle_mask
-from explorer import emoji, page
+from explorer import address, controls, emoji, page
 from explorer.board import board, over
 from explorer.pictures import picture, real_images
 from explorer.runs import class_names
@@ -29,11 +29,11 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
 
     sources: which pictures are offered, the usual one first; picked: [1, 3, H, W] of an earlier run, offered before.
     """
-    way = st.selectbox("Start from", (NOISE, IMAGE, INPAINT), key="start")
+    way = controls.choice(st, "Start from", (NOISE, IMAGE, INPAINT), NOISE, key="start")
     if way == NOISE:
         return Begun()
     offered = [*([PICKED] if picked is not None else []), *sources]
-    source = st.selectbox("Which picture", offered, key="source")
+    source = controls.choice(st, "Which picture", offered, offered[0], key="source")
     said: list[str] = []
     try:
         file = _file(source, picked)
@@ -44,7 +44,9 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
             mask = _mask(file, image)
         else:
             painted = board(image, key="paint")
-            image = image if painted is None else over(painted, image)
+            if painted is not None:
+                image = over(painted, image)
+                address.leaves_out("what you painted")
         for sentence in said:
             st.caption(sentence)
     except ValueError as error:
@@ -52,7 +54,7 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
         return Begun()
     key, usual = ("strength", 0.6) if way == IMAGE else ("hole_strength", 1.0)
     what = "The share of the steps that are taken: 0 would keep the picture, 1 starts from noise alone."
-    strength = st.slider("Strength", 0.0, 1.0, usual, 0.05, key=key, help=what)
+    strength = controls.slider(st, "Strength", 0.0, 1.0, usual, 0.05, key=key, help=what)
     held = b"".join(tensor.numpy().tobytes() for tensor in (image, mask) if tensor is not None)
     return Begun(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}")
 
@@ -63,15 +65,18 @@ def _file(source: str, picked: Tensor | None) -> bytes | None:
         upload = st.file_uploader("Your own picture", type=None, key="start_upload", help="Scaled to the run's size.")
         if upload is None:
             st.info("Choose a file; until then the run starts from pure noise.", icon=":material/touch_app:")
-        return None if upload is None else upload.getvalue()
+            return None
+        address.leaves_out("your own picture")
+        return upload.getvalue()
     if source == PICKED:
+        address.leaves_out("the picture that you picked")
         return png(pixels(picked)[0])
     if source == PAPER:
         return png(pixels(torch.ones(1, 3, 8, 8))[0])
     if source == EMOJI:
         return png(pixels(emoji.emoji(*emoji.pick("Emoji", "start_emoji")))[0])
     names = class_names("cifar10")
-    name = st.selectbox("Class", names, index=names.index("horse"), key="start_class")
+    name = controls.choice(st, "Class", names, "horse", key="start_class")
     real = "from CIFAR-10" if real_images("cifar10") else "made by our own network, not real"
     st.caption(f"32 × 32 pixels, {real}; enlarged.")
     return png(mosaic(pixels(picture("cifar10", names.index(name), 0))))
@@ -79,18 +84,21 @@ def _file(source: str, picked: Tensor | None) -> bytes | None:
 
 def _mask(file: bytes, image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
-    way = st.selectbox("The hole", (BRUSH, RECTANGLE, MASK_FILE), key="hole")
+    way = controls.choice(st, "The hole", (BRUSH, RECTANGLE, MASK_FILE), BRUSH, key="hole")
     if way == BRUSH:
         painted = board(image, key="brush", hole=True)
         if painted is None:
-            st.caption("Brush over what is to be painted anew. Nothing is brushed yet, so all of it is.")
+            st.caption("Brush over what is to be painted anew: the rest then stays as it is.")
+        else:
+            address.leaves_out("what you brushed")
         return torch.ones(height, width) if painted is None else painted[3]
     if way == MASK_FILE:
         upload = st.file_uploader("A mask, white where to paint anew", type=None, key="mask_upload")
         if upload is not None:
+            address.leaves_out("your own mask")
             return load_mask(upload.getvalue(), file, height, width)
         st.caption("Without a file a rectangle in the middle is painted anew.")
         return rectangle_mask(height, width, (0.25, 0.75), (0.25, 0.75))
-    across = st.slider("From left to right (%)", 0, 100, (25, 75), key="across")
-    down = st.slider("From top to bottom (%)", 0, 100, (25, 75), key="down")
+    across = controls.span(st, "From left to right (%)", 0, 100, (25, 75), key="across")
+    down = controls.span(st, "From top to bottom (%)", 0, 100, (25, 75), key="down")
     return rectangle_mask(height, width, tuple(x / 100 for x in across), tuple(y / 100 for y in down))

@@ -3,7 +3,7 @@
 import time
 
 import streamlit as st
-from explorer import choices, page
+from explorer import choices, controls, page
 from explorer.pictures import real_images
 from explorer.runs import SCALES, Guided, class_names, guided, real_diversity, rectified
 
@@ -25,11 +25,10 @@ first, second, third, fourth = st.columns(4)
 with first:
     choices.pick_network(choice)
 few = choice.default("per_class", USUAL[choice.pace][0])
-per_class = second.select_slider("Images per class", PER_CLASS[choice.pace], few, key="per_class", bind="query-params")
+per_class = controls.steps(second, "Images per class", PER_CLASS[choice.pace], few, key="per_class")
 usual = choice.default("sweep_steps", USUAL[choice.pace][1])
-steps = third.select_slider("Steps", (4, 6, 8, 10, 15, 20, 30, 50), usual, key="sweep_steps", bind="query-params")
-seed = fourth.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
-page.address_notice(choice.address, ["data", "model", "per_class", "sweep_steps", "seed"])
+steps = controls.steps(third, "Steps", (4, 6, 8, 10, 15, 20, 30, 50), usual, key="sweep_steps")
+seed = controls.number(fourth, "Seed", 0, 99999, 0, key="seed")
 if rectified(choice.model):
     st.info(f"{choices.NO_GUIDANCE} Choose another network to sweep the scale.", icon=":material/touch_app:")
     st.stop()

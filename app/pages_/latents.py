@@ -3,7 +3,7 @@
 import hashlib
 
 import streamlit as st
-from explorer import emoji, latent_views, page, stable, stable_parts
+from explorer import address, controls, emoji, latent_views, page, stable, stable_parts
 from explorer.latent_views import Encoded
 from explorer.scrubber import scrubber
 from torch import Tensor
@@ -24,10 +24,9 @@ page.head(
     r"\hat x_0 = D(z)\approx x_0",
     r"128\cdot 128\cdot 3 = 48\cdot(16\cdot 16\cdot 4)",
 )
-address = st.query_params.to_dict()
+address.films("frame")
 name = stable.embedded()
 side = stable.usual(stable.MICRO).side
-SETTINGS = ("emoji", "emoji_style", "other", "other_style")
 
 
 def encode(key: str, x_0: Tensor) -> Encoded:
@@ -49,6 +48,7 @@ with choose:
         try:
             x_0 = load_image(upload.getvalue(), side, 3, say=said.append)
             key = hashlib.sha256(x_0.numpy().tobytes()).hexdigest()
+            address.leaves_out("your own picture")
         except ValueError as error:
             words = f"This file cannot be used: {error} The {of_emoji[0]} is shown instead."
             st.error(page.literal(words), icon=":material/broken_image:")
@@ -61,7 +61,6 @@ except (ValueError, OSError) as error:
     st.stop()
 channels, height, width = one.latents.shape[1:]
 with show:
-    page.address_notice(address, SETTINGS)
     stable_parts.kind(one.label, one.model)
     z = one.latents[0]
     error = (one.decoded - one.x_0).mean(1)[0]
@@ -93,16 +92,16 @@ with show:
 @page.fragment
 def poke() -> None:
     st.subheader("Poke it", anchor=False)
-    controls, result = st.columns([1, 2.7], gap="large")
-    with controls:
-        where = st.segmented_control("Add to", (PIXEL, CHANNEL), default=PIXEL, required=True, key="poke_where")
-        channel = st.segmented_control("Channel", range(1, channels + 1), default=1, required=True, key="poke_channel")
-        amount = st.slider("Amount", -6.0, 6.0, 4.0, 0.5, key="poke_amount")
+    asking, result = st.columns([1, 2.7], gap="large")
+    with asking:
+        where = controls.segments(st, "Add to", (PIXEL, CHANNEL), PIXEL, key="poke_where")
+        channel = controls.segments(st, "Channel", range(1, channels + 1), 1, key="poke_channel")
+        amount = controls.slider(st, "Amount", -6.0, 6.0, 4.0, 0.5, key="poke_amount")
         place = None
         if where == PIXEL:
             left, right = st.columns(2)
-            x = left.slider("x", 0, width - 1, width // 2, key="poke_x", help="From left to right.")
-            y = right.slider("y", 0, height - 1, height // 2, key="poke_y", help="From top to bottom.")
+            x = controls.slider(left, "x", 0, width - 1, width // 2, 1, key="poke_x", help="From left to right.")
+            y = controls.slider(right, "y", 0, height - 1, height // 2, 1, key="poke_y", help="From top to bottom.")
             place = (y, x)
     changed = latent_views.poked(one.latents, channel - 1, amount, place)
     after = latent_views.decode(name, changed)

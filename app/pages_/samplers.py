@@ -3,7 +3,7 @@
 import time
 
 import streamlit as st
-from explorer import choices, page
+from explorer import choices, controls, page
 from explorer.runs import finish, race_settings, rectified, reference
 
 from diffusion_explained import plots
@@ -24,24 +24,16 @@ page.head(
 )
 choice = choices.choose()
 first, second = st.columns([2, 1], gap="medium")
-chosen = first.pills(
-    "Samplers",
-    list(SAMPLERS),
-    selection_mode="multi",
-    wrap=True,
-    default=["ddim", "euler", "heun", "dpm_solver_pp_2m", "euler_ancestral"],
-    key="samplers",
-    bind="query-params",
-)
+racing = ["ddim", "euler", "heun", "dpm_solver_pp_2m", "euler_ancestral"]
+chosen = controls.many(first, "Samplers", list(SAMPLERS), racing, key="samplers")
 usual = choice.default("most", USUAL[choice.pace])
-most = second.select_slider("Most steps", COUNTS[3:], usual, key="most", bind="query-params")
+most = controls.steps(second, "Most steps", COUNTS[3:], usual, key="most")
 third, fourth, fifth = st.columns(3, gap="medium")
 with third:
     choices.pick_network(choice)
 with fourth:
     scale = choices.guidance_slider(choice, "race_w", 6.0, 1.0, rectified=rectified(choice.model))
-seed = fifth.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
-page.address_notice(choice.address, ["data", "samplers", "most", "model", "race_w", "seed"])
+seed = controls.number(fifth, "Seed", 0, 99999, 0, key="seed")
 if not chosen:
     st.info("Choose at least one sampler above.", icon=":material/touch_app:")
     st.stop()

@@ -1,7 +1,7 @@
 """Schedules: who sets the pace from image to noise."""
 
 import streamlit as st
-from explorer import choices, page
+from explorer import choices, controls, page
 from explorer.pictures import origin, picture
 
 from diffusion_explained import plots
@@ -24,28 +24,19 @@ page.head(
     r"\text{flow: }\alpha_t = 1-t,\ \ \sigma_t = t",
 )
 choice = choices.choose(network=False)
-chosen = st.pills(
-    "Schedules",
-    NAMES,
-    selection_mode="multi",
-    wrap=True,
-    default=["linear", "scaled_linear", "cosine", "flow"],
-    key="schedules",
-    bind="query-params",
-)
+chosen = controls.many(st, "Schedules", NAMES, ["linear", "scaled_linear", "cosine", "flow"], key="schedules")
 with st.expander("Numbers: T, β, shift, terminal SNR", icon=":material/tune:"):
     first, second, third = st.columns(3)
-    T = first.number_input("T, training timesteps", 10, 5000, 1000, step=10, key="T", bind="query-params")
-    shift = first.number_input("shift (flow)", 0.1, 20.0, 1.0, step=0.5, key="shift", bind="query-params")
-    own = second.toggle("My own β range", key="own", bind="query-params", help="For linear, scaled_linear and sigmoid.")
-    zero = second.toggle("Rescale to zero terminal SNR", key="zero", bind="query-params")
-    beta_start = third.number_input(
-        "β start", 1e-6, 0.5, 1e-4, step=1e-4, format="%.5f", key="beta_start", bind="query-params", disabled=not own
+    T = controls.number(first, "T, training timesteps", 10, 5000, 1000, step=10, key="T")
+    shift = controls.number(first, "shift (flow)", 0.1, 20.0, 1.0, step=0.5, key="shift")
+    own = controls.switch(second, "My own β range", key="own", help="For linear, scaled_linear and sigmoid.")
+    zero = controls.switch(second, "Rescale to zero terminal SNR", key="zero")
+    beta_start = controls.number(
+        third, "β start", 1e-6, 0.5, 1e-4, step=1e-4, format="%.5f", key="beta_start", disabled=not own
     )
-    beta_end = third.number_input(
-        "β end", 1e-6, 0.999, 0.02, step=1e-3, format="%.5f", key="beta_end", bind="query-params", disabled=not own
+    beta_end = controls.number(
+        third, "β end", 1e-6, 0.999, 0.02, step=1e-3, format="%.5f", key="beta_end", disabled=not own
     )
-page.address_notice(choice.address, ["data", "schedules", "T", "shift", "own", "zero", "beta_start", "beta_end"])
 
 
 def schedule(name: str) -> Schedule:

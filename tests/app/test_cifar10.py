@@ -7,6 +7,7 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
+from conftest import address
 from explorer import choices, page, pictures, runs
 from test_pages import film, frames, png
 
@@ -54,11 +55,6 @@ def on_the_hub(monkeypatch):
     return arrived
 
 
-def address(at, key):
-    value = at.query_params[key]
-    return value if isinstance(value, str) else value[0]
-
-
 def switch(at, data):
     return at.segmented_control(key="data").set_value(data).run()
 
@@ -102,23 +98,23 @@ def test_changing_the_data_set_takes_its_defaults_and_names_it_in_the_address(op
     switch(at, "cifar10")
     assert (at.select_slider(key="steps").value, at.slider(key="w").value) == (8, 2.0)
     assert at.selectbox(key="class").options == ["one of each", *NAMES]
-    assert address(at, "model") == FLOW and not at.info
+    assert address(at)["model"] == [FLOW] and not at.info
     at.select_slider(key="steps").set_value(1)
     at.selectbox(key="model").set_value(DDPM).run()
-    assert address(at, "model") == DDPM
+    assert address(at)["model"] == [DDPM]
     switch(at, "mnist")
     assert (at.select_slider(key="steps").value, at.slider(key="w").value) == (10, 2.0)
-    assert "model" not in at.query_params and not at.exception
+    assert "model" not in address(at) and not at.exception
 
 
 def test_the_choice_goes_along_to_the_other_pages(open_page):
     at = open_page("reverse", model=DDPM, steps="1")
     at.switch_page("pages_/schedules.py").run()
-    assert address(at, "data") == "cifar10" and at.segmented_control(key="data").value == "cifar10"
+    assert address(at)["data"] == ["cifar10"] and at.segmented_control(key="data").value == "cifar10"
     at.switch_page("pages_/reverse.py")
     at.query_params["steps"] = "1"
     at.run()
-    assert at.selectbox(key="model").value == DDPM and address(at, "model") == DDPM
+    assert at.selectbox(key="model").value == DDPM and address(at)["model"] == [DDPM]
 
 
 def test_pictures_are_asked_no_more_than_two_cores_can_give(open_page, monkeypatch):
@@ -156,7 +152,7 @@ def test_a_rectified_network_is_sampled_without_guidance_and_the_page_says_why(o
     assert at.selectbox(key="negative").disabled and at.slider(key="rescale").disabled
     assert at.toggle(key="middle").disabled
     assert any(choices.NO_GUIDANCE == caption.value for caption in at.caption)
-    assert "w=4.0" in at.info[0].value and "w" not in at.query_params
+    assert "w=4.0" in at.info[0].value and "w" not in address(at)
     assert "{'guidance" not in at.code[0].value and "guidance_scale=1.0" in at.code[0].value
     assert film(at)["titles"] == ["xₜ", "predicted x₀", "ε conditional"]
     once = open_page("reverse", model=RECTIFIED, steps="1")

@@ -1,6 +1,7 @@
 """Every page without a browser: it opens, its widgets change what it shows, and what it shows is the library's."""
 
 import io
+import json
 import threading
 
 import numpy as np
@@ -54,8 +55,6 @@ def test_a_page_opens_and_teaches(open_page, name):
 
 def films(at):
     """The films that the page's scrubbers were given, in the page's order."""
-    import json
-
     messages = (json.loads(element.proto.json) for element in at.get("bidi_component"))
     return [message["film"] for message in messages if "film" in message]
 
@@ -157,8 +156,7 @@ def test_looking_at_kept_steps_asks_no_network(open_page, network_calls):
     asked = len(network_calls)
     assert asked >= 50, "one guess a level"
     for frame in ("3", "49"):
-        at.query_params["frame"] = frame
-        at.run()
+        open_page("forward", seed="77", frame=frame)
     assert len(network_calls) == asked
     at.number_input(key="seed").set_value(78).run()
     assert len(network_calls) > asked
