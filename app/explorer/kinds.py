@@ -14,7 +14,7 @@ from typing import Protocol
 NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]{1,3})?", re.ASCII)
 MOST_DIGITS = 24
 UNTYPED = ("Cc", "Cs", "Cn")  # of control letters, halves of letters, and what is none
-LONGEST = 1000  # letters of a prompt
+LONGEST = 5000  # letters of a prompt
 
 
 class Kind(Protocol):

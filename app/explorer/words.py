@@ -10,7 +10,9 @@ JOINERS = "\u200c\u200d"  # which hold emoji and letters of some scripts togethe
 def literal(text: str) -> str:
     """Words as they are, line by line."""
     lines = "".join(letter if letter == "\n" else visible(letter) for letter in text)
-    return re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", lines).replace("\n", "  \n")
+    inline = re.sub(r"([\\`*_{}\[\]<>#$~|:!&])", r"\\\1", lines)
+    at_begin = re.sub(r"(?m)^(\s*\d*)([-+=.)])", r"\1\\\2", inline)  # which would make a list or a heading
+    return at_begin.replace("\n", "  \n")
 
 
 def quoted(text: str, most: int = CUT) -> str:

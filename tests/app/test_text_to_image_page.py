@@ -99,7 +99,7 @@ def test_a_picked_seed_is_looked_into_and_refined(open_page):
     assert len(films(at)[0]["captions"]) == 3, "half of the four steps, and the end"
     assert "strength=0.5" in at.code[0].value
     at.selectbox(key="start").set_value("a picture with a hole").run()
-    assert at.selectbox(key="source").value == "the picked one" and "all of it is" in said(at.caption)
+    assert at.selectbox(key="source").value == "the picked one" and "the rest then stays" in said(at.caption)
     assert not at.error
 
 
