@@ -11,19 +11,23 @@ a film moves in the browser alone, so its frame is written by the browser too (`
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 import streamlit as st
-from streamlit.runtime.scriptrunner import StopException, get_script_run_ctx
+from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.kinds import Kind, Whole
 from explorer.words import quoted
 
 SAID = 5  # so many unusable settings are named, the rest are counted
+
+
+class EndedError(Exception):
+    """The page ends here. After `st.stop` Streamlit takes nothing more, and the address would stay as it was."""
 
 
 @dataclass
@@ -75,11 +79,8 @@ def visit() -> Visit:
 def kept(page: str) -> Iterator[None]:
     """A run of a page: its address is read before any of its controls, and written after the last of them."""
     _arrive(page)
-    try:
+    with suppress(EndedError):
         yield
-    except StopException:
-        _leave()
-        raise
     _leave()
 
 

@@ -5,9 +5,9 @@ import functools
 import html
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -113,7 +113,8 @@ def fragment(part: Callable[[], None], *, run_every: float | None = None) -> Cal
 
     @functools.wraps(part)
     def whole() -> None:
-        part()
+        with suppress(address.EndedError):
+            part()
         if getattr(get_script_run_ctx(), "fragment_ids_this_run", None):  # the page itself is not run now
             address.write_part(part.__name__)
 
@@ -126,6 +127,11 @@ def fragment(part: Callable[[], None], *, run_every: float | None = None) -> Cal
     return placed
 
 
+def end() -> NoReturn:
+    """End the page here: what it has said stays, and its address is written."""
+    raise address.EndedError
+
+
 @contextmanager
 def needed(what: str) -> Iterator[None]:
     """What a page cannot do without: where it is missing or damaged, say so, and end this page there."""
@@ -133,7 +139,7 @@ def needed(what: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         st.error(literal(f"{what} cannot be read: {error}"), icon=":material/sd_card_alert:")
-        st.stop()
+        end()
 
 
 def duration(seconds: float) -> str:

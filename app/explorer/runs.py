@@ -144,6 +144,21 @@ class Settings:
     guidance_interval: tuple[float, float] | None = None
     clip: bool = True
 
+    def denoiser_options(self) -> dict[str, object]:
+        """The options of `Model.denoiser`, all of them: what runs, and what the program says."""
+        return {
+            "guidance_scale": self.guidance_scale,
+            "negative_labels": None if self.negative is None else [self.negative] * len(self.labels),
+            "guidance_rescale": self.guidance_rescale,
+            "guidance_interval": self.guidance_interval,
+            "clip": 1.0 if self.clip else None,
+        }
+
+    def step_options(self) -> dict[str, object]:
+        """The options of `Model.steps` beside the count."""
+        options = {"sampler": self.sampler, "seed": self.seed}
+        return options | ({"eta": self.eta} if self.sampler == "ddim" else {})
+
 
 @dataclass(frozen=True)
 class Run:
@@ -157,29 +172,13 @@ class Run:
 
 def denoiser(settings: Settings) -> Counted:
     """The denoiser of these settings, counting how often it is asked."""
-    return Counted(
-        model(settings.model).denoiser(
-            labels=list(settings.labels),
-            guidance_scale=settings.guidance_scale,
-            negative_labels=None if settings.negative is None else [settings.negative] * len(settings.labels),
-            guidance_rescale=settings.guidance_rescale,
-            guidance_interval=settings.guidance_interval,
-            clip=1.0 if settings.clip else None,
-        )
-    )
+    return Counted(model(settings.model).denoiser(list(settings.labels), **settings.denoiser_options()))
 
 
 def steps_of(settings: Settings, denoise: Counted) -> Iterator[Step]:
     """The sampler of these settings on its way."""
-    options = {"eta": settings.eta} if settings.sampler == "ddim" else {}
-    return model(settings.model).steps(
-        denoise,
-        len(settings.labels),
-        settings.num_inference_steps,
-        sampler=settings.sampler,
-        seed=settings.seed,
-        **options,
-    )
+    of = model(settings.model)
+    return of.steps(denoise, len(settings.labels), settings.num_inference_steps, **settings.step_options())
 
 
 def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:

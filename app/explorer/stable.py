@@ -211,13 +211,14 @@ class Ask:
 class Begun:
     """What a run starts from: image [1, 3, H, W] in [-1, 1] and mask [H, W], or neither for pure noise.
 
-    key: what tells it from others.
+    key: what tells it from others; program: the lines that make image and mask.
     """
 
     image: Tensor | None = None
     mask: Tensor | None = None
     strength: float = 1.0
     key: str = ""
+    program: str = ""
 
     def options(self) -> dict[str, object]:
         """The options of `StableDiffusion.steps`."""
@@ -305,21 +306,3 @@ def in_python(name: str) -> str:
     if name == STAND_IN:
         return "stand_in()"
     return f"load({name!r})" if name == MICRO else f"load({name!r}, device={str(choose_device())!r})"
-
-
-def python(name: str, ask: Ask, begun: Begun) -> str:
-    """The run as a program; where it starts from a picture, that is to be put in."""
-    loading = in_python(name)
-    options = {key: value for key, value in ask.options().items() if key != "prompt" and value is not None}
-    if begun.image is not None:
-        options |= {"strength": begun.strength}
-    words = "".join(f",\n    {key}={value!r}" for key, value in options.items())
-    words += "" if begun.image is None else ",\n    image=image"
-    words += "" if begun.mask is None else ",\n    mask=mask"
-    return f"""from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
-
-model = {loading}
-for step in model.steps(
-    {ask.prompt!r}{words},
-):
-    picture = model.decode(step.pred.x_0)  # any step's; the last one's x_next is the end"""

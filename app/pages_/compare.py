@@ -3,7 +3,7 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, choices, controls, page, stable, stable_parts
+from explorer import address, choices, controls, page, programs, stable, stable_parts
 from explorer.compared import compare, compare_live
 from explorer.runs import Settings, class_names, model
 from explorer.scrubber import scrubber
@@ -63,6 +63,8 @@ if shown is not None:
 
 if name in stable.AT_ONCE:
     stable_parts.absent()
+if name != stable.RECORDED:
+    programs.show(programs.compared(name, ask, settings))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- Both begin in pure noise, guess a picture at every step, and end in what was guessed: one sampler, which "

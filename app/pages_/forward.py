@@ -4,8 +4,8 @@ import hashlib
 
 import streamlit as st
 import torch
-from explorer import address, choices, controls, page
-from explorer.pictures import origin, per_class, picture, pictures
+from explorer import address, choices, controls, page, programs
+from explorer.pictures import origin, per_class, picture, pictures, real_images
 from explorer.runs import SCHEDULES, class_names, noising
 from explorer.scrubber import scrubber
 
@@ -53,9 +53,9 @@ key = (choice.data, pictures(choice.data).split, label, number)
 if upload is not None:
     said: list[str] = []
     try:
-        data = upload.getvalue()
-        x_0 = load_image(data, size, channels, invert=invert, say=said.append)
-        key, known = ("upload", hashlib.sha256(data).hexdigest(), invert), None
+        file = upload.getvalue()
+        x_0 = load_image(file, size, channels, invert=invert, say=said.append)
+        key, known = ("upload", hashlib.sha256(file).hexdigest(), invert), None
         address.leaves_out("your own image")
     except ValueError as error:
         st.error(
@@ -77,6 +77,19 @@ places = torch.linspace(0, len(kept.levels) - 1, 11).round().long()
 captions = ["clean", *(f"{place / 50:.0%}" for place in places[1:].tolist())]
 page.strip({"xₜ": kept.x_t[places]}, captions, f"x_t on its way into noise, {schedule} schedule")
 
+data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"
+programs.show(
+    programs.noising(
+        data,
+        label,
+        number,
+        schedule,
+        choice.model,
+        seed,
+        own=(channels, size) if known is None else None,
+        invert=invert,
+    )
+)
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- At the far right the histogram is N(0, 1) and nothing of the image is left: its SNR is close to 0.\n"

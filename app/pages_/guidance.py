@@ -3,7 +3,7 @@
 import time
 
 import streamlit as st
-from explorer import choices, controls, page
+from explorer import choices, controls, page, programs
 from explorer.pictures import real_images
 from explorer.runs import SCALES, Guided, class_names, guided, real_diversity, rectified
 
@@ -31,7 +31,7 @@ steps = controls.steps(third, "Steps", (4, 6, 8, 10, 15, 20, 30, 50), usual, key
 seed = controls.number(fourth, "Seed", 0, 99999, 0, key="seed")
 if rectified(choice.model):
     st.info(f"{choices.NO_GUIDANCE} Choose another network to sweep the scale.", icon=":material/touch_app:")
-    st.stop()
+    page.end()
 
 scales = SCALES[choice.pace]
 real = real_diversity(choice.data, per_class) if real_images(choice.data) else None
@@ -75,6 +75,7 @@ curves.caption(
     "time would have 0."
 )
 
+programs.show(programs.guidance(choice.model, scales, per_class, steps, seed))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- At $w = 0$ the class is not heard: one image in ten is right by chance, and each class shows all ten, "

@@ -3,7 +3,7 @@
 import hashlib
 
 import streamlit as st
-from explorer import address, controls, emoji, latent_views, page, stable, stable_parts
+from explorer import address, controls, emoji, latent_views, page, programs, stable, stable_parts
 from explorer.latent_views import Encoded
 from explorer.scrubber import scrubber
 from torch import Tensor
@@ -25,7 +25,7 @@ page.head(
     r"128\cdot 128\cdot 3 = 48\cdot(16\cdot 16\cdot 4)",
 )
 address.films("frame")
-name = stable.embedded()
+name, state = stable.embedded(), st.session_state
 side = stable.usual(stable.MICRO).side
 
 
@@ -58,7 +58,7 @@ try:
     one = encode(key, x_0)
 except (ValueError, OSError) as error:
     st.error(page.literal(str(error)), icon=":material/error:")
-    st.stop()
+    page.end()
 channels, height, width = one.latents.shape[1:]
 with show:
     stable_parts.kind(one.label, one.model)
@@ -159,22 +159,15 @@ st.caption(
     f"{latent_views.others()}"
 )
 
-with st.expander("The same in Python", icon=":material/code:"):
-    first, style = of_emoji
-    st.code(
-        f"""from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
-from diffusion_explained.micro.reconstruction import on_white, psnr
-from diffusion_explained.stable_diffusion import {stable.in_python(name).split("(")[0]}
-
-model, emoji = {stable.in_python(name)}, load_emoji_sample()
-chosen = (emoji.subject == emoji.names.index({first!r})) & (emoji.style == STYLES.index({style!r}))
-x_0 = on_white(emoji.images[chosen])     # [1, 3, {side}, {side}] in [-1, 1]
-z = model.encode(x_0)                    # [1, {channels}, {height}, {width}]
-print(psnr(model.decode(z), x_0))
-z[:, 0, {height // 2}, {width // 2}] += 4
-poked = model.decode(z)""",
-        language="python",
+poke_place = (
+    None if state.poke_where == CHANNEL else (state.get("poke_y", height // 2), state.get("poke_x", width // 2))
+)
+programs.show(
+    programs.latents(
+        name, of_emoji, of_other, side, latent_views.MIXES, own=key != " ".join(of_emoji),
+        channel=state.poke_channel - 1, amount=state.poke_amount, place=poke_place,
     )
+)  # fmt: skip
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- The latent is still a **map**: what lies at the left of the picture lies at its left. So convolutions work "

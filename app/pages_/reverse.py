@@ -1,7 +1,7 @@
 """Reverse: noise becomes an image, step by step."""
 
 import streamlit as st
-from explorer import address, choices, controls, page
+from explorer import address, choices, controls, page, programs
 from explorer.runs import Settings, class_names, model, rectified, run
 from explorer.scrubber import scrubber
 
@@ -93,28 +93,7 @@ with result:
     if scale == 1 and not unguided:
         st.caption("Guidance is off at w = 1, so there is no unconditional prediction, and no difference to show.")
 
-eta_option = f", eta={eta}" if sampler == "ddim" else ""
-options = {"guidance_scale": scale}
-if settings.negative is not None:
-    options["negative_labels"] = f"[{settings.negative}] * len(labels)"
-if settings.guidance_rescale:
-    options["guidance_rescale"] = settings.guidance_rescale
-if settings.guidance_interval:
-    options["guidance_interval"] = settings.guidance_interval
-if clip:
-    options["clip"] = 1.0
-with st.expander("The same in Python", icon=":material/code:"):
-    st.code(
-        f"""from diffusion_explained import load_pretrained
-from diffusion_explained.film import film_of, gif
-
-model = load_pretrained("{choice.model}")
-labels = {list(settings.labels)}
-denoise = model.denoiser(labels, {", ".join(f"{name}={value}" for name, value in options.items())})
-steps = list(model.steps(denoise, len(labels), {steps}, sampler="{sampler}", seed={seed}{eta_option}))
-open("{choice.noun}s.gif", "wb").write(gif(film_of(steps)))""",
-        language="python",
-    )
+programs.show(programs.animated(settings, choice.noun))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- The **predicted $x_0$** is decided early and only sharpened later; $x_t$ follows it.\n"

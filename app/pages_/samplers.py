@@ -3,7 +3,7 @@
 import time
 
 import streamlit as st
-from explorer import choices, controls, page
+from explorer import choices, controls, page, programs
 from explorer.runs import finish, race_settings, rectified, reference
 
 from diffusion_explained import plots
@@ -36,7 +36,7 @@ with fourth:
 seed = controls.number(fifth, "Seed", 0, 99999, 0, key="seed")
 if not chosen:
     st.info("Choose at least one sampler above.", icon=":material/touch_app:")
-    st.stop()
+    page.end()
 
 settings = race_settings(choice.model, scale, seed)
 counts = [count for count in COUNTS if count <= most]
@@ -83,6 +83,7 @@ rows = {"exact": [goal[LOOK]] * len(counts)}
 rows |= {name: [one.x_0[LOOK] for one in finishes if one.sampler == name] for name in shown}
 page.strip(rows, [str(count) for count in counts], "the image where it ends, by number of steps")
 
+programs.show(programs.racing(settings, chosen, counts))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- On log axes a method of order $p$ is a line of slope $-p$, once its steps are small: doubling them halves "

@@ -1,8 +1,10 @@
 """Schedules: who sets the pace from image to noise."""
 
+from collections.abc import Callable
+
 import streamlit as st
-from explorer import choices, controls, page
-from explorer.pictures import origin, picture
+from explorer import choices, controls, page, programs
+from explorer.pictures import origin, picture, real_images
 
 from diffusion_explained import plots
 from diffusion_explained.film import shown
@@ -39,24 +41,26 @@ with st.expander("Numbers: T, β, shift, terminal SNR", icon=":material/tune:"):
     )
 
 
-def schedule(name: str) -> Schedule:
+def call(name: str) -> tuple[Callable[..., Schedule], str, dict[str, object]]:
+    """What makes a schedule: the callable, how it is spelt, its options."""
     if name == "flow":
-        return FlowSchedule(shift=shift)
+        return FlowSchedule, "FlowSchedule", {"shift": shift}
     if name == "edm":
-        return EDMSchedule()
-    options = {"num_train_timesteps": T, "rescale_zero_terminal_snr": zero}
+        return EDMSchedule, "EDMSchedule", {}
+    options: dict[str, object] = {"num_train_timesteps": T, "rescale_zero_terminal_snr": zero}
     if name in DEFAULT_BETAS:
         low, high = (beta_start, beta_end) if own else DEFAULT_BETAS[name]
         options |= {"beta_start": low, "beta_end": high}
-    return getattr(DDPMSchedule, name)(**options)
+    return getattr(DDPMSchedule, name), f"DDPMSchedule.{name}", options
 
 
 if not chosen:
     st.info("Choose at least one schedule above.", icon=":material/touch_app:")
-    st.stop()
+    page.end()
 if own and beta_end < beta_start:
     st.warning("β end is below β start: the noise is added fastest at the beginning.", icon=":material/warning:")
-schedules = {name: schedule(name) for name in NAMES if name in chosen}
+calls = {name: call(name) for name in NAMES if name in chosen}
+schedules = {name: make(**options) for name, (make, _, options) in calls.items()}
 
 for name, one in schedules.items():
     if isinstance(one, DDPMSchedule) and one.terminal_snr > VISIBLE_SNR:
@@ -86,6 +90,9 @@ origin(choice.data)
 if "edm" in schedules:
     st.caption("EDM's x_t grows with its noise, up to σ = 80; it is shown divided by its own standard deviation.")
 
+made = {name: f"{spelt}({programs.arguments(options)})" for name, (_, spelt, options) in calls.items()}
+data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"
+programs.show(programs.schedules(made, data, SHOWN[choice.data]))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- **linear** destroys the image early: the last quarter of its steps looks like noise already. "

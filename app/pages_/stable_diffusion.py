@@ -3,7 +3,7 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, controls, page, stable, stable_parts
+from explorer import address, controls, page, programs, stable, stable_parts
 from explorer.scrubber import scrubber
 from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
 
@@ -71,8 +71,7 @@ with result:
     if name in stable.AT_ONCE:
         stable_parts.absent()
 if name != stable.RECORDED:
-    with st.expander("The same in Python", icon=":material/code:"):
-        st.code(stable.python(name, ask, begun), language="python")
+    programs.show(programs.diffusion(name, ask, begun))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- The words become vectors (77 in Stable Diffusion), and every step sees them all. What does not fit is cut "

@@ -18,6 +18,7 @@ choice = choices.choose()
 seed = address.hidden("start_seed", Whole(0, MOST_SEED), 0)
 
 with st.spinner("Waking the network"):  # torch takes its time, and the visitor has something to read by now
+    from explorer import programs
     from explorer.runs import Settings, class_names, model, run
     from explorer.scrubber import scrubber
 
@@ -63,3 +64,4 @@ for column, (name, icon, title, text) in zip(columns, WAYS, strict=False):
     with column.container(border=True, height="stretch"):
         st.page_link(f"pages_/{name}.py", label=f"**{title}**", icon=icon)
         st.caption(text)
+programs.show(programs.sampling(settings))

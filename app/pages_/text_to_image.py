@@ -3,7 +3,7 @@
 import html
 
 import streamlit as st
-from explorer import address, controls, drawings, page, stable, stable_parts, vocabulary
+from explorer import address, controls, drawings, page, programs, stable, stable_parts, vocabulary
 from explorer.kinds import Whole
 from explorer.scrubber import scrubber
 from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
@@ -102,7 +102,7 @@ with result:
         except (ValueError, OSError) as error:
             st.error(page.literal(str(error)), icon=":material/error:")
     if drawing is None:
-        st.stop()
+        page.end()
 
     stable_parts.kind(drawing.label, drawing.model)
     stable_parts.empty_prompt(prompt)
@@ -156,8 +156,7 @@ else:
         "at the start, at the end and in the padding."
     )
 
-with st.expander("The same in Python", icon=":material/code:"):
-    st.code(stable.python(name, ask, begun), language="python")
+programs.show(programs.diffusion(name, ask, begun))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- One prompt and four seeds: what all four share comes from the words, the rest from the noise.\n"
