@@ -89,7 +89,7 @@ def test_the_reverse_page_shows_what_the_library_samples_in_colour(open_page):
     for k, step in enumerate(steps):
         first = ((step.x_t[0].clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0)
         np.testing.assert_allclose(shown[k][0][:32, :32, :3], first, atol=1)
-    assert "labels = [7, 7, 7, 7, 7, 7, 7, 7]" in at.code[0].value and f'load_pretrained("{FLOW}")' in at.code[0].value
+    assert "labels = [7, 7, 7, 7, 7, 7, 7, 7]" in at.code[0].value and f"load_pretrained({FLOW!r})" in at.code[0].value
 
 
 def test_changing_the_data_set_takes_its_defaults_and_names_it_in_the_address(open_page):

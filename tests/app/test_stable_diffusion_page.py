@@ -159,7 +159,7 @@ def test_the_same_in_python_is_the_same(open_page):
     at = finished(open_page("stable_diffusion", sd_steps="2", negative="blurry"))
     scope: dict = {}
     exec(at.code[0].value, scope)
-    assert scope["picture"].shape == (1, 3, 64, 64) and scope["step"].i == 1
+    assert scope["pictures"].shape == (1, 3, 64, 64) and scope["steps"][-1].i == 1
 
 
 def test_a_run_can_be_stopped_and_another_begun(open_page, monkeypatch):

@@ -123,8 +123,8 @@ def test_the_same_in_python_is_the_same(open_page):
     at = opened(open_page)
     scope: dict = {}
     exec(at.code[0].value, scope)
-    shown = frames(films(at)[0])[1][1][..., :3].astype(int)
-    np.testing.assert_allclose(shown, ((scope["picture"][0] + 1) * 127.5).round().movedim(0, -1), atol=1)
+    shown = frames(films(at)[0])[-1][1][..., :3].astype(int)
+    np.testing.assert_allclose(shown, ((scope["pictures"][0] + 1) * 127.5).round().movedim(0, -1), atol=1)
 
 
 def test_without_micro_the_stand_in_takes_its_place_and_says_so(open_page, monkeypatch):
