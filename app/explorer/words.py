@@ -11,7 +11,7 @@ def literal(text: str) -> str:
     """Words as they are, line by line."""
     lines = "".join(letter if letter == "\n" else visible(letter) for letter in text)
     inline = re.sub(r"([\\`*_{}\[\]<>#$~|:!&])", r"\\\1", lines)
-    at_begin = re.sub(r"(?m)^(\s*\d*)([-+=.)])", r"\1\\\2", inline)  # which would make a list or a heading
+    at_begin = re.sub(r"(?m)^(\s*\d*)([-+=.)])(?=[\s=-]|$)", r"\1\\\2", inline)  # which would make a list or a heading
     return at_begin.replace("\n", "  \n")
 
 

@@ -35,7 +35,7 @@ with common:
     steps = controls.slider(st, "Steps of both", 2, 50, 12, 1, key="compare_steps", disabled=held)
     if held:
         sampler, steps = recorded.trace.settings["sampler"], recorded.trace.settings["num_inference_steps"]
-        st.caption(page.literal(f"As in the recorded run: {sampler}, {steps} steps."))
+        st.caption(f"As in the recorded run: {page.literal(sampler)}, {steps} steps.")
 
 scale = model(choice.model).default_guidance_scale
 settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0)
