@@ -4,6 +4,7 @@ import inspect
 import json
 import re
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,13 @@ from diffusion_explained.stable_diffusion import latents as autoencoder
 
 PROMPT, SIDE = "a photo of a cat", 64
 REFUSED = {"lcm_dreamshaper": "LatentConsistencyModelPipeline is not driven here"}
-# until the scheduler's table lands
-PENDING = {"cosxl", "playground_v25", "sd15", "sd21_base", "sd21_v", "sd3", "sd35_medium", "sd_turbo", "sdxl_turbo"}
+# until the scheduler's table lands, which is then compared at once
+TABLE = find_spec("diffusion_explained.stable_diffusion.schedulers") is not None
+PENDING = (
+    {"cosxl", "playground_v25", "sd15", "sd21_base", "sd21_v", "sd3", "sd35_medium", "sd_turbo", "sdxl_turbo"}
+    if not TABLE
+    else set()
+)
 CARDS = [(name, number) for name in published.NAMES for number in range(len(published.read(name)["cards"]))]
 
 
