@@ -149,8 +149,7 @@ class NetworkDenoiser:
                 f"x_t is on {x_t.device} and the network on {weight.device}: move one of them with .to(device)."
             )
         # filled in on the device: a tensor sent to a GPU would wait for all that was asked of it before
-        told = float(self.schedule.network_time(level.t))
-        time = torch.full((), told, device=x_t.device, dtype=torch.float32)
+        time = torch.full((), self.schedule.time_at(level), device=x_t.device, dtype=torch.float32)
         scaled = x_t * input_scale(self.kind, level.alpha, level.sigma) if self.kind == "edm" else x_t
 
         def call(x: Tensor, cond: Any) -> Tensor:

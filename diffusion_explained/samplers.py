@@ -212,6 +212,7 @@ def euler_ancestral(
         x_t = x_next
 
 
+FEW_STEPS = 15
 PURE_NOISE = 1000.0  # the sigma / alpha from which on x_0 is out of sight; the cosine schedule ends at 20,000
 
 
@@ -257,14 +258,16 @@ def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) ->
         D = x_0 + (x_0 - x_0 before) / (2 r)                                (DPM-Solver++, Algorithm 2)
         x_next = next.sigma / sigma * x_t + next.alpha * (1 - exp(-h)) * D
 
-    The first step, a step from pure noise and the last one are of first order, where it is DDIM.
+    The first step, a step from pure noise and the last one are of first order, where it is DDIM; a last step that ends
+    in noise is so only where there are fewer than 15, as in diffusers (lower_order_final).
     """
     x_0_before, h_before = None, None
     for i, level, next_level in _pairs(x_t, levels):
         pred = denoise(x_t, level)
         h = (next_level.log_snr - level.log_snr) / 2
         D = pred.x_0
-        if x_0_before is not None and next_level.sigma > 0:
+        last_of_few = i == len(levels) - 2 and i + 1 < FEW_STEPS
+        if x_0_before is not None and next_level.sigma > 0 and not last_of_few:
             D = pred.x_0 + h / (2 * h_before) * (pred.x_0 - x_0_before)
         shrink = (next_level.sigma * level.alpha) / (next_level.alpha * level.sigma)  # exp(-h), also when h is infinite
         x_next = next_level.sigma / level.sigma * x_t + next_level.alpha * (1 - shrink) * D

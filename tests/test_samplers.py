@@ -54,7 +54,7 @@ def test_ddim_equals_diffusers(toy_network, x_T, spacing, n, eta):
     scheduler = DDIMScheduler(timestep_spacing=spacing, clip_sample=False)
     scheduler.set_timesteps(n)
     theirs = run_theirs(scheduler, toy_network, x_T, generators(2), eta=eta)
-    levels = LINEAR.levels(n, spacing=spacing)
+    levels = LINEAR.levels_at(LINEAR.timesteps(n, spacing=spacing))
     torch.testing.assert_close(
         ours("ddim", toy_network, x_T, levels, eta=eta, generator=generators(2)), theirs, **CLOSE
     )

@@ -158,9 +158,9 @@ def test_texts_and_latents_of_another_kind(model):
             model.decode(latents)
 
 
-def test_a_flow_model_has_no_spacing_and_needs_multiples_of_16():
+def test_a_flow_model_has_no_leading_spacing_and_needs_multiples_of_16():
     model = stand_in("sd3", device="cpu")
-    with pytest.raises(ValueError, match="its shift"):
+    with pytest.raises(ValueError, match='no "leading" spacing'):
         model.steps("a cat", spacing="leading", **SHORT)
     with pytest.raises(ValueError, match="multiples of 16"):
         model.prepare(height=72, width=SIDE)

@@ -20,7 +20,14 @@ from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.families import Family
 from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste
 from diffusion_explained.stable_diffusion.latents import Start, check_size
-from diffusion_explained.stable_diffusion.levels import kind_of, levels_of, schedule_of
+from diffusion_explained.stable_diffusion.levels import (
+    config_of,
+    default_sampler_of,
+    kind_of,
+    levels_of,
+    schedule_of,
+    start_scale,
+)
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.networks import PromptedNetwork
 from diffusion_explained.stable_diffusion.preview import fit_preview
@@ -51,19 +58,24 @@ class StableDiffusion:
         return getattr(self.pipe, self.family.network)
 
     @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The configuration of the pipeline's scheduler, its class included."""
+        return config_of(self.pipe.scheduler)
+
+    @property
     def kind(self) -> str:
         """What the network predicts, one of `predictions.KINDS`."""
-        return kind_of(self.pipe.scheduler.config)
+        return kind_of(self.scheduler_config)
 
     @cached_property
     def schedule(self) -> Schedule:
-        """The noise schedule that the network was trained on."""
-        return schedule_of(self.pipe.scheduler.config)
+        """The noise schedule that the network was trained on, with the network's clock."""
+        return schedule_of(self.scheduler_config)
 
     @property
     def default_sampler(self) -> str:
-        """Euler for a flow model, DDIM for the others, as for `pretrained.Model`."""
-        return "euler" if self.kind == "flow" else "ddim"
+        """The sampler of the model's own scheduler; Euler for a flow, and DDIM where that sampler is not here."""
+        return default_sampler_of(self.scheduler_config)
 
     @property
     def default_num_inference_steps(self) -> int:
@@ -123,13 +135,35 @@ class StableDiffusion:
             return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
 
     def levels(
-        self, num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None
+        self,
+        num_inference_steps: int | None = None,
+        sampler: str | None = None,
+        spacing: str | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
     ) -> list[Level]:
-        """The levels that the model's own scheduler configuration names: see `levels.levels_of`."""
-        steps = self.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+        """The levels that a user of diffusers visits by this sampler, or by this spacing: see `levels.levels_of`.
+
+        height, width: of the picture in pixels, for a model that shifts its schedule by the picture's size.
+        """
         name = sampler or self.default_sampler
         check_sampler(name)
-        return levels_of(self.pipe.scheduler.config, steps, name, spacing)
+        return levels_of(
+            self.scheduler_config,
+            self.default_num_inference_steps if num_inference_steps is None else num_inference_steps,
+            name,
+            spacing,
+            sequence_length=self._sequence_length(height, width),
+        )
+
+    def _sequence_length(self, height: int | None, width: int | None) -> int | None:
+        """How many tokens a picture is to a transformer, None for a U-Net."""
+        patch = self.network.config.get("patch_size")
+        if patch is None:
+            return None
+        _, h, w = self.latent_shape(height, width)
+        return (h // patch) * (w // patch)
 
     def prepare(
         self,
@@ -142,17 +176,23 @@ class StableDiffusion:
         image: Tensor | None = None,
         strength: float = 1.0,
         mask: Tensor | None = None,
+        sampler: str | None = None,
+        spacing: str | None = None,
     ) -> Start:
         """Where sampling starts: x_t [B, C, h, w], and its levels.
 
         Args:
             seed: one an image, or the first of batch_size consecutive ones. A seed is one picture in any batch.
-            levels: of the way from noise; 30 of the default sampler if they are not given.
+            levels: of the way from noise; 30 of the sampler if they are not given.
             height, width: of the picture in pixels; the image's, or the model's own, if they are not given.
             image: [1 or B, 3, H, W] in [-1, 1], to start from (image to image) or to paint in (with a mask).
             strength: the share of the levels that an image goes through, 0 to 1.
             mask: [H, W] as large as the image, 1 where to paint anew, 0 where to keep.
+            sampler, spacing: that the levels are for; diffusers scales the first noise by them (`levels.start_scale`).
+                Without a sampler it is the default one where no levels are given, and noise of unit variance else.
         """
+        if levels is None:
+            sampler = sampler or self.default_sampler
         if image is None:
             if mask is not None or strength != 1:
                 raise ValueError("strength and mask are for an image: give image= too.")
@@ -165,9 +205,13 @@ class StableDiffusion:
             height, width = size
             if mask is None and self._shows_mask:
                 raise ValueError(f"{self.name} was trained to inpaint: give it a mask too.")
+        levels = levels or self.levels(sampler=sampler, spacing=spacing, height=height, width=width)
+        scale = 1.0
+        if sampler is not None and strength == 1 and (image is None or mask is not None):  # the start is noise alone
+            scale = start_scale(self.scheduler_config, sampler, levels, spacing)
         with enough_memory("encoding the image"):
-            return autoencoder.start(
-                levels or self.levels(),
+            begun = autoencoder.start(
+                levels,
                 streams_of(seed, batch_size),
                 self.latent_shape(height, width),
                 self.device,
@@ -177,6 +221,7 @@ class StableDiffusion:
                 mask=mask,
                 shows_mask=self._shows_mask,
             )
+        return begun if scale == 1 else replace(begun, x_t=begun.x_t * scale)
 
     @property
     def _shows_mask(self) -> bool:
@@ -309,7 +354,8 @@ class StableDiffusion:
         """
         name = sampler or self.default_sampler
         of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS)
-        levels = self.levels(num_inference_steps, name, spacing)
+        size = (height, width) if image is None else tuple(image.shape[-2:])
+        levels = self.levels(num_inference_steps, name, spacing, height=size[0], width=size[1])
         made = callable(prompt)
         if made:
             check_denoiser_alone(guidance_scale, of_denoiser)
@@ -319,7 +365,16 @@ class StableDiffusion:
         if batch_size is None:
             batch_size = len(seed) if isinstance(seed, Sequence) else 1 if made else len(text)
         begun = self.prepare(
-            seed, batch_size, levels=levels, height=height, width=width, image=image, strength=strength, mask=mask
+            seed,
+            batch_size,
+            levels=levels,
+            height=height,
+            width=width,
+            image=image,
+            strength=strength,
+            mask=mask,
+            sampler=name,
+            spacing=spacing,
         )
         denoise = text if made else self.denoiser(text, guidance_scale, start=begun, **of_denoiser)
         return _run(run(name, denoise, begun, **of_sampler), begun)
