@@ -42,9 +42,7 @@ def test_needs_no_gpu_and_knows_itself(folder: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(loading, "choose_device", lambda name="auto": torch.device("cpu"))
     model = load(folder)
     assert model.device.type == "cpu" and model.label == "live" and model.family == MICRO_FAMILY
-    assert (
-        model.kind == folder.name and model.default_sampler == {"eps": "dpm_solver_pp_2m", "flow": "euler"}[model.kind]
-    )
+    assert model.kind == folder.name and model.default_sampler == {"eps": "ddim", "flow": "euler"}[model.kind]
     assert (model.default_size, model.pixels, model.latent_shape()) == (128, 8, (4, 16, 16))
     assert {part.dtype for part in (model.network, model.pipe.vae, model.pipe.text_encoder)} == {torch.float32}
 
