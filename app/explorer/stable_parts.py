@@ -11,9 +11,10 @@ from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from explorer import address, controls, page, stable
-from explorer.jobs import Job, Tell, begin, running, watch
+from explorer.jobs import Job, begin, recognise, running, watch
 from explorer.kinds import OneOf
 from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, Drawn
+from explorer.turns import Tell
 
 T = TypeVar("T")
 UPLOAD_MB = 20
@@ -115,33 +116,64 @@ def can_run(name: str) -> bool:
 
 
 def run(
-    words: str, name: str, ask: stable.Ask, work: Callable[[Tell], T], kept: str, asked: tuple[object, ...]
+    words: str,
+    name: str,
+    ask: stable.Ask,
+    work: Callable[[Tell], T],
+    kept: str,
+    asked: tuple[object, ...],
+    *,
+    usual_steps: int = 0,
 ) -> T | None:
     """The button that does the work, how long it will take and how far it is; then what it gave, `asked` or not.
 
-    The first run of a model that is small begins by itself.
+    The first run of a model that is small begins by itself, unless the address asks for much more than is usual.
     """
+    recognise()
     if can_run(name):
         button, forecast = st.columns([1, 3], vertical_alignment="center")
         # not by on_click, which would know the settings of the page's last run, and miss one that was changed just now
         pressed = button.button(words, type="primary", icon=":material/play_arrow:", width="stretch")
         forecast.caption(_estimate(name, ask))
-        if pressed or (name in AT_ONCE and f"{kept}_begun" not in st.session_state):
+        first = name in AT_ONCE and f"{kept}_begun" not in st.session_state
+        if pressed or (first and stable.begins_by_itself(name, ask, steps=usual_steps)):
             st.session_state[f"{kept}_begun"] = True
-            begin(Job(words, kept, work))
+            begin(Job(words, kept, work, asked=asked, expected=_seconds(name, ask)))
+        elif first:
+            st.info(f"These settings take longer than usual, so nothing has begun: press {words}.",
+                    icon=":material/touch_app:")  # fmt: skip
+        if running() and st.session_state.job.asked not in (None, asked):
+            st.info(
+                f"What is being drawn now has other settings{_of_prompt(st.session_state.job.asked, ask)}. {words} "
+                "stops it, and begins with these.",
+                icon=":material/sync:",
+            )
     watch()
     value = st.session_state.get(kept)
     if value is not None and value.asked != asked and not running():
-        st.caption("What is shown was made with other settings than these.")
+        st.caption(f"What is shown was made with other settings than these{_of_prompt(value.asked, ask)}.")
     return value
+
+
+def _of_prompt(asked: object, ask: stable.Ask) -> str:
+    """The prompt of what was asked (as `stable.asked` has it), in words, where it is another than that of `ask`."""
+    before = next((one for one in asked if isinstance(one, stable.Ask)), ask) if isinstance(asked, tuple) else ask
+    return "" if before.prompt == ask.prompt else f": its prompt is “{page.literal(before.prompt) or 'empty'}”"
+
+
+def _seconds(name: str, ask: stable.Ask) -> float | None:
+    """About how long a run will take, None until the model has been measured."""
+    known = stable.loaded(name)
+    if known is None:
+        return None
+    return known.pace.estimate(ask.num_inference_steps, len(ask.seeds), ask.height, ask.width, ask.sampler)
 
 
 def _estimate(name: str, ask: stable.Ask) -> str:
     """About how long a run will take, once the model has been measured."""
-    known = stable.loaded(name)
-    if known is None:
+    known, seconds = stable.loaded(name), _seconds(name, ask)
+    if known is None or seconds is None:
         return "The first run also loads the model, and measures how long a step takes here."
-    seconds = known.pace.estimate(ask.num_inference_steps, len(ask.seeds), ask.height, ask.width, ask.sampler)
     return f"Takes about {page.duration(seconds)} on {known.model.device}."
 
 

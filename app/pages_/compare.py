@@ -10,6 +10,8 @@ from explorer.scrubber import scrubber
 
 from diffusion_explained.samplers import SAMPLERS
 
+STEPS = 12  # that are usual
+
 page.head(
     "Compare: a small model and Stable Diffusion",
     "The same sampler drives both, and **one slider** shows both at the same step. Our model works on the pixels of a "
@@ -32,7 +34,7 @@ with theirs:
 with common:
     held = recorded is not None  # the recorded run's own sampler and steps are kept
     sampler = controls.choice(st, "Sampler of both", list(SAMPLERS), "ddim", key="compare_sampler", disabled=held)
-    steps = controls.slider(st, "Steps of both", 2, 50, 12, 1, key="compare_steps", disabled=held)
+    steps = controls.slider(st, "Steps of both", 2, 50, STEPS, 1, key="compare_steps", disabled=held)
     if held:
         sampler, steps = recorded.trace.settings["sampler"], recorded.trace.settings["num_inference_steps"]
         st.caption(f"As in the recorded run: {page.literal(sampler)}, {steps} steps.")
@@ -40,13 +42,14 @@ with common:
 scale = model(choice.model).default_guidance_scale
 settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0)
 if name == stable.RECORDED:
-    shown = compare(recorded.trace, settings, ()) if held else None
+    with page.progress("Sampling") as tell:
+        shown = compare(recorded.trace, settings, (), tell) if held else None
 else:
     usual = stable.usual(name)
     ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, steps, (0,), usual.side, usual.side)
     asked = (*stable.asked(name, ask, stable.Begun()), settings)
     job = partial(compare_live, stable.models(), name, ask, settings)
-    shown = stable_parts.run("Run both", name, ask, job, "sd_compared", asked)
+    shown = stable_parts.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)
 
 if shown is not None:
     stable_parts.label(shown.trace)

@@ -104,7 +104,8 @@ def poke() -> None:
             y = controls.slider(right, "y", 0, height - 1, height // 2, 1, key="poke_y", help="From top to bottom.")
             place = (y, x)
     changed = latent_views.poked(one.latents, channel - 1, amount, place)
-    after = latent_views.decode(name, changed)
+    with page.progress("Decoding") as tell:
+        after = latent_views.decode(name, changed, tell)
     change = after - one.decoded
     what = f"{amount:+g} in channel {channel} {'everywhere' if place is None else f'at x = {x}, y = {y}'}"
     note = (
@@ -144,8 +145,10 @@ choose, show = st.columns([1, 2.7], gap="large")
 with choose:
     of_other = emoji.pick("With", "other", "rocket")
 other = encode(" ".join(of_other), emoji.emoji(*of_other))
-with show, st.spinner("Decoding"):
-    scrubber(latent_views.mixed(name, one, other), key="mixed", frame=latent_views.MIXES // 2)
+with show:
+    with page.progress("Decoding") as tell:
+        mixed = latent_views.mixed(name, one, other, tell)
+    scrubber(mixed, key="mixed", frame=latent_views.MIXES // 2)
 
 # -- the bill -----------------------------------------------------------------------------------------------
 

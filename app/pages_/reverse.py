@@ -2,7 +2,7 @@
 
 import streamlit as st
 from explorer import address, choices, controls, page, programs
-from explorer.runs import Settings, class_names, model, rectified, run
+from explorer.runs import Settings, class_names, model, rectified, run, seconds_of
 from explorer.scrubber import scrubber
 
 from diffusion_explained.denoisers import MIDDLE
@@ -66,6 +66,8 @@ settings = Settings(
     clip=clip,
 )
 with result:
+    if not page.may_begin(seconds_of(settings), settings):
+        st.stop()
     with page.progress("Sampling") as tell:
         kept = run(settings, tell)
     scrubber(kept.film, key="run")
@@ -79,7 +81,7 @@ with result:
     facts, save = st.columns([3, 1], vertical_alignment="center")
     facts.caption(
         f"{len(settings.labels)} images · {kept.evaluations} network evaluation{'' if kept.evaluations == 1 else 's'}"
-        f"{sides} · {kept.seconds:.2f} s when it was computed"
+        f"{sides}"
     )
     save.download_button(
         "Save as GIF",

@@ -1,6 +1,7 @@
 """Schedules: who sets the pace from image to noise."""
 
 from collections.abc import Callable
+from functools import partial
 
 import streamlit as st
 from explorer import choices, controls, page, programs
@@ -74,7 +75,8 @@ for name, one in schedules.items():
 for pair in (("alphas_cumprod", "log_snr"), ("alpha", "sigma")):
     for column, quantity in zip(st.columns(2, gap="medium"), pair, strict=True):
         with column:
-            page.show(plots.schedule_curves(schedules, quantity, theme=page.theme()))
+            drawn = (quantity, *((name, str(one.to_config())) for name, one in schedules.items()))
+            page.show(drawn, partial(plots.schedule_curves, schedules, quantity))
 
 st.subheader(f"The same {choice.noun} under each", anchor=False)
 x_0 = picture(choice.data, *SHOWN[choice.data])

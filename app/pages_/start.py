@@ -43,7 +43,7 @@ def other_noise() -> None:
 st.button("From other noise", on_click=other_noise, icon=":material/casino:")
 st.caption(
     f"One image of each class ({', '.join(class_names(choice.data))}) by {choices.NETWORKS[choice.model]}, "
-    f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}: {kept.seconds:.2f} s here. "
+    f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}. "
     "Drag the slider, or press play."
 )
 

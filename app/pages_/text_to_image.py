@@ -1,6 +1,7 @@
 """Text to image: a whole latent diffusion model draws what is typed, at once and in this process; then refine it."""
 
 import html
+import math
 
 import streamlit as st
 from explorer import address, controls, drawings, page, programs, stable, stable_parts, vocabulary
@@ -16,6 +17,7 @@ EXAMPLES = ("a blue cat", "red heart", "crying cat", "a rocket", "house with gar
             "a green car on a yellow background", "two dogs")  # fmt: skip
 STEPS = (1, 2, 4, 8, 12, 20, 30, 50)
 PREVIEW = 8
+PICTURES = 4  # that are usual
 MOST_SEED = 99_996
 
 page.head(
@@ -86,7 +88,7 @@ with asking:
     steps = controls.steps(st, "Steps", STEPS, usual.steps, key="t2i_steps", help=f"{PREVIEW} are a quick preview.")
     left, right = st.columns(2)
     seed = controls.number(left, "First seed", 0, MOST_SEED, 0, key="t2i_seed")
-    count = controls.number(right, "Pictures", 1, 4, 4, key="t2i_count")
+    count = controls.number(right, "Pictures", 1, 4, PICTURES, key="t2i_count")
     st.button("Other seeds", icon=":material/casino:", key="t2i_other", on_click=other_seeds, width="stretch")
     sampler = controls.choice(st, "Sampler", list(SAMPLERS), usual.sampler, key="t2i_sampler")
     chosen = address.hidden("t2i_chosen", Whole(seed, seed + count - 1), seed)
@@ -96,6 +98,9 @@ with asking:
 ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), side, side)
 with result:
     drawing = None
+    asked = stable.asked(name, ask, begun)
+    if not stable.begins_by_itself(name, ask, PICTURES) and not page.may_begin(math.inf, asked):
+        st.stop()
     with page.progress("Drawing") as tell:
         try:
             drawing = drawings.draw(name, ask, begun, tell)
@@ -111,7 +116,8 @@ with result:
         st.info(
             f"Words that it does not know are read in pieces, and draw little: {read}.", icon=":material/translate:"
         )
-    readings = drawings.readings(drawing, prompt)
+    with page.progress("Reading the pictures") as tell:
+        readings = drawings.readings(drawing, prompt, tell)
     with st.container(key="grid"):
         for k, column in zip(range(count), st.columns(max(2, count)), strict=False):
             number, picture = ask.seeds[k], drawing.pictures[k : k + 1]

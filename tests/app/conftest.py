@@ -70,6 +70,14 @@ def network_calls(monkeypatch) -> list[int]:
     return calls
 
 
+@pytest.fixture(autouse=True)
+def every_figure_is_drawn():
+    """No figure is left from another test."""
+    from explorer.shelf import shelf
+
+    shelf("figures", 400).clear()
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[str]:
     """The explorer on a free port of this machine, as `diffusion-explained app` starts it; its address."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import address
-from explorer import choices, page, pictures, runs
+from explorer import choices, page, pictures, runs, turns
 from test_pages import film, frames, png
 
 from diffusion_explained import load_pretrained, plots, pretrained
@@ -223,14 +223,21 @@ def test_what_is_missing_is_said_and_the_other_pages_live_on(open_page, monkeypa
 
 
 def test_long_work_says_how_long_it_still_takes(monkeypatch):
-    place, seconds = MagicMock(), iter((0.0, 0.1, 1.0, 3.0))
-    monkeypatch.setattr(page, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    place, now = MagicMock(), [0.0]
+    monkeypatch.setattr(page, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(page, "Stopwatch", lambda: turns.Stopwatch(lambda: now[0]))
     monkeypatch.setattr(page.st, "empty", lambda: place)
     with page.progress("Sampling") as tell:
-        for part in (0.1, 0.2, 0.25):
-            tell(part, "step")
+        for now[0], part in ((0.1, 0.1), (1.0, 0.2), (3.0, 0.25), (3.0, None), (90.0, 0.25), (91.0, 0.5)):
+            tell(part, "step" if part else "2 before you")
     said = [call.kwargs["text"] for call in place.progress.call_args_list]
-    assert said == ["Sampling · step", "Sampling · step · about 9 s left"]
+    assert said == [
+        "Sampling · step",
+        "Sampling · step · about 9 s left",
+        "Sampling · 2 before you",
+        "Sampling · step · about 9 s left",  # the wait is no work
+        "Sampling · step · about 4 s left",
+    ]
 
 
 def test_the_guidance_page_measures_pictures_with_their_own_classifier(open_page, monkeypatch, on_the_hub):

@@ -260,7 +260,7 @@ def test_the_guess_is_good_in_little_noise_and_a_blur_in_much(open_page):
 
 def test_schedules_warn_of_a_visible_terminal_snr_and_rescaling_cures_it(open_page, monkeypatch):
     monkeypatch.setattr(plots, "schedule_curves", lambda *args, **options: None)  # other tests draw them; it takes long
-    monkeypatch.setattr("explorer.page.show", lambda fig: None)
+    monkeypatch.setattr("explorer.page.show", lambda key, draw: None)
     at = open_page("schedules")
     assert [w.value.split("**")[1] for w in at.warning] == ["scaled_linear"]
     assert f"{DDPMSchedule.scaled_linear().terminal_snr:.2g}" in at.warning[0].value

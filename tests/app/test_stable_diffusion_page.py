@@ -12,6 +12,7 @@ import torch
 from conftest import APP, finished
 from explorer import compared, jobs, page, stable
 from explorer.runs import Settings
+from explorer.shelf import quiet
 from test_pages import film, frames, png
 
 from diffusion_explained import load_pretrained, stable_diffusion
@@ -497,7 +498,7 @@ def test_the_model_beside_ours_is_called_by_its_name(trace):
         film = side_by_side(steps, run, "MNIST U-Net")
         assert [title.split(": ")[0] for title in film.titles] == ["MNIST U-Net"] * 2 + [name] * 2
         settings = Settings("mnist_unet_flow", "euler", len(trace.rows), (1,), 1.0, seed=0)
-        assert compared.compare(run, settings, ()).head == ("", "ours", name)
+        assert compared.compare(run, settings, (), quiet).head == ("", "ours", name)
 
 
 def test_of_a_long_run_the_film_keeps_sixty_steps(trace):
