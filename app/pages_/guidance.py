@@ -36,7 +36,7 @@ if rectified(choice.model):
 scales = SCALES[choice.pace]
 asked = (choice.model, per_class, steps, seed)
 if not page.may_begin(seconds(choice.model, len(scales) * steps, 10 * per_class, guided=True), asked):
-    st.stop()
+    page.end()
 with page.progress("Measuring real images") as tell:
     real = real_diversity(choice.data, per_class, tell) if real_images(choice.data) else None
 curves, pictures = st.columns([1, 1.5], gap="large")

@@ -67,7 +67,7 @@ settings = Settings(
 )
 with result:
     if not page.may_begin(seconds_of(settings), settings):
-        st.stop()
+        page.end()
     with page.progress("Sampling") as tell:
         kept = run(settings, tell)
     scrubber(kept.film, key="run")

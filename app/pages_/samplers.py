@@ -45,7 +45,7 @@ evaluations = sum(counts) * sum(2 if name == "heun" else 1 for name in chosen)
 images = len(settings.labels)
 work = seconds_of(settings) + seconds(choice.model, evaluations, images, guided=scale != 1)
 if not page.may_begin(work, (settings, most, *chosen)):
-    st.stop()
+    page.end()
 chart, clock = (column.empty() for column in st.columns(2, gap="medium"))
 finishes: list[Finish] = []
 

@@ -100,7 +100,7 @@ with result:
     drawing = None
     asked = stable.asked(name, ask, begun)
     if not stable.begins_by_itself(name, ask, PICTURES) and not page.may_begin(math.inf, asked):
-        st.stop()
+        page.end()
     with page.progress("Drawing") as tell:
         try:
             drawing = drawings.draw(name, ask, begun, tell)

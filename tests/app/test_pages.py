@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from conftest import finished
+from explorer import runs
+from explorer.shelf import quiet
 from PIL import Image
 
 from diffusion_explained import load_pretrained, plots
@@ -162,17 +164,17 @@ def test_looking_at_kept_steps_asks_no_network(open_page, network_calls):
     assert len(network_calls) > asked
 
 
-def test_two_sessions_with_the_same_settings_share_one_run(open_page, network_calls):
-    settings = {"steps": "6", "seed": "4321"}
-    open_page("start")
+def test_two_sessions_with_the_same_settings_share_one_run(network_calls):
+    settings = runs.Settings("mnist_unet_flow", "euler", 6, tuple(range(10)), 2.0, seed=4321)
+    runs.model(settings.model)
     network_calls.clear()
-    sessions = [threading.Thread(target=lambda: films.append(film(open_page("reverse", **settings)))) for _ in range(2)]
-    films: list = []
+    shown: list = []
+    sessions = [threading.Thread(target=lambda: shown.append(runs.run(settings, quiet))) for _ in range(2)]
     for session in sessions:
         session.start()
     for session in sessions:
         session.join()
-    assert len(films) == 2 and films[0]["key"] == films[1]["key"]
+    assert len(shown) == 2 and shown[0] is shown[1]
     assert len(network_calls) == 6
 
 
