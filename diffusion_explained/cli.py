@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from diffusion_explained import launch
 from diffusion_explained.cli_micro import micro
-from diffusion_explained.cli_options import AsJson, Browser, Device, ModelName, Sampler, Seed, Steps
+from diffusion_explained.cli_options import AsJson, Browser, Device, ModelName, Sampler, Seed, Spacing, Steps
 from diffusion_explained.cli_record import record
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
@@ -155,6 +155,7 @@ def sample(
     ] = None,
     steps: Steps = 10,
     sampler: Sampler = None,
+    spacing: Spacing = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="1 is off. [the model's own with labels, 1 without]")
     ] = None,
@@ -180,7 +181,7 @@ def sample(
     if guidance_scale is None:
         guidance_scale = loaded.default_guidance_scale if wanted else 1.0
     denoise = loaded.denoiser(wanted, guidance_scale)
-    run = loaded.steps(denoise, count, steps, sampler=sampler, seed=seed)
+    run = loaded.steps(denoise, count, steps, sampler=sampler, spacing=spacing, seed=seed)
     kept = []
     for step in tqdm(run, total=steps, unit="step", desc=f"{loaded.name}, {sampler or loaded.default_sampler}"):
         if out.suffix == ".png":

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusion_explained.cli_options import Sampler, Seed, Steps
+from diffusion_explained.cli_options import Sampler, Seed, Spacing, Steps
 
 
 def record(
@@ -22,6 +22,7 @@ def record(
     negative: Annotated[str | None, typer.Option(help="What it is to keep away from.")] = None,
     steps: Steps = 30,
     sampler: Sampler = None,
+    spacing: Spacing = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="1 is off, which model cards write as 0.0. [the model family's own]")
     ] = None,
@@ -72,6 +73,7 @@ def record(
             negative=negative,
             num_inference_steps=steps,
             sampler=sampler,
+            spacing=spacing,
             guidance_scale=guidance_scale,
             seed=seed,
             batch_size=n,
