@@ -15,7 +15,7 @@ from diffusion_explained.checkpoints import Checkpoint
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed, stream
-from diffusion_explained.train_config import PRECISIONS
+from diffusion_explained.train_config import PRECISIONS, check_allowed
 from diffusion_explained.training import in_bfloat16
 
 
@@ -46,6 +46,16 @@ class ClassifierTrainConfig:
 
     def __post_init__(self) -> None:
         check_seed(self.seed)
+        allowed = {
+            "epochs (1 or more)": self.epochs >= 1,
+            "batch_size (1 or more)": self.batch_size >= 1,
+            "learning_rate (above 0)": 0 < self.learning_rate < math.inf,
+            "weight_decay (0 or more)": 0 <= self.weight_decay < math.inf,
+            "label_smoothing (from 0 to below 1)": 0 <= self.label_smoothing < 1,
+            "max_shift (0 or more)": self.max_shift >= 0,
+            "cutout (0 or more)": self.cutout >= 0,
+        }
+        check_allowed(self, allowed)
         if self.padding not in PADDINGS:
             raise unknown_name("padding", self.padding, PADDINGS)
         if self.precision not in PRECISIONS:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_explained.devices import torch_defaults
+from diffusion_explained.tables import check_sizes
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,9 @@ class ClassifierConfig:
     widths: tuple[int, ...] = (32, 64, 128)
     num_classes: int = 10
     logit_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_sizes(self)
 
 
 class Classifier(nn.Module):

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding, sinusoids
+from diffusion_explained.tables import check_sizes
 
 MLP_RATIO = 4  # how much wider a block's two-layer network is inside
 
@@ -39,13 +40,14 @@ class DiTConfig:
     num_classes: int | None = 10
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         _, height, width = self.image_shape
-        if self.patch_size < 1 or height % self.patch_size or width % self.patch_size:
+        if height % self.patch_size or width % self.patch_size:
             raise ValueError(f"patch_size {self.patch_size} must divide {height} x {width} images: {self}")
-        if self.head_width < 1 or self.width % self.head_width:
+        if self.width % self.head_width:
             raise ValueError(f"head_width {self.head_width} must divide the width {self.width}: {self}")
-        if self.width % 4 or self.depth < 1:
-            raise ValueError(f"width is a multiple of 4, for the positions' sines and cosines, depth 1 or more: {self}")
+        if self.width % 4:
+            raise ValueError(f"width is a multiple of 4, for the positions' sines and cosines: {self}")
 
     @property
     def grid(self) -> tuple[int, int]:
