@@ -290,6 +290,20 @@ def test_stable_diffusion_runs_beside_the_page_and_is_stopped(tab):
     page.locator(".tokens").get_by_text("castle").wait_for()
 
 
+def test_a_page_that_is_loaded_again_finds_its_job_and_a_closed_tab_ends_it(tab):
+    page = tab("stable_diffusion?sd_steps=100&count=4")
+    page.get_by_text("nothing has begun").wait_for()
+    page.get_by_role("button", name="Run", exact=True).click()
+    bar = page.get_by_test_id("stProgress")
+    bar.get_by_text("step ").wait_for()
+    page.reload()
+    bar.get_by_text(re.compile("step|before you")).wait_for()
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop").wait_for()
+    assert page.get_by_text("nothing has begun").count() == 0
+    page.close()
+    ready(tab("stable_diffusion?sd_steps=4"))  # the worker is free again
+
+
 def test_one_slider_moves_both_models(tab):
     page = tab("compare")
     _, slider = ready(page)
