@@ -89,8 +89,10 @@ class Visitor:
             message.ParseFromString(await self.socket.recv())
             kind = message.WhichOneof("type")
             if kind == "new_session" and not self.looking:
-                self.script_hash, error = message.new_session.page_script_hash, ""
+                error = ""
                 self.polls.clear()
+            elif kind == "navigation":
+                self.script_hash = message.navigation.page_script_hash
             elif kind == "auto_rerun":
                 self.polls[message.auto_rerun.fragment_id] = message.auto_rerun.interval
             elif kind == "delta" and message.delta.HasField("new_element"):
