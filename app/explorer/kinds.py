@@ -125,9 +125,10 @@ class ManyOf:
 
     def read(self, texts: list[str]) -> list[object]:
         wanted = [] if texts == [""] else texts
-        if any(text not in map(str, self.choices) for text in wanted):
+        named = {str(choice): choice for choice in self.choices}
+        if not named.keys() >= set(wanted):
             raise ValueError("Not all of these can be chosen.")
-        return [choice for choice in self.choices if str(choice) in wanted]
+        return [named[text] for text in dict.fromkeys(wanted)]  # in the order in which they were chosen
 
     def write(self, value: Sequence[object]) -> list[str]:
         return [str(choice) for choice in value] or [""]
