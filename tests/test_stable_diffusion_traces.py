@@ -253,7 +253,7 @@ def test_the_rules_know_every_sampler():
 @pytest.mark.parametrize("seed", [np.int64(3), [np.int64(3), 4]])
 def test_numpy_seeds_and_the_familys_own_guidance_scale_are_kept(model, tmp_path, seed):
     """`diffusion-explained record` without --guidance-scale gives None: what was used is kept."""
-    trace = record(model, "a cat", num_inference_steps=1, height=64, width=64, seed=seed, guidance_scale=None)
+    trace = record(model, "a cat", num_inference_steps=2, height=64, width=64, seed=seed, guidance_scale=None)
     again = Trace.load(trace.save(tmp_path / "t.safetensors"))
     assert again.settings["seeds"][0] == 3
     assert again.settings["guidance_scale"] == model.default_guidance_scale

@@ -109,7 +109,7 @@ def can_run(name: str) -> bool:
             "Load it, and measure",
             icon=":material/timer:",
             disabled=running(),
-            on_click=lambda: begin(Job(f"Loading {name}", "sd_loaded", partial(stable.load, kept, name))),
+            on_click=lambda: begin(Job(f"Loading {page.literal(name)}", "sd_loaded", partial(stable.load, kept, name))),
         )
         return False
     return True

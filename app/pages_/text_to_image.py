@@ -121,7 +121,7 @@ with result:
     with st.container(key="grid"):
         for k, column in zip(range(count), st.columns(max(2, count)), strict=False):
             number, picture = ask.seeds[k], drawing.pictures[k : k + 1]
-            of_prompt = page.literal(prompt) or "no words"
+            of_prompt = prompt or "no words"
             column.image(png(pixels(picture)[0]), width="stretch", alt=f"{of_prompt}, seed {number}, {drawing.label}")
             reading = f" · reads as: {page.literal(readings[k][0])} {readings[k][1]:.2f}" if readings else ""
             column.caption(f"seed {number}{reading}")

@@ -446,6 +446,43 @@ def test_a_file_that_is_no_trace_gets_its_words(open_page, trace, tmp_path, kind
     assert "cannot be used: cat.safetensors" in at.error[0].value.replace("\\", "") and not at.exception
 
 
+HOSTILE = "![x](https://evil.example/x.png) <img src=x> $\\frac$ :red[r] `c` | [l](https://evil.example) **b**"
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "compare"])
+def test_what_a_file_says_is_shown_and_does_nothing(open_page, trace, tmp_path, name):
+    """Every text of the file is hostile; on the page each is escaped Markdown, escaped HTML, or a plain alt text."""
+    settings = {**trace.settings, "prompt": [HOSTILE], "negative": [HOSTILE]}
+    settings |= {key: HOSTILE for key in ("model", "device", "dtype", "date")}
+    settings["parameters"] = {HOSTILE[:100]: 7}
+    one = {**trace.tokens[0][0], "encoder": HOSTILE[:100], "cut": HOSTILE, "words": [(HOSTILE, 1)]}
+    hostile = dataclasses.replace(trace, settings=settings, tokens=[[one, one]])
+    at = upload(recorded_page(open_page, name), stable.saved(hostile))
+    assert not at.exception and not at.error
+    markdown = [one.value for kind in (at.markdown, at.caption, at.warning, at.info, at.error) for one in kind]
+    assert any("evil" in text for text in markdown)
+    for text in markdown:
+        assert "![x](" not in text and "<img" not in text.replace("\\<", "") and ":red[" not in text, text
+        assert not re.search(r"(?<!\\)\$\\+frac", text) and "[l](" not in text and "**b**" not in text, text
+    for html in at.get("html"):
+        assert "<img src=x>" not in html.proto.body
+
+
+def test_compare_does_not_run_as_many_steps_as_a_file_asks(open_page, trace, monkeypatch):
+    monkeypatch.setattr("explorer.compared.steps_of", lambda *_: pytest.fail("ours ran"))
+    count = 101
+    rows = [{**trace.rows[0], "i": k, "t": count - k, "alpha": 1.0, "sigma": float(count - k)} for k in range(count)]
+    long = dataclasses.replace(
+        trace,
+        rows=rows,
+        settings={**trace.settings, "num_inference_steps": count},
+        x_0=np.repeat(trace.x_0[:1], count, axis=0),
+        latents=np.repeat(trace.latents[:1], count + 1, axis=0),
+    )
+    at = upload(recorded_page(open_page, "compare"), stable.saved(long))
+    assert not at.exception and "101 steps" in said(at.info) and "at most 100" in said(at.info)
+
+
 # -- compare ------------------------------------------------------------------------------------------------
 
 
