@@ -85,7 +85,7 @@ levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]  # from data to n
 x_t = torch.cat([add_noise(x_0, eps, level) for level in levels])
 
 model = load_pretrained({model!r})
-denoise = model.denoiser(labels={None if own else [label]!r})
+denoise = model.denoiser(labels={None if own else [label]!r}, guidance_scale=1.0)
 guesses = [one_shot(denoise, model.schedule, x_t[k : k + 1], level) for k, level in enumerate(levels) if level.sigma]"""
 
 

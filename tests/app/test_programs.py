@@ -87,7 +87,7 @@ def test_schedules_are_the_page_s_for_every_control(open_page, monkeypatch):
     from explorer import page
 
     drawn_rows: list = []
-    monkeypatch.setattr(page, "show", lambda fig: None)
+    monkeypatch.setattr(page, "show", lambda *args: None)
     monkeypatch.setattr(page, "strip", lambda rows, *rest: drawn_rows.append(rows))
     for key in [None, *widgets(open_page("schedules", own="true"))]:
         at = open_page("schedules", own="true")
