@@ -156,7 +156,7 @@ def needed(what: str) -> Iterator[None]:
 def duration(seconds: float) -> str:
     """A time in the unit in which a person would say it."""
     if seconds < 0.1:
-        return f"{1000 * seconds:.2g} ms"
+        return f"{float(f'{1000 * seconds:.2g}'):g} ms"  # two digits, and 100 is not 1e+02
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes"

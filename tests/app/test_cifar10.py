@@ -119,7 +119,7 @@ def test_the_choice_goes_along_to_the_other_pages(open_page):
 
 def test_pictures_are_asked_no_more_than_two_cores_can_give(open_page, monkeypatch):
     asked = []
-    kept = runs.Run(film_of([("xₜ", "an image", [np.zeros((4, 4, 4), np.uint8)])], ["one"]), torch.zeros(1), 1, 0.1)
+    kept = runs.Run(film_of([("xₜ", "an image", [np.zeros((4, 4, 4), np.uint8)])], ["one"]), torch.zeros(1), 1)
     monkeypatch.setattr(runs, "run", lambda settings, tell, **options: asked.append(settings) or kept)
     assert open_page("reverse", steps="250").select_slider(key="steps").value == 250
     at = open_page("reverse", model=FLOW, steps="250")
@@ -157,7 +157,7 @@ def test_a_rectified_network_is_sampled_without_guidance_and_the_page_says_why(o
     assert film(at)["titles"] == ["xₜ", "predicted x₀", "ε conditional"]
     once = open_page("reverse", model=RECTIFIED, steps="1")
     words = " ".join(caption.value for caption in once.caption)
-    assert "· 1 network evaluation ·" in words and "blank" not in words
+    assert "images · 1 network evaluation" in words and "1 network evaluations" not in words and "blank" not in words
     assert choices.NO_GUIDANCE in open_page("guidance", model=RECTIFIED).info[0].value
     race = open_page("samplers", model=RECTIFIED, most="4", samplers="euler")
     assert race.slider(key="no_guidance").disabled and not race.error

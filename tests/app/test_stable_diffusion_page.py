@@ -553,5 +553,5 @@ def test_of_a_long_run_the_film_keeps_sixty_steps(trace):
 
 
 def test_a_trace_of_one_step_has_a_film(model):
-    one = stable_diffusion.record(model, "a cat", num_inference_steps=1, height=64, width=64)
+    one = stable_diffusion.record(model, "a cat", num_inference_steps=1, spacing="trailing", height=64, width=64)
     assert isinstance(one, Trace) and len(film_of_trace(one).captions) == 2
