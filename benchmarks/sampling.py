@@ -20,7 +20,7 @@ def own_share(batch_size: int = 16, num_inference_steps: int = 10, rounds: int =
     model = load_pretrained("mnist_unet_flow")
     labels = torch.arange(batch_size) % model.num_classes
     levels, x_T = model.schedule.levels(num_inference_steps), model.noise(batch_size, seed=0)
-    denoise = model.denoiser(labels=labels)
+    denoise = model.denoiser(labels=labels, guidance_scale=1.0)
     times = [model.schedule.network_time(level.t).expand(batch_size) for level in levels[:-1]]
 
     @torch.no_grad()

@@ -1,13 +1,16 @@
 """Samplers side by side from the same noise, and one prediction at any level of any schedule."""
 
+import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import float_data
 from diffusion_explained.denoisers import Denoiser, Prediction
+from diffusion_explained.devices import to_float64
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import final
 from diffusion_explained.schedules import Level, Schedule
@@ -28,7 +31,7 @@ def rms_distance(a: Tensor, b: Tensor) -> float:
     """The root mean square difference of two batches, in pixel values (2 is from black to white)."""
     if a.shape != b.shape:
         raise ValueError(f"Only batches of one shape can be compared, got {tuple(a.shape)} and {tuple(b.shape)}.")
-    return float((a.double() - b.double()).square().mean().sqrt())
+    return float((to_float64(float_data("a", a)) - to_float64(float_data("b", b))).square().mean().sqrt())
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,6 @@ class Finish:
     sampler: str
     num_inference_steps: int
     evaluations: int
-    seconds: float
     distance: float
     x_0: Tensor
 
@@ -59,10 +61,53 @@ def race(
     """
     for name in samplers:
         for count in steps:
-            counted, begin = Counted(denoise), time.perf_counter()
+            counted = Counted(denoise)
             x_0 = final(model.steps(counted, len(reference), count, sampler=name, seed=seed))
-            seconds = time.perf_counter() - begin
-            yield Finish(name, count, counted.evaluations, seconds, rms_distance(x_0, reference), x_0)
+            yield Finish(name, count, counted.evaluations, rms_distance(x_0, reference), x_0)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one evaluation of a network: the median of `repeats` readings, the lowest and the highest of them.
+
+    disturbed: whether the readings differ so much (highest over lowest above STEADY), or other work was known to run,
+    that another measurement would give something else.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    repeats: int
+    disturbed: bool = False
+
+
+STEADY = 1.5
+
+
+def time_evaluation(
+    denoise: Denoiser,
+    x_t: Tensor,
+    level: Level,
+    *,
+    repeats: int = 9,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timing:
+    """How long denoise(x_t, level) takes: two evaluations to warm up, then the median of `repeats` readings.
+
+    A sampler's time is its number of network evaluations times this; the arithmetic between them is nothing beside it.
+    Raises ValueError for fewer than 3 repeats, which have no median to speak of.
+    """
+    if repeats < 3:
+        raise ValueError(f"repeats must be at least 3, got {repeats}: fewer readings show no spread.")
+    readings: list[float] = []
+    for reading in range(-2, repeats):
+        begin = clock()
+        with torch.no_grad():
+            denoise(x_t, level).x_0.flatten()[0].item()  # waits for a GPU
+        if reading >= 0:
+            readings.append(clock() - begin)
+    low, high = min(readings), max(readings)
+    return Timing(statistics.median(readings), low, high, repeats, disturbed=high > STEADY * low)
 
 
 def level_of_same_snr(schedule: Schedule, level: Level) -> Level:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from diffusion_explained.predictions import KINDS, input_scale, to_x0_eps
+from diffusion_explained.checks import float_data, number
+from diffusion_explained.predictions import check_kind, input_scale, to_x0_eps
 from diffusion_explained.schedules import Level, Schedule
 
 
@@ -36,6 +37,7 @@ class Denoiser(Protocol):
     def __call__(self, x_t: Tensor, level: Level) -> Prediction: ...
 
 
+MAX_GUIDANCE_SCALE = 100.0  # far beyond any use: pictures burn out from 10 or 20 on
 MIDDLE = (0.2, 3.0)  # of the noise, in sigma/alpha: the guidance_interval that is measured in benchmarks/quality.py
 
 
@@ -53,10 +55,15 @@ def rescale_guided(guided: Tensor, cond: Tensor, guidance_rescale: float) -> Ten
 
         guided * (1 - phi + phi * std(cond) / std(guided)),   the standard deviations per image
 
-    phi = guidance_rescale: 0 is off, 0.7 is the paper's choice.
+    phi = guidance_rescale: 0 is off, 0.7 is the paper's choice. A flat output (std 0) has no contrast and is left as
+    it is. Raises ValueError for images of a single number, which have no standard deviation.
     """
+    if guided[0].numel() < 2:
+        raise ValueError("guidance_rescale compares the contrasts of images, and an image of one number has none.")
     axes = tuple(range(1, guided.ndim))
-    ratio = cond.std(axes, keepdim=True) / guided.std(axes, keepdim=True)
+    spread = guided.std(axes, keepdim=True)
+    flat = spread < 1e-12
+    ratio = torch.where(flat, 1.0, cond.std(axes, keepdim=True) / torch.where(flat, 1.0, spread))
     return guided * (guidance_rescale * ratio + (1 - guidance_rescale))
 
 
@@ -79,7 +86,7 @@ class NetworkDenoiser:
         network: called as network(x, t [B], cond [B, ...] or None) -> [B, ...].
         schedule: whose levels will be visited; it also tells the network the time.
         kind: what the network predicts, one of `predictions.KINDS`.
-        cond: the condition, one an image: labels [B], or embeddings [B, ...]. None: whatever the network takes as none.
+        cond: the condition, one per image: labels [B], or embeddings [B, ...]; None: what the network takes as none.
         uncond: what stands in for "no condition": the null label, another class (a negative prompt), or empty text.
         guidance_scale: w of `guide`; 1 is off.
         guidance_interval: guide only where low <= sigma/alpha <= high (Kynkaanniemi et al. 2024); elsewhere w = 1.
@@ -100,17 +107,19 @@ class NetworkDenoiser:
         guidance_rescale: float = 0.0,
         clip: float | None = None,
     ) -> None:
-        if kind not in KINDS:
-            raise ValueError(f"Unknown kind of prediction {kind!r}; kinds are {', '.join(KINDS)}.")
+        check_kind(kind)
         check_guidance(guidance_scale, guidance_interval, guidance_rescale)
         if guidance_scale != 1 and (cond is None or uncond is None):
             raise ValueError(
                 f"guidance_scale={guidance_scale} needs a condition to move towards and one to move away from; "
                 "give cond and uncond (labels and the null label), or leave guidance_scale at 1."
             )
-        if cond is not None and uncond is not None and cond.shape[1:] != uncond.shape[1:]:
-            raise ValueError(f"cond {tuple(cond.shape)} and uncond {tuple(uncond.shape)} must agree but for the batch.")
-        if clip is not None and not 0 < clip < math.inf:
+        both = cond is not None and uncond is not None
+        if both and (cond.shape[1:] != uncond.shape[1:] or len(uncond) not in (1, len(cond))):
+            raise ValueError(
+                f"uncond {list(uncond.shape)} must be as cond {list(cond.shape)}, one per image or one for all."
+            )
+        if clip is not None and number("clip", clip, "a positive number, or None for none") <= 0:
             raise ValueError(f"clip must be a positive number, or None for none; got {clip}.")
         self.network, self.schedule, self.kind = network, schedule, kind
         self.cond, self.uncond = cond, uncond
@@ -119,28 +128,43 @@ class NetworkDenoiser:
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
-        """The prediction at x_t [B, ...] and its level. Raises ValueError for a shape that does not fit."""
+        """The prediction at x_t [B, ...] and its level.
+
+        x_t may be of any floating-point dtype, and the prediction is of the same; the network is given its own.
+        Raises ValueError for a shape, a dtype or a device that does not fit.
+        """
+        float_data("x_t", x_t)
+        if not isinstance(level, Level):
+            raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
         image_shape = getattr(self.network, "image_shape", None)
         if image_shape is not None and tuple(x_t.shape[1:]) != tuple(image_shape):
             raise ValueError(f"x_t has shape {tuple(x_t.shape)}, but this network takes [B, *{tuple(image_shape)}].")
         if self.cond is not None and len(self.cond) != len(x_t):
             raise ValueError(
-                f"x_t holds {len(x_t)} images but there are {len(self.cond)} conditions: give one an image."
+                f"x_t holds {len(x_t)} images but there are {len(self.cond)} conditions: give one per image."
+            )
+        weight = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
+        if weight is not None and weight.device != x_t.device:
+            raise ValueError(
+                f"x_t is on {x_t.device} and the network on {weight.device}: move one of them with .to(device)."
             )
         # filled in on the device: a tensor sent to a GPU would wait for all that was asked of it before
-        time = torch.full((), float(self.schedule.network_time(level.t)), device=x_t.device)
+        time = torch.full((), self.schedule.time_at(level), device=x_t.device, dtype=torch.float32)
         scaled = x_t * input_scale(self.kind, level.alpha, level.sigma) if self.kind == "edm" else x_t
+
+        def call(x: Tensor, cond: Any) -> Tensor:
+            fitting = x if weight is None else x.to(weight.dtype)
+            return self.network(fitting, time.expand(len(x)), cond).to(x.dtype)
 
         def pair(output: Tensor) -> tuple[Tensor, Tensor]:
             return to_x0_eps(self.kind, output, x_t, level.alpha, level.sigma)
 
         if not self.guides_at(level):
-            x_0, eps = pair(self.network(scaled, time.expand(len(x_t)), self.cond))
+            x_0, eps = pair(call(scaled, self.cond))
             pred = Prediction(x_0, eps, eps_cond=eps)
         else:
             both = torch.cat([self.uncond.expand_as(self.cond), self.cond])
-            outputs = self.network(torch.cat([scaled, scaled]), time.expand(2 * len(x_t)), both)
-            uncond, cond = outputs.chunk(2)
+            uncond, cond = call(torch.cat([scaled, scaled]), both).chunk(2)
             guided = guide(cond, uncond, self.guidance_scale)
             if self.guidance_rescale > 0:
                 guided = rescale_guided(guided, cond, self.guidance_rescale)
@@ -160,9 +184,16 @@ class NetworkDenoiser:
 
 def check_guidance(scale: float, interval: tuple[float, float] | None = None, rescale: float = 0.0) -> None:
     """Raise ValueError for a guidance scale, interval or rescale that means nothing."""
-    if not math.isfinite(scale) or scale < 0:
-        raise ValueError(f"guidance_scale must be a finite number, 0 or more (1 is off); got {scale}.")
-    if interval is not None and not (len(interval) == 2 and 0 <= interval[0] < interval[1]):
-        raise ValueError(f"guidance_interval must be (low, high) in sigma/alpha with 0 <= low < high; got {interval}.")
-    if not 0 <= rescale <= 1:
-        raise ValueError(f"guidance_rescale must be from 0 (off) to 1; got {rescale}.")
+    number(
+        "guidance_scale", scale, f"a finite number from 0 to {MAX_GUIDANCE_SCALE:g} (1 is off)", 0.0, MAX_GUIDANCE_SCALE
+    )
+    if interval is not None:
+        try:
+            low, high = (float(end) for end in interval)
+        except (TypeError, ValueError):
+            low = high = math.nan
+        if not 0 <= low < high:
+            raise ValueError(
+                f"guidance_interval must be (low, high) in sigma/alpha with 0 <= low < high; got {interval!r}."
+            )
+    number("guidance_rescale", rescale, "from 0 (off) to 1", 0.0, 1.0)

@@ -1,11 +1,16 @@
-"""Which device to compute on, and how a model card names it."""
+"""Which device to compute on, what it can hold, and how a model card names it."""
 
 from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from torch import Tensor
+
+WITH_FLOAT64 = ("cpu", "cuda")  # other devices may lack float64, as Apple's MPS does
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -34,3 +39,25 @@ def hardware(device: torch.device | str, count: int = 1) -> str:
     else:
         one = f"{device}, {torch.get_num_threads()} threads of {os.cpu_count()} cores ({platform.machine()})"
     return one if count == 1 else f"{count} x {one}"
+
+
+def to_float64(x: Tensor) -> Tensor:
+    """x in float64, where it is if that device has float64, else on the CPU; the only way to float64 in the package."""
+    return x.to(torch.float64) if x.device.type in WITH_FLOAT64 else x.cpu().to(torch.float64)
+
+
+@contextmanager
+def torch_defaults() -> Iterator[None]:
+    """Inside, new tensors and weights are float32 on the CPU, whatever `torch.set_default_...` was told.
+
+    A network that is built under it has the same weights for a seed on every machine. It is a decorator too.
+    """
+    dtype = torch.get_default_dtype()
+    try:
+        if dtype != torch.float32:  # it is global, not a thread's own: touched only if it is another one
+            torch.set_default_dtype(torch.float32)
+        with torch.device("cpu"):
+            yield
+    finally:
+        if dtype != torch.float32:
+            torch.set_default_dtype(dtype)

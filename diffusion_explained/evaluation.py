@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import whole
 from diffusion_explained.data import DataUnavailableError, ImageDataset, load_dataset, training_images
 from diffusion_explained.metrics import (
     Coverage,
@@ -24,6 +25,7 @@ from diffusion_explained.metrics import (
 )
 from diffusion_explained.models.classifier import Classifier
 from diffusion_explained.neighbours import nearest, neighbour_coverage
+from diffusion_explained.noise import check_seed, stream
 
 
 class Model(Protocol):
@@ -126,18 +128,22 @@ class Yardstick:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
+        n = whole("n", n, 0)
+        check_seed(seed, max(1, n))
         train = training_images(dataset)
         if n < 2 * train.num_classes:
             least = 2 * train.num_classes
             raise ValueError(f"n = {n} is too small: give {least} or more, two of each class, to compare.")
-        self.labels = torch.arange(n) % train.num_classes
+        self.labels = torch.arange(n, device="cpu", dtype=torch.int64) % train.num_classes
         self.classifier = classifier or judge(dataset, str(device))
         self.device = next(self.classifier.parameters()).device
-        generator = torch.Generator().manual_seed(seed)
+        generator = stream(seed)
         try:
             test, self.unseen = load_dataset(dataset, "test", download=False), "images of the test split"
         except DataUnavailableError:
-            first, second = torch.randperm(len(train), generator=generator).tensor_split(2)
+            first, second = torch.randperm(
+                len(train), generator=generator, device="cpu", dtype=torch.int64
+            ).tensor_split(2)
             train, test = train.subset(first), train.subset(second)
             self.unseen = "other training images, because the test split is not on this machine"
         self.train = train
@@ -152,7 +158,7 @@ class Yardstick:
         spread = [mean_pairwise_distance(features[self.labels == label]) for label in range(num_classes)]
         features, reference = features.to(self.device), self.reference_features
         return Measures(
-            accuracy=(seen == self.labels).double().mean().item(),
+            accuracy=int((seen == self.labels).sum()) / len(seen),
             coverage=Coverage(tuple(seen.bincount(minlength=num_classes).tolist())),
             neighbour_coverage=neighbour_coverage(features, reference),
             frechet_distance=frechet_distance(features, reference),
@@ -203,7 +209,11 @@ def draw(
     **settings: Any,
 ) -> Tensor:
     """Samples [n, C, H, W] of labels [n], on the CPU, a batch at a time; arguments as for `evaluate`."""
-    batch_size = batch_size or (100 if torch.device(model.device).type == "cpu" else 1000)
+    batch_size = (
+        whole("batch_size", batch_size, 1)
+        if batch_size is not None
+        else (100 if torch.device(model.device).type == "cpu" else 1000)
+    )
     drawn = []
     for start in range(0, len(labels), batch_size):
         drawn.append(model.sample(labels[start : start + batch_size], seed=seed + start, **settings).cpu())
@@ -223,5 +233,7 @@ def _draw_like(dataset: ImageDataset, labels: Tensor, generator: torch.Generator
                 f"n = {len(labels)} takes {len(places)} images of each class, and {dataset} has "
                 f"{len(images)} of class {dataset.class_names[label]}; take a smaller n"
             )
-        indices[places] = images[torch.randperm(len(images), generator=generator)[: len(places)]]
+        indices[places] = images[
+            torch.randperm(len(images), generator=generator, device="cpu", dtype=torch.int64)[: len(places)]
+        ]
     return indices

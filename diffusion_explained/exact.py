@@ -9,8 +9,11 @@ import math
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite, float_data, whole
 from diffusion_explained.denoisers import Prediction, check_guidance, guide
+from diffusion_explained.devices import to_float64
 from diffusion_explained.forward import like
+from diffusion_explained.noise import randn
 from diffusion_explained.schedules import Level
 
 
@@ -34,27 +37,48 @@ class GaussianMixture:
         weights: Tensor | None = None,
         classes: Tensor | None = None,
     ) -> None:
-        if len(means) == 0:
-            raise ValueError("A mixture needs at least one component (a data set at least one point).")
-        self.means = means.double()
-        self.std = torch.as_tensor(std, dtype=torch.float64).expand(len(means))
-        weights = torch.ones(len(means)) if weights is None else weights.double()
-        if bool((self.std < 0).any()) or bool((weights < 0).any()) or len(weights) != len(means) or weights.sum() <= 0:
-            raise ValueError("Standard deviations and weights must be 0 or more, one a component, weights not all 0.")
+        if float_data("means", means).ndim < 2 or len(means) == 0:
+            raise ValueError(f"A mixture has means [K, D...] with K of 1 or more; got {list(means.shape)}.")
+        check_finite(means, "means")
+        self.means = to_float64(means)
+        place = {"dtype": torch.float64, "device": self.means.device}
+        self.std = torch.as_tensor(std, **place)
+        weights = torch.ones(len(means), **place) if weights is None else torch.as_tensor(weights, **place)
+        if self.std.ndim > 1 or (self.std.ndim == 1 and len(self.std) != len(means)):
+            raise ValueError(f"std is one number, or one per component [{len(means)}]; got {list(self.std.shape)}.")
+        self.std = self.std.expand(len(means))
+        if weights.shape != (len(means),) or not bool(
+            (self.std >= 0).all() & (weights >= 0).all() & (weights.sum() > 0)
+        ):
+            raise ValueError("Standard deviations and weights must be 0 or more, one per component, weights not all 0.")
+        if classes is not None and (classes.dtype != torch.int64 or classes.shape != (len(means),)):
+            raise ValueError(
+                f"classes must be int64 [{len(means)}], one per component; got {classes.dtype} {list(classes.shape)}."
+            )
         self.weights = weights / weights.sum()
         self.classes = classes
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """n points [n, D...] (float32) and the component that each came from [n]."""
-        k = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, *self.means.shape[1:], generator=generator)
+        n = whole("n", n, 1)
+        k = torch.multinomial(self.weights.cpu(), n, replacement=True, generator=generator)
+        noise = randn((n, *self.means.shape[1:]), generator, self.means.device)
+        k = k.to(self.means.device)
         return self.means[k].float() + like(self.std[k], noise) * noise, k
+
+    def _beside_means(self, x_t: Tensor) -> Tensor:
+        """x_t [B, D...] as float64 rows [B, D], where the means are."""
+        if float_data("x_t", x_t).shape[1:] != self.means.shape[1:]:
+            raise ValueError(
+                f"x_t {list(x_t.shape)} must be [B, {', '.join(map(str, self.means.shape[1:]))}], as the means."
+            )
+        return to_float64(x_t).flatten(1).to(self.means.device)
 
     def _log_joint(self, x_t: Tensor, level: Level) -> Tensor:
         """log(weight_k * N(x_t; alpha * mean_k, variance_k I)), [B, K]."""
         variance = (level.alpha * self.std) ** 2 + level.sigma**2  # [K]
         exact = "donot_use_mm_for_euclid_dist"  # differences, not |a|^2 - 2ab + |b|^2: near a data point that is noise
-        distance = torch.cdist(x_t.flatten(1).double(), level.alpha * self.means.flatten(1), compute_mode=exact) ** 2
+        distance = torch.cdist(self._beside_means(x_t), level.alpha * self.means.flatten(1), compute_mode=exact) ** 2
         dimensions = x_t[0].numel()
         return self.weights.log() - distance / (2 * variance) - dimensions / 2 * (2 * math.pi * variance).log()
 
@@ -66,12 +90,17 @@ class GaussianMixture:
         """p(k | x_t) [B, K]: which component x_t came from; with labels [B], among that class's components only."""
         log_joint = self._log_joint(x_t, level)
         if labels is not None:
-            log_joint = log_joint.masked_fill(self.classes[None, :] != labels[:, None], -math.inf)
+            if self.classes is None or labels.shape != (len(x_t),):
+                raise ValueError(f"labels are [{len(x_t)}], one per image, of a mixture with classes.")
+            others = (self.classes[None, :] != labels.to(self.classes.device)[:, None]).to(log_joint.device)
+            log_joint = log_joint.masked_fill(others, -math.inf)
         return log_joint.softmax(dim=1)
 
     def class_probabilities(self, x_t: Tensor, level: Level) -> Tensor:
         """p(class | x_t) [B, number of classes]: Bayes' own classifier, which no trained one can beat on this data."""
-        members = torch.nn.functional.one_hot(self.classes).double()  # [K, classes]
+        if self.classes is None:
+            raise ValueError("This mixture has no classes: give them to GaussianMixture.")
+        members = torch.nn.functional.one_hot(self.classes).to(self.means)  # [K, classes]
         return self.responsibilities(x_t, level) @ members
 
     def x_0(self, x_t: Tensor, level: Level, labels: Tensor | None = None) -> Tensor:
@@ -82,8 +111,8 @@ class GaussianMixture:
         """
         p = self.responsibilities(x_t, level, labels)  # [B, K]
         gain = level.alpha * self.std**2 / ((level.alpha * self.std) ** 2 + level.sigma**2)  # [K]
-        x_0 = (p * (1 - gain * level.alpha)) @ self.means.flatten(1) + (p @ gain)[:, None] * x_t.flatten(1)
-        return x_0.reshape(x_t.shape).to(x_t.dtype)
+        x_0 = (p * (1 - gain * level.alpha)) @ self.means.flatten(1) + (p @ gain)[:, None] * self._beside_means(x_t)
+        return x_0.reshape(x_t.shape).to(dtype=x_t.dtype).to(x_t.device)
 
 
 class ExactDenoiser:
@@ -91,7 +120,7 @@ class ExactDenoiser:
 
     Args:
         mixture: a `GaussianMixture`, or data points [K, D...] (a mixture with std 0).
-        labels: [B], one an image, to denoise towards a class; needs the mixture's classes.
+        labels: [B], one per image, to denoise towards a class; needs the mixture's classes.
         guidance_scale: as everywhere: uncond + w * (cond - uncond), 1 is off.
     """
 
@@ -101,6 +130,9 @@ class ExactDenoiser:
         check_guidance(guidance_scale)
         self.mixture = mixture if isinstance(mixture, GaussianMixture) else GaussianMixture(mixture)
         if labels is not None:
+            labels = torch.as_tensor(labels, device=self.mixture.means.device)
+            if labels.ndim != 1 or labels.is_floating_point():
+                raise ValueError(f"labels must be a vector of classes, one per image; got {labels.tolist()}.")
             classes = self.mixture.classes
             missing = labels.tolist() if classes is None else sorted(set(labels.tolist()) - set(classes.tolist()))
             if missing:
@@ -112,6 +144,8 @@ class ExactDenoiser:
     @torch.no_grad()
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
         """The exact prediction at x_t [B, D...]; level.sigma must be above 0."""
+        if not isinstance(level, Level):
+            raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
         if level.sigma <= 0:
             raise ValueError("There is nothing to denoise at sigma = 0: ask at a level that carries noise.")
 

@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffusion_explained.charts import Chart
+from diffusion_explained.checks import check_finite, float_data
 from diffusion_explained.palette import LIGHT, diverging, rgb
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
@@ -61,10 +62,12 @@ def pixels(images: Tensor, limit: float | None = None) -> np.ndarray:
     """Images [B, C, H, W] as bytes [B, H, W, 4].
 
     Without a limit they are pictures in [-1, 1], grey or RGB, clipped there. With a limit they are signed fields
-    (noise, differences): one value a pixel (`one_value`), on the diverging map from -limit to limit.
+    (noise, differences): one value per pixel (`one_value`), on the diverging map from -limit to limit.
+    Raises ValueError for another shape, for bytes, and for NaN or infinity, which is never drawn.
     """
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"Images must be [B, 1 or 3, H, W], got a tensor of shape {tuple(images.shape)}.")
+    check_finite(float_data("images", images), "images")
     if limit is None:
         array = images.detach().float().cpu().numpy()
         coloured = ((np.clip(array, -1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1)

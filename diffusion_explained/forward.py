@@ -7,16 +7,29 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
+from diffusion_explained.checks import float_data, same_shape
 from diffusion_explained.noise import Generators, randn
 from diffusion_explained.schedules import Level
 
 
 def like(coefficient: Tensor | float, x: Tensor) -> Tensor | float:
-    """A coefficient ready to multiply x [B, ...]: a number as it is, a vector [B] with trailing dimensions added."""
+    """A coefficient ready to multiply x [B, ...]: a number as it is, a vector [B] with trailing dimensions added.
+
+    Raises ValueError for x of whole numbers, and for a coefficient of another shape.
+    """
+    float_data("data", x)
     if not isinstance(coefficient, Tensor):
         return coefficient
     coefficient = coefficient.to(x)
-    return coefficient.reshape(-1, *[1] * (x.ndim - 1)) if coefficient.ndim == 1 else coefficient
+    if coefficient.ndim == 0:
+        return coefficient
+    each = (len(x), *[1] * (x.ndim - 1))
+    if coefficient.shape not in ((len(x),), each):
+        raise ValueError(
+            f"A level has one number for all, or one per image [{len(x)}]; got a tensor of shape "
+            f"{list(coefficient.shape)} for data of shape {list(x.shape)}."
+        )
+    return coefficient.reshape(each)
 
 
 def add_noise(x_0: Tensor, eps: Tensor, level: Level | tuple[float, Tensor, Tensor]) -> Tensor:
@@ -25,11 +38,14 @@ def add_noise(x_0: Tensor, eps: Tensor, level: Level | tuple[float, Tensor, Tens
         x_t = alpha * x_0 + sigma * eps                         (DDPM, Eq. 4)
 
     Args:
-        x_0, eps: data and standard normal noise, [B, ...], of one shape.
-        level: a `Level` for the whole batch, or (t, alpha [B], sigma [B]), one level an image.
+        x_0, eps: data and standard normal noise, float [B, ...], of one shape.
+        level: a `Level` for the whole batch, or (t, alpha [B], sigma [B]), one level per image.
+
+    Raises ValueError for shapes that differ, for whole numbers (bytes), and for what is no level.
     """
-    if x_0.shape != eps.shape:
-        raise ValueError(f"x_0 and eps must have one shape, got {tuple(x_0.shape)} and {tuple(eps.shape)}.")
+    same_shape("x_0 and eps", float_data("x_0", x_0), float_data("eps", eps))
+    if not isinstance(level, tuple) or len(level) != 3:
+        raise ValueError(f"level must be a Level, or (t, alpha [B], sigma [B]); got {level!r}.")
     _, alpha, sigma = level
     return like(alpha, x_0) * x_0 + like(sigma, x_0) * eps
 
@@ -41,6 +57,11 @@ def transition(level: Level, noisier: Level) -> tuple[float, float]:
 
     For neighbours of a DDPM schedule: scale = sqrt(1 - beta_t), std = sqrt(beta_t) (DDPM, Eq. 2).
     """
+    for one in (level, noisier):
+        if not isinstance(one, Level):
+            raise ValueError(f"A level is a Level(t, alpha, sigma), as a schedule gives them; got {one!r}.")
+    if level.alpha == 0:
+        raise ValueError(f"No step starts from pure noise (level t={level.t:g} has alpha = 0): give a cleaner level.")
     scale = noisier.alpha / level.alpha
     variance = noisier.sigma**2 - scale**2 * level.sigma**2
     if variance < -1e-12:
@@ -56,9 +77,9 @@ def q_chain(x_0: Tensor, levels: Sequence[Level], generator: Generators = None) 
     Args:
         x_0: data [B, ...].
         levels: increasing in noise; the walk starts from the clean image.
-        generator: one stream for the batch, or one an image.
+        generator: one stream for the batch, or one per image.
     """
-    x, here = x_0, Level(-1.0, 1.0, 0.0)
+    x, here = float_data("x_0", x_0), Level(-1.0, 1.0, 0.0)
     for level in levels:
         scale, std = transition(here, level)
         x, here = scale * x + std * randn(x.shape, generator, x.device, x.dtype), level
@@ -71,6 +92,7 @@ def posterior_std(level: Level, next_level: Level) -> float:
     level, next_level: t (noisier) and s (less noisy).
     """
     _, std = transition(next_level, level)
+    check_noisy(level)
     return std * next_level.sigma / level.sigma
 
 
@@ -84,7 +106,15 @@ def posterior(x_0: Tensor, x_t: Tensor, level: Level, next_level: Level) -> tupl
         x_0, x_t: [B, ...].
         level, next_level: t (noisier) and s (less noisy).
     """
+    same_shape("x_0 and x_t", float_data("x_0", x_0), float_data("x_t", x_t))
     scale, std = transition(next_level, level)
+    check_noisy(level)
     of_x_0 = next_level.alpha * (std / level.sigma) ** 2
     of_x_t = scale * (next_level.sigma / level.sigma) ** 2
     return of_x_0 * x_0 + of_x_t * x_t, posterior_std(level, next_level)
+
+
+def check_noisy(level: Level) -> None:
+    """Raise ValueError for a level without noise, from which there is no step back."""
+    if not level.sigma > 0:
+        raise ValueError(f"Level t={level.t:g} is clean (sigma = 0): there is no step back from it.")

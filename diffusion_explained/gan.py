@@ -10,6 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.checks import check_finite, float_data, whole
+from diffusion_explained.noise import randn, seeded, stream
+
 
 def _network(outputs: int, width: int) -> nn.Sequential:
     layers = [nn.Linear(2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
@@ -37,16 +40,17 @@ def train_gan(
         lr: of both; DCGAN's is 2e-4.
         seed: of the initial weights, the batches and z.
     """
-    if steps < 1 or batch_size < 1 or data.ndim != 2 or data.shape[1] != 2:
-        raise ValueError(f"data must be [N, 2] and steps and batch_size 1 or more; got {tuple(data.shape)}, {steps}.")
-    stream = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):  # the initial weights come from the global stream
-        torch.manual_seed(seed)
-        generator, discriminator = _network(2, width), _network(1, width)
+    steps, batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
+    if float_data("data", data).ndim != 2 or data.shape[1] != 2 or len(data) == 0:
+        raise ValueError(f"data must be points [N, 2]; got {list(data.shape)}.")
+    check_finite(data, "points")
+    data = data.to("cpu", torch.float32)
+    draws = stream(seed)
+    generator, discriminator = seeded(seed, lambda: (_network(2, width), _network(1, width)))
     adam_g, adam_d = (torch.optim.Adam(net.parameters(), lr, betas=(0.5, 0.999)) for net in (generator, discriminator))
     for _ in range(steps):
-        real = data[torch.randint(len(data), (batch_size,), generator=stream)]
-        fake = generator(torch.randn(batch_size, 2, generator=stream))
+        real = data[torch.randint(len(data), (batch_size,), generator=draws, device="cpu", dtype=torch.int64)]
+        fake = generator(randn((batch_size, 2), draws))
 
         loss_d = F.softplus(-discriminator(real)).mean() + F.softplus(discriminator(fake.detach())).mean()
         adam_d.zero_grad()

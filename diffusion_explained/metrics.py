@@ -1,7 +1,8 @@
 """How good samples are, in numbers: do they obey, do they cover, are they real, do they differ, are they copied.
 
 The judge is our own small classifier (`models.classifier`), which saw only real images; what it calls its features
-is the space in which crowds of images are compared. Arithmetic on features is float64.
+is the space in which crowds of images are compared. Arithmetic on features is float64, on the CPU where a device has
+no float64.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite, check_image_range, float_data, same_shape, whole
+from diffusion_explained.data import to_float
+from diffusion_explained.devices import to_float64
 from diffusion_explained.models.classifier import Classifier
+from diffusion_explained.noise import stream
 from diffusion_explained.pretrained import load_classifier
 
 
@@ -28,7 +33,8 @@ def judge(dataset: str = "mnist", device: str = "cpu") -> Classifier:
 def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int = 500) -> tuple[Tensor, Tensor]:
     """The classifier's features [N, D] and logits [N, num_classes] of images [N, C, H, W] in [-1, 1].
 
-    classifier: None for the shipped one of MNIST. Raises ValueError for images it does not take, or NaN in them.
+    Images of bytes (uint8) become floats in [-1, 1] first. classifier: None for the shipped one of MNIST.
+    Raises ValueError for images that the classifier does not take, for NaN, and for numbers far beyond [-1, 1].
     """
     classifier = classifier or judge()
     if x_0.ndim != 4 or tuple(x_0.shape[1:]) != tuple(classifier.image_shape) or len(x_0) == 0:
@@ -36,7 +42,10 @@ def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int 
             f"this classifier judges images [N, {', '.join(map(str, classifier.image_shape))}] with N of 1 or more; "
             f"got {list(x_0.shape)}"
         )
+    batch_size = whole("batch_size", batch_size, 1)
+    x_0 = to_float(x_0) if x_0.dtype == torch.uint8 else float_data("images", x_0)
     check_finite(x_0, "images")
+    check_image_range(x_0)
     device = next(classifier.parameters()).device
     features = torch.cat([classifier.features(x.to(device).float()) for x in x_0.split(batch_size)])
     return features.cpu(), classifier.logits(features).cpu()
@@ -44,10 +53,22 @@ def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int 
 
 def class_accuracy(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None) -> float:
     """The share of images [N, C, H, W], 0..1, in which the classifier sees the class [N] that was asked for."""
+    labels = _labels(labels, x_0)
+    _, logits = classify(x_0, classifier)
+    return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
+
+
+def _labels(labels: Tensor | Sequence[int], x_0: Tensor) -> Tensor:
+    """Labels as int64 [N] on the CPU, one per image of x_0 [N, ...]; ValueError for anything else."""
+    try:
+        labels = torch.as_tensor(labels, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"labels must be whole numbers, one per image; got {labels!r}.") from error
     if labels.shape != x_0.shape[:1]:
         raise ValueError(f"{len(x_0)} images need as many labels; got a tensor of shape {list(labels.shape)}")
-    _, logits = classify(x_0, classifier)
-    return (logits.argmax(dim=1) == labels.cpu()).double().mean().item()
+    if labels.is_floating_point() or labels.dtype == torch.bool:
+        raise ValueError(f"labels must be whole numbers, one per image; got {labels.dtype}.")
+    return labels.to(torch.int64)
 
 
 @dataclass(frozen=True)
@@ -93,8 +114,9 @@ def mode_coverage(points: Tensor, means: Tensor, std: float, within: float = 3.0
         raise ValueError(f"points [N, D] and means [K, D] do not fit: {list(points.shape)}, {list(means.shape)}")
     if not (std > 0 and within > 0):
         raise ValueError(f"std and within must be above 0; got {std} and {within}")
-    check_finite(points, "points")
-    distance, mode = torch.cdist(points.double(), means.double()).min(dim=1)
+    for values, what in ((points, "points"), (means, "means")):
+        check_finite(float_data(what, values), what)
+    distance, mode = torch.cdist(to_float64(points), to_float64(means).to(to_float64(points).device)).min(dim=1)
     inside = distance <= within * std
     return Coverage(tuple(mode[inside].bincount(minlength=len(means)).tolist()), int((~inside).sum()))
 
@@ -107,18 +129,29 @@ def gaussian_frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov
     The trace of the root needs no root of an asymmetric matrix: C_a C_b has the eigenvalues of the symmetric
     C_b^(1/2) C_a C_b^(1/2), so it is the sum of their roots (Dowson & Landau 1982).
     """
+    size = len(mean_a)
+    for what, value, shape in (
+        ("mean_a", mean_a, (size,)),
+        ("mean_b", mean_b, (size,)),
+        ("cov_a", cov_a, (size, size)),
+        ("cov_b", cov_b, (size, size)),
+    ):
+        if float_data(what, value).shape != shape:
+            raise ValueError(f"{what} must be {list(shape)}, as mean_a is [{size}]; got {list(value.shape)}.")
+        check_finite(value, what)
+    mean_a, cov_a, mean_b, cov_b = (to_float64(value) for value in (mean_a, cov_a, mean_b, cov_b))
     return _frechet_distance(mean_a, cov_a, mean_b, cov_b, matrix_root(cov_b))
 
 
 def _frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor, root_b: Tensor) -> float:
-    cross = torch.linalg.eigvalsh(root_b @ cov_a.double() @ root_b).clamp(min=0).sqrt().sum()
-    difference = (mean_a.double() - mean_b.double()).square().sum()
-    return max(0.0, (difference + cov_a.double().trace() + cov_b.double().trace() - 2 * cross).item())
+    cross = torch.linalg.eigvalsh(root_b @ cov_a @ root_b).clamp(min=0).sqrt().sum()
+    difference = (mean_a - mean_b).square().sum()
+    return max(0.0, (difference + cov_a.trace() + cov_b.trace() - 2 * cross).item())
 
 
 def matrix_root(cov: Tensor) -> Tensor:
     """The symmetric root R of a covariance [D, D], R R = C, in float64."""
-    values, vectors = torch.linalg.eigh(cov.double())
+    values, vectors = torch.linalg.eigh(to_float64(cov))
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
@@ -130,6 +163,8 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     only numbers of the same N and M, and against the floor that real images reach (`frechet_floor`).
     Raises ValueError for NaN, for widths that differ, and for N or M up to D, whose covariance is singular.
     """
+    for features in (features_a, features_b):
+        float_data("features", features)
     if features_a.ndim != 2 or features_b.ndim != 2 or features_a.shape[1] != features_b.shape[1]:
         raise ValueError(f"features must be [N, D] and [M, D]; got {list(features_a.shape)}, {list(features_b.shape)}")
     for features in (features_a, features_b):
@@ -139,7 +174,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
                 f"{len(features)} samples are too few for the covariance of {features.shape[1]} features; "
                 f"take at least {features.shape[1] + 1}, better ten times as many"
             )
-    a, b = features_a.double(), features_b.double()
+    a, b = to_float64(features_a), to_float64(features_b)
     return gaussian_frechet_distance(a.mean(0), a.T.cov(), b.mean(0), b.T.cov())
 
 
@@ -149,13 +184,14 @@ def frechet_spread(features_a: Tensor, features_b: Tensor, draws: int = 10, seed
     Each draw takes as many of the samples [N, D], with repeats (Efron 1979). features_b stay as they are, since
     everything that is compared is compared with the same ones.
     """
-    generator, distances = torch.Generator().manual_seed(seed), []
-    a, b = features_a.double(), features_b.double()
+    draws, generator, distances = whole("draws", draws, 2), stream(seed), []
+    frechet_distance(features_a, features_b)  # refuses what cannot be compared
+    a, b = to_float64(features_a), to_float64(features_b)
     of_b = b.mean(0), b.T.cov(), matrix_root(b.T.cov())
     for _ in range(draws):
-        drawn = a[torch.randint(len(a), (len(a),), generator=generator).to(a.device)]
+        drawn = a[torch.randint(len(a), (len(a),), generator=generator, device="cpu", dtype=torch.int64).to(a.device)]
         distances.append(_frechet_distance(drawn.mean(0), drawn.T.cov(), *of_b))
-    return torch.tensor(distances).std().item()
+    return torch.tensor(distances, device="cpu", dtype=torch.float32).std().item()
 
 
 def frechet_floor(features_train: Tensor, features_test: Tensor, n: int, seed: int = 0) -> float:
@@ -163,7 +199,7 @@ def frechet_floor(features_train: Tensor, features_test: Tensor, n: int, seed: i
 
     No sampler can be asked to be nearer to the train images than unseen images of the same source are.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = stream(seed)
     return frechet_distance(_draw(features_train, n, generator), _draw(features_test, n, generator))
 
 
@@ -172,7 +208,7 @@ def frechet_bias(features: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[
 
     It falls about as 1 / n (Binkowski et al. 2018, Section 4; Chong & Forsyth 2020, Section 2).
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator = stream(seed)
     distances = {}
     for n in sizes:
         first, second = _draw(features, 2 * n, generator).split(n)
@@ -191,9 +227,12 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 32) -> float:
         raise ValueError(f"two crowds of points must both be [N, 2]; got {list(a.shape)} and {list(b.shape)}")
     for points in (a, b):
         check_finite(points, "points")
-    angles = torch.arange(directions, dtype=torch.float64) * math.pi / directions
+    directions = whole("directions", directions, 1)
+    a, b = to_float64(float_data("a", a)), to_float64(float_data("b", b))
+    same_shape("two crowds of points", a, b)
+    angles = torch.arange(directions, dtype=torch.float64, device="cpu").to(a.device) * math.pi / directions
     u = torch.stack([angles.cos(), angles.sin()])  # [2, directions]
-    return float(((a.double() @ u).sort(0).values - (b.double() @ u).sort(0).values).abs().mean())
+    return float(((a @ u).sort(0).values - (b @ u).sort(0).values).abs().mean())
 
 
 def mean_pairwise_distance(vectors: Tensor) -> float:
@@ -203,8 +242,8 @@ def mean_pairwise_distance(vectors: Tensor) -> float:
     """
     if len(vectors) < 2:
         raise ValueError(f"a distance needs two samples or more; got {len(vectors)}")
-    check_finite(vectors, "samples")
-    flat = vectors.flatten(1).double()
+    check_finite(float_data("samples", vectors), "samples")
+    flat = to_float64(vectors).flatten(1)
     total = sum(torch.cdist(chunk, flat).sum() for chunk in flat.split(500))  # i = j adds 0
     return float(total) / (len(flat) * (len(flat) - 1))
 
@@ -214,8 +253,9 @@ def diversity_by_class(x_0: Tensor, labels: Tensor, classifier: Classifier | Non
 
     x_0 [N, C, H, W], labels [N]; every class that is there needs two images or more.
     """
+    labels = _labels(labels, x_0)
     features, _ = classify(x_0, classifier)
-    return {int(label): mean_pairwise_distance(features[labels.cpu() == label]) for label in labels.unique()}
+    return {int(label): mean_pairwise_distance(features[labels == label]) for label in labels.unique()}
 
 
 def diversity(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None) -> float:
@@ -225,12 +265,7 @@ def diversity(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None)
 
 
 def _draw(features: Tensor, n: int, generator: torch.Generator) -> Tensor:
+    n = whole("n", n, 1)
     if n > len(features):
         raise ValueError(f"{n} samples were asked for and there are {len(features)}")
-    return features[torch.randperm(len(features), generator=generator)[:n]]
-
-
-def check_finite(values: Tensor, what: str) -> None:
-    bad = int((~values.flatten(1).isfinite()).any(dim=1).sum())
-    if bad:
-        raise ValueError(f"{bad} of the {len(values)} {what} hold NaN or infinity; nothing can be measured on them")
+    return features[torch.randperm(len(features), generator=generator, device="cpu", dtype=torch.int64)[:n]]

@@ -10,21 +10,25 @@ import math
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite, float_data, whole
 from diffusion_explained.data import ImageDataset, to_float
-from diffusion_explained.metrics import check_finite, classify
+from diffusion_explained.devices import to_float64
+from diffusion_explained.metrics import classify
 from diffusion_explained.models.classifier import Classifier
 
 
 def nearest(queries: Tensor, points: Tensor, chunk: int = 2000) -> tuple[Tensor, Tensor]:
     """For each query [N, ...] the index of its nearest point of [M, ...], and its Euclidean distance; both [N].
 
-    Points of dtype uint8 are images and become floats in [-1, 1], a chunk at a time. Ties go to the lowest index.
+    What is of dtype uint8 is images and becomes floats in [-1, 1], points a chunk at a time. Ties go to the lowest
+    index.
     """
     if queries.shape[1:] != points.shape[1:] or len(queries) == 0 or len(points) == 0:
         raise ValueError(f"queries and points do not fit: {list(queries.shape)} and {list(points.shape)}")
+    chunk = whole("chunk", chunk, 1)
     check_finite(queries, "queries")
-    q = queries.flatten(1).float()  # the work is done where the queries are
-    best = torch.full((len(q),), math.inf, device=q.device)
+    q = _rows(queries)  # the work is done where the queries are
+    best = torch.full((len(q),), math.inf, device=q.device, dtype=torch.float32)
     index = torch.zeros(len(q), dtype=torch.int64, device=q.device)
     for start in range(0, len(points), chunk):
         p = _rows(points[start : start + chunk].to(q.device))
@@ -34,7 +38,7 @@ def nearest(queries: Tensor, points: Tensor, chunk: int = 2000) -> tuple[Tensor,
         index = torch.where(closer, at + start, index)
     # the winners' distances anew: the difference of large squares above is too coarse to report
     index = index.cpu()
-    return index, (q.cpu().double() - _rows(points[index].cpu()).double()).norm(dim=1)
+    return index, (to_float64(q.cpu()) - to_float64(_rows(points[index].cpu()))).norm(dim=1)
 
 
 def nearest_training_images(
@@ -58,7 +62,10 @@ def neighbour_coverage(features: Tensor, real_features: Tensor, k: int = 5) -> f
     and does not rise when they lie far outside. (Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for
     Generative Models", Eq. 4: coverage.) Real images against as many others reach about 1 - 2^-k: 0.97 at 5.
     """
-    if features.ndim != 2 or features.shape[1:] != real_features.shape[1:] or not 0 < k < len(real_features):
+    k = whole("k", k, 1)
+    for values in (features, real_features):
+        float_data("features", values)
+    if features.ndim != 2 or features.shape[1:] != real_features.shape[1:] or not k < len(real_features):
         raise ValueError(
             f"features must be [N, D] and [M, D] with M above k = {k}; "
             f"got {list(features.shape)}, {list(real_features.shape)}"
@@ -73,4 +80,4 @@ def neighbour_coverage(features: Tensor, real_features: Tensor, k: int = 5) -> f
 
 
 def _rows(points: Tensor) -> Tensor:
-    return (to_float(points) if points.dtype == torch.uint8 else points.float()).flatten(1)
+    return (to_float(points) if points.dtype == torch.uint8 else float_data("points", points).float()).flatten(1)

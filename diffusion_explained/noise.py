@@ -9,20 +9,56 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import whole
+from diffusion_explained.devices import torch_defaults
+
 Built = TypeVar("Built")
 Generators = torch.Generator | Sequence[torch.Generator] | None
+
+
+MAX_SEED = 2**32 - 1  # torch's generator on the CPU (mt19937) reads 32 bits: seed 2^32 would be seed 0 again
+
+
+def check_seed(seed: int, count: int = 1) -> int:
+    """A seed as an int, the first of `count` consecutive ones. ValueError unless all are whole numbers, 0 to 2^32 - 1.
+
+    numpy's whole numbers are seeds too.
+    """
+    last = MAX_SEED - (count - 1)
+    allowed = "2^32 - 1" if count == 1 else f"2^32 - {count}, for {count} images are seeded seed, seed + 1, ..."
+    try:
+        return whole("seed", seed, 0, last)
+    except ValueError:
+        raise ValueError(f"seed must be a whole number from 0 to {allowed}; got {seed!r}.") from None
+
+
+def stream(seed: int) -> torch.Generator:
+    """One stream of random numbers on the CPU; two seeds that are accepted are two streams."""
+    return torch.Generator("cpu").manual_seed(check_seed(seed))
 
 
 def generators(batch_size: int, seed: int = 0) -> list[torch.Generator]:
     """One CPU stream per image; image i of the batch is seeded seed + i.
 
     So picture 5 of `generators(8, seed=0)` is the picture of `generators(1, seed=5)`.
+    Raises ValueError for a batch of none, and for seeds outside 0 .. 2^32 - 1.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, got {batch_size}.")
-    if not 0 <= seed < 2**63 - batch_size:
-        raise ValueError(f"seed must be a whole number from 0 to 2^63 - batch_size, got {seed}.")
-    return [torch.Generator().manual_seed(seed + i) for i in range(batch_size)]
+    batch_size = whole("batch_size", batch_size, 1)
+    seed = check_seed(seed, batch_size)
+    return [stream(seed + i) for i in range(batch_size)]
+
+
+def streams_of(seed: int | Sequence[int], count: int | None = None) -> list[torch.Generator]:
+    """One CPU stream per image: seeds one by one, or from one number on (image i is seeded seed + i)."""
+    if not isinstance(seed, Sequence) and getattr(seed, "ndim", 0) == 0:
+        return generators(1 if count is None else count, seed)
+    if isinstance(seed, str):
+        check_seed(seed)
+    seeds = [check_seed(one) for one in seed]
+    count = len(seeds) if count is None else count
+    if not seeds or count != len(seeds):
+        raise ValueError(f"Give one seed per image: got {len(seeds)} seeds for {count} images.")
+    return [stream(one) for one in seeds]
 
 
 def randn(
@@ -36,19 +72,34 @@ def randn(
     generator: a list of B (one stream an image), one for the whole batch, or None for torch's global one. One for the
     whole batch may live on a GPU, for speed in training; the noise is then drawn there.
     """
+    shape = tuple(shape)
     if generator is None or isinstance(generator, torch.Generator):
-        noise = torch.randn(tuple(shape), generator=generator, device="cpu" if generator is None else generator.device)
+        place = "cpu" if generator is None else generator.device
+        noise = torch.randn(shape, generator=generator, device=place, dtype=torch.float32)
     else:
-        if len(generator) != shape[0]:
-            raise ValueError(
-                f"Got {len(generator)} generators for a batch of {shape[0]}; give one generator, or one an image."
-            )
-        noise = torch.stack([torch.randn(tuple(shape[1:]), generator=g) for g in generator])
+        check_generators(generator, shape[0])
+        rows = [torch.randn(shape[1:], generator=g, device=g.device, dtype=torch.float32) for g in generator]
+        noise = torch.stack(rows)
     return noise.to(device=device, dtype=dtype)
 
 
+def check_generators(generator: Generators, batch_size: int) -> None:
+    """Raise ValueError unless it is None, one generator, or a list of one per image."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return
+    if not isinstance(generator, Sequence) or not all(isinstance(g, torch.Generator) for g in generator):
+        raise ValueError(f"generator must be a torch.Generator, or a list of one per image; got {generator!r}.")
+    if len(generator) != batch_size:
+        raise ValueError(
+            f"Got {len(generator)} generators for a batch of {batch_size}; give one generator, or one per image."
+        )
+
+
 def seeded(seed: int, build: Callable[[], Built]) -> Built:
-    """What `build` makes with torch's global generator at this seed, initial weights say; it is left as it was."""
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+    """Call build() with torch's global generator seeded (to initialise weights, say), then restore its state.
+
+    What is built is built on the CPU in float32, whatever torch's global defaults are.
+    """
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch_defaults():
+        torch.manual_seed(check_seed(seed))
         return build()

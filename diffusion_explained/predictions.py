@@ -17,10 +17,11 @@ Where the determinant is 0 (eps in pure noise, x_0 in clean data) the output say
 and that is an error.
 """
 
-import torch
 from torch import Tensor
 
+from diffusion_explained.checks import float_data, same_shape
 from diffusion_explained.forward import like
+from diffusion_explained.names import unknown_name
 
 KINDS = ("eps", "x_0", "v", "flow", "score", "edm")
 SIGMA_DATA = 0.5  # the standard deviation of the data that EDM's preconditioning assumes
@@ -30,6 +31,7 @@ Coefficient = Tensor | float
 
 def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient]:
     """The table's row (a, b) of output = a * x_0 + b * eps at a level; numbers in, numbers out, tensors likewise."""
+    check_kind(kind)
     one, zero = alpha * 0 + 1.0, alpha * 0
     if kind == "eps":
         return zero, one
@@ -40,13 +42,21 @@ def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coe
     if kind == "flow":
         return -one, one
     if kind == "score":
-        if bool(torch.as_tensor(sigma == 0).any()):
+        if _any_zero(sigma):
             raise ValueError("The score of clean data (sigma = 0) does not exist: start from sigma > 0.")
         return zero, -1 / sigma
-    if kind == "edm":
-        r = (sigma**2 + (SIGMA_DATA * alpha) ** 2) ** 0.5
-        return sigma / (SIGMA_DATA * r), -SIGMA_DATA * alpha / r
-    raise ValueError(f"Unknown kind of prediction {kind!r}; kinds are {', '.join(KINDS)}.")
+    r = (sigma**2 + (SIGMA_DATA * alpha) ** 2) ** 0.5  # edm
+    return sigma / (SIGMA_DATA * r), -SIGMA_DATA * alpha / r
+
+
+def check_kind(kind: str) -> None:
+    """Raise ValueError for what is not one of `KINDS`."""
+    if kind not in KINDS:
+        raise unknown_name("kind of prediction", kind, KINDS)
+
+
+def _any_zero(x: Coefficient) -> bool:
+    return bool((x == 0).any()) if isinstance(x, Tensor) else x == 0
 
 
 def input_scale(kind: str, alpha: Coefficient, sigma: Coefficient) -> Coefficient:
@@ -62,8 +72,9 @@ def target(kind: str, x_0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coeff
     Args:
         kind: one of `KINDS`.
         x_0, eps: data and noise, [B, ...].
-        alpha, sigma: the level, numbers or one an image [B].
+        alpha, sigma: the level, numbers or one per image [B].
     """
+    same_shape("x_0 and eps", float_data("x_0", x_0), float_data("eps", eps))
     a, b = coefficients(kind, alpha, sigma)
     return like(a, x_0) * x_0 + like(b, eps) * eps
 
@@ -78,9 +89,10 @@ def to_x0_eps(kind: str, output: Tensor, x_t: Tensor, alpha: Coefficient, sigma:
     Raises:
         ValueError: where d = 0, because the output does not determine the pair there.
     """
+    same_shape("output and x_t", float_data("output", output), float_data("x_t", x_t))
     a, b = coefficients(kind, alpha, sigma)
     d = alpha * b - sigma * a
-    if bool(torch.as_tensor(d == 0).any()):
+    if _any_zero(d):
         where = "in pure noise (alpha = 0)" if kind in ("eps", "score") else "in clean data (sigma = 0)"
         raise ValueError(
             f"A prediction of {kind!r} does not determine x_0 and eps {where}. Use a network that predicts v or flow, "

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.checks import check_finite, check_options, float_data
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.extras import missing
 from diffusion_explained.models import Classifier, build_network, network_config
 from diffusion_explained.names import unknown_name
-from diffusion_explained.noise import Generators, generators, randn
-from diffusion_explained.samplers import SAMPLERS, Step, final
-from diffusion_explained.schedules import Schedule, schedule_from_config
+from diffusion_explained.noise import Generators, generators, randn, streams_of
+from diffusion_explained.samplers import (
+    Start,
+    Step,
+    check_denoiser_alone,
+    check_sampler,
+    divide_options,
+    final,
+    run,
+)
+from diffusion_explained.schedules import Level, Schedule, schedule_from_config
 from diffusion_explained.weight_files import read_weights, write_weights
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -67,41 +76,42 @@ class Model:
         """Euler for a flow model, DDIM for the others: one line, under the name that each field gives it."""
         return "euler" if self.kind == "flow" else "ddim"
 
-    def labels(self, labels: Tensor | list[int]) -> Tensor:
+    @property
+    def default_num_inference_steps(self) -> int:
+        """10 steps: enough for digits to be finished."""
+        return 10
+
+    def labels(self, labels: Tensor | Sequence[int]) -> Tensor:
         """Class indices [B] on the model's device. Raises ValueError for a label that does not exist."""
-        labels = torch.as_tensor(labels)
+        given = labels
+        try:
+            labels = torch.as_tensor(labels, device="cpu")
+        except (TypeError, ValueError, RuntimeError):
+            labels = torch.empty(0, device="cpu", dtype=torch.float32)
         whole = labels.ndim == 1 and len(labels) > 0 and not labels.is_floating_point() and labels.dtype != torch.bool
         if not whole or int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
             raise ValueError(
                 f"labels must be a vector of class indices 0 .. {self.num_classes - 1} "
-                f"({', '.join(self.class_names)}); got {labels.tolist()}."
+                f"({', '.join(self.class_names)}); got {given.tolist() if isinstance(given, Tensor) else given!r}."
             )
-        return labels.long().to(self.device)
+        return labels.to(torch.int64).to(self.device)
 
-    def denoiser(
-        self,
-        labels: Tensor | list[int] | None = None,
-        guidance_scale: float = 1.0,
-        *,
-        negative_labels: Tensor | list[int] | None = None,
-        **options: Any,
-    ) -> NetworkDenoiser:
-        """The network as a `Denoiser` towards labels [B], one an image (None: no condition).
+    def levels(
+        self, num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None
+    ) -> list[Level]:
+        """The n levels that the schedule visits in so many steps, then the clean one, for any sampler.
 
-        negative_labels stand on the unconditional side, which is the null label otherwise; the options are
-        `NetworkDenoiser`'s guidance_interval, guidance_rescale and clip, which is default_clip if it is not given.
+        spacing: how the schedule's timesteps are spaced, where it offers a choice; None for its own.
         """
-        options = {"clip": self.default_clip, **options}
-        null = torch.tensor([self.num_classes], device=self.device)
-        return NetworkDenoiser(
-            self.network,
-            self.schedule,
-            self.kind,
-            cond=None if labels is None else self.labels(labels),
-            uncond=null if negative_labels is None else self.labels(negative_labels),
-            guidance_scale=guidance_scale,
-            **options,
-        )
+        check_sampler(sampler or self.default_sampler)
+        steps = self.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+        if spacing is None:
+            return self.schedule.levels(steps)
+        if "spacing" not in inspect.signature(self.schedule.timesteps).parameters:
+            raise ValueError(
+                f"The schedule of {self.name} has one spacing only, and {spacing!r} was given: leave it out."
+            )
+        return self.schedule.levels(steps, spacing=spacing)
 
     def noise(self, batch_size: int, seed: int = 0, generator: Generators = None) -> Tensor:
         """x_T [B, C, H, W], where sampling starts; image i is drawn from the stream seeded seed + i.
@@ -111,59 +121,117 @@ class Model:
         streams = generators(batch_size, seed) if generator is None else generator
         return self.schedule.init_noise_sigma * randn((batch_size, *self.image_shape), streams, self.device)
 
+    # -- the stages that every model has: `StableDiffusion` has the same, with a prompt in the place of labels ----
+
+    def prepare(
+        self, seed: int | Sequence[int] = 0, batch_size: int | None = None, *, levels: list[Level] | None = None
+    ) -> Start:
+        """Where sampling starts: x_t [B, C, H, W], and its levels.
+
+        Args:
+            seed: one per image, or the first of batch_size consecutive ones. A seed is one picture in any batch.
+            levels: of the way from noise; those of the default number of steps if they are not given.
+        """
+        streams = streams_of(seed, batch_size)
+        return Start(self.noise(len(streams), generator=streams), levels or self.levels(), streams)
+
+    def denoiser(
+        self,
+        labels: Tensor | Sequence[int] | None = None,
+        guidance_scale: float | None = None,
+        *,
+        start: Start | None = None,
+        **options: Any,
+    ) -> NetworkDenoiser:
+        """The network as a `Denoiser` towards labels [B], one per image (None: no condition).
+
+        Args:
+            guidance_scale: 1 is off; if it is not given, the model's own where there are labels, off where there are
+                none.
+            start: of `prepare`, for as many images; without it, for as many as there are labels.
+            options: `NetworkDenoiser`'s guidance_interval, guidance_rescale and clip, which is default_clip if it is
+                not given; and negative_labels, one per image, which stand on the unconditional side in the place of
+                the null label.
+        """
+        check_options("denoiser", options, DENOISER_OPTIONS)
+        cond = None if labels is None else self.labels(labels)
+        if cond is not None and start is not None and len(cond) != len(start.x_t):
+            raise ValueError(f"Give one label per image: got {len(cond)} labels for {len(start.x_t)} images.")
+        if guidance_scale is None:
+            guidance_scale = 1.0 if cond is None else self.default_guidance_scale
+        negative = options.pop("negative_labels", None)
+        null = torch.tensor([self.num_classes], device=self.device, dtype=torch.int64)
+        return NetworkDenoiser(
+            self.network,
+            self.schedule,
+            self.kind,
+            cond=cond,
+            uncond=null if negative is None else self.labels(negative),
+            guidance_scale=guidance_scale,
+            **{"clip": self.default_clip, **options},
+        )
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """The images [B, C, H, W] in [-1, 1] of any step's x_t or predicted x_0: these models work on pixels."""
+        if float_data("latents", latents).shape[1:] != self.image_shape:
+            raise ValueError(
+                f"{self.name} draws [B, {', '.join(map(str, self.image_shape))}]; got {list(latents.shape)}."
+            )
+        check_finite(latents, "images")
+        return latents.clamp(-1, 1)
+
     def steps(
         self,
-        denoise: Denoiser,
-        batch_size: int,
-        num_inference_steps: int = 10,
+        labels: Tensor | Sequence[int] | Denoiser | None = None,
+        batch_size: int | None = None,
+        num_inference_steps: int | None = None,
         *,
+        guidance_scale: float | None = None,
         sampler: str | None = None,
-        seed: int = 0,
-        level_options: dict[str, Any] | None = None,
+        spacing: str | None = None,
+        seed: int | Sequence[int] = 0,
         **options: Any,
     ) -> Iterator[Step]:
         """A sampler's steps from the noise of a seed; a sampler that draws noise goes on with the same streams.
 
-        sampler: a name of `samplers.SAMPLERS`; options are its own (eta); level_options are the schedule's (spacing).
+        Args:
+            labels: one per image; None with a batch_size for images without a condition; or a `Denoiser` that is
+                made already, with a batch_size.
+            sampler: a name of `samplers.SAMPLERS`; the model's default_sampler if it is not given.
+            options: of `denoiser` (negative_labels, guidance_interval, guidance_rescale, clip), or of the sampler
+                (eta). An unknown one is a ValueError, at once.
         """
         name = sampler or self.default_sampler
-        if name not in SAMPLERS:
-            raise unknown_name("sampler", name, SAMPLERS)
-        streams = generators(batch_size, seed)
-        x_T = self.noise(batch_size, generator=streams)
-        if "generator" in inspect.signature(SAMPLERS[name]).parameters:
-            options["generator"] = streams
-        levels = self.schedule.levels(num_inference_steps, **(level_options or {}))
-        return SAMPLERS[name](denoise, x_T, levels, **options)
+        of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS)
+        levels = self.levels(num_inference_steps, name, spacing)
+        if callable(labels):
+            check_denoiser_alone(guidance_scale, of_denoiser)
+            return run(name, labels, self.prepare(seed, batch_size, levels=levels), **of_sampler)
+        if labels is not None:
+            labels = self.labels(labels)
+            if batch_size is not None and batch_size != len(labels):
+                raise ValueError(f"{len(labels)} labels are as many images, not {batch_size}: leave batch_size out.")
+            batch_size = len(labels)
+        elif batch_size is None and isinstance(seed, int):
+            raise ValueError("Give labels (one per image), or a batch_size for images without condition.")
+        begun = self.prepare(seed, batch_size, levels=levels)
+        return run(name, self.denoiser(labels, guidance_scale, start=begun, **of_denoiser), begun, **of_sampler)
 
     def sample(
         self,
-        labels: Tensor | list[int] | None = None,
-        *,
+        labels: Tensor | Sequence[int] | Denoiser | None = None,
         batch_size: int | None = None,
-        num_inference_steps: int = 10,
-        sampler: str | None = None,
-        guidance_scale: float = 1.0,
-        seed: int = 0,
+        num_inference_steps: int | None = None,
         **options: Any,
     ) -> Tensor:
-        """Finished images [B, C, H, W] in [-1, 1]: one a label, or batch_size without condition.
+        """Finished images [B, C, H, W] in [-1, 1]: one per label, or batch_size without condition.
 
-        options go to `denoiser` (negative_labels, guidance_interval, guidance_rescale, clip) or to the sampler (eta).
+        The arguments are those of `steps`.
         """
-        if (labels is None) == (batch_size is None):
-            raise ValueError(
-                "Give labels (one an image), or a batch_size for images without condition; one of the two."
-            )
-        of_denoiser = {key: options.pop(key) for key in list(options) if key in _DENOISER_OPTIONS}
-        denoise = self.denoiser(labels, guidance_scale, **of_denoiser)
-        count = batch_size if labels is None else len(labels)
-        return final(self.steps(denoise, count, num_inference_steps, sampler=sampler, seed=seed, **options)).clamp(
-            -1, 1
-        )
+        return self.decode(final(self.steps(labels, batch_size, num_inference_steps, **options)))
 
 
-_DENOISER_OPTIONS = {"negative_labels", "guidance_interval", "guidance_rescale", "clip"}
+DENOISER_OPTIONS = ("negative_labels", "guidance_interval", "guidance_rescale", "clip")
 
 
 def cifar10_folder() -> Path | None:

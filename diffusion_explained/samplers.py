@@ -11,15 +11,20 @@ which is DDIM (Eq. 12, eta = 0), Karras' Euler step and the Euler step of flow m
     x_0 = final(euler(denoise, x_T, levels))        # or only the end
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import check_options, float_data, number, same_shape, whole
 from diffusion_explained.denoisers import Denoiser, Prediction
 from diffusion_explained.forward import posterior, posterior_std, transition
-from diffusion_explained.noise import Generators, randn
+from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import Generators, check_generators, randn
 from diffusion_explained.schedules import Level, check_decreasing
 
 
@@ -49,15 +54,66 @@ def final(steps: Iterable[Step]) -> Tensor:
     return x_0
 
 
-def _pairs(x_t: Tensor, levels: Sequence[Level]) -> Iterator[tuple[int, Level, Level]]:
+def _pairs(x_t: Tensor, levels: Sequence[Level], generator: Generators = None) -> Iterator[tuple[int, Level, Level]]:
     """(i, level, next_level) along the way, after a look at what was given."""
+    if not isinstance(levels, Sequence) or not all(isinstance(level, Level) for level in levels):
+        raise ValueError(f"levels must be a list of Level, as schedule.levels(10) gives it; got {levels!r}.")
     check_decreasing(levels)
+    if float_data("x_t", x_t).ndim < 2 or len(x_t) == 0:
+        raise ValueError(f"x_t must be [B, ...] with B of 1 or more; got {list(x_t.shape)}.")
     if not bool(x_t.isfinite().all()):
         raise ValueError("x_t holds NaN or infinite values: start from finite noise.")
+    check_generators(generator, len(x_t))
     return ((i, levels[i], levels[i + 1]) for i in range(len(levels) - 1))
 
 
-@torch.no_grad()
+def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step]]:
+    """A sampler, without gradients, whose steps are finite: the one check between a network and a picture.
+
+    NaN is never lost on the way to the picture, so a GPU, which would have to wait for each check, is asked once, at
+    the end; a CPU at every step.
+    """
+
+    arguments = inspect.signature(steps)
+    steps = torch.no_grad()(steps)
+
+    @functools.wraps(steps)
+    def checked(*args: Any, **options: Any) -> Iterator[Step]:
+        waiting = []  # steps, and the answers [B] that are not read yet
+        given = arguments.bind(*args, **options)
+        levels, denoise = given.arguments["levels"], given.arguments["denoise"]
+        last = len(levels) - 2 if isinstance(levels, Sequence) else None
+        given.arguments["denoise"] = functools.partial(_fitting, denoise)
+        for i, step in enumerate(steps(*given.args, **given.kwargs)):
+            waiting.append((step, step.x_next.flatten(1).isfinite().all(dim=1)))
+            if step.x_next.device.type == "cpu" or i == last:
+                for done, finite in waiting:
+                    _refuse_unless(finite, done)
+                waiting.clear()
+            yield step
+
+    return checked
+
+
+def _fitting(denoise: Denoiser, x_t: Tensor, level: Level) -> Prediction:
+    """The denoiser's prediction, whose tensors have the shape of x_t: torch would repeat smaller ones in silence."""
+    pred = denoise(x_t, level)
+    same_shape("x_t and the denoiser's x_0", x_t, pred.x_0)
+    same_shape("x_t and the denoiser's eps", x_t, pred.eps)
+    return pred
+
+
+def _refuse_unless(finite: Tensor, step: Step) -> None:
+    if not bool(finite.all()):
+        bad = int((~finite).sum())
+        raise ValueError(
+            f"{bad} of {len(finite)} images became NaN or infinite in the step from t={step.level.t:g} to "
+            f"t={step.next_level.t:g}: the network's output is broken there. Load its weights again, compute in "
+            "float32 or bfloat16 instead of float16, or lower guidance_scale."
+        )
+
+
+@sampler
 def ddim(
     denoise: Denoiser, x_t: Tensor, levels: Sequence[Level], *, eta: float = 0.0, generator: Generators = None
 ) -> Iterator[Step]:
@@ -67,17 +123,16 @@ def ddim(
         x_next = next.alpha * x_0 + sqrt(next.sigma^2 - std^2) * eps + std * z   (DDIM, Eq. 12)
 
     Args:
-        denoise: what is believed at each level.
+        denoise: called as denoise(x_t, level); returns a Prediction.
         x_t: noise at levels[0], [B, ...].
         levels: decreasing in noise, the goal last.
         eta: 0 to 1, the share of the posterior's noise.
-        generator: for z; one, one an image, or None (torch's global stream).
+        generator: for z; one, one per image, or None (torch's global stream).
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must be from 0 (deterministic) to 1 (DDPM), got {eta}.")
-    for i, level, next_level in _pairs(x_t, levels):
+    eta = number("eta", eta, "from 0 (deterministic) to 1 (DDPM)", 0, 1)
+    for i, level, next_level in _pairs(x_t, levels, generator):
         pred = denoise(x_t, level)
-        std = eta * posterior_std(level, next_level)
+        std = min(eta * posterior_std(level, next_level), next_level.sigma)  # rounding may go beyond by its last digit
         x_next = next_level.alpha * pred.x_0 + (next_level.sigma**2 - std**2) ** 0.5 * pred.eps
         if std > 0:
             x_next = x_next + std * randn(x_t.shape, generator, x_t.device, x_t.dtype)
@@ -85,7 +140,7 @@ def ddim(
         x_t = x_next
 
 
-@torch.no_grad()
+@sampler
 def ddpm(
     denoise: Denoiser,
     x_t: Tensor,
@@ -105,7 +160,7 @@ def ddpm(
     """
     if variance not in ("small", "large"):
         raise ValueError(f'variance must be "small" or "large", got {variance!r}.')
-    for i, level, next_level in _pairs(x_t, levels):
+    for i, level, next_level in _pairs(x_t, levels, generator):
         pred = denoise(x_t, level)
         x_next, std = posterior(pred.x_0, x_t, level, next_level)
         if next_level.sigma > 0:  # the last step adds no noise (Algorithm 2, line 3)
@@ -116,7 +171,7 @@ def ddpm(
         x_t = x_next
 
 
-@torch.no_grad()
+@sampler
 def euler(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[Step]:
     """Euler's method on the probability-flow ODE: follow the path's own tangent.
 
@@ -132,7 +187,7 @@ def euler(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[S
         x_t = x_next
 
 
-@torch.no_grad()
+@sampler
 def euler_ancestral(
     denoise: Denoiser, x_t: Tensor, levels: Sequence[Level], *, eta: float = 1.0, generator: Generators = None
 ) -> Iterator[Step]:
@@ -144,13 +199,12 @@ def euler_ancestral(
 
     Args as for `ddim`; eta = 0 is Euler, eta = 1 draws from the same law as DDPM.
     """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta must be from 0 (Euler) to 1 (ancestral), got {eta}.")
-    for i, level, next_level in _pairs(x_t, levels):
+    eta = number("eta", eta, "from 0 (Euler) to 1 (ancestral)", 0, 1)
+    for i, level, next_level in _pairs(x_t, levels, generator):
         pred = denoise(x_t, level)
         r = (next_level.sigma * level.alpha) / (next_level.alpha * level.sigma)
-        up = eta * next_level.sigma * (1 - r**2) ** 0.5
-        down = (next_level.sigma**2 - up**2) ** 0.5
+        up = eta * next_level.sigma * max(0.0, 1 - r**2) ** 0.5
+        down = max(0.0, next_level.sigma**2 - up**2) ** 0.5
         x_next = next_level.alpha * pred.x_0 + down * pred.eps
         if up > 0:
             x_next = x_next + up * randn(x_t.shape, generator, x_t.device, x_t.dtype)
@@ -158,6 +212,7 @@ def euler_ancestral(
         x_t = x_next
 
 
+FEW_STEPS = 15
 PURE_NOISE = 1000.0  # the sigma / alpha from which on x_0 is out of sight; the cosine schedule ends at 20,000
 
 
@@ -171,7 +226,7 @@ def _ode_scales(level: Level, next_level: Level) -> tuple[float, float]:
     return (1.0, 1.0) if straight else (level.alpha, next_level.alpha)
 
 
-@torch.no_grad()
+@sampler
 def heun(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[Step]:
     """Heun's second-order method: a trial Euler step, then the mean of the two slopes (EDM, Algorithm 1).
 
@@ -195,7 +250,7 @@ def heun(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[St
         x_t = x_next
 
 
-@torch.no_grad()
+@sampler
 def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[Step]:
     """DPM-Solver++ (2M): second order from one evaluation a step, by remembering the last x_0.
 
@@ -203,14 +258,16 @@ def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) ->
         D = x_0 + (x_0 - x_0 before) / (2 r)                                (DPM-Solver++, Algorithm 2)
         x_next = next.sigma / sigma * x_t + next.alpha * (1 - exp(-h)) * D
 
-    The first step, a step from pure noise and the last one are of first order, where it is DDIM.
+    The first step, a step from pure noise and the last one are of first order, where it is DDIM; a last step that ends
+    in noise is so only where there are fewer than 15, as in diffusers (lower_order_final).
     """
     x_0_before, h_before = None, None
     for i, level, next_level in _pairs(x_t, levels):
         pred = denoise(x_t, level)
         h = (next_level.log_snr - level.log_snr) / 2
         D = pred.x_0
-        if x_0_before is not None and next_level.sigma > 0:
+        last_of_few = i == len(levels) - 2 and i + 1 < FEW_STEPS
+        if x_0_before is not None and next_level.sigma > 0 and not last_of_few:
             D = pred.x_0 + h / (2 * h_before) * (pred.x_0 - x_0_before)
         shrink = (next_level.sigma * level.alpha) / (next_level.alpha * level.sigma)  # exp(-h), also when h is infinite
         x_next = next_level.sigma / level.sigma * x_t + next_level.alpha * (1 - shrink) * D
@@ -218,7 +275,7 @@ def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) ->
         x_t, x_0_before, h_before = x_next, pred.x_0, h
 
 
-@torch.no_grad()
+@sampler
 def ddim_invert(denoise: Denoiser, x_0: Tensor, levels: Sequence[Level], *, iterations: int = 1) -> Iterator[Step]:
     """DDIM backwards: from an image to the noise that DDIM turns into it.
 
@@ -235,8 +292,7 @@ def ddim_invert(denoise: Denoiser, x_0: Tensor, levels: Sequence[Level], *, iter
         levels: those of the forward trip, decreasing in noise; they are walked from the end.
         iterations: network evaluations a step, 1 or more.
     """
-    if iterations < 1:
-        raise ValueError(f"iterations must be 1 or more, got {iterations}.")
+    iterations = whole("iterations", iterations, 1)
     x_s = x_0
     for i, noisier, here in reversed(list(_pairs(x_0, levels))):
         x_t = x_s
@@ -245,6 +301,55 @@ def ddim_invert(denoise: Denoiser, x_0: Tensor, levels: Sequence[Level], *, iter
             x_t = noisier.alpha / here.alpha * (x_s - here.sigma * pred.eps) + noisier.sigma * pred.eps
         yield Step(len(levels) - 2 - i, here, noisier, x_s, pred, x_t)
         x_s = x_t
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run starts: x_t [B, ...] at levels[0], the levels to visit, one stream of noise per image."""
+
+    x_t: Tensor
+    levels: list[Level]
+    streams: list[torch.Generator]
+
+
+def run(name: str, denoise: Denoiser, start: Start, **options: Any) -> Iterator[Step]:
+    """The steps of the sampler of that name from a start; one that draws noise goes on with the start's streams.
+
+    options are the sampler's own (eta). Raises ValueError for a name or an option that does not exist.
+    """
+    check_sampler(name)
+    takes = inspect.signature(SAMPLERS[name]).parameters
+    check_options(name, options, set(takes) - {"denoise", "x_t", "levels", "generator"})
+    if "generator" in takes:
+        options["generator"] = start.streams
+    return SAMPLERS[name](denoise, start.x_t, start.levels, **options)
+
+
+def divide_options(
+    name: str, options: Mapping[str, Any], of_denoiser: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options of a model's run, as those of its denoiser and those of the sampler of that name.
+
+    Raises ValueError for an option that neither has, naming all that there are.
+    """
+    check_sampler(name)
+    own = set(inspect.signature(SAMPLERS[name]).parameters) - {"denoise", "x_t", "levels", "generator"}
+    check_options(f"a run with {name}", options, {*of_denoiser, *own})
+    mine = {key: value for key, value in options.items() if key in of_denoiser}
+    return mine, {key: value for key, value in options.items() if key in own}
+
+
+def check_denoiser_alone(guidance_scale: float | None, of_denoiser: Mapping[str, Any]) -> None:
+    """Raise ValueError for options of a denoiser, given beside one that is made already."""
+    given = [*of_denoiser, *([] if guidance_scale is None else ["guidance_scale"])]
+    if given:
+        raise ValueError(f"The denoiser is made already: give {', '.join(given)} to model.denoiser.")
+
+
+def check_sampler(name: str) -> None:
+    """Raise ValueError for what is no name of a sampler."""
+    if name not in SAMPLERS:
+        raise unknown_name("sampler", name, SAMPLERS)
 
 
 SAMPLERS: dict[str, Callable[..., Iterator[Step]]] = {

@@ -256,17 +256,28 @@ function inJupyter({ model, el }) {
 
 const mounted = new WeakMap(); // Streamlit calls again at every rerun: an unchanged film stays as it is
 
-function inStreamlit({ parentElement, data, setStateValue }) {
-  const { film, frame, autoplay, report } = data;
+// The frame goes into the page's address without an entry in the history, and without a word to Python.
+function intoAddress({ name, usual }, index) {
+  const here = new URL(window.location.href);
+  if (index === usual) here.searchParams.delete(name);
+  else here.searchParams.set(name, index);
+  if (here.href !== window.location.href) window.history.replaceState(window.history.state, "", here);
+}
+
+function inStreamlit({ parentElement, data }) {
+  const { film, frame, autoplay, keep } = data;
   let here = mounted.get(parentElement);
   if (here?.key !== film.key) {
+    const stays = keep && here?.scrubber.count === film.captions.length;
+    const index = stays ? here.scrubber.index : frame;
     here?.scrubber.destroy();
     const root = here?.root ?? parentElement.appendChild(element("div"));
     here = { key: film.key, root };
-    here.scrubber = new Scrubber(root, film, { index: frame, autoplay, onRest: (index) => here.report && setStateValue("frame", index) });
+    here.scrubber = new Scrubber(root, film, { index, autoplay, onRest: (at) => intoAddress(here.data, at) });
     mounted.set(parentElement, here);
+    if (!autoplay) intoAddress(data, index);
   }
-  here.report = report;
+  here.data = data;
   here.scrubber.drawCharts();
   return () => {
     if (parentElement.isConnected) return;

@@ -43,7 +43,7 @@ def write_weights(path: Path, network: nn.Module, config: dict[str, Any], card: 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     """What `write_weights` wrote: the tensors (floating-point ones as float32), the config and the card.
 
-    Raises FileNotFoundError, or OSError that names the file if it is cut short or is no weight file.
+    Raises FileNotFoundError, or OSError that names the file if it is cut short, is no weight file, or holds NaN.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no weight file {path}")
@@ -55,4 +55,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
             tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise OSError(f"{path} is damaged, or is no weight file of this package: {error!r}") from error
+    for name, tensor in tensors.items():
+        if not bool(tensor.isfinite().all()):
+            raise OSError(f"{path} is damaged: {name} holds NaN or infinity. Train or copy it again.")
     return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, config, card

@@ -160,7 +160,7 @@ LIVES = """
         checkpoints.save_file, files.os.replace = writing, renaming
         torch.manual_seed(0)
         network = UNet(UNetConfig(image_shape=(1, 8, 8), widths=(16, 32), embedding_width=32, dropout=0.2))
-        images, labels = torch.randn(50, 1, 8, 8), torch.randint(10, (50,))
+        images, labels = torch.randn(50, 1, 8, 8).clamp(-1, 1), torch.randint(10, (50,))
         config = TrainConfig(images=30 * 8, batch_size=8)
         for record in train(
             network, images, labels, FlowSchedule(), "flow", config,

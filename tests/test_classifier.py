@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from diffusion_explained.training import classifier as classifier_training
 from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
 from diffusion_explained.training.checkpoints import checkpoint_files
 from diffusion_explained.training.classifier import (
+    ClassifierRecipe,
     ClassifierTrainConfig,
     accuracy,
     one_cycle,
@@ -204,8 +206,10 @@ class TestTraining:
             next(train_classifier(Classifier(replace(SMALL, image_shape=(3, 28, 28))), digits, config))
         with pytest.raises(ValueError, match="500 images in batches of 501 make no step"):
             next(train_classifier(small_classifier(), digits, replace(config, batch_size=501)))
-        with pytest.raises(ValueError, match="0 epochs"):
-            next(train_classifier(small_classifier(), digits, replace(config, epochs=0)))
+        for wrong in ({"epochs": 0}, {"learning_rate": -3.0}, {"batch_size": 0}, {"label_smoothing": 1.0}):
+            (name,) = wrong
+            with pytest.raises(ValueError, match=f"{name} .* cannot be"):
+                replace(config, **wrong)
         with pytest.raises(ValueError, match="unknown padding 'reflct': did you mean 'reflect'"):
             replace(config, padding="reflct")
         with pytest.raises(ValueError, match="unknown precision"):
@@ -263,12 +267,15 @@ def test_recipe_makes_weights_with_a_card(monkeypatch, tmp_path, digits):
         return accuracy(network, dataset)
 
     monkeypatch.setattr(classifier_training, "accuracy", of_rounded_weights)
-    recipe = {
+    tables = {
+        "task": "classifier",
+        "name": "small",
         "dataset": "mnist",
         "seed": 3,
         "network": {"network": "classifier", "widths": [8, 12, 16]},
         "training": {"epochs": 6, "batch_size": 40},
     }
+    recipe = ClassifierRecipe.from_tables(tables, Path("small.toml"))
     output = tmp_path / "small.safetensors"
     stopped = run_recipe(recipe, output, checkpoint_every=7)
     while next(stopped).step < 20:
@@ -281,19 +288,60 @@ def test_recipe_makes_weights_with_a_card(monkeypatch, tmp_path, digits):
     card = network.card
     assert card["test_accuracy"] == accuracy(network, splits["test"]), "of the rounded weights"
     assert card["images_seen"] == 2400 == records[-1].images_seen
-    assert card["recipe"] == recipe and card["class_names"] == list("0123456789")
+    assert card["recipe"] == json.loads(json.dumps(asdict(recipe))) and card["class_names"] == list("0123456789")
 
 
-def test_recipe_with_other_keys_is_refused(tmp_path, monkeypatch):
-    recipe = {"dataset": "mnist", "seed": 0, "network": {"network": "classifier"}, "training": {"epoch": 3}}
-    with pytest.raises(ValueError, match=r"unknown key of \[training\] 'epoch': did you mean 'epochs'"):
-        next(run_recipe(recipe, tmp_path / "small.safetensors"))
+RECIPE = {
+    "task": "classifier",
+    "name": "small",
+    "dataset": "mnist",
+    "seed": 0,
+    "network": {"network": "classifier"},
+    "training": {"epochs": 3},
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"training": {"epochz": 3}}, r"unknown key of \[training\] 'epochz': did you mean 'epochs'"),
+        ({"training": {"learning_rate": -3.0}}, r"learning_rate \(above 0\) cannot be -3.0"),
+        ({"training": {"learning_rate": "fast"}}, r"learning_rate of \[training\] must be a finite number; got 'fast'"),
+        ({"training": {"learning_rate": float("nan")}}, "must be a finite number; got nan"),
+        ({"training": {"epochs": True}}, "must be a whole number; got True"),
+        ({"training": {"epochs": 2.5}}, "must be a whole number; got 2.5"),
+        ({"training": [3]}, r"\[training\] must be a table of settings"),
+        ({"training": {"seed": 1}}, "stands at its top"),
+        ({"epochz": 3}, "unknown key of the recipe 'epochz'"),
+        ({"name": "../../escaped"}, "name must be a plain name"),
+        ({"name": 3}, "must be a text; got 3"),
+        ({"seed": "0"}, "must be a whole number; got '0'"),
+        ({"dataset": "minst"}, "did you mean 'mnist'"),
+        ({"dataset": ["mnist"]}, "must be a text"),
+        ({"network": {"network": "unet"}}, "the network of a classifier's recipe"),
+        ({"network": {"network": "classifier", "widths": []}}, "two widths or more"),
+        ({"network": {"network": "classifier", "widths": [8, 10**9]}}, "more than"),
+        ({"network": {"network": "classifier", "num_classes": 3}}, "which the data set gives"),
+        ({"network": "classifier"}, "must be a table"),
+    ],
+)
+def test_a_wrong_recipe_is_refused_before_anything_runs(change, said):
+    with pytest.raises(ValueError, match=said) as refused:
+        ClassifierRecipe.from_tables({**RECIPE, **change}, Path("small.toml"))
+    assert str(refused.value).startswith("small.toml: ")
+
+
+def test_a_recipe_that_lacks_keys_is_refused():
+    with pytest.raises(ValueError, match="the recipe lacks seed, network"):
+        ClassifierRecipe.from_tables(
+            {key: value for key, value in RECIPE.items() if key not in ("seed", "network")}, Path("small.toml")
+        )
+
+
+def test_several_processes_are_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="trained by one process, in minutes, and 2 were started"):
-        next(run_recipe({**recipe, "training": {}}, tmp_path / "small.safetensors"))
-    del recipe["seed"], recipe["network"]
-    with pytest.raises(ValueError, match="the recipe lacks seed, network"):
-        next(run_recipe(recipe, tmp_path / "small.safetensors"))
+        next(run_recipe(ClassifierRecipe.from_tables(RECIPE, Path("small.toml")), tmp_path / "small.safetensors"))
 
 
 SHIPPED = {"mnist_classifier": (0.994, 1e6), "cifar10_classifier": (0.94, 16e6)}  # least accuracy, most bytes

@@ -55,7 +55,7 @@ def test_what_is_missing_is_said(bare_machine, tmp_path):
 def test_nothing_is_downloaded_without_a_yes(bare_machine, folder, tmp_path, monkeypatch):
     fetched = []
 
-    def fetch(model, t5):
+    def fetch(model, t5, safety_checker=None):
         fetched.append(model)
         put_into_cache(tmp_path / "hub", model, folder)
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from diffusion_explained.comparisons import Counted, level_of_same_snr, one_shot, race, rms_distance
+from diffusion_explained.comparisons import Counted, level_of_same_snr, one_shot, race, rms_distance, time_evaluation
 from diffusion_explained.exact import ExactDenoiser
 from diffusion_explained.forward import add_noise
 from diffusion_explained.pretrained import load_pretrained
@@ -76,7 +76,6 @@ def test_a_race_counts_looks_and_starts_everyone_from_the_same_noise():
     by_name = {(f.sampler, f.num_inference_steps): f for f in finishes}
     torch.testing.assert_close(by_name["euler", 4].x_0, by_name["ddim", 4].x_0, atol=1e-4, rtol=0)
     assert by_name["heun", 4].distance < by_name["euler", 4].distance < by_name["euler", 1].distance
-    assert all(f.seconds > 0 for f in finishes)
 
 
 def test_counting_leaves_the_prediction_alone():
@@ -84,3 +83,30 @@ def test_counting_leaves_the_prediction_alone():
     counted, level, x_t = Counted(denoise), FlowSchedule().level(0.5), torch.ones(1, 1, 2, 2)
     assert torch.equal(counted(x_t, level).eps, denoise(x_t, level).eps)
     assert counted.evaluations == 1
+
+
+class Ticking:
+    """A clock that says how long each evaluation took, and the denoiser that is timed by it."""
+
+    def __init__(self, seconds):
+        self.seconds, self.now, self.asked = iter(seconds), 0.0, 0
+        self.denoise = ExactDenoiser(torch.zeros(1, 1, 2, 2))
+
+    def clock(self):
+        return self.now
+
+    def __call__(self, x_t, level):
+        self.now, self.asked = self.now + next(self.seconds), self.asked + 1
+        return self.denoise(x_t, level)
+
+
+def test_a_timing_is_warmed_repeated_and_says_its_spread():
+    slow_at_first = Ticking([5.0, 3.0, 1.0, 1.1, 0.9, 1.0, 1.2])
+    x_t, level = torch.ones(1, 1, 2, 2), FlowSchedule().level(0.5)
+    timing = time_evaluation(slow_at_first, x_t, level, repeats=5, clock=slow_at_first.clock)
+    assert slow_at_first.asked == 7 and timing.repeats == 5 and not timing.disturbed
+    assert (timing.seconds, timing.low, timing.high) == pytest.approx((1.0, 0.9, 1.2))
+    noisy = Ticking([1.0, 1.0, 1.0, 1.0, 2.0, 1.0, 1.0])
+    assert time_evaluation(noisy, x_t, level, repeats=5, clock=noisy.clock).disturbed
+    with pytest.raises(ValueError, match="at least 3, got 1"):
+        time_evaluation(noisy, x_t, level, repeats=1)

@@ -151,13 +151,13 @@ def test_bad_input(toy_network, x_T):
         return NetworkDenoiser(toy_network, FLOW, options.pop("kind", "flow"), **options)
 
     for options, message in [
-        ({"kind": "noise"}, "eps, x_0, v, flow"),
+        ({"kind": "noise"}, "unknown kind of prediction"),
         ({"guidance_scale": math.nan, "cond": LABELS, "uncond": NULL}, "finite"),
         ({"guidance_scale": math.inf, "cond": LABELS, "uncond": NULL}, "finite"),
-        ({"guidance_scale": -1.0, "cond": LABELS, "uncond": NULL}, "0 or more"),
+        ({"guidance_scale": -1.0, "cond": LABELS, "uncond": NULL}, "from 0 to 100"),
         ({"guidance_scale": 2.0}, "cond and uncond"),
         ({"guidance_scale": 2.0, "cond": LABELS}, "cond and uncond"),
-        ({"cond": torch.zeros(2, 4), "uncond": torch.zeros(2, 5)}, "agree"),
+        ({"cond": torch.zeros(2, 4), "uncond": torch.zeros(2, 5)}, "must be as cond"),
         ({"guidance_interval": (3.0, 1.0)}, "low < high"),
         ({"guidance_interval": (0.2,)}, "low < high"),
         ({"guidance_interval": (0.2, 1.0, 3.0)}, "low < high"),

@@ -107,10 +107,10 @@ def test_half_the_patch_is_four_times_the_tokens_and_more_than_four_times_the_wo
     ("change", "said"),
     [
         ({"patch_size": 3}, "patch_size 3 must divide 28 x 28"),
-        ({"patch_size": 0}, "patch_size 0"),
+        ({"patch_size": 0}, "patch_size must be 1 or more; got 0"),
         ({"head_width": 50}, "head_width 50 must divide the width 192"),
         ({"width": 62, "head_width": 31}, "multiple of 4"),
-        ({"depth": 0}, "depth 1 or more"),
+        ({"depth": 0}, "depth must be 1 or more; got 0"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(change, said):

@@ -86,7 +86,7 @@ def test_samples_come_from_the_mixture():
 
 def test_bad_input():
     for make, message in [
-        (lambda: GaussianMixture(torch.zeros(0, 2)), "at least one component"),
+        (lambda: GaussianMixture(torch.zeros(0, 2)), "K of 1 or more"),
         (lambda: GaussianMixture(MEANS, std=-1.0), "0 or more"),
         (lambda: GaussianMixture(MEANS, weights=torch.zeros(3)), "not all 0"),
         (lambda: ExactDenoiser(MIXTURE, torch.tensor([0, 9])), r"no components of class \[9\]"),

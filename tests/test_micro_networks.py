@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from diffusion_explained.micro import networks
 from diffusion_explained.micro.tokens import MAX_LENGTH, load_tokenizer
 from diffusion_explained.models import count_parameters
-from diffusion_explained.stable_diffusion.levels import kind_of, schedule_of
+from diffusion_explained.stable_diffusion.levels import config_of, kind_of, schedule_of
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_unet_computes_less_than_the_prototype_and_looks_at_the_text_at_two_size
 
 @pytest.mark.parametrize(("prediction", "kind"), [("eps", "eps"), ("flow", "flow")])
 def test_scheduler_says_what_is_predicted(prediction: str, kind: str):
-    config = networks.build_scheduler(prediction).config
+    config = config_of(networks.build_scheduler(prediction))
     assert kind_of(config) == kind
     schedule = schedule_of(config)
     if kind == "eps":

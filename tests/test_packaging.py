@@ -416,7 +416,7 @@ def test_diffusers_has_one_door():
 @pytest.mark.parametrize("path", modules(PACKAGE, ROOT / "app"), ids=relative)
 def test_module_is_one_room_with_a_name(path: Path):
     assert path.stem not in {"util", "utils", "helper", "helpers", "misc", "common"}
-    assert path.stat().st_size < 14_000, "too long for one reading: divide it"
+    assert path.stat().st_size < 25_000, "too long for one reading: is it more than one idea?"
 
 
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "yaml.load", "pickle.load", "pickle.loads", "joblib.load"}

@@ -181,11 +181,52 @@ def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
 
 
 @pytest.mark.parametrize("format", ["GIF", "PNG", "WEBP"])
-def test_animations_are_refused(format):
-    frames = [Image.new("RGB", (28, 28), (shade, 0, 0)) for shade in (0, 120, 255)]
-    data = encoded(frames[0], format, save_all=True, append_images=frames[1:])
-    with pytest.raises(ValueError, match=r"animated \(3 frames\)"):
-        load_image(data, 28, 1)
+def test_of_an_animation_the_first_frame_is_taken_and_said(format):
+    frames = [Image.new("RGB", (28, 28), (shade, 0, 0)) for shade in (255, 120, 0)]
+    options = {"lossless": True} if format == "WEBP" else {}
+    data, said = encoded(frames[0], format, save_all=True, append_images=frames[1:], **options), []
+    x_0 = load_image(data, 28, 3, say=said.append)
+    assert x_0[0, 0].min() == 1 and x_0[0, 1:].max() == -1
+    assert said == ["The picture is animated (3 frames): its first frame was taken."]
+
+
+def test_a_telephones_mpo_is_its_photograph():
+    photo = Image.new("RGB", (28, 28), (255, 0, 0))
+    data, said = encoded(photo, "MPO", save_all=True, append_images=[Image.new("RGB", (14, 14))]), []
+    assert load_image(data, 28, 3, say=said.append)[0, 0].min() > 0.95 and said == []
+
+
+def test_black_ink_on_nothing_is_seen():
+    image, said = Image.new("RGBA", (28, 28), (0, 0, 0, 0)), []
+    ImageDraw.Draw(image).rectangle([10, 10, 17, 17], fill=(0, 0, 0, 255))
+    x_0 = load_image(encoded(image), 28, 1, say=said.append)
+    assert x_0[0, 0, 0, 0] == 1 and x_0[0, 0, 14, 14] == -1
+    assert said == ["Transparent parts were laid on white, because what is visible is dark."]
+    assert load_image(encoded(image), 28, 1, invert=True)[0, 0, 14, 14] == 1
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0garbage", b"II*\0", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff", b"\0"])
+def test_damaged_exif_is_ignored(exif):
+    data = encoded(digit(), exif=exif)
+    assert torch.equal(load_image(data, 28, 1), load_image(encoded(digit()), 28, 1))
+    assert pictures.picture_size(data) == (28, 28)
+
+
+def test_sizes_are_those_after_the_turn():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert pictures.picture_size(encoded(Image.new("L", (40, 20)), "JPEG", exif=exif)) == (40, 20)
+
+
+def test_a_large_picture_is_shrunk_before_it_is_converted(monkeypatch):
+    monkeypatch.setattr(pictures, "ENOUGH", 64)
+    exif, stored = Image.Exif(), digit().resize((280, 280)).transpose(Image.Transpose.ROTATE_90)
+    exif[0x0112] = 6
+    sizes, flattened = [], pictures._flattened
+    monkeypatch.setattr(pictures, "_flattened", lambda image, say: sizes.append(image.size) or flattened(image, say))
+    x_0 = load_image(encoded(stored, exif=exif), 28, 1)
+    assert sizes == [(70, 70)]
+    assert (x_0 - load_image(encoded(digit()), 28, 1)).abs().mean() < 0.1
 
 
 def test_too_many_bytes(monkeypatch):

@@ -129,5 +129,5 @@ def test_ill_posed_ends_are_errors_not_nan():
     ]:
         with pytest.raises(ValueError, match=where):
             to_x0_eps(kind, x, x, level.alpha, level.sigma)
-    with pytest.raises(ValueError, match="eps, x_0, v, flow, score, edm"):
+    with pytest.raises(ValueError, match=r"unknown kind of prediction .* eps, flow, score, v, x_0"):
         target("noise", x, x, 0.5, 0.5)

@@ -178,8 +178,8 @@ def test_labels_that_do_not_exist_are_refused(labels):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({}, "one of the two"),
-        ({"labels": [1], "batch_size": 1}, "one of the two"),
+        ({}, "Give labels"),
+        ({"labels": [1], "batch_size": 2}, "leave batch_size out"),
         ({"labels": [1], "sampler": "dimm"}, "did you mean 'ddim'"),
         ({"labels": [1], "num_inference_steps": 0}, "1 or more"),
         ({"labels": [1], "guidance_scale": float("nan")}, "finite"),

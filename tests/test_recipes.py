@@ -203,6 +203,33 @@ def test_only_the_first_of_several_processes_writes(tiny, tmp_path, monkeypatch)
         ("widths = [8]", "width = [8]", "did you mean 'widths'"),
         ('name = "cosine"', 'name = "cosin"', "cosine"),
         ("[network]", "[network", "is no TOML"),
+        ('name = "tiny"', 'name = "../../escaped"', "name must be a plain name"),
+        ('name = "tiny"', 'name = "/tmp/escaped"', "name must be a plain name"),
+        ('name = "tiny"', 'name = ".."', "name must be a plain name"),
+        ('name = "tiny"', 'name = "a/b"', "name must be a plain name"),
+        ('name = "tiny"', 'name = "con"', "name must be a plain name"),
+        ('name = "tiny"', "name = 3", "name must be a plain name"),
+        ('name = "tiny"', 'name = ""', "name must be a plain name"),
+        ("images = 480", "images = 480\nlearning_rate = -1.0", "learning_rate .above 0. cannot be -1.0"),
+        ("images = 480", "images = nan", "images of .training. must be a whole number; got nan"),
+        ("images = 480", "images = 480.5", "must be a whole number; got 480.5"),
+        ("images = 480", "images = true", "must be a whole number; got True"),
+        ("images = 480", "images = 480\nlearning_rate = inf", "must be a finite number; got inf"),
+        ("betas = [0.9, 0.95]", "betas = [0.9]", "betas of .training. must be a list of 2"),
+        ("betas = [0.9, 0.95]", 'betas = "ab"', "betas of .training. must be a list of 2"),
+        ("widths = [8]", "widths = [1_000_000]\nnum_classes = 3", "which the data set gives"),
+        ("widths = [8]", "widths = [100_000_000]", "more than 200,000,000 weights"),
+        ("patch_size = 4", "patch_size = 0", "patch_size must be 1 or more; got 0"),
+        ("patch_size = 4", "patch_size = 3", "cannot be divided"),
+        ("[schedule]", "[schedule]\nbeta = 1", "beta"),
+        ("num_inference_steps = 1", "num_inference_step = 1", "did you mean 'num_inference_steps'"),
+        ("num_inference_steps = 1", "num_inference_steps = 0", "num_inference_steps must be 1 or more; got 0"),
+        ("n = 100", "n = -1", "n must be 20 or more; got -1"),
+        ("n = 100", 'n = "100"', "must be a whole number; got '100'"),
+        ('sampler = "euler"', 'sampler = "oiler"', "unknown sampler 'oiler'"),
+        ('sampler = "euler"', 'sampler = "euler"\neta = 1.0', "eta is from 0 to 1, for the samplers"),
+        ("num_inference_steps = 1", "guidance_scale = -2", "guidance_scale must be"),
+        ('limits = "It', 'clip = -1.0\nlimits = "It', "clip must be above 0"),
     ],
 )
 def test_a_wrong_file_is_refused(tiny, tmp_path, line, instead, said):
@@ -211,6 +238,33 @@ def test_a_wrong_file_is_refused(tiny, tmp_path, line, instead, said):
     with pytest.raises(ValueError, match=said):
         next(run_recipe(tiny, tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_byte_order_mark_is_no_fault(tiny, tmp_path):
+    tiny.write_text(TINY, encoding="utf-8-sig")
+    assert Recipe.from_tables(*read_recipe(tiny)).name == "tiny"
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe\x00\x01", TINY.encode("utf-16"), b"\x00" * 100])
+def test_a_file_of_another_kind_is_refused(tmp_path, content):
+    path = tmp_path / "odd.toml"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"odd\.toml"):
+        read_recipe(path)
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(ValueError, match="is a folder"):
+        read_recipe(tmp_path / "folder.toml")
+
+
+def test_a_name_that_is_a_path_writes_nothing(tiny, tmp_path):
+    tiny.write_text(TINY.replace('name = "tiny"', 'name = "../../escaped"'))
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match="plain name"):
+        next(run_recipe(tiny, tmp_path / "a" / "b"))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_a_lone_table_of_evaluation_is_refused_before_it_trains(tiny, tmp_path):

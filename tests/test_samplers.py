@@ -17,6 +17,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
     HeunDiscreteScheduler,
+    UNet2DModel,
 )
 
 from diffusion_explained import samplers
@@ -54,7 +55,7 @@ def test_ddim_equals_diffusers(toy_network, x_T, spacing, n, eta):
     scheduler = DDIMScheduler(timestep_spacing=spacing, clip_sample=False)
     scheduler.set_timesteps(n)
     theirs = run_theirs(scheduler, toy_network, x_T, generators(2), eta=eta)
-    levels = LINEAR.levels(n, spacing=spacing)
+    levels = LINEAR.levels_at(LINEAR.timesteps(n, spacing=spacing))
     torch.testing.assert_close(
         ours("ddim", toy_network, x_T, levels, eta=eta, generator=generators(2)), theirs, **CLOSE
     )
@@ -347,3 +348,38 @@ def test_bad_input(toy_network, x_T):
     with pytest.raises(ValueError, match="no step"):
         final(iter(()))
     assert isinstance(levels[0], Level)
+
+
+@pytest.mark.parametrize("name", ["ddim", "euler_ancestral"])
+@pytest.mark.parametrize(
+    "sigmas", [(1.1584196062349035, 4.270313793308245e-10), (9.260307765309854, 6.2e-15), (80, 1e-9)]
+)
+def test_no_step_is_complex_where_the_noise_all_but_ends(x_T, name, sigmas):
+    """sqrt(next.sigma^2 - std^2) is of a difference that rounding makes negative at these levels."""
+    levels = [Level(sigma, 1.0, sigma) for sigma in (*sigmas, 0.0)]
+    denoise = NetworkDenoiser(lambda x, t, cond: x * 0.1, EDMSchedule(), "x_0")
+    x_0 = final(SAMPLERS[name](denoise, x_T, levels, eta=1.0, generator=generators(len(x_T))))
+    assert x_0.dtype == torch.float32 and bool(x_0.isfinite().all())
+
+
+def test_a_network_of_50_timesteps_is_given_the_time_of_diffusers():
+    """NetworkDenoiser on DDPMSchedule.linear(50) gives the network t = 0 .. 49, as DDIMScheduler does."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = UNet2DModel(
+            sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8,), norm_num_groups=4,
+            layers_per_block=1, down_block_types=("DownBlock2D",), up_block_types=("UpBlock2D",),
+        ).eval()  # fmt: skip
+    scheduler = DDIMScheduler(num_train_timesteps=50, clip_sample=False)
+    scheduler.set_timesteps(10)
+    x = x_T = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for t in scheduler.timesteps:
+            x = scheduler.step(network(x, t).sample, t, x).prev_sample
+
+    def got(schedule: DDPMSchedule) -> torch.Tensor:
+        denoise = NetworkDenoiser(lambda x, t, cond: network(x, t).sample, schedule, "eps")
+        return final(SAMPLERS["ddim"](denoise, x_T, schedule.levels(10, "leading")))
+
+    torch.testing.assert_close(got(DDPMSchedule.linear(50)), x, **CLOSE)
+    assert (got(DDPMSchedule.linear(50, clock="thousand")) - x).abs().max() > 1e-3

@@ -5,7 +5,13 @@ import math
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, EulerDiscreteScheduler, FlowMatchEulerDiscreteScheduler
+from diffusers import (
+    DDIMScheduler,
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+)
 
 from diffusion_explained.schedules import (
     DDPMSchedule,
@@ -16,6 +22,7 @@ from diffusion_explained.schedules import (
     rescale_zero_terminal_snr,
     schedule_from_config,
 )
+from diffusion_explained.schedules.spacing import _beta_quantile, spaced_ratios
 
 NAMED = {
     "linear": ("linear", {}),
@@ -155,10 +162,91 @@ def test_log_snr_at_the_ends_and_between():
     assert Level(0.5, 0.8, 0.4).log_snr == pytest.approx(math.log(4))
 
 
-def test_network_time_is_about_0_to_1000_for_every_clock():
-    assert float(DDPMSchedule.linear(num_train_timesteps=100).network_time(50)) == 500
+def test_the_network_is_given_the_time_on_its_clock():
+    assert float(DDPMSchedule.linear(num_train_timesteps=100).network_time(50)) == 50
+    assert float(DDPMSchedule.linear(num_train_timesteps=100, clock="thousand").network_time(50)) == 500
+    by_noise = DDPMSchedule.linear(clock="c_noise")
+    for level in by_noise.levels(5, "karras")[:-1]:
+        assert by_noise.time_at(level) == pytest.approx(math.log(level.sigma / level.alpha) / 4)
+    assert float(by_noise.network_time(70)) == pytest.approx(by_noise.time_at(by_noise.level(70)))
     assert float(FlowSchedule().network_time(0.25)) == 250
+    assert float(FlowSchedule(num_train_timesteps=40).network_time(0.25)) == 10
     assert float(EDMSchedule().network_time(math.e)) == 250
+    assert float(EDMSchedule(clock="c_noise").network_time(math.e)) == 0.25
+
+
+@pytest.mark.parametrize("make", [DDPMSchedule.linear, EDMSchedule])
+def test_a_clock_that_does_not_exist(make):
+    with pytest.raises(ValueError, match="clock must be one of"):
+        make(clock="cuckoo")
+
+
+def test_a_description_without_a_clock_is_of_a_network_that_was_given_a_thousand():
+    """What was saved before the clock could be chosen. At T = 1000 both clocks are one, and descriptions stay."""
+    old = {"family": "ddpm", "name": "linear", "num_train_timesteps": 50}
+    assert float(schedule_from_config(old).network_time(25)) == 500
+    new = DDPMSchedule.linear(50)
+    assert float(schedule_from_config(new.to_config()).network_time(25)) == 25
+    shipped = {"family": "ddpm", "name": "cosine", "num_train_timesteps": 1000, "max_beta": 0.999}
+    assert schedule_from_config(shipped).to_config() == shipped
+
+
+@pytest.mark.parametrize("n", range(1, 301))
+@pytest.mark.parametrize("T", [500, 1000])
+def test_rounding_is_diffusers(T, n):
+    """At 23 (linspace) and 26 (trailing) of these n the two libraries once rounded a half differently."""
+    for spacing in ("trailing", "linspace"):
+        theirs = DDIMScheduler(num_train_timesteps=T, timestep_spacing=spacing)
+        theirs.set_timesteps(n)
+        ours = DDPMSchedule.linear(T).timesteps(n, spacing).tolist()
+        assert len(ours) == n and ours == theirs.timesteps.tolist()[:n]  # at n = 61 diffusers appends a -1
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 20, 50])
+def test_noise_ratio_spacings_equal_diffusers(n):
+    for spacing in ("karras", "exponential"):
+        theirs = DPMSolverMultistepScheduler(**{f"use_{spacing}_sigmas": True}, beta_schedule="scaled_linear")
+        theirs.set_timesteps(n)
+        levels = DDPMSchedule.scaled_linear(beta_start=1e-4, beta_end=0.02).levels(n, spacing)
+        ratios = [level.sigma / level.alpha for level in levels]
+        np.testing.assert_allclose(ratios, theirs.sigmas.numpy(), rtol=2e-4)
+        np.testing.assert_allclose([level.t for level in levels[:-1]], theirs.timesteps.numpy(), atol=1)
+        assert all(abs(level.alpha**2 + level.sigma**2 - 1) < 1e-12 for level in levels)
+
+
+def test_karras_is_equation_5_between_the_schedules_own_ends():
+    schedule = DDPMSchedule.scaled_linear()
+    levels = schedule.levels(10, spacing="karras")
+    high, low = (schedule.level(t).sigma / schedule.level(t).alpha for t in (999, 0))
+    for i, level in enumerate(levels[:-1]):
+        wanted = (high ** (1 / 7) + i / 9 * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+        assert level.sigma / level.alpha == pytest.approx(wanted)
+    assert schedule.timesteps(10, "karras").tolist() == [level.t for level in levels[:-1]]
+    assert [level.sigma for level in EDMSchedule().levels(10, spacing="exponential")][:2] == pytest.approx(
+        [80, 80 * (0.002 / 80) ** (1 / 9)]
+    )
+    with pytest.raises(ValueError, match="finite noise ratios"):
+        DDPMSchedule.linear(rescale_zero_terminal_snr=True).levels(10, spacing="karras")
+
+
+def test_beta_spacing_is_scipys_quantile():
+    """scipy.stats.beta.ppf(p, 0.6, 0.6), from scipy 1.17: it is no dependency of this package."""
+    p = np.array([0, 0.01, 0.1, 0.25, 0.5, 0.9, 1])
+    wanted = [0, 0.0008612388215429059, 0.03958440558878085, 0.17568037865269498, 0.5, 0.9604155944112192, 1]
+    np.testing.assert_allclose(_beta_quantile(p), wanted, rtol=1e-9)
+    ratios = spaced_ratios("beta", 5, 10.0, 2.0)
+    np.testing.assert_allclose(ratios, [10, 10 - 8 * wanted[3], 6, 2 + 8 * wanted[3], 2])
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "linspace", "karras", "exponential", "beta"])
+def test_flow_spacings_decrease_from_1(spacing):
+    for schedule in (FlowSchedule(), FlowSchedule(shift=3.3)):
+        levels = schedule.levels(9, spacing=spacing)
+        assert levels[0].t == pytest.approx(1) and levels[-1] == Level(0.0, 1.0, 0.0) and len(levels) == 10
+    if spacing == "linspace":
+        theirs = FlowMatchEulerDiscreteScheduler(shift=3.3)
+        theirs.set_timesteps(9)
+        np.testing.assert_allclose([level.sigma for level in levels], theirs.sigmas.numpy(), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -188,7 +276,7 @@ def test_a_bad_description_is_refused(config):
         schedule_from_config(config)
 
 
-@pytest.mark.parametrize("n", [0, -1, 1001, 2.5, True])
+@pytest.mark.parametrize("n", [0, -1, 1001, 2.5, True, None, "ten", math.nan, math.inf, [5], 1j])
 def test_bad_step_counts_say_what_is_allowed(n):
     with pytest.raises(ValueError, match="1 to 1000"):
         DDPMSchedule.linear().levels(n)
@@ -200,7 +288,18 @@ def test_bad_step_counts_say_what_is_allowed(n):
 def test_other_bad_input():
     linear = DDPMSchedule.linear()
     for make, message in [
-        (lambda: linear.levels(5, spacing="cosy"), "leading, linspace, trailing"),
+        (lambda: linear.levels(5, spacing="cosy"), "leading, linspace, trailing, karras, exponential, beta"),
+        (lambda: linear.levels(1, spacing="leading"), 'Use "trailing" for a single step'),
+        (lambda: linear.levels(1, spacing="linspace"), 'Use "trailing" for a single step'),
+        (lambda: FlowSchedule().levels(5, spacing="leading"), "trailing, linspace, karras"),
+        (lambda: EDMSchedule().levels(5, spacing="leading"), "karras, exponential, beta"),
+        (lambda: FlowSchedule().levels_at([1000, 500, 250]), r"from 0 \(data\) to 1 \(noise\).*1000, 500, 250"),
+        (lambda: FlowSchedule().level(-0.1), r"from 0 \(data\) to 1"),
+        (lambda: FlowSchedule().level(math.nan), r"from 0 \(data\) to 1"),
+        (lambda: EDMSchedule().level(-1), "0 or more and finite"),
+        (lambda: EDMSchedule().level(math.inf), "0 or more and finite"),
+        (lambda: EDMSchedule().levels_at([1000, 500]), "up to sigma_max = 80"),
+        (lambda: FlowSchedule(num_train_timesteps=0), "num_train_timesteps must be a whole number"),
         (
             lambda: DDPMSchedule.linear(steps_offset=1).timesteps(1000, spacing="leading"),
             "leaves the schedule",

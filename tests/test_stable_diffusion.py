@@ -36,7 +36,6 @@ SCHEDULERS = {
     "dpm_solver_pp_2m": diffusers.DPMSolverMultistepScheduler,
 }
 GUIDANCE = {"off": (1.0, None), "7.5": (7.5, None), "negative": (7.5, "blurry")}
-EVEN = np.linspace(1, 1 / STEPS, STEPS)  # a flow model's levels before the shift, one step as long as the other
 
 
 @pytest.fixture(scope="module")
@@ -62,32 +61,29 @@ def mask() -> Tensor:
     return (torch.arange(SIDE) >= SIDE // 2).float()[:, None].expand(SIDE, SIDE)
 
 
-def theirs(model: StableDiffusion, pipeline: str, sampler: str, spacing: str = "leading", **arguments: Any) -> Tensor:
-    """The final latents of one of diffusers' pipelines, on two images with a scheduler of its own.
+def theirs(model: StableDiffusion, pipeline: str, sampler: str, spacing: str | None = None, **arguments: Any) -> Tensor:
+    """The final latents of one of diffusers' pipelines, on two images, called as its users call it.
 
-    Its configuration is the model's, but for the spacing.
+    Its scheduler is XScheduler.from_config(pipe.scheduler.config); a spacing is given to that.
     """
     cls, scheduler = getattr(diffusers, pipeline), model.pipe.scheduler
     if model.family.name != "sd3":
-        scheduler = SCHEDULERS[sampler].from_config(scheduler.config, timestep_spacing=spacing)
+        scheduler = SCHEDULERS[sampler].from_config(
+            scheduler.config, **({} if spacing is None else {"timestep_spacing": spacing})
+        )
     parts = {**model.pipe.components, "scheduler": scheduler}
     takes = inspect.signature(cls.__init__).parameters
     options = {"requires_safety_checker": False} if "requires_safety_checker" in takes else {}
     pipe = cls(**{name: part for name, part in parts.items() if name in takes}, **options)
     pipe.set_progress_bar_config(disable=True)
     arguments.setdefault("generator", generators(2, seed=5))
-    steps = {"sigmas": EVEN} if model.family.name == "sd3" else {}
-    return pipe([PROMPT] * 2, num_inference_steps=STEPS, output_type="latent", **steps, **arguments).images
+    return pipe([PROMPT] * 2, num_inference_steps=STEPS, output_type="latent", **arguments).images
 
 
 def ours(model: StableDiffusion, sampler: str, **options: Any) -> Tensor:
     return final(
         model.steps(PROMPT, sampler=sampler, num_inference_steps=STEPS, seed=5, batch_size=2, **options),
     )
-
-
-def spaced(model: StableDiffusion, spacing: str = "leading") -> dict[str, str]:
-    return {} if model.kind == "flow" else {"spacing": spacing}
 
 
 # -- text to image ----------------------------------------------------------------------------------------
@@ -103,28 +99,17 @@ def test_text_to_image_equals_diffusers(models, family, sampler, guidance):
     negatives = None if negative is None else [negative] * 2
     size = {"height": SIDE, "width": SIDE, "guidance_scale": scale}
     wanted = theirs(model, NAMES[model.family.name] + "Pipeline", sampler, negative_prompt=negatives, **size)
-    torch.testing.assert_close(ours(model, sampler, negative=negative, **spaced(model), **size), wanted, **CLOSE)
+    torch.testing.assert_close(ours(model, sampler, negative=negative, **size), wanted, **CLOSE)
 
 
-@pytest.mark.parametrize("spacing", ["trailing", "linspace"])
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("sampler", SCHEDULERS)
-def test_other_spacings_equal_diffusers(models, sampler, spacing):
-    """Karras' samplers of diffusers begin these at sigma * eps, where training saw alpha * x_0 + sigma * eps.
-
-    Ours always begin at unit variance, as DDIM does; so theirs are given the same start. And DDIM goes to t - T // n,
-    whatever the next timestep is, which is only right for "leading" and where n divides T in "trailing": not compared
-    for "linspace".
-    """
+def test_a_given_spacing_equals_diffusers(models, sampler, spacing):
+    """DDIM of diffusers steps to t - T // n, which is no timestep that it visits for "linspace": not compared."""
     if (sampler, spacing) == ("ddim", "linspace"):
         pytest.skip("diffusers' DDIM does not go to its own next timestep there")
     model, size = models["sd"], {"height": SIDE, "width": SIDE, "guidance_scale": 7.5}
-    x_T = model.prepare(5, 2, height=SIDE, width=SIDE).x_t
-    if sampler in ("euler", "euler_ancestral"):
-        x_T = x_T / model.levels(STEPS, sampler, spacing)[0].sigma  # theirs multiply by sigma / alpha, in x / alpha
-    streams = generators(2, seed=5)
-    for stream in streams:
-        torch.randn(4, SIDE // 8, SIDE // 8, generator=stream)  # x_T was drawn
-    wanted = theirs(model, "StableDiffusionPipeline", sampler, spacing, latents=x_T, generator=streams, **size)
+    wanted = theirs(model, "StableDiffusionPipeline", sampler, spacing, **size)
     torch.testing.assert_close(ours(model, sampler, spacing=spacing, **size), wanted, **CLOSE)
 
 
@@ -140,13 +125,14 @@ def test_thirty_steps_of_stable_diffusions_default(models):
     assert model.levels(30, "euler")[-1].sigma == 0
 
 
-def test_flow_levels_leave_no_step_on_almost_nothing(models):
-    """diffusers' default for Stable Diffusion 3 shifts its last time twice; ours are even before the shift."""
+def test_flow_levels_are_the_pipelines_or_even(models):
+    """diffusers' default for Stable Diffusion 3 shifts its last time twice; "trailing" is even before the shift."""
     model = models["sd3"]
     scheduler = model.pipe.scheduler
     scheduler.set_timesteps(STEPS)
-    assert float(scheduler.sigmas[-2]) < 0.01
-    assert model.levels(STEPS)[-2].sigma == pytest.approx(3 / STEPS / (1 + 2 / STEPS))
+    np.testing.assert_allclose([level.sigma for level in model.levels(STEPS)], scheduler.sigmas.numpy(), atol=1e-6)
+    assert model.levels(STEPS)[-2].sigma < 0.01
+    assert model.levels(STEPS, spacing="trailing")[-2].sigma == pytest.approx(3 / STEPS / (1 + 2 / STEPS))
 
 
 # -- image to image, and inpainting -----------------------------------------------------------------------
@@ -163,7 +149,7 @@ def test_image_to_image_equals_diffusers(models, image, family, sampler, strengt
     if family == "sd3":
         twice |= {"height": SIDE, "width": SIDE}  # it would scale the picture up to its own size
     wanted = theirs(model, NAMES[model.family.name] + "Img2ImgPipeline", sampler, **twice)
-    torch.testing.assert_close(ours(model, sampler, **spaced(model), **options), wanted, **CLOSE)
+    torch.testing.assert_close(ours(model, sampler, **options), wanted, **CLOSE)
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
@@ -178,7 +164,7 @@ def test_inpainting_equals_diffusers(models, image, mask, family, sampler, stren
         model, NAMES[model.family.name] + "InpaintPipeline", sampler, height=SIDE, width=SIDE,
         masked_image_latents=unused, **twice,
     )  # fmt: skip
-    torch.testing.assert_close(ours(model, sampler, mask=mask, **spaced(model), **options), wanted, **CLOSE)
+    torch.testing.assert_close(ours(model, sampler, mask=mask, **options), wanted, **CLOSE)
 
 
 @pytest.mark.parametrize("sampler", SCHEDULERS)
@@ -187,7 +173,7 @@ def test_a_network_trained_to_inpaint_equals_diffusers(models, image, mask, samp
     options = {"image": image, "guidance_scale": 7.5}
     twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1), "mask_image": mask[None, None]}
     wanted = theirs(model, "StableDiffusionInpaintPipeline", sampler, height=SIDE, width=SIDE, strength=1.0, **twice)
-    torch.testing.assert_close(ours(model, sampler, mask=mask, spacing="leading", **options), wanted, **CLOSE)
+    torch.testing.assert_close(ours(model, sampler, mask=mask, **options), wanted, **CLOSE)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

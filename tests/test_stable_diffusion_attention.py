@@ -88,7 +88,7 @@ def test_words_of_several_tokens_and_several_places_are_added(model):
 
 def test_a_prompt_that_fills_every_place_has_no_padding(model):
     text = model.encode_text("cat " * 90)
-    attention, _ = recorded(model, text, num_inference_steps=1)
+    attention, _ = recorded(model, text, num_inference_steps=1, spacing="trailing")
     assert len(attention.columns()) == 78 and not attention.of("padding").any()
     torch.testing.assert_close(attention.maps().sum(1), torch.ones(1, 12, 20))
 

@@ -120,12 +120,12 @@ def test_bad_input(model, image):
         ({"sampler": "eulr"}, "did you mean 'euler'"),
         ({"spacing": "leadin"}, "did you mean 'leading'"),
         ({"eta": 2.0}, "eta"),
-        ({"variance": "small"}, "unknown option of ddim 'variance'"),
+        ({"variance": "small"}, "unknown option of a run with ddim 'variance'"),
         ({"guidance_scale": -1.0}, "guidance_scale"),
         ({"guidance_scale": float("nan")}, "guidance_scale"),
         ({"seed": -1}, "seed"),
-        ({"seed": []}, "one seed an image"),
-        ({"seed": [1, 2], "batch_size": 3}, "one seed an image"),
+        ({"seed": []}, "one seed per image"),
+        ({"seed": [1, 2], "batch_size": 3}, "one seed per image"),
         ({"batch_size": 0}, "batch_size"),
         ({"strength": 0.5}, "for an image"),
         ({"mask": mask}, "for an image"),
@@ -158,9 +158,9 @@ def test_texts_and_latents_of_another_kind(model):
             model.decode(latents)
 
 
-def test_a_flow_model_has_no_spacing_and_needs_multiples_of_16():
+def test_a_flow_model_has_no_leading_spacing_and_needs_multiples_of_16():
     model = stand_in("sd3", device="cpu")
-    with pytest.raises(ValueError, match="its shift"):
+    with pytest.raises(ValueError, match='no "leading" spacing'):
         model.steps("a cat", spacing="leading", **SHORT)
     with pytest.raises(ValueError, match="multiples of 16"):
         model.prepare(height=72, width=SIDE)

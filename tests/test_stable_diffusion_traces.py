@@ -9,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
-from diffusion_explained.stable_diffusion import Trace, record, stand_in
+from diffusion_explained.samplers import SAMPLERS
+from diffusion_explained.stable_diffusion import Trace, record, stand_in, trace_rules, traces
 from diffusion_explained.stable_diffusion.recording import small
-from diffusion_explained.stable_diffusion.traces import FORMAT
+from diffusion_explained.stable_diffusion.trace_films import film_of_trace
+from diffusion_explained.stable_diffusion.trace_rules import check_words
+from diffusion_explained.stable_diffusion.traces import FORMAT, WORDS
 
 OPTIONS = {"height": 64, "width": 128, "num_inference_steps": 3, "guidance_scale": 5.0, "seed": [4, 9]}
 
@@ -83,7 +86,7 @@ def test_thirty_steps_of_four_large_images_are_a_few_megabytes(trace, tmp_path):
 
 
 def test_without_guidance_there_is_no_difference(model):
-    trace = record(model, "a cat", **{**OPTIONS, "guidance_scale": 1.0, "num_inference_steps": 1})
+    trace = record(model, "a cat", **{**OPTIONS, "guidance_scale": 1.0, "num_inference_steps": 2})
     assert trace.rows[0]["difference_norm"] is None and trace.rows[0]["uncond_norm"] is None
 
 
@@ -104,32 +107,156 @@ def test_bad_input(model, tmp_path, trace):
         trace.save(tmp_path / "trace.npz")
 
 
-def test_files_that_are_no_traces(saved, tmp_path):
+def written(path: Path, trace: Trace, **metadata: str) -> Path:
+    """A trace's file with other metadata."""
+    words = {name: json.dumps(getattr(trace, name)) for name in WORDS}
+    arrays = {name: getattr(trace, name) for name in ("x_0", "latents", "pictures")}
+    save_file(arrays, path, metadata={"format": FORMAT, **words, **metadata})
+    return path
+
+
+def test_files_that_are_no_traces(trace, saved, tmp_path):
     with pytest.raises(FileNotFoundError, match="no trace"):
         Trace.load(tmp_path / "nowhere.safetensors")
-    arrays, other = load_file(saved), tmp_path / "other.safetensors"
-    words = {"format": FORMAT, "label": '"live"', "settings": "{}", "tokens": "[]", "rows": "[{}, {}, {}]"}
-    save_file(arrays, other, metadata=words)
-    assert Trace.load(other).label == "recorded"
+    other = tmp_path / "other.safetensors"
+    assert Trace.load(written(other, trace)).label == "stand-in"
     for changes, message in [
-        ({"format": "something else"}, "format"),
-        ({"label": '"real"'}, "label"),
+        ({"format": "diffusion_explained trace 2"}, "its format is 'diffusion_explained trace 2'"),
+        ({"more": "1"}, "words that are not known: more"),
+        ({"label": '"real"'}, "label of the trace must be one of live, recorded, stand-in, got 'real'"),
         ({"rows": "[{}]"}, "1 rows for 3 steps"),
-        ({"rows": "3"}, "rows are none"),
-        ({"settings": "{"}, "damaged"),
+        ({"rows": "3"}, "no rows for 3 steps"),
+        ({"rows": "[" * 100_000}, "nested too deeply"),
+        ({"settings": "{"}, "settings are no JSON"),
+        ({"settings": json.dumps(trace.settings).replace("128", "NaN")}, "NaN, which is no number"),
+        ({"settings": json.dumps(trace.settings).replace("128", "1e999")}, "width of settings must be a whole number"),
+        ({"settings": json.dumps({**trace.settings, "more": 1})}, "fields that are not known: ..more"),
     ]:
-        save_file(arrays, other, metadata={**words, **changes})
         with pytest.raises(OSError, match=message):
-            Trace.load(other)
-    save_file({**arrays, "x_0": arrays["x_0"].astype(np.float32)}, other, metadata=words)
-    with pytest.raises(OSError, match="x_0 are no pictures"):
-        Trace.load(other)
-    save_file({**arrays, "pictures": arrays["pictures"][:1]}, other, metadata=words)
-    with pytest.raises(OSError, match="1 pictures of 2"):
-        Trace.load(other)
+            Trace.load(written(other, trace, **changes))
     other.write_bytes(saved.read_bytes()[:-100])
     with pytest.raises(OSError, match="damaged"):
         Trace.load(other)
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("x_0", np.zeros((3, 2, 16, 32, 3), np.float32), "no bytes"),
+        ("x_0", np.zeros((3, 2, 16, 32, 4), np.uint8), "x_0 are no pictures"),
+        ("x_0", np.zeros((3, 2, 16, 0, 3), np.uint8), "x_0 are no pictures"),
+        ("x_0", np.zeros((0, 2, 16, 32, 3), np.uint8), "x_0 are no pictures"),
+        ("x_0", np.zeros((3, 2, 16, 513, 3), np.uint8), "at most 512 pixels"),
+        ("x_0", np.zeros((3, 2, 8, 32, 3), np.uint8), "its latents are"),
+        ("x_0", np.zeros((3, 100_000, 1, 1, 3), np.uint8), "3 steps of 100,000 images; allowed are 1,000 of 4"),
+        ("latents", np.zeros((3, 2, 16, 32, 3), np.uint8), "its latents are"),
+        ("pictures", np.zeros((1, 64, 128, 3), np.uint8), "1 pictures of 2"),
+        ("pictures", np.zeros((2, 64, 64, 3), np.uint8), "its settings say 64 x 128 pixels"),
+        ("more", np.zeros(1, np.uint8), "its arrays are"),
+    ],
+)
+def test_pictures_that_do_not_belong_together(trace, tmp_path, name, array, message):
+    words = {"format": FORMAT, **{word: json.dumps(getattr(trace, word)) for word in WORDS}}
+    arrays = {one: getattr(trace, one) for one in ("x_0", "latents", "pictures")} | {name: array}
+    save_file(arrays, tmp_path / "t.safetensors", metadata=words)
+    with pytest.raises(OSError, match=message):
+        Trace.load(tmp_path / "t.safetensors")
+
+
+def test_sizes_are_believed_only_as_far_as_the_file_goes(tmp_path, monkeypatch):
+    """A header that declares more than there is costs nothing."""
+    bomb, header = tmp_path / "bomb.safetensors", json.dumps({"x_0": {"dtype": "U8", "shape": [10**9, 2, 99, 99, 3]}})
+    bomb.write_bytes((2**40).to_bytes(8, "little") + header.encode())
+    with pytest.raises(OSError, match="declares a header of 1,099,511,627,776 bytes"):
+        Trace.load(bomb)
+    bomb.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    with pytest.raises(OSError, match="damaged"):
+        Trace.load(bomb)
+    bomb.write_bytes(b"")
+    with pytest.raises(OSError, match="damaged"):
+        Trace.load(bomb)
+    monkeypatch.setattr(traces, "MOST_BYTES", 99)
+    bomb.write_bytes(bytes(100))
+    with pytest.raises(OSError, match="allowed are"):
+        Trace.load(bomb)
+
+
+def places(value, path=()):
+    """The way to everything in nested lists and fields; of a list, to its first and its last."""
+    yield path
+    if isinstance(value, dict):
+        for key in value:
+            yield from places(value[key], (*path, key))
+    if isinstance(value, list):
+        for k in sorted({0, len(value) - 1} - {-1}):
+            yield from places(value[k], (*path, k))
+
+
+def changed(value, path, new):
+    """A copy with another value at the end of a way, or without it where new is ..."""
+    if not path:
+        return new
+    key, *rest = path
+    copy = value.copy()
+    if new is ... and not rest:
+        del copy[key]
+    else:
+        copy[key] = changed(value[key], rest, new)
+    return copy
+
+
+ODD = (None, [], {}, -1, 10**400, 1.5e300, float("nan"), True, "", "long " * 10**5, [None], [[]], [0] * 10**5, "\ud800")
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_every_field_is_checked(trace, tmp_path, word):
+    """Every field of every part: null, lists, huge and negative numbers, texts and nothing at all get their words."""
+    original = json.loads(json.dumps(getattr(trace, word)))
+    shapes = {name: getattr(trace, name).shape for name in ("x_0", "latents", "pictures")}
+    words = {name: json.loads(json.dumps(getattr(trace, name))) for name in WORDS}
+    check_words(words, shapes)
+    accepted = []
+    for path in places(original):
+        for odd in (*ODD, ...):
+            if odd is ... and not path:
+                continue
+            odd_words = {**words, word: changed(original, list(path), odd)}
+            try:
+                check_words(odd_words, shapes)
+            except ValueError as error:
+                assert type(error) is ValueError and len(str(error)) < 2000, path
+            else:
+                film_of_trace(replace(trace, **odd_words))
+                accepted.append((path[-1], odd))
+    may = {
+        "label": set(),
+        "settings": {"negative", "parameters", "guidance_scale", "from_image", "inpainting", 0},
+        "tokens": {"cut", "pieces", "words", 0, 76, 3},
+        "rows": {"uncond_norm", "difference_norm", 0, 1},
+    }
+    assert {key for key, odd in accepted if odd is not ...} <= may[word], accepted
+
+
+def test_levels_fall(trace):
+    shapes = {name: getattr(trace, name).shape for name in ("x_0", "latents", "pictures")}
+    words = {name: json.loads(json.dumps(getattr(trace, name))) for name in WORDS}
+    for change in ({"t": words["rows"][0]["t"]}, {"sigma": 100.0}, {"sigma": 0.0, "alpha": 0.0}, {"i": 0}):
+        rows = changed(words["rows"], [1], {**words["rows"][1], **change})
+        with pytest.raises(ValueError, match=r"row [12]"):
+            check_words({**words, "rows": rows}, shapes)
+
+
+def test_the_rules_know_every_sampler():
+    assert sorted(trace_rules.SAMPLERS) == sorted(SAMPLERS)
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), [np.int64(3), 4]])
+def test_numpy_seeds_and_the_familys_own_guidance_scale_are_kept(model, tmp_path, seed):
+    """`diffusion-explained record` without --guidance-scale gives None: what was used is kept."""
+    trace = record(model, "a cat", num_inference_steps=2, height=64, width=64, seed=seed, guidance_scale=None)
+    again = Trace.load(trace.save(tmp_path / "t.safetensors"))
+    assert again.settings["seeds"][0] == 3
+    assert again.settings["guidance_scale"] == model.default_guidance_scale
 
 
 def test_a_class_opens_it_without_diffusers(saved):

@@ -198,9 +198,13 @@ class Board {
 
   say() {
     const share = (100 * this.covered()) / (this.canvas.width * this.canvas.height);
+    this.root.dataset.covered = share.toFixed(1);
+    if (share === 0 && this.data.hole) {
+      this.output.textContent = "Nothing is brushed yet, so the whole picture is to be painted anew.";
+      return;
+    }
     const amount = share === 0 ? "Nothing" : share < 1 ? "Less than 1 %" : `${Math.round(share)} %`;
     this.output.textContent = `${amount} ${this.data.hole ? "of the picture is to be painted anew" : "of the picture is painted"}.`;
-    this.root.dataset.covered = share.toFixed(1);
   }
 
   place() {

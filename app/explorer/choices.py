@@ -1,11 +1,11 @@
-"""What the pages have in common to choose: the data set and the network. Kept in the address, and for the whole visit.
-
-Streamlit's own binding would put a widget's words into the address; these put the names that the package knows.
-"""
+"""What the pages have in common to choose: data set and network. Kept in the address, and for the whole visit."""
 
 from dataclasses import dataclass
 
 import streamlit as st
+
+from explorer import address, controls
+from explorer.kinds import OneOf
 
 DATA = {"mnist": "MNIST digits", "cifar10": "CIFAR-10 pictures"}
 NETWORKS = {  # what each network is, in its data set's group; the first of a group is the one to begin with
@@ -41,16 +41,11 @@ def pace_of(model: str) -> str:
 
 @dataclass(frozen=True)
 class Choice:
-    """The visitor's data set and network.
-
-    address: what the address asked for when the page was opened; nothing when the data set was changed just now
-    (`renewed`), for then it was written for the other data set.
-    """
+    """The visitor's data set and network; renewed: whether the data set was changed just now."""
 
     data: str
     model: str
     renewed: bool
-    address: dict[str, str]
 
     @property
     def noun(self) -> str:
@@ -69,23 +64,14 @@ class Choice:
         return value
 
 
-def _write_address(data: str, model: str) -> None:
-    for key, value in (("data", data), ("model", model)):
-        if value:
-            st.query_params[key] = value
-        else:
-            st.query_params.pop(key, None)
-
-
 def _other_data() -> None:
     st.session_state.chosen = networks_of(st.session_state.data)[0]
     st.session_state.renewed = True
-    _write_address("", "")
+    address.forget()
 
 
 def _other_model() -> None:
     st.session_state.chosen = st.session_state.model
-    _write_address("", "")
 
 
 def choose(*, network: bool = True) -> Choice:
@@ -93,18 +79,18 @@ def choose(*, network: bool = True) -> Choice:
 
     The address may name a network, or a data set; it wins over what was chosen on another page.
     """
-    address = st.query_params.to_dict()
-    given, data = address.get("model"), address.get("data")
     chosen = st.session_state.setdefault("chosen", FIRST)
-    if given in NETWORKS:
-        chosen = given
-    elif data in DATA and data != data_of(chosen):
+    data = address.read("data", OneOf(tuple(DATA)), None)
+    model = address.read("model", OneOf(tuple(NETWORKS)), None)
+    if model is not None:
+        chosen = model
+    elif data is not None and data != data_of(chosen):
         chosen = networks_of(data)[0]
     st.session_state.chosen, st.session_state.data = chosen, data_of(chosen)
     if network:
-        _write_address("", chosen if chosen != FIRST else "")
+        address.put("model", [chosen] if chosen != FIRST else None)
     else:
-        _write_address(data_of(chosen) if data_of(chosen) != data_of(FIRST) else "", "")
+        address.put("data", [data_of(chosen)] if data_of(chosen) != data_of(FIRST) else None)
     st.segmented_control(
         "Data set",
         list(DATA),
@@ -115,7 +101,7 @@ def choose(*, network: bool = True) -> Choice:
         label_visibility="collapsed",
     )
     renewed = st.session_state.pop("renewed", False)
-    return Choice(data_of(chosen), chosen, renewed, {} if renewed else address)
+    return Choice(data_of(chosen), chosen, renewed)
 
 
 def pick_network(choice: Choice, label: str = "Network") -> None:
@@ -129,10 +115,8 @@ def pick_network(choice: Choice, label: str = "Network") -> None:
 def guidance_slider(choice: Choice, key: str, most: float, usual: float, *, rectified: bool) -> float:
     """The guidance scale w, `usual` by default; a rectified network stays at 1, and the disabled slider says why."""
     if rectified:
-        st.query_params.pop(key, None)
         st.slider("Guidance scale w", 0.0, most, 1.0, 0.5, key="no_guidance", disabled=True)
         st.caption(NO_GUIDANCE)
         return 1.0
     what = "1 is off, 0 ignores the class."
-    usual = choice.default(key, usual)
-    return st.slider("Guidance scale w", 0.0, most, usual, 0.5, key=key, bind="query-params", help=what)
+    return controls.slider(st, "Guidance scale w", 0.0, most, choice.default(key, usual), 0.5, key=key, help=what)

@@ -1,7 +1,6 @@
 """One run of a small model of ours beside one of Stable Diffusion: a common film, and what each costs."""
 
 import math
-import time
 from dataclasses import dataclass
 
 from diffusion_explained.film import Film
@@ -9,9 +8,9 @@ from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.trace_films import short_name, side_by_side
 from explorer import page, stable
 from explorer.choices import NETWORKS
-from explorer.jobs import Tell
-from explorer.runs import Settings, denoiser, model, steps_of
+from explorer.runs import Settings, denoiser, model, steps_of, timed
 from explorer.shelf import Shelf
+from explorer.turns import HEAVY, Tell
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,17 @@ def compare_live(kept: Shelf, name: str, ask: stable.Ask, settings: Settings, te
     """Both run here, Stable Diffusion first."""
     begun = stable.Begun()
     trace = stable.draw(kept, name, ask, begun, tell).trace
-    return compare(trace, settings, stable.asked(name, ask, begun))
+    return compare(trace, settings, stable.asked(name, ask, begun), tell)
 
 
-def compare(trace: Trace, settings: Settings, asked: tuple[object, ...]) -> Compared:
+def compare(trace: Trace, settings: Settings, asked: tuple[object, ...], tell: Tell) -> Compared:
     """Our model runs here, with the sampler and steps of the trace."""
-    begin = time.perf_counter()
-    steps = list(steps_of(settings, denoiser(settings)))
-    seconds = (time.perf_counter() - begin) / len(steps)
+    with HEAVY.turn(tell) as turn:
+        counted, steps = denoiser(settings), []
+        for step in steps_of(settings, counted):
+            steps.append(step)
+            turn(1.0, f"step {step.i + 1} of {settings.num_inference_steps} of ours")
+    seconds = timed(settings, tell).seconds * counted.evaluations / len(steps)
     film = side_by_side(steps, trace, title(settings.model))
     return Compared(film, table(settings.model, seconds, trace), trace, (*asked, settings))
 

@@ -11,9 +11,9 @@ from diffusion_explained.film import Film
 from diffusion_explained.micro.retrieval import Retrieval, embed_captions, load_retrieval, rank
 from diffusion_explained.samplers import Step
 from explorer import page, stable, vocabulary
-from explorer.jobs import Tell
 from explorer.shelf import shelf
 from explorer.stable import Ask, Begun
+from explorer.turns import HEAVY, Tell, held
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,41 +39,42 @@ def draw(name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawing:
     """A run of a small model, loaded if it is not yet. Raises the engine's ValueErrors and OSErrors."""
     key = stable.asked(name, ask, begun)
 
-    def make() -> Drawing:
+    def make(tell: Tell) -> Drawing:
         from diffusion_explained.stable_diffusion.attention import record_attention
 
         here = stable.load(stable.models(), name, tell)
         model, options = here.model, ask.options() | begun.options()
         prompt, negative = options.pop("prompt"), options.pop("negative")
         steps: list[Step] = []
-        with here.turn:
+        with held(here.turn, tell, stable.BUSY), HEAVY.turn(tell) as turn:
             text = model.encode_text(prompt, negative)
             with record_attention(model, text) as attention:
                 for step in model.steps(text, **options):
                     attention.after(step)
                     steps.append(step)
-                    tell((step.i + 1) / ask.num_inference_steps, f"step {step.i + 1} of {ask.num_inference_steps}")
-        maps = torch.stack([attention.maps(image) for image in range(len(ask.seeds))])
+                    turn((step.i + 1) / ask.num_inference_steps, f"step {step.i + 1} of {ask.num_inference_steps}")
+            maps = torch.stack([attention.maps(image) for image in range(len(ask.seeds))])
+            pictures = model.decode(steps[-1].x_next)
         tokens = tuple(asdict(one) for one in text.tokens[0])
         shape = tuple(text.embeds.shape[1:])
-        pictures = model.decode(steps[-1].x_next)
         return Drawing(key, model.name, model.label, tuple(steps), pictures, tokens, shape, attention.columns(), maps)
 
-    return shelf("drawings", 8).get(key, make)
+    return shelf("drawings", 32).get(key, make, tell)
 
 
 def films(name: str, drawing: Drawing, image: int, tell: Tell) -> tuple[Film, Film | None]:
     """The steps of one image, and where its words land at each of them; None for a prompt without words."""
 
-    def make() -> tuple[Film, Film | None]:
+    def make(tell: Tell) -> tuple[Film, Film | None]:
         from diffusion_explained.stable_diffusion.image_films import decoded, step_film, word_film
 
         model = stable.load(stable.models(), name, tell).model
-        x_0 = decoded(model, drawing.steps, image, lambda part: tell(part, "decoding each step"))
-        words = word_film(drawing.columns, drawing.maps[image], x_0) if len(drawing.columns) > 3 else None
-        return step_film(model, drawing.steps, x_0, image), words
+        with HEAVY.turn(tell) as turn:
+            x_0 = decoded(model, drawing.steps, image, lambda part: turn(part, "decoding each step"))
+            words = word_film(drawing.columns, drawing.maps[image], x_0) if len(drawing.columns) > 3 else None
+            return step_film(model, drawing.steps, x_0, image), words
 
-    return shelf("films of drawings", 16).get((drawing.key, image), make)
+    return shelf("films of drawings").get((drawing.key, image), make, tell)
 
 
 @st.cache_resource(show_spinner=False)
@@ -83,7 +84,7 @@ def _judge() -> tuple[Retrieval, Tensor]:
     return retrieval, embed_captions(retrieval, vocabulary.names())
 
 
-def readings(drawing: Drawing, prompt: str) -> list[tuple[str, float]]:
+def readings(drawing: Drawing, prompt: str, tell: Tell) -> list[tuple[str, float]]:
     """What our retrieval network takes each picture for: all that micro was shown, and the prompt, are to choose from.
 
     Each with its share of the choice. Nothing for the stand-in, whose pictures show nothing.
@@ -91,7 +92,11 @@ def readings(drawing: Drawing, prompt: str) -> list[tuple[str, float]]:
     if drawing.label == "stand-in":
         return []
 
-    def make() -> list[tuple[str, float]]:
+    def make(tell: Tell) -> list[tuple[str, float]]:
+        with HEAVY.turn(tell):
+            return read()
+
+    def read() -> list[tuple[str, float]]:
         retrieval, words = _judge()
         names = vocabulary.names()
         if (asked := prompt.strip().lower()) and asked not in names:
@@ -99,7 +104,7 @@ def readings(drawing: Drawing, prompt: str) -> list[tuple[str, float]]:
         return [best[0] for best in rank(retrieval, drawing.pictures, names, 1, words=words)]
 
     with page.needed("The network that reads the pictures"):
-        return shelf("readings", 64).get((drawing.key, prompt), make)
+        return shelf("readings", 64).get((drawing.key, prompt), make, tell)
 
 
 def unknown_words(tokens: Sequence[dict]) -> dict[str, str]:

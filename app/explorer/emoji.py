@@ -5,7 +5,7 @@ from torch import Tensor
 
 from diffusion_explained.micro.emoji import STYLES, EmojiSet, load_emoji_sample
 from diffusion_explained.micro.reconstruction import on_white
-from explorer import page
+from explorer import controls, page
 
 USUAL = "red heart"
 
@@ -43,8 +43,5 @@ def pick(where: str, key: str, usual: str = USUAL) -> tuple[str, str]:
     """The controls for one: its name, which is searched by typing, and its style. Kept in the address under `key`."""
     known = names()
     first = known.index(usual) if usual in known else 0
-    name = st.selectbox(where, known, index=first, key=key, bind="query-params")
-    style = st.segmented_control(
-        "Style", styles_of(name), default=styles_of(name)[0], required=True, key=f"{key}_style", bind="query-params"
-    )
-    return name, style
+    name = controls.choice(st, where, known, known[first], key=key)
+    return name, controls.segments(st, "Style", styles_of(name), styles_of(name)[0], key=f"{key}_style")

@@ -14,8 +14,8 @@ from diffusion_explained.micro.reconstruction import psnr
 from diffusion_explained.stable_diffusion.compression import PUBLISHED, Compression, compression_of
 from diffusion_explained.stable_diffusion.latent_space import poke
 from explorer import stable
-from explorer.jobs import Tell
-from explorer.shelf import shelf
+from explorer.shelf import quiet, shelf
+from explorer.turns import HEAVY, Tell
 
 MIXES = 13  # frames from one picture to the other
 AT_ONCE = 4  # pictures decoded in one batch
@@ -44,12 +44,13 @@ class Encoded:
 def encoded(name: str, key: str, x_0: Tensor, tell: Tell) -> Encoded:
     """A picture through the encoder and the decoder of a model, loaded if it is not yet."""
 
-    def make() -> Encoded:
+    def make(tell: Tell) -> Encoded:
         model = stable.load(stable.models(), name, tell).model
-        latents = model.encode(x_0).cpu()
-        return Encoded(key, model.name, model.label, x_0, latents, model.decode(latents).cpu())
+        with HEAVY.turn(tell):
+            latents = model.encode(x_0).cpu()
+            return Encoded(key, model.name, model.label, x_0, latents, model.decode(latents).cpu())
 
-    return shelf("encoded", 32).get((name, key), make)
+    return shelf("encoded").get((name, key), make, tell)
 
 
 def poked(latents: Tensor, channel: int, amount: float, place: tuple[int, int] | None) -> Tensor:
@@ -61,19 +62,24 @@ def poked(latents: Tensor, channel: int, amount: float, place: tuple[int, int] |
     return changed
 
 
-def decode(name: str, latents: Tensor) -> Tensor:
+def decode(name: str, latents: Tensor, tell: Tell) -> Tensor:
     """Latents [B, C, h, w] as pictures on the CPU."""
-    model = stable.load(stable.models(), name, lambda part, doing: None).model
-    return torch.cat([model.decode(batch).cpu() for batch in latents.split(AT_ONCE)])
+    model = stable.load(stable.models(), name, tell).model
+    pictures = []
+    with HEAVY.turn(tell) as turn:
+        for batch in latents.split(AT_ONCE):
+            pictures.append(model.decode(batch).cpu())
+            turn(sum(map(len, pictures)) / len(latents))
+    return torch.cat(pictures)
 
 
-def mixed(name: str, one: Encoded, other: Encoded) -> Film:
+def mixed(name: str, one: Encoded, other: Encoded, tell: Tell) -> Film:
     """From one picture to another: their pixels mixed, and their latents mixed and then decoded."""
 
-    def make() -> Film:
+    def make(tell: Tell) -> Film:
         shares = torch.linspace(0, 1, MIXES)[:, None, None, None]
         as_pixels = (1 - shares) * one.x_0 + shares * other.x_0
-        as_latents = decode(name, (1 - shares) * one.latents + shares * other.latents)
+        as_latents = decode(name, (1 - shares) * one.latents + shares * other.latents, tell)
         captions = [f"{1 - share:.0%} of the first, {share:.0%} of the second" for share in shares.flatten().tolist()]
         panels = [
             ("mixed as pixels", "the weighted mean of the two pictures", list(pixels(as_pixels))),
@@ -81,7 +87,7 @@ def mixed(name: str, one: Encoded, other: Encoded) -> Film:
         ]
         return film(panels, captions)
 
-    return shelf("mixed", 16).get((name, one.key, other.key), make)
+    return shelf("mixed").get((name, one.key, other.key), make, tell)
 
 
 def enlarged(field: Tensor, limit: float, times: int = 8) -> np.ndarray:
@@ -117,7 +123,7 @@ def bill(name: str) -> Bill:
     """That of a model, one picture of the size it was trained on."""
     from diffusion_explained.stable_diffusion.costs import count_work
 
-    model = stable.load(stable.models(), name, lambda part, doing: None).model
+    model = stable.load(stable.models(), name, quiet).model
     text, z = model.encode_text(""), torch.zeros(1, *model.latent_shape())
     unet = count_work(lambda: model.network(z, torch.ones(1), text.embeds)).total
     decoder = count_work(lambda: model.pipe.vae.decode(z)).total

@@ -1,15 +1,22 @@
-"""The frame of every page: its head, its pictures in the reader's own theme, progress, and the address bar."""
+"""The frame of every page: its head, its pictures in the reader's own theme, and progress."""
 
 import base64
+import functools
 import html
-import re
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explorer import address
+from explorer.shelf import shelf
+from explorer.turns import LIGHT, Stopwatch, Tell
+from explorer.words import literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 0.3  # seconds that may pass without a progress bar
 SHORT = 5  # letters of a caption that fits above its picture on a phone; longer ones stand upright there
+LONG = 20.0  # seconds of work that do not begin by themselves
 FORECAST = 2.0  # seconds after which it is also said how long it still takes
 
 
@@ -34,11 +42,18 @@ def head(title: str, lead: str, *formulas: str) -> None:
             st.latex(formula, width="content")
 
 
-def show(fig: "Figure") -> None:
-    """A figure in the page, with its words for those who cannot see it."""
-    from diffusion_explained.plots import alt_text, png
+def show(key: Hashable, draw: "Callable[..., Figure]") -> None:
+    """A figure in the page, with its words for those who cannot see it: `draw(theme=...)`, once per key and theme."""
 
-    st.image(png(fig), width="stretch", alt=alt_text(fig))
+    def make(tell: Tell) -> tuple[bytes, str]:
+        from diffusion_explained.plots import alt_text, png
+
+        with LIGHT.turn(tell):
+            fig = draw(theme=theme())
+            return png(fig), alt_text(fig)
+
+    data, words = shelf("figures", 400).get((key, theme()), make)
+    st.image(data, width="stretch", alt=words)
 
 
 def strip(rows: "Mapping[str, Tensor | Sequence[Tensor]]", captions: Sequence[str], alt: str) -> None:
@@ -106,7 +121,15 @@ def fragment(part: Callable[[], None], *, run_every: float | None = None) -> Cal
     with it. What the page shows after it would then be set beside nothing ("Bad delta path index"): the page stays,
     unfinished.
     """
-    run = st.fragment(part, run_every=run_every)
+
+    @functools.wraps(part)
+    def whole() -> None:
+        with suppress(address.EndedError):
+            part()
+        if getattr(get_script_run_ctx(), "fragment_ids_this_run", None):  # the page itself is not run now
+            address.write_part(part.__name__)
+
+    run = st.fragment(whole, run_every=run_every)
 
     def placed() -> None:
         with st.container():
@@ -115,50 +138,58 @@ def fragment(part: Callable[[], None], *, run_every: float | None = None) -> Cal
     return placed
 
 
+def end() -> NoReturn:
+    """End the page here: what it has said stays, and its address is written."""
+    raise address.EndedError
+
+
 @contextmanager
 def needed(what: str) -> Iterator[None]:
     """What a page cannot do without: where it is missing or damaged, say so, and end this page there."""
     try:
         yield
     except (OSError, ValueError) as error:
-        st.error(f"{what} cannot be read: {error}", icon=":material/sd_card_alert:")
-        st.stop()
-
-
-def literal(text: str) -> str:
-    """Words that came from elsewhere, as Markdown that shows them as they are, line by line."""
-    return re.sub(r"([\\`*_{}\[\]<>#$~|:])", r"\\\1", text).replace("\n", "  \n")
+        st.error(literal(f"{what} cannot be read: {error}"), icon=":material/sd_card_alert:")
+        end()
 
 
 def duration(seconds: float) -> str:
     """A time in the unit in which a person would say it."""
     if seconds < 0.1:
-        return f"{1000 * seconds:.2g} ms"
+        return f"{float(f'{1000 * seconds:.2g}'):g} ms"  # two digits, and 100 is not 1e+02
     if seconds < 120:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} minutes"
 
 
-def progress_words(what: str, doing: str, part: float, spent: float) -> str:
-    """What is being done, and how long it still takes if it goes on as it did for the seconds that were spent."""
+def progress_words(what: str, doing: str, part: float | None, spent: float) -> str:
+    """What is being done, and how long it still takes if it goes on as it did for the seconds of work that were spent.
+
+    part: None while it waits for others, which says nothing of its pace.
+    """
     words = [what, doing] if doing else [what]
-    if spent > FORECAST and 0 < part < 1:
+    if part is not None and spent > FORECAST and 0 < part < 1:
         words.append(f"about {duration(max(1, round(spent * (1 - part) / part)))} left")
     return " · ".join(words)
 
 
 @contextmanager
-def progress(what: str) -> Iterator[Callable[[float, str], None]]:
+def progress(what: str) -> Iterator[Tell]:
     """A progress bar that appears only if the work outlasts PATIENCE; call it with (part done, what is being done).
+
+    Call it with a part of None while the work waits for others.
 
     Work of several seconds also says about how long it still takes, if it goes on as it did.
     """
-    place, begin = st.empty(), time.monotonic()
+    address.write_early()
+    place, begin, work, reached = st.empty(), time.monotonic(), Stopwatch(), 0.0
 
-    def tell(part: float, doing: str = "") -> None:
-        spent = time.monotonic() - begin
-        if spent > PATIENCE:
-            place.progress(min(1.0, part), text=progress_words(what, doing, part, spent))
+    def tell(part: float | None, doing: str = "") -> None:
+        nonlocal reached
+        work.told(part)
+        reached = reached if part is None else min(1.0, part)
+        if time.monotonic() - begin > PATIENCE:
+            place.progress(reached, text=progress_words(what, doing, part, work.seconds))
 
     try:
         yield tell
@@ -166,18 +197,17 @@ def progress(what: str) -> Iterator[Callable[[float, str], None]]:
         place.empty()
 
 
-def address_notice(before: Mapping[str, str], keys: Sequence[str]) -> None:
-    """Say which settings of the address were not usable; call it after the widgets that own these keys.
-
-    Streamlit drops such values by itself and takes the widget's default, without a word.
-    """
-    after = st.query_params.to_dict()
-    refused = [
-        key for key in keys if key in before and key not in after and str(st.session_state.get(key)) != before[key]
-    ]
-    if refused:
-        given = ", ".join(f"`{key}={before[key][:40]}`" for key in refused)
-        st.info(
-            f"The address asked for {given}, which is not possible here; the default is used instead.",
-            icon=":material/link_off:",
-        )
+def may_begin(seconds: float, key: Hashable) -> bool:
+    """Whether a run that takes so long may begin: a long one waits for the visitor to press its button, once a key."""
+    if seconds <= LONG or st.session_state.get("long_begun") == key:
+        return True
+    long = f"about {duration(seconds)} on two quiet cores" if math.isfinite(seconds) else "much longer than usual"
+    words, button = st.columns([2.2, 1], gap="medium", vertical_alignment="center")
+    words.info(
+        f"With these settings the computation takes {long}, so nothing has begun.",
+        icon=":material/hourglass_top:",
+    )
+    if button.button("Begin", type="primary", icon=":material/play_arrow:", key="begin_long", width="stretch"):
+        st.session_state.long_begun = key
+        return True
+    return False

@@ -76,7 +76,7 @@ def origin(data: str) -> None:
         try:
             download()
         except OSError as error:
-            st.error(f"CIFAR-10 could not be had: {error}", icon=":material/cloud_off:")
+            st.error(page.literal(f"CIFAR-10 could not be had: {error}"), icon=":material/cloud_off:")
         else:
             look_again()
             st.rerun()

@@ -1,19 +1,19 @@
 """What the pages compute, kept once it is computed. Every number comes from the package."""
 
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import gc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import streamlit as st
 import torch
 from torch import Tensor
 
 from diffusion_explained.charts import histogram_chart, level_chart
-from diffusion_explained.comparisons import Counted, Finish, one_shot, race
+from diffusion_explained.comparisons import Counted, Finish, Timing, one_shot, race, time_evaluation
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.film import EPS_RANGE, Film, film, film_of, mosaic, pixels
 from diffusion_explained.forward import add_noise
-from diffusion_explained.models import Classifier
+from diffusion_explained.models import Classifier, count_flops
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.pretrained import Model, load_classifier, load_pretrained
 from diffusion_explained.samplers import Step, final
@@ -22,15 +22,24 @@ from explorer import page
 from explorer.choices import data_of, pace_of
 from explorer.pictures import pictures
 from explorer.shelf import shelf
+from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
 
 MOST_FRAMES = 60  # of a long run, so many are kept to look at
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid", "flow")
-Tell = Callable[[float, str], None]
 
 
-@st.cache_resource(max_entries=4, show_spinner="Loading the network")
+@st.cache_resource(max_entries=10, show_spinner="Loading the network")
 def _loaded(name: str) -> Model | Classifier:
-    return load_classifier(name) if name.endswith("_classifier") else load_pretrained(name)
+    share_the_cores()
+    network = load_classifier(name) if name.endswith("_classifier") else load_pretrained(name)
+    settle()
+    return network
+
+
+def settle() -> None:
+    """What was loaded stays, so that no garbage collection looks at it again; called after each loading."""
+    gc.collect()
+    gc.freeze()
 
 
 def model(name: str) -> Model:
@@ -60,6 +69,29 @@ def schedule_of(name: str) -> Schedule:
     return FlowSchedule() if name == "flow" else getattr(DDPMSchedule, name)()
 
 
+# -- how long a run takes ------------------------------------------------------------------------------------
+
+
+FLOPS, OVERHEAD = 80e9, 0.008  # that two quiet cores do in a second; seconds of an evaluation, however small
+
+
+@st.cache_data(show_spinner=False)
+def _flops(model_name: str) -> int:
+    return count_flops(model(model_name).network)
+
+
+def seconds(model_name: str, evaluations: int, images: int, *, guided: bool = False) -> float:
+    """About how long so many evaluations of a network take on two quiet cores, from the work that they are."""
+    return evaluations * (OVERHEAD + images * (2 if guided else 1) * _flops(model_name) / FLOPS)
+
+
+def seconds_of(settings: "Settings") -> float:
+    """About how long a sampling run takes on two quiet cores."""
+    looks = 2 if settings.sampler == "heun" else 1
+    evaluations = settings.num_inference_steps * looks
+    return seconds(settings.model, evaluations, len(settings.labels), guided=settings.guidance_scale != 1)
+
+
 # -- forward ------------------------------------------------------------------------------------------------
 
 
@@ -77,11 +109,15 @@ def noising(
 ) -> Noising:
     """x_0 noised by the same eps at 51 levels, and what the network guesses at each; key says which x_0 it is."""
 
-    def make() -> Noising:
+    def make(tell: Tell) -> Noising:
+        with LIGHT.turn(tell) as turn:
+            return noised(turn)
+
+    def noised(turn: Turn) -> Noising:
         schedule, network = schedule_of(schedule_name), model(model_name)
         levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]
         eps = randn(x_0.shape, generators(1, seed))
-        denoise = network.denoiser(labels=None if label is None else [label])
+        denoise = network.denoiser(None if label is None else [label], guidance_scale=1.0)
         noisy, guessed_x_0, guessed_eps = [], [], []
         for k, level in enumerate(levels):
             x_t = add_noise(x_0, eps, level)
@@ -93,7 +129,7 @@ def noising(
                 pred = one_shot(denoise, network.schedule, x_t, level)
                 guessed_x_0.append(pred.x_0)
                 guessed_eps.append(pred.eps)
-            tell((k + 1) / len(levels), f"level {k + 1} of {len(levels)}")
+            turn((k + 1) / len(levels), f"level {k + 1} of {len(levels)}")
 
         def sheets(images: Sequence[Tensor], limit: float | None = None) -> list:
             return [mosaic(pixels(image, limit)) for image in images]
@@ -114,7 +150,7 @@ def noising(
         captions = [noising_caption(level) for level in levels]
         return Noising(tuple(levels), film(panels, captions, rows=(5,), charts=charts), torch.cat(noisy))
 
-    return shelf("noising").get((*key, label, schedule_name, model_name, seed), make)
+    return shelf("noising").get((*key, label, schedule_name, model_name, seed), make, tell)
 
 
 def noising_caption(level: Level) -> str:
@@ -144,63 +180,63 @@ class Settings:
     guidance_interval: tuple[float, float] | None = None
     clip: bool = True
 
+    def denoiser_options(self) -> dict[str, object]:
+        """The options of `Model.denoiser`, all of them: what runs, and what the program says."""
+        return {
+            "guidance_scale": self.guidance_scale,
+            "negative_labels": None if self.negative is None else [self.negative] * len(self.labels),
+            "guidance_rescale": self.guidance_rescale,
+            "guidance_interval": self.guidance_interval,
+            "clip": 1.0 if self.clip else None,
+        }
+
+    def step_options(self) -> dict[str, object]:
+        """The options of `Model.steps` beside the count."""
+        options = {"sampler": self.sampler, "seed": self.seed}
+        return options | ({"eta": self.eta} if self.sampler == "ddim" else {})
+
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its film, its final images [B, C, H, W], what it cost."""
+    """A finished run: its film, its final images [B, C, H, W], how often the network was evaluated."""
 
     film: Film
     x_0: Tensor
     evaluations: int
-    seconds: float
 
 
 def denoiser(settings: Settings) -> Counted:
     """The denoiser of these settings, counting how often it is asked."""
-    return Counted(
-        model(settings.model).denoiser(
-            labels=list(settings.labels),
-            guidance_scale=settings.guidance_scale,
-            negative_labels=None if settings.negative is None else [settings.negative] * len(settings.labels),
-            guidance_rescale=settings.guidance_rescale,
-            guidance_interval=settings.guidance_interval,
-            clip=1.0 if settings.clip else None,
-        )
-    )
+    return Counted(model(settings.model).denoiser(list(settings.labels), **settings.denoiser_options()))
 
 
 def steps_of(settings: Settings, denoise: Counted) -> Iterator[Step]:
     """The sampler of these settings on its way."""
-    options = {"eta": settings.eta} if settings.sampler == "ddim" else {}
-    return model(settings.model).steps(
-        denoise,
-        len(settings.labels),
-        settings.num_inference_steps,
-        sampler=settings.sampler,
-        seed=settings.seed,
-        **options,
-    )
+    of = model(settings.model)
+    return of.steps(denoise, len(settings.labels), settings.num_inference_steps, **settings.step_options())
 
 
 def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
     """A sampling run, of which at most MOST_FRAMES steps are kept to look at; an overview shows x_t and x_0 only."""
 
-    def make() -> Run:
+    def make(tell: Tell) -> Run:
+        with (LIGHT if overview else HEAVY).turn(tell) as turn:
+            return ran(turn)
+
+    def ran(turn: Turn) -> Run:
         denoise, count, kept = denoiser(settings), settings.num_inference_steps, []
-        begin = time.perf_counter()
         wanted = set(torch.linspace(0, count - 1, min(count, MOST_FRAMES)).round().int().tolist())
         for step in steps_of(settings, denoise):
             if step.i in wanted:
                 kept.append(step)
-            tell((step.i + 1) / count, f"step {step.i + 1} of {count}")
-        seconds = time.perf_counter() - begin
+            turn((step.i + 1) / count, f"step {step.i + 1} of {count}")
         if overview:
             shown = film_of(kept, len(settings.labels), count=count, panels=2, rows=(1, 1))
         else:
             shown = film_of(kept, 5 if len(settings.labels) == 10 else 4, count=count)
-        return Run(shown, kept[-1].x_next, denoise.evaluations, seconds)
+        return Run(shown, kept[-1].x_next, denoise.evaluations)
 
-    return shelf("runs").get((settings, overview), make)
+    return shelf("runs").get((settings, overview), make, tell)
 
 
 # -- guidance -----------------------------------------------------------------------------------------------
@@ -223,16 +259,18 @@ class Guided:
     diversity: float
 
 
-def real_diversity(data: str, per_class: int) -> float:
+def real_diversity(data: str, per_class: int, tell: Tell) -> float:
     """The diversity of as many real images of each class."""
     from diffusion_explained.metrics import diversity
 
-    def make() -> float:
+    def make(tell: Tell) -> float:
         real = pictures(data)
         indices = torch.cat([(real.labels == label).nonzero().flatten()[:per_class] for label in range(10)])
-        return diversity(*real.batch(indices), judge(data))
+        classifier = judge(data)
+        with HEAVY.turn(tell):
+            return diversity(*real.batch(indices), classifier)
 
-    return shelf("real diversity").get((data, per_class), make)
+    return shelf("real diversity").get((data, per_class), make, tell)
 
 
 def guided(
@@ -241,21 +279,23 @@ def guided(
     """per_class images of every class at one scale; image i starts from the same noise whatever the scale."""
     from diffusion_explained.metrics import class_accuracy, diversity
 
-    def make() -> Guided:
-        network = model(model_name)
+    def make(tell: Tell) -> Guided:
+        network, classifier = model(model_name), judge(data_of(model_name))
         labels = torch.arange(network.num_classes).repeat(per_class)
         denoise = network.denoiser(labels, guidance_scale)
+        with HEAVY.turn(tell) as turn:
 
-        def told() -> Iterator[Step]:
-            for step in network.steps(denoise, len(labels), num_inference_steps, sampler="euler", seed=seed):
-                tell(step.i / num_inference_steps, f"w = {guidance_scale:g}")
-                yield step
+            def told() -> Iterator[Step]:
+                for step in network.steps(denoise, len(labels), num_inference_steps, sampler="euler", seed=seed):
+                    turn(step.i / num_inference_steps, f"w = {guidance_scale:g}")
+                    yield step
 
-        x_0, classifier = final(told()).clamp(-1, 1), judge(data_of(model_name))
-        accuracy = class_accuracy(x_0, labels, classifier)
-        return Guided(guidance_scale, x_0, accuracy, diversity(x_0, labels, classifier))
+            x_0 = final(told()).clamp(-1, 1)
+            accuracy = class_accuracy(x_0, labels, classifier)
+            return Guided(guidance_scale, x_0, accuracy, diversity(x_0, labels, classifier))
 
-    return shelf("guidance", 200).get((model_name, guidance_scale, per_class, num_inference_steps, seed), make)
+    key = (model_name, guidance_scale, per_class, num_inference_steps, seed)
+    return shelf("guidance", 200).get(key, make, tell)
 
 
 # -- samplers -----------------------------------------------------------------------------------------------
@@ -276,22 +316,39 @@ def reference(settings: Settings, tell: Tell) -> Tensor:
     """Where a fine solver ends: Heun with as many steps as the settings say."""
     count = settings.num_inference_steps
 
-    def make() -> Tensor:
-        def told() -> Iterator[Step]:
-            for step in steps_of(settings, denoiser(settings)):
-                tell((step.i + 1) / count, f"step {step.i + 1} of {count}")
-                yield step
+    def make(tell: Tell) -> Tensor:
+        with HEAVY.turn(tell) as turn:
 
-        return final(told())
+            def told() -> Iterator[Step]:
+                for step in steps_of(settings, denoiser(settings)):
+                    turn((step.i + 1) / count, f"step {step.i + 1} of {count}")
+                    yield step
 
-    return shelf("references").get(settings, make)
+            return final(told())
+
+    return shelf("references").get(settings, make, tell)
 
 
-def finish(settings: Settings, sampler: str, steps: int, goal: Tensor) -> Finish:
+def finish(settings: Settings, sampler: str, steps: int, goal: Tensor, tell: Tell) -> Finish:
     """One sampler with one number of steps, from the noise of these settings."""
 
-    def make() -> Finish:
+    def make(tell: Tell) -> Finish:
         of = model(settings.model)
-        return next(race(of, denoiser(settings), goal, [sampler], [steps], seed=settings.seed))
+        with HEAVY.turn(tell):
+            return next(race(of, denoiser(settings), goal, [sampler], [steps], seed=settings.seed))
 
-    return shelf("finishes", 500).get((settings, sampler, steps), make)
+    return shelf("finishes", 500).get((settings, sampler, steps), make, tell)
+
+
+def timed(settings: Settings, tell: Tell) -> Timing:
+    """How long one evaluation of a race's network takes here. Kept unless other work may have disturbed it."""
+
+    def make(tell: Tell) -> Timing:
+        of, denoise = model(settings.model), denoiser(settings)
+        with HEAVY.turn(tell) as turn:
+            x_t = of.noise(len(settings.labels), seed=0)
+            timing = time_evaluation(denoise, x_t, of.schedule.levels(2)[1])
+            return timing if turn.alone and not LIGHT.busy else replace(timing, disturbed=True)
+
+    key = (settings.model, len(settings.labels), settings.guidance_scale != 1)
+    return shelf("timings").get(key, make, tell, keep=lambda timing: not timing.disturbed)

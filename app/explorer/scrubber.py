@@ -6,6 +6,7 @@ import streamlit as st
 
 import diffusion_explained
 from diffusion_explained.film import Film
+from explorer import address
 
 _PACKAGE = Path(diffusion_explained.__file__).parent
 
@@ -16,20 +17,24 @@ def _sources() -> tuple[str, str]:
 
 
 def scrubber(
-    film: Film, *, key: str, frame: int | None = None, autoplay: bool = False, report: bool = False
-) -> int | None:
-    """Show a film, at `frame` (the last by default); moves of its slider stay in the browser.
+    film: Film, *, key: str, name: str = "frame", frame: int | None = None, autoplay: bool = False, keep: bool = False
+) -> None:
+    """Show a film at the frame that the address asks for under `name`, else at `frame` (the last by default).
 
-    With `report` the page runs again when the slider is let go, and the frame where it stands is returned.
+    Moves of its slider stay in the browser, which writes them into the address. autoplay: unless the address asks for a
+    frame; keep: another film of as many frames begins where the slider stands.
     """
     js, css = _sources()
     component = st.components.v2.component("diffusion_explained_scrubber", js=js, css=css)
-    last = len(film.captions) - 1
+    message, last = film.to_message(), len(film.captions) - 1
+    usual = last if frame is None else frame
+    begin, asked = address.frame(name, message["key"], last, usual)
     data = {
-        "film": film.to_message(),
-        "frame": last if frame is None else max(0, min(frame, last)),
-        "autoplay": autoplay,
-        "report": report,
+        "film": message,
+        "frame": begin,
+        "usual": last if autoplay else usual,
+        "name": name,
+        "autoplay": autoplay and not asked,
+        "keep": keep,
     }
-    result = component(data=data, key=key, default={"frame": None}, on_frame_change=lambda: None)
-    return result.frame
+    component(data=data, key=key)

@@ -5,42 +5,106 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TypeVar
 
 import streamlit as st
 
+from explorer.turns import POLL, Tell
+
 T = TypeVar("T")
+MEGABYTES = 64  # that a shelf holds at most, if nothing else is said; its newest value stays, however large
+
+
+def quiet(part: float | None, doing: str = "") -> None:
+    """A `Tell` that shows nothing."""
+
+
+@dataclass
+class _Making:
+    """A value under way: who makes it holds the lock, and those who wait see how far it is."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    visitors: int = 0
+    part: float | None = None
+    doing: str = ""
 
 
 class Shelf:
     """The most recently used values by key. Who asks for a value that another session is making waits for it.
 
     Values are shared between threads, so they are never changed once they are made.
+
+    most, megabytes: what is kept at most.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
+    def __init__(self, most: int, megabytes: float = MEGABYTES) -> None:
+        self.most, self.bytes = most, int(megabytes * 1e6)
         self._values: OrderedDict[Hashable, object] = OrderedDict()
-        self._making: dict[Hashable, threading.Lock] = {}
+        self._sizes: dict[Hashable, int] = {}
+        self._making: dict[Hashable, _Making] = {}
         self._lock = threading.Lock()
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        """The value of key, made now if it is not kept; an error that make raises is not kept."""
+    def get(
+        self,
+        key: Hashable,
+        make: Callable[[Tell], T],
+        tell: Tell = quiet,
+        *,
+        keep: Callable[[T], bool] = lambda value: True,
+    ) -> T:
+        """The value of key, made now if it is not kept.
+
+        make is called with a `Tell`, which all who wait for the value follow. An error that make raises is not kept,
+        nor a value that `keep` declines.
+        """
         with self._lock:
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+            making = self._making.setdefault(key, _Making())
+            making.visitors += 1
+        try:
+            while not making.lock.acquire(timeout=POLL):
+                tell(making.part, making.doing)
+            try:
+                return self._made(key, make, tell, keep, making)
+            finally:
+                making.lock.release()
+        finally:
             with self._lock:
-                if key in self._values:
-                    self._values.move_to_end(key)
-                    return self._values[key]
-            value = make()
+                making.visitors -= 1
+                if not making.visitors:
+                    del self._making[key]
+
+    def _made(
+        self, key: Hashable, make: Callable[[Tell], T], tell: Tell, keep: Callable[[T], bool], making: _Making
+    ) -> T:
+        with self._lock:
+            if key in self._values:
+                return self._values[key]
+
+        def told(part: float | None, doing: str = "") -> None:
+            making.part, making.doing = part, doing
+            tell(part, doing)
+
+        value = make(told)
+        if keep(value):
             with self._lock:
-                self._values[key] = value
-                while len(self._values) > self.most:
+                self._values[key], self._sizes[key] = value, size_of(value)
+                while len(self._values) > 1 and (
+                    len(self._values) > self.most or sum(self._sizes.values()) > self.bytes
+                ):
                     gone, _ = self._values.popitem(last=False)
-                    self._making.pop(gone, None)
-            return value
+                    del self._sizes[gone]
+        return value
+
+    def clear(self) -> None:
+        """Keep nothing."""
+        with self._lock:
+            self._values.clear()
+            self._sizes.clear()
 
     def __contains__(self, key: Hashable) -> bool:
         with self._lock:
@@ -51,7 +115,22 @@ class Shelf:
             return len(self._values)
 
 
+def size_of(value: object) -> int:
+    """About how many bytes a value holds: its tensors, arrays, bytes and words, however deep."""
+    if isinstance(value, bytes | bytearray | str):
+        return len(value)
+    if isinstance(size := getattr(value, "nbytes", None), int):
+        return size
+    if is_dataclass(value) and not isinstance(value, type):
+        return sum(size_of(getattr(value, one.name)) for one in fields(value))
+    if isinstance(value, Mapping):
+        return sum(map(size_of, value.values()))
+    if isinstance(value, tuple | list):
+        return sum(map(size_of, value))
+    return 0
+
+
 @st.cache_resource(show_spinner=False)
-def shelf(name: str, most: int = 32) -> Shelf:
+def shelf(name: str, most: int = 32, megabytes: float = MEGABYTES) -> Shelf:
     """The shelf of that name: one for the whole server."""
-    return Shelf(most)
+    return Shelf(most, megabytes)

@@ -26,8 +26,10 @@ from diffusion_explained.stable_diffusion.families import (
 )
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
 from explorer import page
-from explorer.jobs import POLL, Tell
+from explorer.jobs import POLL
+from explorer.runs import settle
 from explorer.shelf import Shelf, shelf
+from explorer.turns import HEAVY, Tell, held, share_the_cores
 
 if TYPE_CHECKING:
     from diffusion_explained.stable_diffusion import StableDiffusion
@@ -56,6 +58,7 @@ LABELS = {  # what a run is, as the engine calls it: its mark, and what that mea
 }
 OF_MICRO = "computed on this machine by **micro**, a small model that this project trained on emoji"
 THUMBNAIL, SMALL, MANY = 96, 64, 150  # pixels of a step's picture; of so many, smaller ones, for what is saved
+BUSY = "waiting for another visitor's picture by this model"
 FORGET = 60  # seconds after which a machine is looked at again
 
 
@@ -103,6 +106,15 @@ def usual(name: str) -> Usual:
     if name == MICRO:
         return Usual(128, 30, "a blue cat", MICRO_FAMILY.guidance_scale, "euler")
     return Usual(256, 12) if name == STAND_IN or on_cpu() else Usual(512, 30)
+
+
+def begins_by_itself(name: str, ask: "Ask", pictures: int = 1, steps: int = 0) -> bool:
+    """Whether a run costs about what a visit of its page usually does, so that it needs no button: at most twice that.
+
+    pictures, steps: how many are usual on its page; without steps, the model's.
+    """
+    of = usual(name)
+    return ask.work <= 2 * pictures * (steps or of.steps) * of.side**2
 
 
 def embedded() -> str:
@@ -157,19 +169,19 @@ class Loaded:
 
 def models() -> Shelf:
     """The models that are loaded: micro and one more, or two others."""
-    return shelf("stable diffusion", 2)
+    return shelf("stable diffusion", 2)  # their number is bounded, not their bytes
 
 
 def loaded(name: str) -> Loaded | None:
     """A model if it is loaded already."""
     kept = models()
-    return kept.get(name, lambda: None) if name in kept else None
+    return kept.get(name, lambda tell: None, keep=lambda value: False) if name in kept else None
 
 
 def load(kept: Shelf, name: str, tell: Tell) -> Loaded:
     """The model of that name, loaded and measured if it is not yet. This is where diffusers is imported."""
 
-    def make() -> Loaded:
+    def make(tell: Tell) -> Loaded:
         from diffusion_explained import stable_diffusion
         from diffusion_explained.stable_diffusion.pace import measure_pace
 
@@ -178,10 +190,13 @@ def load(kept: Shelf, name: str, tell: Tell) -> Loaded:
             model = stable_diffusion.stand_in()
         else:
             model = stable_diffusion.load(name, **({} if name == MICRO else {"device": str(choose_device())}))
+        share_the_cores()
+        settle()
         tell(0.0, "measuring how long a step takes")
-        return Loaded(model, measure_pace(model))
+        with HEAVY.turn(tell):
+            return Loaded(model, measure_pace(model))
 
-    return kept.get(name, make)
+    return kept.get(name, make, tell)
 
 
 # -- a run --------------------------------------------------------------------------------------------------
@@ -200,6 +215,12 @@ class Ask:
     height: int
     width: int
 
+    @property
+    def work(self) -> int:
+        """What it costs, in pixels through the network."""
+        looks = 2 if self.sampler == "heun" else 1
+        return self.num_inference_steps * looks * len(self.seeds) * self.height * self.width
+
     def options(self) -> dict[str, object]:
         """The options of `StableDiffusion.steps`."""
         options = {**asdict(self), "seed": list(self.seeds), "negative": self.negative or None}
@@ -211,13 +232,14 @@ class Ask:
 class Begun:
     """What a run starts from: image [1, 3, H, W] in [-1, 1] and mask [H, W], or neither for pure noise.
 
-    key: what tells it from others.
+    key: what tells it from others; program: the lines that make image and mask.
     """
 
     image: Tensor | None = None
     mask: Tensor | None = None
     strength: float = 1.0
     key: str = ""
+    program: str = ""
 
     def options(self) -> dict[str, object]:
         """The options of `StableDiffusion.steps`."""
@@ -254,11 +276,11 @@ def draw(kept: Shelf, name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawn:
     def progress(step: Step) -> None:
         if not first:
             first.append(step.x_t[0].cpu())
-        tell((step.i + 1) / ask.num_inference_steps, f"step {step.i + 1} of {ask.num_inference_steps}")
+        turn((step.i + 1) / ask.num_inference_steps, f"step {step.i + 1} of {ask.num_inference_steps}")
 
     options = ask.options() | begun.options()
     thumbnail = THUMBNAIL if ask.num_inference_steps * len(ask.seeds) <= MANY else SMALL
-    with warnings.catch_warnings(record=True) as said, here.turn:
+    with held(here.turn, tell, BUSY), HEAVY.turn(tell) as turn, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         trace = record(here.model, thumbnail=thumbnail, progress=progress, **options)
     flagged = {str(one.message) for one in said if "safety checker" in str(one.message)}
@@ -275,11 +297,7 @@ def opened(data: bytes, name: str) -> Drawn:
             trace = Trace.load(path)
         except OSError as error:
             raise OSError(str(error).replace(str(path), name)) from error
-    try:
-        facts(trace)  # which fails, as the film does, where words or numbers are missing
-        return Drawn(trace, film_of_trace(trace))
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise OSError(f"{name} is no trace of this package; what it lacks or has wrong: {error}") from error
+    return Drawn(trace, film_of_trace(trace))
 
 
 def saved(trace: Trace) -> bytes:
@@ -305,21 +323,3 @@ def in_python(name: str) -> str:
     if name == STAND_IN:
         return "stand_in()"
     return f"load({name!r})" if name == MICRO else f"load({name!r}, device={str(choose_device())!r})"
-
-
-def python(name: str, ask: Ask, begun: Begun) -> str:
-    """The run as a program; where it starts from a picture, that is to be put in."""
-    loading = in_python(name)
-    options = {key: value for key, value in ask.options().items() if key != "prompt" and value is not None}
-    if begun.image is not None:
-        options |= {"strength": begun.strength}
-    words = "".join(f",\n    {key}={value!r}" for key, value in options.items())
-    words += "" if begun.image is None else ",\n    image=image"
-    words += "" if begun.mask is None else ",\n    mask=mask"
-    return f"""from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
-
-model = {loading}
-for step in model.steps(
-    {ask.prompt!r}{words},
-):
-    picture = model.decode(step.pred.x_0)  # any step's; the last one's x_next is the end"""

@@ -10,13 +10,16 @@ import streamlit as st
 from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
-from explorer import page, stable
-from explorer.jobs import Job, Tell, begin, running, watch
+from explorer import address, controls, page, stable
+from explorer.jobs import Job, begin, recognise, running, watch
+from explorer.kinds import OneOf
 from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, Drawn
+from explorer.turns import Tell
 
 T = TypeVar("T")
 UPLOAD_MB = 20
 CHANNELS_A_ROW = 4
+NAME = 300  # letters of a model's name or folder
 
 
 # -- a model ------------------------------------------------------------------------------------------------
@@ -25,14 +28,19 @@ CHANNELS_A_ROW = 4
 def pick_model(words: str = "Model") -> str:
     """The model: a name on the hub, a folder, MICRO, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
     chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
+    chosen = st.session_state.sd_chosen = address.read("sd_model", OneOf(tuple(MODELS)), chosen)
+    address.put("sd_model", [chosen])  # always: what a visit begins with depends on the machine
     st.session_state.sd_model = chosen
     kind = st.selectbox(words, list(MODELS), format_func=MODELS.get, key="sd_model", on_change=_other_model)
     if kind != OTHER:
         return kind
-    name = st.text_input(
+    name = controls.text(
+        st,
         "Its name, or a folder",
         st.session_state.get("sd_other", ""),
         key="sd_name",
+        most=NAME,
+        always=True,
         help="owner/model on the Hugging Face hub, or a folder in diffusers' format. Choosing it fetches nothing.",
     ).strip()
     st.session_state.sd_other = name
@@ -64,6 +72,7 @@ def upload_trace() -> Drawn | None:
             "Whoever has a GPU saves a run, on this page or with `diffusion-explained record`; a class opens it."
         )
         return None
+    address.leaves_out("the recorded run")
     try:
         return stable.opened(file.getvalue(), file.name)
     except OSError as error:
@@ -100,40 +109,71 @@ def can_run(name: str) -> bool:
             "Load it, and measure",
             icon=":material/timer:",
             disabled=running(),
-            on_click=lambda: begin(Job(f"Loading {name}", "sd_loaded", partial(stable.load, kept, name))),
+            on_click=lambda: begin(Job(f"Loading {page.literal(name)}", "sd_loaded", partial(stable.load, kept, name))),
         )
         return False
     return True
 
 
 def run(
-    words: str, name: str, ask: stable.Ask, work: Callable[[Tell], T], kept: str, asked: tuple[object, ...]
+    words: str,
+    name: str,
+    ask: stable.Ask,
+    work: Callable[[Tell], T],
+    kept: str,
+    asked: tuple[object, ...],
+    *,
+    usual_steps: int = 0,
 ) -> T | None:
     """The button that does the work, how long it will take and how far it is; then what it gave, `asked` or not.
 
-    The first run of a model that is small begins by itself.
+    The first run of a model that is small begins by itself, unless the address asks for much more than is usual.
     """
+    recognise()
     if can_run(name):
         button, forecast = st.columns([1, 3], vertical_alignment="center")
         # not by on_click, which would know the settings of the page's last run, and miss one that was changed just now
         pressed = button.button(words, type="primary", icon=":material/play_arrow:", width="stretch")
         forecast.caption(_estimate(name, ask))
-        if pressed or (name in AT_ONCE and f"{kept}_begun" not in st.session_state):
+        first = name in AT_ONCE and f"{kept}_begun" not in st.session_state
+        if pressed or (first and stable.begins_by_itself(name, ask, steps=usual_steps)):
             st.session_state[f"{kept}_begun"] = True
-            begin(Job(words, kept, work))
+            begin(Job(words, kept, work, asked=asked, expected=_seconds(name, ask)))
+        elif first:
+            st.info(f"These settings take longer than usual, so nothing has begun: press {words}.",
+                    icon=":material/touch_app:")  # fmt: skip
+        if running() and st.session_state.job.asked not in (None, asked):
+            st.info(
+                f"What is being drawn now has other settings{_of_prompt(st.session_state.job.asked, ask)}. {words} "
+                "stops it, and begins with these.",
+                icon=":material/sync:",
+            )
     watch()
     value = st.session_state.get(kept)
     if value is not None and value.asked != asked and not running():
-        st.caption("What is shown was made with other settings than these.")
+        st.caption(f"What is shown was made with other settings than these{_of_prompt(value.asked, ask)}.")
     return value
+
+
+def _of_prompt(asked: object, ask: stable.Ask) -> str:
+    """The prompt of what was asked (as `stable.asked` has it), in words, where it is another than that of `ask`."""
+    before = next((one for one in asked if isinstance(one, stable.Ask)), ask) if isinstance(asked, tuple) else ask
+    return "" if before.prompt == ask.prompt else f": its prompt is “{page.literal(before.prompt) or 'empty'}”"
+
+
+def _seconds(name: str, ask: stable.Ask) -> float | None:
+    """About how long a run will take, None until the model has been measured."""
+    known = stable.loaded(name)
+    if known is None:
+        return None
+    return known.pace.estimate(ask.num_inference_steps, len(ask.seeds), ask.height, ask.width, ask.sampler)
 
 
 def _estimate(name: str, ask: stable.Ask) -> str:
     """About how long a run will take, once the model has been measured."""
-    known = stable.loaded(name)
-    if known is None:
+    known, seconds = stable.loaded(name), _seconds(name, ask)
+    if known is None or seconds is None:
         return "The first run also loads the model, and measures how long a step takes here."
-    seconds = known.pace.estimate(ask.num_inference_steps, len(ask.seeds), ask.height, ask.width, ask.sampler)
     return f"Takes about {page.duration(seconds)} on {known.model.device}."
 
 
@@ -165,7 +205,7 @@ def tokens(of_prompt: Sequence[dict], text_shape: Sequence[int]) -> None:
     """A prompt as each text encoder reads it: words with their ids, padding, and what was cut off."""
     for one in of_prompt:
         if len(of_prompt) > 1:
-            st.markdown(f"**{one['encoder']}**")
+            st.markdown(f"**{page.literal(one['encoder'])}**")
         st.html(f'<div class="tokens">{"".join(_chips(one))}</div>')
         padding = len(one["ids"]) - one["used"]
         shape = f", as embeddings {list(text_shape)}" if len(of_prompt) == 1 else ""
@@ -224,13 +264,13 @@ def finished(drawn: Drawn) -> None:
     columns = st.columns(max(2, len(said["seeds"])))  # one picture alone takes half of the page
     for column, picture, seed in zip(columns, drawn.trace.pictures, said["seeds"], strict=False):
         alt = f"The decoded picture of seed {seed}, {drawn.trace.label}: {said['prompt'][0]}"
-        column.image(picture, width="stretch", alt=alt, caption=f"seed {seed}")
+        column.image(picture, width="stretch", alt=alt, caption=page.literal(f"seed {seed}"))
 
 
 def notices(drawn: Drawn) -> None:
     """What else is to be known of a run."""
     for notice in drawn.notices:
-        st.warning(notice, icon=":material/visibility_off:")
+        st.warning(page.literal(notice), icon=":material/visibility_off:")
     empty_prompt(drawn.trace.settings["prompt"][0])
 
 

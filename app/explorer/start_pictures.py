@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion_explained.data import load_image
 from diffusion_explained.film import mosaic, pixels, png
 from diffusion_explained.stable_diffusion.masks import load_mask, rectangle_mask
-from explorer import emoji, page
+from explorer import address, controls, emoji, page
 from explorer.board import board, over
 from explorer.pictures import picture, real_images
 from explorer.runs import class_names
@@ -29,22 +29,27 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
 
     sources: which pictures are offered, the usual one first; picked: [1, 3, H, W] of an earlier run, offered before.
     """
-    way = st.selectbox("Start from", (NOISE, IMAGE, INPAINT), key="start")
+    way = controls.choice(st, "Start from", (NOISE, IMAGE, INPAINT), NOISE, key="start")
     if way == NOISE:
         return Begun()
     offered = [*([PICKED] if picked is not None else []), *sources]
-    source = st.selectbox("Which picture", offered, key="source")
+    source = controls.choice(st, "Which picture", offered, offered[0], key="source")
     said: list[str] = []
     try:
-        file = _file(source, picked)
+        file, program = _file(source, picked)
         if file is None:
             return Begun()
         image, mask = load_image(file, (height, width), 3, say=said.append), None
+        program += f"\nimage = load_image(file, {(height, width)}, 3)"
         if way == INPAINT:
-            mask = _mask(file, image)
+            mask, of_mask = _mask(file, image)
+            program += f"\n{of_mask}"
         else:
             painted = board(image, key="paint")
-            image = image if painted is None else over(painted, image)
+            if painted is not None:
+                image = over(painted, image)
+                address.leaves_out("what you painted")
+                program += "  # without what you painted on it"
         for sentence in said:
             st.caption(sentence)
     except ValueError as error:
@@ -52,45 +57,87 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
         return Begun()
     key, usual = ("strength", 0.6) if way == IMAGE else ("hole_strength", 1.0)
     what = "The share of the steps that are taken: 0 would keep the picture, 1 starts from noise alone."
-    strength = st.slider("Strength", 0.0, 1.0, usual, 0.05, key=key, help=what)
+    strength = controls.slider(st, "Strength", 0.0, 1.0, usual, 0.05, key=key, help=what)
     held = b"".join(tensor.numpy().tobytes() for tensor in (image, mask) if tensor is not None)
-    return Begun(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}")
+    return Begun(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}", program)
 
 
-def _file(source: str, picked: Tensor | None) -> bytes | None:
-    """The picture of a source as the bytes of a file, None while there is none."""
+LOAD = "from diffusion_explained.data import load_image\n"
+MAKE = f"import torch\n\n{LOAD}from diffusion_explained.film import mosaic, pixels, png\n"
+
+
+def _file(source: str, picked: Tensor | None) -> tuple[bytes | None, str]:
+    """The picture of a source as the bytes of a file, None while there is none, and the program that makes it."""
     if source == FILE:
         upload = st.file_uploader("Your own picture", type=None, key="start_upload", help="Scaled to the run's size.")
         if upload is None:
             st.info("Choose a file; until then the run starts from pure noise.", icon=":material/touch_app:")
-        return None if upload is None else upload.getvalue()
+            return None, ""
+        address.leaves_out("your own picture")
+        return upload.getvalue(), f'{LOAD}\nfile = "picture.png"  # your own'
     if source == PICKED:
-        return png(pixels(picked)[0])
+        address.leaves_out("the picture that you picked")
+        return png(pixels(picked)[0]), f'{LOAD}\nfile = "seed.png"  # the picture that you picked, saved'
     if source == PAPER:
-        return png(pixels(torch.ones(1, 3, 8, 8))[0])
+        return png(pixels(torch.ones(1, 3, 8, 8))[0]), f"{MAKE}\nfile = png(pixels(torch.ones(1, 3, 8, 8))[0])"
     if source == EMOJI:
-        return png(pixels(emoji.emoji(*emoji.pick("Emoji", "start_emoji")))[0])
+        name, style = emoji.pick("Emoji", "start_emoji")
+        program = f"""{MAKE}from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
+from diffusion_explained.micro.reconstruction import on_white
+
+emoji = load_emoji_sample()
+chosen = (emoji.subject == emoji.names.index({name!r})) & (emoji.style == STYLES.index({style!r}))
+file = png(pixels(on_white(emoji.images[chosen][:1]))[0])"""
+        return png(pixels(emoji.emoji(name, style))[0]), program
     names = class_names("cifar10")
-    name = st.selectbox("Class", names, index=names.index("horse"), key="start_class")
+    name = controls.choice(st, "Class", names, "horse", key="start_class")
     real = "from CIFAR-10" if real_images("cifar10") else "made by our own network, not real"
     st.caption(f"32 × 32 pixels, {real}; enlarged.")
-    return png(mosaic(pixels(picture("cifar10", names.index(name), 0))))
+    load, call = (
+        ("load_dataset", 'load_dataset("cifar10", "train")')
+        if real_images("cifar10")
+        else ("made_by_model", 'made_by_model("cifar10")')
+    )
+    program = f"""{MAKE}from diffusion_explained.data import {load}
+
+data = {call}
+index = (data.labels == {names.index(name)}).nonzero().flatten()[:1]
+file = png(mosaic(pixels(data.batch(index)[0])))"""
+    return png(mosaic(pixels(picture("cifar10", names.index(name), 0)))), program
 
 
-def _mask(file: bytes, image: Tensor) -> Tensor:
+def _mask(file: bytes, image: Tensor) -> tuple[Tensor, str]:
+    """The hole [H, W], and the program that makes it."""
     height, width = image.shape[-2:]
-    way = st.selectbox("The hole", (BRUSH, RECTANGLE, MASK_FILE), key="hole")
+    way = controls.choice(st, "The hole", (BRUSH, RECTANGLE, MASK_FILE), BRUSH, key="hole")
     if way == BRUSH:
         painted = board(image, key="brush", hole=True)
         if painted is None:
-            st.caption("Brush over what is to be painted anew. Nothing is brushed yet, so all of it is.")
-        return torch.ones(height, width) if painted is None else painted[3]
+            st.caption("Brush over what is to be painted anew: the rest then stays as it is.")
+        else:
+            address.leaves_out("what you brushed")
+        if painted is None:
+            return torch.ones(height, width), f"import torch\n\nmask = torch.ones({height}, {width})"
+        return painted[3], f"mask = torch.ones({height}, {width})  # in place of what you brushed"
     if way == MASK_FILE:
         upload = st.file_uploader("A mask, white where to paint anew", type=None, key="mask_upload")
         if upload is not None:
-            return load_mask(upload.getvalue(), file, height, width)
+            address.leaves_out("your own mask")
+            program = (
+                "from diffusion_explained.stable_diffusion.masks import load_mask\n\n"
+                f'mask = load_mask("mask.png", file, {height}, {width})  # your own'
+            )
+            return load_mask(upload.getvalue(), file, height, width), program
         st.caption("Without a file a rectangle in the middle is painted anew.")
-        return rectangle_mask(height, width, (0.25, 0.75), (0.25, 0.75))
-    across = st.slider("From left to right (%)", 0, 100, (25, 75), key="across")
-    down = st.slider("From top to bottom (%)", 0, 100, (25, 75), key="down")
-    return rectangle_mask(height, width, tuple(x / 100 for x in across), tuple(y / 100 for y in down))
+        return _rectangle(height, width, (0.25, 0.75), (0.25, 0.75))
+    across = controls.span(st, "From left to right (%)", 0, 100, (25, 75), key="across")
+    down = controls.span(st, "From top to bottom (%)", 0, 100, (25, 75), key="down")
+    return _rectangle(height, width, (across[0] / 100, across[1] / 100), (down[0] / 100, down[1] / 100))
+
+
+def _rectangle(height: int, width: int, across: tuple[float, float], down: tuple[float, float]) -> tuple[Tensor, str]:
+    program = (
+        "from diffusion_explained.stable_diffusion.masks import rectangle_mask\n\n"
+        f"mask = rectangle_mask({height}, {width}, {across}, {down})"
+    )
+    return rectangle_mask(height, width, across, down), program

@@ -3,12 +3,15 @@
 from functools import partial
 
 import streamlit as st
-from explorer import choices, page, stable, stable_parts
+from explorer import address, choices, controls, page, programs, stable, stable_parts
 from explorer.compared import compare, compare_live
 from explorer.runs import Settings, class_names, model
 from explorer.scrubber import scrubber
 
 from diffusion_explained.samplers import SAMPLERS
+
+STEPS = 12  # that are usual
+MOST_RECORDED = 100  # steps
 
 page.head(
     "Compare: a small model and Stable Diffusion",
@@ -17,42 +20,51 @@ page.head(
     r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
     r"512\cdot 512\cdot 3 = 48\cdot(64\cdot 64\cdot 4)",
 )
+address.films("frame")
 choice = choices.choose()
 names = class_names(choice.data)
 ours, theirs, common = st.columns(3, gap="medium")
 with ours:
     choices.pick_network(choice, "Our network")
-    label = st.selectbox("Class", names, index=names.index("7" if choice.data == "mnist" else "horse"), key="of_class")
+    label = controls.choice(st, "Class", names, "7" if choice.data == "mnist" else "horse", key="of_class")
 with theirs:
     name = stable_parts.pick_model("Stable Diffusion")
     recorded = stable_parts.upload_trace() if name == stable.RECORDED else None
     if name != stable.RECORDED:
-        prompt = st.text_input("Prompt", stable.usual(name).prompt, key="compare_prompt")
+        prompt = controls.text(st, "Prompt", stable.usual(name).prompt, key="compare_prompt")
 with common:
-    usual_sampler = list(SAMPLERS).index("ddim")
     held = recorded is not None  # the recorded run's own sampler and steps are kept
-    sampler = st.selectbox("Sampler of both", list(SAMPLERS), index=usual_sampler, key="compare_sampler", disabled=held)
-    steps = st.slider("Steps of both", 2, 50, 12, key="compare_steps", disabled=held)
+    sampler = controls.choice(st, "Sampler of both", list(SAMPLERS), "ddim", key="compare_sampler", disabled=held)
+    steps = controls.slider(st, "Steps of both", 2, 50, STEPS, 1, key="compare_steps", disabled=held)
     if held:
         sampler, steps = recorded.trace.settings["sampler"], recorded.trace.settings["num_inference_steps"]
-        st.caption(f"As in the recorded run: {sampler}, {steps} steps.")
+        st.caption(f"As in the recorded run: {page.literal(sampler)}, {steps} steps.")
 
 scale = model(choice.model).default_guidance_scale
 settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0)
 if name == stable.RECORDED:
-    shown = compare(recorded.trace, settings, ()) if held else None
+    shown = None
+    if steps > MOST_RECORDED:  # ours would run as many here, and the page wait for it
+        st.info(
+            f"The recorded run has {steps} steps; beside ours, runs of at most {MOST_RECORDED} are shown.",
+            icon=":material/timer:",
+        )
+    elif held:
+        with page.progress("Sampling") as tell:
+            shown = compare(recorded.trace, settings, (), tell)
 else:
     usual = stable.usual(name)
     ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, steps, (0,), usual.side, usual.side)
     asked = (*stable.asked(name, ask, stable.Begun()), settings)
     job = partial(compare_live, stable.models(), name, ask, settings)
-    shown = stable_parts.run("Run both", name, ask, job, "sd_compared", asked)
+    shown = stable_parts.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)
 
 if shown is not None:
     stable_parts.label(shown.trace)
     scrubber(shown.film, key="compared")
     st.subheader("What each works on, and what it costs", anchor=False)
-    lines = [f"| {' | '.join(shown.head)} |", "|---|---|---|", *(f"| **{a}** | {b} | {c} |" for a, b, c in shown.rows)]
+    head, *rows = [[page.literal(cell) for cell in row] for row in (shown.head, *shown.rows)]
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|", *(f"| **{a}** | {b} | {c} |" for a, b, c in rows)]
     st.markdown("\n".join(lines))
     if shown.trace.label == "stand-in":
         st.caption(
@@ -62,6 +74,8 @@ if shown is not None:
 
 if name in stable.AT_ONCE:
     stable_parts.absent()
+if name != stable.RECORDED:
+    programs.show(programs.compared(name, ask, settings))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- Both begin in pure noise, guess a picture at every step, and end in what was guessed: one sampler, which "

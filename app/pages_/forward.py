@@ -4,8 +4,8 @@ import hashlib
 
 import streamlit as st
 import torch
-from explorer import choices, page
-from explorer.pictures import origin, per_class, picture, pictures
+from explorer import address, choices, controls, page, programs
+from explorer.pictures import origin, per_class, picture, pictures, real_images
 from explorer.runs import SCHEDULES, class_names, noising
 from explorer.scrubber import scrubber
 
@@ -21,17 +21,16 @@ page.head(
     r"\varepsilon\sim\mathcal N(0, I)",
     r"\mathrm{SNR} = \alpha_t^2/\sigma_t^2",
 )
+address.films("frame")
 choice = choices.choose()
 names, (channels, size, _) = class_names(choice.data), pictures(choice.data).image_shape
 colours = "grey" if channels == 1 else "coloured"
 image, settings = st.columns([1, 1], gap="medium")
 with image:
     if choice.data == "mnist":
-        label = st.pills("Digit", range(10), default=3, required=True, wrap=True, key="digit", bind="query-params")
+        label = controls.pills(st, "Digit", range(10), 3, key="digit")
     else:
-        label = names.index(
-            st.pills("Class", names, default="horse", required=True, wrap=True, key="picture", bind="query-params")
-        )
+        label = names.index(controls.pills(st, "Class", names, "horse", key="picture"))
     upload = st.file_uploader(
         "or your own image",
         type=None,
@@ -40,29 +39,27 @@ with image:
     )
 with settings:
     left, right = st.columns(2)
-    schedule = left.selectbox("Schedule", SCHEDULES, index=2, key="schedule", bind="query-params")
+    schedule = controls.choice(left, "Schedule", SCHEDULES, "cosine", key="schedule")
     with right:
         choices.pick_network(choice, "Network that guesses")
     most = per_class(choice.data) - 1
     usual = choice.default("number", min(CLEAR[choice.data], most))
-    number = left.number_input(f"Which {choice.noun} of that class", 0, most, usual, key="number", bind="query-params")
-    seed = right.number_input("Seed of the noise", 0, 9999, 0, key="seed", bind="query-params")
-    invert = st.toggle("My image is dark ink on white paper", key="invert") if upload else False
-page.address_notice(
-    choice.address, ["data", "model", "digit" if choice.data == "mnist" else "picture", "schedule", "number", "seed"]
-)
+    number = controls.number(left, f"Which {choice.noun} of that class", 0, most, usual, key="number")
+    seed = controls.number(right, "Seed of the noise", 0, 9999, 0, key="seed")
+    invert = controls.switch(st, "My image is dark ink on white paper", key="invert") if upload else False
 
 x_0, known = picture(choice.data, label, number), label
 key = (choice.data, pictures(choice.data).split, label, number)
 if upload is not None:
     said: list[str] = []
     try:
-        data = upload.getvalue()
-        x_0 = load_image(data, size, channels, invert=invert, say=said.append)
-        key, known = ("upload", hashlib.sha256(data).hexdigest(), invert), None
+        file = upload.getvalue()
+        x_0 = load_image(file, size, channels, invert=invert, say=said.append)
+        key, known = ("upload", hashlib.sha256(file).hexdigest(), invert), None
+        address.leaves_out("your own image")
     except ValueError as error:
         st.error(
-            f"This file cannot be used: {error} The {names[label]} above is shown instead.",
+            page.literal(f"This file cannot be used: {error} The {names[label]} above is shown instead."),
             icon=":material/broken_image:",
         )
     for sentence in said:
@@ -72,22 +69,7 @@ if known is not None:
 
 with page.progress("Asking the network") as tell:
     kept = noising(key, x_0, known, schedule, choice.model, seed, tell)
-
-
-def frame_of_address(count: int) -> int:
-    given = st.query_params.get("frame", "")
-    return int(given) if given.isdecimal() and int(given) < count else count // 2
-
-
-@page.fragment
-def look() -> None:
-    count = len(kept.levels)
-    frame = scrubber(kept.film, key="noising", frame=frame_of_address(count), report=True)
-    if frame is not None:
-        st.query_params["frame"] = str(frame)
-
-
-look()
+scrubber(kept.film, key="noising", frame=len(kept.levels) // 2, keep=True)
 page.colour_notice(choice.data)
 
 st.subheader("The same, as a filmstrip", anchor=False)
@@ -95,6 +77,19 @@ places = torch.linspace(0, len(kept.levels) - 1, 11).round().long()
 captions = ["clean", *(f"{place / 50:.0%}" for place in places[1:].tolist())]
 page.strip({"xₜ": kept.x_t[places]}, captions, f"x_t on its way into noise, {schedule} schedule")
 
+data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"
+programs.show(
+    programs.noising(
+        data,
+        label,
+        number,
+        schedule,
+        choice.model,
+        seed,
+        own=(channels, size) if known is None else None,
+        invert=invert,
+    )
+)
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- At the far right the histogram is N(0, 1) and nothing of the image is left: its SNR is close to 0.\n"

@@ -3,15 +3,15 @@
 import time
 
 import streamlit as st
-from explorer import choices, page
+from explorer import choices, controls, page, programs
 from explorer.pictures import real_images
-from explorer.runs import SCALES, Guided, class_names, guided, real_diversity, rectified
+from explorer.runs import SCALES, Guided, class_names, guided, real_diversity, rectified, seconds
 
 from diffusion_explained import plots
 
 PER_CLASS = {"digits": (2, 4, 8, 16), "pictures": (2, 3, 4), "slow": (2, 3, 4)}
-USUAL = {"digits": (4, 10), "pictures": (2, 8), "slow": (2, 6)}  # images per class, steps
-REDRAW = 0.5  # seconds between drawings of the growing sweep
+USUAL = {"digits": (4, 10), "pictures": (2, 6), "slow": (2, 4)}  # images per class, steps
+REDRAW = 3.0  # seconds between drawings of the growing sweep
 
 page.head(
     "Guidance: obedience against diversity",
@@ -25,17 +25,20 @@ first, second, third, fourth = st.columns(4)
 with first:
     choices.pick_network(choice)
 few = choice.default("per_class", USUAL[choice.pace][0])
-per_class = second.select_slider("Images per class", PER_CLASS[choice.pace], few, key="per_class", bind="query-params")
+per_class = controls.steps(second, "Images per class", PER_CLASS[choice.pace], few, key="per_class")
 usual = choice.default("sweep_steps", USUAL[choice.pace][1])
-steps = third.select_slider("Steps", (4, 6, 8, 10, 15, 20, 30, 50), usual, key="sweep_steps", bind="query-params")
-seed = fourth.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
-page.address_notice(choice.address, ["data", "model", "per_class", "sweep_steps", "seed"])
+steps = controls.steps(third, "Steps", (4, 6, 8, 10, 15, 20, 30, 50), usual, key="sweep_steps")
+seed = controls.number(fourth, "Seed", 0, 99999, 0, key="seed")
 if rectified(choice.model):
     st.info(f"{choices.NO_GUIDANCE} Choose another network to sweep the scale.", icon=":material/touch_app:")
-    st.stop()
+    page.end()
 
 scales = SCALES[choice.pace]
-real = real_diversity(choice.data, per_class) if real_images(choice.data) else None
+asked = (choice.model, per_class, steps, seed)
+if not page.may_begin(seconds(choice.model, len(scales) * steps, 10 * per_class, guided=True), asked):
+    page.end()
+with page.progress("Measuring real images") as tell:
+    real = real_diversity(choice.data, per_class, tell) if real_images(choice.data) else None
 curves, pictures = st.columns([1, 1.5], gap="large")
 plot, strip = curves.empty(), pictures.empty()
 results: list[Guided] = []
@@ -44,13 +47,14 @@ results: list[Guided] = []
 def draw() -> None:
     with plot.container():
         page.show(
-            plots.guidance_sweep(
+            (*asked, len(results), real),
+            lambda theme: plots.guidance_sweep(
                 [one.guidance_scale for one in results],
                 [one.accuracy for one in results],
                 [one.diversity for one in results],
                 real_diversity=real,
-                theme=page.theme(),
-            )
+                theme=theme,
+            ),
         )
     with strip.container():
         st.markdown("**Asked for this class, from the same noise**")
@@ -58,12 +62,12 @@ def draw() -> None:
         page.strip(rows, class_names(choice.data), "images asked for at one guidance scale")
 
 
-drawn = 0.0
+drawn = time.monotonic()
 with page.progress("Sweeping the guidance scale") as tell:
     for k, scale in enumerate(scales):
 
-        def within(part: float, doing: str, k: int = k) -> None:
-            tell((k + part) / len(scales), f"{doing}, {k + 1} of {len(scales)}")
+        def within(part: float | None, doing: str, k: int = k) -> None:
+            tell(None if part is None else (k + part) / len(scales), f"{doing}, {k + 1} of {len(scales)}")
 
         results.append(guided(choice.model, scale, per_class, steps, seed, within))
         if time.monotonic() - drawn > REDRAW and len(results) > 1:
@@ -76,6 +80,7 @@ curves.caption(
     "time would have 0."
 )
 
+programs.show(programs.guidance(choice.model, scales, per_class, steps, seed))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- At $w = 0$ the class is not heard: one image in ten is right by chance, and each class shows all ten, "

@@ -3,7 +3,7 @@
 import hashlib
 
 import streamlit as st
-from explorer import emoji, latent_views, page, stable, stable_parts
+from explorer import address, controls, emoji, latent_views, page, programs, stable, stable_parts
 from explorer.latent_views import Encoded
 from explorer.scrubber import scrubber
 from torch import Tensor
@@ -24,10 +24,9 @@ page.head(
     r"\hat x_0 = D(z)\approx x_0",
     r"128\cdot 128\cdot 3 = 48\cdot(16\cdot 16\cdot 4)",
 )
-address = st.query_params.to_dict()
-name = stable.embedded()
+address.films("frame")
+name, state = stable.embedded(), st.session_state
 side = stable.usual(stable.MICRO).side
-SETTINGS = ("emoji", "emoji_style", "other", "other_style")
 
 
 def encode(key: str, x_0: Tensor) -> Encoded:
@@ -49,6 +48,7 @@ with choose:
         try:
             x_0 = load_image(upload.getvalue(), side, 3, say=said.append)
             key = hashlib.sha256(x_0.numpy().tobytes()).hexdigest()
+            address.leaves_out("your own picture")
         except ValueError as error:
             words = f"This file cannot be used: {error} The {of_emoji[0]} is shown instead."
             st.error(page.literal(words), icon=":material/broken_image:")
@@ -58,10 +58,9 @@ try:
     one = encode(key, x_0)
 except (ValueError, OSError) as error:
     st.error(page.literal(str(error)), icon=":material/error:")
-    st.stop()
+    page.end()
 channels, height, width = one.latents.shape[1:]
 with show:
-    page.address_notice(address, SETTINGS)
     stable_parts.kind(one.label, one.model)
     z = one.latents[0]
     error = (one.decoded - one.x_0).mean(1)[0]
@@ -93,19 +92,20 @@ with show:
 @page.fragment
 def poke() -> None:
     st.subheader("Poke it", anchor=False)
-    controls, result = st.columns([1, 2.7], gap="large")
-    with controls:
-        where = st.segmented_control("Add to", (PIXEL, CHANNEL), default=PIXEL, required=True, key="poke_where")
-        channel = st.segmented_control("Channel", range(1, channels + 1), default=1, required=True, key="poke_channel")
-        amount = st.slider("Amount", -6.0, 6.0, 4.0, 0.5, key="poke_amount")
+    asking, result = st.columns([1, 2.7], gap="large")
+    with asking:
+        where = controls.segments(st, "Add to", (PIXEL, CHANNEL), PIXEL, key="poke_where")
+        channel = controls.segments(st, "Channel", range(1, channels + 1), 1, key="poke_channel")
+        amount = controls.slider(st, "Amount", -6.0, 6.0, 4.0, 0.5, key="poke_amount")
         place = None
         if where == PIXEL:
             left, right = st.columns(2)
-            x = left.slider("x", 0, width - 1, width // 2, key="poke_x", help="From left to right.")
-            y = right.slider("y", 0, height - 1, height // 2, key="poke_y", help="From top to bottom.")
+            x = controls.slider(left, "x", 0, width - 1, width // 2, 1, key="poke_x", help="From left to right.")
+            y = controls.slider(right, "y", 0, height - 1, height // 2, 1, key="poke_y", help="From top to bottom.")
             place = (y, x)
     changed = latent_views.poked(one.latents, channel - 1, amount, place)
-    after = latent_views.decode(name, changed)
+    with page.progress("Decoding") as tell:
+        after = latent_views.decode(name, changed, tell)
     change = after - one.decoded
     what = f"{amount:+g} in channel {channel} {'everywhere' if place is None else f'at x = {x}, y = {y}'}"
     note = (
@@ -145,8 +145,10 @@ choose, show = st.columns([1, 2.7], gap="large")
 with choose:
     of_other = emoji.pick("With", "other", "rocket")
 other = encode(" ".join(of_other), emoji.emoji(*of_other))
-with show, st.spinner("Decoding"):
-    scrubber(latent_views.mixed(name, one, other), key="mixed", frame=latent_views.MIXES // 2)
+with show:
+    with page.progress("Decoding") as tell:
+        mixed = latent_views.mixed(name, one, other, tell)
+    scrubber(mixed, key="mixed", frame=latent_views.MIXES // 2)
 
 # -- the bill -----------------------------------------------------------------------------------------------
 
@@ -160,22 +162,15 @@ st.caption(
     f"{latent_views.others()}"
 )
 
-with st.expander("The same in Python", icon=":material/code:"):
-    first, style = of_emoji
-    st.code(
-        f"""from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
-from diffusion_explained.micro.reconstruction import on_white, psnr
-from diffusion_explained.stable_diffusion import {stable.in_python(name).split("(")[0]}
-
-model, emoji = {stable.in_python(name)}, load_emoji_sample()
-chosen = (emoji.subject == emoji.names.index({first!r})) & (emoji.style == STYLES.index({style!r}))
-x_0 = on_white(emoji.images[chosen])     # [1, 3, {side}, {side}] in [-1, 1]
-z = model.encode(x_0)                    # [1, {channels}, {height}, {width}]
-print(psnr(model.decode(z), x_0))
-z[:, 0, {height // 2}, {width // 2}] += 4
-poked = model.decode(z)""",
-        language="python",
+poke_place = (
+    None if state.poke_where == CHANNEL else (state.get("poke_y", height // 2), state.get("poke_x", width // 2))
+)
+programs.show(
+    programs.latents(
+        name, of_emoji, of_other, side, latent_views.MIXES, own=key != " ".join(of_emoji),
+        channel=state.poke_channel - 1, amount=state.poke_amount, place=poke_place,
     )
+)  # fmt: skip
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- The latent is still a **map**: what lies at the left of the picture lies at its left. So convolutions work "

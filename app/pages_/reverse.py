@@ -1,8 +1,8 @@
 """Reverse: noise becomes an image, step by step."""
 
 import streamlit as st
-from explorer import choices, page
-from explorer.runs import Settings, class_names, model, rectified, run
+from explorer import address, choices, controls, page, programs
+from explorer.runs import Settings, class_names, model, rectified, run, seconds_of
 from explorer.scrubber import scrubber
 
 from diffusion_explained.denoisers import MIDDLE
@@ -14,7 +14,6 @@ USUAL = {"digits": 10, "pictures": 8, "slow": 6}  # steps
 MOST = {"digits": 1000, "pictures": 100, "slow": 100}
 ALL = "one of each"
 NONE = "none"
-SETTINGS = ("data", "model", "sampler", "steps", "w", "eta", "class", "seed", "negative", "rescale", "middle", "clip")
 
 page.head(
     "Reverse: from noise to image",
@@ -23,40 +22,35 @@ page.head(
     r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
 )
+address.films("frame")
 choice = choices.choose()
 names = class_names(choice.data)
 with st.container(key="workbench"):  # on a phone the result stands above its controls
-    controls, result = st.columns([1, 2.7], gap="large")
-with controls:
+    asking, result = st.columns([1, 2.7], gap="large")
+with asking:
     choices.pick_network(choice)
     unguided = rectified(choice.model)
-    sampler = st.selectbox(
-        "Sampler", list(SAMPLERS), index=list(SAMPLERS).index("euler"), key="sampler", bind="query-params"
-    )
+    sampler = controls.choice(st, "Sampler", list(SAMPLERS), "euler", key="sampler")
     possible = [count for count in STEPS if count <= MOST[choice.pace]]
     usual = choice.default("steps", USUAL[choice.pace])
-    steps = st.select_slider("Steps", possible, usual, key="steps", bind="query-params")
+    steps = controls.steps(st, "Steps", possible, usual, key="steps")
     scale = choices.guidance_slider(choice, "w", 10.0, model(choice.model).default_guidance_scale, rectified=unguided)
     eta = 0.0
     if sampler == "ddim":
-        eta = st.slider(
-            "eta", 0.0, 1.0, 0.0, 0.05, key="eta", bind="query-params", help="0: deterministic, 1: DDPM's noise."
-        )
-    label = st.selectbox("Class", [ALL, *names], key="class", bind="query-params")
-    seed = st.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
+        eta = controls.slider(st, "eta", 0.0, 1.0, 0.0, 0.05, key="eta", help="0: deterministic, 1: DDPM's noise.")
+    label = controls.choice(st, "Class", [ALL, *names], ALL, key="class")
+    seed = controls.number(st, "Seed", 0, 99999, 0, key="seed")
     with st.expander("More", icon=":material/tune:"):
-        negative = st.selectbox(
-            "Negative class", [NONE, *names], key="negative", bind="query-params", disabled=unguided,
+        negative = controls.choice(
+            st, "Negative class", [NONE, *names], NONE, key="negative", disabled=unguided,
             help="Stands in for the unconditional side: guidance moves away from it.",
         )  # fmt: skip
-        rescale = st.slider(
-            "Guidance rescale φ", 0.0, 1.0, 0.0, 0.1, key="rescale", bind="query-params", disabled=unguided
-        )
-        middle = st.toggle(
-            f"Guide only where {MIDDLE[0]:g} ≤ σ/α ≤ {MIDDLE[1]:g}", key="middle", bind="query-params",
-            disabled=unguided, help="In the middle of the noise. Keeps more variety, and less contrast.",
+        rescale = controls.slider(st, "Guidance rescale φ", 0.0, 1.0, 0.0, 0.1, key="rescale", disabled=unguided)
+        middle = controls.switch(
+            st, f"Guide only where {MIDDLE[0]:g} ≤ σ/α ≤ {MIDDLE[1]:g}", key="middle", disabled=unguided,
+            help="In the middle of the noise. Keeps more variety, and less contrast.",
         )  # fmt: skip
-        clip = st.toggle("Clip predicted x₀ to [−1, 1]", True, key="clip", bind="query-params")
+        clip = controls.switch(st, "Clip predicted x₀ to [−1, 1]", True, key="clip")
 
 settings = Settings(
     model=choice.model,
@@ -72,7 +66,8 @@ settings = Settings(
     clip=clip,
 )
 with result:
-    page.address_notice(choice.address, SETTINGS)
+    if not page.may_begin(seconds_of(settings), settings):
+        page.end()
     with page.progress("Sampling") as tell:
         kept = run(settings, tell)
     scrubber(kept.film, key="run")
@@ -86,7 +81,7 @@ with result:
     facts, save = st.columns([3, 1], vertical_alignment="center")
     facts.caption(
         f"{len(settings.labels)} images · {kept.evaluations} network evaluation{'' if kept.evaluations == 1 else 's'}"
-        f"{sides} · {kept.seconds:.2f} s when it was computed"
+        f"{sides}"
     )
     save.download_button(
         "Save as GIF",
@@ -100,28 +95,7 @@ with result:
     if scale == 1 and not unguided:
         st.caption("Guidance is off at w = 1, so there is no unconditional prediction, and no difference to show.")
 
-eta_option = f", eta={eta}" if sampler == "ddim" else ""
-options = {"guidance_scale": scale}
-if settings.negative is not None:
-    options["negative_labels"] = f"[{settings.negative}] * len(labels)"
-if settings.guidance_rescale:
-    options["guidance_rescale"] = settings.guidance_rescale
-if settings.guidance_interval:
-    options["guidance_interval"] = settings.guidance_interval
-if clip:
-    options["clip"] = 1.0
-with st.expander("The same in Python", icon=":material/code:"):
-    st.code(
-        f"""from diffusion_explained import load_pretrained
-from diffusion_explained.film import film_of, gif
-
-model = load_pretrained("{choice.model}")
-labels = {list(settings.labels)}
-denoise = model.denoiser(labels, {", ".join(f"{name}={value}" for name, value in options.items())})
-steps = list(model.steps(denoise, len(labels), {steps}, sampler="{sampler}", seed={seed}{eta_option}))
-open("{choice.noun}s.gif", "wb").write(gif(film_of(steps)))""",
-        language="python",
-    )
+programs.show(programs.animated(settings, choice.noun))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- The **predicted $x_0$** is decided early and only sharpened later; $x_t$ follows it.\n"

@@ -1,10 +1,11 @@
 """Samplers: a race from the same noise to the same image."""
 
 import time
+from functools import partial
 
 import streamlit as st
-from explorer import choices, page
-from explorer.runs import finish, race_settings, rectified, reference
+from explorer import choices, controls, page, programs
+from explorer.runs import finish, race_settings, rectified, reference, seconds, seconds_of, timed
 
 from diffusion_explained import plots
 from diffusion_explained.comparisons import Finish
@@ -13,7 +14,7 @@ from diffusion_explained.samplers import SAMPLERS
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 LOOK = 1  # which of the race's images is shown
 USUAL = {"digits": 24, "pictures": 12, "slow": 8}  # steps, at most
-REDRAW = 0.5  # seconds between drawings of the growing race
+REDRAW = 3.0  # seconds between drawings of the growing race
 
 page.head(
     "Samplers: a race from the same noise",
@@ -24,30 +25,27 @@ page.head(
 )
 choice = choices.choose()
 first, second = st.columns([2, 1], gap="medium")
-chosen = first.pills(
-    "Samplers",
-    list(SAMPLERS),
-    selection_mode="multi",
-    wrap=True,
-    default=["ddim", "euler", "heun", "dpm_solver_pp_2m", "euler_ancestral"],
-    key="samplers",
-    bind="query-params",
-)
+racing = ["ddim", "euler", "heun", "dpm_solver_pp_2m", "euler_ancestral"]
+chosen = controls.many(first, "Samplers", list(SAMPLERS), racing, key="samplers")
 usual = choice.default("most", USUAL[choice.pace])
-most = second.select_slider("Most steps", COUNTS[3:], usual, key="most", bind="query-params")
+most = controls.steps(second, "Most steps", COUNTS[3:], usual, key="most")
 third, fourth, fifth = st.columns(3, gap="medium")
 with third:
     choices.pick_network(choice)
 with fourth:
     scale = choices.guidance_slider(choice, "race_w", 6.0, 1.0, rectified=rectified(choice.model))
-seed = fifth.number_input("Seed", 0, 99999, 0, key="seed", bind="query-params")
-page.address_notice(choice.address, ["data", "samplers", "most", "model", "race_w", "seed"])
+seed = controls.number(fifth, "Seed", 0, 99999, 0, key="seed")
 if not chosen:
     st.info("Choose at least one sampler above.", icon=":material/touch_app:")
-    st.stop()
+    page.end()
 
 settings = race_settings(choice.model, scale, seed)
 counts = [count for count in COUNTS if count <= most]
+evaluations = sum(counts) * sum(2 if name == "heun" else 1 for name in chosen)
+images = len(settings.labels)
+work = seconds_of(settings) + seconds(choice.model, evaluations, images, guided=scale != 1)
+if not page.may_begin(work, (settings, most, *chosen)):
+    page.end()
 chart, clock = (column.empty() for column in st.columns(2, gap="medium"))
 finishes: list[Finish] = []
 
@@ -57,24 +55,32 @@ def draw() -> None:
     by_name = {name: ones for name, ones in by_name.items() if ones}
     with chart.container():
         points = {name: [(one.evaluations, one.distance) for one in ones] for name, ones in by_name.items()}
-        page.show(plots.sampler_race(points, title="Distance to the exact solution", theme=page.theme()))
+        title = "Distance to the exact solution"
+        page.show((settings, *finished()), partial(plots.sampler_race, points, title=title))
     with clock.container():
-        times = {name: [(1000 * one.seconds, one.distance) for one in ones] for name, ones in by_name.items()}
-        page.show(
-            plots.sampler_race(
-                times, title="The same, by the clock", xlabel="wall time in milliseconds", theme=page.theme()
-            )
-        )
+        times = {
+            name: [(1000 * timing.seconds * one.evaluations, one.distance) for one in ones]
+            for name, ones in by_name.items()
+        }
+        title, xlabel = "The same, by the clock", "network time in milliseconds"
+        drawn = partial(plots.sampler_race, times, title=title, xlabel=xlabel)
+        page.show((settings, timing.seconds, *finished()), drawn)
 
 
-drawn = 0.0
+def finished() -> list[tuple[str, int]]:
+    return [(one.sampler, one.num_inference_steps) for one in finishes]
+
+
+drawn = time.monotonic()
+with page.progress("Timing the network") as tell:
+    timing = timed(settings, tell)
 with page.progress("Solving exactly") as tell:
     goal = reference(settings, tell)
 with page.progress("Racing") as tell:
     for k, count in enumerate(counts):
         for name in chosen:
             tell(sum(counts[:k]) / sum(counts), f"{name}, {count} step{'s' if count > 1 else ''}")
-            finishes.append(finish(settings, name, count, goal))
+            finishes.append(finish(settings, name, count, goal, tell))
         if time.monotonic() - drawn > REDRAW:
             draw()
             drawn = time.monotonic()
@@ -84,6 +90,12 @@ st.caption(
     "steps. Distance is the root mean square difference of pixel values, where 2 is from black to white. Samplers that "
     "add noise (ddpm, euler_ancestral) end at another image by design: their distance does not shrink to 0."
 )
+st.caption(
+    f"The clock: one evaluation of the network took {1000 * timing.seconds:.3g} ms here, the median of "
+    f"{timing.repeats} readings from {1000 * timing.low:.3g} to {1000 * timing.high:.3g} ms after a warm-up; a run "
+    "takes that times its number of evaluations."
+    + (" **Other work disturbed this measurement**, so it will be made again." if timing.disturbed else "")
+)
 
 st.subheader("Where they end", anchor=False)
 shown = [name for name in SAMPLERS if name in chosen]
@@ -91,6 +103,7 @@ rows = {"exact": [goal[LOOK]] * len(counts)}
 rows |= {name: [one.x_0[LOOK] for one in finishes if one.sampler == name] for name in shown}
 page.strip(rows, [str(count) for count in counts], "the image where it ends, by number of steps")
 
+programs.show(programs.racing(settings, chosen, counts))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- On log axes a method of order $p$ is a line of slope $-p$, once its steps are small: doubling them halves "

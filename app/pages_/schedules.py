@@ -1,8 +1,11 @@
 """Schedules: who sets the pace from image to noise."""
 
+from collections.abc import Callable
+from functools import partial
+
 import streamlit as st
-from explorer import choices, page
-from explorer.pictures import origin, picture
+from explorer import choices, controls, page, programs
+from explorer.pictures import origin, picture, real_images
 
 from diffusion_explained import plots
 from diffusion_explained.film import shown
@@ -24,48 +27,41 @@ page.head(
     r"\text{flow: }\alpha_t = 1-t,\ \ \sigma_t = t",
 )
 choice = choices.choose(network=False)
-chosen = st.pills(
-    "Schedules",
-    NAMES,
-    selection_mode="multi",
-    wrap=True,
-    default=["linear", "scaled_linear", "cosine", "flow"],
-    key="schedules",
-    bind="query-params",
-)
+chosen = controls.many(st, "Schedules", NAMES, ["linear", "scaled_linear", "cosine", "flow"], key="schedules")
 with st.expander("Numbers: T, β, shift, terminal SNR", icon=":material/tune:"):
     first, second, third = st.columns(3)
-    T = first.number_input("T, training timesteps", 10, 5000, 1000, step=10, key="T", bind="query-params")
-    shift = first.number_input("shift (flow)", 0.1, 20.0, 1.0, step=0.5, key="shift", bind="query-params")
-    own = second.toggle("My own β range", key="own", bind="query-params", help="For linear, scaled_linear and sigmoid.")
-    zero = second.toggle("Rescale to zero terminal SNR", key="zero", bind="query-params")
-    beta_start = third.number_input(
-        "β start", 1e-6, 0.5, 1e-4, step=1e-4, format="%.5f", key="beta_start", bind="query-params", disabled=not own
+    T = controls.number(first, "T, training timesteps", 10, 5000, 1000, step=10, key="T")
+    shift = controls.number(first, "shift (flow)", 0.1, 20.0, 1.0, step=0.5, key="shift")
+    own = controls.switch(second, "My own β range", key="own", help="For linear, scaled_linear and sigmoid.")
+    zero = controls.switch(second, "Rescale to zero terminal SNR", key="zero")
+    beta_start = controls.number(
+        third, "β start", 1e-6, 0.5, 1e-4, step=1e-4, format="%.5f", key="beta_start", disabled=not own
     )
-    beta_end = third.number_input(
-        "β end", 1e-6, 0.999, 0.02, step=1e-3, format="%.5f", key="beta_end", bind="query-params", disabled=not own
+    beta_end = controls.number(
+        third, "β end", 1e-6, 0.999, 0.02, step=1e-3, format="%.5f", key="beta_end", disabled=not own
     )
-page.address_notice(choice.address, ["data", "schedules", "T", "shift", "own", "zero", "beta_start", "beta_end"])
 
 
-def schedule(name: str) -> Schedule:
+def call(name: str) -> tuple[Callable[..., Schedule], str, dict[str, object]]:
+    """What makes a schedule: the callable, how it is spelt, its options."""
     if name == "flow":
-        return FlowSchedule(shift=shift)
+        return FlowSchedule, "FlowSchedule", {"shift": shift}
     if name == "edm":
-        return EDMSchedule()
-    options = {"num_train_timesteps": T, "rescale_zero_terminal_snr": zero}
+        return EDMSchedule, "EDMSchedule", {}
+    options: dict[str, object] = {"num_train_timesteps": T, "rescale_zero_terminal_snr": zero}
     if name in DEFAULT_BETAS:
         low, high = (beta_start, beta_end) if own else DEFAULT_BETAS[name]
         options |= {"beta_start": low, "beta_end": high}
-    return getattr(DDPMSchedule, name)(**options)
+    return getattr(DDPMSchedule, name), f"DDPMSchedule.{name}", options
 
 
 if not chosen:
     st.info("Choose at least one schedule above.", icon=":material/touch_app:")
-    st.stop()
+    page.end()
 if own and beta_end < beta_start:
     st.warning("β end is below β start: the noise is added fastest at the beginning.", icon=":material/warning:")
-schedules = {name: schedule(name) for name in NAMES if name in chosen}
+calls = {name: call(name) for name in NAMES if name in chosen}
+schedules = {name: make(**options) for name, (make, _, options) in calls.items()}
 
 for name, one in schedules.items():
     if isinstance(one, DDPMSchedule) and one.terminal_snr > VISIBLE_SNR:
@@ -79,7 +75,8 @@ for name, one in schedules.items():
 for pair in (("alphas_cumprod", "log_snr"), ("alpha", "sigma")):
     for column, quantity in zip(st.columns(2, gap="medium"), pair, strict=True):
         with column:
-            page.show(plots.schedule_curves(schedules, quantity, theme=page.theme()))
+            drawn = (quantity, *((name, str(one.to_config())) for name, one in schedules.items()))
+            page.show(drawn, partial(plots.schedule_curves, schedules, quantity))
 
 st.subheader(f"The same {choice.noun} under each", anchor=False)
 x_0 = picture(choice.data, *SHOWN[choice.data])
@@ -95,6 +92,9 @@ origin(choice.data)
 if "edm" in schedules:
     st.caption("EDM's x_t grows with its noise, up to σ = 80; it is shown divided by its own standard deviation.")
 
+made = {name: f"{spelt}({programs.arguments(options)})" for name, (_, spelt, options) in calls.items()}
+data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"
+programs.show(programs.schedules(made, data, SHOWN[choice.data]))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- **linear** destroys the image early: the last quarter of its steps looks like noise already. "

@@ -3,13 +3,11 @@
 from functools import partial
 
 import streamlit as st
-from explorer import page, stable, stable_parts
+from explorer import address, controls, page, programs, stable, stable_parts
 from explorer.scrubber import scrubber
 from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
 
 from diffusion_explained.samplers import SAMPLERS
-
-SETTINGS = ("prompt", "negative", "sd_w", "sd_sampler", "sd_steps", "sd_seed", "count")
 
 page.head(
     "Stable Diffusion: from words to a picture",
@@ -18,50 +16,48 @@ page.head(
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
     r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
 )
-address = st.query_params.to_dict()
+address.films("frame")
 first, words = st.columns([1, 2.7], gap="large")
 second, third = words.columns([1.6, 1], gap="medium")
 with first:
     name = stable_parts.pick_model()
 with st.container(key="workbench"):  # on a phone the result stands above its controls
-    controls, result = st.columns([1, 2.7], gap="large")
+    asking, result = st.columns([1, 2.7], gap="large")
 if name == stable.RECORDED:
     with second:
         drawn = stable_parts.upload_trace()
 else:
     usual = stable.usual(name)
-    prompt = second.text_input("Prompt", usual.prompt, key="prompt", bind="query-params")
-    negative = third.text_input(
-        "Negative prompt", key="negative", bind="query-params", help="It stands on the unconditional side of guidance."
+    prompt = controls.text(second, "Prompt", usual.prompt, key="prompt")
+    negative = controls.text(
+        third, "Negative prompt", key="negative", help="It stands on the unconditional side of guidance."
     )
-    with controls:
-        scale = st.slider(
-            "Guidance scale w", 0.0, 20.0, usual.guidance_scale, 0.5, key="sd_w", bind="query-params",
+    with asking:
+        scale = controls.slider(
+            st, "Guidance scale w", 0.0, 20.0, usual.guidance_scale, 0.5, key="sd_w",
             help="1 is off; 5 to 15 is usual for full Stable Diffusion.",
         )  # fmt: skip
-        sampler = st.selectbox(
-            "Sampler", list(SAMPLERS), index=list(SAMPLERS).index(usual.sampler), key="sd_sampler", bind="query-params"
-        )
-        steps = st.slider("Steps", 1, 100, usual.steps, key="sd_steps", bind="query-params")
+        sampler = controls.choice(st, "Sampler", list(SAMPLERS), usual.sampler, key="sd_sampler")
+        of_machine = name not in stable.AT_ONCE  # of these the usual numbers depend on whether there is a GPU
+        steps = controls.slider(st, "Steps", 1, 100, usual.steps, 1, key="sd_steps", always=of_machine)
         left, right = st.columns(2)
-        seed = left.number_input("Seed", 0, 99999, 0, key="sd_seed", bind="query-params")
+        seed = controls.number(left, "Seed", 0, 99999, 0, key="sd_seed")
         of_batch = "One batch, of this seed and the next ones."
-        count = right.number_input("Pictures", 1, 4, 1, key="count", bind="query-params", help=of_batch)
+        count = controls.number(right, "Pictures", 1, 4, 1, key="count", help=of_batch)
         left, right = st.columns(2)
-        width = left.number_input("Width", 1, 1024, usual.side, 64, key="width")
-        height = right.number_input("Height", 1, 1024, usual.side, 64, key="height")
+        width = controls.number(left, "Width", 1, 1024, usual.side, step=64, key="width", always=of_machine)
+        height = controls.number(right, "Height", 1, 1024, usual.side, step=64, key="height", always=of_machine)
         ours = (EMOJI, CIFAR10) if name == stable.MICRO else (CIFAR10, EMOJI)
         begun = start_picture(height, width, (*ours, PAPER, FILE))
     ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), height, width)
     with result:
-        page.address_notice(address, SETTINGS)
         job = partial(stable.draw, stable.models(), name, ask, begun)
         drawn = stable_parts.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, begun))
 
 with result:
     if drawn is not None:
         stable_parts.label(drawn.trace)
-        st.caption(stable.facts(drawn.trace))
+        st.caption(page.literal(stable.facts(drawn.trace)))
         stable_parts.notices(drawn)
         st.subheader("1 · The words", anchor=False)
         stable_parts.tokens(drawn.trace.tokens[0], drawn.trace.settings["text_shape"])
@@ -75,8 +71,7 @@ with result:
     if name in stable.AT_ONCE:
         stable_parts.absent()
 if name != stable.RECORDED:
-    with st.expander("The same in Python", icon=":material/code:"):
-        st.code(stable.python(name, ask, begun), language="python")
+    programs.show(programs.diffusion(name, ask, begun))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- The words become vectors (77 in Stable Diffusion), and every step sees them all. What does not fit is cut "

@@ -1,8 +1,10 @@
 """Images emerge from noise at once; then the way to the other pages."""
 
 import streamlit as st
-from explorer import choices, page
+from explorer import address, choices, page
+from explorer.kinds import Whole
 
+MOST_SEED = 99_999
 STEPS = {"digits": 20, "pictures": 8, "slow": 4}
 
 page.head(
@@ -11,10 +13,12 @@ page.head(
     "removes a little noise, and asks again. **Nothing here is a recording**: the images below were just drawn on this "
     "machine, by a network that was trained on MNIST's digits, or on CIFAR-10's small photographs.",
 )
-choice = choices.choose(network=False)
-page.address_notice(choice.address, ["data"])
+address.films("frame")
+choice = choices.choose()
+seed = address.hidden("start_seed", Whole(0, MOST_SEED), 0)
 
 with st.spinner("Waking the network"):  # torch takes its time, and the visitor has something to read by now
+    from explorer import programs
     from explorer.runs import Settings, class_names, model, run
     from explorer.scrubber import scrubber
 
@@ -25,7 +29,7 @@ settings = Settings(
     STEPS[choice.pace],
     tuple(range(10)),
     network.default_guidance_scale,
-    seed=st.session_state.setdefault("start_seed", 0),
+    seed=seed,
 )
 with page.progress("Drawing") as tell:
     kept = run(settings, tell, overview=True)
@@ -33,13 +37,13 @@ scrubber(kept.film, key="start", frame=0, autoplay=True)
 
 
 def other_noise() -> None:
-    st.session_state.start_seed += 1
+    st.session_state.start_seed = (seed + 1) % (MOST_SEED + 1)
 
 
 st.button("From other noise", on_click=other_noise, icon=":material/casino:")
 st.caption(
     f"One image of each class ({', '.join(class_names(choice.data))}) by {choices.NETWORKS[choice.model]}, "
-    f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}: {kept.seconds:.2f} s here. "
+    f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}. "
     "Drag the slider, or press play."
 )
 
@@ -60,3 +64,4 @@ for column, (name, icon, title, text) in zip(columns, WAYS, strict=False):
     with column.container(border=True, height="stretch"):
         st.page_link(f"pages_/{name}.py", label=f"**{title}**", icon=icon)
         st.caption(text)
+programs.show(programs.sampling(settings))

@@ -1,9 +1,11 @@
 """Text to image: a whole latent diffusion model draws what is typed, at once and in this process; then refine it."""
 
 import html
+import math
 
 import streamlit as st
-from explorer import drawings, page, stable, stable_parts, vocabulary
+from explorer import address, controls, drawings, page, programs, stable, stable_parts, vocabulary
+from explorer.kinds import Whole
 from explorer.scrubber import scrubber
 from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
 from torch import Tensor
@@ -15,7 +17,8 @@ EXAMPLES = ("a blue cat", "red heart", "crying cat", "a rocket", "house with gar
             "a green car on a yellow background", "two dogs")  # fmt: skip
 STEPS = (1, 2, 4, 8, 12, 20, 30, 50)
 PREVIEW = 8
-SETTINGS = ("t2i_prompt", "t2i_negative", "t2i_w", "t2i_sampler", "t2i_steps", "t2i_seed", "t2i_count")
+PICTURES = 4  # that are usual
+MOST_SEED = 99_996
 
 page.head(
     "Text to image: type it, and watch it drawn",
@@ -24,7 +27,8 @@ page.head(
     r"\hat\varepsilon = \varepsilon_{\text{negative}} + w\,(\varepsilon_{\text{prompt}}-\varepsilon_{\text{negative}})",
     r"\text{attention} = \operatorname{softmax}\!\big(q\,k^{\top}/\sqrt d\big)",
 )
-address, state = st.query_params.to_dict(), st.session_state
+address.films("frame", "words_frame")
+state = st.session_state
 name = stable.embedded()
 usual = stable.usual(name)
 side = stable.usual(stable.MICRO).side  # of the stand-in too
@@ -36,7 +40,7 @@ def take_example() -> None:
 
 
 def other_seeds() -> None:
-    state.t2i_seed = (state.t2i_seed + state.t2i_count) % 99_996
+    state.t2i_seed = (state.t2i_seed + state.t2i_count) % MOST_SEED
 
 
 def choose(seed: int) -> None:
@@ -49,7 +53,7 @@ def refine(picture: Tensor) -> None:
 
 @page.fragment
 def known_words() -> None:
-    query = st.text_input("Search", key="t2i_search", placeholder="cat", label_visibility="collapsed")
+    query = controls.text(st, "Search", key="t2i_search", placeholder="cat", label_visibility="collapsed")
     found = vocabulary.matching(query)
     kinds = {**({} if query.strip() else vocabulary.OTHER), **found}
     rows = "".join(
@@ -66,45 +70,44 @@ def known_words() -> None:
 # -- what is asked ------------------------------------------------------------------------------------------
 
 words, away = st.columns([1.6, 1], gap="medium")
-prompt = words.text_input("Prompt", EXAMPLES[0], key="t2i_prompt", bind="query-params")
-negative = away.text_input(
-    "Negative prompt", key="t2i_negative", bind="query-params", help="What guidance moves away from; may be left empty."
+prompt = controls.text(words, "Prompt", EXAMPLES[0], key="t2i_prompt")
+negative = controls.text(
+    away, "Negative prompt", key="t2i_negative", help="What guidance moves away from; may be left empty."
 )
 st.pills("Examples", EXAMPLES, key="t2i_example", on_change=take_example, label_visibility="collapsed")
 with st.expander("The words it knows", icon=":material/menu_book:"):
     known_words()
 with st.container(key="workbench"):  # on a phone the result stands above its controls
-    controls, result = st.columns([1, 2.4], gap="large")
-with controls:
+    asking, result = st.columns([1, 2.4], gap="large")
+with asking:
     begun = start_picture(side, side, (EMOJI, PAPER, FILE), picked)
-    scale = st.slider(
-        "Guidance scale w", 0.0, 12.0, usual.guidance_scale, 0.5, key="t2i_w", bind="query-params",
+    scale = controls.slider(
+        st, "Guidance scale w", 0.0, 12.0, usual.guidance_scale, 0.5, key="t2i_w",
         help="1 is off. More obeys the prompt more, until it over-sharpens.",
     )  # fmt: skip
-    steps = st.select_slider(
-        "Steps", STEPS, usual.steps, key="t2i_steps", bind="query-params", help=f"{PREVIEW} are a quick preview."
-    )
+    steps = controls.steps(st, "Steps", STEPS, usual.steps, key="t2i_steps", help=f"{PREVIEW} are a quick preview.")
     left, right = st.columns(2)
-    seed = left.number_input("First seed", 0, 99_996, 0, key="t2i_seed", bind="query-params")
-    count = right.number_input("Pictures", 1, 4, 4, key="t2i_count", bind="query-params")
+    seed = controls.number(left, "First seed", 0, MOST_SEED, 0, key="t2i_seed")
+    count = controls.number(right, "Pictures", 1, 4, PICTURES, key="t2i_count")
     st.button("Other seeds", icon=":material/casino:", key="t2i_other", on_click=other_seeds, width="stretch")
-    sampler = st.selectbox(
-        "Sampler", list(SAMPLERS), index=list(SAMPLERS).index(usual.sampler), key="t2i_sampler", bind="query-params"
-    )
+    sampler = controls.choice(st, "Sampler", list(SAMPLERS), usual.sampler, key="t2i_sampler")
+    chosen = address.hidden("t2i_chosen", Whole(seed, seed + count - 1), seed)
 
 # -- the pictures -------------------------------------------------------------------------------------------
 
 ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), side, side)
 with result:
-    page.address_notice(address, SETTINGS)
     drawing = None
+    asked = stable.asked(name, ask, begun)
+    if not stable.begins_by_itself(name, ask, PICTURES) and not page.may_begin(math.inf, asked):
+        page.end()
     with page.progress("Drawing") as tell:
         try:
             drawing = drawings.draw(name, ask, begun, tell)
         except (ValueError, OSError) as error:
             st.error(page.literal(str(error)), icon=":material/error:")
     if drawing is None:
-        st.stop()
+        page.end()
 
     stable_parts.kind(drawing.label, drawing.model)
     stable_parts.empty_prompt(prompt)
@@ -113,13 +116,12 @@ with result:
         st.info(
             f"Words that it does not know are read in pieces, and draw little: {read}.", icon=":material/translate:"
         )
-    chosen = state.get("t2i_chosen", seed)
-    chosen = chosen if chosen in ask.seeds else seed
-    readings = drawings.readings(drawing, prompt)
+    with page.progress("Reading the pictures") as tell:
+        readings = drawings.readings(drawing, prompt, tell)
     with st.container(key="grid"):
         for k, column in zip(range(count), st.columns(max(2, count)), strict=False):
             number, picture = ask.seeds[k], drawing.pictures[k : k + 1]
-            of_prompt = page.literal(prompt) or "no words"
+            of_prompt = prompt or "no words"
             column.image(png(pixels(picture)[0]), width="stretch", alt=f"{of_prompt}, seed {number}, {drawing.label}")
             reading = f" · reads as: {page.literal(readings[k][0])} {readings[k][1]:.2f}" if readings else ""
             column.caption(f"seed {number}{reading}")
@@ -153,15 +155,14 @@ st.subheader(f"Where the words land in seed {chosen}", anchor=False)
 if of_words is None:
     st.caption("The prompt has no words to look for.")
 else:
-    scrubber(of_words, key="t2i_words_film")
+    scrubber(of_words, key="t2i_words_film", name="words_frame")
     st.caption(
         "Orange is attention: how much each place takes from a word, averaged over the network's layers, from none "
         "to the word's own most. Beside it stands the word's share of all attention; the rest goes to the tokens "
         "at the start, at the end and in the padding."
     )
 
-with st.expander("The same in Python", icon=":material/code:"):
-    st.code(stable.python(name, ask, begun), language="python")
+programs.show(programs.diffusion(name, ask, begun))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- One prompt and four seeds: what all four share comes from the words, the rest from the noise.\n"

@@ -75,6 +75,7 @@ def streamlit_command(port: int, *, browser: bool) -> list[str]:
         "server.showEmailPrompt": "false",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
+        "runner.postScriptGC": "false",
     }
     if not browser:
         options["server.headless"] = "true"

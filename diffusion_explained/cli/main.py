@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 
 from diffusion_explained.cli import launch
 from diffusion_explained.cli.micro import micro
-from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Steps
+from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Spacing, Steps
 from diffusion_explained.cli.record import record
 from diffusion_explained.extras import require
 from diffusion_explained.files import in_repository, shipped
@@ -159,6 +159,7 @@ def sample(
     ] = None,
     steps: Steps = 10,
     sampler: Sampler = None,
+    spacing: Spacing = None,
     guidance_scale: Annotated[
         float | None, typer.Option(help="1 is off. [the model's own with labels, 1 without]")
     ] = None,
@@ -184,7 +185,7 @@ def sample(
     if guidance_scale is None:
         guidance_scale = loaded.default_guidance_scale if wanted else 1.0
     denoise = loaded.denoiser(wanted, guidance_scale)
-    run = loaded.steps(denoise, count, steps, sampler=sampler, seed=seed)
+    run = loaded.steps(denoise, count, steps, sampler=sampler, spacing=spacing, seed=seed)
     kept = []
     for step in tqdm(run, total=steps, unit="step", desc=f"{loaded.name}, {sampler or loaded.default_sampler}"):
         if out.suffix == ".png":

@@ -10,6 +10,10 @@ ModelName = Annotated[
 ]
 Steps = Annotated[int, typer.Option(help="Sampling steps (num_inference_steps).")]
 Sampler = Annotated[str | None, typer.Option(help="ddpm, ddim, euler, heun, ...; without it, the model's own.")]
+Spacing = Annotated[
+    str | None,
+    typer.Option(help="leading, linspace, trailing, karras, exponential or beta; without it, the schedule's own."),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Image i starts from the noise of seed + i.")]
 Device = Annotated[str, typer.Option(help="cpu, cuda, mps, or auto: the fastest that is here.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusion_explained.cli.options import Sampler, Seed, Steps
+from diffusion_explained.cli.options import Sampler, Seed, Spacing, Steps
 
 
 def record(
@@ -22,11 +22,21 @@ def record(
     negative: Annotated[str | None, typer.Option(help="What it is to keep away from.")] = None,
     steps: Steps = 30,
     sampler: Sampler = None,
-    guidance_scale: Annotated[float | None, typer.Option(help="1 is off. [the model family's own]")] = None,
+    spacing: Spacing = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="1 is off, which model cards write as 0.0. [the model family's own]")
+    ] = None,
     seed: Seed = 0,
     n: Annotated[int, typer.Option("--n", "-n", min=1, max=4, help="How many images.")] = 1,
     size: Annotated[int | None, typer.Option(help="Pixels a side. [what the model was trained on]")] = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps, or cpu, at minutes a picture. [a GPU]")] = None,
+    safety_checker: Annotated[
+        bool | None,
+        typer.Option(
+            "--safety-checker/--no-safety-checker",
+            help="Load the safety checker that some models ship, or leave it out. [if there is one]",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(help="The trace, a .safetensors file.")] = Path("trace.safetensors"),
     yes: Annotated[bool, typer.Option("--yes", help="Download weights that are missing without asking.")] = False,
 ) -> None:
@@ -40,19 +50,19 @@ def record(
     from diffusion_explained.stable_diffusion.pace import measure_pace
     from diffusion_explained.stable_diffusion.recording import record
     from diffusion_explained.stable_diffusion.stand_ins import stand_in
-    from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError
+    from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError, is_repository
 
     if model == "stand-in":
         loaded = stand_in(device=device or "auto")
     else:
         name = model or DEFAULT_MODEL
         try:
-            loaded = load(name, device)
+            loaded = load(name, device, safety_checker=safety_checker)
         except WeightsUnavailableError as error:
-            if name == MICRO:  # nothing to download
+            if name == MICRO or not is_repository(name):  # nothing to download
                 raise
             _confirm_download(name, error, yes)
-            loaded = load(name, device, download=True)
+            loaded = load(name, device, download=True, safety_checker=safety_checker)
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
         minutes = measure_pace(loaded).estimate(steps, n, size, size, sampler or loaded.default_sampler) / 60
         typer.echo(f"About {minutes:.0f} minutes on this CPU, by a step that was measured.")
@@ -63,6 +73,7 @@ def record(
             negative=negative,
             num_inference_steps=steps,
             sampler=sampler,
+            spacing=spacing,
             guidance_scale=guidance_scale,
             seed=seed,
             batch_size=n,

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite, float_data
+
 
 def to_float(images: Tensor) -> Tensor:
     """Bytes to the range that diffusion works in: x = image / 127.5 - 1, so 0 -> -1 and 255 -> 1, float32."""
@@ -15,7 +17,11 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """The way back: round(127.5 * (x + 1)), clipped to 0..255; exact on everything that `to_float` gives."""
+    """The way back: round(127.5 * (x + 1)), clipped to 0..255; exact on everything that `to_float` gives.
+
+    Raises ValueError for NaN or infinity, which is never drawn, and for images that are bytes already.
+    """
+    check_finite(float_data("images", x), "images")
     return x.detach().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
@@ -64,7 +70,7 @@ class ImageDataset:
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All images once, in order, as (x_0 [B, C, H, W], labels [B]); the last batch may be smaller."""
-        for indices in torch.arange(len(self)).split(batch_size):
+        for indices in torch.arange(len(self), device="cpu", dtype=torch.int64).split(batch_size):
             yield self.batch(indices)
 
     def to_float(self) -> Tensor:

@@ -16,8 +16,16 @@ from torch import Tensor
 from diffusion_explained.data.images import to_float
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+PHONE = "MPO"  # Pillow's name, found by its JPEG reader, for a telephone's .jpg: the photograph, then a depth map
 MAX_BYTES = 20 * 2**20
+DARK = 64  # of 255: ink below this is not seen on black
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}  # fmt: skip
 MAX_SIDE = 10_000  # pixels
+ENOUGH = 2048  # pixels a side: larger pictures are shrunk to at least this before they are converted
 MAX_PIXELS = 40_000_000  # 160 MB as RGBA: what a telephone takes fits, a decompression bomb does not
 
 
@@ -40,8 +48,8 @@ def load_image(
         invert: swap black and white, as for ink on paper where the network knows white digits on black.
         say: called with one sentence for everything that was done to the picture besides scaling it.
 
-    Raises ValueError, with a message for the person who chose the picture, for what is no picture, is cut short or
-    animated, is over MAX_BYTES, or declares more than MAX_SIDE or MAX_PIXELS pixels (which is read from its header,
+    Raises ValueError, with a message for the person who chose the picture, for what is no picture, is cut short,
+    is over MAX_BYTES, or declares more than MAX_SIDE or MAX_PIXELS pixels (which is read from its header,
     before anything is decoded); OSError where a path cannot be read.
     """
     height, width = (size, size) if isinstance(size, int) else size
@@ -51,10 +59,13 @@ def load_image(
         )
     say = say or (lambda sentence: None)
     with _opened(_read(file)) as image:
-        image = _flattened(_upright(image, say), say)
+        if getattr(image, "is_animated", False) and image.format != PHONE:
+            say(f"The picture is animated ({image.n_frames} frames): its first frame was taken.")
+        own = image.size if _orientation(image) < 5 else image.size[::-1]
+        image = _flattened(_upright(_shrunk(image, height, width), say), say)
     image = image.convert("L" if channels == 1 else "RGB")
     if image.width * height != image.height * width:
-        image = _reshaped(image, height / width, fit, say)
+        image = _reshaped(image, own, height / width, fit, say)
     image = image.resize((width, height), Image.Resampling.LANCZOS)
     if invert:
         image = ImageOps.invert(image)
@@ -64,9 +75,10 @@ def load_image(
 
 
 def picture_size(file: str | PathLike[str] | bytes | BinaryIO) -> tuple[int, int]:
-    """A picture's own height and width. Raises as `load_image` does."""
+    """A picture's own height and width, after the turn that its EXIF asks for. Raises as `load_image` does."""
     with _opened(_read(file)) as image:
-        return image.height, image.width
+        size = image.height, image.width
+        return size[::-1] if _orientation(image) >= 5 else size
 
 
 def _read(file: str | PathLike[str] | bytes | BinaryIO) -> bytes:
@@ -85,7 +97,7 @@ def _read(file: str | PathLike[str] | bytes | BinaryIO) -> bytes:
 
 def _opened(data: bytes) -> Image.Image:
     """The picture, checked and decoded."""
-    allowed = f"Allowed are {', '.join(FORMATS)}."
+    allowed = f"Allowed are {', '.join(FORMATS)}; export any other as PNG or JPEG."
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
     except UnidentifiedImageError:
@@ -100,8 +112,6 @@ def _opened(data: bytes) -> Image.Image:
             f"{MAX_PIXELS:,} in all. Make it smaller: it is scaled down to the network's size anyway."
         )
     try:
-        if getattr(image, "is_animated", False):
-            raise ValueError(f"The picture is animated ({image.n_frames} frames); choose a still one.")
         image.load()
     except (OSError, SyntaxError, EOFError) as error:
         raise ValueError(f"The picture is cut short or damaged: {error}.") from error
@@ -110,30 +120,58 @@ def _opened(data: bytes) -> Image.Image:
 
 def _upright(image: Image.Image, say: Callable[[str], object]) -> Image.Image:
     """The picture turned as its EXIF orientation says that the camera was held."""
-    if image.getexif().get(0x0112, 1) in (2, 3, 4, 5, 6, 7, 8):
-        say("The picture was turned upright, as its camera noted.")
-        return ImageOps.exif_transpose(image)
-    return image
+    turn = TURNS.get(_orientation(image))
+    if turn is None:
+        return image
+    say("The picture was turned upright, as its camera noted.")
+    return image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, from 1 (upright) to 8; 1 where the EXIF data is missing or damaged."""
+    try:
+        orientation = image.getexif().get(0x0112, 1)
+    except Exception:  # a parser of foreign bytes: struct.error, SyntaxError, ... and the pixels are sound
+        return 1
+    return orientation if orientation in TURNS else 1
+
+
+def _shrunk(image: Image.Image, height: int, width: int) -> Image.Image:
+    """A large picture reduced by a whole factor, so that converting it does not take several times its memory."""
+    factor = min(image.width, image.height) // max(ENOUGH, 2 * height, 2 * width)
+    if factor < 2 or image.mode in ("1", "P", "PA") or image.mode.startswith("I;"):  # indices have no mean
+        return image
+    orientation, reduced = _orientation(image), image.reduce(factor)
+    reduced.info.pop("exif", None)
+    reduced.getexif()[0x0112] = orientation
+    return reduced
 
 
 def _flattened(image: Image.Image, say: Callable[[str], object]) -> Image.Image:
-    """8 bits a channel, and no transparency: what shines through is black."""
+    """8 bits a channel, and no transparency: laid on black, or on white where black would hide what is visible."""
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip instead of scale
         say("16 bits of grey were reduced to 8.")
         return Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if not image.has_transparency_data:
         return image.convert("RGB")
     image = image.convert("RGBA")
-    if image.getextrema()[3][0] < 255:
-        say("Transparent parts were laid on black.")
-    return Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image).convert("RGB")
+    alpha = image.getchannel("A")
+    if alpha.getextrema()[0] == 255:
+        return image.convert("RGB")
+    visible = image.convert("L").histogram(alpha.point(lambda value: 255 * (value > 0)))
+    dark = sum(visible) > 0 and sum(visible[DARK:]) <= 0.01 * sum(visible)
+    background = "white" if dark else "black"
+    say(f"Transparent parts were laid on {background}{', because what is visible is dark' if dark else ''}.")
+    ground = Image.new("RGB", image.size, background)
+    ground.paste(image.convert("RGB"), mask=alpha)
+    return ground
 
 
 def _reshaped(
-    image: Image.Image, ratio: float, fit: Literal["crop", "pad"], say: Callable[[str], object]
+    image: Image.Image, own: tuple[int, int], ratio: float, fit: Literal["crop", "pad"], say: Callable[[str], object]
 ) -> Image.Image:
     """The picture at height / width = ratio, its middle kept or its sides filled up with black."""
-    was = f"The picture is {image.width} x {image.height}, another shape than the network's: "
+    was = f"The picture is {own[0]} x {own[1]}, another shape than the network's: "
     taller = image.height > ratio * image.width
     if taller == (fit == "crop"):  # the width stays
         target = (image.width, max(1, round(image.width * ratio)))

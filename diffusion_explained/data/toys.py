@@ -18,15 +18,15 @@ Points = tuple[Tensor, Tensor]  # points float64 [n, 2] before scaling, labels i
 
 
 def _uniform(n: int, generator: Generator) -> Tensor:
-    return torch.rand(n, generator=generator, dtype=torch.float64)
+    return torch.rand(n, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def _jitter(n: int, std: float, generator: Generator) -> Tensor:
-    return std * torch.randn(n, 2, generator=generator, dtype=torch.float64)
+    return std * torch.randn(n, 2, generator=generator, dtype=torch.float64, device="cpu")
 
 
 def _classes(n: int, count: int, generator: Generator) -> Tensor:
-    return torch.randint(count, (n,), generator=generator)
+    return torch.randint(count, (n,), generator=generator, dtype=torch.int64, device="cpu")
 
 
 def _circle(angle: Tensor) -> Tensor:
@@ -37,8 +37,10 @@ def _moons(n: int, generator: Generator) -> Points:
     """Two half circles, one upside down and shifted into the other's opening; the label is the moon."""
     labels = _classes(n, 2, generator)
     upper = _circle(math.pi * _uniform(n, generator))
-    lower = torch.tensor([1.0, 0.5], dtype=torch.float64) - upper
-    points = torch.where(labels[:, None] == 0, upper, lower) - torch.tensor([0.5, 0.25], dtype=torch.float64)
+    lower = torch.tensor([1.0, 0.5], dtype=torch.float64, device="cpu") - upper
+    points = torch.where(labels[:, None] == 0, upper, lower) - torch.tensor(
+        [0.5, 0.25], dtype=torch.float64, device="cpu"
+    )
     return points + _jitter(n, 0.06, generator), labels
 
 
@@ -64,7 +66,7 @@ def _checkerboard(n: int, generator: Generator) -> Points:
     labels = _classes(n, 8, generator)
     row, pair = labels // 2, labels % 2
     corner = torch.stack([2 * pair + row % 2, row], dim=1) - 2.0
-    return corner + torch.rand(n, 2, generator=generator, dtype=torch.float64), labels
+    return corner + torch.rand(n, 2, generator=generator, dtype=torch.float64, device="cpu"), labels
 
 
 def _spiral(n: int, generator: Generator) -> Points:
@@ -83,8 +85,8 @@ def _ring(n: int, generator: Generator) -> Points:
 
 # before scaling: means float64 [K, 2] and the one standard deviation of all
 _MODES: dict[str, tuple[Tensor, float]] = {
-    "eight_gaussians": (_circle(torch.arange(8, dtype=torch.float64) * math.pi / 4), 0.1),
-    "two_gaussians": (torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64), 0.3),
+    "eight_gaussians": (_circle(torch.arange(8, dtype=torch.float64, device="cpu") * math.pi / 4), 0.1),
+    "two_gaussians": (torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64, device="cpu"), 0.3),
 }
 
 # name -> (how it is drawn, its centre, the root of its mean variance per coordinate): the exact moments
@@ -113,7 +115,7 @@ def toy(name: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     if n < 1:
         raise ValueError(f"n must be 1 point or more, got {n}")
     draw, centre, scale = TOYS[name]
-    points, labels = draw(n, torch.Generator().manual_seed(seed))
+    points, labels = draw(n, torch.Generator("cpu").manual_seed(seed))
     return ((points - torch.tensor(centre, dtype=points.dtype)) / scale).float(), labels
 
 
@@ -135,7 +137,7 @@ def from_points(points: Sequence[Sequence[float]] | Tensor) -> tuple[Tensor, Ten
 
     Raises ValueError for no points, points that are not pairs of finite numbers, or points all in one place.
     """
-    drawn = torch.as_tensor(points, dtype=torch.float64)
+    drawn = torch.as_tensor(points, dtype=torch.float64, device="cpu")
     if drawn.ndim != 2 or drawn.shape[1] != 2 or len(drawn) == 0:
         raise ValueError(f"a drawing is a list of (x, y) points, [n, 2] with n of 1 or more; got {list(drawn.shape)}")
     if not bool(drawn.isfinite().all()):
@@ -157,14 +159,14 @@ def from_strokes(
     """
     if n < 1:
         raise ValueError(f"n must be 1 point or more, got {n}")
-    lines = [torch.as_tensor(stroke, dtype=torch.float64) for stroke in strokes]
+    lines = [torch.as_tensor(stroke, dtype=torch.float64, device="cpu") for stroke in strokes]
     if not lines or any(line.ndim != 2 or line.shape[1] != 2 or len(line) == 0 for line in lines):
         raise ValueError("strokes must be one list of (x, y) points or more, each [k, 2] with k of 1 or more")
     starts = torch.cat([line[:1] if len(line) == 1 else line[:-1] for line in lines])  # a dot is a segment too
     ends = torch.cat([line[-1:] if len(line) == 1 else line[1:] for line in lines])
     owners = torch.cat([torch.full((max(len(line) - 1, 1),), i) for i, line in enumerate(lines)])
     lengths = (ends - starts).norm(dim=1)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator("cpu").manual_seed(seed)
     weights = lengths + 1e-3 * lengths.max() if bool(lengths.max() > 0) else torch.ones_like(lengths)
     segment = torch.multinomial(weights.nan_to_num(), n, replacement=True, generator=generator)
     along = _uniform(n, generator)[:, None]

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import nn
 
 from diffusion_explained.extras import extra
@@ -25,6 +27,7 @@ PIXELS = 8  # picture pixels a latent pixel
 LATENT_CHANNELS = 4
 TEXT_WIDTH = 192
 PREDICTIONS = ("eps", "flow")
+TEXT_MODEL = "text_model."  # begins the names of a CLIP text encoder's tensors in most files
 
 
 def build_autoencoder() -> Any:
@@ -114,8 +117,21 @@ def save_micro(
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
+    name_for_every_version(folder / "text_encoder" / "model.safetensors")
     tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))  # CLIP's vocab.json and merges.txt
     return folder
+
+
+def name_for_every_version(path: Path) -> None:
+    """Give a CLIP text encoder's tensors the names that every version of transformers loads: text_model.encoder...
+
+    Versions from 5.6 on write encoder... and load both; older ones load a file of such names with random weights.
+    """
+    with safe_open(path, framework="pt") as stored:
+        metadata = stored.metadata()
+        tensors = {name: stored.get_tensor(name).clone() for name in stored.keys()}  # noqa: SIM118 - not a dict
+    tensors = {name if name.startswith(TEXT_MODEL) else TEXT_MODEL + name: tensors[name] for name in tensors}
+    save_file(tensors, path, metadata=metadata)
 
 
 def in_fp16(name: str, network: nn.Module) -> nn.Module:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_explained.models.classifier import Classifier, ClassifierConfig
@@ -14,6 +17,9 @@ from diffusion_explained.models.dit import DiT, DiTConfig
 from diffusion_explained.models.mlp import MLP, MLPConfig
 from diffusion_explained.models.unet import UNet, UNetConfig
 from diffusion_explained.names import unknown_name
+from diffusion_explained.tables import read_table
+
+MOST_WEIGHTS = 200_000_000  # 0.8 GB in float32; the largest network that ships has 8 million
 
 NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
     "mlp": (MLP, MLPConfig),
@@ -36,25 +42,58 @@ __all__ = [
     "count_flops",
     "count_parameters",
     "network_config",
+    "of_data",
 ]
 
 
-def build_network(config: dict[str, Any]) -> nn.Module:
+def build_network(config: dict[str, Any], most_weights: int = MOST_WEIGHTS) -> nn.Module:
     """The network that a config describes: its name under "network", and the fields of its config class.
 
-    Raises ValueError for a name or a field that does not exist.
+    most_weights: the largest number of weights that may be allocated; it is looked at before they are.
+    Raises ValueError for a name or a field that does not exist, for a value of another type, for a shape that makes no
+    network, and for one with more weights.
     """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"A network is described by a table of its settings; got {config!r}.")
     options = dict(config)
     name = options.pop("network", None)
-    if name not in NETWORKS:
+    if not isinstance(name, str) or name not in NETWORKS:
         raise unknown_name("network", name, NETWORKS)
     network_class, config_class = NETWORKS[name]
-    fields = {field.name for field in dataclasses.fields(config_class)}
-    for option in options:
-        if option not in fields:
-            raise unknown_name(f"setting of {name}", option, fields)
-    # JSON and TOML know lists, configs are frozen and hold tuples
-    return network_class(config_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}))
+    try:
+        with Allowance(most_weights):
+            return network_class(read_table(config_class, options, f"the network {name}"))
+    except (ZeroDivisionError, IndexError, RuntimeError, OverflowError) as error:  # of sizes that no layer can have
+        raise ValueError(f"There is no {name} of these settings: {options}. ({error})") from error
+
+
+def of_data(network: dict[str, Any], image_shape: Sequence[int], num_classes: int) -> dict[str, Any]:
+    """The configuration for `build_network` of a network for such data. Raises ValueError if it has its own of them."""
+    if given := sorted({"image_shape", "num_classes"} & network.keys()):
+        raise ValueError(f"[network] has {' and '.join(given)}, which the data set gives: leave that out.")
+    return {**network, "image_shape": list(image_shape), "num_classes": num_classes}
+
+
+class Allowance(TorchFunctionMode):
+    """Within it torch allocates at most so many numbers; what would be more is a ValueError, and takes no memory.
+
+    A weight file, or a recipe, can ask for a network that no memory holds. (Building on torch's meta device would tell
+    its size, too, but imports torch's compiler, which takes seconds.)
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.most, self.used = most, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (torch.empty, torch.zeros, torch.ones):
+            size = args[0] if args and isinstance(args[0], Sequence) else args
+            self.used += math.prod(size)
+        elif func is torch.arange:
+            self.used += int(max(args))
+        if self.used > self.most:
+            raise ValueError(f"The network would have more than {self.most:,} weights, the most that are allowed here.")
+        return func(*args, **(kwargs or {}))
 
 
 def network_config(network: nn.Module) -> dict[str, Any]:
@@ -77,8 +116,8 @@ def count_flops(network: nn.Module) -> int:
     Only convolutions and matrix products are counted (`torch.utils.flop_counter`); they are nearly all of it.
     """
     device = next(network.parameters()).device
-    x = torch.zeros(1, *network.image_shape, device=device)
-    times = () if isinstance(network, Classifier) else (torch.zeros(1, device=device),)
+    x = torch.zeros(1, *network.image_shape, device=device, dtype=torch.float32)
+    times = () if isinstance(network, Classifier) else (torch.zeros(1, device=device, dtype=torch.float32),)
     with FlopCounterMode(display=False) as counter:
         network(x, *times)
     return counter.get_total_flops()

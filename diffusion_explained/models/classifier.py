@@ -11,6 +11,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.devices import torch_defaults
+from diffusion_explained.tables import check_sizes
+
 
 @dataclass(frozen=True)
 class ClassifierConfig:
@@ -28,6 +31,9 @@ class ClassifierConfig:
     num_classes: int = 10
     logit_scale: float = 1.0
 
+    def __post_init__(self) -> None:
+        check_sizes(self)
+
 
 class Classifier(nn.Module):
     """`classifier(x)`: images [B, C, H, W] in [-1, 1] -> logits [B, num_classes].
@@ -35,6 +41,7 @@ class Classifier(nn.Module):
     `classifier.features(x)` is the vector [B, widths[-1]] that the logits are a linear function of.
     """
 
+    @torch_defaults()
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()
         channels, height, width = config.image_shape

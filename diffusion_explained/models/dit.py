@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding, sinusoids
+from diffusion_explained.tables import check_sizes
 
 MLP_RATIO = 4  # how much wider a block's two-layer network is inside
 
@@ -38,13 +40,14 @@ class DiTConfig:
     num_classes: int | None = 10
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         _, height, width = self.image_shape
-        if self.patch_size < 1 or height % self.patch_size or width % self.patch_size:
+        if height % self.patch_size or width % self.patch_size:
             raise ValueError(f"patch_size {self.patch_size} must divide {height} x {width} images: {self}")
-        if self.head_width < 1 or self.width % self.head_width:
+        if self.width % self.head_width:
             raise ValueError(f"head_width {self.head_width} must divide the width {self.width}: {self}")
-        if self.width % 4 or self.depth < 1:
-            raise ValueError(f"width is a multiple of 4, for the positions' sines and cosines, depth 1 or more: {self}")
+        if self.width % 4:
+            raise ValueError(f"width is a multiple of 4, for the positions' sines and cosines: {self}")
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -58,6 +61,7 @@ class DiT(nn.Module):
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """
 
+    @torch_defaults()
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
@@ -131,5 +135,7 @@ def positions(grid: tuple[int, int], width: int) -> Tensor:
 
     Without it a transformer could not tell one arrangement of the patches from another.
     """
-    rows, columns = torch.meshgrid(torch.arange(grid[0]), torch.arange(grid[1]), indexing="ij")
+    rows, columns = torch.meshgrid(
+        *(torch.arange(side, device="cpu", dtype=torch.int64) for side in grid), indexing="ij"
+    )
     return torch.cat([sinusoids(rows.flatten(), width // 2), sinusoids(columns.flatten(), width // 2)], dim=-1)

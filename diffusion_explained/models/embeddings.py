@@ -17,7 +17,9 @@ def sinusoids(t: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
     Vaswani et al. 2017, "Attention Is All You Need", Section 3.5; used for t by DDPM.
     """
     half = width // 2
-    frequencies = torch.exp(-math.log(max_period) * torch.arange(half, device=t.device) / half)  # [width/2]
+    frequencies = torch.exp(
+        -math.log(max_period) * torch.arange(half, device=t.device, dtype=torch.float32) / half
+    )  # [width/2]
     angles = t.float()[:, None] * frequencies  # [B, width/2]
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
@@ -50,7 +52,7 @@ class ClassEmbedding(nn.Module):
         if self.table is None:
             return 0.0
         if labels is None:
-            labels = torch.full((batch_size,), self.num_classes, device=self.table.weight.device)
+            labels = torch.full((batch_size,), self.num_classes, device=self.table.weight.device, dtype=torch.int64)
         return self.table(labels)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.embeddings import ClassEmbedding, TimeEmbedding
+from diffusion_explained.tables import check_sizes
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class MLPConfig:
     num_classes: int | None = None
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         if len(self.image_shape) != 1 or min(*self.image_shape, self.width, self.layers) < 1:
             raise ValueError(f"an MLP takes points of shape (D,), and has a width and layers of 1 or more; got {self}")
 
@@ -30,6 +33,7 @@ class MLP(nn.Module):
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """
 
+    @torch_defaults()
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config = config

@@ -20,8 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding
+from diffusion_explained.tables import check_sizes
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class UNetConfig:
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         levels = len(self.widths)
         if not levels == len(self.blocks) == len(self.attention) or levels == 0:
             raise ValueError(f"widths, blocks and attention have one entry a resolution each; got {self}")
@@ -67,6 +70,7 @@ class UNet(nn.Module):
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """
 
+    @torch_defaults()
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
         self.config = config

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion_explained.film import pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
-from diffusion_explained.plots.figures import dress, figure
+from diffusion_explained.plots.figures import dress, figure, labelled, literal
 
 
 def word_maps(
@@ -50,10 +50,10 @@ def word_maps(
                 ax.imshow(shown, cmap=SEQUENTIAL, vmin=0, vmax=float(peaks[column - 1]) or 1.0, interpolation="nearest")
             dress(ax, theme, grid=False)
             ax.set(xticks=[], yticks=[])
-        axes[row, 0].set_ylabel(caption, fontsize=11, color=colours.text)
+        axes[row, 0].set_ylabel(labelled(caption), fontsize=11, color=colours.text)
     for ax, word, peak in zip(axes[0, 1:], words, peaks.tolist(), strict=True):
-        ax.set_title(f"{word}\n0 to {peak:.1%}", fontsize=10.5, color=colours.text)
-    fig.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=colours.text)
+        ax.set_title(f"{literal(word)}\n0 to {peak:.1%}", fontsize=10.5, color=colours.text)
+    fig.suptitle(labelled(title), x=0.01, ha="left", fontsize=12, fontweight="bold", color=colours.text)
     fig.set_label(
         f"{title or 'Attention'}: {', '.join(captions)}; largest share of "
         + ", ".join(f"{word} {peak:.1%} ({_where(maps[-1, k])})"

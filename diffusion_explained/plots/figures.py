@@ -11,6 +11,7 @@ import threading
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
 
 from diffusion_explained.palette import THEMES
 
@@ -34,9 +35,9 @@ def dress(ax: Axes, theme: str, *, title: str = "", xlabel: str = "", ylabel: st
     """Title, labels with their units, ticks, spines and legend text in the theme's colours; legible at 11 points."""
     colours = THEMES[theme]
     ax.set_facecolor("none")
-    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=colours.text)
-    ax.set_xlabel(xlabel, fontsize=11, color=colours.text)
-    ax.set_ylabel(ylabel, fontsize=11, color=colours.text)
+    ax.set_title(labelled(title), loc="left", fontsize=12, fontweight="bold", color=colours.text)
+    ax.set_xlabel(labelled(xlabel), fontsize=11, color=colours.text)
+    ax.set_ylabel(labelled(ylabel), fontsize=11, color=colours.text)
     ax.tick_params(which="both", labelsize=11, colors=colours.muted, labelcolor=colours.text)
     for side, spine in ax.spines.items():
         spine.set_visible(grid and side in ("left", "bottom"))
@@ -48,6 +49,23 @@ def dress(ax: Axes, theme: str, *, title: str = "", xlabel: str = "", ylabel: st
     if ax.get_legend():
         for text in ax.get_legend().get_texts():
             text.set_color(colours.text)
+
+
+def literal(text: str) -> str:
+    """Words that came from elsewhere (a token, a prompt, a class) for matplotlib, to which dollars mean a formula."""
+    return str(text).replace("$", r"\$")
+
+
+def labelled(text: str) -> str:
+    """A title or caption in which $...$ is a formula; one that is no formula stands as it is, and ends no drawing."""
+    if "$" not in text:
+        return text
+    try:
+        with _drawing:
+            MathTextParser("path").parse(text)
+    except ValueError:
+        return literal(text)
+    return text
 
 
 def legend(ax: Axes, **options: object) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_explained.film import mosaic, pixels, step_fields
 from diffusion_explained.palette import THEMES
-from diffusion_explained.plots.figures import dress, figure, legend, legend_below
+from diffusion_explained.plots.figures import dress, figure, labelled, legend, legend_below
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level, Schedule
 
@@ -55,8 +55,10 @@ def image_grid(
     ax.set(xticks=[], yticks=[], anchor="S")  # the room that is left is the title's
     for k, caption in enumerate(captions):
         x, y = k % columns * (width + gap) + width / 2, k // columns * (height + gap) - 1.5
-        ax.text(x, y, caption, ha="center", va="bottom", fontsize=11, color=THEMES[theme].text)
-    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text, pad=6 + 13 * lines)
+        ax.text(x, y, labelled(caption), ha="center", va="bottom", fontsize=11, color=THEMES[theme].text)
+    ax.set_title(
+        labelled(title), loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text, pad=6 + 13 * lines
+    )
     fig.set_label(
         f"{title or 'Images'}: {count} pictures in {rows} rows"
         + (f" ({', '.join(captions)})".replace("\n", " ") * bool(captions))
@@ -91,10 +93,10 @@ def filmstrip(
     ax = axes[0, 0]
     ax.set_anchor("W")  # what a long title needs stays free on the right
     _sheet(ax, sheet, theme)
-    ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], captions)
-    ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], list(stacks))
+    ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], [labelled(one) for one in captions])
+    ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], [labelled(one) for one in stacks])
     ax.tick_params(labelbottom=False, labeltop=True)
-    ax.set_title(title, loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text)
+    ax.set_title(labelled(title), loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text)
     fig.set_label(f"{title or 'Filmstrip'}: {', '.join(stacks)}, {count} pictures each ({', '.join(captions)})")
     return fig
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.inside import Feature, Skip
 from diffusion_explained.palette import DIVERGING, SEQUENTIAL, THEMES
-from diffusion_explained.plots.figures import dress, figure
+from diffusion_explained.plots.figures import dress, figure, literal
 from diffusion_explained.plots.images import filmstrip
 
 
@@ -161,8 +161,8 @@ def similarity_panels(
     for k, (ax, (name, matrix)) in enumerate(zip(axes[0], panels.items(), strict=True)):
         drawn = ax.imshow(np.asarray(matrix), cmap=cmap, vmin=-1, vmax=1)
         dress(ax, theme, title=name, grid=False)
-        ax.set_xticks(range(len(names)), names, rotation=90)
-        ax.set_yticks(range(len(names)), names if k == 0 else [])
+        ax.set_xticks(range(len(names)), list(map(literal, names)), rotation=90)
+        ax.set_yticks(range(len(names)), list(map(literal, names)) if k == 0 else [])
         ax.tick_params(length=0)
     bar = fig.colorbar(drawn, ax=axes[0].tolist(), shrink=0.8, ticks=[-1, 0, 1])
     bar.set_label("cosine", fontsize=11, color=THEMES[theme].text)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
-from diffusion_explained.plots.figures import dress, figure, legend
+from diffusion_explained.plots.figures import dress, figure, labelled, legend, literal
 from diffusion_explained.schedules import Level
 
 if TYPE_CHECKING:  # a picture of latents needs no engine of Stable Diffusion
@@ -45,7 +45,7 @@ def token_chips(tokens: Any, *, columns: int = 11, title: str = "", theme: str =
         box.set(facecolor=face, edgecolor=colours.grid if pads else face, linewidth=1)
         ax.add_patch(box)
         name = "padding" if pads else SPECIAL.get(piece) or _written(piece)
-        ax.text(x + 0.5, y + 0.37, name, ha="center", va="center", fontsize=9, color=ink)
+        ax.text(x + 0.5, y + 0.37, literal(name), ha="center", va="center", fontsize=9, color=ink)
         ax.text(x + 0.5, y + 0.72, number, ha="center", va="center", fontsize=8, color=ink)
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     dress(ax, theme, title=title, grid=False)
@@ -70,7 +70,7 @@ def reach_map(changes: Tensor, words: Sequence[str], *, title: str = "", theme: 
     shown = np.ma.masked_less_equal(np.asarray(changes, float), 1e-6)
     drawn = ax.imshow(shown, cmap=SEQUENTIAL, vmin=0, aspect="auto", interpolation="nearest")
     dress(ax, theme, title=title, xlabel="position of the embedding", ylabel="word replaced", grid=False)
-    ax.set_yticks(range(len(words)), words)
+    ax.set_yticks(range(len(words)), [literal(word) for word in words])
     ax.tick_params(axis="y", length=0)
     bar = fig.colorbar(drawn, ax=ax, pad=0.02)
     bar.set_label("relative change", fontsize=11, color=colours.text)
@@ -140,8 +140,8 @@ def latent_strip(
     ax = axes[0, 0]
     ax.imshow(mosaic(tiles, count, gap), interpolation="nearest")
     dress(ax, theme, title=title, grid=False)
-    ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], captions)
-    ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], list(stacks))
+    ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], [labelled(one) for one in captions])
+    ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], [labelled(one) for one in stacks])
     ax.tick_params(labelbottom=False, labeltop=True, length=0)
     fig.set_label(f"{title or 'Latents'}: {', '.join(stacks)}, {count} pictures each ({', '.join(captions)})")
     return fig

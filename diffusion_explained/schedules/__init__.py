@@ -19,11 +19,13 @@ All coefficients are float64 on the CPU.
 from typing import Any
 
 from diffusion_explained.schedules.base import Level, Schedule, check_decreasing
-from diffusion_explained.schedules.ddpm import SPACINGS, DDPMSchedule, rescale_zero_terminal_snr
+from diffusion_explained.schedules.ddpm import DDPMSchedule, rescale_zero_terminal_snr
 from diffusion_explained.schedules.edm import EDMSchedule
 from diffusion_explained.schedules.flow import FlowSchedule
+from diffusion_explained.schedules.spacing import RATIO_SPACINGS, SPACINGS
 
 __all__ = [
+    "RATIO_SPACINGS",
     "SPACINGS",
     "DDPMSchedule",
     "EDMSchedule",
@@ -39,6 +41,8 @@ __all__ = [
 def schedule_from_config(config: dict[str, Any]) -> Schedule:
     """The schedule that `to_config` described. Raises ValueError for another family, name or argument."""
     options = dict(config)
+    if options.get("family") == "ddpm":
+        options.setdefault("clock", "thousand")  # what every network was given before the clock could be chosen
     family, name = options.pop("family", None), options.pop("name", "")
     makers = {
         ("edm", ""): EDMSchedule,

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -54,7 +55,11 @@ class Schedule(ABC):
 
     @abstractmethod
     def network_time(self, t: Tensor | float) -> Tensor:
-        """The time as the network is told it: about 0 to 1000, whatever the clock (float32, the shape of t)."""
+        """The time that the network is given at time t, in training and in sampling (float32, the shape of t)."""
+
+    def time_at(self, level: Level) -> float:
+        """The time that the network is given at a level."""
+        return float(self.network_time(level.t))
 
     @abstractmethod
     def to_config(self) -> dict[str, Any]:
@@ -69,7 +74,7 @@ class Schedule(ABC):
 
         Raises ValueError when there are none, or when they do not decrease in noise.
         """
-        times = torch.as_tensor(timesteps, dtype=torch.float64)
+        times = torch.as_tensor(timesteps, dtype=torch.float64, device="cpu")
         if not len(times):
             raise ValueError("No timesteps were given: give at least one, decreasing from noise to data.")
         columns = (times, self.alpha(times), self.sigma(times))
@@ -81,6 +86,19 @@ class Schedule(ABC):
     def levels(self, num_inference_steps: int, **options: Any) -> list[Level]:
         """The n levels that `timesteps(num_inference_steps, **options)` visits, then the clean one."""
         return self.levels_at(self.timesteps(num_inference_steps, **options))
+
+
+def checked_time(t: Tensor | float, most: float, what: str) -> Tensor:
+    """t as float64. Raises ValueError unless every time is from 0 to `most` (`what` names the range)."""
+    t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
+    if not bool(((t >= 0) & (t <= most + 1e-9)).all()):
+        raise ValueError(f"t must be {what} for this schedule, got {_shown(t)}.")
+    return t
+
+
+def _shown(t: Tensor) -> str:
+    values = [f"{value:g}" for value in t.flatten()[:4].tolist()]
+    return ", ".join(values) + (", ..." if t.numel() > 4 else "")
 
 
 def check_decreasing(levels: Sequence[Level]) -> None:
@@ -95,9 +113,10 @@ def check_decreasing(levels: Sequence[Level]) -> None:
             )
 
 
-def check_steps(num_inference_steps: int, most: int | None = None) -> int:
-    n = num_inference_steps
-    if isinstance(n, bool) or int(n) != n or n < 1 or (most is not None and n > most):
+def check_steps(number: int, most: int | None = None, what: str = "num_inference_steps") -> int:
+    """The number as an int. Raises ValueError, naming `what`, unless it is a whole number from 1 to `most`."""
+    whole = isinstance(number, numbers.Real) and not isinstance(number, bool) and math.isfinite(number)
+    if not whole or int(number) != number or number < 1 or (most is not None and number > most):
         allowed = "1 or more" if most is None else f"1 to {most} (the schedule's num_train_timesteps)"
-        raise ValueError(f"num_inference_steps must be a whole number, {allowed}; got {n!r}.")
-    return int(n)
+        raise ValueError(f"{what} must be a whole number, {allowed}; got {number!r}.")
+    return int(number)

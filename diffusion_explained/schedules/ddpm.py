@@ -7,9 +7,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.schedules.base import Level, Schedule, check_steps
+from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
+from diffusion_explained.schedules.spacing import (
+    RATIO_SPACINGS,
+    check_spacing,
+    spaced_ratios,
+    spaced_timesteps,
+    time_of_ratio,
+)
 
-SPACINGS = ("leading", "linspace", "trailing")
+CLOCKS = ("steps", "thousand", "c_noise")
 
 
 class DDPMSchedule(Schedule):
@@ -24,6 +31,9 @@ class DDPMSchedule(Schedule):
         name, options: how it was made, kept for `to_config`.
         final_alpha_one: end at the clean image (True) or at t = 0's level, as Stable Diffusion 1.5 is configured.
         steps_offset: added to every timestep of "leading" spacing (Stable Diffusion 1.5 uses 1).
+        clock: the time that the network is given, at training and at sampling: "steps", t itself, 0 .. T-1, as
+            diffusers gives it; "thousand", t * 1000 / T; or "c_noise", ln(sigma / alpha) / 4 (EDM, Table 1). The
+            first two are one clock at T = 1000. A description without a clock (`to_config`) means "thousand".
     """
 
     def __init__(
@@ -32,10 +42,11 @@ class DDPMSchedule(Schedule):
         *,
         final_alpha_one: bool = True,
         steps_offset: int = 0,
+        clock: str = "steps",
         name: str = "custom",
         options: dict[str, Any] | None = None,
     ) -> None:
-        betas = torch.as_tensor(betas, dtype=torch.float64)
+        betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
         valid = (
             betas.ndim == 1 and len(betas) > 0 and bool((betas > 0).all() and (betas[:-1] < 1).all() and betas[-1] <= 1)
         )
@@ -47,7 +58,9 @@ class DDPMSchedule(Schedule):
         self.betas = betas
         self.alphas_cumprod = torch.cumprod(1 - betas, dim=0)
         self.num_train_timesteps = len(betas)
-        self.steps_offset = steps_offset
+        if clock not in CLOCKS:
+            raise ValueError(f"clock must be one of {', '.join(CLOCKS)}; got {clock!r}.")
+        self.steps_offset, self.clock = steps_offset, clock
         self.final_alpha_one = final_alpha_one
         self.name = name
         self._options = options or {}
@@ -60,7 +73,13 @@ class DDPMSchedule(Schedule):
         cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, **options: Any
     ) -> "DDPMSchedule":
         """betas rise linearly (DDPM, Sec. 4)."""
-        betas = torch.linspace(beta_start, beta_end, _check_T(num_train_timesteps), dtype=torch.float64)
+        betas = torch.linspace(
+            beta_start,
+            beta_end,
+            check_steps(num_train_timesteps, what="num_train_timesteps"),
+            dtype=torch.float64,
+            device="cpu",
+        )
         return cls._named("linear", betas, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end)
 
     @classmethod
@@ -74,7 +93,13 @@ class DDPMSchedule(Schedule):
         """sqrt(betas) rise linearly (latent diffusion; Stable Diffusion's own numbers by default)."""
         if min(beta_start, beta_end) < 0:
             raise ValueError(f"beta_start and beta_end must be positive, got {beta_start} and {beta_end}.")
-        roots = torch.linspace(beta_start**0.5, beta_end**0.5, _check_T(num_train_timesteps), dtype=torch.float64)
+        roots = torch.linspace(
+            beta_start**0.5,
+            beta_end**0.5,
+            check_steps(num_train_timesteps, what="num_train_timesteps"),
+            dtype=torch.float64,
+            device="cpu",
+        )
         return cls._named(
             "scaled_linear", roots**2, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end
         )
@@ -82,7 +107,12 @@ class DDPMSchedule(Schedule):
     @classmethod
     def cosine(cls, num_train_timesteps: int = 1000, max_beta: float = 0.999, **options: Any) -> "DDPMSchedule":
         """alphas_cumprod follows cos^2((t/T + 0.008) / 1.008 * pi/2), betas capped (improved DDPM, Eq. 17)."""
-        t = torch.arange(_check_T(num_train_timesteps) + 1, dtype=torch.float64) / num_train_timesteps
+        t = (
+            torch.arange(
+                check_steps(num_train_timesteps, what="num_train_timesteps") + 1, dtype=torch.float64, device="cpu"
+            )
+            / num_train_timesteps
+        )
         alpha_bar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
         betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)
         return cls._named("cosine", betas, options, num_train_timesteps, max_beta=max_beta)
@@ -92,7 +122,9 @@ class DDPMSchedule(Schedule):
         cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, **options: Any
     ) -> "DDPMSchedule":
         """betas rise along a logistic curve from -6 to 6 (GeoDiff)."""
-        ramp = torch.linspace(-6, 6, _check_T(num_train_timesteps), dtype=torch.float64).sigmoid()
+        ramp = torch.linspace(
+            -6, 6, check_steps(num_train_timesteps, what="num_train_timesteps"), dtype=torch.float64, device="cpu"
+        ).sigmoid()
         betas = ramp * (beta_end - beta_start) + beta_start
         return cls._named("sigmoid", betas, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end)
 
@@ -101,6 +133,7 @@ class DDPMSchedule(Schedule):
         cls, name: str, betas: Tensor, options: dict[str, Any], num_train_timesteps: int, **numbers: float
     ) -> "DDPMSchedule":
         described = {"num_train_timesteps": num_train_timesteps, **numbers, **options}
+        described.pop("clock", None)  # `to_config` adds it where it matters
         options = dict(options)
         if options.pop("rescale_zero_terminal_snr", False):
             betas = rescale_zero_terminal_snr(betas)
@@ -109,9 +142,7 @@ class DDPMSchedule(Schedule):
     # -- the schedule -------------------------------------------------------------------------------------
 
     def _alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
-        t = torch.as_tensor(t, dtype=torch.float64)
-        if bool((t < 0).any()) or bool((t > self.num_train_timesteps - 1).any()) or bool(t.isnan().any()):
-            raise ValueError(f"t must be in 0 .. {self.num_train_timesteps - 1} for this schedule, got {t.tolist()}.")
+        t = checked_time(t, self.num_train_timesteps - 1, f"in 0 .. {self.num_train_timesteps - 1}")
         low, high = t.floor().long(), t.ceil().long()
         alpha, sigma = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
         ratio = torch.lerp(sigma[low] / alpha[low], sigma[high] / alpha[high], t - low)  # Karras' sigma
@@ -130,29 +161,54 @@ class DDPMSchedule(Schedule):
 
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform integers 0 .. T-1, both ends included (DDPM, Algorithm 1, line 3)."""
-        return torch.randint(0, self.num_train_timesteps, (batch_size,), generator=generator).double()
+        return torch.randint(
+            0, self.num_train_timesteps, (batch_size,), generator=generator, dtype=torch.int64, device="cpu"
+        ).to(torch.float64)
 
     def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
-        """Integer timesteps, decreasing, spaced as in diffusers' DDIMScheduler (Lin et al. 2023, Table 2).
+        """The timesteps to visit, decreasing (float64 [n]).
 
         "trailing" starts at T-1, the level that training knew as noise; "leading" starts about T/n below it and
-        ends at steps_offset; "linspace" includes both ends.
+        ends at steps_offset; "linspace" includes both ends: integers, as diffusers' DDIMScheduler spaces them (Lin et
+        al. 2023, Table 2). "karras", "exponential" and "beta" space sigma / alpha between the schedule's own ends
+        (`spacing`), and their timesteps are fractions.
         """
         n, T = check_steps(num_inference_steps, self.num_train_timesteps), self.num_train_timesteps
-        k = torch.arange(n, dtype=torch.float64)
-        if spacing == "trailing":
-            return (T - k * (T / n)).round() - 1
-        if spacing == "leading":
-            t = (k.flip(0) * (T // n)).round() + self.steps_offset
-            if t[0] > T - 1:
-                raise ValueError(
-                    f'"leading" spacing with steps_offset {self.steps_offset} leaves the schedule at {n} steps: '
-                    f'its first timestep would be {int(t[0])} of 0 .. {T - 1}. Use fewer steps or "trailing".'
-                )
-            return t
-        if spacing == "linspace":
-            return torch.linspace(0, T - 1, n, dtype=torch.float64).round().flip(0)
-        raise ValueError(f"spacing must be one of {', '.join(SPACINGS)}; got {spacing!r}.")
+        check_spacing(spacing)
+        if spacing in RATIO_SPACINGS:
+            return torch.from_numpy(time_of_ratio(self._spaced_ratios(n, spacing), self._ratios.numpy()))
+        t = torch.from_numpy(spaced_timesteps(spacing, n, T, self.steps_offset))
+        if t[0] > T - 1:
+            raise ValueError(
+                f'"leading" spacing with steps_offset {self.steps_offset} leaves the schedule at {n} steps: '
+                f'its first timestep would be {int(t[0])} of 0 .. {T - 1}. Use fewer steps or "trailing".'
+            )
+        return t
+
+    def levels(self, num_inference_steps: int, spacing: str = "trailing") -> list[Level]:
+        """The n levels that `timesteps` visits, then the clean one.
+
+        Raises ValueError for one step of "leading" or "linspace", which would visit the cleanest level only.
+        """
+        t = self.timesteps(num_inference_steps, spacing)
+        if len(t) == 1 and spacing in ("leading", "linspace") and self.num_train_timesteps > 1:
+            raise ValueError(
+                f'One step of "{spacing}" spacing visits only t = {t[0]:g}, the cleanest level, where noise is no '
+                'starting point. Use "trailing" for a single step, or 2 steps and more.'
+            )
+        if spacing not in RATIO_SPACINGS:
+            return self.levels_at(t)
+        ratios = self._spaced_ratios(len(t), spacing)
+        alpha = (1 + ratios**2) ** -0.5
+        return [*map(Level, t.tolist(), alpha.tolist(), (ratios * alpha).tolist()), Level(-1.0, 1.0, 0.0)]
+
+    @property
+    def _ratios(self) -> Tensor:
+        """sigma / alpha at every timestep [T]."""
+        return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
+
+    def _spaced_ratios(self, n: int, spacing: str) -> Any:
+        return spaced_ratios(spacing, n, float(self._ratios[-1]), float(self._ratios[0]))
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
         """As `Schedule.levels_at`; with final_alpha_one=False the list ends at t = 0, which cannot be visited too."""
@@ -165,14 +221,25 @@ class DDPMSchedule(Schedule):
         return super().levels_at(timesteps)
 
     def network_time(self, t: Tensor | float) -> Tensor:
-        """t itself, stretched to 0 .. 1000 when T is another number than 1000."""
-        return (torch.as_tensor(t, dtype=torch.float64) * (1000 / self.num_train_timesteps)).float()
+        """The time on the schedule's `clock`."""
+        t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
+        if self.clock == "c_noise":
+            alpha, sigma = self._alpha_sigma(t)
+            return ((sigma / alpha).log() / 4).float()
+        return (t * (1000 / self.num_train_timesteps) if self.clock == "thousand" else t).float()
+
+    def time_at(self, level: Level) -> float:
+        """As `network_time`; c_noise is that of the level's own sigma / alpha, wherever the level comes from."""
+        if self.clock == "c_noise":
+            return math.log(level.sigma / level.alpha) / 4
+        return super().time_at(level)
 
     def to_config(self) -> dict[str, Any]:
         """The named constructor and its arguments; a schedule of custom betas has none and says so."""
         if self.name == "custom":
             raise ValueError("A DDPMSchedule of custom betas cannot be described; use a named constructor.")
-        return {"family": "ddpm", "name": self.name, **self._options}
+        clock = {} if self.num_train_timesteps == 1000 and self.clock != "c_noise" else {"clock": self.clock}
+        return {"family": "ddpm", "name": self.name, **self._options, **clock}
 
     @property
     def terminal_snr(self) -> float:
@@ -181,22 +248,12 @@ class DDPMSchedule(Schedule):
         return last / (1 - last)
 
 
-def _check_T(num_train_timesteps: int) -> int:
-    if (
-        isinstance(num_train_timesteps, bool)
-        or int(num_train_timesteps) != num_train_timesteps
-        or num_train_timesteps < 1
-    ):
-        raise ValueError(f"num_train_timesteps must be a whole number, 1 or more; got {num_train_timesteps!r}.")
-    return int(num_train_timesteps)
-
-
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     """Shift and scale sqrt(alphas_cumprod) so that the last is 0 and the first is kept (Lin et al. 2023, Algorithm 1).
 
     betas [T] -> betas [T], the last one 1. A network that predicts eps says nothing at that level: use "v".
     """
-    alpha = torch.cumprod(1 - betas.double(), dim=0).sqrt()
+    alpha = torch.cumprod(1 - betas.to(torch.float64), dim=0).sqrt()
     if len(alpha) < 2:
         raise ValueError("Zero terminal SNR needs at least 2 timesteps.")
     alpha = (alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1]))

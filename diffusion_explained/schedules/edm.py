@@ -1,16 +1,28 @@
 """Karras' schedule, in which the noise level is the clock."""
 
 import math
+import sys
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from diffusion_explained.schedules.base import Schedule, check_steps
+from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
+from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
+
+CLOCKS = ("thousand", "c_noise")
 
 
 class EDMSchedule(Schedule):
-    """Karras' schedule: x_t = x_0 + t * eps, the clock is the noise level itself (EDM, Table 1, last column)."""
+    """Karras' schedule: x_t = x_0 + t * eps, the clock is the noise level itself (EDM, Table 1, last column).
+
+    Args:
+        sigma_min, sigma_max, rho: of the levels to visit (EDM, Eq. 5).
+        P_mean, P_std: of ln(sigma) in training (EDM, Table 1).
+        clock: the time that the network is given: "c_noise", ln(sigma) / 4 as in the paper (Table 1) and in diffusers,
+            or "thousand", 1000 times that, the range for which this package's own networks are built.
+    """
 
     def __init__(
         self,
@@ -19,40 +31,54 @@ class EDMSchedule(Schedule):
         rho: float = 7.0,
         P_mean: float = -1.2,
         P_std: float = 1.2,
+        clock: str = "thousand",
     ) -> None:
         if not 0 < sigma_min < sigma_max < math.inf or not 0 < rho < math.inf or not P_std > 0:
             raise ValueError(
                 f"EDMSchedule needs 0 < sigma_min < sigma_max, rho > 0 and P_std > 0; got sigma_min={sigma_min}, "
                 f"sigma_max={sigma_max}, rho={rho}, P_std={P_std}."
             )
+        if clock not in CLOCKS:
+            raise ValueError(f"clock must be one of {', '.join(CLOCKS)}; got {clock!r}.")
+        self.clock = clock
         self.sigma_min, self.sigma_max, self.rho = float(sigma_min), float(sigma_max), float(rho)
         self.P_mean, self.P_std = float(P_mean), float(P_std)
         self.init_noise_sigma = self.sigma_max
 
     def alpha(self, t: Tensor | float) -> Tensor:
         """1."""
-        return torch.ones_like(torch.as_tensor(t, dtype=torch.float64))
+        return torch.ones_like(self.sigma(t))
 
     def sigma(self, t: Tensor | float) -> Tensor:
         """t."""
-        return torch.as_tensor(t, dtype=torch.float64).clone()
+        return checked_time(t, sys.float_info.max, "a noise level, 0 or more and finite,").clone()
+
+    def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
+        """As `Schedule.levels_at`. Raises ValueError above sigma_max too, for which no network was trained."""
+        times = torch.as_tensor(timesteps, dtype=torch.float64, device="cpu")
+        checked_time(times, self.sigma_max * (1 + 1e-6), f"a noise level up to sigma_max = {self.sigma_max:g}")
+        return super().levels_at(times)
 
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """ln(sigma) ~ N(P_mean, P_std^2) (EDM, Table 1, "Training")."""
-        normal = torch.randn(batch_size, generator=generator, dtype=torch.float64)
+        normal = torch.randn(batch_size, generator=generator, dtype=torch.float64, device="cpu")
         return (self.P_mean + self.P_std * normal).exp()
 
-    def timesteps(self, num_inference_steps: int) -> Tensor:
-        """sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho (EDM, Eq. 5)."""
+    def timesteps(self, num_inference_steps: int, spacing: str = "karras") -> Tensor:
+        """The noise levels to visit (float64 [n]), from sigma_max to sigma_min, by one of `RATIO_SPACINGS`.
+
+        "karras": sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho   (EDM, Eq. 5)
+        """
         n = check_steps(num_inference_steps)
-        ramp = torch.linspace(0, 1, n, dtype=torch.float64)
-        low, high = self.sigma_min ** (1 / self.rho), self.sigma_max ** (1 / self.rho)
-        return (high + ramp * (low - high)) ** self.rho
+        check_spacing(spacing, RATIO_SPACINGS)
+        return torch.from_numpy(spaced_ratios(spacing, n, self.sigma_max, self.sigma_min, self.rho))
 
     def network_time(self, t: Tensor | float) -> Tensor:
-        """250 * ln(sigma): EDM's c_noise = ln(sigma) / 4 (Table 1), times 1000 as for the other clocks."""
-        return (250 * torch.as_tensor(t, dtype=torch.float64).log()).float()
+        """c_noise = ln(sigma) / 4 (EDM, Table 1), times 1000 on the clock "thousand"."""
+        c_noise = torch.as_tensor(t, dtype=torch.float64, device="cpu").log() / 4
+        return (c_noise if self.clock == "c_noise" else 1000 * c_noise).float()
 
     def to_config(self) -> dict[str, Any]:
         numbers = ("sigma_min", "sigma_max", "rho", "P_mean", "P_std")
-        return {"family": "edm", **{name: getattr(self, name) for name in numbers}}
+        clock = {} if self.clock == "thousand" else {"clock": self.clock}
+        return {"family": "edm", **{name: getattr(self, name) for name in numbers}, **clock}

@@ -3,10 +3,12 @@
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_explained.schedules.base import Schedule, check_steps
+from diffusion_explained.schedules.base import Schedule, check_steps, checked_time
+from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
 
 T_DISTRIBUTIONS = ("logit_normal", "uniform", "u_shaped")
 STEEPNESS = 4.0  # a of the U-shaped distribution
@@ -20,25 +22,29 @@ class FlowSchedule(Schedule):
             (Stable Diffusion 3, Eq. 23); 1 changes nothing, more suits larger pictures.
         t_distribution: training times before the shift: "logit_normal" (Stable Diffusion 3, Eq. 19), "uniform", or
             "u_shaped", most at both ends, where a rectified flow is hardest to learn (Lee et al. 2024, Sec. 4.1).
+        num_train_timesteps: the network is given t times this number.
     """
 
-    def __init__(self, shift: float = 1.0, t_distribution: str = "logit_normal") -> None:
+    def __init__(
+        self, shift: float = 1.0, t_distribution: str = "logit_normal", num_train_timesteps: int = 1000
+    ) -> None:
         if not 0 < shift < math.inf:
             raise ValueError(f"shift must be a positive number (1 changes nothing), got {shift}.")
         if t_distribution not in T_DISTRIBUTIONS:
             raise ValueError(f"t_distribution must be one of {', '.join(T_DISTRIBUTIONS)}; got {t_distribution!r}.")
         self.shift, self.t_distribution = float(shift), t_distribution
+        self.num_train_timesteps = check_steps(num_train_timesteps, what="num_train_timesteps")
 
     def _shifted(self, t: Tensor) -> Tensor:
         return self.shift * t / (1 + (self.shift - 1) * t)
 
     def alpha(self, t: Tensor | float) -> Tensor:
         """1 - t."""
-        return 1 - torch.as_tensor(t, dtype=torch.float64)
+        return (1 - checked_time(t, 1, "from 0 (data) to 1 (noise)")).clamp(min=0)
 
     def sigma(self, t: Tensor | float) -> Tensor:
         """t."""
-        return torch.as_tensor(t, dtype=torch.float64).clone()
+        return checked_time(t, 1, "from 0 (data) to 1 (noise)").clamp(max=1)
 
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Logit-normal: sigmoid of N(0, 1); uniform in (0, 1]; or U-shaped; then shifted.
@@ -48,22 +54,37 @@ class FlowSchedule(Schedule):
         That is: t from p(t) = a exp(a t) / (exp(a) - 1), by the inverse of its distribution function, or 1 - t.
         """
         if self.t_distribution == "logit_normal":
-            t = torch.randn(batch_size, generator=generator, dtype=torch.float64).sigmoid()
+            t = torch.randn(batch_size, generator=generator, dtype=torch.float64, device="cpu").sigmoid()
         else:
-            t = 1 - torch.rand(batch_size, generator=generator, dtype=torch.float64)
+            t = 1 - torch.rand(batch_size, generator=generator, dtype=torch.float64, device="cpu")
         if self.t_distribution == "u_shaped":
             t = torch.log1p(t * math.expm1(STEEPNESS)) / STEEPNESS
-            t = torch.where(torch.rand(batch_size, generator=generator) < 0.5, t, 1 - t)
+            t = torch.where(
+                torch.rand(batch_size, generator=generator, dtype=torch.float32, device="cpu") < 0.5, t, 1 - t
+            )
         return self._shifted(t)
 
-    def timesteps(self, num_inference_steps: int) -> Tensor:
-        """1, (n-1)/n, ..., 1/n, shifted."""
+    def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
+        """The times to visit, decreasing (float64 [n]), shifted.
+
+        "trailing": 1, (n-1)/n, ..., 1/n before the shift. "linspace": evenly from 1 to the shifted 1/T, shifted once
+        more, as diffusers' FlowMatchEulerDiscreteScheduler visits them: its last step spans almost nothing.
+        "karras", "exponential" and "beta" space t between the ends of "linspace" (`spacing`).
+        """
         n = check_steps(num_inference_steps)
-        return self._shifted(torch.arange(n, 0, -1, dtype=torch.float64) / n)
+        check_spacing(spacing, ("trailing", "linspace", *RATIO_SPACINGS))
+        if spacing == "trailing":
+            return self._shifted(torch.arange(n, 0, -1, dtype=torch.float64, device="cpu") / n)
+        least = self._shifted(torch.tensor(1 / self.num_train_timesteps, dtype=torch.float64, device="cpu"))
+        t = self._shifted(torch.from_numpy(np.linspace(1, float(least), n)))
+        if spacing == "linspace":
+            return t
+        return torch.from_numpy(spaced_ratios(spacing, n, float(t[0]), float(t[-1])))
 
     def network_time(self, t: Tensor | float) -> Tensor:
-        """1000 * t."""
-        return (1000 * torch.as_tensor(t, dtype=torch.float64)).float()
+        """num_train_timesteps * t."""
+        return (self.num_train_timesteps * torch.as_tensor(t, dtype=torch.float64, device="cpu")).float()
 
     def to_config(self) -> dict[str, Any]:
-        return {"family": "flow", "shift": self.shift, "t_distribution": self.t_distribution}
+        T = {} if self.num_train_timesteps == 1000 else {"num_train_timesteps": self.num_train_timesteps}
+        return {"family": "flow", "shift": self.shift, "t_distribution": self.t_distribution, **T}

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import float_data, number, same_shape
+from diffusion_explained.devices import to_float64
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 
 
@@ -24,11 +26,11 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     Between two independent noises, which are nearly orthogonal, the variance stays 1; on the straight way it falls to a
     half. Parallel ones are mixed straight. Raises ValueError for shapes that differ.
     """
-    if a.shape != b.shape:
-        raise ValueError(f"both ends must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    same_shape("both ends", float_data("a", a), float_data("b", b))
+    share = number("share", share, "a number, 0 at the first end and 1 at the second")
     flat_a, flat_b = a.flatten(1), b.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b).clamp(-1, 1)
-    angle = cosine.double().acos().reshape(-1, *[1] * (a.ndim - 1)).to(a.dtype)
+    angle = to_float64(cosine).acos().reshape(-1, *[1] * (a.ndim - 1)).to(dtype=a.dtype).to(a.device)
     sine = angle.sin()
     bent = sine > 1e-4
     around = (((1 - share) * angle).sin() * a + (share * angle).sin() * b) / sine.where(bent, 1.0)

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained import samplers
 from diffusion_explained.forward import add_noise
-from diffusion_explained.noise import generators, randn
+from diffusion_explained.noise import randn
 from diffusion_explained.schedules import Level
 
 
@@ -35,29 +36,15 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Start:
-    """Where a run starts: x_t [B, C, h, w] at levels[0], the levels to visit, one stream an image.
+class Start(samplers.Start):
+    """Where a run starts: x_t [B, C, h, w] at levels[0], the levels to visit, one stream per image.
 
     For inpainting: known, for any network; or, for a network that was trained to inpaint, channels [B, 1 + C, h, w]
     that it is shown beside x_t: the mask, and the picture with its hole grey.
     """
 
-    x_t: Tensor
-    levels: list[Level]
-    streams: list[torch.Generator]
     known: Known | None = None
     channels: Tensor | None = None
-
-
-def streams_of(seed: int | Sequence[int], count: int | None = None) -> list[torch.Generator]:
-    """One CPU stream an image: seeds one by one, or from one number on (image i is seeded seed + i)."""
-    if isinstance(seed, int):
-        return generators(1 if count is None else count, seed)
-    seeds = [int(one) for one in seed]
-    count = len(seeds) if count is None else count
-    if not seeds or count != len(seeds):
-        raise ValueError(f"Give one seed an image: got {len(seeds)} seeds for {count} images.")
-    return [stream for one in seeds for stream in generators(1, one)]
 
 
 def check_size(height: int, width: int, multiple: int) -> None:
@@ -111,26 +98,47 @@ def dtype_of(module: nn.Module) -> torch.dtype:
     return next(module.parameters()).dtype
 
 
+def statistics(vae: Any, device: torch.device) -> tuple[Tensor | float, Tensor | float]:
+    """(centre, spread) of an autoencoder's own numbers z: latents = (z - centre) * scaling_factor / spread.
+
+    The centre is latents_mean [C, 1, 1] and the spread latents_std, where the configuration has them; else shift_factor
+    and 1. `configurations` refuses those that diffusers' pipeline of the family ignores. (Inpainting with Stable
+    Diffusion XL in diffusers encodes without latents_mean and latents_std, though it decodes with them; here a picture
+    is encoded as it is decoded.)
+    """
+    config = vae.config
+    if config.get("latents_mean") is None or config.get("latents_std") is None:
+        return config.get("shift_factor") or 0.0, 1.0
+    mean, std = (
+        torch.tensor(config[key], dtype=torch.float32, device=device).reshape(-1, 1, 1)
+        for key in ("latents_mean", "latents_std")
+    )
+    return mean, std
+
+
 @torch.no_grad()
 def encode(vae: Any, device: torch.device, images: Tensor, streams: Sequence[torch.Generator] | None = None) -> Tensor:
     """Pictures [B, 3, H, W] in [-1, 1] to latents [B, C, H/8, W/8], float32, of about unit variance.
 
-    z ~ N(mean, std^2) of the encoder, one stream an image; without streams the mean
-    latents = (z - shift) * scaling                                     (latent diffusion, App. G)
+    z ~ N(mean, std^2) of the encoder, one stream an image; without streams the mean; a tiny autoencoder names z itself
+    latents = (z - centre) * scaling_factor / spread, see `statistics`  (latent diffusion, App. G)
     """
-    config = vae.config
-    posterior = vae.encode(images.to(device, dtype_of(vae))).latent_dist
-    z = posterior.mean.float()
-    if streams is not None:
-        z = z + posterior.std.float() * randn(z.shape, streams, z.device)
-    return (z - (config.get("shift_factor") or 0.0)) * config.scaling_factor
+    encoded = vae.encode(images.to(device, dtype_of(vae)))
+    if hasattr(encoded, "latent_dist"):
+        z = encoded.latent_dist.mean.float()
+        if streams is not None:
+            z = z + encoded.latent_dist.std.float() * randn(z.shape, streams, z.device)
+    else:  # AutoencoderTiny
+        z = encoded.latents.float()
+    centre, spread = statistics(vae, z.device)
+    return (z - centre) * vae.config.scaling_factor / spread
 
 
 @torch.no_grad()
 def decode(vae: Any, device: torch.device, latents: Tensor, through: Callable[..., Any] | None = None) -> Tensor:
     """Latents [B, C, h, w] to pictures [B, 3, 8h, 8w], float32 in [-1, 1]; `through` is vae.decode, compiled."""
-    config = vae.config
-    z = latents / config.scaling_factor + (config.get("shift_factor") or 0.0)
+    centre, spread = statistics(vae, latents.device)
+    z = latents * spread / vae.config.scaling_factor + centre
     images = (through or vae.decode)(z.to(device, dtype_of(vae)), return_dict=False)[0]
     return images.float().clamp(-1, 1)
 

@@ -1,97 +1,345 @@
 """The levels that a pipeline's scheduler would visit, as our own schedules give them.
 
-The samplers are ours, so what is needed of diffusers' scheduler is its configuration: the curve of the noise, how
-timesteps are spaced, and where sampling ends. Two conventions differ between samplers, and we keep each as it is in
-diffusers: DDIM ends at t = 0's level where `set_alpha_to_one` is false (Stable Diffusion 1.5), while Karras' samplers
-end in the clean latent; and DPM-Solver++ divides the time into n + 1 parts where DDIM divides it into n.
+The samplers are ours, so what is needed of diffusers' scheduler is its configuration (`schedulers`): the curve of the
+noise, how levels are spaced, and where sampling ends. For each sampler these are the levels that a user of diffusers
+visits who samples by the scheduler of that name, made by `XScheduler.from_config(pipe.scheduler.config)`:
+
+| sampler            | scheduler of diffusers          | spacing, unless the configuration names one    | ends         |
+|--------------------|---------------------------------|------------------------------------------------|--------------|
+| `ddim`             | DDIMScheduler                   | leading                                        | clean, or at |
+|                    |                                 | (set_alpha_to_one false: ends at t = 0's level)| t = 0        |
+| `ddpm`             | DDPMScheduler                   | leading                                        | clean        |
+| `euler`            | EulerDiscreteScheduler          | linspace, between timesteps too                | clean        |
+| `euler_ancestral`  | EulerAncestralDiscreteScheduler | linspace, between timesteps too                | clean        |
+| `heun`             | HeunDiscreteScheduler           | linspace, between timesteps too                | clean        |
+| `dpm_solver_pp_2m` | DPMSolverMultistepScheduler     | linspace of n + 1 parts without the last       | clean        |
+
+A configuration of the sampler's own class is taken as it stands, its use_karras_sigmas and the like included. A flow
+model's levels are those of its own class, whatever the sampler.
+
+One thing is not copied. diffusers' DDIMScheduler steps from t to t - T // n, whatever timestep it visits next. That is
+the next timestep for "leading", and for "trailing" where n divides T; otherwise ours step to the next timestep, and a
+configuration of "linspace" is refused for DDIM.
+
+EDM's levels (x_t = x_0 + sigma eps) are given in variance-preserving form, both factors divided by sqrt(1 + sigma^2):
+sampling starts from unit noise as for the other families; samplers and preconditioning are the same in either.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
 from diffusion_explained.names import unknown_name
-from diffusion_explained.samplers import SAMPLERS
-from diffusion_explained.schedules import SPACINGS, DDPMSchedule, FlowSchedule, Level, Schedule
+from diffusion_explained.samplers import FEW_STEPS, PURE_NOISE
+from diffusion_explained.schedules import (
+    RATIO_SPACINGS,
+    SPACINGS,
+    DDPMSchedule,
+    EDMSchedule,
+    FlowSchedule,
+    Level,
+    Schedule,
+    check_decreasing,
+)
+from diffusion_explained.schedules.base import check_steps
+from diffusion_explained.schedules.spacing import spaced_ratios, spaced_timesteps, time_of_ratio
+from diffusion_explained.stable_diffusion.schedulers import family_of, options_of, scheduler_class
+
+
+def config_of(scheduler: Any) -> dict[str, Any]:
+    """The configuration of a scheduler of diffusers, with its class: one that was made by hand does not name it."""
+    return {**scheduler.config, "_class_name": type(scheduler).__name__}
+
 
 KINDS = {"epsilon": "eps", "v_prediction": "v", "sample": "x_0"}
-CURVES = {"linear": DDPMSchedule.linear, "scaled_linear": DDPMSchedule.scaled_linear}
-
-
-def is_flow(config: Mapping[str, Any]) -> bool:
-    """Whether a scheduler's configuration is that of a flow-matching model."""
-    return "beta_start" not in config or config.get("prediction_type") == "flow_prediction"
+# EDM's output at sigma_data 0.5 is the table's "edm"; at 1 it is v, in variance-preserving form
+EDM_KINDS = {("epsilon", 0.5): "edm", ("v_prediction", 1.0): "v"}
+CURVES = {
+    "linear": DDPMSchedule.linear,
+    "scaled_linear": DDPMSchedule.scaled_linear,
+    "squaredcos_cap_v2": DDPMSchedule.cosine,
+    "sigmoid": DDPMSchedule.sigmoid,
+}
+ALL_BUT_ZERO = 2**-24  # diffusers' alphas_cumprod at zero terminal SNR, except in DDIM and DDPM
+ON_RATIOS = ("euler", "euler_ancestral", "heun")  # whose diffusers' classes integrate x / alpha
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
-    """What the network predicts, as `predictions.KINDS` names it."""
-    if is_flow(config):
+    """What the network predicts, one of `predictions.KINDS`. Raises ValueError for a type that has no row there."""
+    family = family_of(config)
+    if family == "flow":
         return "flow"
-    predicted = config.get("prediction_type", "epsilon")
+    options = options_of(config)
+    predicted = options["prediction_type"]
+    if family == "edm":
+        key = (predicted, float(options["sigma_data"]))
+        if key not in EDM_KINDS:
+            raise ValueError(
+                f"The model's scheduler, {config['_class_name']}, sets prediction_type to {predicted!r} with "
+                f'sigma_data {key[1]:g}; driven here are "epsilon" with 0.5 and "v_prediction" with 1.'
+            )
+        return EDM_KINDS[key]
     if predicted not in KINDS:
-        raise unknown_name("prediction_type of the model's scheduler", predicted, KINDS)
+        raise unknown_name(f"prediction_type of the model's {config['_class_name']}", predicted, KINDS)
     return KINDS[predicted]
 
 
-def schedule_of(config: Mapping[str, Any], sampler: str = "ddim") -> Schedule:
-    """Our schedule for a scheduler's configuration, ending where this sampler ends.
+def default_sampler_of(config: Mapping[str, Any]) -> str:
+    """The sampler of `SAMPLERS` that computes what the model's own scheduler does; else Euler for a flow, or DDIM."""
+    own = scheduler_class(config).sampler
+    return "euler" if family_of(config) == "flow" else own or "ddim"
 
-    Raises ValueError for a curve that is not one of ours.
+
+def schedule_of(config: Mapping[str, Any], sampler: str | None = None) -> Schedule:
+    """Our schedule for a scheduler's configuration, with the network's clock, ending where this sampler ends.
+
+    The clock is the one that the network was trained with: the timestep 0 .. T-1, for a flow T * t, and c_noise =
+    ln(sigma / alpha) / 4 for EDM and for timestep_type "continuous".
+
+    Raises ValueError for a configuration that is not understood.
     """
-    if is_flow(config):
-        if config.get("use_dynamic_shifting"):
-            raise ValueError("This model shifts its schedule by the picture's size (use_dynamic_shifting): not here.")
-        return FlowSchedule(shift=config.get("shift") or config.get("flow_shift") or 1.0)
-    curve = config.get("beta_schedule", "linear")
-    if curve not in CURVES or config.get("trained_betas") is not None:
-        raise unknown_name("beta_schedule of the model's scheduler", curve, CURVES)
-    options = {"rescale_zero_terminal_snr": True} if config.get("rescale_betas_zero_snr") else {}
-    return CURVES[curve](
-        num_train_timesteps=config.get("num_train_timesteps", 1000),
-        beta_start=config["beta_start"],
-        beta_end=config["beta_end"],
-        steps_offset=config.get("steps_offset", 0),
-        final_alpha_one=sampler != "ddim" or bool(config.get("set_alpha_to_one", True)),
-        **options,
-    )
-
-
-def timesteps_of(schedule: DDPMSchedule, num_inference_steps: int, sampler: str, spacing: str) -> Tensor:
-    """The timesteps [n] that diffusers' sampler of that name visits, decreasing.
-
-    Raises ValueError for a spacing that does not exist, or more steps than it has room for.
-    """
-    if spacing not in SPACINGS:
-        raise unknown_name("spacing", spacing, SPACINGS)
-    rounded = schedule.timesteps(num_inference_steps, spacing)  # also the check of what was given
-    n, T = num_inference_steps, schedule.num_train_timesteps
-    if sampler == "dpm_solver_pp_2m" and spacing != "trailing":  # n + 1 parts, the last of them left out
-        if spacing == "linspace":
-            return torch.linspace(0, T - 1, n + 1, dtype=torch.float64).round().flip(0)[:-1]
-        return (torch.arange(n + 1, dtype=torch.float64) * (T // (n + 1))).flip(0)[:-1] + schedule.steps_offset
-    if spacing == "linspace" and sampler not in ("ddim", "ddpm"):  # Karras' samplers stop between timesteps too
-        return torch.linspace(0, T - 1, n, dtype=torch.float64).flip(0)
-    return rounded
+    family, options = family_of(config), options_of(config, sampler)
+    T = options["num_train_timesteps"]
+    if family == "flow":
+        return FlowSchedule(shift=options.get("shift") or options.get("flow_shift") or 1.0, num_train_timesteps=T)
+    if family == "edm":
+        return EDMSchedule(options["sigma_min"], options["sigma_max"], options["rho"], clock="c_noise")
+    continuous = options.get("timestep_type") == "continuous" and options["prediction_type"] == "v_prediction"
+    end = {
+        "steps_offset": options.get("steps_offset", 0),
+        "final_alpha_one": sampler != "ddim" or options["set_alpha_to_one"],
+        "clock": "c_noise" if continuous else "steps",
+    }
+    if (betas := options["trained_betas"]) is not None:
+        betas = torch.as_tensor(betas, dtype=torch.float64)
+        if len(betas) != T:
+            raise ValueError(
+                f"The model's scheduler, {config['_class_name']}, sets {len(betas)} trained_betas for "
+                f"num_train_timesteps {T}: there must be one per timestep."
+            )
+        return DDPMSchedule(betas, **end)
+    curve = options["beta_schedule"]
+    if curve not in CURVES:
+        raise unknown_name(f"beta_schedule of the model's {config['_class_name']}", curve, CURVES)
+    if curve != "squaredcos_cap_v2":
+        end |= {"beta_start": options["beta_start"], "beta_end": options["beta_end"]}
+    if options.get("rescale_betas_zero_snr"):
+        end["rescale_zero_terminal_snr"] = True
+    return CURVES[curve](num_train_timesteps=T, **end)
 
 
 def levels_of(
-    config: Mapping[str, Any], num_inference_steps: int, sampler: str, spacing: str | None = None
+    config: Mapping[str, Any],
+    num_inference_steps: int,
+    sampler: str,
+    spacing: str | None = None,
+    *,
+    sequence_length: int | None = None,
 ) -> list[Level]:
-    """n levels and the goal, for one of `SAMPLERS`; spacing is the configuration's if it is not given.
+    """n levels and the goal, for one of `SAMPLERS`.
 
-    A flow model's levels are even in t before the shift: 1, (n-1)/n, ..., 1/n. (diffusers' own default spends its last
-    step on almost nothing; give its pipeline `sigmas=np.linspace(1, 1 / n, n)` to compare.)
+    Args:
+        config: of the model's scheduler, as scheduler_config.json or `pipe.scheduler.config` has it.
+        num_inference_steps: n.
+        sampler: whose levels; see the table above.
+        spacing: in place of the configuration's: one of `SPACINGS` or `RATIO_SPACINGS`. A flow model takes all but
+            "leading": "linspace" is what diffusers' pipeline visits by default, whose last step spans almost nothing;
+            "trailing" is even before the shift, 1, (n-1)/n, ..., 1/n.
+        sequence_length: the number of the transformer's image tokens, for use_dynamic_shifting.
+
+    Raises ValueError for a configuration that is not understood, or a spacing or number of steps that does not exist.
     """
-    if sampler not in SAMPLERS:
-        raise unknown_name("sampler", sampler, SAMPLERS)
-    schedule = schedule_of(config, sampler)
-    if isinstance(schedule, FlowSchedule):
-        if spacing is not None:
-            raise ValueError(f"A flow model's levels have no spacing, but its shift; got spacing {spacing!r}.")
-        return schedule.levels(num_inference_steps)
-    spacing = spacing or config.get("timestep_spacing", "leading")
-    return schedule.levels_at(timesteps_of(schedule, num_inference_steps, sampler, spacing))
+    if spacing is not None and spacing not in SPACINGS + RATIO_SPACINGS:
+        raise unknown_name("spacing", spacing, SPACINGS + RATIO_SPACINGS)
+    family, options = family_of(config), options_of(config, sampler)
+    n = check_steps(num_inference_steps)
+    if family == "flow":
+        levels = _flow_levels(config, options, n, sampler, spacing, sequence_length)
+    elif family == "edm":
+        levels = _edm_levels(config, options, n, spacing)
+    else:
+        levels = _vp_levels(config, options, n, sampler, spacing)
+    if len(levels) > 2 and levels[-1].sigma * levels[-2].alpha == levels[-2].sigma * levels[-1].alpha:
+        del levels[-2]  # a last step of length 0, as diffusers takes it for some ends of "sigma_min"
+        if sampler == "dpm_solver_pp_2m" and n <= FEW_STEPS:
+            raise ValueError(
+                f"The model's scheduler, {config['_class_name']}, sets final_sigmas_type to 'sigma_min', where the "
+                f"last of {n} steps has length 0: take more than {FEW_STEPS} steps, or another sampler."
+            )
+    check_decreasing(levels)
+    return levels
+
+
+def start_scale(config: Mapping[str, Any], sampler: str, levels: list[Level], spacing: str | None = None) -> float:
+    """What the noise that sampling starts from is multiplied by, as in diffusers: 1, or sigma of the first level.
+
+    A noisy sample is alpha x_0 + sigma eps, of about unit variance, and most samplers start from eps. With "linspace"
+    and "trailing" diffusers' Euler and Heun start from sigma eps (0.2 to 0.4% less for Stable Diffusion).
+    """
+    options = options_of(config, sampler)
+    named = spacing if spacing in SPACINGS else options.get("timestep_spacing")
+    scaled = family_of(config) == "vp" and sampler in ON_RATIOS and named in ("linspace", "trailing")
+    return levels[0].sigma if scaled else 1.0
+
+
+def shift_of(options: Mapping[str, Any], sequence_length: int) -> float:
+    """mu of use_dynamic_shifting: linear in the length, base_shift at base_image_seq_len and max_shift at max_..."""
+    low, high = options["base_image_seq_len"], options["max_image_seq_len"]
+    slope = (options["max_shift"] - options["base_shift"]) / (high - low)
+    return options["base_shift"] + slope * (sequence_length - low)
+
+
+def _flow_levels(
+    config: Mapping[str, Any],
+    options: Mapping[str, Any],
+    n: int,
+    sampler: str,
+    spacing: str | None,
+    sequence_length: int | None,
+) -> list[Level]:
+    """Levels of a flow model, t = sigma: FlowMatchEulerDiscreteScheduler's, or of the class that has flow_shift."""
+    name, T = config["_class_name"], options["num_train_timesteps"]
+    if spacing == "leading":
+        raise ValueError('A flow model has no "leading" spacing; use linspace, trailing, karras, exponential or beta.')
+    solver = "flow_shift" in options
+    shift, dynamic = options.get("shift") or options.get("flow_shift") or 1.0, options.get("use_dynamic_shifting")
+    if dynamic:
+        if sequence_length is None:
+            raise ValueError(f"{name} shifts by the picture's size (use_dynamic_shifting): give sequence_length.")
+        mu = shift_of(options, sequence_length)
+        shift = math.exp(mu) if options["time_shift_type"] == "exponential" else mu
+
+    def shifted(t: np.ndarray) -> np.ndarray:
+        return shift * t / (1 + (shift - 1) * t)
+
+    if solver and sampler == "dpm_solver_pp_2m" and spacing is None:
+        t = shifted(1 - np.linspace(1, 1 / T, n + 1))[:0:-1]
+        told = np.trunc(t * T) / T  # it gives the network whole timesteps
+        return [Level(float(told[i]), float(1 - t[i]), float(t[i])) for i in range(n)] + [Level(0.0, 1.0, 0.0)]
+    if spacing == "trailing" or (solver and spacing is None):
+        t = shifted(np.arange(n, 0, -1) / n)
+    else:
+        least = 1 / T if dynamic else shifted(np.float64(1 / T))
+        t = shifted(np.linspace(1, least, n))
+    if terminal := options.get("shift_terminal"):
+        if n == 1:
+            raise ValueError(f"{name} ends at shift_terminal {terminal:g}, so it needs 2 steps or more; got 1.")
+        t = 1 - (1 - t) / ((1 - t[-1]) / (1 - terminal))
+    if ratio_spacing := spacing if spacing in RATIO_SPACINGS else _ratio_spacing(options, spacing):
+        t = spaced_ratios(ratio_spacing, n, float(t[0]), float(t[-1]))
+    return [Level(x, 1 - x, x) for x in t.tolist()] + [Level(0.0, 1.0, 0.0)]
+
+
+def _edm_levels(config: Mapping[str, Any], options: Mapping[str, Any], n: int, spacing: str | None) -> list[Level]:
+    """EDM's levels (Eq. 5), t = sigma, divided by sqrt(1 + sigma^2)."""
+    if spacing in SPACINGS:
+        raise ValueError(f"A model of EDM's has no {spacing!r} spacing; use {', '.join(RATIO_SPACINGS)}.")
+    if n == 1 and spacing is None and options["sigma_schedule"] == "exponential":
+        raise ValueError(
+            f"The model's scheduler, {config['_class_name']}, sets sigma_schedule to 'exponential', of which a single "
+            'step visits only the cleanest level in diffusers: take 2 steps and more, or give spacing="karras".'
+        )
+    low, high = options["sigma_min"], options["sigma_max"]
+    sigmas = spaced_ratios(spacing or options["sigma_schedule"], n, high, low, options["rho"]).tolist()
+    last = sigmas[-1] if options["final_sigmas_type"] == "sigma_min" else 0.0
+    return [_on_ratio(sigma, sigma) for sigma in [*sigmas, last]]
+
+
+def _on_ratio(t: float, ratio: float) -> Level:
+    """The variance-preserving level of a noise ratio sigma / alpha."""
+    alpha = (1 + ratio**2) ** -0.5
+    return Level(t, alpha, ratio * alpha)
+
+
+def _ratio_spacing(options: Mapping[str, Any], spacing: str | None) -> str | None:
+    """The one of `RATIO_SPACINGS` that is asked for, or else configured; None for a spacing of timesteps."""
+    if spacing is not None:
+        return spacing if spacing in RATIO_SPACINGS else None
+    if options.get("use_lu_lambdas"):
+        return "exponential"  # even in lambda = -log(sigma / alpha): the same levels
+    return next((one for one in RATIO_SPACINGS if options.get(f"use_{one}_sigmas")), None)
+
+
+def _vp_levels(
+    config: Mapping[str, Any], options: Mapping[str, Any], n: int, sampler: str, spacing: str | None
+) -> list[Level]:
+    """Levels of a variance-preserving model, in the steps of the sampler's class in diffusers."""
+    name, schedule = config["_class_name"], schedule_of(config, sampler)
+    T = check_steps(options["num_train_timesteps"])
+    check_steps(n, T)
+    by_time = spacing if spacing in SPACINGS else options.get("timestep_spacing", "linspace")
+    by_ratio = _ratio_spacing(options, spacing)
+    if sampler in ("ddim", "ddpm"):
+        if by_ratio:
+            return DDPMSchedule(schedule.betas, clock=schedule.clock).levels(n, by_ratio)
+        if sampler == "ddim" and by_time == "linspace" and spacing is None:
+            raise ValueError(
+                f"The model's scheduler, {name}, sets timestep_spacing to 'linspace', where diffusers' DDIM does not "
+                'step to its own next timestep: give the spacing ("trailing" or "leading"), or use the sampler "euler".'
+            )
+        t = _timesteps(by_time, n, T, sampler, options.get("steps_offset", 0))
+        if t[-1] == 0 and not schedule.final_alpha_one:  # the last of diffusers' steps, from t = 0 to t = 0
+            if (
+                by_time == "linspace"
+            ):  # given by the caller, in no step of diffusers' DDIM: n steps, the last one to x_0
+                schedule = DDPMSchedule(schedule.betas, clock=schedule.clock)
+            else:
+                t = t[:-1]
+        return schedule.levels_at(t)
+    # in float32, as diffusers: whether 998.9999 or 999 is rounded down shows in the picture
+    alphas_cumprod = torch.cumprod(1 - schedule.betas.float(), dim=0).numpy()
+    if options.get("rescale_betas_zero_snr"):
+        alphas_cumprod[-1] = ALL_BUT_ZERO
+    curve = ((1 - alphas_cumprod) / alphas_cumprod) ** 0.5
+    t = _timesteps(by_time, n, T, sampler, options.get("steps_offset", 0))
+    ratios = np.interp(t, np.arange(T), curve)
+    last = curve[0] if options.get("final_sigmas_type", "zero") == "sigma_min" else 0.0
+    if options.get("interpolation_type", "linear") == "log_linear":
+        ratios = np.exp(np.linspace(math.log(curve[-1]), math.log(curve[0]), n + 1))
+        if by_ratio is None:
+            ratios, last = ratios[:-1], ratios[-1]
+    if by_ratio is not None:
+        solver = sampler == "dpm_solver_pp_2m"  # it spaces between the curve's own ends, the others between these
+        ends = (curve[-1], curve[0]) if solver else (ratios[0], ratios[-1])
+        high, low = (options.get(key) or end for key, end in zip(("sigma_max", "sigma_min"), ends, strict=True))
+        ratios = spaced_ratios(by_ratio, n, float(high), float(low))
+        t = time_of_ratio(ratios, curve)
+        if solver:  # it gives the network whole timesteps
+            rounds = by_ratio == "karras" or (options["use_lu_lambdas"] and spacing is None)
+            t = np.round(t) if rounds and options["beta_schedule"] != "squaredcos_cap_v2" else np.trunc(t)
+    if sampler == "heun" and n > 1 and ratios[0] >= PURE_NOISE:
+        raise ValueError(
+            f"The model's scheduler, {name}, starts from sigma/alpha = {ratios[0]:.0f}, all but pure noise, where "
+            "Heun's second slope is multiplied by that: use another sampler."
+        )
+    return [*map(_on_ratio, t.tolist(), ratios.tolist()), _on_ratio(0.0 if last else -1.0, float(last))]
+
+
+def _timesteps(spacing: str, n: int, T: int, sampler: str, steps_offset: int) -> np.ndarray:
+    """The timesteps (float64 [n], decreasing) that the class of the sampler's name visits in diffusers."""
+    if sampler == "dpm_solver_pp_2m" and spacing != "trailing":  # n + 1 parts, the last of them left out
+        if spacing == "linspace":
+            t = np.linspace(0, T - 1, n + 1).round()[:0:-1]
+        else:
+            t = np.arange(n, 0, -1, dtype=np.float64) * (T // (n + 1)) + steps_offset
+    elif sampler in ON_RATIOS and spacing == "linspace":
+        t = np.linspace(0, T - 1, n, dtype=np.float32)[::-1].astype(np.float64)
+    else:
+        t = spaced_timesteps(spacing, n, T, steps_offset)
+    if t[0] > T - 1 or any(a <= b for a, b in itertools.pairwise(t)):
+        raise ValueError(
+            f'"{spacing}" spacing with steps_offset {steps_offset} has no {n} different timesteps in 0 .. {T - 1}. Use '
+            'fewer steps, or "trailing".'
+        )
+    if n == 1 and t[0] < T // 4:
+        raise ValueError(
+            f'One step of "{spacing}" spacing visits only t = {t[0]:g} of 0 .. {T - 1}, all but clean, where noise is '
+            'no starting point. Give spacing="trailing" for a single step, or take 2 and more.'
+        )
+    return t

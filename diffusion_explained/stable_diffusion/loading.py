@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from functools import partial
 from typing import Any
 
@@ -10,12 +11,19 @@ import torch
 
 from diffusion_explained.devices import choose_device
 from diffusion_explained.stable_diffusion import latents as autoencoder
-from diffusion_explained.stable_diffusion.backend import diffusers
+from diffusion_explained.stable_diffusion.configurations import check_part
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO, Family
 from diffusion_explained.stable_diffusion.fast import accelerate
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
-from diffusion_explained.stable_diffusion.weights import Weights, WeightsUnavailableError, fetch, find_weights
+from diffusion_explained.stable_diffusion.parts import load_pipeline
+from diffusion_explained.stable_diffusion.weights import (
+    Weights,
+    WeightsUnavailableError,
+    fetch,
+    find_weights,
+    is_repository,
+)
 
 LIVE, STAND_IN = "live", "stand-in"
 
@@ -31,6 +39,7 @@ def load(
     *,
     download: bool = False,
     t5: bool | None = None,
+    safety_checker: bool | None = None,
     offload: bool = False,
     slicing: bool = False,
     tiling: bool = False,
@@ -47,34 +56,29 @@ def load(
         dtype: float16 on a GPU and float32 elsewhere, if it is not given.
         download: fetch what is not on this machine; `weights.download_size` tells how much that is.
         t5: Stable Diffusion 3's largest text encoder, 9.5 GB: if it is there (None), needed (True), or not (False).
+        safety_checker: the one that some models ship: taken if there is one (None), needed (True), or left out (False),
+            which a warning then says.
         offload: keep on the GPU only the part that computes (needs accelerate).
         slicing, tiling: decode a batch one by one, a large picture in parts.
         fast: compile the network and the decoder (`fast.accelerate`), which takes a while at the first picture.
 
     Raises:
         WeightsUnavailableError, NoGPUError: OSErrors that say what is missing and what to do.
-        ValueError: for pickled weights, a folder that is no pipeline, one that is not driven here, or no such device.
+        ValueError: for pickled weights, a folder that is no pipeline, one whose files or configurations are not driven
+            here, weights that do not fill the networks, or no such device.
     """
     if fast and offload:
         raise ValueError("fast keeps everything on the GPU, and offload moves it away: choose one of them.")
     chosen = _device(device, model, t5)
     if offload and chosen.type == "cpu":
         raise ValueError("offload moves parts from the CPU to a GPU while they compute: it needs a GPU.")
-    weights = _fetched(model, t5) if download and model != MICRO else find_weights(model, t5=t5)
+    options = {"t5": t5, "safety_checker": safety_checker}
+    weights = _fetched(model, **options) if download and model != MICRO else find_weights(model, **options)
+    if weights.unchecked:
+        warnings.warn(f"{weights.name} ships a safety checker, and is loaded without it, as asked.", stacklevel=2)
     dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
-    pipeline = getattr(diffusers(), weights.pipeline)
-    options: dict[str, Any] = {part: None for part in weights.left_out}
-    if weights.family.name == "sd" and "safety_checker" not in weights.parts:
-        options["requires_safety_checker"] = False
     with enough_memory(f"loading {weights.name}"):
-        pipe = pipeline.from_pretrained(
-            weights.folder,
-            dtype=dtype,
-            variant="fp16" if weights.wants_float16(dtype == torch.float32) else None,  # of each part that offers it
-            use_safetensors=True,
-            local_files_only=True,
-            **options,
-        )
+        pipe = load_pipeline(weights, dtype)
         if offload:
             pipe.enable_model_cpu_offload(device=chosen)
         else:
@@ -90,6 +94,9 @@ def load(
 def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffusion:
     """A pipeline of diffusers, already made, as a `StableDiffusion`."""
     network = getattr(pipe, family.network)
+    for part in (family.network, "vae"):
+        module = getattr(pipe, part)
+        check_part(part, type(module).__name__, module.config, family)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
@@ -121,9 +128,11 @@ def _device(device: str | None, model: str | os.PathLike[str], t5: bool | None) 
     )
 
 
-def _fetched(model: str | os.PathLike[str], t5: bool | None) -> Weights:
+def _fetched(model: str | os.PathLike[str], t5: bool | None, safety_checker: bool | None) -> Weights:
     try:
-        return find_weights(model, t5=t5)
+        return find_weights(model, t5=t5, safety_checker=safety_checker)
     except WeightsUnavailableError:
-        fetch(os.fspath(model), t5=bool(t5))
-        return find_weights(model, t5=t5)
+        if not is_repository(os.fspath(model)):
+            raise
+        fetch(os.fspath(model), t5=bool(t5), safety_checker=safety_checker)
+        return find_weights(model, t5=t5, safety_checker=safety_checker)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,15 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
-from diffusion_explained.names import unknown_name
-from diffusion_explained.samplers import SAMPLERS, Step
+from diffusion_explained.checks import check_finite, check_options, float_data
+from diffusion_explained.denoisers import Denoiser, NetworkDenoiser, check_guidance
+from diffusion_explained.noise import streams_of
+from diffusion_explained.samplers import Step, check_denoiser_alone, check_sampler, divide_options, final, run
 from diffusion_explained.schedules import Level, Schedule
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.families import Family
 from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste
-from diffusion_explained.stable_diffusion.latents import Start, check_size, streams_of
-from diffusion_explained.stable_diffusion.levels import kind_of, levels_of, schedule_of
+from diffusion_explained.stable_diffusion.latents import Start, check_size
+from diffusion_explained.stable_diffusion.levels import (
+    config_of,
+    default_sampler_of,
+    kind_of,
+    levels_of,
+    schedule_of,
+    start_scale,
+)
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.networks import PromptedNetwork
 from diffusion_explained.stable_diffusion.preview import fit_preview
@@ -50,19 +58,34 @@ class StableDiffusion:
         return getattr(self.pipe, self.family.network)
 
     @property
+    def scheduler_config(self) -> dict[str, Any]:
+        """The configuration of the pipeline's scheduler, its class included."""
+        return config_of(self.pipe.scheduler)
+
+    @property
     def kind(self) -> str:
         """What the network predicts, one of `predictions.KINDS`."""
-        return kind_of(self.pipe.scheduler.config)
+        return kind_of(self.scheduler_config)
 
     @cached_property
     def schedule(self) -> Schedule:
-        """The noise schedule that the network was trained on."""
-        return schedule_of(self.pipe.scheduler.config)
+        """The noise schedule that the network was trained on, with the network's clock."""
+        return schedule_of(self.scheduler_config)
 
     @property
     def default_sampler(self) -> str:
-        """Euler for a flow model, DDIM for the others, as for `pretrained.Model`."""
-        return "euler" if self.kind == "flow" else "ddim"
+        """The sampler of the model's own scheduler; Euler for a flow, and DDIM where that sampler is not here."""
+        return default_sampler_of(self.scheduler_config)
+
+    @property
+    def default_num_inference_steps(self) -> int:
+        """30 steps, as most are asked of Stable Diffusion."""
+        return 30
+
+    @property
+    def default_guidance_scale(self) -> float:
+        """The family's own."""
+        return self.family.guidance_scale
 
     @property
     def pixels(self) -> int:
@@ -71,13 +94,32 @@ class StableDiffusion:
 
     @property
     def default_size(self) -> int:
-        """The side of the pictures that the network was trained on, in pixels."""
-        return self.network.config.sample_size * self.pixels
+        """The larger side of the pictures that the network was trained on, in pixels. Errors as for `trained_size`."""
+        return max(self.trained_size)
+
+    @property
+    def trained_size(self) -> tuple[int, int]:
+        """(height, width) of the pictures that the network was trained on, in pixels.
+
+        Raises ValueError where its configuration names none.
+        """
+        said = self.network.config.sample_size
+        if said is None:
+            raise ValueError(f"{self.name} does not say which size it was trained on: give height and width.")
+        sides = [said, said] if isinstance(said, int) else list(said)
+        return sides[0] * self.pixels, sides[-1] * self.pixels
+
+    @property
+    def embeds_guidance(self) -> bool:
+        """Whether the network takes the guidance scale as an input, in one pass (a latent consistency model)."""
+        return self.network.config.get("time_cond_proj_dim") is not None
 
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of a picture's latents. Raises ValueError for a size that they cannot have."""
-        height, width = (self.default_size if side is None else side for side in (height, width))
-        check_size(height, width, self.family.multiple)
+        if height is None or width is None:
+            own = self.trained_size
+            height, width = (own[0] if height is None else height), (own[1] if width is None else width)
+        check_size(height, width, max(self.family.multiple, self.pixels))
         return self.pipe.vae.config.latent_channels, height // self.pixels, width // self.pixels
 
     def parameters(self) -> dict[str, int]:
@@ -93,10 +135,35 @@ class StableDiffusion:
             return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
 
     def levels(
-        self, num_inference_steps: int = 30, sampler: str | None = None, spacing: str | None = None
+        self,
+        num_inference_steps: int | None = None,
+        sampler: str | None = None,
+        spacing: str | None = None,
+        *,
+        height: int | None = None,
+        width: int | None = None,
     ) -> list[Level]:
-        """The levels that the model's own scheduler configuration names: see `levels.levels_of`."""
-        return levels_of(self.pipe.scheduler.config, num_inference_steps, sampler or self.default_sampler, spacing)
+        """The levels that a user of diffusers visits by this sampler, or by this spacing: see `levels.levels_of`.
+
+        height, width: of the picture in pixels, for a model that shifts its schedule by the picture's size.
+        """
+        name = sampler or self.default_sampler
+        check_sampler(name)
+        return levels_of(
+            self.scheduler_config,
+            self.default_num_inference_steps if num_inference_steps is None else num_inference_steps,
+            name,
+            spacing,
+            sequence_length=self._sequence_length(height, width),
+        )
+
+    def _sequence_length(self, height: int | None, width: int | None) -> int | None:
+        """How many tokens a picture is to a transformer, None for a U-Net."""
+        patch = self.network.config.get("patch_size")
+        if patch is None:
+            return None
+        _, h, w = self.latent_shape(height, width)
+        return (h // patch) * (w // patch)
 
     def prepare(
         self,
@@ -109,17 +176,23 @@ class StableDiffusion:
         image: Tensor | None = None,
         strength: float = 1.0,
         mask: Tensor | None = None,
+        sampler: str | None = None,
+        spacing: str | None = None,
     ) -> Start:
         """Where sampling starts: x_t [B, C, h, w], and its levels.
 
         Args:
             seed: one an image, or the first of batch_size consecutive ones. A seed is one picture in any batch.
-            levels: of the way from noise; 30 of the default sampler if they are not given.
+            levels: of the way from noise; 30 of the sampler if they are not given.
             height, width: of the picture in pixels; the image's, or the model's own, if they are not given.
             image: [1 or B, 3, H, W] in [-1, 1], to start from (image to image) or to paint in (with a mask).
             strength: the share of the levels that an image goes through, 0 to 1.
             mask: [H, W] as large as the image, 1 where to paint anew, 0 where to keep.
+            sampler, spacing: that the levels are for; diffusers scales the first noise by them (`levels.start_scale`).
+                Without a sampler it is the default one where no levels are given, and noise of unit variance else.
         """
+        if levels is None:
+            sampler = sampler or self.default_sampler
         if image is None:
             if mask is not None or strength != 1:
                 raise ValueError("strength and mask are for an image: give image= too.")
@@ -132,9 +205,13 @@ class StableDiffusion:
             height, width = size
             if mask is None and self._shows_mask:
                 raise ValueError(f"{self.name} was trained to inpaint: give it a mask too.")
+        levels = levels or self.levels(sampler=sampler, spacing=spacing, height=height, width=width)
+        scale = 1.0
+        if sampler is not None and strength == 1 and (image is None or mask is not None):  # the start is noise alone
+            scale = start_scale(self.scheduler_config, sampler, levels, spacing)
         with enough_memory("encoding the image"):
-            return autoencoder.start(
-                levels or self.levels(),
+            begun = autoencoder.start(
+                levels,
                 streams_of(seed, batch_size),
                 self.latent_shape(height, width),
                 self.device,
@@ -144,6 +221,7 @@ class StableDiffusion:
                 mask=mask,
                 shows_mask=self._shows_mask,
             )
+        return begun if scale == 1 else replace(begun, x_t=begun.x_t * scale)
 
     @property
     def _shows_mask(self) -> bool:
@@ -162,21 +240,58 @@ class StableDiffusion:
 
         Args:
             text: of `encode_text`, one prompt for all images or one an image.
-            guidance_scale: 1 is off; the family's own if it is not given.
+            guidance_scale: 1 is off; the family's own if it is not given. In diffusers every scale up to 1 is off, and
+                the cards of distilled models (SD-Turbo, SDXL-Turbo) write 0.0: that is 1 here. Here 0 is the picture of
+                the other side alone, as in the papers, and a scale below 1 says so in a warning. A network that takes
+                the scale as an input is given it, in one pass, as diffusers does.
             start: of `prepare`, for as many images, and for what inpainting knows; one image a prompt without it.
             options: `NetworkDenoiser`'s guidance_interval and guidance_rescale.
+
+        Raises ValueError for a negative prompt, an interval or a rescale where the network takes the scale as an input.
         """
+        check_options("denoiser", options, DENOISER_OPTIONS)
         count = len(text) if start is None else len(start.x_t)
-        scale = self.family.guidance_scale if guidance_scale is None else guidance_scale
+        scale = self.default_guidance_scale if guidance_scale is None else guidance_scale
         channels, known = (None, None) if start is None else (start.channels, start.known)
+        check_guidance(scale)
+        guidance = None
+        if self.embeds_guidance:
+            guidance, scale = self._guidance_embedding(scale, text, options), 1.0
+        elif scale < 1:
+            warnings.warn(
+                f"guidance_scale {scale:g} moves towards the negative side. Where a model's card says 0.0 for guidance "
+                "off, give 1.",
+                stacklevel=2,
+            )
         network = PromptedNetwork(
-            self.call, self.family.name, autoencoder.dtype_of(self.network), *text.rows(count), channels, self.pixels
+            self.call,
+            self.family.name,
+            autoencoder.dtype_of(self.network),
+            *text.rows(count),
+            channels,
+            self.pixels,
+            guidance,
         )
-        rows = torch.arange(2 * count, device=self.device)
+        rows = torch.arange(2 * count, device=self.device, dtype=torch.int64)
         denoise = NetworkDenoiser(
             network, self.schedule, self.kind, cond=rows[:count], uncond=rows[count:], guidance_scale=scale, **options
         )
         return denoise if known is None else KnownRegion(denoise, known)
+
+    def _guidance_embedding(self, scale: float, text: Text, options: dict[str, Any]) -> Tensor:
+        """The sines and cosines of w - 1, [1, D] (Luo et al. 2023, Sec. 4.2), as diffusers computes them."""
+        if any(text.negative or ()):
+            raise ValueError(
+                f"{self.name} takes the guidance scale as an input and has no negative side: leave it out."
+            )
+        if options.get("guidance_interval") is not None or options.get("guidance_rescale"):
+            raise ValueError(
+                f"{self.name} takes the guidance scale as an input, in one pass: leave out guidance_interval and "
+                "guidance_rescale."
+            )
+        width = self.network.config.time_cond_proj_dim
+        embedded = self.pipe.get_guidance_scale_embedding(torch.tensor([scale - 1.0]), embedding_dim=width)
+        return embedded.to(self.device, autoencoder.dtype_of(self.network))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents of any step, or a predicted x_0, [B, C, h, w], as pictures [B, 3, H, W] in [-1, 1].
@@ -184,14 +299,19 @@ class StableDiffusion:
         They pass the safety checker of a model that ships one; what it flags comes back black, with a warning.
         """
         channels = self.pipe.vae.config.latent_channels
-        if latents.ndim != 4 or latents.shape[1] != channels:
+        if float_data("latents", latents).ndim != 4 or latents.shape[1] != channels:
             raise ValueError(f"Latents are [B, {channels}, h, w], got a tensor of shape {tuple(latents.shape)}.")
+        check_finite(latents, "latents", "they are no picture")
         with enough_memory("decoding"):
-            return checked(self.pipe, self.decode_call(latents), self.device)
+            images = self.decode_call(latents)
+            check_finite(
+                images, "decoded pictures", 'load the decoder in float32 (dtype="float32") if it is in float16'
+            )
+            return checked(self.pipe, images, self.device)
 
     def encode(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
-        check_size(*images.shape[-2:], self.family.multiple)
+        check_size(*images.shape[-2:], max(self.family.multiple, self.pixels))
         with enough_memory("encoding the image"):
             return autoencoder.encode(self.pipe.vae, self.device, images)
 
@@ -207,58 +327,70 @@ class StableDiffusion:
 
     def steps(
         self,
-        prompt: str | Sequence[str] | Text,
+        prompt: str | Sequence[str] | Text | Denoiser,
+        batch_size: int | None = None,
+        num_inference_steps: int | None = None,
         *,
-        negative: str | Sequence[str] | None = None,
         guidance_scale: float | None = None,
-        num_inference_steps: int = 30,
         sampler: str | None = None,
         spacing: str | None = None,
         seed: int | Sequence[int] = 0,
-        batch_size: int | None = None,
+        negative: str | Sequence[str] | None = None,
         height: int | None = None,
         width: int | None = None,
         image: Tensor | None = None,
         strength: float = 1.0,
         mask: Tensor | None = None,
-        guidance_interval: tuple[float, float] | None = None,
-        guidance_rescale: float = 0.0,
         **options: Any,
     ) -> Iterator[Step]:
         """A sampler's steps from a prompt to a picture's latents: the `Step`s of the samplers that draw digits.
 
-        There are as many images as seeds, or batch_size, or prompts. options are the sampler's own (eta). What is
-        wrong with the input is said here, before the first step.
+        There are as many images as seeds, or batch_size, or prompts. What is wrong with the input is said here, before
+        the first step.
+
+        Args:
+            prompt: one for all images or one per image, encoded or not; or a `Denoiser` that is made already.
+            options: of `denoiser` (guidance_interval, guidance_rescale), or of the sampler (eta).
         """
         name = sampler or self.default_sampler
-        levels = self.levels(num_inference_steps, name, spacing)
-        if isinstance(prompt, Text) and negative is not None:
+        of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS)
+        size = (height, width) if image is None else tuple(image.shape[-2:])
+        levels = self.levels(num_inference_steps, name, spacing, height=size[0], width=size[1])
+        made = callable(prompt)
+        if made:
+            check_denoiser_alone(guidance_scale, of_denoiser)
+        if (made or isinstance(prompt, Text)) and negative is not None:
             raise ValueError("The text is encoded already, its negative prompt with it: give negative to encode_text.")
-        text = prompt if isinstance(prompt, Text) else self.encode_text(prompt, negative)
+        text = prompt if made or isinstance(prompt, Text) else self.encode_text(prompt, negative)
         if batch_size is None:
-            batch_size = len(text) if isinstance(seed, int) else len(seed)
+            batch_size = len(seed) if isinstance(seed, Sequence) else 1 if made else len(text)
         begun = self.prepare(
-            seed, batch_size, levels=levels, height=height, width=width, image=image, strength=strength, mask=mask
+            seed,
+            batch_size,
+            levels=levels,
+            height=height,
+            width=width,
+            image=image,
+            strength=strength,
+            mask=mask,
+            sampler=name,
+            spacing=spacing,
         )
-        denoise = self.denoiser(
-            text,
-            guidance_scale,
-            start=begun,
-            guidance_interval=guidance_interval,
-            guidance_rescale=guidance_rescale,
-        )
-        takes = inspect.signature(SAMPLERS[name]).parameters
-        if unknown := set(options) - set(takes):
-            raise unknown_name(f"option of {name}", sorted(unknown)[0], takes)
-        if "generator" in takes:
-            options["generator"] = begun.streams
-        return _run(SAMPLERS[name](denoise, begun.x_t, begun.levels, **options), begun)
+        denoise = text if made else self.denoiser(text, guidance_scale, start=begun, **of_denoiser)
+        return _run(run(name, denoise, begun, **of_sampler), begun)
 
-    def sample(self, prompt: str | Sequence[str] | Text, **options: Any) -> Tensor:
-        """Finished pictures [B, 3, H, W] in [-1, 1]; the options are those of `steps`."""
-        for step in self.steps(prompt, **options):
-            last = step
-        return self.decode(last.x_next)
+    def sample(
+        self,
+        prompt: str | Sequence[str] | Text | Denoiser,
+        batch_size: int | None = None,
+        num_inference_steps: int | None = None,
+        **options: Any,
+    ) -> Tensor:
+        """Finished pictures [B, 3, H, W] in [-1, 1]; the arguments are those of `steps`."""
+        return self.decode(final(self.steps(prompt, batch_size, num_inference_steps, **options)))
+
+
+DENOISER_OPTIONS = ("guidance_interval", "guidance_rescale")
 
 
 def _run(steps: Iterator[Step], begun: Start) -> Iterator[Step]:

@@ -20,7 +20,8 @@ class PromptedNetwork:
 
     family: whose arguments it takes; dtype: of its weights. What comes out is float32, as samplers work in it.
     embeds [2B, L, D]; pooled [2B, P] or None; channels [B, 5, h, w]: mask and masked picture for a network that was
-    trained to inpaint, or None; pixels: picture pixels a latent pixel, for Stable Diffusion XL, which is told the size.
+    trained to inpaint, or None; pixels: picture pixels a latent pixel, for Stable Diffusion XL, which is told the size;
+    guidance [1, D]: the embedded guidance scale for a network that takes it as an input (a latent consistency model).
 
     What steers a network beside its prompt joins `arguments`, in diffusers' own formats: a ControlNet's
     down_block_additional_residuals, an image prompt's added_cond_kwargs["image_embeds"]. A LoRA is loaded into the
@@ -34,6 +35,7 @@ class PromptedNetwork:
     pooled: Tensor | None = None
     channels: Tensor | None = None
     pixels: int = 8
+    guidance: Tensor | None = None
 
     def __call__(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
         """The raw output for x [N, C, h, w] at times t [N], conditioned on rows [N] of the table."""
@@ -46,6 +48,8 @@ class PromptedNetwork:
     def arguments(self, x: Tensor, t: Tensor, rows: Tensor) -> dict[str, Any]:
         """What the network is told beside x."""
         told: dict[str, Any] = {"timestep": t, "encoder_hidden_states": self.embeds[rows]}
+        if self.guidance is not None:
+            told["timestep_cond"] = self.guidance.expand(len(x), -1)
         if self.family == "sd3":
             told["pooled_projections"] = self.pooled[rows]
         if self.family == "sdxl":

@@ -1,9 +1,11 @@
-"""How long a run will take here: measured once a loaded model, on two steps of a small picture."""
+"""How long a run will take here: measured once per loaded model, on a few steps of a small picture."""
 
 from __future__ import annotations
 
+import statistics
 import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 
@@ -11,6 +13,7 @@ from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.recording import record
 
 SIDE = 256  # pixels of what is measured
+READINGS = 3
 
 
 @dataclass(frozen=True)
@@ -26,12 +29,12 @@ class Pace:
 
 
 def measure_pace(model: StableDiffusion) -> Pace:
-    """Run two recorded steps, and time the second. Raises NotEnoughMemoryError."""
+    """Run recorded steps: the first warms up, the others' median is the pace. Raises NotEnoughMemoryError."""
     marks: list[float] = []
     # painting a grey picture anew is what every model can do, also one that was trained to inpaint
     grey, everywhere = torch.zeros(3, SIDE, SIDE), torch.ones(SIDE, SIDE)
     record(
-        model, "", image=grey, mask=everywhere, num_inference_steps=2,
+        model, "", image=grey, mask=everywhere, num_inference_steps=1 + READINGS,
         progress=lambda step: marks.append(time.perf_counter()),
     )  # fmt: skip
-    return Pace(marks[1] - marks[0])
+    return Pace(statistics.median(after - before for before, after in pairwise(marks)))

@@ -16,10 +16,8 @@ from diffusion_explained.devices import hardware
 from diffusion_explained.film import pixels
 from diffusion_explained.samplers import Step
 from diffusion_explained.stable_diffusion.model import StableDiffusion
+from diffusion_explained.stable_diffusion.trace_rules import LARGEST, MOST_IMAGES
 from diffusion_explained.stable_diffusion.traces import Trace
-
-MOST_IMAGES = 4  # about 1.5 MB each in 30 steps
-LARGEST = 512  # pixels of a picture's longer side
 
 
 def record(
@@ -46,7 +44,7 @@ def record(
     text = model.encode_text(prompt, negative)
     in_text = time.perf_counter() - started
     seed, batch_size = options.get("seed", 0), options.get("batch_size")
-    seeds = [seed + i for i in range(batch_size or len(text))] if isinstance(seed, int) else list(seed)
+    seeds = np.ravel(seed).tolist() if np.ndim(seed) else [int(seed) + i for i in range(batch_size or len(text))]
     if len(seeds) > MOST_IMAGES:
         raise ValueError(f"A trace holds at most {MOST_IMAGES} images, so that it stays small; got {len(seeds)} seeds.")
     rows, x_0, latents, last, in_steps = [], [], [], None, 0.0
@@ -67,12 +65,13 @@ def record(
     started = time.perf_counter()
     images = model.decode(last.x_next).cpu()
     in_decoding = time.perf_counter() - started
+    scale = options.get("guidance_scale")
     settings = {
         "model": model.name,
         "prompt": list(text.prompts),
         "negative": None if text.negative is None else list(text.negative),
         "sampler": options.get("sampler") or model.default_sampler,
-        "guidance_scale": options.get("guidance_scale", model.family.guidance_scale),
+        "guidance_scale": model.family.guidance_scale if scale is None else float(scale),
         "num_inference_steps": len(rows),
         "seeds": seeds,
         "height": images.shape[2],

@@ -19,11 +19,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from diffusion_explained.files import atomic_path
+from diffusion_explained.stable_diffusion.trace_rules import PICTURES, check_shapes, check_words
 
 FORMAT = "diffusion_explained trace 1"
-LABELS = ("live", "recorded", "stand-in")
-PICTURES = {"x_0": 5, "latents": 5, "pictures": 4}  # names of the arrays, and their dimensions
 WORDS = ("label", "settings", "tokens", "rows")
+MOST_BYTES = 256 * 2**20  # 60 steps of four images, all as large as pictures may be
+MOST_HEADER = 8 * 2**20  # of the words; 1,000 steps of four images have 0.5 MB
 
 
 @dataclass(frozen=True)
@@ -62,36 +63,56 @@ class Trace:
     def load(cls, path: str | Path) -> Trace:
         """Read what `save` wrote; a run that was live is a recorded one from now on.
 
+        Every field is checked by `trace_rules` before a picture is read.
         Raises FileNotFoundError, or OSError for a file that is damaged or is no trace.
         """
-        if not Path(path).is_file():
+        path = Path(path)
+        if not path.is_file():
             raise FileNotFoundError(f"there is no trace {path}")
         try:
+            _check_length(path)
             with safe_open(path, framework="np") as file:
                 metadata = file.metadata() or {}
                 if metadata.get("format") != FORMAT:
-                    raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
-                words = {name: json.loads(metadata[name]) for name in WORDS}
+                    raise ValueError(f"its format is {str(metadata.get('format'))[:60]!r}, not {FORMAT!r}")
+                if unknown := sorted(metadata.keys() - {"format", *WORDS}):
+                    raise ValueError(f"it has words that are not known: {', '.join(unknown)[:60]}")
+                if missing := [name for name in WORDS if name not in metadata]:
+                    raise ValueError(f"it lacks {', '.join(missing)}")
+                shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118, no mapping
+                check_shapes(shapes)
+                if kinds := {name: kind for name in shapes if (kind := file.get_slice(name).get_dtype()) != "U8"}:
+                    raise ValueError(f"its pictures are no bytes: {kinds}")
+                words = {name: _parsed(name, metadata[name]) for name in WORDS}
+                check_words(words, shapes)
                 arrays = {name: file.get_tensor(name) for name in PICTURES}
-            _check(words, arrays)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        except (SafetensorError, ValueError) as error:
             raise OSError(f"{path} is damaged, or is no trace of this package: {error}") from error
         if words["label"] == "live":
             words["label"] = "recorded"
         return cls(**words, **arrays)
 
 
-def _check(words: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Raise ValueError where the parts of a trace do not belong together."""
-    if words["label"] not in LABELS:
-        raise ValueError(f"its label is {words['label']!r}")
-    if not isinstance(words["settings"], dict) or not isinstance(words["rows"], list):
-        raise ValueError("its settings or rows are none")
-    for name, dimensions in PICTURES.items():
-        if arrays[name].dtype != np.uint8 or arrays[name].ndim != dimensions or arrays[name].shape[-1] != 3:
-            raise ValueError(f"{name} are no pictures")
-    steps, count = arrays["x_0"].shape[:2]
-    if len(words["rows"]) != steps or arrays["latents"].shape[:2] != (steps + 1, count):
-        raise ValueError(f"it has {len(words['rows'])} rows for {steps} steps")
-    if len(arrays["pictures"]) != count:
-        raise ValueError(f"it has {len(arrays['pictures'])} pictures of {count}")
+def _check_length(path: Path) -> None:
+    """Raise ValueError where the file, or the header that it declares, is longer than a trace's."""
+    size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(f"it is {size / 1e6:,.0f} MB; allowed are {MOST_BYTES / 1e6:,.0f}")
+    with path.open("rb") as file:
+        declared = int.from_bytes(file.read(8), "little")
+    if declared > min(MOST_HEADER, size):
+        raise ValueError(f"it declares a header of {declared:,} bytes; allowed are {MOST_HEADER:,}")
+
+
+def _parsed(name: str, words: str) -> Any:
+    """JSON as values. Raises ValueError for what is no JSON, NaN and infinities among it."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"its {name} hold {constant}, which is no number")
+
+    try:
+        return json.loads(words, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError(f"its {name} are nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"its {name} are no JSON: {error}") from None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffusion_explained.data.hub import hub_is_reachable
 from diffusion_explained.extras import extra
+from diffusion_explained.stable_diffusion.configurations import check_part, check_pipeline, check_together
 from diffusion_explained.stable_diffusion.families import (
     MICRO,
     MICRO_FAMILY,
@@ -26,15 +27,28 @@ from diffusion_explained.stable_diffusion.families import (
     Family,
     family_of_pipeline,
 )
+from diffusion_explained.stable_diffusion.levels import kind_of, schedule_of
 
 INDEX = "model_index.json"
 STAND_IN = "STAND_IN.txt"  # lies in the folder of a pipeline whose weights are random, and says so
 MICRO_CARD = "micro.json"  # lies in the folder of a Micro Stable Diffusion, and says how it was trained
 MICRO_FOLDER = Path(__file__).parents[1] / "weights" / MICRO
 T5 = "text_encoder_3"
-HOLD_WEIGHTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", T5, "safety_checker", "image_encoder")
+CHECKER = "safety_checker"
+HOLD_WEIGHTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", T5, CHECKER)
+# the parts that a pipeline of a family cannot do without
+NEEDED = {
+    "sd": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
+    "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
+    "sd3": ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
+}
+UNUSED = ("image_encoder",)  # for image prompts, which nothing here gives
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl", None)
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
+REFUSED_PICKLES = (
+    "pickled weights can run code when they are opened, so they are refused. Use a copy of the model that holds "
+    ".safetensors files"
+)
 
 
 class WeightsUnavailableError(FileNotFoundError):
@@ -45,16 +59,23 @@ class WeightsUnavailableError(FileNotFoundError):
 class Weights:
     """A pipeline in diffusers' format that is whole: its folder, its family, and which parts of it to load.
 
-    name: the model's, as it was asked for; parts: those that hold weights; left_out: parts to load without.
+    name: the model's, as it was asked for; classes: (library, class) of each part that holds weights; left_out: parts
+    to load without; unchecked: whether the safety checker that the model ships is one of those.
     """
 
     name: str
     folder: Path
     family: Family
     pipeline: str
-    parts: tuple[str, ...]
+    classes: Mapping[str, tuple[str, str]]
     left_out: tuple[str, ...] = ()
     stand_in: bool = False
+    unchecked: bool = False
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts that hold weights."""
+        return tuple(self.classes)
 
     def wants_float16(self, float32: bool) -> bool:
         """Whether to load files named .fp16 where a part offers them: wanted, or all that there is of a part."""
@@ -62,43 +83,67 @@ class Weights:
         needed = any(not _whole(self.folder / part, half=False) for part in self.parts)
         return offered and (not float32 or needed)
 
+    def files(self, part: str, half: bool) -> list[Path]:
+        """The safetensors of a part: those named .fp16 where they are wanted and offered, else the others."""
+        folder = self.folder / part
+        half = _whole(folder, half=True) and (half or not _whole(folder, half=False))
+        return _weight_files(folder, half)
 
-def find_weights(model: str | os.PathLike[str], *, t5: bool | None = None) -> Weights:
+
+def find_weights(
+    model: str | os.PathLike[str], *, t5: bool | None = None, safety_checker: bool | None = None
+) -> Weights:
     """The weights of a model, by its name on the hub or by its folder, if they are on this machine.
 
     Args:
         model: a repository ("stabilityai/stable-diffusion-xl-base-1.0"; mirrors of it are looked at too), a folder, or
             "micro", which travels with the package.
         t5: Stable Diffusion 3's largest text encoder: True to need it, False to leave it out, None if it is there.
+        safety_checker: False leaves out the one that a model ships; True needs it; None takes it where there is one.
 
     Raises:
         WeightsUnavailableError: when they are not here, or a part of them is missing.
         ValueError: for a folder that holds no pipeline, one that is not driven here, or pickled weights.
     """
     name = os.fspath(model)
+    if not isinstance(name, str):
+        raise ValueError(f"Give the name of a model or its folder as text; got {name!r}.")
     if not name.strip():
         raise ValueError("Give the name of a model on the Hugging Face hub, or a folder; got an empty name.")
+    options = {"t5": t5, "safety_checker": safety_checker}
     if name == MICRO:
         if not (MICRO_FOLDER / INDEX).is_file():
             raise WeightsUnavailableError(
                 f"The weights of micro should travel with the package, and {MICRO_FOLDER} holds none: install the "
                 "package again, or train them (diffusion-explained micro --help) and give their folder."
             )
-        return read_pipeline(MICRO_FOLDER, MICRO_TITLE, t5=t5)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return read_pipeline(path, name, t5=t5)
-    if path.is_file() or path.suffix in (*PICKLED, ".safetensors"):
+        return read_pipeline(MICRO_FOLDER, MICRO_TITLE, **options)
+    try:
+        path = Path(name).expanduser()
+        is_folder, is_file = path.is_dir(), path.is_file()
+    except RuntimeError as error:  # of expanduser: no such user, or no home
+        raise WeightsUnavailableError(f"There is no folder {name}: {error} Give the folder's whole path.") from error
+    except OSError as error:
+        raise WeightsUnavailableError(f"The folder {name} cannot be looked at: {error.strerror}.") from error
+    if is_folder:
+        return read_pipeline(path, name, **options)
+    if is_file or path.suffix in (*PICKLED, ".safetensors"):
         raise ValueError(
             f"{name} is one file, not a pipeline. Give the folder of a model in diffusers' format (with a {INDEX}), "
             "or a model's name on the hub."
         )
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+    if not is_repository(name):
         raise WeightsUnavailableError(f"There is no folder {name}, and it is no name on the hub (owner/model).")
     for repo in MIRRORS.get(name, (name,)):
         if (folder := cached_folder(repo)) is not None:
-            return read_pipeline(folder, name, t5=t5)
+            return read_pipeline(folder, name, **options)
     raise WeightsUnavailableError(f"The weights of {name} are not on this machine. {what_to_do(name, t5=bool(t5))}")
+
+
+def is_repository(name: str) -> bool:
+    """Whether a name has the form of one on the hub, owner/model, and is no folder here."""
+    path = Path(name)
+    return not (path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.is_dir())
 
 
 def cached_folder(repo: str) -> Path | None:
@@ -115,83 +160,202 @@ def cached_folder(repo: str) -> Path | None:
     return Path(found).parent if isinstance(found, str) else None
 
 
-def read_pipeline(folder: Path, name: str, *, t5: bool | None = None) -> Weights:
-    """What a folder in diffusers' format holds, after a look at every part. Errors as for `find_weights`."""
-    index = _index(folder)
+@dataclass(frozen=True)
+class Listing:
+    """What a model_index.json lists: the family, (library, class) of each part to load, and the parts to do without."""
+
+    index: Mapping[str, Any]
+    family: Family
+    classes: Mapping[str, tuple[str, str]]
+    left_out: tuple[str, ...]
+    unchecked: bool = False
+
+    @property
+    def weighty(self) -> tuple[str, ...]:
+        """The parts that hold weights, in a fixed order."""
+        return tuple(part for part in HOLD_WEIGHTS if part in self.classes)
+
+
+def listing_of(
+    index: Mapping[str, Any], folder: object, *, t5: bool | None = None, safety_checker: bool | None = None
+) -> Listing:
+    """What a model_index.json lists, with the parts that are to be left out taken off. Raises ValueError."""
     family = family_of_pipeline(str(index["_class_name"]))
-    if (folder / MICRO_CARD).is_file():
-        family = MICRO_FAMILY
-    listed = {part: entry for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
-    strange = [part for part, (library, _) in listed.items() if library not in LIBRARIES]
+    check_pipeline(index, family)
+    listed = {part: tuple(entry) for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
+    strange = [
+        part
+        for part, (library, name) in listed.items()
+        if library not in LIBRARIES or not (name is None or (isinstance(name, str) and name.isidentifier()))
+    ]
     if strange:
         raise ValueError(f"{folder} wants to run code of its own for {', '.join(strange)}; that is refused.")
-    parts = [part for part in HOLD_WEIGHTS if part in listed and listed[part][0] is not None]
-    left_out = [part for part, (library, _) in listed.items() if library is None]
-    if T5 in parts and (t5 is False or (t5 is None and not _whole(folder / T5))):
-        parts.remove(T5)
-        left_out += [T5, "tokenizer_3"]
-    if t5 and T5 not in parts:
-        raise ValueError(f"{name} has no T5: it is a text encoder of Stable Diffusion 3. Leave t5 out.")
-    missing = [part for part in parts if not _whole(folder / part)]
+    classes = {part: entry for part, entry in listed.items() if None not in entry}
+    if lacking := [part for part in NEEDED[family.name] if part not in classes]:
+        raise ValueError(f"{folder} lists no {', '.join(lacking)} in its {INDEX}, and {family.title} needs them.")
+    known = {*HOLD_WEIGHTS, *UNUSED, *NEEDED[family.name], "tokenizer_3", "feature_extractor"}
+    if foreign := [part for part in classes if part not in known]:
+        raise ValueError(f"{folder} has a part that is not driven here: {', '.join(foreign)}. Use diffusers itself.")
+    away = {part for part in listed if part not in classes or part in UNUSED}
+    if t5 is False and T5 in classes:
+        away |= {T5, "tokenizer_3"}
+    if t5 and T5 not in classes:
+        raise ValueError(f"{folder} has no T5: it is a text encoder of Stable Diffusion 3. Leave t5 out.")
+    if safety_checker and CHECKER not in classes:
+        raise ValueError(f"{folder} ships no safety checker. Leave safety_checker out.")
+    unchecked = safety_checker is False and CHECKER in classes
+    if unchecked:
+        away |= {CHECKER, "feature_extractor"} & set(listed)
+    classes = {part: entry for part, entry in classes.items() if part not in away}
+    return Listing(index, family, classes, tuple(sorted(away)), unchecked)
+
+
+def read_pipeline(folder: Path, name: str, *, t5: bool | None = None, safety_checker: bool | None = None) -> Weights:
+    """What a folder in diffusers' format holds, after a look at every part. Errors as for `find_weights`."""
+    try:
+        return _read_pipeline(folder, name, t5, safety_checker)
+    except PermissionError as error:
+        raise PermissionError(f"{error.filename or folder} cannot be read: permission denied. Allow it, or copy the "
+                              "model to a folder of yours.") from error  # fmt: skip
+
+
+def _read_pipeline(folder: Path, name: str, t5: bool | None, safety_checker: bool | None) -> Weights:
+    index = read_index(folder)
+    micro = (folder / MICRO_CARD).is_file()
+    if t5 is None and not _whole(folder / T5):  # it is taken if it is there
+        t5 = False
+    found = listing_of(index, name, t5=t5, safety_checker=safety_checker)
+    missing = [part for part in found.weighty if not _whole(folder / part)]
     pickled = [file for part in missing for file in _files(folder / part) if file.suffix in PICKLED]
     if pickled:
-        raise ValueError(
-            f"{', '.join(str(file.relative_to(folder)) for file in pickled)} of {folder}: pickled weights can run code "
-            "when they are opened, so they are refused. Use a copy of the model that holds .safetensors files."
-        )
+        raise ValueError(refusal_of_pickles(missing, [str(file.relative_to(folder)) for file in pickled], str(folder)))
     if missing:
         raise WeightsUnavailableError(
             f"{name} is on this machine ({folder}), but not all of it: there are no whole .safetensors weights for "
             f"{', '.join(missing)}. {what_to_do(name, t5=bool(t5))}"
         )
+    configs = {part: read_json(folder / part / "config.json") for part in found.weighty if part != CHECKER}
+    check_configurations(found, configs, read_json(folder / "scheduler" / "scheduler_config.json"), str(folder))
+    for part in found.classes:
+        if part.startswith("tokenizer"):
+            _check_tokenizer(folder / part)
+    classes = {part: found.classes[part] for part in found.weighty}
     stand_in = (folder / STAND_IN).is_file()
-    return Weights(name, folder, family, index["_class_name"], tuple(parts), tuple(left_out), stand_in)
+    family = MICRO_FAMILY if micro and found.family.name == MICRO_FAMILY.name else found.family
+    return Weights(name, folder, family, str(index["_class_name"]), classes, found.left_out, stand_in, found.unchecked)
 
 
-def _index(folder: Path) -> dict[str, Any]:
+def check_configurations(
+    found: Listing, configs: Mapping[str, Mapping[str, Any]], scheduler: Mapping[str, Any], where: str
+) -> None:
+    """Raise ValueError, naming where, for a configuration that is not driven here: of a part, or of the scheduler."""
+    try:
+        for part, config in configs.items():
+            check_part(part, found.classes[part][1], config, found.family)
+        check_together(configs, found.index, found.family)
+        noise = {**scheduler, "_class_name": found.classes["scheduler"][1]}
+        kind_of(noise), schedule_of(noise)  # each refuses what it does not know
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
+def refusal_of_pickles(parts: Sequence[str], files: Sequence[str], where: str) -> str:
+    """The sentence that refuses pickled weights, with the way around where only a safety checker is pickled."""
+    around = ""
+    if CHECKER in parts:
+        others = [part for part in parts if part != CHECKER]
+        around = ", or load without the safety checker (safety_checker=False)" if not others else ""
+    return f"{', '.join(files)} of {where}: {REFUSED_PICKLES}{around}."
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """A folder's model_index.json. Raises ValueError for a folder without one, and for one that is damaged."""
     path = folder / INDEX
     if not path.is_file():
         held = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
         raise ValueError(f"{folder} is no pipeline: there is no {INDEX} in it (it holds {held}).")
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}.") from error
-    if not isinstance(index, dict) or "_class_name" not in index:
+    index = read_json(path)
+    if not isinstance(index.get("_class_name"), str):
         raise ValueError(f"{path} does not name a pipeline class, so this is no pipeline of diffusers.")
     return index
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file that holds an object. Raises ValueError for another one, WeightsUnavailableError for none."""
+    if not path.is_file():
+        raise WeightsUnavailableError(f"{path} is missing: the model is not whole. Copy or download it again.")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: {error}. Copy or download it again.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} is damaged: it should hold an object, {{...}}. Copy or download it again.")
+    return found
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
+def _weight_files(folder: Path, half: bool) -> list[Path]:
+    """The safetensors of a part that are there, float16 or not; none if a shard of them is missing.
+
+    Raises ValueError for a shard index that is damaged, or that names a file outside of the part's folder.
+    """
+    files = [file for file in _files(folder) if (".fp16" in file.name) == half and ".non_ema" not in file.name]
+    for index in (file for file in files if ".safetensors.index." in file.name and file.suffix == ".json"):
+        shards = read_json(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ValueError(f"{index} is damaged: it has no weight_map, from tensors to files. Copy it again.")
+        names = set(map(str, shards.values()))
+        for name in names:
+            if Path(name).name != name or "\\" in name or not name.endswith(".safetensors"):
+                raise ValueError(f"{index} names {name[:80]!r}: only .safetensors files beside it are read.")
+        paths = [folder / name for name in sorted(names)]
+        return paths if all(path.is_file() for path in paths) else []
+    return [file for file in files if file.suffix == ".safetensors" and file.is_file()]
+
+
 def _whole(folder: Path, half: bool | None = None) -> bool:
     """Whether a part's safetensors are all there; half: only the float16 ones (True), the others (False), or either."""
     if half is None:
         return _whole(folder, half=False) or _whole(folder, half=True)
-    files = [file for file in _files(folder) if (".fp16" in file.name) == half and ".non_ema" not in file.name]
-    for index in (file for file in files if ".index." in file.name):
-        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return all((folder / shard).is_file() for shard in shards)
-    return any(file.suffix == ".safetensors" for file in files)
+    return bool(_weight_files(folder, half))
+
+
+def _check_tokenizer(folder: Path) -> None:
+    """Raise for a tokenizer whose files are missing or damaged; transformers would make one that splits otherwise."""
+    names = {file.name for file in _files(folder) if file.is_file()}
+    whole = {"tokenizer.json"} <= names or {"vocab.json", "merges.txt"} <= names or {"spiece.model"} <= names
+    if not whole:
+        raise WeightsUnavailableError(
+            f"{folder} is not whole: it needs a tokenizer.json, or a vocab.json with its merges.txt (for T5 a "
+            "spiece.model). Copy or download it again."
+        )
+    for name in names & {"tokenizer.json", "vocab.json", "tokenizer_config.json", "special_tokens_map.json"}:
+        found = read_json(folder / name)
+        if name == "vocab.json" and not (found and all(isinstance(number, int) for number in found.values())):
+            raise ValueError(f"{folder / name} is damaged: it should give a number to each piece. Copy it again.")
+        model = found.get("model")
+        if name == "tokenizer.json" and not (isinstance(model, dict) and model.get("vocab")):
+            raise ValueError(f"{folder / name} is damaged: it has no model with a vocabulary. Copy it again.")
 
 
 # -- what would be downloaded -----------------------------------------------------------------------------
 
 
-def chosen_files(names: Iterable[str], *, t5: bool = False) -> list[str]:
+def chosen_files(names: Iterable[str], *, t5: bool = False, leave_out: Sequence[str] = ()) -> list[str]:
     """Which files of a repository make up its pipeline: of each part the float16 safetensors, else the full ones."""
     names, chosen = list(names), []
+    leave_out = (*leave_out, *UNUSED, *(() if t5 else (T5, "tokenizer_3")))
     for name in names:
         part, _, rest = name.rpartition("/")
-        skipped = "/" in part or (not t5 and part in (T5, "tokenizer_3"))
-        if skipped or (not part and rest != INDEX):
+        if "/" in part or part in leave_out or (not part and rest != INDEX):
             continue
         if rest.endswith((".txt", ".model")) or (rest.endswith(".json") and ".index." not in rest):
             chosen.append(name)
     for part in HOLD_WEIGHTS:
-        if part == T5 and not t5:
+        if part in leave_out:
             continue
         held = [n for n in names if n.startswith(f"{part}/") and ".safetensors" in n and ".non_ema" not in n]
         half = [n for n in held if ".fp16" in n]
@@ -233,25 +397,63 @@ def fetch_command(model: str) -> str:
     return f'hf download {model} --include "*.json" "*.txt" "*/*.safetensors" --exclude "{T5}/*"'
 
 
-def fetch(model: str, *, t5: bool = False) -> None:
+def fetch(model: str, *, t5: bool = False, safety_checker: bool | None = None) -> None:
     """Fetch a model into the hub's cache, from the first mirror that gives it; what is there already is kept.
 
-    Raises WeightsUnavailableError when there is no network, or no mirror gives it.
+    First its model_index.json (1 kB) and the configuration of each part: a model that is not driven here is refused
+    before anything large. Then the list of its files: one with pickled weights only is refused too.
+
+    Raises:
+        WeightsUnavailableError: when there is no network, or no mirror gives it.
+        ValueError: for a model that would be refused once it is here.
     """
     if not hub_is_reachable():
         raise WeightsUnavailableError(f"The weights of {model} cannot be fetched. {what_to_do(model, t5=t5)}")
-    with extra("sd"):
-        from huggingface_hub import HfApi, snapshot_download
-
     failures = []
     for repo in MIRRORS.get(model, (model,)):
         try:
-            files = chosen_files(HfApi().list_repo_files(repo), t5=t5)
-            snapshot_download(repo, allow_patterns=files, cache_dir=os.environ.get("HF_HUB_CACHE"))
+            _fetch_from(repo, t5=t5, safety_checker=safety_checker)
             return
+        except (Refused, MemoryError):
+            raise
         except Exception as error:  # the client's own errors, its HTTP library's, the disk's: all mean no weights
             failures.append(f"{repo}: {type(error).__name__}: {error}")
     raise WeightsUnavailableError(
         f"Downloading {model} failed. Where a model asks for its licence to be accepted, do so on its page and run "
         "`hf auth login`.\n" + "\n".join(failures)
     )
+
+
+class Refused(ValueError):
+    """A model on the hub that is not driven here, and so is not downloaded."""
+
+
+def _fetch_from(repo: str, *, t5: bool, safety_checker: bool | None) -> None:
+    from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+
+    def get(name: str) -> Path:
+        return Path(hf_hub_download(repo, name, cache_dir=os.environ.get("HF_HUB_CACHE")))
+
+    names = list(HfApi().list_repo_files(repo))
+    if INDEX not in names:
+        raise Refused(f"{repo} is no pipeline in diffusers' format: there is no {INDEX} among its {len(names)} files.")
+    try:
+        index = read_index(get(INDEX).parent)
+        found = listing_of(index, repo, t5=t5, safety_checker=safety_checker)
+        wanted = chosen_files(names, t5=t5, leave_out=found.left_out)
+        parts = [part for part in found.weighty if part != T5 or t5]
+        lacking = [part for part in parts if not any(_is_weight_of(part, name) for name in wanted)]
+        pickled = [n for n in names if n.rpartition("/")[0] in lacking and Path(n).suffix in PICKLED]
+        if pickled:
+            raise ValueError(refusal_of_pickles(lacking, pickled, repo))
+        if lacking:
+            raise ValueError(f"{repo} has no .safetensors weights for {', '.join(lacking)}. Use another copy of it.")
+        configs = {part: read_json(get(f"{part}/config.json")) for part in parts if part != CHECKER}
+        check_configurations(found, configs, read_json(get("scheduler/scheduler_config.json")), repo)
+    except ValueError as error:
+        raise Refused(f"{error} Nothing large was downloaded.") from error
+    snapshot_download(repo, allow_patterns=wanted, cache_dir=os.environ.get("HF_HUB_CACHE"))
+
+
+def _is_weight_of(part: str, name: str) -> bool:
+    return name.startswith(f"{part}/") and name.endswith(".safetensors")

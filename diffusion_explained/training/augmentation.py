@@ -22,16 +22,18 @@ def shift_randomly(x: Tensor, max_shift: int, generator: torch.Generator, paddin
     batch_size, _, height, width = x.shape
     margins = [max_shift] * 4
     padded = F.pad(x, margins, mode="reflect") if padding == "reflect" else F.pad(x, margins, value=-1.0)
-    top, left = torch.randint(2 * max_shift + 1, (2, batch_size), generator=generator).to(x.device)
-    rows = (top[:, None] + torch.arange(height, device=x.device))[:, :, None]  # [B, H, 1]
-    columns = (left[:, None] + torch.arange(width, device=x.device))[:, None, :]  # [B, 1, W]
-    images = torch.arange(batch_size, device=x.device)[:, None, None]  # [B, 1, 1]
+    top, left = torch.randint(
+        2 * max_shift + 1, (2, batch_size), generator=generator, device="cpu", dtype=torch.int64
+    ).to(x.device)
+    rows = (top[:, None] + torch.arange(height, device=x.device, dtype=torch.int64))[:, :, None]  # [B, H, 1]
+    columns = (left[:, None] + torch.arange(width, device=x.device, dtype=torch.int64))[:, None, :]  # [B, 1, W]
+    images = torch.arange(batch_size, device=x.device, dtype=torch.int64)[:, None, None]  # [B, 1, 1]
     return padded.permute(0, 2, 3, 1)[images, rows, columns].permute(0, 3, 1, 2).contiguous()
 
 
 def flip_randomly(x: Tensor, generator: torch.Generator) -> Tensor:
     """Each image [B, C, H, W] mirrored left to right, or not, with even chances."""
-    flipped = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)
+    flipped = (torch.rand(len(x), generator=generator, device="cpu", dtype=torch.float32) < 0.5).to(x.device)
     return torch.where(flipped[:, None, None, None], x.flip(-1), x)
 
 
@@ -47,9 +49,16 @@ def cut_out_randomly(x: Tensor, size: int, generator: torch.Generator) -> Tensor
         raise ValueError(
             f"a cutout's side is 0 .. {min(height, width)} pixels in {height} x {width} images; got {size}."
         )
-    top = torch.randint(height - size + 1, (batch_size, 1), generator=generator).to(x.device)
-    left = torch.randint(width - size + 1, (batch_size, 1), generator=generator).to(x.device)
-    rows, columns = torch.arange(height, device=x.device), torch.arange(width, device=x.device)
+    top = torch.randint(height - size + 1, (batch_size, 1), generator=generator, device="cpu", dtype=torch.int64).to(
+        x.device
+    )
+    left = torch.randint(width - size + 1, (batch_size, 1), generator=generator, device="cpu", dtype=torch.int64).to(
+        x.device
+    )
+    rows, columns = (
+        torch.arange(height, device=x.device, dtype=torch.int64),
+        torch.arange(width, device=x.device, dtype=torch.int64),
+    )
     in_rows = (rows >= top) & (rows < top + size)  # [B, H]
     in_columns = (columns >= left) & (columns < left + size)  # [B, W]
     return x.masked_fill((in_rows[:, :, None] & in_columns[:, None, :])[:, None], 0.0)

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,12 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.data import ImageDataset, load_dataset, to_float
+from diffusion_explained.data.known import DATASETS
 from diffusion_explained.devices import hardware
-from diffusion_explained.models import Classifier, build_network, count_parameters, network_config
+from diffusion_explained.models import Classifier, build_network, count_parameters, network_config, of_data
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
+from diffusion_explained.tables import check_file_name, check_keys, read_table, typed
 from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
 from diffusion_explained.training.checkpoints import fingerprint, go_on, save_checkpoint
 from diffusion_explained.training.classifier_state import ClassifierState, ClassifierTrainConfig
@@ -88,11 +90,15 @@ def train_classifier(
     if state.step == num_steps:  # its checkpoint is the last one
         yield record(speed=0.0)
     network.train()
-    losses, since, clock = torch.zeros((), device=device), (state.step, state.seconds), time.perf_counter()
+    losses, since, clock = (
+        torch.zeros((), device=device, dtype=torch.float32),
+        (state.step, state.seconds),
+        time.perf_counter(),
+    )
     while state.step < num_steps:
         first = state.step % steps_per_epoch * config.batch_size
         if first == 0:
-            state.order = torch.randperm(len(dataset), generator=state.generator)
+            state.order = torch.randperm(len(dataset), generator=state.generator, device="cpu", dtype=torch.int64)
         chosen = state.order[first : first + config.batch_size].to(device)
         x = augment(to_float(images[chosen]), config, state.generator)
         for group in state.optimizer.param_groups:
@@ -166,40 +172,76 @@ def accuracy(network: Classifier, dataset: ImageDataset, batch_size: int = 500) 
     return correct / len(dataset)
 
 
-def run_recipe(
-    recipe: Mapping[str, Any], output: Path, device: str = "cpu", checkpoint_every: int = 500
-) -> Iterator[ClassifierRecord]:
-    """Train what a recipe with `task = "classifier"` describes, and write the weights and their card to `output`.
+@dataclass(frozen=True)
+class ClassifierRecipe:
+    """A classifier, from data to measured weights: a recipe of the task "classifier".
 
-    Its keys: `dataset` (a name of `load_dataset`), `seed`, and the tables `network` (of `build_network`) and
-    `training` (of `ClassifierTrainConfig`). The card's accuracy is that of the fp16 weights, on the test split, each
-    image seen once, as it is. Checkpoints are kept beside the weights.
-    Raises ValueError for a key that is missing or unknown or for several processes, and what `load_dataset` raises.
+    dataset: a name of `load_dataset`; network: for `build_network`, but for what the data set gives; training: of
+    `ClassifierTrainConfig`, whose seed is the recipe's.
     """
-    if missing := [key for key in ("dataset", "seed", "network", "training") if key not in recipe]:
-        raise ValueError(f"the recipe lacks {', '.join(missing)}")
-    numbers = [field.name for field in fields(ClassifierTrainConfig) if field.name != "seed"]
-    for key in recipe["training"]:
-        if key not in numbers:
-            raise unknown_name("key of [training]", key, numbers)
+
+    task: str
+    name: str
+    dataset: str
+    seed: int
+    network: dict[str, Any]
+    training: ClassifierTrainConfig
+
+    @classmethod
+    def from_tables(cls, tables: Mapping[str, Any], source: Path) -> ClassifierRecipe:
+        """Check what a TOML file holds, whole, before anything runs.
+
+        Raises ValueError that names the file, the key, what was given and what is allowed.
+        """
+        try:
+            check_keys(cls, tables, "the recipe", ("name", "dataset", "seed", "network", "training"))
+            seed = typed(int, tables["seed"], "seed")
+            if isinstance(tables["training"], Mapping) and "seed" in tables["training"]:
+                raise ValueError("the seed of a classifier's recipe stands at its top, not in [training].")
+            training = replace(read_table(ClassifierTrainConfig, tables["training"], "[training]"), seed=seed)
+            others = {key: value for key, value in tables.items() if key != "training"}
+            recipe = read_table(cls, others, "the recipe", training=training)
+            check_file_name(recipe.name, "name")
+            if recipe.dataset not in DATASETS:
+                raise unknown_name("dataset", recipe.dataset, DATASETS)
+            data = DATASETS[recipe.dataset]
+            seeded(0, lambda: recipe.build(data.image_shape, len(data.class_names)))
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
+        return recipe
+
+    def build(self, image_shape: Sequence[int], num_classes: int) -> Classifier:
+        """The classifier, its weights drawn from torch's global generator. Raises ValueError for another network."""
+        network = build_network(of_data(self.network, image_shape, num_classes))
+        if not isinstance(network, Classifier):
+            raise ValueError(f'the network of a classifier\'s recipe is "classifier"; got {self.network["network"]!r}.')
+        return network
+
+
+def run_recipe(
+    recipe: ClassifierRecipe, output: Path, device: str = "cpu", checkpoint_every: int = 500
+) -> Iterator[ClassifierRecord]:
+    """Train what a recipe describes, and write the weights and their card to `output`.
+
+    The card's accuracy is that of the fp16 weights, on the test split, each image seen once, as it is. Checkpoints are
+    kept beside the weights. Raises ValueError for several processes, and what `load_dataset` raises.
+    """
     if (count := process_count()) != 1:
         raise ValueError(
             f"a classifier is trained by one process, in minutes, and {count} were started: "
             "run `diffusion-explained train` itself, without `accelerate launch` or torchrun."
         )
-    config = ClassifierTrainConfig(**recipe["training"], seed=recipe["seed"])
-    train, test = load_dataset(recipe["dataset"], "train"), load_dataset(recipe["dataset"], "test")
-    of_network = {**recipe["network"], "image_shape": train.image_shape, "num_classes": train.num_classes}
-    network = seeded(config.seed, lambda: build_network(of_network)).to(
-        device
-    )  # the initial weights are the seed's too
+    config = recipe.training
+    train, test = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
+    # the initial weights are the seed's too
+    network = seeded(config.seed, lambda: recipe.build(train.image_shape, train.num_classes)).to(device)
     checkpoints = output.parent / "checkpoints"
     for record in train_classifier(network, train, config, checkpoints=checkpoints, checkpoint_every=checkpoint_every):
         yield record
     round_to_fp16(network)
     card = {
         "task": "classifier",
-        "recipe": dict(recipe),
+        "recipe": asdict(recipe),
         "data": f"{train.name}, train split, {len(train):,} images",
         "class_names": list(train.class_names),
         "images_seen": record.images_seen,

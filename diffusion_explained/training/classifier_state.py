@@ -12,9 +12,10 @@ from torch import Tensor
 
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import check_seed, stream
 from diffusion_explained.training.augmentation import PADDINGS
 from diffusion_explained.training.checkpoints import Checkpoint
-from diffusion_explained.training.config import PRECISIONS
+from diffusion_explained.training.config import PRECISIONS, check_allowed
 from diffusion_explained.training.loop import in_bfloat16
 
 
@@ -44,6 +45,17 @@ class ClassifierTrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_seed(self.seed)
+        allowed = {
+            "epochs (1 or more)": self.epochs >= 1,
+            "batch_size (1 or more)": self.batch_size >= 1,
+            "learning_rate (above 0)": 0 < self.learning_rate < math.inf,
+            "weight_decay (0 or more)": 0 <= self.weight_decay < math.inf,
+            "label_smoothing (from 0 to below 1)": 0 <= self.label_smoothing < 1,
+            "max_shift (0 or more)": self.max_shift >= 0,
+            "cutout (0 or more)": self.cutout >= 0,
+        }
+        check_allowed(self, allowed)
         if self.padding not in PADDINGS:
             raise unknown_name("padding", self.padding, PADDINGS)
         if self.precision not in PRECISIONS:
@@ -67,8 +79,8 @@ class ClassifierState:
             weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
         )
-        self.generator = torch.Generator().manual_seed(config.seed)
-        self.order = torch.empty(0, dtype=torch.int64)  # of the images, in this epoch
+        self.generator = stream(config.seed)
+        self.order = torch.empty(0, dtype=torch.int64, device="cpu")  # of the images, in this epoch
         self.step, self.loss, self.seconds = 0, math.nan, 0.0
 
     def gradient_step(self, x: Tensor, labels: Tensor) -> Tensor:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import check_seed
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 NOISE_ON = ("cpu", "device")
+
+
+def check_allowed(config: object, allowed: Mapping[str, bool]) -> None:
+    """Raise ValueError for the first setting that is not allowed; allowed: "name (what it may be)" -> whether it is."""
+    for what, holds in allowed.items():
+        if not holds:
+            raise ValueError(f"{what} cannot be {getattr(config, what.split()[0])!r}.")
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,9 @@ class TrainConfig:
             "gradient_clip (above 0)": self.gradient_clip > 0,
             "ema_decay (from 0 to below 1)": 0 <= self.ema_decay < 1,
             "label_dropout (0 to 1)": 0 <= self.label_dropout <= 1,
-            "seed (0 or more)": self.seed >= 0,
         }
-        for what, holds in allowed.items():
-            if not holds:
-                raise ValueError(f"{what} cannot be {getattr(self, what.split()[0])!r}.")
+        check_seed(self.seed)
+        check_allowed(self, allowed)
         if self.precision not in PRECISIONS:
             raise unknown_name("precision", self.precision, PRECISIONS)
         if self.noise_on not in NOISE_ON:

@@ -81,7 +81,8 @@ def train(
 
     Args:
         network: trained in place; called as network(x_t [B, ...], t [B], labels [B] or None).
-        images: x_0, uint8 [N, C, H, W] (0..255 stands for -1..1), or float [N, ...] as they are: points, say.
+        images: x_0, uint8 [N, C, H, W] (0..255 stands for -1..1), or float [N, ...] as they
+            are: points, say, or images, which must lie in [-1, 1].
         labels: int64 [N] below network.num_classes, or None to train without conditions.
         noise: eps [N, ...], float, image i's own, as rectification pairs them; without it every eps is drawn afresh.
         schedule: which noise, and which times to train on. kind: one of `TRAINABLE`.
@@ -94,7 +95,7 @@ def train(
         DamagedCheckpointError: (an OSError) if there are checkpoints, but no good one.
         FloatingPointError: when the loss is no longer a number.
     """
-    check_data(network, images, labels, kind)
+    check_data(network, images, labels, kind, drawn=noise is not None)
     check_noise(noise, images, config)
     description = {} if checkpoints is None else describe(network, images, labels, noise, schedule, kind, config)
     processes = Processes.here(device, config.batch_size)
@@ -122,7 +123,11 @@ def train(
     if state.step == config.num_steps:  # its checkpoint is the last one
         yield record(speed=0.0)
 
-    losses, since, clock = torch.zeros((), device=device), (state.step, state.seconds), time.perf_counter()
+    losses, since, clock = (
+        torch.zeros((), device=device, dtype=torch.float32),
+        (state.step, state.seconds),
+        time.perf_counter(),
+    )
     while state.step < config.num_steps:
         # Algorithm 1 of DDPM; its line 1 is "repeat"
         # line 2: x_0 ~ q(x_0)
@@ -140,6 +145,7 @@ def train(
         state.set_learning_rate(config.learning_rate_at(state.step))
         losses += gradient_step([processes.part(x) for x in inputs], processes.part(wanted))
         state.average(config.ema_decay_at(state.step))
+        state.step += 1
 
         at_end = state.step == config.num_steps
         is_saved = checkpoints is not None and (at_end or state.step % checkpoint_every == 0)
@@ -165,13 +171,14 @@ def draw(
     images: Tensor, labels: Tensor | None, config: TrainConfig, null: int | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """A batch: which images [B], them as x_0 [B, ...], and their labels [B], some replaced by the null label (CFG)."""
-    chosen = torch.randint(len(images), (config.batch_size,), generator=generator).to(images.device)
+    on_cpu = {"generator": generator, "device": "cpu"}
+    chosen = torch.randint(len(images), (config.batch_size,), dtype=torch.int64, **on_cpu).to(images.device)
     x_0 = to_float(images[chosen]) if images.dtype == torch.uint8 else images[chosen].float()
     if labels is not None:
-        dropped = torch.rand(config.batch_size, generator=generator) < config.label_dropout
+        dropped = torch.rand(config.batch_size, dtype=torch.float32, **on_cpu) < config.label_dropout
         labels = torch.where(dropped.to(labels.device), null, labels[chosen])  # CFG, Algorithm 1
     if config.flip:
-        flipped = (torch.rand(config.batch_size, generator=generator) < 0.5).to(x_0.device)
+        flipped = (torch.rand(config.batch_size, dtype=torch.float32, **on_cpu) < 0.5).to(x_0.device)
         x_0 = torch.where(flipped[:, None, None, None], x_0.flip(-1), x_0)
     return chosen, x_0, labels
 
@@ -209,8 +216,8 @@ def describe(
     }
 
 
-def check_data(network: nn.Module, images: Tensor, labels: Tensor | None, kind: str) -> None:
-    """Raise ValueError unless there is something to train on, and it fits the network."""
+def check_data(network: nn.Module, images: Tensor, labels: Tensor | None, kind: str, drawn: bool = False) -> None:
+    """Raise ValueError unless there is something to train on, and it fits the network; `drawn` as `check_pixels`."""
     if kind not in TRAINABLE:
         raise unknown_name("kind of prediction to train", kind, TRAINABLE)
     shape = tuple(network.image_shape)
@@ -220,6 +227,8 @@ def check_data(network: nn.Module, images: Tensor, labels: Tensor | None, kind: 
         )
     if images.dtype != torch.uint8 and not is_finite_float(images):
         raise ValueError(f"images must be uint8, or float32 or float16 without NaN or infinity; got {images.dtype}")
+    if len(shape) == 3 and images.dtype != torch.uint8:
+        check_pixels(images, drawn)
     if labels is None:
         return
     if network.num_classes is None:
@@ -229,6 +238,20 @@ def check_data(network: nn.Module, images: Tensor, labels: Tensor | None, kind: 
     if int(labels.min()) < 0 or int(labels.max()) >= network.num_classes:
         raise ValueError(
             f"labels must be 0 .. {network.num_classes - 1}; got {int(labels.min())} .. {int(labels.max())}"
+        )
+
+
+def check_pixels(images: Tensor, drawn: bool) -> None:
+    """Raise ValueError unless float images span [-1, 1], as samples will.
+
+    Images that a flow has drawn (pairs, `drawn`) go a little beyond, so only their mean size is looked at.
+    """
+    low, high = float(images.amin()), float(images.amax())
+    beyond = float(images.abs().float().mean()) > 1 if drawn else max(-low, high) > 1.001
+    if beyond or (low >= 0 and high > 0):
+        raise ValueError(
+            f"float images must lie in [-1, 1], black to white; got {low:g} to {high:g}. Give 2 * x - 1 of images from "
+            "0 to 1, x / 127.5 - 1 of images from 0 to 255, or the bytes themselves as uint8."
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.data import load_dataset
-from diffusion_explained.models import build_network, network_config
+from diffusion_explained.models import build_network, network_config, of_data
 from diffusion_explained.noise import seeded
 from diffusion_explained.pretrained import Model, load_pretrained
 from diffusion_explained.schedules import Schedule
@@ -35,8 +35,7 @@ class Start(NamedTuple):
 def start_from_data(dataset: str, split: str, network: dict[str, Any], kind: str, seed: int) -> Start:
     """A new network, its initial weights the seed's, and a data set; network: for `build_network`, but for its data."""
     data = load_dataset(dataset, split)
-    config = {**network, "image_shape": data.image_shape, "num_classes": data.num_classes}
-    built = seeded(seed, lambda: build_network(config))
+    built = seeded(seed, lambda: build_network(of_data(network, data.image_shape, data.num_classes)))
     words = f"{data.name}, {data.split} split, {len(data):,} images"
     return Start(built, data.images, data.labels, None, kind, data.class_names, words)
 

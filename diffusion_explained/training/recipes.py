@@ -10,9 +10,10 @@ was killed goes on where it was when it is run again.
 from __future__ import annotations
 
 import copy
+import inspect
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,22 @@ from typing import Any
 import torch
 from torch import nn
 
+from diffusion_explained.data.known import DATASETS
+from diffusion_explained.denoisers import check_guidance
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
 from diffusion_explained.files import shipped
-from diffusion_explained.models import count_flops, count_parameters
+from diffusion_explained.models import build_network, count_flops, count_parameters, of_data
 from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import seeded
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
+from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import schedule_from_config
-from diffusion_explained.training.classifier import ClassifierRecord
+from diffusion_explained.tables import check_file_name, check_keys, read_table
+from diffusion_explained.training.classifier import ClassifierRecipe, ClassifierRecord
 from diffusion_explained.training.classifier import run_recipe as run_classifier_recipe
 from diffusion_explained.training.config import TrainConfig
-from diffusion_explained.training.loop import Record, train
+from diffusion_explained.training.loop import TRAINABLE, Record, train
 from diffusion_explained.training.processes import Processes, is_main_process, process_count
 from diffusion_explained.training.recipe_starts import (
     load_teacher,
@@ -45,6 +51,40 @@ NEEDED = {  # the keys that a recipe of each task of `Recipe` must have
     "reflow": ("name", "dataset", "teacher", "pairs", "schedule", "training"),
 }
 TASKS = (*NEEDED, "classifier")
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """One [[evaluation]] of a recipe: how many samples, and the settings of `Model.sample`.
+
+    Raises ValueError for settings that no evaluation can have; so a mistake is found before the training.
+    """
+
+    n: int = 1000
+    num_inference_steps: int = 10
+    sampler: str | None = None
+    guidance_scale: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
+    guidance_rescale: float = 0.0
+    clip: float | None = None
+    eta: float | None = None
+    seed: int = 0
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        least = {"n": 20, "num_inference_steps": 1, "seed": 0, "batch_size": 1}  # two of each class are compared
+        for name, number in least.items():
+            if (given := getattr(self, name)) is not None and given < number:
+                raise ValueError(f"{name} must be {number} or more; got {given}.")
+        if self.sampler is not None and self.sampler not in SAMPLERS:
+            raise unknown_name("sampler", self.sampler, SAMPLERS)
+        check_guidance(self.guidance_scale, self.guidance_interval, self.guidance_rescale)
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be above 0, or left out; got {self.clip}.")
+        if self.eta is not None:
+            takes = [name for name, sampler in SAMPLERS.items() if "eta" in inspect.signature(sampler).parameters]
+            if self.sampler not in takes or not 0 <= self.eta <= 1:
+                raise ValueError(f"eta is from 0 to 1, for the samplers {', '.join(takes)}; got {self.eta}.")
 
 
 @dataclass(frozen=True)
@@ -78,22 +118,45 @@ class Recipe:
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], source: Path) -> Recipe:
-        """Check what a TOML file holds. Raises ValueError that names the file, for a key that is missing or unknown."""
-        needed = NEEDED[tables["task"]]
-        others = {"diffusion": ("teacher", "pairs"), "reflow": ("kind", "network", "split")}[tables["task"]]
-        _check_keys(tables, [f.name for f in fields(cls) if f.name not in others], source, "key")
-        if missing := [key for key in needed if key not in tables]:
-            raise ValueError(f"{source}: the recipe lacks {', '.join(missing)}.")
-        _check_keys(tables.get("pairs", {}), [f.name for f in fields(PairsConfig)], source, "key of [pairs]")
-        _check_keys(tables["training"], [f.name for f in fields(TrainConfig)], source, "key of [training]")
-        if not all(isinstance(settings, dict) for settings in tables.get("evaluation", [])):
-            raise ValueError(f"{source}: head each table of evaluation settings with [[evaluation]], two brackets.")
+        """Check what a TOML file holds, whole, before anything runs.
+
+        Raises ValueError that names the file, the key, what was given and what is allowed.
+        """
+        foreign = {"diffusion": ("teacher", "pairs"), "reflow": ("kind", "network", "split")}[tables["task"]]
         try:
-            pairs = PairsConfig(**_with_tuples(tables["pairs"])) if "pairs" in tables else None
-            training = TrainConfig(**_with_tuples(tables["training"]))
-            return cls(**{**tables, "training": training, "pairs": pairs})
-        except (TypeError, ValueError) as error:
+            if wrong := [key for key in foreign if key in tables]:
+                raise ValueError(f"a recipe of the task {tables['task']} has no {', '.join(wrong)}.")
+            check_keys(cls, tables, "the recipe", NEEDED[tables["task"]])
+            parts = {"training": read_table(TrainConfig, tables["training"], "[training]")}
+            if "pairs" in tables:
+                parts["pairs"] = read_table(PairsConfig, tables["pairs"], "[pairs]")
+            if not isinstance(tables.get("evaluation", []), list):
+                raise ValueError("head each table of evaluation settings with [[evaluation]], two brackets.")
+            others = {key: value for key, value in tables.items() if key not in parts}
+            recipe = read_table(cls, others, "the recipe", **parts)
+            recipe.check()
+        except ValueError as error:
             raise ValueError(f"{source}: {error}") from error
+        return recipe
+
+    def check(self) -> None:
+        """Raise ValueError for a name, data set, network, schedule or settings that this recipe cannot run with."""
+        check_file_name(self.name, "name")
+        if self.dataset not in DATASETS:
+            raise unknown_name("dataset", self.dataset, DATASETS)
+        data = DATASETS[self.dataset]
+        if self.task == "diffusion" and self.split not in (known := (*data.splits, "sample")):
+            raise unknown_name("split", self.split, known)
+        if self.kind is not None and self.kind not in TRAINABLE:
+            raise unknown_name("kind of prediction to train", self.kind, TRAINABLE)
+        schedule_from_config(self.schedule)
+        if self.network is not None:
+            seeded(0, lambda: build_network(of_data(self.network, data.image_shape, len(data.class_names))))
+        check_guidance(self.guidance_scale)
+        if self.clip is not None and not self.clip > 0:
+            raise ValueError(f"clip must be above 0, or left out; got {self.clip}.")
+        for settings in self.evaluation:
+            read_table(EvaluationSettings, settings, "[[evaluation]]")
 
 
 def recipe_names() -> list[str]:
@@ -112,13 +175,15 @@ def read_recipe(name: str | Path) -> tuple[dict[str, Any], Path]:
         path = shipped("recipes") / f"{name}.toml"
     else:
         path = Path(name)
+        if path.is_dir():
+            raise ValueError(f"{path} is a folder; give the .toml file of a recipe.")
         if not path.is_file():
             raise FileNotFoundError(f"there is no recipe {path}; shipped ones are {', '.join(recipe_names())}.")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # with a byte-order mark or without one
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML: {error}.") from error
-    if tables.get("task") not in TASKS:
+    if not isinstance(tables.get("task"), str) or tables["task"] not in TASKS:
         raise unknown_name(f"task in {path}:", tables.get("task"), TASKS)
     return tables, path
 
@@ -157,13 +222,17 @@ def run_recipe(
             f"{path} trains a classifier, which starts anew and sees every image of the train split, epoch after epoch."
         )
     else:
-        yield from run_classifier_recipe(tables, output, device, checkpoint_every)
+        yield from run_classifier_recipe(ClassifierRecipe.from_tables(tables, path), output, device, checkpoint_every)
 
 
 def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
     """Where `run_recipe` writes."""
-    name = read_recipe(name)[0]["name"]
-    return folder / name / f"{name}.safetensors"
+    tables, path = read_recipe(name)
+    try:
+        named = check_file_name(tables.get("name"), "name")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return folder / named / f"{named}.safetensors"
 
 
 def train_diffusion(
@@ -243,13 +312,3 @@ def describe_training(recipe: Recipe, data: str, record: Record, device: str) ->
         "flops_per_image": count_flops(network),
         "limits": recipe.limits,
     }
-
-
-def _with_tuples(table: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-
-
-def _check_keys(table: Mapping[str, Any], known: list[str], source: Path, what: str) -> None:
-    for key in table:
-        if key not in known:
-            raise ValueError(f"{source}: {unknown_name(what, key, known)}")

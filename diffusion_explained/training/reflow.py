@@ -28,7 +28,7 @@ from diffusion_explained.denoisers import check_guidance
 from diffusion_explained.files import atomic_path
 from diffusion_explained.models import network_config
 from diffusion_explained.names import unknown_name
-from diffusion_explained.noise import randn
+from diffusion_explained.noise import randn, stream
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import SAMPLERS, Step, final
@@ -37,8 +37,7 @@ from diffusion_explained.training.processes import Processes
 
 DETERMINISTIC = ("euler", "heun", "ddim", "dpm_solver_pp_2m")  # only these pair a noise with one image
 PRECISIONS = ("float32", "float16")
-# far from the seeds that samples are drawn from, so no sample starts where a pair does; torch's generator on the CPU
-# looks at 32 bits of a seed
+# the upper half of all seeds, far from those that samples are usually drawn from, so no sample starts where a pair does
 FIRST_STREAM, STREAMS_A_SEED, MAX_SEED = 2**31, 2**24, 2**7
 
 
@@ -118,7 +117,7 @@ def draw_pairs(
         )
     shape, device = (config.count, *teacher.image_shape), teacher.device
     noise, x_0 = (torch.empty(shape, dtype=torch.float16, device=device) for _ in range(2))
-    labels = torch.arange(config.count, device=device) % max(1, teacher.num_classes)
+    labels = torch.arange(config.count, device=device, dtype=torch.int64) % max(1, teacher.num_classes)
     draw = Drawing(teacher, config)
     num_batches = math.ceil(config.count / config.batch_size)
     rank, count = (processes.rank, processes.count) if processes and folder else (0, 1)
@@ -129,8 +128,8 @@ def draw_pairs(
             processes.wait()  # now the others' batches are there to read
         start = i * config.batch_size
         part = slice(start, start + config.batch_size)
-        stream = torch.Generator().manual_seed(FIRST_STREAM + STREAMS_A_SEED * config.seed + start)
-        noise[part] = randn(noise[part].shape, stream).half().to(device)
+        of_batch = stream(FIRST_STREAM + STREAMS_A_SEED * config.seed + start)
+        noise[part] = randn(noise[part].shape, of_batch).half().to(device)
         path = None if folder is None else folder / f"pairs-{i:05d}.safetensors"
         if (found := read_part(path, draw.description)) is not None:
             x_0[part] = found.to(device)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.noise import stream
 from diffusion_explained.training.checkpoints import Checkpoint
 from diffusion_explained.training.config import TrainConfig
 
@@ -38,7 +39,9 @@ class TrainingState:
         recorded = config.cuda_graph and device.type == "cuda"
         optimizer = torch.optim.AdamW(
             network.parameters(),
-            lr=torch.tensor(config.learning_rate, device=device) if recorded else config.learning_rate,
+            lr=torch.tensor(config.learning_rate, device=device, dtype=torch.float32)
+            if recorded
+            else config.learning_rate,
             betas=tuple(config.betas),
             weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
@@ -46,10 +49,10 @@ class TrainingState:
         )
         for parameter in network.parameters():  # AdamW would do it at its first step, which may be recorded
             zeros = torch.zeros_like(parameter)
-            step = torch.zeros((), device=device)
+            step = torch.zeros((), device=device, dtype=torch.float32)
             optimizer.state[parameter] = {"step": step, "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
         ema = copy.deepcopy(network).eval().requires_grad_(False)
-        generator = torch.Generator().manual_seed(config.seed)
+        generator = stream(config.seed)
         on_device = config.noise_on == "device" and device.type != "cpu"
         noise_generator = torch.Generator(device).manual_seed(config.seed) if on_device else generator
         return cls(network, ema, optimizer, generator, noise_generator)
@@ -64,9 +67,13 @@ class TrainingState:
 
     @torch.no_grad()
     def average(self, decay: float) -> None:
-        """After a step of AdamW: ema <- decay * ema + (1 - decay) * weights."""
+        """After a step of AdamW: ema <- decay * ema + (1 - decay) * weights; buffers are copied.
+
+        Buffers are no weights, but what a layer counts or measures (the statistics of a BatchNorm).
+        """
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
-        self.step += 1
+        for kept, buffer in zip(self.ema.buffers(), self.network.buffers(), strict=True):
+            kept.copy_(buffer)
 
     def checkpoint(self, description: dict[str, Any]) -> Checkpoint:
         """This moment, for a file."""

@@ -92,7 +92,7 @@ def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Pr
     if not has_dropout(network):
         yield
         return
-    seed = int(torch.randint(2**31, (), generator=generator)) + processes.rank
+    seed = int(torch.randint(2**31, (), generator=generator, device="cpu", dtype=torch.int64)) + processes.rank
     with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -90,7 +90,11 @@ def train_for(
     Raises FloatingPointError when the loss is no longer a number.
     """
     device = next(state.network.parameters()).device
-    losses, since, clock = torch.zeros((), device=device), (state.step, state.seconds), time.perf_counter()
+    losses, since, clock = (
+        torch.zeros((), device=device, dtype=torch.float32),
+        (state.step, state.seconds),
+        time.perf_counter(),
+    )
     saved, rate = state.step, 0.0
 
     def record(progress: float, speed: float) -> TimedRecord:
@@ -124,3 +128,4 @@ def train_for(
         state.set_learning_rate(rate)
         losses += step(inputs, wanted)
         state.average(config.ema_decay_at(state.step))
+        state.step += 1

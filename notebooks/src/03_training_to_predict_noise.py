@@ -426,7 +426,7 @@ for name, what, pictures in (("mnist_unet_eps", "digits", digits),
                              ("cifar10_unet_eps", "colour pictures", made_by_model("cifar10"))):  # fmt: skip
     shipped = load_pretrained(name)
     clean, classes = pictures.batch(torch.arange(0, len(pictures), len(pictures) // 40))  # 40 of them
-    noise, denoise = randn(clean.shape, torch.Generator().manual_seed(12)), shipped.denoiser(classes)
+    noise, denoise = randn(clean.shape, torch.Generator().manual_seed(12)), shipped.denoiser(classes, guidance_scale=1)
     visited = [shipped.schedule.level(t) for t in range(25, 1000, 100)]
     errors = [float((denoise(add_noise(clean, noise, level), level).eps - noise).square().mean()) for level in visited]
     lines[what] = ([level.log_snr for level in visited], errors)

@@ -86,7 +86,7 @@ print(f"one step back from t = 500: std of the fresh noise {std:.4f}; of the ste
 # %%
 model = load_pretrained("mnist_unet_eps")  # predicts ε; a digit's class is its condition
 classes = torch.arange(10)
-denoise = model.denoiser(classes)
+denoise = model.denoiser(classes, guidance_scale=1)
 x_T = model.noise(10, seed=0)
 
 levels = model.schedule.levels(1000)
@@ -137,7 +137,7 @@ torch.testing.assert_close(by_ddpm, by_ddim, atol=1e-3, rtol=0)
 # noise to picture is a *function*. Start five times from one $x_T$ with five streams of fresh noise:
 
 # %%
-same_start, five = x_T[3:4].expand(5, -1, -1, -1), model.denoiser(torch.full((5,), 3))
+same_start, five = x_T[3:4].expand(5, -1, -1, -1), model.denoiser(torch.full((5,), 3), guidance_scale=1)
 by_eta = {
     eta: final(ddim(five, same_start, few, eta=eta, generator=generators(5, seed=7))) for eta in (0.0, 0.25, 0.5, 1.0)
 }
@@ -238,7 +238,7 @@ def judge(x_0):
     return accuracy, metrics.frechet_distance(features, real_features)
 
 
-ask, x_T = model.denoiser(wanted), model.noise(N_JUDGED, seed=0)
+ask, x_T = model.denoiser(wanted, guidance_scale=1), model.noise(N_JUDGED, seed=0)
 results = {}
 for name, solve, counts in (("DDIM", ddim, (2, 5, 10, 50)), ("DDPM", ddpm, (2, 5, 20)),
                             ("DPM-Solver++ 2M", dpm_solver_pp_2m, (2, 5, 10))):  # fmt: skip
@@ -402,7 +402,7 @@ assert all(a < b for a, b in zip(by_2m, by_ddim, strict=True)) and by_2m[2] < by
 # %%
 x_0, labels = digits.batch(torch.tensor([int((digits.labels == k).nonzero()[5]) for k in range(8)]))
 levels = model.schedule.levels(50)
-plain = model.denoiser(labels)
+plain = model.denoiser(labels, guidance_scale=1)
 
 home = {}
 for iterations in (1, 2, 5):
@@ -453,7 +453,10 @@ norms = mixed.flatten(1).norm(dim=1)
 print(f"every mixture is as long as the ends, to 10%: {bool((norms / norms[0] - 1).abs().max() < 0.1)}")
 assert (norms / norms[0] - 1).abs().max() < 0.1
 
-morph = {k: final(ddim(model.denoiser(torch.full((9,), k)), mixed, model.schedule.levels(20))) for k in (2, 7)}
+morph = {
+    k: final(ddim(model.denoiser(torch.full((9,), k), guidance_scale=1), mixed, model.schedule.levels(20)))
+    for k in (2, 7)
+}
 plots.filmstrip({f"class {k}": x for k, x in morph.items()}, title="From one noise to another")
 plt.show()
 for x in morph.values():  # no single step makes the whole change
@@ -482,7 +485,8 @@ for t in scheduler.timesteps:
         eps = model.network(x_t, t.expand(4).float(), four)
     x_t = scheduler.step(eps, t, x_t, eta=0.5, generator=stream).prev_sample
 
-ours = final(ddim(model.denoiser(four), x_T, model.schedule.levels(20), eta=0.5, generator=stream.manual_seed(10)))
+four_digits = model.denoiser(four, guidance_scale=1)
+ours = final(ddim(four_digits, x_T, model.schedule.levels(20), eta=0.5, generator=stream.manual_seed(10)))
 print(f"ours and diffusers' after 20 steps agree to 1e-3: {bool((ours - x_t).abs().max() < 1e-3)}")
 torch.testing.assert_close(ours, x_t, atol=1e-3, rtol=0)
 
@@ -538,7 +542,7 @@ for m in (model, colour):
     _, alpha, sigma = m.schedule.level(999)
     print(f"{m.name}: a mistake in the noise is {sigma / alpha:,.0f} times as large in the first guess")
 
-ask, loose = colour.denoiser(kinds), colour.denoiser(kinds, clip=None)
+ask, loose = colour.denoiser(kinds, guidance_scale=1), colour.denoiser(kinds, clip=None, guidance_scale=1)
 not_clamped = final(ddim(loose, colour_noise, colour.schedule.levels(10)))
 in_steps = {n: final(ddim(ask, colour_noise, colour.schedule.levels(n))) for n in (5, 10, 20, 50)}
 plots.filmstrip({"10, not clamped": not_clamped, **{f"{n} steps": x for n, x in in_steps.items()}},

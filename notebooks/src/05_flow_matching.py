@@ -252,13 +252,13 @@ digits = bundled_mnist()
 classes = torch.arange(10)
 mean_digits = torch.stack([digits.of_class(k).to_float().mean(0) for k in range(10)])
 
-one_step = final(euler(model.denoiser(classes), model.noise(10, seed=0), model.schedule.levels(1)))
+one_step = final(euler(model.denoiser(classes, guidance_scale=1), model.noise(10, seed=0), model.schedule.levels(1)))
 plots.filmstrip({"one step": one_step, "mean of the class": mean_digits}, captions=model.class_names,
                 title="One Euler step, and the average digit")  # fmt: skip
 plt.show()
 
 hundred = torch.arange(100) % 10
-pure_noise, ask = model.noise(100, seed=0), model.denoiser(hundred)
+pure_noise, ask = model.noise(100, seed=0), model.denoiser(hundred, guidance_scale=1)
 typical = rms_distance(digits.to_float()[:500], mean_digits[digits.labels[:500]])
 print(f"a real digit is {typical:.2f} away from the mean of its class (root mean square, in pixel values)")
 for told in (1.0, 0.95):
@@ -277,7 +277,7 @@ for told in (1.0, 0.95):
 # digit coming into focus as we can afford more steps.
 
 # %%
-ask, x_T = model.denoiser(classes), model.noise(10, seed=0)
+ask, x_T = model.denoiser(classes, guidance_scale=1), model.noise(10, seed=0)
 strips = {n: final(euler(ask, x_T, model.schedule.levels(n))) for n in (1, 2, 4, 8, 16)}
 plots.filmstrip({f"steps: {n}": x for n, x in strips.items()}, captions=model.class_names,
                 title="One start, more and more steps")  # fmt: skip
@@ -314,7 +314,7 @@ def judge(x_0):
 eps_model = load_pretrained("mnist_unet_eps")
 counts, results = [1, 2, 4, 8, 16], {}
 for name, m, solve in (("flow, Euler", model, euler), ("ε, DDIM", eps_model, ddim)):
-    ask, x_T = m.denoiser(wanted), m.noise(N_JUDGED, seed=0)
+    ask, x_T = m.denoiser(wanted, guidance_scale=1), m.noise(N_JUDGED, seed=0)
     results[name] = {n: judge(final(solve(ask, x_T, m.schedule.levels(n)))) for n in counts}
 floor = judge(other_real)
 
@@ -366,7 +366,7 @@ times = [k / 20 for k in range(1, 20)]
 error = []  # what the guess leaves unexplained at each of these times
 for t_now in times:
     level = model.schedule.level(t_now)
-    pred = model.denoiser(labels)(add_noise(x_0, eps, level), level)
+    pred = model.denoiser(labels, guidance_scale=1)(add_noise(x_0, eps, level), level)
     error.append(float((pred.x_0 - x_0).square().mean()))
 density, _ = torch.histogram(t.float(), bins=19, range=(0.025, 0.975), density=True)
 curves({"error of the guess of x₀": (times, error), "training times (density / 10)": (times, density / 10)},
@@ -476,7 +476,7 @@ assert after < before / 100
 teacher, student = load_pretrained("cifar10_unet_flow"), load_pretrained("cifar10_unet_reflow")
 kinds, colour_noise = torch.arange(6), teacher.noise(6, seed=0)
 as_the_pairs = {key: student.card["recipe"]["pairs"][key] for key in ("guidance_scale", "guidance_interval")}
-guided, plain = teacher.denoiser(kinds, **as_the_pairs), student.denoiser(kinds)
+guided, plain = teacher.denoiser(kinds, **as_the_pairs), student.denoiser(kinds, guidance_scale=1)
 followed = {
     (name, n): list(euler(denoise, colour_noise, schedule.levels(n)))
     for name, denoise in (("flow", guided), ("rectified", plain))

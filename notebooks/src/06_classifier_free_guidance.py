@@ -52,7 +52,7 @@ model = load_pretrained("mnist_unet_flow")
 threes, x_T = torch.full((8,), 3), model.noise(8, seed=0)
 level = model.schedule.level(0.75)
 
-with_class = model.denoiser(threes)
+with_class = model.denoiser(threes, guidance_scale=1)
 steps = list(euler(with_class, x_T, model.schedule.levels(20)))
 x_t = steps[5].x_t  # t = 0.75, on the way to eight threes
 cond, uncond = with_class(x_t, level), model.denoiser()(x_t, level)

@@ -188,7 +188,7 @@ def guess(model, pictures, labels, noise, time, skips):
     """The network's guess of the pictures, from their noisy versions at `time`, while `skips` carry zeros."""
     level = model.schedule.level(time)
     with cut(model.network, skips):
-        return model.denoiser(labels)(add_noise(pictures, noise, level), level).x_0
+        return model.denoiser(labels, guidance_scale=1)(add_noise(pictures, noise, level), level).x_0
 
 
 def at_both_ends(skips):
@@ -424,7 +424,9 @@ assert attend[5] > 1.2 * attend[0] and alone[0] > 1.2 * alone[5]  # t = 0.9 and 
 level = unet.schedule.level(0.9)
 x_t = randn((16, 3, 32, 32), generators(16, seed=2))
 nothing_said = unet.denoiser()(x_t, level).x_0
-effects = torch.stack([unet.denoiser([k] * 16)(x_t, level).x_0 - nothing_said for k in range(10)]).flatten(1)
+effects = torch.stack(
+    [unet.denoiser([k] * 16, guidance_scale=1)(x_t, level).x_0 - nothing_said for k in range(10)]
+).flatten(1)
 
 
 def cosines(vectors):

@@ -59,7 +59,7 @@ plt.rcParams["figure.dpi"] = 80
 # %%
 model = load("micro")
 STEPS, SCALE = 10, 4.0
-OPTIONS = {"sampler": "dpm_solver_pp_2m", "num_inference_steps": STEPS, "guidance_scale": SCALE}
+OPTIONS = {"sampler": "dpm_solver_pp_2m", "spacing": "trailing", "num_inference_steps": STEPS, "guidance_scale": SCALE}
 print(f"{model.name}, {model.label}; it predicts {model.kind}")
 for part, parameters in model.parameters().items():
     print(f"  {part:<13} {parameters:>10,} parameters")
@@ -345,7 +345,7 @@ assert 0 < moved[0] < 0.2 and 0 < moved[-1] < 0.2
 
 # %%
 FIRST, SECOND = "a red apple", "a blue fish"
-levels = model.levels(STEPS, OPTIONS["sampler"])
+levels = model.levels(STEPS, OPTIONS["sampler"], OPTIONS["spacing"])
 start = model.prepare(two, levels=levels)
 told_first, told_second = (model.denoiser(model.encode_text(prompt), SCALE, start=start) for prompt in (FIRST, SECOND))
 

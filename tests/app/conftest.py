@@ -1,5 +1,6 @@
 """The explorer's pages, in this process for AppTest, and as a server of its own for browsers."""
 
+import json
 import os
 import shutil
 import socket
@@ -9,6 +10,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -46,6 +48,12 @@ def finished(at: AppTest) -> AppTest:
     raise AssertionError("the job did not end")
 
 
+def address(at: AppTest) -> dict[str, list[str]]:
+    """What the page writes into the browser's address, but for the frames of its films, which the browser writes."""
+    messages = (json.loads(element.proto.json) for element in at.get("bidi_component"))
+    return parse_qs([message["query"] for message in messages if "query" in message][-1], keep_blank_values=True)
+
+
 @pytest.fixture
 def network_calls(monkeypatch) -> list[int]:
     """Grows by the batch's size whenever a network runs, in whatever thread."""
@@ -60,6 +68,14 @@ def network_calls(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(UNet, "forward", counted)
     return calls
+
+
+@pytest.fixture(autouse=True)
+def every_figure_is_drawn():
+    """No figure is left from another test."""
+    from explorer.shelf import shelf
+
+    shelf("figures", 400).clear()
 
 
 @pytest.fixture(scope="session")

@@ -195,12 +195,71 @@ def test_the_timestep_of_the_forward_page_is_in_the_address(tab):
     page.keyboard.press("ArrowRight")
     page.wait_for_url(re.compile("frame=11"))
     finished(page)
-    assert scrubber.get_attribute("data-frame") == "11", "the rerun that wrote the address leaves the slider alone"
+    assert scrubber.get_attribute("data-frame") == "11"
     charts = page.locator(".scrubber canvas.chart")
     assert charts.count() == 3
     before = charts.first.evaluate("canvas => canvas.toDataURL()")
     page.keyboard.press("End")
     assert charts.first.evaluate("canvas => canvas.toDataURL()") != before, "the histogram follows"
+
+
+def test_back_leaves_the_page_whatever_was_set_on_it(tab):
+    page = tab("reverse?steps=4&w=3")
+    entries = page.evaluate("history.length")
+    page.get_by_role("link", name="Forward").first.click()
+    page.wait_for_url(re.compile("/forward"))
+    finished(page)
+    _, slider = ready(page)
+    assert page.evaluate("history.length") == entries + 1 and urlparse(page.url).query == ""
+    slider.focus()
+    for k in range(5):
+        page.keyboard.press("ArrowRight")
+        page.wait_for_url(re.compile(f"frame={26 + k}"))
+    page.get_by_role("spinbutton", name="Seed of the noise").fill("7")
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("seed=7"))
+    finished(page)
+    assert parse_qs(urlparse(page.url).query) == {"frame": ["30"], "seed": ["7"]}, "the slider stays where it is"
+    assert page.evaluate("history.length") == entries + 1, "settings replace the entry"
+    page.go_back()
+    page.wait_for_url(re.compile("/reverse"))
+    page.get_by_text("Reverse: from noise to image").wait_for()
+    finished(page)
+    assert parse_qs(urlparse(page.url).query) == {"steps": ["4"], "w": ["3"]}
+    assert page.get_by_role("slider", name="frame").get_attribute("max") == "4"
+    page.go_forward()
+    page.wait_for_url(re.compile("/forward"))
+    page.get_by_text("Forward: from image to noise").wait_for()
+    finished(page)
+    scrubber, _ = ready(page)
+    assert scrubber.get_attribute("data-frame") == "30"
+    assert parse_qs(urlparse(page.url).query) == {"frame": ["30"], "seed": ["7"]}
+
+
+def test_the_frame_of_any_film_and_a_part_s_own_controls_are_in_the_address(tab):
+    page = tab("reverse?steps=4")
+    _, slider = ready(page)
+    sent = len(page.sent)
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(re.compile("frame=3"))
+    assert len(page.sent) == sent, "not one message to the server"
+    page = tab(page.url.split("/")[-1])
+    scrubber, slider = ready(page)
+    assert scrubber.get_attribute("data-frame") == "3"
+    slider.focus()
+    page.keyboard.press("End")
+    page.wait_for_function("() => !location.search.includes('frame')")
+    page = tab("latents")
+    page.get_by_role("slider", name="Amount").focus()
+    page.keyboard.press("Home")
+    page.wait_for_url(re.compile("poke_amount=-6"))
+
+
+def test_an_address_fetches_nothing_from_elsewhere(tab):
+    page = tab("reverse?steps=2&seed=%60%21%5B%5D%28http%3A%2F%2Fexample.com%2Fx.png%29")
+    page.get_by_text("which is not possible here").wait_for()
+    page.wait_for_url(lambda url: urlparse(url).query == "steps=2")  # the address is written after the words
 
 
 def test_stable_diffusion_runs_beside_the_page_and_is_stopped(tab):
@@ -229,6 +288,20 @@ def test_stable_diffusion_runs_beside_the_page_and_is_stopped(tab):
     page.get_by_role("button", name="Run", exact=True).click()
     page.wait_for_selector(".scrubber[data-ready=true][data-frame='1']")
     page.locator(".tokens").get_by_text("castle").wait_for()
+
+
+def test_a_page_that_is_loaded_again_finds_its_job_and_a_closed_tab_ends_it(tab):
+    page = tab("stable_diffusion?sd_steps=100&count=4")
+    page.get_by_text("nothing has begun").wait_for()
+    page.get_by_role("button", name="Run", exact=True).click()
+    bar = page.get_by_test_id("stProgress")
+    bar.get_by_text("step ").wait_for()
+    page.reload()
+    bar.get_by_text(re.compile("step|before you")).wait_for()
+    page.get_by_test_id("stMain").get_by_role("button", name="Stop").wait_for()
+    assert page.get_by_text("nothing has begun").count() == 0
+    page.close()
+    ready(tab("stable_diffusion?sd_steps=4"))  # the worker is free again
 
 
 def test_one_slider_moves_both_models(tab):

@@ -7,7 +7,8 @@ from unittest.mock import MagicMock
 import numpy as np
 import pytest
 import torch
-from explorer import choices, page, pictures, runs
+from conftest import address
+from explorer import choices, page, pictures, runs, turns
 from test_pages import film, frames, png
 
 from diffusion_explained import load_pretrained, plots, pretrained
@@ -54,11 +55,6 @@ def on_the_hub(monkeypatch):
     return arrived
 
 
-def address(at, key):
-    value = at.query_params[key]
-    return value if isinstance(value, str) else value[0]
-
-
 def switch(at, data):
     return at.segmented_control(key="data").set_value(data).run()
 
@@ -93,7 +89,7 @@ def test_the_reverse_page_shows_what_the_library_samples_in_colour(open_page):
     for k, step in enumerate(steps):
         first = ((step.x_t[0].clamp(-1, 1) + 1) * 127.5).round().permute(1, 2, 0)
         np.testing.assert_allclose(shown[k][0][:32, :32, :3], first, atol=1)
-    assert "labels = [7, 7, 7, 7, 7, 7, 7, 7]" in at.code[0].value and f'load_pretrained("{FLOW}")' in at.code[0].value
+    assert "labels = [7, 7, 7, 7, 7, 7, 7, 7]" in at.code[0].value and f"load_pretrained({FLOW!r})" in at.code[0].value
 
 
 def test_changing_the_data_set_takes_its_defaults_and_names_it_in_the_address(open_page):
@@ -102,28 +98,28 @@ def test_changing_the_data_set_takes_its_defaults_and_names_it_in_the_address(op
     switch(at, "cifar10")
     assert (at.select_slider(key="steps").value, at.slider(key="w").value) == (8, 2.0)
     assert at.selectbox(key="class").options == ["one of each", *NAMES]
-    assert address(at, "model") == FLOW and not at.info
+    assert address(at)["model"] == [FLOW] and not at.info
     at.select_slider(key="steps").set_value(1)
     at.selectbox(key="model").set_value(DDPM).run()
-    assert address(at, "model") == DDPM
+    assert address(at)["model"] == [DDPM]
     switch(at, "mnist")
     assert (at.select_slider(key="steps").value, at.slider(key="w").value) == (10, 2.0)
-    assert "model" not in at.query_params and not at.exception
+    assert "model" not in address(at) and not at.exception
 
 
 def test_the_choice_goes_along_to_the_other_pages(open_page):
     at = open_page("reverse", model=DDPM, steps="1")
     at.switch_page("pages_/schedules.py").run()
-    assert address(at, "data") == "cifar10" and at.segmented_control(key="data").value == "cifar10"
+    assert address(at)["data"] == ["cifar10"] and at.segmented_control(key="data").value == "cifar10"
     at.switch_page("pages_/reverse.py")
     at.query_params["steps"] = "1"
     at.run()
-    assert at.selectbox(key="model").value == DDPM and address(at, "model") == DDPM
+    assert at.selectbox(key="model").value == DDPM and address(at)["model"] == [DDPM]
 
 
 def test_pictures_are_asked_no_more_than_two_cores_can_give(open_page, monkeypatch):
     asked = []
-    kept = runs.Run(film_of([("xₜ", "an image", [np.zeros((4, 4, 4), np.uint8)])], ["one"]), torch.zeros(1), 1, 0.1)
+    kept = runs.Run(film_of([("xₜ", "an image", [np.zeros((4, 4, 4), np.uint8)])], ["one"]), torch.zeros(1), 1)
     monkeypatch.setattr(runs, "run", lambda settings, tell, **options: asked.append(settings) or kept)
     assert open_page("reverse", steps="250").select_slider(key="steps").value == 250
     at = open_page("reverse", model=FLOW, steps="250")
@@ -156,16 +152,17 @@ def test_a_rectified_network_is_sampled_without_guidance_and_the_page_says_why(o
     assert at.selectbox(key="negative").disabled and at.slider(key="rescale").disabled
     assert at.toggle(key="middle").disabled
     assert any(choices.NO_GUIDANCE == caption.value for caption in at.caption)
-    assert "w=4.0" in at.info[0].value and "w" not in at.query_params
+    assert "w=4.0" in at.info[0].value and "w" not in address(at)
     assert "{'guidance" not in at.code[0].value and "guidance_scale=1.0" in at.code[0].value
     assert film(at)["titles"] == ["xₜ", "predicted x₀", "ε conditional"]
     once = open_page("reverse", model=RECTIFIED, steps="1")
     words = " ".join(caption.value for caption in once.caption)
-    assert "· 1 network evaluation ·" in words and "blank" not in words
+    assert "images · 1 network evaluation" in words and "1 network evaluations" not in words and "blank" not in words
     assert choices.NO_GUIDANCE in open_page("guidance", model=RECTIFIED).info[0].value
     race = open_page("samplers", model=RECTIFIED, most="4", samplers="euler")
     assert race.slider(key="no_guidance").disabled and not race.error
-    assert "2 pictures at once" in race.caption[-1].value and "Heun's with 4 steps" in race.caption[-1].value
+    words = " ".join(caption.value for caption in race.caption)
+    assert "2 pictures at once" in words and "Heun's with 4 steps" in words
 
 
 def test_without_the_data_set_the_page_shows_what_a_model_made_and_says_so(open_page):
@@ -220,21 +217,28 @@ def test_what_is_missing_is_said_and_the_other_pages_live_on(open_page, monkeypa
     monkeypatch.setitem(made.MADE_FILES, "cifar10", tmp_path / "cifar10_made.npz")
     runs._loaded.clear()
     for name in ("start", "reverse", "guidance", "samplers"):
-        assert f"The network {DIT} cannot be read" in open_page(name, model=DIT).error[0].value
+        assert page.literal(f"The network {DIT} cannot be read") in open_page(name, model=DIT).error[0].value
     for name in ("forward", "schedules"):
         assert "Install the package again" in open_page(name, data="cifar10").error[0].value
     assert not open_page("schedules").error
 
 
 def test_long_work_says_how_long_it_still_takes(monkeypatch):
-    place, seconds = MagicMock(), iter((0.0, 0.1, 1.0, 3.0))
-    monkeypatch.setattr(page, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    place, now = MagicMock(), [0.0]
+    monkeypatch.setattr(page, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(page, "Stopwatch", lambda: turns.Stopwatch(lambda: now[0]))
     monkeypatch.setattr(page.st, "empty", lambda: place)
     with page.progress("Sampling") as tell:
-        for part in (0.1, 0.2, 0.25):
-            tell(part, "step")
+        for now[0], part in ((0.1, 0.1), (1.0, 0.2), (3.0, 0.25), (3.0, None), (90.0, 0.25), (91.0, 0.5)):
+            tell(part, "step" if part else "2 before you")
     said = [call.kwargs["text"] for call in place.progress.call_args_list]
-    assert said == ["Sampling · step", "Sampling · step · about 9 s left"]
+    assert said == [
+        "Sampling · step",
+        "Sampling · step · about 9 s left",
+        "Sampling · 2 before you",
+        "Sampling · step · about 9 s left",  # the wait is no work
+        "Sampling · step · about 4 s left",
+    ]
 
 
 def test_the_guidance_page_measures_pictures_with_their_own_classifier(open_page, monkeypatch, on_the_hub):

@@ -1,5 +1,12 @@
 """Work that outlasts a run of the page, and the browser that is told of it."""
 
+import threading
+import time
+from concurrent.futures import CancelledError
+from types import SimpleNamespace
+
+import pytest
+from explorer import jobs
 from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
 from streamlit.testing.v1 import AppTest
 
@@ -47,3 +54,129 @@ def test_a_look_that_overtakes_the_page_leaves_no_gap_in_it(monkeypatch):
     unsent.clear(retain_lifecycle_msgs=True, fragment_ids_this_run=looks)
     left = list(places(unsent._queue))
     assert 3 <= len(left) < len(whole), "the page's own are kept, the look's are dropped"
+
+
+# -- a job has an owner -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(monkeypatch):
+    """Jobs on a clock and with sessions of the test's own; what is left is stopped."""
+    begun = []
+    here = SimpleNamespace(now=0.0, session="tab", connected={"tab"})
+    monkeypatch.setattr(jobs, "clock", lambda: here.now)
+    monkeypatch.setattr(jobs, "_session", lambda: here.session)
+    monkeypatch.setattr(jobs, "_connected", lambda session: session in here.connected)
+
+    def job(name="Work", **options):
+        go = threading.Event()
+
+        def work(tell):
+            part = 0.25
+            while not go.wait(0.01):
+                tell(here.part if hasattr(here, "part") else part, "step")
+            return name
+
+        begun.append(jobs.Job(name, "kept", work, **options))
+        begun[-1].go = go
+        return begun[-1]
+
+    here.job = job
+    yield here
+    for one in begun:
+        one.stop()
+        one.go.set()
+    eventually(lambda: all(one.done for one in begun))
+
+
+def eventually(what):
+    for _ in range(3000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+def ended_as_stopped(job):
+    eventually(lambda: job.done)
+    with pytest.raises((jobs.StoppedError, CancelledError)):
+        job.value()
+
+
+def test_a_job_ends_when_its_tab_is_gone_and_the_next_one_has_its_turn(desk):
+    first, second = desk.job("First"), desk.job("Second")
+    eventually(lambda: first.doing == "step")
+    assert "waiting for its turn, 1 before you" in second.words
+    desk.connected.clear()
+    eventually(lambda: first._alone_since is not None)
+    desk.now = jobs.GRACE - 1
+    time.sleep(0.1)
+    assert not first.done, "the page may be loading again"
+    desk.connected.add("other")
+    second.session = "other"
+    desk.now = jobs.GRACE + 1
+    ended_as_stopped(first)
+    eventually(lambda: second.doing == "step")
+
+
+def test_a_job_that_nobody_looks_at_ends_and_one_that_is_looked_at_once_a_minute_goes_on(desk):
+    job = desk.job()
+    for desk.now in range(0, 1000, 60):
+        job.look()
+        time.sleep(0.02)
+    assert not job.done
+    desk.now += jobs.SILENT + 1
+    ended_as_stopped(job)
+
+
+def test_a_job_that_waits_says_its_place_and_about_how_long(desk):
+    first = desk.job("First", expected=40.0)
+    eventually(lambda: first.doing == "step")
+    second, third = desk.job("Second", expected=10.0), desk.job("Third")
+    assert second.words == "Second · waiting for its turn, 1 before you, about 30 s"
+    assert third.words == "Third · waiting for its turn, 2 before you, about 40 s"
+    second.stop()
+    eventually(lambda: second.done)
+    assert "1 before you" in third.words
+
+
+def test_a_forecast_does_not_grow_while_a_job_waits(desk):
+    job = desk.job()
+    eventually(lambda: job.doing == "step")
+    desk.now = 4.0
+    assert "about 12 s left" in job.words
+    desk.part = None
+    eventually(lambda: job.waits)
+    desk.now = 400.0
+    job.look()
+    assert "left" not in job.words and job.left_to_do == pytest.approx(12.0)
+    del desk.part
+    eventually(lambda: not job.waits)
+    assert "about 12 s left" in job.words
+
+
+def page_that_watches():
+    import streamlit as st
+    from explorer import jobs
+
+    jobs.recognise()
+    jobs.watch()
+    st.text(st.session_state.get("kept", "nothing"))
+
+
+def test_a_page_that_is_loaded_again_finds_its_own_job_and_nobody_elses(desk):
+    work = desk.job()
+    jobs._desk().of_visitor["a word of this tab"] = work
+    work.session = "gone"
+    for word, own in (("another word", False), ("a word of this tab", True)):
+        at = AppTest.from_function(page_that_watches).run()
+        assert not at.get("progress")
+        at.session_state["visitor"] = word
+        if own:
+            at.session_state["job"] = jobs._desk().of_visitor[word]
+        at.run()
+        assert bool(at.get("progress")) == own
+    assert work.session == "tab"
+    work.go.set()
+    eventually(lambda: work.done)
+    assert at.run().text[-1].value == "Work"

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import APP, finished
-from explorer import compared, jobs, stable
+from explorer import compared, jobs, page, stable
 from explorer.runs import Settings
+from explorer.shelf import quiet
 from test_pages import film, frames, png
 
 from diffusion_explained import load_pretrained, stable_diffusion
@@ -159,7 +160,7 @@ def test_the_same_in_python_is_the_same(open_page):
     at = finished(open_page("stable_diffusion", sd_steps="2", negative="blurry"))
     scope: dict = {}
     exec(at.code[0].value, scope)
-    assert scope["picture"].shape == (1, 3, 64, 64) and scope["step"].i == 1
+    assert scope["pictures"].shape == (1, 3, 64, 64) and scope["steps"][-1].i == 1
 
 
 def test_a_run_can_be_stopped_and_another_begun(open_page, monkeypatch):
@@ -383,7 +384,7 @@ def test_a_folder_is_loaded_and_measured_before_it_runs_on_a_cpu(open_page, tmp_
     press(at, "Load it, and measure")
     assert not at.error and "Takes about" in said(at.caption)
     press(at, "Run")
-    assert str(tmp_path / "pipeline") in said(at.caption) and "stand-in" in said(at.markdown)
+    assert page.literal(str(tmp_path / "pipeline")) in said(at.caption) and "stand-in" in said(at.markdown)
 
 
 @pytest.mark.parametrize("content, words", [({}, "no pipeline"), (None, "There is no folder")])
@@ -445,6 +446,43 @@ def test_a_file_that_is_no_trace_gets_its_words(open_page, trace, tmp_path, kind
     assert "cannot be used: cat.safetensors" in at.error[0].value.replace("\\", "") and not at.exception
 
 
+HOSTILE = "![x](https://evil.example/x.png) <img src=x> $\\frac$ :red[r] `c` | [l](https://evil.example) **b**"
+
+
+@pytest.mark.parametrize("name", ["stable_diffusion", "compare"])
+def test_what_a_file_says_is_shown_and_does_nothing(open_page, trace, tmp_path, name):
+    """Every text of the file is hostile; on the page each is escaped Markdown, escaped HTML, or a plain alt text."""
+    settings = {**trace.settings, "prompt": [HOSTILE], "negative": [HOSTILE]}
+    settings |= {key: HOSTILE for key in ("model", "device", "dtype", "date")}
+    settings["parameters"] = {HOSTILE[:100]: 7}
+    one = {**trace.tokens[0][0], "encoder": HOSTILE[:100], "cut": HOSTILE, "words": [(HOSTILE, 1)]}
+    hostile = dataclasses.replace(trace, settings=settings, tokens=[[one, one]])
+    at = upload(recorded_page(open_page, name), stable.saved(hostile))
+    assert not at.exception and not at.error
+    markdown = [one.value for kind in (at.markdown, at.caption, at.warning, at.info, at.error) for one in kind]
+    assert any("evil" in text for text in markdown)
+    for text in markdown:
+        assert "![x](" not in text and "<img" not in text.replace("\\<", "") and ":red[" not in text, text
+        assert not re.search(r"(?<!\\)\$\\+frac", text) and "[l](" not in text and "**b**" not in text, text
+    for html in at.get("html"):
+        assert "<img src=x>" not in html.proto.body
+
+
+def test_compare_does_not_run_as_many_steps_as_a_file_asks(open_page, trace, monkeypatch):
+    monkeypatch.setattr("explorer.compared.steps_of", lambda *_: pytest.fail("ours ran"))
+    count = 101
+    rows = [{**trace.rows[0], "i": k, "t": count - k, "alpha": 1.0, "sigma": float(count - k)} for k in range(count)]
+    long = dataclasses.replace(
+        trace,
+        rows=rows,
+        settings={**trace.settings, "num_inference_steps": count},
+        x_0=np.repeat(trace.x_0[:1], count, axis=0),
+        latents=np.repeat(trace.latents[:1], count + 1, axis=0),
+    )
+    at = upload(recorded_page(open_page, "compare"), stable.saved(long))
+    assert not at.exception and "101 steps" in said(at.info) and "at most 100" in said(at.info)
+
+
 # -- compare ------------------------------------------------------------------------------------------------
 
 
@@ -476,7 +514,7 @@ def test_compare_follows_its_settings_when_asked(open_page):
 
 def test_compare_runs_ours_at_the_steps_of_a_recorded_run(open_page, live_file):
     at = recorded_page(open_page, "compare")
-    assert not at.get("bidi_component")
+    assert len(at.get("bidi_component")) == 1, "the address alone"
     upload(at, live_file)
     assert len(film(at)["captions"]) == 4 and "when it was recorded" in said(at.markdown)
     assert "As in the recorded run: ddim, 3 steps" in said(at.caption)
@@ -497,7 +535,7 @@ def test_the_model_beside_ours_is_called_by_its_name(trace):
         film = side_by_side(steps, run, "MNIST U-Net")
         assert [title.split(": ")[0] for title in film.titles] == ["MNIST U-Net"] * 2 + [name] * 2
         settings = Settings("mnist_unet_flow", "euler", len(trace.rows), (1,), 1.0, seed=0)
-        assert compared.compare(run, settings, ()).head == ("", "ours", name)
+        assert compared.compare(run, settings, (), quiet).head == ("", "ours", name)
 
 
 def test_of_a_long_run_the_film_keeps_sixty_steps(trace):
@@ -515,5 +553,5 @@ def test_of_a_long_run_the_film_keeps_sixty_steps(trace):
 
 
 def test_a_trace_of_one_step_has_a_film(model):
-    one = stable_diffusion.record(model, "a cat", num_inference_steps=1, height=64, width=64)
+    one = stable_diffusion.record(model, "a cat", num_inference_steps=1, spacing="trailing", height=64, width=64)
     assert isinstance(one, Trace) and len(film_of_trace(one).captions) == 2

@@ -99,7 +99,7 @@ def test_a_picked_seed_is_looked_into_and_refined(open_page):
     assert len(films(at)[0]["captions"]) == 3, "half of the four steps, and the end"
     assert "strength=0.5" in at.code[0].value
     at.selectbox(key="start").set_value("a picture with a hole").run()
-    assert at.selectbox(key="source").value == "the picked one" and "all of it is" in said(at.caption)
+    assert at.selectbox(key="source").value == "the picked one" and "the rest then stays" in said(at.caption)
     assert not at.error
 
 
@@ -123,8 +123,8 @@ def test_the_same_in_python_is_the_same(open_page):
     at = opened(open_page)
     scope: dict = {}
     exec(at.code[0].value, scope)
-    shown = frames(films(at)[0])[1][1][..., :3].astype(int)
-    np.testing.assert_allclose(shown, ((scope["picture"][0] + 1) * 127.5).round().movedim(0, -1), atol=1)
+    shown = frames(films(at)[0])[-1][1][..., :3].astype(int)
+    np.testing.assert_allclose(shown, ((scope["pictures"][0] + 1) * 127.5).round().movedim(0, -1), atol=1)
 
 
 def test_without_micro_the_stand_in_takes_its_place_and_says_so(open_page, monkeypatch):

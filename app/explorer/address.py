@@ -1,0 +1,250 @@
+"""The address of a page: read once at the door, and written back whole, so that it opens to the same pixels elsewhere.
+
+A page's controls (`explorer.controls`) are its table of settings: each says what its key may be, takes its value from
+the address or from its default, and is written into the address when it is off its default. What an address asks for
+and no control can give is said in one note.
+
+Streamlit's own way is not used: `st.query_params[key] = value` pushes an entry onto the browser's history at every
+change, so that Back no longer leaves the page. A small script (`address.js`) replaces the entry instead. The slider of
+a film moves in the browser alone, so its frame is written by the browser too (`scrubber.js`).
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlencode
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from explorer.kinds import Kind, Whole
+from explorer.words import quoted
+
+SAID = 5  # so many unusable settings are named, the rest are counted
+
+
+class EndedError(Exception):
+    """The page ends here. After `st.stop` Streamlit takes nothing more, and the address would stay as it was."""
+
+
+@dataclass
+class Visit:
+    """What a session knows of the page that it is on.
+
+    given: what the address asks for and no control has read yet, key -> values; seen: the query strings that were read
+    or written; values: what the controls write; refused: what could not be used, and unused: what nothing here reads;
+    films: the keys that the browser writes; frames: of the films that are shown, their key and the frame asked for;
+    left_out: what decides the picture and fits into no address; place, note: where the script and the note stand;
+    written: the query string that was written last, and early: whether this run has written one before its end.
+    """
+
+    page: str
+    given: dict[str, list[str]]
+    seen: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
+    values: dict[str, list[str]] = field(default_factory=dict)
+    refused: dict[str, list[str]] = field(default_factory=dict)
+    unused: dict[str, list[str]] = field(default_factory=dict)
+    films: tuple[str, ...] = ()
+    frames: dict[str, tuple[str, int]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+    place: Any = None
+    note: Any = None
+    early: bool = False
+    written: str = ""
+
+
+# -- a run of the page --------------------------------------------------------------------------------------
+
+
+def _asked() -> dict[str, list[str]]:
+    return {key: st.query_params.get_all(key) for key in st.query_params}
+
+
+def _canonical(query: Mapping[str, Sequence[str]], without: Sequence[str]) -> str:
+    return urlencode(sorted((key, list(values)) for key, values in query.items() if key not in without), doseq=True)
+
+
+def visit() -> Visit:
+    """The session's present one. A page that runs outside of `kept` has one too, with an empty address."""
+    if "visit" not in st.session_state:
+        st.session_state.visit = Visit("", _asked())
+    return st.session_state.visit
+
+
+@contextmanager
+def kept(page: str) -> Iterator[None]:
+    """A run of a page: its address is read before any of its controls, and written after the last of them."""
+    _arrive(page)
+    with suppress(EndedError):
+        yield
+    _leave()
+
+
+def _arrive(page: str) -> None:
+    here, asked = st.session_state.get("visit"), _asked()
+    came = getattr(get_script_run_ctx(), "is_history_navigation", False)
+    if here is None or here.page != page or came or _canonical(asked, here.films) not in here.seen:
+        for key in here.keys if here is not None else ():
+            st.session_state.pop(key, None)  # the address says what it is now, or that it is the default
+        here = st.session_state.visit = Visit(page, asked, {_canonical(asked, ())})
+    here.values, here.left_out, here.early = {}, [], False
+    here.place, here.note = st.container(key="address-bar").empty(), st.empty()
+
+
+def _leave() -> None:
+    here = visit()
+    for key in [key for key in here.given if key not in here.films]:
+        here.unused[key] = here.given.pop(key)
+    _note(here)
+    left = f" It leaves out {' and '.join(here.left_out)}, which no address can hold." if here.left_out else ""
+    st.caption(f"This page's address holds its settings: it opens to the same in another browser.{left}")
+    if here.place is not None:
+        _write(here, here.place.container(), "address")
+
+
+def write_early() -> None:
+    """Write the address before work that takes long: with what is chosen so far, and what no control has read yet."""
+    here = visit()
+    if here.place is not None and not here.early:
+        here.early = True
+        _write(here, here.place.container(), "address-early")
+
+
+def write_part(name: str) -> None:
+    """Write the address after a part of the page has run alone."""
+    here = visit()
+    if _query(here) != here.written:
+        _write(here, st.container(key=f"address-of-{name}"), f"address-{name}")
+
+
+def _query(here: Visit) -> str:
+    waiting = {name: values for name, values in here.given.items() if name not in here.films}
+    return urlencode(here.values | waiting, doseq=True)
+
+
+def _write(here: Visit, place: Any, key: str) -> None:
+    script = Path(__file__).with_suffix(".js").read_text("utf-8")
+    component = st.components.v2.component("diffusion_explained_address", js=script)
+    here.written = _query(here)
+    here.seen.add(_canonical(parse_qs(here.written, keep_blank_values=True), here.films))
+    with place:
+        component(
+            data={"query": here.written, "films": list(here.films), "page": here.page, "at": time.time()}, key=key
+        )
+
+
+def _note(here: Visit) -> None:
+    """Say in one note what of the address could not be used."""
+
+    def named(asked: Mapping[str, Sequence[str]]) -> str:
+        pairs = [quoted(f"{key}={value}") for key, values in asked.items() for value in values or [""]]
+        more = f" and {len(pairs) - SAID} more" if len(pairs) > SAID else ""
+        return ", ".join(pairs[:SAID]) + more
+
+    sentences = []
+    if here.refused:
+        sentences.append(
+            f"The address asks for {named(here.refused)}, which is not possible here; the default is used instead."
+        )
+    if here.unused:
+        sentences.append(f"The address sets {named(here.unused)}, which nothing on this page reads as it is set now.")
+    if sentences:
+        here.note.info(" ".join(sentences), icon=":material/link_off:")
+
+
+# -- what the controls do -----------------------------------------------------------------------------------
+
+
+def take(key: str) -> list[str] | None:
+    """What the address asks of a key, once; None for nothing."""
+    here = visit()
+    here.keys.add(key)
+    return here.given.pop(key, None)
+
+
+def refuse(key: str, texts: list[str]) -> None:
+    """Remember that this could not be used."""
+    visit().refused[key] = texts
+
+
+def put(key: str, texts: list[str] | None) -> None:
+    """What the address is to say of a key; None for nothing, which stands for the default."""
+    here = visit()
+    here.values.pop(key, None)
+    if texts is not None:
+        here.values[key] = texts
+
+
+def read(key: str, kind: Kind, default: object) -> object:
+    """What a key asks for if it asks for something possible; else the default, and the note will say so."""
+    texts = take(key)
+    if texts is None:
+        return default
+    try:
+        return kind.read(texts)
+    except ValueError:
+        refuse(key, texts)
+        return default
+
+
+def seed(key: str, kind: Kind, default: object) -> None:
+    """Give a widget its value before it is made: the address's, the one that it has, or the default."""
+    state, here = st.session_state, visit()
+    if key in here.given:
+        state[key] = read(key, kind, default)
+    elif key not in state or not kind.has(state[key]):
+        state[key] = default
+    here.keys.add(key)
+
+
+def keep(key: str, kind: Kind, value: object, default: object, *, always: bool = False) -> None:
+    """Write a widget's value into the address unless it is the default, or if another machine has another default."""
+    put(key, kind.write(value) if always or value != default else None)
+    if value != default:
+        visit().refused.pop(key, None)
+
+
+def hidden(key: str, kind: Kind, default: object) -> object:
+    """A setting that no widget shows, but a button changes, in the session's state under this key."""
+    seed(key, kind, default)
+    value = st.session_state[key]
+    keep(key, kind, value, default)
+    return value
+
+
+def forget() -> None:
+    """Drop what the address asks for and no control has read: it was written for another data set."""
+    here = visit()
+    here.given, here.refused, here.unused = {}, {}, {}
+
+
+def leaves_out(what: str) -> None:
+    """Name what decides the picture but fits into no address: a photograph, a painted stroke."""
+    here = visit()
+    if what not in here.left_out:
+        here.left_out.append(what)
+
+
+# -- films --------------------------------------------------------------------------------------------------
+
+
+def films(*keys: str) -> None:
+    """Name the keys of the page's films before anything is shown: a film may come long after its address."""
+    visit().films = keys
+
+
+def frame(key: str, film: str, last: int, usual: int) -> tuple[int, bool]:
+    """The frame at which a film begins, and whether the address asks for it: it does so of the first film shown."""
+    here = visit()
+    if key not in here.films:
+        here.films = (*here.films, key)
+    if key in here.given:
+        asked = read(key, Whole(0, last), None)
+        if asked is not None:
+            here.frames[key] = (film, asked)
+    of, asked = here.frames.get(key, ("", 0))
+    return (asked, True) if of == film else (usual, False)

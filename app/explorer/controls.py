@@ -1,0 +1,88 @@
+"""The controls of the pages: Streamlit's widgets, whose values live in the address.
+
+A control is one row of its page's table of settings: its key, what the value may be, and the default. The address is
+read and written through the same bounds and choices that the widget shows, so nothing else ever reaches a widget.
+`where` is `st` or a column.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from explorer import address
+from explorer.kinds import LONGEST, Kind, ManyOf, Number, OneOf, Range, Switch, Text, Whole
+
+
+def _control(make: Callable[[], Any], key: str, kind: Kind, default: Any, always: bool = False) -> Any:
+    address.seed(key, kind, default)
+    value = make()
+    address.keep(key, kind, value, default, always=always)
+    return value
+
+
+def number(
+    where: Any, label: str, low: float, high: float, default: float, *, key: str, always: bool = False, **options: Any
+) -> Any:
+    """A number to type, whole if its bounds are."""
+    kind = Whole(low, high) if isinstance(low, int) else Number(low, high)
+    return _control(lambda: where.number_input(label, low, high, key=key, **options), key, kind, default, always)
+
+
+def slider(
+    where: Any, label: str, low: float, high: float, default: float, step: float, *, key: str, always: bool = False,
+    **options: Any,
+) -> Any:  # fmt: skip
+    """A number to pull, whole if its bounds are."""
+    kind = Whole(low, high) if isinstance(low, int) else Number(low, high)
+    return _control(lambda: where.slider(label, low, high, step=step, key=key, **options), key, kind, default, always)
+
+
+def span(where: Any, label: str, low: int, high: int, default: tuple[int, int], *, key: str) -> tuple[int, int]:
+    """Two whole numbers to pull, from and to."""
+    return _control(lambda: where.slider(label, low, high, key=key), key, Range(low, high), default)
+
+
+def steps(
+    where: Any, label: str, choices: Sequence[Any], default: Any, *, key: str, always: bool = False, **options: Any
+) -> Any:
+    """One of some values in order, to pull."""
+    make = lambda: where.select_slider(label, choices, key=key, **options)  # noqa: E731
+    return _control(make, key, OneOf(choices), default, always)
+
+
+def choice(
+    where: Any, label: str, choices: Sequence[Any], default: Any, *, key: str, always: bool = False, **options: Any
+) -> Any:
+    """One of some choices, in a list."""
+    make = lambda: where.selectbox(label, choices, key=key, **options)  # noqa: E731
+    return _control(make, key, OneOf(choices), default, always)
+
+
+def pills(where: Any, label: str, choices: Sequence[Any], default: Any, *, key: str, **options: Any) -> Any:
+    """One of some choices, all in sight."""
+    make = lambda: where.pills(label, choices, required=True, wrap=True, key=key, **options)  # noqa: E731
+    return _control(make, key, OneOf(choices), default)
+
+
+def many(where: Any, label: str, choices: Sequence[Any], default: Sequence[Any], *, key: str) -> list[Any]:
+    """Any number of some choices, all in sight."""
+    make = lambda: where.pills(label, choices, selection_mode="multi", wrap=True, key=key)  # noqa: E731
+    return _control(make, key, ManyOf(choices), list(default))
+
+
+def segments(where: Any, label: str, choices: Sequence[Any], default: Any, *, key: str, **options: Any) -> Any:
+    """One of a few choices, side by side."""
+    make = lambda: where.segmented_control(label, choices, required=True, key=key, **options)  # noqa: E731
+    return _control(make, key, OneOf(choices), default)
+
+
+def switch(where: Any, label: str, default: bool = False, *, key: str, **options: Any) -> bool:
+    """On or off."""
+    return _control(lambda: where.toggle(label, key=key, **options), key, Switch(), default)
+
+
+def text(
+    where: Any, label: str, default: str = "", *, key: str, most: int = LONGEST, always: bool = False, **options: Any
+) -> str:
+    """Words in one line."""
+    make = lambda: where.text_input(label, max_chars=most, key=key, **options)  # noqa: E731
+    return _control(make, key, Text(most), default, always)

@@ -1,0 +1,216 @@
+"""The program of what a page shows: "the same in Python", from the very settings that the page computes by.
+
+Every value is printed by repr, and every option that the page gives to the engine is given by the program too, so that
+nothing hangs on a default. A test executes each program and compares its tensors with the page's.
+"""
+
+from collections.abc import Mapping
+
+import streamlit as st
+
+from explorer.runs import Settings
+from explorer.stable import Ask, Begun, in_python
+
+
+def show(program: str) -> None:
+    """A program on the page, folded."""
+    with st.expander("The same in Python", icon=":material/code:"):
+        st.code(program, language="python")
+
+
+def arguments(options: Mapping[str, object]) -> str:
+    """Options as they are written in a call."""
+    return ", ".join(f"{name}={value!r}" for name, value in options.items())
+
+
+def sampling(settings: Settings, *, seen: str = "") -> str:
+    """A run of one of our networks: model, denoise, steps, and x_0 [B, C, H, W] where it ends."""
+    return f"""from diffusion_explained import load_pretrained
+from diffusion_explained.samplers import final
+
+model = load_pretrained({settings.model!r})
+labels = {list(settings.labels)!r}
+denoise = model.denoiser(labels, {arguments(settings.denoiser_options())})
+steps = list(model.steps(denoise, len(labels), {settings.num_inference_steps}, {arguments(settings.step_options())}))
+x_0 = final(steps){seen}"""
+
+
+def animated(settings: Settings, noun: str) -> str:
+    """The same, and its film as a file."""
+    return sampling(
+        settings,
+        seen=f"""
+
+from diffusion_explained.film import film_of, gif
+
+open({f"{noun}s.gif"!r}, "wb").write(gif(film_of(steps, {5 if len(settings.labels) == 10 else 4})))""",
+    )
+
+
+def noising(
+    data: str,
+    label: int,
+    number: int,
+    schedule: str,
+    model: str,
+    seed: int,
+    *,
+    own: tuple[int, int] | None,
+    invert: bool,
+) -> str:
+    """Forward: x_t [51, C, H, W] at all levels, and the network's guesses; own: channels and size of a file."""
+    made = "FlowSchedule()" if schedule == "flow" else f"DDPMSchedule.{schedule}()"
+    if own:
+        channels, size = own
+        loading = "from diffusion_explained.data import load_image"
+        image = f'x_0 = load_image("picture.png", {size}, {channels}, invert={invert!r})  # your own file'
+    else:
+        loading = f"from diffusion_explained.data import {LOADING[data]}"
+        image = f"""data = {LOADED[data]}
+index = (data.labels == {label}).nonzero().flatten()[{number}]
+x_0, _ = data.batch(index[None])"""
+    return f"""import torch
+
+from diffusion_explained import load_pretrained
+from diffusion_explained.comparisons import one_shot
+{loading}
+from diffusion_explained.forward import add_noise
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.schedules import {made.split(".")[0].removesuffix("()")}
+
+{image}
+eps = randn(x_0.shape, generators(1, {seed!r}))
+schedule = {made}
+levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]  # from data to noise
+x_t = torch.cat([add_noise(x_0, eps, level) for level in levels])
+
+model = load_pretrained({model!r})
+denoise = model.denoiser(labels={None if own else [label]!r}, guidance_scale=1.0)
+guesses = [one_shot(denoise, model.schedule, x_t[k : k + 1], level) for k, level in enumerate(levels) if level.sigma]"""
+
+
+LOADING = {"mnist": "bundled_mnist", "cifar10": "load_dataset", "made": "made_by_model"}
+LOADED = {
+    "mnist": "bundled_mnist()",
+    "cifar10": 'load_dataset("cifar10", "train")',
+    "made": 'made_by_model("cifar10")  # pictures that our own network made',
+}
+
+
+def schedules(made: Mapping[str, str], data: str, picture: tuple[int, int]) -> str:
+    """Schedules: the curves' functions, and x_t of a picture under each; made: name -> the call that makes it."""
+    classes = sorted({call.split(".")[0].split("(")[0] for call in made.values()})
+    lines = "\n".join(f"    {name!r}: {call}," for name, call in made.items())
+    return f"""from diffusion_explained.data import {LOADING[data]}
+from diffusion_explained.film import shown
+from diffusion_explained.forward import add_noise
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.schedules import {", ".join(classes)}
+
+schedules = {{
+{lines}
+}}
+data = {LOADED[data]}
+index = (data.labels == {picture[0]}).nonzero().flatten()[{picture[1]}]
+x_0, _ = data.batch(index[None])
+eps = randn(x_0.shape, generators(1, 0))
+x_t = {{
+    name: [shown(add_noise(x_0, eps, level), level)[0] for level in [one.clean, *reversed(one.levels(10)[:-1])]]
+    for name, one in schedules.items()
+}}"""
+
+
+def guidance(model: str, scales: tuple[float, ...], per_class: int, num_inference_steps: int, seed: int) -> str:
+    """Guidance: scale -> images [B, C, H, W], class accuracy and diversity."""
+    return f"""import torch
+
+from diffusion_explained import load_pretrained
+from diffusion_explained.metrics import class_accuracy, diversity
+from diffusion_explained.pretrained import load_classifier
+
+model, classifier = load_pretrained({model!r}), load_classifier({f"{model.split('_')[0]}_classifier"!r})
+labels = torch.arange(model.num_classes).repeat({per_class!r})
+images, measured = {{}}, {{}}
+for scale in {scales!r}:
+    x_0 = model.sample(
+        labels, num_inference_steps={num_inference_steps!r}, sampler="euler", guidance_scale=scale, seed={seed!r}
+    )
+    images[scale] = x_0
+    measured[scale] = class_accuracy(x_0, labels, classifier), diversity(x_0, labels, classifier)"""
+
+
+def racing(settings: Settings, samplers: list[str], counts: list[int]) -> str:
+    """Samplers: the reference x_0 [B, C, H, W], and one finish per sampler and number of steps."""
+    return sampling(
+        settings,
+        seen=f"""  # as good as exact
+
+from diffusion_explained.comparisons import race
+
+finishes = list(race(model, denoise, x_0, {samplers!r}, {counts!r}, seed={settings.seed!r}))
+for one in finishes:
+    print(one.sampler, one.num_inference_steps, one.evaluations, one.distance)""",
+    )
+
+
+def diffusion(name: str, ask: Ask, begun: Begun, *, model: str = "model", steps: str = "steps") -> str:
+    """A run of Stable Diffusion: model, steps, and the pictures [B, 3, H, W] at the end."""
+    loading = in_python(name)
+    options = {key: value for key, value in ask.options().items() if key != "prompt"}
+    lines = [f"{key}={value!r}," for key, value in options.items()]
+    if begun.image is not None:
+        lines += ["image=image,", f"strength={begun.strength!r},"]
+    if begun.mask is not None:
+        lines += ["mask=mask,"]
+    body = "\n    ".join(lines)
+    made = f"\n{begun.program}\n" if begun.program else ""
+    return f"""from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
+{made}
+{model} = {loading}
+{steps} = list({model}.steps(
+    {ask.prompt!r},
+    {body}
+))
+pictures = {model}.decode({steps}[-1].x_next)  # any step's pred.x_0 can be decoded too"""
+
+
+def compared(name: str, ask: Ask, settings: Settings) -> str:
+    """Both runs of the page Compare: x_0 and pictures."""
+    return f"{sampling(settings)}\n\n{diffusion(name, ask, Begun(), model='theirs', steps='their_steps')}"
+
+
+def latents(
+    name: str, of_emoji: tuple[str, str], other: tuple[str, str], side: int, mixes: int, *, own: bool,
+    channel: int, amount: float, place: tuple[int, int] | None,
+) -> str:  # fmt: skip
+    """Latents: encoded, decoded, poked and mixed."""
+    loading = in_python(name)
+    where = ", ".join(map(str, (0, channel, *place))) if place is not None else f"0, {channel}"
+    x_0 = f'load_image("picture.png", {side}, 3)  # your own file' if own else f"of_name(*{of_emoji!r})"
+    return f"""import torch
+
+from diffusion_explained.data import load_image
+from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
+from diffusion_explained.micro.reconstruction import on_white, psnr
+from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
+
+model, emoji = {loading}, load_emoji_sample()
+
+
+def of_name(name, style):
+    chosen = (emoji.subject == emoji.names.index(name)) & (emoji.style == STYLES.index(style))
+    return on_white(emoji.images[chosen][:1])
+
+
+x_0 = {x_0}
+z = model.encode(x_0)
+decoded = model.decode(z)
+print(psnr(decoded, x_0))
+
+changed = z.clone()
+changed[{where}] += {amount!r}
+poked = model.decode(changed)
+
+other = model.encode(of_name(*{other!r}))
+shares = torch.linspace(0, 1, {mixes})[:, None, None, None]
+mixed = torch.cat([model.decode(batch) for batch in ((1 - shares) * z + shares * other).split(4)])"""

@@ -1,0 +1,160 @@
+"""Who computes now: as many heavy computations at once as the machine has room for, and the others wait their turn.
+
+A page's short work (Start, Forward, Schedules) has a place of its own, so that it never waits for a long one.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Tell = Callable[[float | None, str], None]
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES_EACH = 4  # more threads than these do little for networks as small as ours
+PLACES = max(1, CORES // CORES_EACH)
+POLL = 0.2  # seconds between looks at the queue, at which a visitor who has left is noticed
+SLICE = 0.5  # seconds that a turn lasts at least before it is passed on
+WEIGHT = 10.0  # a second of computing counts as much as so many seconds of waiting
+
+
+class Stopwatch:
+    """Seconds of work: `told` is called as the work tells of itself, and a part of None means that it waits."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock, self._spent, self._since = clock, 0.0, clock()
+
+    def told(self, part: float | None) -> None:
+        """Stop while it waits, go on when it works, begin anew at part 0."""
+        now = self._clock()
+        if part is None:
+            self._spent, self._since = self.seconds, None
+        elif part == 0:
+            self._spent, self._since = 0.0, now
+        elif self._since is None:
+            self._since = now
+
+    @property
+    def seconds(self) -> float:
+        """What was worked since part 0."""
+        return self._spent + (0.0 if self._since is None else self._clock() - self._since)
+
+
+class Turn:
+    """A computation's hold on the machine. Call it as a `Tell`: between two steps the turn may be passed on.
+
+    seconds: how long it has held the machine; alone: whether no other computation held it, or waited for it, meanwhile.
+    """
+
+    def __init__(self, turns: "Turns", tell: Tell) -> None:
+        self.turns, self.tell, self.alone = turns, tell, True
+        self.arrived, self.held, self.since = turns.clock(), 0.0, 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.held + self.turns.clock() - self.since
+
+    @property
+    def rank(self) -> float:
+        """The lowest goes first: who came early, and who has computed little. Nobody waits for ever."""
+        return self.arrived + WEIGHT * self.held
+
+    def __call__(self, part: float | None, doing: str = "") -> None:
+        self.tell(part, doing)
+        self.turns.pass_on(self)
+
+
+class Turns:
+    """`places` computations at once; the others wait in the order of their rank.
+
+    A thread that has a turn already computes on in it.
+    """
+
+    def __init__(self, places: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.places, self.clock = places, clock
+        self._queue = threading.Condition()
+        self._holding: list[Turn] = []
+        self._waiting: list[Turn] = []
+        self._own = threading.local()
+
+    @property
+    def busy(self) -> int:
+        """How many compute or wait."""
+        with self._queue:
+            return len(self._holding) + len(self._waiting)
+
+    @contextmanager
+    def turn(self, tell: Tell) -> Iterator[Turn]:
+        """Wait for a place and hold it; tell is called while it waits, and may raise to give up."""
+        if (outer := getattr(self._own, "turn", None)) is not None:
+            yield outer
+            return
+        turn = self._own.turn = Turn(self, tell)
+        try:
+            self._take(turn)
+            yield turn
+        finally:
+            self._own.turn = None
+            self._leave(turn)
+
+    def pass_on(self, turn: Turn) -> None:
+        """Let another go first who has waited long enough, and wait for the next place."""
+        with self._queue:
+            if turn not in self._holding or self.clock() - turn.since < SLICE:
+                return
+            turn.held, turn.since = turn.seconds, self.clock()
+            if not any(other.rank < turn.rank for other in self._waiting):
+                return
+            self._holding.remove(turn)
+            self._queue.notify_all()
+        self._take(turn)
+
+    def _take(self, turn: Turn) -> None:
+        with self._queue:
+            self._waiting.append(turn)
+        while True:
+            with self._queue:
+                before = sum(other.rank < turn.rank for other in self._waiting if other is not turn)
+                if before < self.places - len(self._holding):
+                    self._waiting.remove(turn)
+                    self._holding.append(turn)
+                    turn.since = self.clock()
+                    if len(self._holding) + len(self._waiting) > 1:
+                        for one in (*self._holding, *self._waiting):
+                            one.alone = False
+                    return
+                for one in (*self._holding, *self._waiting):
+                    one.alone = False
+                self._queue.wait(POLL)
+                before = sum(other.rank < turn.rank for other in self._waiting if other is not turn)
+                before += len(self._holding)
+            turn.tell(None, f"waiting for its turn, {before} before you")
+
+    def _leave(self, turn: Turn) -> None:
+        with self._queue:
+            for queue in (self._holding, self._waiting):
+                if turn in queue:
+                    queue.remove(turn)
+            turn.held, turn.since = turn.held + self.clock() - turn.since if turn.since else turn.held, self.clock()
+            self._queue.notify_all()
+
+
+HEAVY, LIGHT = Turns(PLACES), Turns(1)
+
+
+@contextmanager
+def held(lock: threading.Lock, tell: Tell, words: str) -> Iterator[None]:
+    """Hold a lock; while another has it, tell the words, and give up if tell raises."""
+    while not lock.acquire(timeout=POLL):
+        tell(None, words)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def share_the_cores() -> None:
+    """Give each place its share of the cores; called once torch is imported."""
+    import torch
+
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), CORES // PLACES)))

@@ -1,0 +1,87 @@
+"""What the engine asks of its arguments, said at the door: whole numbers, numbers, float data, finite pictures.
+
+Every function raises a ValueError that says what was given, what is allowed and what to do.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_explained.names import unknown_name
+
+IMAGE_BOUND = 10.0  # |x| of no image in [-1, 1], nor of a sample that guidance pushed beyond; bytes reach 255
+
+
+def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
+    """A whole number of Python, numpy or torch as an int; ValueError for anything else or one out of range."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least or (most is not None and number > most):
+        allowed = f"{least} or more" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{what} must be a whole number, {allowed}; got {value!r}.")
+    return number
+
+
+def number(what: str, value: Any, allowed: str, least: float = -math.inf, most: float = math.inf) -> float:
+    """A finite number of Python, numpy or torch as a float; `allowed` says the range in words."""
+    try:
+        real = math.nan if isinstance(value, bool | str | bytes) else float(value)
+    except (TypeError, ValueError, RuntimeError):
+        real = math.nan
+    if not (math.isfinite(real) and least <= real <= most):
+        raise ValueError(f"{what} must be {allowed}; got {value!r}.")
+    return real
+
+
+def float_data(what: str, x: Any) -> Tensor:
+    """x, a tensor of floating-point numbers. Bytes are no data yet: coefficients would be rounded to whole numbers."""
+    if not isinstance(x, Tensor):
+        raise ValueError(f"{what} must be a tensor; got a {type(x).__name__}. Wrap it in torch.as_tensor.")
+    if not x.is_floating_point():
+        hint = " (data.to_float makes them of bytes 0..255)" if x.dtype == torch.uint8 else ""
+        raise ValueError(f"{what} must hold floats, images in [-1, 1]{hint}; got {x.dtype}.")
+    return x
+
+
+def same_shape(what: str, a: Tensor, b: Tensor) -> None:
+    """Raise ValueError unless two tensors have one shape: torch would repeat the smaller one without a word."""
+    if a.shape != b.shape:
+        raise ValueError(f"{what} must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
+    if a.device != b.device:
+        raise ValueError(f"{what} must be on one device; got {a.device} and {b.device}. Move one with .to(device).")
+
+
+def check_finite(values: Tensor, what: str, advice: str = "nothing can be measured or drawn of them") -> None:
+    """Raise ValueError if any of the values [N, ...] is NaN or infinite, and say how many of the N are."""
+    if bool(values.isfinite().all()):
+        return
+    bad = int((~values.flatten(1).isfinite()).any(dim=1).sum()) if values.ndim else 1
+    raise ValueError(f"{bad} of the {len(values) if values.ndim else 1} {what} hold NaN or infinity; {advice}.")
+
+
+def check_image_range(images: Tensor, what: str = "images") -> None:
+    """Raise ValueError for numbers far outside of [-1, 1], such as bytes 0..255 that were made floats."""
+    if images.numel() and float(images.abs().amax()) > IMAGE_BOUND:
+        low, high = float(images.amin()), float(images.amax())
+        raise ValueError(
+            f"{what} must lie in [-1, 1], black to white; got {low:g} to {high:g}. "
+            "Give bytes as uint8, or x / 127.5 - 1."
+        )
+
+
+def check_options(what: str, given: Iterable[str], allowed: Iterable[str]) -> None:
+    """Raise ValueError for the first name in `given` that is not in `allowed`: `what` has no such option."""
+    allowed = sorted(allowed)
+    for name in given:
+        if name not in allowed:
+            if not allowed:
+                raise ValueError(f"{what} has no options, and {name!r} was given: leave it out.")
+            raise unknown_name(f"option of {what}", name, allowed)

@@ -1,0 +1,419 @@
+"""What a pipeline's configuration files may say: read by a table of what is known, refused by name where it is not.
+
+A folder in diffusers' format is accepted by the classes that its model_index.json names, but every part is configured
+by a config.json of its own, and diffusers drops what it does not know. Here each class of part has a table:
+
+    key -> what its value may be
+
+Keys of the architecture (widths, blocks, layers) are harmless: diffusers builds the network from them, and it is called
+in the same way. Keys that say how a part is called or scaled are obeyed by `networks` and `latents`, or limited to the
+values that mean "not used". A key that is in no table, and set, is refused. Nothing here imports diffusers, so a
+configuration is judged before any weights are downloaded or loaded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffusion_explained.stable_diffusion.families import Family
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value may be: in words, and as a test."""
+
+    words: str
+    allows: Callable[[Any], bool]
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63  # what torch can take
+
+
+def whole(low: int, high: int) -> Rule:
+    """A whole number from low to high."""
+    return Rule(
+        f"a whole number from {low} to {high:,}",
+        lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
+    )
+
+
+def only(*values: Any) -> Rule:
+    """One of these values; True is not 1."""
+    words = " or ".join("null" if value is None else repr(value) for value in values)
+    return Rule(words, lambda given: any(given == value and type(given) is type(value) for value in values))
+
+
+def either(*rules: Rule) -> Rule:
+    """What any of the rules allows."""
+    return Rule(" or ".join(rule.words for rule in rules), lambda value: any(rule.allows(value) for rule in rules))
+
+
+def each(rule: Rule, most: int = 16) -> Rule:
+    """A list of at most `most` values of that rule, or of lists of them."""
+
+    def allows(value: Any) -> bool:
+        if not isinstance(value, (list, tuple)) or not 0 < len(value) <= most:
+            return False
+        return all(rule.allows(item) or allows(item) for item in value)
+
+    return Rule(f"a list of at most {most}, each {rule.words}", allows)
+
+
+NULL = only(None)
+FLAG = Rule("true or false", lambda value: isinstance(value, bool))
+NUMBER = Rule("a finite number", _is_number)
+POSITIVE = Rule("a positive number", lambda value: _is_number(value) and value > 0)
+NAME = Rule("a name", lambda value: isinstance(value, str) and 0 < len(value) < 100)
+ANYTHING = Rule("anything", lambda value: True)  # for keys that neither diffusers nor transformers computes with
+WIDTH = whole(1, 65_536)
+DEPTH = whole(1, 128)
+WIDTHS, DEPTHS, NAMES = each(WIDTH), each(DEPTH, most=128), each(NAME)
+SIDE = whole(1, 4096)
+PATCH = whole(1, 64)
+KERNEL = whole(1, 15)
+OFF = Rule("null, false or 0", lambda value: value is None or value == 0)
+
+# -- the networks -----------------------------------------------------------------------------------------
+
+UNET = {
+    "sample_size": either(NULL, SIDE, each(SIDE, most=2)),  # obeyed: the size that is drawn unless another is asked for
+    "time_cond_proj_dim": either(NULL, whole(4, 65_536)),  # obeyed: the network takes the guidance scale as an input
+    "in_channels": WIDTH,
+    "out_channels": WIDTH,
+    # how diffusers builds the network
+    "center_input_sample": FLAG,
+    "flip_sin_to_cos": FLAG,
+    "freq_shift": NUMBER,
+    "down_block_types": NAMES,
+    "mid_block_type": either(NULL, NAME),
+    "up_block_types": NAMES,
+    "only_cross_attention": either(FLAG, each(FLAG)),
+    "block_out_channels": WIDTHS,
+    "layers_per_block": either(DEPTH, DEPTHS),
+    "downsample_padding": whole(0, 8),
+    "mid_block_scale_factor": POSITIVE,
+    "dropout": Rule("a number from 0 to 1", lambda value: _is_number(value) and 0 <= value < 1),
+    "act_fn": NAME,
+    "norm_num_groups": either(NULL, WIDTH),
+    "norm_eps": POSITIVE,
+    "cross_attention_dim": either(WIDTH, WIDTHS),
+    "transformer_layers_per_block": either(DEPTH, DEPTHS),
+    "reverse_transformer_layers_per_block": either(NULL, DEPTHS),
+    "encoder_hid_dim": either(NULL, WIDTH),
+    "attention_head_dim": either(WIDTH, WIDTHS),
+    "use_linear_projection": FLAG,
+    "upcast_attention": either(NULL, FLAG),
+    "resnet_time_scale_shift": NAME,
+    "resnet_skip_time_act": FLAG,
+    "resnet_out_scale_factor": POSITIVE,
+    "time_embedding_type": only("positional", "fourier"),
+    "time_embedding_dim": either(NULL, WIDTH),
+    "time_embedding_act_fn": either(NULL, NAME),
+    "timestep_post_act": either(NULL, NAME),
+    "conv_in_kernel": KERNEL,
+    "conv_out_kernel": KERNEL,
+    "addition_embed_type_num_heads": WIDTH,
+    "mid_block_only_cross_attention": either(NULL, FLAG),
+    "cross_attention_norm": either(NULL, NAME),
+    # inputs that nothing here gives the network: images, classes, boxes, a second text
+    "encoder_hid_dim_type": only(None, "text_proj"),
+    "class_embed_type": NULL,
+    "num_class_embeds": NULL,
+    "class_embeddings_concat": OFF,
+    "dual_cross_attention": OFF,
+    "attention_type": only("default"),
+    "num_attention_heads": NULL,
+}
+UNETS = {
+    "sd": UNET
+    | {
+        "addition_embed_type": only(None, "text"),
+        "addition_time_embed_dim": either(NULL, WIDTH),
+        "projection_class_embeddings_input_dim": either(NULL, WIDTH),
+    },
+    "sdxl": UNET
+    | {
+        "addition_embed_type": only("text_time"),
+        "addition_time_embed_dim": WIDTH,
+        "projection_class_embeddings_input_dim": WIDTH,
+    },
+}
+
+SD3_TRANSFORMER = {
+    "sample_size": SIDE,  # obeyed
+    "in_channels": WIDTH,
+    "out_channels": either(NULL, WIDTH),
+    "patch_size": PATCH,
+    "num_layers": DEPTH,
+    "attention_head_dim": WIDTH,
+    "num_attention_heads": WIDTH,
+    "joint_attention_dim": WIDTH,
+    "caption_projection_dim": WIDTH,
+    "pooled_projection_dim": WIDTH,
+    "pos_embed_max_size": SIDE,
+    "dual_attention_layers": either(only([], ()), each(whole(0, 127), most=128)),
+    "qk_norm": only(None, "rms_norm", "layer_norm"),
+}
+
+# -- the autoencoders -------------------------------------------------------------------------------------
+
+VAE = {
+    "scaling_factor": POSITIVE,  # obeyed
+    "force_upcast": either(NULL, FLAG),  # obeyed for Stable Diffusion XL, as in diffusers
+    "latent_channels": WIDTH,
+    "in_channels": only(3),
+    "out_channels": only(3),
+    "down_block_types": NAMES,
+    "up_block_types": NAMES,
+    "block_out_channels": WIDTHS,
+    "layers_per_block": DEPTH,
+    "act_fn": NAME,
+    "norm_num_groups": WIDTH,
+    "sample_size": either(NULL, whole(1, 65_536), each(whole(1, 65_536), most=2)),  # only of tiles
+    "use_quant_conv": FLAG,
+    "use_post_quant_conv": FLAG,
+    "mid_block_add_attention": FLAG,
+}
+# diffusers' pipelines of one family obey what those of another ignore
+STATISTICS = either(NULL, each(NUMBER, most=256))
+SCALES = {
+    "sd": {"shift_factor": OFF, "latents_mean": NULL, "latents_std": NULL},
+    "sdxl": {"shift_factor": OFF, "latents_mean": STATISTICS, "latents_std": STATISTICS},
+    "sd3": {"shift_factor": NUMBER, "latents_mean": NULL, "latents_std": NULL},
+}
+TINY_VAE = {
+    "scaling_factor": POSITIVE,
+    "force_upcast": either(NULL, FLAG),
+    "latent_channels": WIDTH,
+    "in_channels": only(3),
+    "out_channels": only(3),
+    "encoder_block_out_channels": WIDTHS,
+    "decoder_block_out_channels": WIDTHS,
+    "block_out_channels": WIDTHS,
+    "act_fn": NAME,
+    "upsample_fn": NAME,
+    "upsampling_scaling_factor": only(2),
+    "num_encoder_blocks": DEPTHS,
+    "num_decoder_blocks": DEPTHS,
+    "latent_magnitude": POSITIVE,
+    "latent_shift": NUMBER,
+}
+
+# -- the text encoders ------------------------------------------------------------------------------------
+
+TRANSFORMERS = {  # what transformers writes into every config.json, and its text encoders do not compute with
+    key: ANYTHING
+    for key in (
+        "architectures", "attention_dropout", "classifier_dropout", "decoder_start_token_id", "dropout", "dropout_rate",
+        "dtype", "id2label", "initializer_factor", "initializer_range", "label2id", "n_positions", "output_past",
+        "prefix", "problem_type", "task_specific_params", "tie_word_embeddings", "torch_dtype", "transformers_version",
+        "use_cache", "num_decoder_layers", "max_length", "min_length", "temperature", "top_k", "top_p", "typical_p",
+        "num_beams", "num_beam_groups", "num_return_sequences", "length_penalty", "repetition_penalty", "return_dict",
+        "diversity_penalty", "encoder_no_repeat_ngram_size", "no_repeat_ngram_size", "early_stopping", "do_sample",
+        "chunk_size_feed_forward", "tf_legacy_loss", "use_bfloat16", "finetuning_task", "sep_token_id", "cls_token_id",
+        "tie_encoder_decoder", "scale_decoder_outputs",
+    )
+}  # fmt: skip
+TOKEN = either(NULL, whole(0, 10_000_000), each(whole(0, 10_000_000)))
+CLIP = TRANSFORMERS | {
+    "model_type": only("clip_text_model", "clip"),
+    "hidden_size": WIDTH,
+    "intermediate_size": WIDTH,
+    "projection_dim": WIDTH,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": WIDTH,
+    "max_position_embeddings": WIDTH,
+    "vocab_size": whole(1, 10_000_000),
+    "hidden_act": NAME,
+    "layer_norm_eps": POSITIVE,
+    "bos_token_id": TOKEN,
+    "eos_token_id": whole(0, 10_000_000),
+    "pad_token_id": TOKEN,
+}
+T5 = TRANSFORMERS | {
+    "model_type": only("t5", "umt5"),
+    "d_model": WIDTH,
+    "d_ff": WIDTH,
+    "d_kv": WIDTH,
+    "num_layers": DEPTH,
+    "num_heads": WIDTH,
+    "relative_attention_num_buckets": WIDTH,
+    "relative_attention_max_distance": WIDTH,
+    "layer_norm_epsilon": POSITIVE,
+    "feed_forward_proj": NAME,
+    "dense_act_fn": NAME,
+    "is_gated_act": FLAG,
+    "is_encoder_decoder": FLAG,
+    "is_decoder": FLAG,
+    "vocab_size": whole(1, 10_000_000),
+    "bos_token_id": TOKEN,
+    "eos_token_id": TOKEN,
+    "pad_token_id": TOKEN,
+}
+
+# -- the pipeline -----------------------------------------------------------------------------------------
+
+PIPELINE = {  # what a model_index.json says beside its parts
+    "requires_safety_checker": either(NULL, FLAG),
+    "force_zeros_for_empty_prompt": FLAG,  # obeyed for Stable Diffusion XL
+    "add_watermarker": either(NULL, FLAG),
+    "requires_aesthetics_score": OFF,
+    "variant": ANYTHING,
+}
+
+
+def tables_of(family: str) -> dict[str, dict[str, Mapping[str, Rule]]]:
+    """For each part of a family the classes that it may have, and the table of each class."""
+    clip = {"CLIPTextModel": CLIP}
+    projecting = {"CLIPTextModelWithProjection": CLIP}
+    tables: dict[str, dict[str, Mapping[str, Rule]]] = {
+        "vae": {"AutoencoderKL": VAE | SCALES[family], "AutoencoderTiny": TINY_VAE | SCALES[family]},
+        "text_encoder": projecting if family == "sd3" else clip,
+    }
+    if family in UNETS:
+        tables["unet"] = {"UNet2DConditionModel": UNETS[family]}
+    if family == "sd3":
+        tables["transformer"] = {"SD3Transformer2DModel": SD3_TRANSFORMER}
+        tables["text_encoder_3"] = {"T5EncoderModel": T5}
+    if family != "sd":
+        tables["text_encoder_2"] = projecting
+    return tables
+
+
+NEEDED = {  # keys without which diffusers' defaults would make another network
+    ("sdxl", "unet"): ("addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim"),
+    ("sd3", "vae"): ("shift_factor",),
+}
+
+
+def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Family) -> None:
+    """Raise ValueError for a part of a class, or with a value of a key, that is not driven here."""
+    known = tables_of(family.name).get(part)
+    if known is None:
+        return
+    if class_name not in known:
+        raise ValueError(f"{part} is a {class_name}, which is not driven here for {family.title}: {_use(known)}.")
+    said = config.get("_class_name", class_name)
+    if said != class_name:
+        raise ValueError(
+            f"{part} is called a {class_name} in model_index.json and a {said} in its own config.json: one is wrong."
+        )
+    if isinstance(config.get("text_config"), Mapping):  # a whole CLIP's configuration, the text's inside it
+        config = config["text_config"]
+    _check(config, known[class_name], f"{part} ({class_name})")
+    mean, std = config.get("latents_mean"), config.get("latents_std")
+    if (mean is None) != (std is None):
+        raise ValueError(f"{part} ({class_name}) has one of latents_mean and latents_std: give both, or neither.")
+    if mean is not None:
+        channels = config.get("latent_channels", 4)
+        if not len(mean) == len(std) == channels or min(std) <= 0:
+            raise ValueError(
+                f"{part} ({class_name}): latents_mean and latents_std are {channels} numbers each, one per latent "
+                f"channel, the second all above 0; got {mean!r} and {std!r}."
+            )
+    for key in NEEDED.get((family.name, part), ()):
+        if key not in config and class_name != "AutoencoderTiny":  # its default is that of its models
+            raise ValueError(f"{part} ({class_name}) has no {key}, which {family.title} needs in its config.json.")
+
+
+def check_pipeline(index: Mapping[str, Any], family: Family) -> None:
+    """Raise ValueError for what a model_index.json sets beside its parts, and is not driven here."""
+    own = {key: value for key, value in index.items() if not _is_part(value)}
+    _check(own, PIPELINE, f"model_index.json ({index['_class_name']})")
+
+
+def check_together(configs: Mapping[str, Mapping[str, Any]], index: Mapping[str, Any], family: Family) -> None:
+    """Raise ValueError for parts that are each driven here but do not fit together.
+
+    configs: of each part, as its config.json says; what a file leaves out has diffusers' default.
+    """
+    network, vae = configs[family.network], configs["vae"]
+    channels = 16 if family.name == "sd3" else 4  # diffusers' defaults
+    latent = vae.get("latent_channels", 4)
+    taken, given = network.get("in_channels", channels), network.get("out_channels", channels)
+    inpaints = "Inpaint" in str(index["_class_name"])
+    allowed = {latent, 2 * latent + 1} if inpaints and family.name != "sd3" else {latent}
+    if taken not in allowed:
+        raise ValueError(
+            f"{family.network} takes in_channels {taken}, and the autoencoder's latents have {latent}. Driven here are "
+            f"networks of {latent} channels and, in an inpainting pipeline, {2 * latent + 1}; not those that are shown "
+            "another picture beside the latents (instruct-pix2pix, depth, upscaling)."
+        )
+    if given is not None and given != latent:
+        raise ValueError(
+            f"{family.network} has out_channels {given}, and the autoencoder's latents have {latent}: "
+            "a network that predicts a variance too is not driven here."
+        )
+    widths = [
+        _text_width(configs[part], "hidden_size") for part in ("text_encoder", "text_encoder_2") if part in configs
+    ]
+    if family.name == "sd3":
+        if "text_encoder_3" in configs:
+            _fit("text_encoder_3's d_model", _text_width(configs["text_encoder_3"], "d_model"),
+                 "transformer's joint_attention_dim", network.get("joint_attention_dim", 4096))  # fmt: skip
+        pooled = sum(_text_width(configs[p], "projection_dim") for p in ("text_encoder", "text_encoder_2"))
+        _fit("the text encoders' projection_dim together", pooled, "transformer's pooled_projection_dim",
+             network.get("pooled_projection_dim", 2048))  # fmt: skip
+        return
+    if network.get("encoder_hid_dim_type") is None:
+        width = network.get("cross_attention_dim", 1280)
+        if isinstance(width, int):
+            _fit("the text encoders' hidden_size together", sum(widths), "unet's cross_attention_dim", width)
+    if family.name == "sdxl":
+        told = 6 * network["addition_time_embed_dim"] + _text_width(configs["text_encoder_2"], "projection_dim")
+        wanted = network["projection_class_embeddings_input_dim"]
+        if told != wanted:
+            raise ValueError(
+                f"unet's projection_class_embeddings_input_dim is {wanted}, and six numbers of the picture's size with "
+                f"the pooled text make {told}: a network with other inputs (a refiner) is not driven here."
+            )
+
+
+def _text_width(config: Mapping[str, Any], key: str) -> int:
+    inner = config.get("text_config")
+    defaults = {"hidden_size": 512, "projection_dim": 512, "d_model": 512}
+    return (inner if isinstance(inner, Mapping) else config).get(key, defaults[key])
+
+
+def _fit(what: str, value: int, other: str, wanted: int) -> None:
+    if value != wanted:
+        raise ValueError(f"{what}: {value}, and {other}: {wanted}. They must be equal; these parts are of two models.")
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and len(value) == 2
+
+
+def _use(known: Mapping[str, Any]) -> str:
+    return f"use a model whose part is a {' or a '.join(known)}"
+
+
+def _check(config: Mapping[str, Any], table: Mapping[str, Rule], what: str) -> None:
+    """Raise ValueError for a value that its key's rule does not allow, and for a key that is unknown and set."""
+    for key, value in config.items():
+        if key.startswith("_"):  # who wrote the file, and from where
+            continue
+        rule = table.get(key)
+        if rule is None and (value is None or value is False or value in ((), [], {}, "", 0)):
+            continue
+        if rule is None:
+            raise ValueError(
+                f"{what} sets {key} to {_short(value)}, which is not known here, so a picture could be wrong without a "
+                "word. Use a model without it, or diffusers itself."
+            )
+        if not rule.allows(value):
+            raise ValueError(
+                f"{what} sets {key} to {_short(value)}; driven here is {rule.words}. Use a model whose configuration "
+                "says so, or diffusers itself."
+            )
+
+
+def _short(value: Any) -> str:
+    text = "null" if value is None else repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,168 @@
+"""Load each part of a pipeline by its own class, and read what the library reports about it.
+
+diffusers and transformers fill a network with whatever fits by name and leave the rest random, or on no device, without
+an error. Here a tensor that is missing, of another shape, or left over refuses the model.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from diffusion_explained.stable_diffusion.backend import diffusers
+from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError, enough_memory
+from diffusion_explained.stable_diffusion.weights import CHECKER, Weights
+
+# tensors of old files that a newer library computes itself
+HARMLESS = ("position_ids", "decoder.", "lm_head.", "encoder.embed_tokens.weight", "relative_attention_bias.weight")
+ROOM = 1_000_000  # values that a part may have beyond its files: what is computed, not stored
+
+
+def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
+    """diffusers' pipeline with every weight of its parts from the files, on the CPU.
+
+    Raises ValueError for files that do not fill their networks, or cannot be read.
+    """
+    library = diffusers()
+    half = weights.wants_float16(dtype == torch.float32)
+    parts = {part: _load(weights, part, dtype, half) for part in weights.parts}
+    options: dict[str, Any] = {part: None for part in weights.left_out}
+    if weights.family.name == "sd" and CHECKER not in weights.parts:
+        options["requires_safety_checker"] = False
+
+    def assemble() -> Any:
+        pipeline = getattr(library, weights.pipeline)
+        return pipeline.from_pretrained(weights.folder, local_files_only=True, **parts, **options)
+
+    pipe = _in_words(weights, "its scheduler and tokenizers", assemble)
+    for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+        encoder = parts.get(name.replace("tokenizer", "text_encoder"))
+        if encoder is not None:
+            _check_tokenizer(weights, name, getattr(pipe, name), encoder.config.vocab_size)
+    return pipe
+
+
+def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> nn.Module:
+    """One part with its weights, all of them from the files."""
+    found = _class_of(*weights.classes[part])
+    files = weights.files(part, half)
+    folder = weights.folder / part
+    if part != CHECKER:
+        _check_size(weights, part, found, _in_words(weights, part, lambda: _stored(files)))
+
+    def load() -> tuple[nn.Module, Mapping[str, Any]]:
+        return found.from_pretrained(
+            folder,
+            dtype=dtype,
+            variant="fp16" if any(".fp16" in file.name for file in files) else None,
+            use_safetensors=True,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+
+    module, report = _in_words(weights, part, load)
+    _check_report(weights, part, report)
+    return module
+
+
+def _class_of(library: str, name: str) -> Any:
+    if library in ("diffusers", "transformers"):
+        return getattr(importlib.import_module(library), name)
+    return getattr(importlib.import_module(f"diffusers.pipelines.{library}"), name)  # the safety checker's
+
+
+def _in_words(weights: Weights, what: str, call: Any) -> Any:
+    """What the call returns; its errors as one sentence, but for too little memory."""
+    try:
+        with enough_memory(f"loading {what} of {weights.name}"):
+            return call()
+    except (NotEnoughMemoryError, MemoryError):
+        raise
+    except Exception as error:  # both libraries raise whatever comes from deep inside
+        first = str(error).strip().split("\n")[0][:300] or type(error).__name__
+        kind = OSError if isinstance(error, (OSError, SafetensorError)) else ValueError
+        raise kind(
+            f"{what} of {weights.name} cannot be loaded from {weights.folder}: {first} "
+            "The files are damaged, or of another model: copy or download them again."
+        ) from error
+
+
+def _stored(files: Iterable[Any]) -> int:
+    """How many numbers are in safetensors, by their headers."""
+    count = 0
+    for file in files:
+        with safe_open(file, framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118 - not a dict
+                shape, values = tensors.get_slice(key).get_shape(), 1
+                for side in shape:
+                    values *= side
+                count += values
+    return count
+
+
+def _check_size(weights: Weights, part: str, found: Any, stored: int) -> None:
+    """Raise ValueError where a configuration describes a far larger network than the files hold, before it is built."""
+    folder = weights.folder / part
+
+    def build() -> int:
+        with torch.device("meta"):
+            if weights.classes[part][0] == "transformers":
+                module = found(found.config_class.from_pretrained(folder, local_files_only=True))
+            else:
+                module = found.from_config(found.load_config(folder, local_files_only=True))
+        return sum(p.numel() for p in module.parameters())
+
+    described = _in_words(weights, part, build)
+    if described > 1.1 * stored + ROOM:
+        raise ValueError(
+            f"{part} of {weights.name}: its config.json describes {described:,} weights and its files hold {stored:,}. "
+            "They are of two models, or damaged: copy or download the folder again."
+        )
+
+
+def _check_report(weights: Weights, part: str, report: Mapping[str, Any]) -> None:
+    """Raise ValueError for tensors that the report names: missing, of another shape, or left over."""
+    for what, keys in (
+        ("are missing in its files and would be random", report.get("missing_keys") or ()),
+        ("have another shape than its config.json says", report.get("mismatched_keys") or ()),
+        ("of its files have no place in the network", report.get("unexpected_keys") or ()),
+        ("could not be read", report.get("error_msgs") or ()),
+    ):
+        named = sorted(key if isinstance(key, str) else str(key[0]) for key in keys)
+        if what.startswith("of its files"):
+            named = [key for key in named if not any(harmless in key for harmless in HARMLESS)]
+        if named:
+            raise ValueError(
+                f"{part} of {weights.name}: {len(named)} tensors {what} ({', '.join(named[:3])}"
+                f"{', ...' if len(named) > 3 else ''}). The files are of another model, or not whole: copy or download "
+                "them again."
+            )
+
+
+def _check_tokenizer(weights: Weights, name: str, tokenizer: Any, vocab_size: int) -> None:
+    """Raise ValueError for a tokenizer that does not split as its own vocabulary says, or beyond the embeddings."""
+    where = f"{name} of {weights.name} ({weights.folder / name})"
+    vocab = _in_words(weights, name, tokenizer.get_vocab)
+    beyond = [piece for piece, number in vocab.items() if number >= vocab_size]
+    if len(vocab) < 3 or beyond:
+        raise ValueError(
+            f"{where} knows {len(vocab)} pieces, and its text encoder {vocab_size}: they are of two models, or the "
+            "tokenizer's files are damaged. Copy or download them again."
+        )
+    ends = [
+        p
+        for p in sorted(vocab, key=vocab.get)
+        if p.endswith("</w>") and len(p) > 5 and p[:-4].isascii() and p[:-4].isalpha()
+    ]
+    tried = ends[:64]
+    kept = sum(_in_words(weights, name, lambda p=p: tokenizer(p[:-4]).input_ids)[1:-1] == [vocab[p]] for p in tried)
+    if 2 * kept < len(tried):
+        raise ValueError(
+            f"{where} does not join letters to the pieces of its vocabulary ({kept} of {len(tried)} tried): its merges "
+            "are missing or damaged. Copy or download them again."
+        )

@@ -1,0 +1,140 @@
+"""Settings that come from a file (TOML, JSON) as a dataclass: every key known, every value of the type that it needs.
+
+read_table(TrainConfig, {"images": 40_000, "batch_size": 128}, "[training]")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from diffusion_explained.names import unknown_name
+
+Settings = TypeVar("Settings")
+LARGEST = 2**53  # the whole numbers that JSON and TOML readers agree on
+FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # on Windows
+
+
+def check_keys(settings: type[Any], table: Mapping[str, Any], what: str, needed: Iterable[str] = ()) -> None:
+    """Raise ValueError for a key that is no field of the dataclass, naming the nearest, or for one that is missing."""
+    names = [field.name for field in dataclasses.fields(settings)]
+    for key in table:
+        if key not in names:
+            raise unknown_name(f"key of {what}", key, names)
+    if missing := [name for name in needed if name not in table]:
+        raise ValueError(f"{what} lacks {', '.join(missing)}.")
+
+
+def read_table(settings: type[Settings], table: object, what: str, **made: Any) -> Settings:
+    """The dataclass that a table describes; a key with a default may be missing, and lists stand for tuples.
+
+    what: the table's name in messages. made: fields that were made of parts of the table already.
+
+    Raises ValueError, in words, for what is no table, for a key that is unknown or
+    missing, for a value of another type (NaN and infinity are no numbers here), and for what the dataclass refuses.
+    """
+    if not isinstance(table, Mapping):
+        raise ValueError(f"{what} must be a table of settings; got {table!r}.")
+    kinds = typing.get_type_hints(settings)
+    check_keys(settings, table, what)
+    needed = [
+        field.name
+        for field in dataclasses.fields(settings)  # type: ignore[arg-type]
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    ]
+    check_keys(settings, {**table, **made}, what, needed)
+    values = {key: typed(kinds[key], value, f"{key} of {what}") for key, value in table.items()}
+    return settings(**values, **made)
+
+
+def typed(kind: Any, value: Any, what: str) -> Any:
+    """A value as an annotation asks for it: int, float, bool, str, None, a tuple, a table, or a union of these.
+
+    A whole number is a float, too. Raises ValueError that names what was given and what is allowed.
+    """
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in inner:
+            return None
+        others = [one for one in inner if one is not type(None)]
+        for one in others:
+            try:
+                return typed(one, value, what)
+            except ValueError:
+                if len(others) == 1:
+                    raise
+        raise _refused(kind, value, what)
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise _refused(kind, value, what)
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            inner = (inner[0],) * len(value)
+        if len(value) != len(inner):
+            raise _refused(kind, value, what)
+        return tuple(typed(one, each, what) for one, each in zip(inner, value, strict=True))
+    if origin in (list, dict):
+        if not isinstance(value, origin):
+            raise _refused(kind, value, what)
+        return value
+    if kind is float and type(value) in (int, float) and math.isfinite(value) and abs(value) <= 1e300:
+        return float(value)
+    if kind is int and type(value) is int and abs(value) <= LARGEST:
+        return value
+    if kind in (bool, str) and type(value) is kind:
+        return value
+    raise _refused(kind, value, what)
+
+
+def _refused(kind: Any, value: Any, what: str) -> ValueError:
+    given = repr(value)
+    return ValueError(f"{what} must be {_words(kind)}; got {given if len(given) <= 80 else given[:77] + '...'}.")
+
+
+def _words(kind: Any) -> str:
+    names = {
+        bool: "true or false",
+        int: "a whole number",
+        float: "a finite number",
+        str: "a text",
+        dict: "a table",
+        list: "a list",
+        type(None): "left out",
+    }
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_words(one) for one in inner)
+    if origin is tuple:
+        return f"a list{'' if inner[-1] is Ellipsis else f' of {len(inner)}'}, each entry {_words(inner[0])}"
+    return names.get(origin or kind, str(kind))
+
+
+def check_sizes(config: Any) -> None:
+    """Raise ValueError unless every whole number of a network's configuration is 1 or more: no layer has fewer."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if type(one) is int]
+        if any(number < 1 for number in numbers):
+            raise ValueError(f"{field.name} must be 1 or more; got {value!r}.")
+
+
+def check_file_name(name: object, what: str) -> str:
+    """A name that becomes that of a file or a folder, as it is.
+
+    Raises ValueError unless it is 1 to 100 of the characters A-Z a-z 0-9 _ . -, does not begin with a dot or a dash,
+    and is a name that every system can write: nothing that comes from a file decides where on the disk is written.
+    """
+    allowed = isinstance(name, str) and FILE_NAME.fullmatch(name) and not name.endswith(".")
+    if not allowed or name.split(".")[0].lower() in DEVICES:  # type: ignore[union-attr]
+        raise ValueError(
+            f"{what} must be a plain name, of letters, digits, _ . and - (at most 100, beginning with a letter, a "
+            f"digit or _), because files are named after it; got {name!r}."
+        )
+    return typing.cast(str, name)
