@@ -164,7 +164,7 @@ def test_third_party_imports_are_declared():
         (ROOT / "recipes",): (core, core),
         (ROOT / "app",): (set(requirements("app")), set()),
         (ROOT / "notebooks", ROOT / "tests"): (set(requirements("all", "test")), set()),
-        (ROOT / "benchmarks",): (set(requirements("all")) | peers, set()),
+        (ROOT / "benchmarks",): (set(requirements("all", "benchmark")) | peers, set()),
     }
     for folders, (anywhere, optional) in checked.items():
         for path in modules(*folders):
