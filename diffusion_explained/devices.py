@@ -6,7 +6,9 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,8 +44,18 @@ def hardware(device: torch.device | str, count: int = 1) -> str:
 
 
 def to_float64(x: Tensor) -> Tensor:
-    """x in float64, where it is if that device has float64, else on the CPU; the only way to float64 in the package."""
+    """x in float64, where it is if that device has float64, else on the CPU. `float64_on_cpu` is the one other way."""
     return x.to(torch.float64) if x.device.type in WITH_FLOAT64 else x.cpu().to(torch.float64)
+
+
+def float64_on_cpu(what: str, values: Any) -> Tensor:
+    """Numbers, an array or a tensor on any device as float64 on the CPU; ValueError, naming `what`, for all else."""
+    try:
+        if isinstance(values, Tensor):
+            return values.detach().cpu().to(torch.float64)
+        return torch.tensor(np.asarray(values), dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what} must be numbers, one or a list of them; got {values!r}.") from error
 
 
 @contextmanager
