@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -64,11 +64,11 @@ def torch_defaults() -> Iterator[None]:
 
     A network that is built under it has the same weights for a seed on every machine. It is a decorator too.
     """
-    dtype = torch.get_default_dtype()
+    dtype, elsewhere = torch.get_default_dtype(), torch.get_default_device().type != "cpu"
     try:
         if dtype != torch.float32:  # it is global, not a thread's own: touched only if it is another one
             torch.set_default_dtype(torch.float32)
-        with torch.device("cpu"):
+        with torch.device("cpu") if elsewhere else nullcontext():  # torch's context costs time at every operation
             yield
     finally:
         if dtype != torch.float32:

@@ -133,6 +133,8 @@ def feature_maps(network: nn.Module, layer: str, x_t: Tensor, t: Tensor, labels:
     _fits(network, x_t)
     with watch(network, [layer]) as passed:
         network(x_t, t, labels)
+    if layer not in passed:
+        raise ValueError(f"{layer!r} is a list of layers, and puts out nothing itself: name one of them.")
     maps = passed[layer].output
     if isinstance(network, DiT) and isinstance(maps, Tensor) and maps.ndim == 3:
         maps = maps.transpose(1, 2).unflatten(2, network.config.grid)

@@ -135,7 +135,7 @@ def colour_shares(images: Tensor) -> Tensor:
     """How much of what is drawn has which colour: [B, 11], the sum 1 (0 where nothing is drawn)."""
     drawn, classes = foreground(images), colour_classes(images)
     counts = torch.stack([((classes == i) & drawn).sum((1, 2)) for i in range(len(COLOURS))], dim=1)
-    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    return counts.float() / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def look(images: Tensor) -> dict[str, float]:
