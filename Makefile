@@ -12,7 +12,7 @@ PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install -c constraints.txt
 # Two workers with one thread each are quicker than one with two; a file's tests, and a notebook's cells, stay together.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
 .PHONY: app lab test lint notebooks clean
 
