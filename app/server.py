@@ -3,6 +3,7 @@
 Streamlit itself looks at the Host of its WebSocket alone, and lets pages of any port of this machine in.
 """
 
+import logging
 import threading
 import webbrowser
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from starlette.websockets import WebSocket
 
 from diffusion_explained.serving import is_shared, names_of, refusal
 
+LOG = logging.getLogger(__name__)
 HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'self'",  # no other page lays this one under its visitors' clicks
     "X-Content-Type-Options": "nosniff",
@@ -40,11 +42,11 @@ class Door:
         if why is None:
             await self.app(scope, receive, guarded(send))
             return
-        answer = PlainTextResponse(f"{why}\n", 403, HEADERS)
         if scope["type"] == "http":
-            await answer(scope, receive, send)
-        else:
-            await WebSocket(scope, receive, send).send_denial_response(answer)
+            await PlainTextResponse(f"{why}\n", 403, HEADERS)(scope, receive, send)
+        else:  # a browser shows no words of a WebSocket that is refused, so whoever runs the explorer gets them
+            LOG.warning(why)
+            await WebSocket(scope, receive, send).close(1008)
 
 
 def guarded(send: Send) -> Send:
