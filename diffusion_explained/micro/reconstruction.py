@@ -59,6 +59,12 @@ def balance_latents(vae: Any, latents: Tensor) -> dict[str, Any]:
     """
     by_channel = to_float64(latents).movedim(1, 0).flatten(1)
     means, stds = by_channel.mean(dim=1), by_channel.std(dim=1)
+    if not bool((stds > 0).all() & stds.isfinite().all()):
+        said = ", ".join(f"{value:g}" for value in stds.tolist())
+        raise ValueError(
+            f"Every channel of the latents must vary; their standard deviations are {said}. Train the autoencoder for "
+            "longer, or with a smaller learning rate."
+        )
     std = stds.square().mean().sqrt()
     scales = std / stds
     before, after = vae.quant_conv, vae.post_quant_conv
