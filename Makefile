@@ -17,7 +17,7 @@ WEIGHTS := packages/diffusion-explained-cifar10
 BOTH := $(if $(wildcard $(WEIGHTS)/diffusion_explained_cifar10),-e ./$(WEIGHTS)) -e
 # Two workers with one thread each are quicker than one with two; a file's tests, and a notebook's cells, stay together.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
 # What the lowest versions are tested with: everything that touches another package, but the
 # browser, and how fast they are imported.

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +40,24 @@ def number(what: str, value: Any, allowed: str, least: float = -math.inf, most: 
     if not (math.isfinite(real) and least <= real <= most):
         raise ValueError(f"{what} must be {allowed}; got {value!r}.")
     return real
+
+
+def whole_vector(what: str, values: Any, most: int | None = None, allowed: str | None = None) -> Tensor:
+    """Whole numbers from 0 to `most`, a list, an array or a tensor [N], as int64 [N] on the CPU, N of 1 or more.
+
+    Raises ValueError for anything else; `allowed` says in words what the numbers are.
+    """
+    try:
+        vector = values.cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+        fits = vector.ndim == 1 and len(vector) > 0 and not vector.is_floating_point() and vector.dtype != torch.bool
+        vector = vector.to(torch.int64) if fits and not vector.is_complex() else None
+    except (TypeError, ValueError, RuntimeError, OverflowError):
+        vector = None
+    if vector is None or int(vector.min()) < 0 or (most is not None and int(vector.max()) > most):
+        shown = values.tolist() if isinstance(values, Tensor) and values.device.type != "meta" else values
+        allowed = allowed or "whole numbers, 0 or more"
+        raise ValueError(f"{what} must be a vector of {allowed}; got {shown!r}.")
+    return vector
 
 
 def float_data(what: str, x: Any) -> Tensor:

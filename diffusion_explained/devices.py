@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,8 +44,18 @@ def hardware(device: torch.device | str, count: int = 1) -> str:
 
 
 def to_float64(x: Tensor) -> Tensor:
-    """x in float64, where it is if that device has float64, else on the CPU; the only way to float64 in the package."""
+    """x in float64, where it is if that device has float64, else on the CPU. `float64_on_cpu` is the one other way."""
     return x.to(torch.float64) if x.device.type in WITH_FLOAT64 else x.cpu().to(torch.float64)
+
+
+def float64_on_cpu(what: str, values: Any) -> Tensor:
+    """Numbers, an array or a tensor on any device as float64 on the CPU; ValueError, naming `what`, for all else."""
+    try:
+        if isinstance(values, Tensor):
+            return values.detach().cpu().to(torch.float64)
+        return torch.tensor(np.asarray(values), dtype=torch.float64, device="cpu")
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{what} must be numbers, one or a list of them; got {values!r}.") from error
 
 
 @contextmanager
@@ -52,11 +64,11 @@ def torch_defaults() -> Iterator[None]:
 
     A network that is built under it has the same weights for a seed on every machine. It is a decorator too.
     """
-    dtype = torch.get_default_dtype()
+    dtype, elsewhere = torch.get_default_dtype(), torch.get_default_device().type != "cpu"
     try:
         if dtype != torch.float32:  # it is global, not a thread's own: touched only if it is another one
             torch.set_default_dtype(torch.float32)
-        with torch.device("cpu"):
+        with torch.device("cpu") if elsewhere else nullcontext():  # torch's context costs time at every operation
             yield
     finally:
         if dtype != torch.float32:

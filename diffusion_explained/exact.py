@@ -9,9 +9,9 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_finite, float_data, whole
+from diffusion_explained.checks import check_finite, float_data, whole, whole_vector
 from diffusion_explained.denoisers import Prediction, check_guidance, guide
-from diffusion_explained.devices import to_float64
+from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.forward import like
 from diffusion_explained.noise import randn
 from diffusion_explained.schedules import Level
@@ -41,9 +41,9 @@ class GaussianMixture:
             raise ValueError(f"A mixture has means [K, D...] with K of 1 or more; got {list(means.shape)}.")
         check_finite(means, "means")
         self.means = to_float64(means)
-        place = {"dtype": torch.float64, "device": self.means.device}
-        self.std = torch.as_tensor(std, **place)
-        weights = torch.ones(len(means), **place) if weights is None else torch.as_tensor(weights, **place)
+        weights = [1.0] * len(means) if weights is None else weights
+        self.std = float64_on_cpu("std", std).to(self.means.device)
+        weights = float64_on_cpu("weights", weights).to(self.means.device)
         if self.std.ndim > 1 or (self.std.ndim == 1 and len(self.std) != len(means)):
             raise ValueError(f"std is one number, or one per component [{len(means)}]; got {list(self.std.shape)}.")
         self.std = self.std.expand(len(means))
@@ -130,9 +130,7 @@ class ExactDenoiser:
         check_guidance(guidance_scale)
         self.mixture = mixture if isinstance(mixture, GaussianMixture) else GaussianMixture(mixture)
         if labels is not None:
-            labels = torch.as_tensor(labels, device=self.mixture.means.device)
-            if labels.ndim != 1 or labels.is_floating_point():
-                raise ValueError(f"labels must be a vector of classes, one per image; got {labels.tolist()}.")
+            labels = whole_vector("labels", labels).to(self.mixture.means.device)
             classes = self.mixture.classes
             missing = labels.tolist() if classes is None else sorted(set(labels.tolist()) - set(classes.tolist()))
             if missing:

@@ -61,7 +61,7 @@ class Attention(NamedTuple):
 
         Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words" (ViT), Section 4.5: "attention distance".
         """
-        rows, columns = (torch.arange(float(count), device=self.weights.device) for count in self.grid)
+        rows, columns = (torch.arange(count, device=self.weights.device, dtype=torch.float32) for count in self.grid)
         places = torch.cartesian_prod(rows, columns)  # [N, 2]
         return (self.weights * torch.cdist(places, places)).sum(-1).mean(-1)
 
@@ -133,6 +133,8 @@ def feature_maps(network: nn.Module, layer: str, x_t: Tensor, t: Tensor, labels:
     _fits(network, x_t)
     with watch(network, [layer]) as passed:
         network(x_t, t, labels)
+    if layer not in passed:
+        raise ValueError(f"{layer!r} is a list of layers, and puts out nothing itself: name one of them.")
     maps = passed[layer].output
     if isinstance(network, DiT) and isinstance(maps, Tensor) and maps.ndim == 3:
         maps = maps.transpose(1, 2).unflatten(2, network.config.grid)
@@ -307,4 +309,5 @@ def _layers(network: nn.Module, within: str = "") -> list[str]:
 @torch.no_grad()
 def _run_blank(network: nn.Module) -> None:
     device = next(_known(network).parameters()).device
-    network(torch.zeros(1, *network.image_shape, device=device), torch.zeros(1, device=device))
+    place = {"device": device, "dtype": torch.float32}
+    network(torch.zeros(1, *network.image_shape, **place), torch.zeros(1, **place))

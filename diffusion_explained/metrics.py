@@ -15,7 +15,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_finite, check_image_range, float_data, same_shape, whole
+from diffusion_explained.checks import check_finite, check_image_range, float_data, same_shape, whole, whole_vector
 from diffusion_explained.data import to_float
 from diffusion_explained.devices import to_float64
 from diffusion_explained.models.classifier import Classifier
@@ -60,15 +60,10 @@ def class_accuracy(x_0: Tensor, labels: Tensor, classifier: Classifier | None = 
 
 def _labels(labels: Tensor | Sequence[int], x_0: Tensor) -> Tensor:
     """Labels as int64 [N] on the CPU, one per image of x_0 [N, ...]; ValueError for anything else."""
-    try:
-        labels = torch.as_tensor(labels, device="cpu")
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"labels must be whole numbers, one per image; got {labels!r}.") from error
-    if labels.shape != x_0.shape[:1]:
-        raise ValueError(f"{len(x_0)} images need as many labels; got a tensor of shape {list(labels.shape)}")
-    if labels.is_floating_point() or labels.dtype == torch.bool:
-        raise ValueError(f"labels must be whole numbers, one per image; got {labels.dtype}.")
-    return labels.to(torch.int64)
+    labels = whole_vector("labels", labels)
+    if len(labels) != len(x_0):
+        raise ValueError(f"{len(x_0)} images need as many labels; got {len(labels)}.")
+    return labels
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 Every image has a CPU generator of its own, so a seed gives the same picture alone, in a batch, on a CPU or on a GPU.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,9 +34,14 @@ def check_seed(seed: int, count: int = 1) -> int:
         raise ValueError(f"seed must be a whole number from 0 to {allowed}; got {seed!r}.") from None
 
 
-def stream(seed: int) -> torch.Generator:
-    """One stream of random numbers on the CPU; two seeds that are accepted are two streams."""
-    return torch.Generator("cpu").manual_seed(check_seed(seed))
+def stream(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """One stream of random numbers, on the CPU if no device is given; two accepted seeds are two streams."""
+    return torch.Generator(device).manual_seed(check_seed(seed))
+
+
+def numpy_stream(seed: int, i: int) -> np.random.Generator:
+    """The i-th of a seed's streams of numpy: what is made from it depends on nothing but the two numbers."""
+    return np.random.default_rng((check_seed(seed), whole("i", i, 0)))
 
 
 def generators(batch_size: int, seed: int = 0) -> list[torch.Generator]:
@@ -100,6 +107,14 @@ def seeded(seed: int, build: Callable[[], Built]) -> Built:
 
     What is built is built on the CPU in float32, whatever torch's global defaults are.
     """
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch_defaults():
-        torch.manual_seed(check_seed(seed))
+    with globally_seeded(seed, range(torch.cuda.device_count())), torch_defaults():
         return build()
+
+
+@contextmanager
+def globally_seeded(seed: int, devices: Iterable[torch.device | int]) -> Iterator[None]:
+    """Inside, torch's global generators are seeded; afterwards those of the CPU and of these GPUs are as before."""
+    seed = check_seed(seed)
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import check_finite, check_options, float_data
+from diffusion_explained.checks import check_finite, check_options, float_data, whole_vector
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.extras import missing
 from diffusion_explained.models import Classifier, build_network, network_config
@@ -83,18 +83,8 @@ class Model:
 
     def labels(self, labels: Tensor | Sequence[int]) -> Tensor:
         """Class indices [B] on the model's device. Raises ValueError for a label that does not exist."""
-        given = labels
-        try:
-            labels = torch.as_tensor(labels, device="cpu")
-        except (TypeError, ValueError, RuntimeError):
-            labels = torch.empty(0, device="cpu", dtype=torch.float32)
-        whole = labels.ndim == 1 and len(labels) > 0 and not labels.is_floating_point() and labels.dtype != torch.bool
-        if not whole or int(labels.min()) < 0 or int(labels.max()) >= self.num_classes:
-            raise ValueError(
-                f"labels must be a vector of class indices 0 .. {self.num_classes - 1} "
-                f"({', '.join(self.class_names)}); got {given.tolist() if isinstance(given, Tensor) else given!r}."
-            )
-        return labels.to(torch.int64).to(self.device)
+        allowed = f"class indices 0 .. {self.num_classes - 1} ({', '.join(self.class_names)})"
+        return whole_vector("labels", labels, self.num_classes - 1, allowed).to(self.device)
 
     def levels(
         self, num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None

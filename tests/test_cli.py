@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import re
 import signal
 import socket
@@ -11,12 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from servers import SECONDS_TO_START, answer, ignores_ctrl_c, listening, server, started, stop
 from typer.testing import CliRunner, Result
 
 from diffusion_explained import files
@@ -25,9 +23,6 @@ from diffusion_explained.cli.doctor import LOOKS
 from diffusion_explained.cli.main import app, parse_labels
 from diffusion_explained.devices import choose_device
 from diffusion_explained.pretrained import load_pretrained, save_pretrained
-
-COMMAND = [sys.executable, "-c", "from diffusion_explained.cli.main import app; app(prog_name='diffusion-explained')"]
-SECONDS_TO_START = 120
 
 
 def run(*arguments: object) -> Result:
@@ -41,53 +36,6 @@ def assert_refused(result: Result, *said: str) -> None:
     assert "Traceback" not in result.output
     for words in said:
         assert words in result.stderr
-
-
-def listening(port: int, host: str = launch.LOCALHOST) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((host, port)) == 0
-
-
-@contextmanager
-def server(*arguments: object, cwd: Path) -> Iterator[subprocess.Popen[str]]:
-    """A command in a process group of its own, as a terminal starts it; its output goes to cwd/log."""
-    with (cwd / "log").open("w") as log:
-        process = subprocess.Popen(
-            [*COMMAND, *map(str, arguments)],
-            cwd=cwd,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-
-
-def answer(process: subprocess.Popen[str], url: str) -> str:
-    """What the server says at `url`, as soon as it says anything."""
-    deadline = time.monotonic() + SECONDS_TO_START
-    while time.monotonic() < deadline:
-        assert process.poll() is None, f"the server ended with {process.returncode}"
-        try:
-            return urllib.request.urlopen(url, timeout=5).read().decode()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.2)
-    raise AssertionError(f"{url} did not answer in {SECONDS_TO_START} s")
-
-
-def stop(process: subprocess.Popen[str], how: signal.Signals) -> int:
-    """Ctrl-C reaches the whole group, as in a terminal; any other signal the command alone. The exit code."""
-    if how == signal.SIGINT:
-        os.killpg(process.pid, how)
-    else:
-        process.send_signal(how)
-    return process.wait(launch.SECONDS_TO_STOP + 5)
 
 
 def test_help_names_every_command_and_loads_no_torch():
@@ -113,6 +61,18 @@ def test_explorer_is_served_to_this_machine_only_and_ends_cleanly(tmp_path: Path
     log = (tmp_path / "log").read_text()
     assert f"http://127.0.0.1:{port}" in log
     assert "Traceback" not in log
+
+
+def test_ctrl_c_ends_a_server_that_was_begun_with_ctrl_c_ignored(tmp_path: Path):
+    """As a script begins its background jobs: `make app &`. The server here has no handler of its own."""
+    sleeps = [sys.executable, "-c", "import time; print('sleeping', flush=True); time.sleep(600)"]
+    code = f"import sys; from diffusion_explained import launch; sys.exit(launch.run_server({sleeps!r}))"
+    with started([sys.executable, "-c", code], tmp_path, ignores_ctrl_c) as process:
+        deadline = time.monotonic() + SECONDS_TO_START
+        while "sleeping" not in (tmp_path / "log").read_text():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        assert stop(process, signal.SIGINT) == 0
 
 
 def test_explorer_takes_the_next_port_when_its_own_is_busy():

@@ -82,7 +82,7 @@ def test_gaussian_modes_are_the_toys_own(name):
 def test_what_toys_refuse():
     with pytest.raises(ValueError, match=r"unknown 2-D toy 'swissroll': did you mean 'swiss_roll' or"):
         toy("swissroll", 10)
-    with pytest.raises(ValueError, match="n must be 1 point or more, got 0"):
+    with pytest.raises(ValueError, match="n, the number of points, must be a whole number, 1 or more; got 0"):
         toy("moons", 0)
     with pytest.raises(ValueError, match="unknown toy made of Gaussians 'moons'"):
         gaussian_modes("moons")
@@ -138,7 +138,7 @@ def test_dots_are_strokes_too():
         ([], 10, "strokes must be one list"),
         ([[]], 10, "strokes must be one list"),
         ([[(0, 0, 0)]], 10, "strokes must be one list"),
-        ([[(0, 0), (1, 1)]], 0, "n must be 1 point or more"),
+        ([[(0, 0), (1, 1)]], 0, "n, the number of points, must be a whole number"),
         ([[(0, 0), (float("nan"), 1)]], 10, "NaN or infinite"),
         ([[(0, 0), (float("inf"), 1)]], 10, "NaN or infinite"),
         ([[(3, 3)]], 10, "in one place"),

@@ -86,6 +86,8 @@ def choose(*, network: bool = True) -> Choice:
         chosen = model
     elif data is not None and data != data_of(chosen):
         chosen = networks_of(data)[0]
+    if chosen not in NETWORKS:  # a list sends back whatever it was sent, and this becomes a file's name
+        chosen = FIRST
     st.session_state.chosen, st.session_state.data = chosen, data_of(chosen)
     if network:
         address.put("model", [chosen] if chosen != FIRST else None)

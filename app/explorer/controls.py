@@ -8,7 +8,9 @@ read and written through the same bounds and choices that the widget shows, so n
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from explorer import address
+import streamlit as st
+
+from explorer import address, sharing
 from explorer.kinds import LONGEST, Kind, ManyOf, Number, OneOf, Range, Switch, Text, Whole
 
 
@@ -86,3 +88,11 @@ def text(
     """Words in one line."""
     make = lambda: where.text_input(label, max_chars=most, key=key, **options)  # noqa: E731
     return _control(make, key, Text(most), default, always)
+
+
+def upload(label: str, *, key: str, help: str) -> Any:
+    """A file of the visitor's, None without one: any, for what reads it says what is wrong with it. In no address."""
+    megabytes = sharing.upload_mb()
+    file = st.file_uploader(label, type=None, key=key, max_upload_size=megabytes, help=help)
+    sharing.say(f"a file may have at most {megabytes} MB")
+    return file

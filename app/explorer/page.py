@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from explorer import address
+from explorer import address, sharing
 from explorer.shelf import shelf
 from explorer.turns import LIGHT, Stopwatch, Tell
 from explorer.words import literal
@@ -198,10 +198,17 @@ def progress(what: str) -> Iterator[Tell]:
 
 
 def may_begin(seconds: float, key: Hashable) -> bool:
-    """Whether a run that takes so long may begin: a long one waits for the visitor to press its button, once a key."""
-    if seconds <= LONG or st.session_state.get("long_begun") == key:
+    """Whether a run that takes so long may begin: a long one waits for the visitor to press its button, once a key.
+
+    On a shared explorer no long one begins.
+    """
+    if seconds <= LONG or (st.session_state.get("long_begun") == key and not sharing.is_shared()):
         return True
     long = f"about {duration(seconds)} on two quiet cores" if math.isfinite(seconds) else "much longer than usual"
+    if sharing.is_shared():
+        bounds = f"this computation, which takes {long}, does not begin: choose fewer steps or images"
+        st.info(sharing.sentence(bounds), icon=":material/groups:")
+        return False
     words, button = st.columns([2.2, 1], gap="medium", vertical_alignment="center")
     words.info(
         f"With these settings the computation takes {long}, so nothing has begun.",

@@ -9,7 +9,7 @@ import streamlit as st
 from torch import Tensor
 
 from diffusion_explained.data import ImageDataset, bundled_mnist, load_dataset, made_by_model
-from explorer import page
+from explorer import page, sharing
 
 CIFAR10_BYTES = 119_705_255  # of the train split's file on the hub
 POLL = 0.25  # seconds between looks at a download
@@ -66,6 +66,9 @@ def origin(data: str) -> None:
         "with the package, none picked).",
         icon=":material/smart_toy:",
     )
+    if sharing.is_shared():
+        sharing.say(sharing.NO_DOWNLOAD)
+        return
     if offer.button(
         f"Download CIFAR-10 ({CIFAR10_BYTES / 1e6:.0f} MB)",
         icon=":material/download:",
@@ -75,7 +78,7 @@ def origin(data: str) -> None:
     ):
         try:
             download()
-        except OSError as error:
+        except (OSError, ValueError) as error:
             st.error(page.literal(f"CIFAR-10 could not be had: {error}"), icon=":material/cloud_off:")
         else:
             look_again()
@@ -85,8 +88,9 @@ def origin(data: str) -> None:
 def download() -> None:
     """Fetch and decode CIFAR-10's train split. Leaving the page does not stop it; what was fetched stays.
 
-    Raises DataUnavailableError or DamagedDataError, whose words say what to do.
+    Raises DataUnavailableError or DamagedDataError, whose words say what to do, and ValueError on a shared explorer.
     """
+    sharing.refuse(sharing.NO_DOWNLOAD)
     worker = ThreadPoolExecutor(1)
     job = worker.submit(load_dataset, "cifar10", "train")
     worker.shutdown(wait=False)

@@ -25,7 +25,7 @@ from diffusion_explained.stable_diffusion.families import (
     SIZES_GB,
 )
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
-from explorer import page
+from explorer import page, sharing
 from explorer.jobs import POLL
 from explorer.runs import settle
 from explorer.shelf import Shelf, shelf
@@ -124,13 +124,19 @@ def embedded() -> str:
 
 def first_choice() -> str:
     """What a visit begins with: full Stable Diffusion where it can run, else what is embedded."""
-    return embedded() if on_cpu() or missing(DEFAULT_MODEL) else DEFAULT_MODEL
+    return embedded() if sharing.is_shared() or on_cpu() or missing(DEFAULT_MODEL) else DEFAULT_MODEL
+
+
+def offered() -> tuple[str, ...]:
+    """The models to choose from; on a shared explorer those that ship, and recorded runs, which visitors bring."""
+    return tuple(name for name in MODELS if not sharing.is_shared() or name in (*AT_ONCE, RECORDED))
 
 
 def download(name: str, gigabytes: float, tell: Tell) -> bool:
     """Fetch a model's weights into the hub's cache. Raises WeightsUnavailableError, whose words say what to do."""
     from diffusion_explained.stable_diffusion.weights import fetch
 
+    sharing.refuse(sharing.NO_DOWNLOAD)
     worker = ThreadPoolExecutor(1)
     fetching = worker.submit(fetch, name)
     worker.shutdown(wait=False)
@@ -179,7 +185,12 @@ def loaded(name: str) -> Loaded | None:
 
 
 def load(kept: Shelf, name: str, tell: Tell) -> Loaded:
-    """The model of that name, loaded and measured if it is not yet. This is where diffusers is imported."""
+    """The model of that name, loaded and measured if it is not yet. This is where diffusers is imported.
+
+    Raises ValueError on a shared explorer for any that does not ship, before its name is looked up anywhere.
+    """
+    if name not in AT_ONCE:
+        sharing.refuse(sharing.ONLY_SHIPPED)
 
     def make(tell: Tell) -> Loaded:
         from diffusion_explained import stable_diffusion

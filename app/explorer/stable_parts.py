@@ -10,14 +10,13 @@ import streamlit as st
 from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
-from explorer import address, controls, page, stable
+from explorer import address, controls, page, sharing, stable
 from explorer.jobs import Job, begin, recognise, running, watch
 from explorer.kinds import OneOf
 from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, Drawn
 from explorer.turns import Tell
 
 T = TypeVar("T")
-UPLOAD_MB = 20
 CHANNELS_A_ROW = 4
 NAME = 300  # letters of a model's name or folder
 
@@ -27,11 +26,15 @@ NAME = 300  # letters of a model's name or folder
 
 def pick_model(words: str = "Model") -> str:
     """The model: a name on the hub, a folder, MICRO, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
+    offered = stable.offered()
     chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
-    chosen = st.session_state.sd_chosen = address.read("sd_model", OneOf(tuple(MODELS)), chosen)
+    chosen = address.read("sd_model", OneOf(offered), chosen)
+    if chosen not in offered:  # a list sends back whatever it was sent
+        chosen = stable.first_choice()
+    st.session_state.sd_chosen = st.session_state.sd_model = chosen
     address.put("sd_model", [chosen])  # always: what a visit begins with depends on the machine
-    st.session_state.sd_model = chosen
-    kind = st.selectbox(words, list(MODELS), format_func=MODELS.get, key="sd_model", on_change=_other_model)
+    kind = st.selectbox(words, offered, format_func=MODELS.get, key="sd_model", on_change=_other_model)
+    sharing.say(sharing.ONLY_SHIPPED)
     if kind != OTHER:
         return kind
     name = controls.text(
@@ -60,12 +63,11 @@ def _other_model() -> None:
 
 def upload_trace() -> Drawn | None:
     """A recorded run from a file of the visitor's; a file that is none gets its words."""
-    file = st.file_uploader(
+    megabytes = sharing.upload_mb()
+    file = controls.upload(
         "A recorded run",
-        type=None,
         key="sd_trace",
-        max_upload_size=UPLOAD_MB,
-        help=f"A .safetensors file of at most {UPLOAD_MB} MB that this page saved, or `diffusion-explained record`.",
+        help=f"A .safetensors file of at most {megabytes} MB that this page saved, or `diffusion-explained record`.",
     )
     if file is None:
         st.caption(
@@ -84,6 +86,9 @@ def can_run(name: str) -> bool:
     """Whether a model can be run now; where it cannot, say what is missing and offer what helps."""
     if name == OTHER:
         st.info("Give the model's name, or its folder.", icon=":material/touch_app:")
+        return False
+    if name not in AT_ONCE and sharing.is_shared():
+        st.warning(sharing.sentence(sharing.ONLY_SHIPPED), icon=":material/groups:")
         return False
     if why := stable.missing(name):
         st.warning(page.literal(why), icon=":material/inventory_2:")
@@ -132,10 +137,16 @@ def run(
     recognise()
     if can_run(name):
         button, forecast = st.columns([1, 3], vertical_alignment="center")
+        allowed = not sharing.is_shared() or stable.begins_by_itself(name, ask, sharing.PICTURES, usual_steps)
         # not by on_click, which would know the settings of the page's last run, and miss one that was changed just now
-        pressed = button.button(words, type="primary", icon=":material/play_arrow:", width="stretch")
+        pressed = button.button(
+            words, type="primary", icon=":material/play_arrow:", width="stretch", disabled=not allowed
+        ) and allowed  # fmt: skip
         forecast.caption(_estimate(name, ask))
-        first = name in AT_ONCE and f"{kept}_begun" not in st.session_state
+        if not allowed:
+            bounds = "so much work in one run does not begin: choose fewer steps or pictures, or smaller ones"
+            st.info(sharing.sentence(bounds), icon=":material/groups:")
+        first = allowed and name in AT_ONCE and f"{kept}_begun" not in st.session_state
         if pressed or (first and stable.begins_by_itself(name, ask, steps=usual_steps)):
             st.session_state[f"{kept}_begun"] = True
             begin(Job(words, kept, work, asked=asked, expected=_seconds(name, ask)))
@@ -179,6 +190,8 @@ def _estimate(name: str, ask: stable.Ask) -> str:
 
 def absent() -> None:
     """On a machine that has only what is embedded: say what full Stable Diffusion needs."""
+    if sharing.is_shared():
+        return
     why = stable.missing(stable.DEFAULT_MODEL)
     if why or stable.on_cpu():
         with st.expander("Full Stable Diffusion: what is missing here, and what to do", icon=":material/help:"):

@@ -69,7 +69,7 @@ MAKE = f"import torch\n\n{LOAD}from diffusion_explained.film import mosaic, pixe
 def _file(source: str, picked: Tensor | None) -> tuple[bytes | None, str]:
     """The picture of a source as the bytes of a file, None while there is none, and the program that makes it."""
     if source == FILE:
-        upload = st.file_uploader("Your own picture", type=None, key="start_upload", help="Scaled to the run's size.")
+        upload = controls.upload("Your own picture", key="start_upload", help="Scaled to the run's size.")
         if upload is None:
             st.info("Choose a file; until then the run starts from pure noise.", icon=":material/touch_app:")
             return None, ""
@@ -120,7 +120,9 @@ def _mask(file: bytes, image: Tensor) -> tuple[Tensor, str]:
             return torch.ones(height, width), f"import torch\n\nmask = torch.ones({height}, {width})"
         return painted[3], f"mask = torch.ones({height}, {width})  # in place of what you brushed"
     if way == MASK_FILE:
-        upload = st.file_uploader("A mask, white where to paint anew", type=None, key="mask_upload")
+        upload = controls.upload(
+            "A mask, white where to paint anew", key="mask_upload", help="Scaled to the run's size."
+        )
         if upload is not None:
             address.leaves_out("your own mask")
             program = (

@@ -3,7 +3,7 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, choices, controls, page, programs, stable, stable_parts
+from explorer import address, choices, controls, page, programs, sharing, stable, stable_parts
 from explorer.compared import compare, compare_live
 from explorer.runs import Settings, class_names, model
 from explorer.scrubber import scrubber
@@ -11,7 +11,7 @@ from explorer.scrubber import scrubber
 from diffusion_explained.samplers import SAMPLERS
 
 STEPS = 12  # that are usual
-MOST_RECORDED = 100  # steps
+MOST_RECORDED = sharing.most(100, sharing.STEPS)  # steps
 
 page.head(
     "Compare: a small model and Stable Diffusion",
@@ -35,7 +35,10 @@ with theirs:
 with common:
     held = recorded is not None  # the recorded run's own sampler and steps are kept
     sampler = controls.choice(st, "Sampler of both", list(SAMPLERS), "ddim", key="compare_sampler", disabled=held)
-    steps = controls.slider(st, "Steps of both", 2, 50, STEPS, 1, key="compare_steps", disabled=held)
+    steps = controls.slider(
+        st, "Steps of both", 2, sharing.most(50, sharing.STEPS), STEPS, 1, key="compare_steps", disabled=held
+    )
+    sharing.say(f"a run has at most {sharing.STEPS} steps")
     if held:
         sampler, steps = recorded.trace.settings["sampler"], recorded.trace.settings["num_inference_steps"]
         st.caption(f"As in the recorded run: {page.literal(sampler)}, {steps} steps.")

@@ -31,9 +31,8 @@ with image:
         label = controls.pills(st, "Digit", range(10), 3, key="digit")
     else:
         label = names.index(controls.pills(st, "Class", names, "horse", key="picture"))
-    upload = st.file_uploader(
+    upload = controls.upload(
         "or your own image",
-        type=None,
         key="upload",
         help=f"PNG, JPEG, WebP, GIF or BMP; scaled to {size} × {size} {colours} pixels.",
     )

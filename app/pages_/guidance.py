@@ -3,7 +3,7 @@
 import time
 
 import streamlit as st
-from explorer import choices, controls, page, programs
+from explorer import choices, controls, page, programs, sharing
 from explorer.pictures import real_images
 from explorer.runs import SCALES, Guided, class_names, guided, real_diversity, rectified, seconds
 
@@ -25,10 +25,12 @@ first, second, third, fourth = st.columns(4)
 with first:
     choices.pick_network(choice)
 few = choice.default("per_class", USUAL[choice.pace][0])
-per_class = controls.steps(second, "Images per class", PER_CLASS[choice.pace], few, key="per_class")
+possible = sharing.up_to(PER_CLASS[choice.pace], sharing.PER_CLASS)
+per_class = controls.steps(second, "Images per class", possible, few, key="per_class")
 usual = choice.default("sweep_steps", USUAL[choice.pace][1])
 steps = controls.steps(third, "Steps", (4, 6, 8, 10, 15, 20, 30, 50), usual, key="sweep_steps")
 seed = controls.number(fourth, "Seed", 0, 99999, 0, key="seed")
+sharing.say(f"a sweep has at most {sharing.PER_CLASS} images per class and {sharing.STEPS} steps")
 if rectified(choice.model):
     st.info(f"{choices.NO_GUIDANCE} Choose another network to sweep the scale.", icon=":material/touch_app:")
     page.end()

@@ -39,9 +39,7 @@ def encode(key: str, x_0: Tensor) -> Encoded:
 choose, show = st.columns([1, 2.7], gap="large")
 with choose:
     of_emoji = emoji.pick("Emoji", "emoji")
-    upload = st.file_uploader(
-        "or your own picture", type=None, key="latents_upload", help=f"Scaled to {side} × {side} pixels."
-    )
+    upload = controls.upload("or your own picture", key="latents_upload", help=f"Scaled to {side} × {side} pixels.")
     key, x_0 = " ".join(of_emoji), emoji.emoji(*of_emoji)
     if upload is not None:
         said: list[str] = []

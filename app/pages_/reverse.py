@@ -1,7 +1,7 @@
 """Reverse: noise becomes an image, step by step."""
 
 import streamlit as st
-from explorer import address, choices, controls, page, programs
+from explorer import address, choices, controls, page, programs, sharing
 from explorer.runs import Settings, class_names, model, rectified, run, seconds_of
 from explorer.scrubber import scrubber
 
@@ -31,9 +31,10 @@ with asking:
     choices.pick_network(choice)
     unguided = rectified(choice.model)
     sampler = controls.choice(st, "Sampler", list(SAMPLERS), "euler", key="sampler")
-    possible = [count for count in STEPS if count <= MOST[choice.pace]]
+    possible = sharing.up_to((count for count in STEPS if count <= MOST[choice.pace]), sharing.STEPS)
     usual = choice.default("steps", USUAL[choice.pace])
     steps = controls.steps(st, "Steps", possible, usual, key="steps")
+    sharing.say(f"a run has at most {sharing.STEPS} steps")
     scale = choices.guidance_slider(choice, "w", 10.0, model(choice.model).default_guidance_scale, rectified=unguided)
     eta = 0.0
     if sampler == "ddim":

@@ -4,7 +4,7 @@ import time
 from functools import partial
 
 import streamlit as st
-from explorer import choices, controls, page, programs
+from explorer import choices, controls, page, programs, sharing
 from explorer.runs import finish, race_settings, rectified, reference, seconds, seconds_of, timed
 
 from diffusion_explained import plots
@@ -28,13 +28,14 @@ first, second = st.columns([2, 1], gap="medium")
 racing = ["ddim", "euler", "heun", "dpm_solver_pp_2m", "euler_ancestral"]
 chosen = controls.many(first, "Samplers", list(SAMPLERS), racing, key="samplers")
 usual = choice.default("most", USUAL[choice.pace])
-most = controls.steps(second, "Most steps", COUNTS[3:], usual, key="most")
+most = controls.steps(second, "Most steps", sharing.up_to(COUNTS[3:], sharing.STEPS), usual, key="most")
 third, fourth, fifth = st.columns(3, gap="medium")
 with third:
     choices.pick_network(choice)
 with fourth:
     scale = choices.guidance_slider(choice, "race_w", 6.0, 1.0, rectified=rectified(choice.model))
 seed = controls.number(fifth, "Seed", 0, 99999, 0, key="seed")
+sharing.say(f"a runner has at most {sharing.STEPS} steps, and a race takes at most about {page.duration(page.LONG)}")
 if not chosen:
     st.info("Choose at least one sampler above.", icon=":material/touch_app:")
     page.end()

@@ -3,7 +3,7 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, controls, page, programs, stable, stable_parts
+from explorer import address, controls, page, programs, sharing, stable, stable_parts
 from explorer.scrubber import scrubber
 from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
 
@@ -39,15 +39,21 @@ else:
         )  # fmt: skip
         sampler = controls.choice(st, "Sampler", list(SAMPLERS), usual.sampler, key="sd_sampler")
         of_machine = name not in stable.AT_ONCE  # of these the usual numbers depend on whether there is a GPU
-        steps = controls.slider(st, "Steps", 1, 100, usual.steps, 1, key="sd_steps", always=of_machine)
+        steps = controls.slider(
+            st, "Steps", 1, sharing.most(100, sharing.STEPS), usual.steps, 1, key="sd_steps", always=of_machine
+        )
         left, right = st.columns(2)
         seed = controls.number(left, "Seed", 0, 99999, 0, key="sd_seed")
         of_batch = "One batch, of this seed and the next ones."
-        count = controls.number(right, "Pictures", 1, 4, 1, key="count", help=of_batch)
+        count = controls.number(right, "Pictures", 1, sharing.most(4, sharing.PICTURES), 1, key="count", help=of_batch)
+        side = sharing.most(1024, sharing.SIDE)
         left, right = st.columns(2)
-        width = controls.number(left, "Width", 1, 1024, usual.side, step=64, key="width", always=of_machine)
-        height = controls.number(right, "Height", 1, 1024, usual.side, step=64, key="height", always=of_machine)
+        width = controls.number(left, "Width", 1, side, usual.side, step=64, key="width", always=of_machine)
+        height = controls.number(right, "Height", 1, side, usual.side, step=64, key="height", always=of_machine)
         ours = (EMOJI, CIFAR10) if name == stable.MICRO else (CIFAR10, EMOJI)
+        sharing.say(
+            f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds) of {side} × {side} pixels"
+        )
         begun = start_picture(height, width, (*ours, PAPER, FILE))
     ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), height, width)
     with result:

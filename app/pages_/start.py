@@ -1,7 +1,7 @@
 """Images emerge from noise at once; then the way to the other pages."""
 
 import streamlit as st
-from explorer import address, choices, page
+from explorer import address, choices, page, sharing
 from explorer.kinds import Whole
 
 MOST_SEED = 99_999
@@ -13,6 +13,7 @@ page.head(
     "removes a little noise, and asks again. **Nothing here is a recording**: the images below were just drawn on this "
     "machine, by a network that was trained on MNIST's digits, or on CIFAR-10's small photographs.",
 )
+sharing.say("no folder of its machine can be opened, nothing is downloaded, and files and runs are bounded")
 address.films("frame")
 choice = choices.choose()
 seed = address.hidden("start_seed", Whole(0, MOST_SEED), 0)

@@ -4,7 +4,7 @@ import html
 import math
 
 import streamlit as st
-from explorer import address, controls, drawings, page, programs, stable, stable_parts, vocabulary
+from explorer import address, controls, drawings, page, programs, sharing, stable, stable_parts, vocabulary
 from explorer.kinds import Whole
 from explorer.scrubber import scrubber
 from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
@@ -85,10 +85,18 @@ with asking:
         st, "Guidance scale w", 0.0, 12.0, usual.guidance_scale, 0.5, key="t2i_w",
         help="1 is off. More obeys the prompt more, until it over-sharpens.",
     )  # fmt: skip
-    steps = controls.steps(st, "Steps", STEPS, usual.steps, key="t2i_steps", help=f"{PREVIEW} are a quick preview.")
+    steps = controls.steps(
+        st,
+        "Steps",
+        sharing.up_to(STEPS, sharing.STEPS),
+        usual.steps,
+        key="t2i_steps",
+        help=f"{PREVIEW} are a quick preview.",
+    )
     left, right = st.columns(2)
     seed = controls.number(left, "First seed", 0, MOST_SEED, 0, key="t2i_seed")
-    count = controls.number(right, "Pictures", 1, 4, PICTURES, key="t2i_count")
+    count = controls.number(right, "Pictures", 1, sharing.most(4, sharing.PICTURES), PICTURES, key="t2i_count")
+    sharing.say(f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds)")
     st.button("Other seeds", icon=":material/casino:", key="t2i_other", on_click=other_seeds, width="stretch")
     sampler = controls.choice(st, "Sampler", list(SAMPLERS), usual.sampler, key="t2i_sampler")
     chosen = address.hidden("t2i_chosen", Whole(seed, seed + count - 1), seed)

@@ -2,51 +2,67 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffusion_explained.files import shipped
+from diffusion_explained.serving import ALONE, LOCALHOST, Serving
 
-LOCALHOST = "127.0.0.1"  # nothing here is meant to be seen by other machines
+UPLOAD_MB, UPLOAD_MB_SHARED = 20, 10  # of one file
 PORTS_TRIED = 20
 SECONDS_TO_STOP = 10.0
 COURSE_FILES = ("*.ipynb", "*.md")
 
 
-def free_port(first: int, *, exact: bool = False) -> int:
-    """The first port from `first` on that nothing listens on; with `exact`, that one or none.
+def free_port(first: int, *, exact: bool = False, address: str = LOCALHOST) -> int:
+    """The first port of an address from `first` on that nothing listens on; with `exact`, that one or none.
 
-    Raises ValueError for what is no port, OSError when it (or PORTS_TRIED in a row) is taken.
+    Raises ValueError for what is no port, OSError when it (or PORTS_TRIED in a row) is taken, and for an address of
+    another machine.
     """
     if not 1 <= first <= 65535:
         raise ValueError(f"{first} is not a port: allowed are 1 to 65535.")
     last = first if exact else min(first + PORTS_TRIED - 1, 65535)
     for port in range(first, last + 1):
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
             if os.name == "posix":  # a port whose last connections are only waiting to be forgotten is free
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((LOCALHOST, port))
+                probe.bind((address, port))
             except PermissionError:
                 raise OSError(f"Port {port} is not for ordinary users; choose one above 1023.") from None
-            except OSError:
-                continue
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+                raise OSError(
+                    f"{address} is no address of this machine ({error.strerror}). Give localhost, one of its own "
+                    "addresses, or 0.0.0.0 for all of them."
+                ) from None
             return port
     if exact:
         raise OSError(f"Port {first} is in use. Choose another one, or leave --port out to get the next free one.")
     raise OSError(f"Ports {first} to {last} are all in use. Stop what runs there, or choose another with --port.")
 
 
-def run_server(command: list[str]) -> int:
-    """Run a server until it ends by itself or by Ctrl-C, and leave no process behind; its exit code, 0 for Ctrl-C."""
+def run_server(command: list[str], environment: Mapping[str, str] | None = None) -> int:
+    """Run a server until it ends by itself or by Ctrl-C, and leave no process behind; its exit code, 0 for Ctrl-C.
+
+    environment: what is added to this process's own. A script's background jobs (`make app &`) are started with Ctrl-C
+    ignored, and would pass that on to the server: here it always works.
+    """
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `finally` runs
-    server = subprocess.Popen(command)
+    interrupt = signal.getsignal(signal.SIGINT)
+    if interrupt == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    server = subprocess.Popen(command, env={**os.environ, **(environment or {})})
     try:
         return server.wait()
     except KeyboardInterrupt:
@@ -54,6 +70,7 @@ def run_server(command: list[str]) -> int:
     finally:
         stop(server)
         signal.signal(signal.SIGTERM, previous)
+        signal.signal(signal.SIGINT, interrupt)
 
 
 def stop(server: subprocess.Popen) -> None:
@@ -67,20 +84,27 @@ def stop(server: subprocess.Popen) -> None:
         server.wait()
 
 
-def streamlit_command(port: int, *, browser: bool) -> list[str]:
-    """The command that serves the explorer on this machine only, sends nothing out and asks for no e-mail address."""
+def streamlit_command(port: int, *, browser: bool, serving: Serving = ALONE) -> list[str]:
+    """The command that serves the explorer, sends nothing out and asks for no e-mail address.
+
+    It is to run in `serving.environment()`.
+    """
     options = {
-        "server.address": LOCALHOST,
+        "server.address": serving.address,
         "server.port": port,
+        "server.baseUrlPath": serving.base_path,
+        "server.maxUploadSize": UPLOAD_MB_SHARED if serving.shared else UPLOAD_MB,
+        "server.allowedHosts": "*",  # app/server.py knows which, and asks the pages' requests too
         "server.showEmailPrompt": "false",
         "server.fileWatcherType": "none",
+        "browser.serverAddress": serving.name,
         "browser.gatherUsageStats": "false",
         "runner.postScriptGC": "false",
     }
     if not browser:
         options["server.headless"] = "true"
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(shipped("app") / "main.py"), *flags]
+    return [sys.executable, "-m", "streamlit", "run", str(shipped("app") / "server.py"), *flags]
 
 
 def jupyterlab_command(folder: Path, port: int, *, browser: bool) -> list[str]:

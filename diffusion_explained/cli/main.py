@@ -20,6 +20,7 @@ from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, 
 from diffusion_explained.cli.record import record
 from diffusion_explained.extras import require
 from diffusion_explained.files import in_repository, shipped
+from diffusion_explained.serving import serving
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
 COURSE_COPY = Path("diffusion-explained-notebooks")
@@ -53,12 +54,47 @@ app = typer.Typer(
 def explorer(
     port: Annotated[int | None, typer.Option(help="The port; without it, 8501 or the next free one.")] = None,
     browser: Browser = True,
+    host: Annotated[
+        str | None,
+        typer.Option(
+            help="The address to serve on: localhost, one of this machine's own, or 0.0.0.0 for all of them; any but "
+            "localhost needs --shared. [localhost]"
+        ),
+    ] = None,
+    base_path: Annotated[
+        str, typer.Option(help="Serve below this path, as a proxy may need: /explorer.", metavar="PATH")
+    ] = "",
+    shared: Annotated[
+        bool,
+        typer.Option(
+            "--shared",
+            help="For several people: no folder of this machine can be opened, nothing is downloaded, and uploads, "
+            "steps and pictures are bounded.",
+        ),
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A name by which visitors call it, as class.example.edu; may be given several times. An IP address "
+            "needs none.",
+            metavar="NAME",
+        ),
+    ] = None,
 ) -> None:
-    """Start the explorer on this machine and open it in the browser; Ctrl-C stops it."""
+    """Start the explorer on this machine and open it in the browser; Ctrl-C stops it.
+
+    It answers this machine only, under its own name, and no other web page. With --shared it can serve a class:
+    diffusion-explained app --shared --host 0.0.0.0
+    """
     require("app", "streamlit")
-    chosen = launch.free_port(8501) if port is None else launch.free_port(port, exact=True)
-    typer.echo(f"The explorer: http://{launch.LOCALHOST}:{chosen} (Ctrl-C stops it)")
-    raise typer.Exit(launch.run_server(launch.streamlit_command(chosen, browser=browser)))
+    served = serving(host, base_path, shared=shared, allowed_hosts=allowed_host or ())
+    first, exact = (8501, False) if port is None else (port, True)
+    chosen = launch.free_port(first, exact=exact, address=served.address)
+    typer.echo(f"The explorer: {served.url(chosen)} (Ctrl-C stops it)")
+    if shared:
+        typer.echo(f"Shared, on {served.address}. {served.known_as}")
+    command = launch.streamlit_command(chosen, browser=browser, serving=served)
+    raise typer.Exit(launch.run_server(command, served.environment()))
 
 
 @app.command()

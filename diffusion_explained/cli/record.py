@@ -64,7 +64,8 @@ def record(
             _confirm_download(name, error, yes)
             loaded = load(name, device, download=True, safety_checker=safety_checker)
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
-        minutes = measure_pace(loaded).estimate(steps, n, size, size, sampler or loaded.default_sampler) / 60
+        side = size or loaded.default_size
+        minutes = measure_pace(loaded).estimate(steps, n, side, side, sampler or loaded.default_sampler) / 60
         typer.echo(f"About {minutes:.0f} minutes on this CPU, by a step that was measured.")
     with tqdm(total=steps, unit="step", desc=loaded.name) as bar:
         trace = record(

@@ -12,7 +12,10 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
+from diffusion_explained.checks import whole
+from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import stream
 
 Points = tuple[Tensor, Tensor]  # points float64 [n, 2] before scaling, labels int64 [n]
 
@@ -73,7 +76,7 @@ def _spiral(n: int, generator: Generator) -> Points:
     """Two arms that wind around each other; the label is the arm."""
     labels = _classes(n, 2, generator)
     theta = 3 * math.pi * _uniform(n, generator).sqrt()  # sqrt: even along the arm, not crowded at the centre
-    points = theta[:, None] * _circle(theta + math.pi * labels)
+    points = theta[:, None] * _circle(theta + math.pi * labels.float())
     return points + _jitter(n, 0.3, generator), labels
 
 
@@ -112,11 +115,10 @@ def toy(name: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """
     if name not in TOYS:
         raise unknown_name("2-D toy", name, TOYS)
-    if n < 1:
-        raise ValueError(f"n must be 1 point or more, got {n}")
+    n = whole("n, the number of points,", n, 1)
     draw, centre, scale = TOYS[name]
-    points, labels = draw(n, torch.Generator("cpu").manual_seed(seed))
-    return ((points - torch.tensor(centre, dtype=points.dtype)) / scale).float(), labels
+    points, labels = draw(n, stream(seed))
+    return ((points - torch.tensor(centre, dtype=torch.float64, device="cpu")) / scale).float(), labels
 
 
 def gaussian_modes(name: str) -> tuple[Tensor, float]:
@@ -137,7 +139,7 @@ def from_points(points: Sequence[Sequence[float]] | Tensor) -> tuple[Tensor, Ten
 
     Raises ValueError for no points, points that are not pairs of finite numbers, or points all in one place.
     """
-    drawn = torch.as_tensor(points, dtype=torch.float64, device="cpu")
+    drawn = float64_on_cpu("a drawing", points)
     if drawn.ndim != 2 or drawn.shape[1] != 2 or len(drawn) == 0:
         raise ValueError(f"a drawing is a list of (x, y) points, [n, 2] with n of 1 or more; got {list(drawn.shape)}")
     if not bool(drawn.isfinite().all()):
@@ -146,7 +148,7 @@ def from_points(points: Sequence[Sequence[float]] | Tensor) -> tuple[Tensor, Ten
     scale = centred.square().mean().sqrt()
     if scale <= 1e-9 * (1 + drawn.abs().max()):
         raise ValueError(f"all {len(drawn)} points of the drawing are in one place; draw at least two apart")
-    return (centred / scale).float(), torch.zeros(len(drawn), dtype=torch.int64)
+    return (centred / scale).float(), torch.zeros(len(drawn), dtype=torch.int64, device="cpu")
 
 
 def from_strokes(
@@ -157,16 +159,16 @@ def from_strokes(
     jitter: the pen's width, a standard deviation in units of the scaled drawing.
     Raises ValueError for an n below 1 and for what `from_points` refuses.
     """
-    if n < 1:
-        raise ValueError(f"n must be 1 point or more, got {n}")
-    lines = [torch.as_tensor(stroke, dtype=torch.float64, device="cpu") for stroke in strokes]
+    n = whole("n, the number of points,", n, 1)
+    lines = [float64_on_cpu("a stroke", stroke) for stroke in strokes]
     if not lines or any(line.ndim != 2 or line.shape[1] != 2 or len(line) == 0 for line in lines):
         raise ValueError("strokes must be one list of (x, y) points or more, each [k, 2] with k of 1 or more")
     starts = torch.cat([line[:1] if len(line) == 1 else line[:-1] for line in lines])  # a dot is a segment too
     ends = torch.cat([line[-1:] if len(line) == 1 else line[1:] for line in lines])
-    owners = torch.cat([torch.full((max(len(line) - 1, 1),), i) for i, line in enumerate(lines)])
+    of_segments = [i for i, line in enumerate(lines) for _ in range(max(len(line) - 1, 1))]
+    owners = torch.tensor(of_segments, dtype=torch.int64, device="cpu")
     lengths = (ends - starts).norm(dim=1)
-    generator = torch.Generator("cpu").manual_seed(seed)
+    generator = stream(seed)
     weights = lengths + 1e-3 * lengths.max() if bool(lengths.max() > 0) else torch.ones_like(lengths)
     segment = torch.multinomial(weights.nan_to_num(), n, replacement=True, generator=generator)
     along = _uniform(n, generator)[:, None]

@@ -159,7 +159,9 @@ def finish_autoencoder(vae: Any, emoji: EmojiSet, seed: int = 0) -> dict[str, An
     found = balance_latents(vae, torch.cat(latents).cpu())
     round_to_fp16(vae)
     held_out, seen = emoji.images[emoji.held_out], emoji.images[~emoji.held_out]
-    spread = torch.linspace(0, len(seen) - 1, min(len(seen), max(1, len(held_out)))).long()
+    spread = torch.linspace(
+        0, len(seen) - 1, min(len(seen), max(1, len(held_out))), dtype=torch.float32, device="cpu"
+    ).long()
     measured = {"psnr_training": reconstruction_psnr(vae, seen[spread]), "latents": found}
     if len(held_out):
         measured["psnr_held_out"] = reconstruction_psnr(vae, held_out)

@@ -50,8 +50,8 @@ def build_emoji(path: Path) -> EmojiSet:
                 )
     emoji = EmojiSet(
         torch.stack(images),
-        torch.tensor(subject),
-        torch.tensor(style),
+        torch.tensor(subject, dtype=torch.int64, device="cpu"),
+        torch.tensor(style, dtype=torch.int64, device="cpu"),
         names=tuple(subjects[code][0] for code in kept),
         keywords=tuple(subjects[code][1] for code in kept),
         groups=tuple(subjects[code][2] for code in kept),

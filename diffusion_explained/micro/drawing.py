@@ -80,13 +80,15 @@ def batch_scenes(scenes: Sequence[Scene]) -> Scenes:
         if len(scene.sprites) > SPRITES:
             raise ValueError(f"{scene.caption!r} has {len(scene.sprites)} sprites; a scene holds at most {SPRITES}")
     rows = [[*scene.sprites, *[Sprite(-1)] * (SPRITES - len(scene.sprites))] for scene in scenes]
-    numbers = torch.tensor(rows, dtype=torch.float64).reshape(len(rows), SPRITES, len(Sprite._fields))
+    numbers = torch.tensor(rows, dtype=torch.float64, device="cpu").reshape(len(rows), SPRITES, len(Sprite._fields))
     return Scenes(
         captions=[scene.caption for scene in scenes],
         sprite=numbers[..., 0].long(),
         place=numbers[..., 1:5].float(),
         colour=numbers[..., 5].long(),
-        background=torch.tensor([scene.background for scene in scenes]).reshape(-1, 3),
+        background=torch.tensor([scene.background for scene in scenes], dtype=torch.float32, device="cpu").reshape(
+            -1, 3
+        ),
     )
 
 

@@ -58,7 +58,7 @@ class EmojiSet:
         A subject loses one style at most, by a hash of its name, so the choice is the same in every set that has it.
         """
         styles_of = torch.bincount(self.subject, minlength=len(self.names))
-        chosen = torch.tensor([held_out_style(name) for name in self.names])
+        chosen = torch.tensor([held_out_style(name) for name in self.names], dtype=torch.int64, device="cpu")
         return (chosen[self.subject] == self.style) & (styles_of[self.subject] == len(STYLES))
 
 
@@ -78,7 +78,7 @@ def write_emoji(path: Path, emoji: EmojiSet, image_format: str = "PNG") -> None:
     tables = {key: json.dumps(getattr(emoji, key)) for key in ("names", "keywords", "groups")}
     arrays = {
         "files": torch.from_numpy(np.frombuffer(b"".join(files), np.uint8).copy()),
-        "ends": torch.tensor([len(file) for file in files]).cumsum(0),
+        "ends": torch.tensor([len(file) for file in files], dtype=torch.int64, device="cpu").cumsum(0),
         "subject": emoji.subject,
         "style": emoji.style,
     }
@@ -96,7 +96,7 @@ def read_emoji(path: Path, what_to_do: str) -> EmojiSet:
         if checksum(arrays, tables) != metadata["sha256"]:
             raise DamagedDataError("its content is not what was written (the checksum differs)")
         content, ends = arrays["files"].numpy().tobytes(), [0, *arrays["ends"].tolist()]
-        images = torch.empty(len(ends) - 1, 4, SIZE, SIZE, dtype=torch.uint8)
+        images = torch.empty(len(ends) - 1, 4, SIZE, SIZE, dtype=torch.uint8, device="cpu")
         for i, (start, end) in enumerate(pairwise(ends)):
             images[i] = decode_image(content[start:end])
     except Exception as error:  # safetensors, json and Pillow each have their own words for a damaged file

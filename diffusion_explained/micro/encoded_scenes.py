@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite
 from diffusion_explained.files import atomic_path
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.scene_stream import SceneBatches
@@ -90,6 +91,7 @@ def encode_scenes(
     for scenes, ids in batches.stream(0, -(-count // batch_size), workers):
         x = draw_scenes(scenes, images).to(first.dtype)
         latents.append((vae.encode(x).latent_dist.mean.float() * vae.config.scaling_factor).half())
+        check_finite(latents[-1], "latents", "the autoencoder's weights are broken: train it again, or copy it anew")
         tokens.append(ids.to(torch.int16))
         done += len(x)
         if progress is not None:
@@ -120,6 +122,8 @@ def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
             tensors = [opened.get_tensor(name) for name in ("latents", "tokens", "empty")]
     except (SafetensorError, KeyError, ValueError) as error:
         raise OSError(f"{file} is damaged, or holds no encoded scenes: {error!r}. Remove it.") from error
+    if not bool(tensors[0].isfinite().all()):
+        raise OSError(f"{file} is damaged: its latents hold NaN or infinity. Remove it.")
     differing = sorted(key for key in made_from.keys() | found.keys() if made_from.get(key) != found.get(key))
     if differing:
         raise ValueError(

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_explained.devices import to_float64
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.reconstruction import on_white
 from diffusion_explained.micro.retrieval import BATCH, Retrieval, embed_captions, embed_pictures
@@ -37,7 +38,7 @@ def ranks(pictures: Tensor, words: Tensor, truth: Tensor) -> Tensor:
 
 def share(hits: Tensor) -> dict[str, float]:
     """A share of successes among booleans [B], with its standard error sqrt(p (1 - p) / B), and B."""
-    p = hits.double().mean().item()
+    p = to_float64(hits).mean().item()
     return {"share": p, "error": math.sqrt(p * (1 - p) / len(hits)), "n": len(hits)}
 
 
@@ -47,7 +48,7 @@ def naming(pictures: Tensor, words: Tensor, truth: Tensor) -> dict[str, Any]:
     return {
         "top1": share(places < 1),
         "top5": share(places < 5),
-        "median_rank": 1 + places.double().median().item(),
+        "median_rank": 1 + to_float64(places).median().item(),
         "among": count,
         "chance": {"top1": 1 / count, "top5": min(1.0, 5 / count)},
     }
@@ -76,7 +77,7 @@ def spread(indices: Tensor, most: int) -> Tensor:
     """At most so many of some indices, evenly spread over them."""
     if len(indices) <= most:
         return indices
-    return indices[torch.arange(most) * len(indices) // most]
+    return indices[torch.arange(most, dtype=torch.int64, device="cpu") * len(indices) // most]
 
 
 # -- what the pixels say ---------------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ def hue_saturation_value(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     chroma = value - rgb.amin(dim=1)
     r, g, b = rgb.unbind(1)
     sixths = torch.stack([(g - b), (b - r), (r - g)], dim=1) / chroma.clamp(min=1e-6)[:, None]
-    offset = torch.tensor([0.0, 2.0, 4.0], device=images.device)
+    offset = torch.tensor([0.0, 2.0, 4.0], device=images.device, dtype=torch.float32)
     hue = (sixths.gather(1, largest[:, None])[:, 0] + offset[largest]) * 60 % 360
     return hue, chroma / value.clamp(min=1e-6), value
 
@@ -134,7 +135,7 @@ def colour_shares(images: Tensor) -> Tensor:
     """How much of what is drawn has which colour: [B, 11], the sum 1 (0 where nothing is drawn)."""
     drawn, classes = foreground(images), colour_classes(images)
     counts = torch.stack([((classes == i) & drawn).sum((1, 2)) for i in range(len(COLOURS))], dim=1)
-    return counts / counts.sum(dim=1, keepdim=True).clamp(min=1)
+    return counts.float() / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def look(images: Tensor) -> dict[str, float]:
@@ -151,13 +152,13 @@ def look(images: Tensor) -> dict[str, float]:
         "clipped": ((at_end & drawn).sum((1, 2)) / area).mean().item(),
         "saturation": ((saturation * drawn).sum((1, 2)) / area).mean().item(),
         "contrast": images.std(dim=(1, 2, 3)).mean().item(),
-        "drawn": drawn.double().mean().item(),
+        "drawn": to_float64(drawn).mean().item(),
     }
 
 
 def halves(images: Tensor) -> tuple[Tensor, Tensor]:
     """What stands left and what stands right: each picture twice, the other half painted with its background."""
-    left_side = torch.arange(images.shape[-1], device=images.device) < images.shape[-1] // 2
+    left_side = torch.arange(images.shape[-1], device=images.device, dtype=torch.int64) < images.shape[-1] // 2
     empty = background(images)[:, :, None, None].expand_as(images)
     return torch.where(left_side, images, empty), torch.where(left_side, empty, images)
 

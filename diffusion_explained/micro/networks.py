@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from diffusion_explained.devices import torch_defaults
 from diffusion_explained.extras import extra
 from diffusion_explained.names import unknown_name
 from diffusion_explained.stable_diffusion.backend import diffusers
@@ -30,6 +31,7 @@ PREDICTIONS = ("eps", "flow")
 TEXT_MODEL = "text_model."  # begins the names of a CLIP text encoder's tensors in most files
 
 
+@torch_defaults()
 def build_autoencoder() -> Any:
     """An AutoencoderKL with random weights: pictures [B, 3, 128, 128] to latents [B, 4, 16, 16] and back."""
     return diffusers().AutoencoderKL(
@@ -47,6 +49,7 @@ def build_autoencoder() -> Any:
     )
 
 
+@torch_defaults()
 def build_text_encoder(tokenizer: Any) -> Any:
     """A CLIPTextModel with random weights for a tokenizer: ids [B, L] to embeddings [B, L, 192]."""
     with extra("sd"):
@@ -67,6 +70,7 @@ def build_text_encoder(tokenizer: Any) -> Any:
     )
 
 
+@torch_defaults()
 def build_unet() -> Any:
     """A UNet2DConditionModel with random weights, looking at the text at 16 x 16 and at 8 x 8."""
     return diffusers().UNet2DConditionModel(

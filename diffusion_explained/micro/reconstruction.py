@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.devices import to_float64
+
 PEAK_TO_PEAK = 2.0  # of pixels in [-1, 1]
 BATCH = 64
 
@@ -55,21 +57,28 @@ def balance_latents(vae: Any, latents: Tensor) -> dict[str, Any]:
         latents: means [N, C, h, w] that vae.encode gave for what it will see.
     Returns what was found: {"means", "stds", "std"}.
     """
-    by_channel = latents.double().movedim(1, 0).flatten(1)
+    by_channel = to_float64(latents).movedim(1, 0).flatten(1)
     means, stds = by_channel.mean(dim=1), by_channel.std(dim=1)
+    if not bool((stds > 0).all() & stds.isfinite().all()):
+        said = ", ".join(f"{value:g}" for value in stds.tolist())
+        raise ValueError(
+            f"Every channel of the latents must vary; their standard deviations are {said}. Train the autoencoder for "
+            "longer, or with a smaller learning rate."
+        )
     std = stds.square().mean().sqrt()
     scales = std / stds
     before, after = vae.quant_conv, vae.post_quant_conv
     channels = len(means)
 
     def like(values: Tensor, weight: Tensor) -> Tensor:
-        return values.to(weight)
+        return values.to(weight.dtype).to(weight.device)
 
     # rows of quant_conv: C means, then C log variances
     before.weight[:channels] *= like(scales, before.weight)[:, None, None, None]
     before.bias[:channels] = (before.bias[:channels] - like(means, before.bias)) * like(scales, before.bias)
     before.bias[channels:] += 2 * like(scales, before.bias).log()
-    after.bias += (after.weight[:, :, 0, 0].double() @ means.to(after.weight.device)).to(after.bias)
+    weight = to_float64(after.weight[:, :, 0, 0])
+    after.bias += like(weight @ means.to(weight.device), after.bias)
     after.weight /= like(scales, after.weight)[None, :, None, None]
     vae.register_to_config(scaling_factor=float(f"{1 / std:.6g}"))
     return {"means": means.tolist(), "stds": stds.tolist(), "std": float(std)}

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.devices import torch_defaults
 from diffusion_explained.micro.tokens import MAX_LENGTH, encode, load_tokenizer
 from diffusion_explained.weight_files import read_weights, write_weights
 
@@ -77,7 +78,7 @@ class TextTower(nn.Module):
         super().__init__()
         self.end = end
         self.embedding = nn.Embedding(vocab_size, width)
-        self.position = nn.Parameter(0.02 * torch.randn(length, width))
+        self.position = nn.Parameter(0.02 * torch.randn(length, width, dtype=torch.float32, device="cpu"))
         layer = nn.TransformerEncoderLayer(
             width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
@@ -105,6 +106,7 @@ class Retrieval(nn.Module):
         text_width, text_layers: of the text tower.
     """
 
+    @torch_defaults()
     def __init__(
         self,
         vocab_size: int,
@@ -133,7 +135,7 @@ class Retrieval(nn.Module):
         self.card: dict[str, Any] = {}
         self.image = ImageTower(widths, blocks, squeeze, dim)
         self.text = TextTower(vocab_size, length, end, text_width, text_layers, dim)
-        self.log_scale = nn.Parameter(torch.tensor(FIRST_SCALE).log())
+        self.log_scale = nn.Parameter(torch.tensor(FIRST_SCALE, dtype=torch.float32, device="cpu").log())
 
     @property
     def device(self) -> torch.device:

@@ -31,7 +31,7 @@ from diffusion_explained.micro.scenes import Scenes, SceneSampler, draw_scenes
 from diffusion_explained.micro.tokens import encode
 from diffusion_explained.micro.words import COLOURS, NUMBERS
 from diffusion_explained.models import count_parameters
-from diffusion_explained.noise import seeded
+from diffusion_explained.noise import numpy_stream, seeded
 from diffusion_explained.training.checkpoints import fingerprint, go_on
 from diffusion_explained.training.loop import in_bfloat16
 from diffusion_explained.training.processes import Processes
@@ -67,13 +67,15 @@ class ContrastBatches(SceneBatches):
 
     def __getitem__(self, n: int) -> Batch:
         scenes, tokens = super().__getitem__(n)
-        random = np.random.default_rng((self.sampler.seed, n))
+        random = numpy_stream(self.sampler.seed, n)
         contraries = [contrary(caption, random) for caption in scenes.captions]
         return Batch(
             scenes,
             tokens,
             encode(self.tokenizer, contraries),
-            torch.tensor([a != b for a, b in zip(contraries, scenes.captions, strict=True)]),
+            torch.tensor(
+                [a != b for a, b in zip(contraries, scenes.captions, strict=True)], dtype=torch.bool, device="cpu"
+            ),
             also_fits(scenes, self.sampler.emoji.subject),
         )
 
@@ -98,10 +100,12 @@ def also_fits(scenes: Scenes, subject: Tensor) -> Tensor:
     It is if both show the same subjects in the same colours, in the same styles if the caption names one. Where on
     the picture they stand is not compared, so that a few true mistakes are left out, too.
     """
-    named = torch.tensor([any(style in caption for style in STYLES) for caption in scenes.captions])
+    named = torch.tensor(
+        [any(style in caption for style in STYLES) for caption in scenes.captions], dtype=torch.bool, device="cpu"
+    )
     by_subject = same_rows(torch.where(scenes.sprite < 0, -1, subject[scenes.sprite]), scenes.colour)
     by_sprite = same_rows(scenes.sprite, scenes.colour)
-    return torch.where(named[:, None], by_sprite, by_subject) & ~torch.eye(len(named), dtype=torch.bool)
+    return torch.where(named[:, None], by_sprite, by_subject) & ~torch.eye(len(named), dtype=torch.bool, device="cpu")
 
 
 def same_rows(things: Tensor, colour: Tensor) -> Tensor:
@@ -134,7 +138,7 @@ def contrastive_loss(
 
     also_fits [B, B]: pairs of caption i and picture j that are left out of both softmaxes.
     """
-    target = torch.arange(len(pictures), device=pictures.device)
+    target = torch.arange(len(pictures), device=pictures.device, dtype=torch.int64)
     logits = (scale * captions @ pictures.T).masked_fill(also_fits, -torch.inf)
     against = (scale * (pictures * contraries).sum(1)).masked_fill(~has_contrary, -torch.inf)
     of_pictures = torch.cat([logits.T, against[:, None]], dim=1)
@@ -194,7 +198,7 @@ def train_retrieval(
 
     def batches() -> tuple[list[Tensor], Tensor]:
         batch = next(stream)
-        chosen = torch.rand(batch_size, generator=state.generator) < 0.5
+        chosen = torch.rand(batch_size, generator=state.generator, dtype=torch.float32, device="cpu") < 0.5
         x = soften(draw_scenes(batch.scenes, sprites), to_device(chosen, device))
         x = x.contiguous(memory_format=torch.channels_last)
         texts = (batch.tokens, batch.contraries, batch.has_contrary)

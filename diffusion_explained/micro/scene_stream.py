@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from diffusion_explained.devices import torch_defaults
 from diffusion_explained.micro.scenes import Scenes, SceneSampler
 from diffusion_explained.micro.tokens import encode
 
@@ -31,7 +32,10 @@ class SceneBatches(Dataset):
 
     def stream(self, first: int, count: int, workers: int = 0) -> Iterator[tuple[Scenes, Tensor | None]]:
         """Batches first .. first + count - 1, in order, made ahead by so many processes, or here."""
-        yield from DataLoader(self, batch_size=None, sampler=range(first, first + count), num_workers=workers)
+        loader = DataLoader(self, batch_size=None, sampler=range(first, first + count), num_workers=workers)
+        with torch_defaults():  # torch's loader draws a seed of its own as it starts
+            batches = iter(loader)
+        yield from batches
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:

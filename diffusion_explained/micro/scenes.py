@@ -46,6 +46,7 @@ from diffusion_explained.micro.words import (
     with_article,
 )
 from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import check_seed, numpy_stream
 
 __all__ = [
     "COLOURS", "KINDS", "POSITIONS", "RELATIONS", "SPLITS", "Scene", "SceneSampler", "Scenes", "Sprite",
@@ -89,7 +90,7 @@ class SceneSampler:
     def __init__(self, emoji: EmojiSet, split: str = "train", seed: int = 0) -> None:
         if split not in SPLITS:
             raise unknown_name("split of scenes", split, SPLITS)
-        self.emoji, self.split, self.seed = emoji, split, seed
+        self.emoji, self.split, self.seed = emoji, split, check_seed(seed)
         self.subject, self.style = emoji.subject.tolist(), emoji.style.tolist()
         self.train = (~emoji.held_out).nonzero()[:, 0].tolist()
         self.held_out = emoji.held_out.nonzero()[:, 0].tolist()
@@ -125,7 +126,7 @@ class SceneSampler:
 
     def scene(self, i: int) -> Scene:
         """Scene i."""
-        dice = Dice(np.random.default_rng((self.seed, i)))
+        dice = Dice(numpy_stream(self.seed, i))
         if self.split == "held_out":
             return self.held_out_colour(dice) if i % 2 == 0 else self.held_out_picture(dice)
         draw = dice.random()

@@ -111,8 +111,9 @@ def train_text_to_image(
 
     def batches() -> tuple[list[Tensor], Tensor]:
         """Algorithm 1 of DDPM, lines 2 to 4: scenes, times and noise."""
-        chosen = to_device(torch.randint(len(scenes), (config.batch_size,), generator=state.generator), device)
-        dropped = to_device(torch.rand(config.batch_size, generator=state.generator) < config.label_dropout, device)
+        on_cpu = {"generator": state.generator, "device": "cpu"}
+        chosen = to_device(torch.randint(len(scenes), (config.batch_size,), dtype=torch.int64, **on_cpu), device)
+        dropped = to_device(torch.rand(config.batch_size, dtype=torch.float32, **on_cpu) < config.label_dropout, device)
         t = schedule.sample_t(config.batch_size, state.generator)
         x_0 = scenes.latents[chosen].float()
         tokens = torch.where(dropped[:, None], scenes.empty, scenes.tokens[chosen]).long()  # CFG, Algorithm 1
@@ -134,6 +135,6 @@ def train_text_to_image(
 def root_weight(schedule: Schedule, prediction: str, t: Tensor, min_snr: float | None) -> Tensor:
     """The root of the loss's weight at times t [B]: sqrt(min(SNR, min_snr) / SNR) for eps, 1 for flow."""
     if prediction != "eps" or min_snr is None:
-        return torch.ones_like(t, dtype=torch.float64)
+        return torch.ones_like(schedule.alpha(t))
     snr = (schedule.alpha(t) / schedule.sigma(t)) ** 2
     return (snr.clamp(max=min_snr) / snr).sqrt()

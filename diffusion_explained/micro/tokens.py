@@ -51,9 +51,9 @@ def encode(tokenizer: Any, captions: Sequence[str]) -> Tensor:
     if isinstance(captions, str):
         raise TypeError(f"captions are a list of strings, not one string: pass [{captions!r}]")
     if not captions:
-        return torch.empty(0, MAX_LENGTH, dtype=torch.int64)
+        return torch.empty(0, MAX_LENGTH, dtype=torch.int64, device="cpu")
     rows = tokenizer(list(captions), padding="max_length", max_length=MAX_LENGTH, truncation=True)["input_ids"]
-    return torch.tensor(rows, dtype=torch.int64)
+    return torch.tensor(rows, dtype=torch.int64, device="cpu")
 
 
 def build_tokenizer(emoji: EmojiSet, folder: str | os.PathLike[str], vocabulary: int = VOCABULARY) -> Any:

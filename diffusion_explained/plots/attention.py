@@ -66,8 +66,9 @@ def _where(heat: Tensor) -> str:
     """Where in the picture the middle of a map lies, in words."""
     share = heat / heat.sum().clamp(min=1e-12)
     height, width = heat.shape
-    y = float((share.sum(1) * torch.linspace(-1, 1, height)).sum())
-    x = float((share.sum(0) * torch.linspace(-1, 1, width)).sum())
+    place = {"device": heat.device, "dtype": torch.float32}
+    y = float((share.sum(1) * torch.linspace(-1, 1, height, **place)).sum())
+    x = float((share.sum(0) * torch.linspace(-1, 1, width, **place)).sum())
     vertical = "upper" if y < -0.15 else "lower" if y > 0.15 else ""
     horizontal = "left" if x < -0.15 else "right" if x > 0.15 else ""
     return f"at the end {' '.join(filter(None, (vertical, horizontal))) or 'centred'}"

@@ -131,7 +131,7 @@ def vector_field(
 
 def plane(limit: float, bins: int = 120) -> Tensor:
     """The centres [bins * bins, 2] of the squares of a grid over (-limit, limit)^2, row by row from below."""
-    along = (torch.arange(bins) + 0.5) / bins * 2 * limit - limit
+    along = (torch.arange(bins, dtype=torch.float32, device="cpu") + 0.5) / bins * 2 * limit - limit
     y, x = torch.meshgrid(along, along, indexing="ij")
     return torch.stack([x, y], dim=-1).flatten(0, 1)
 

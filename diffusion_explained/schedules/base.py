@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffusion_explained.devices import float64_on_cpu
+
 
 class Level(NamedTuple):
     """Where a noisy sample lives: x_t = alpha * x_0 + sigma * eps at time t."""
@@ -74,7 +76,7 @@ class Schedule(ABC):
 
         Raises ValueError when there are none, or when they do not decrease in noise.
         """
-        times = torch.as_tensor(timesteps, dtype=torch.float64, device="cpu")
+        times = float64_on_cpu("timesteps", timesteps)
         if not len(times):
             raise ValueError("No timesteps were given: give at least one, decreasing from noise to data.")
         columns = (times, self.alpha(times), self.sigma(times))
@@ -90,7 +92,7 @@ class Schedule(ABC):
 
 def checked_time(t: Tensor | float, most: float, what: str) -> Tensor:
     """t as float64. Raises ValueError unless every time is from 0 to `most` (`what` names the range)."""
-    t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
+    t = float64_on_cpu("t", t)
     if not bool(((t >= 0) & (t <= most + 1e-9)).all()):
         raise ValueError(f"t must be {what} for this schedule, got {_shown(t)}.")
     return t

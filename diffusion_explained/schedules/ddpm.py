@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import (
     RATIO_SPACINGS,
@@ -46,7 +47,7 @@ class DDPMSchedule(Schedule):
         name: str = "custom",
         options: dict[str, Any] | None = None,
     ) -> None:
-        betas = torch.as_tensor(betas, dtype=torch.float64, device="cpu")
+        betas = float64_on_cpu("betas", betas)
         valid = (
             betas.ndim == 1 and len(betas) > 0 and bool((betas > 0).all() and (betas[:-1] < 1).all() and betas[-1] <= 1)
         )
@@ -161,9 +162,10 @@ class DDPMSchedule(Schedule):
 
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform integers 0 .. T-1, both ends included (DDPM, Algorithm 1, line 3)."""
-        return torch.randint(
+        drawn = torch.randint(
             0, self.num_train_timesteps, (batch_size,), generator=generator, dtype=torch.int64, device="cpu"
-        ).to(torch.float64)
+        )
+        return to_float64(drawn)
 
     def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
         """The timesteps to visit, decreasing (float64 [n]).
@@ -222,7 +224,7 @@ class DDPMSchedule(Schedule):
 
     def network_time(self, t: Tensor | float) -> Tensor:
         """The time on the schedule's `clock`."""
-        t = torch.as_tensor(t, dtype=torch.float64, device="cpu")
+        t = float64_on_cpu("t", t)
         if self.clock == "c_noise":
             alpha, sigma = self._alpha_sigma(t)
             return ((sigma / alpha).log() / 4).float()
@@ -253,7 +255,7 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
 
     betas [T] -> betas [T], the last one 1. A network that predicts eps says nothing at that level: use "v".
     """
-    alpha = torch.cumprod(1 - betas.to(torch.float64), dim=0).sqrt()
+    alpha = torch.cumprod(1 - float64_on_cpu("betas", betas), dim=0).sqrt()
     if len(alpha) < 2:
         raise ValueError("Zero terminal SNR needs at least 2 timesteps.")
     alpha = (alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1]))

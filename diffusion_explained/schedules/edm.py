@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
 
@@ -55,7 +56,7 @@ class EDMSchedule(Schedule):
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
         """As `Schedule.levels_at`. Raises ValueError above sigma_max too, for which no network was trained."""
-        times = torch.as_tensor(timesteps, dtype=torch.float64, device="cpu")
+        times = float64_on_cpu("timesteps", timesteps)
         checked_time(times, self.sigma_max * (1 + 1e-6), f"a noise level up to sigma_max = {self.sigma_max:g}")
         return super().levels_at(times)
 
@@ -75,7 +76,7 @@ class EDMSchedule(Schedule):
 
     def network_time(self, t: Tensor | float) -> Tensor:
         """c_noise = ln(sigma) / 4 (EDM, Table 1), times 1000 on the clock "thousand"."""
-        c_noise = torch.as_tensor(t, dtype=torch.float64, device="cpu").log() / 4
+        c_noise = float64_on_cpu("t", t).log() / 4
         return (c_noise if self.clock == "c_noise" else 1000 * c_noise).float()
 
     def to_config(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.schedules.base import Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
 
@@ -83,7 +84,7 @@ class FlowSchedule(Schedule):
 
     def network_time(self, t: Tensor | float) -> Tensor:
         """num_train_timesteps * t."""
-        return (self.num_train_timesteps * torch.as_tensor(t, dtype=torch.float64, device="cpu")).float()
+        return (self.num_train_timesteps * float64_on_cpu("t", t)).float()
 
     def to_config(self) -> dict[str, Any]:
         T = {} if self.num_train_timesteps == 1000 else {"num_train_timesteps": self.num_train_timesteps}

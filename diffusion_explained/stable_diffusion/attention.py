@@ -194,7 +194,7 @@ def reweight(model: StableDiffusion, text: Text, factors: Mapping[str, float]) -
             raise unknown_name("word of the prompt", word, known)
         if not abs(factor) < float("inf"):
             raise ValueError(f"the factor of {word!r} must be a finite number, 1 for no change; got {factor}.")
-    of_prompts = torch.ones(text.embeds.shape[:2], device=text.embeds.device)  # [B, tokens]
+    of_prompts = torch.ones(text.embeds.shape[:2], device=text.embeds.device, dtype=torch.float32)  # [B, tokens]
     for row, tokens in zip(of_prompts, text.tokens, strict=True):
         words = ("", *(word for word, _ in tokens[0].words))
         for place, column in enumerate(column_of_tokens(tokens[0]).tolist()):
@@ -241,8 +241,8 @@ def weights_of(attend: Any, hidden: Tensor, told: Tensor) -> Tensor:
 def column_of_tokens(tokens: Tokens) -> Tensor:
     """For each token the number of its column [tokens]: 0 start, 1 and on the words, then the end, then padding."""
     counts = [count for _, count in tokens.words]
-    lengths = torch.tensor([1, *counts, 1, tokens.padding])
-    return torch.arange(len(lengths)).repeat_interleave(lengths)
+    lengths = torch.tensor([1, *counts, 1, tokens.padding], dtype=torch.int64, device="cpu")
+    return torch.arange(len(lengths), dtype=torch.int64, device="cpu").repeat_interleave(lengths)
 
 
 def grid_of(positions: int, size: tuple[int, int]) -> tuple[int, int]:

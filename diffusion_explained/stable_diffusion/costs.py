@@ -56,11 +56,12 @@ def published_work(height: int = 512, width: int = 512) -> dict[str, Work]:
     """
     check_size(height, width, FAMILIES["sd"].multiple)
     pipe, on_pixels = _on_meta()
-    with torch.device("meta"):
-        time, ids = torch.ones(1), torch.zeros(1, 77, dtype=torch.int64)
-        prompt = torch.zeros(1, 77, pipe.unet.config.cross_attention_dim)
-        latents = torch.zeros(1, pipe.unet.config.in_channels, height // 8, width // 8)
-        picture = torch.zeros(1, 3, height, width)
+    place = {"device": "meta", "dtype": torch.float32}
+    with torch.device("meta"):  # what the networks make on their way
+        time, ids = torch.ones(1, **place), torch.zeros(1, 77, device="meta", dtype=torch.int64)
+        prompt = torch.zeros(1, 77, pipe.unet.config.cross_attention_dim, **place)
+        latents = torch.zeros(1, pipe.unet.config.in_channels, height // 8, width // 8, **place)
+        picture = torch.zeros(1, 3, height, width, **place)
         return {
             "text encoder": count_work(lambda: pipe.text_encoder(ids)),
             "U-Net": count_work(lambda: pipe.unet(latents, time, prompt)),

@@ -88,7 +88,7 @@ def word_film(columns: Sequence[str], maps: Tensor, x_0: Tensor) -> Film:
         raise ValueError("The prompt has no word to look at.")
     small = F.interpolate(x_0, (WORD_SIDE, WORD_SIDE), mode="area")
     grey = (small.mean(1).clamp(-1, 1) + 1) * 127.5
-    colour = torch.tensor(rgb(LIGHT.noise), dtype=torch.float32)
+    colour = torch.tensor(rgb(LIGHT.noise), dtype=torch.float32, device="cpu")
     panels = []
     for word, of_word in zip(words, maps[:, 1 : 1 + len(words)].unbind(1), strict=True):
         heat = F.interpolate(of_word[:, None], (WORD_SIDE, WORD_SIDE), mode="bilinear", align_corners=False)[:, 0]

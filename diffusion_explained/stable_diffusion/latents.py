@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained import samplers
+from diffusion_explained.devices import torch_defaults
 from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import randn
 from diffusion_explained.schedules import Level
@@ -116,6 +117,7 @@ def statistics(vae: Any, device: torch.device) -> tuple[Tensor | float, Tensor |
     return mean, std
 
 
+@torch_defaults()
 @torch.no_grad()
 def encode(vae: Any, device: torch.device, images: Tensor, streams: Sequence[torch.Generator] | None = None) -> Tensor:
     """Pictures [B, 3, H, W] in [-1, 1] to latents [B, C, H/8, W/8], float32, of about unit variance.
@@ -134,6 +136,7 @@ def encode(vae: Any, device: torch.device, images: Tensor, streams: Sequence[tor
     return (z - centre) * vae.config.scaling_factor / spread
 
 
+@torch_defaults()
 @torch.no_grad()
 def decode(vae: Any, device: torch.device, latents: Tensor, through: Callable[..., Any] | None = None) -> Tensor:
     """Latents [B, C, h, w] to pictures [B, 3, 8h, 8w], float32 in [-1, 1]; `through` is vae.decode, compiled."""

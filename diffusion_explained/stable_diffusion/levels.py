@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.names import unknown_name
 from diffusion_explained.samplers import FEW_STEPS, PURE_NOISE
 from diffusion_explained.schedules import (
@@ -117,7 +118,7 @@ def schedule_of(config: Mapping[str, Any], sampler: str | None = None) -> Schedu
         "clock": "c_noise" if continuous else "steps",
     }
     if (betas := options["trained_betas"]) is not None:
-        betas = torch.as_tensor(betas, dtype=torch.float64)
+        betas = float64_on_cpu("trained_betas", betas)
         if len(betas) != T:
             raise ValueError(
                 f"The model's scheduler, {config['_class_name']}, sets {len(betas)} trained_betas for "

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from diffusion_explained.devices import choose_device
+from diffusion_explained.devices import choose_device, torch_defaults
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.configurations import check_part
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO, Family
@@ -77,7 +77,7 @@ def load(
     if weights.unchecked:
         warnings.warn(f"{weights.name} ships a safety checker, and is loaded without it, as asked.", stacklevel=2)
     dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
-    with enough_memory(f"loading {weights.name}"):
+    with enough_memory(f"loading {weights.name}"), torch_defaults():
         pipe = load_pipeline(weights, dtype)
         if offload:
             pipe.enable_model_cpu_offload(device=chosen)

@@ -10,7 +10,7 @@ from diffusion_explained.data.pictures import load_image, picture_size
 
 def rectangle_mask(height: int, width: int, across: tuple[float, float], down: tuple[float, float]) -> Tensor:
     """1 within the rectangle from across[0] to across[1] of the width and down[0] to down[1] of the height."""
-    mask = torch.zeros(height, width)
+    mask = torch.zeros(height, width, dtype=torch.float32, device="cpu")
     top, bottom = (round(share * height) for share in down)
     left, right = (round(share * width) for share in across)
     mask[top:bottom, left:right] = 1

@@ -290,7 +290,9 @@ class StableDiffusion:
                 "guidance_rescale."
             )
         width = self.network.config.time_cond_proj_dim
-        embedded = self.pipe.get_guidance_scale_embedding(torch.tensor([scale - 1.0]), embedding_dim=width)
+        embedded = self.pipe.get_guidance_scale_embedding(
+            torch.tensor([scale - 1.0], dtype=torch.float32, device="cpu"), embedding_dim=width
+        )
         return embedded.to(self.device, autoencoder.dtype_of(self.network))
 
     def decode(self, latents: Tensor) -> Tensor:

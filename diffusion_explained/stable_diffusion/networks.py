@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.devices import torch_defaults
+
 
 @dataclass(frozen=True)
 class PromptedNetwork:
@@ -37,6 +39,7 @@ class PromptedNetwork:
     pixels: int = 8
     guidance: Tensor | None = None
 
+    @torch_defaults()  # what diffusers makes on its way
     def __call__(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
         """The raw output for x [N, C, h, w] at times t [N], conditioned on rows [N] of the table."""
         if self.channels is not None:

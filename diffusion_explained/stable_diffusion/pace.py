@@ -32,7 +32,8 @@ def measure_pace(model: StableDiffusion) -> Pace:
     """Run recorded steps: the first warms up, the others' median is the pace. Raises NotEnoughMemoryError."""
     marks: list[float] = []
     # painting a grey picture anew is what every model can do, also one that was trained to inpaint
-    grey, everywhere = torch.zeros(3, SIDE, SIDE), torch.ones(SIDE, SIDE)
+    place = {"device": "cpu", "dtype": torch.float32}
+    grey, everywhere = torch.zeros(3, SIDE, SIDE, **place), torch.ones(SIDE, SIDE, **place)
     record(
         model, "", image=grey, mask=everywhere, num_inference_steps=1 + READINGS,
         progress=lambda step: marks.append(time.perf_counter()),

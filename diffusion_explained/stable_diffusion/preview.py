@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite
 from diffusion_explained.noise import generators, randn
 
 SIDE = 32  # latent pixels of what it is fitted to: 1,024 of them for 5 or 17 coefficients a colour
@@ -21,6 +22,9 @@ def fit_preview(decode: Callable[[Tensor], Tensor], channels: int, device: torch
     """The function from latents [B, C, h, w] to colours [B, 3, h, w] in [-1, 1], as `decode` would average them."""
     latents = randn((1, channels, SIDE, SIDE), generators(1), device)
     images = decode(latents)
+    check_finite(
+        images, "decoded pictures", "the decoder's weights are broken, or overflow float16: load it in float32"
+    )
     images = torch.nn.functional.avg_pool2d(images, images.shape[-1] // SIDE)
 
     def columns(z: Tensor) -> Tensor:

@@ -19,5 +19,5 @@ def checked(pipe: Any, images: Tensor, device: torch.device) -> Tensor:
     _, flags = pipe.run_safety_checker(array, device, next(checker.parameters()).dtype)
     if any(flags):
         warnings.warn(f"The model's safety checker blanked {sum(flags)} of {len(flags)} pictures.", stacklevel=3)
-    keep = torch.tensor([not flag for flag in flags], device=images.device).reshape(-1, 1, 1, 1)
+    keep = torch.tensor([not flag for flag in flags], device=images.device, dtype=torch.bool).reshape(-1, 1, 1, 1)
     return torch.where(keep, images, -1.0)

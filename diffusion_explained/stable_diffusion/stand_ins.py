@@ -18,6 +18,7 @@ import torch
 from diffusion_explained.devices import choose_device
 from diffusion_explained.extras import extra
 from diffusion_explained.names import unknown_name
+from diffusion_explained.noise import seeded
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.families import FAMILIES
 from diffusion_explained.stable_diffusion.loading import STAND_IN as LABEL
@@ -62,12 +63,13 @@ def stand_in(
     if t5 and family != "sd3":
         raise ValueError(f"t5 is Stable Diffusion 3's third text encoder; {family} has none.")
     chosen = choose_device(device)
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        torch.manual_seed(seed)
+
+    def build() -> Any:
         if family == "sd":
-            pipe = pipeline_of_sd(prediction, in_channels, chosen if full_size else None)
-        else:
-            pipe = _sdxl() if family == "sdxl" else _sd3(t5)
+            return pipeline_of_sd(prediction, in_channels, chosen if full_size else None)
+        return _sdxl() if family == "sdxl" else _sd3(t5)
+
+    pipe = seeded(seed, build)
     return of_pipeline(pipe.to(chosen, dtype), FAMILIES[family], NOTICE, LABEL)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.devices import torch_defaults
+
 T5_LENGTH = 256  # tokens, as diffusers gives Stable Diffusion 3's third encoder
 
 
@@ -119,6 +121,7 @@ def tokenizers(pipe: Any) -> list[tuple[str, Any, int | None]]:
     return found
 
 
+@torch_defaults()  # what transformers and diffusers make on their way
 @torch.no_grad()
 def encode_text(
     pipe: Any,

@@ -54,7 +54,7 @@ class TrainingState:
         ema = copy.deepcopy(network).eval().requires_grad_(False)
         generator = stream(config.seed)
         on_device = config.noise_on == "device" and device.type != "cpu"
-        noise_generator = torch.Generator(device).manual_seed(config.seed) if on_device else generator
+        noise_generator = stream(config.seed, device) if on_device else generator
         return cls(network, ema, optimizer, generator, noise_generator)
 
     def set_learning_rate(self, rate: float) -> None:

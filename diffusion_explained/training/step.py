@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.noise import globally_seeded
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
@@ -93,8 +94,7 @@ def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Pr
         yield
         return
     seed = int(torch.randint(2**31, (), generator=generator, device="cpu", dtype=torch.int64)) + processes.rank
-    with torch.random.fork_rng([processes.device] if processes.device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with globally_seeded(seed, [processes.device] if processes.device.type == "cuda" else []):
         yield
 
 
