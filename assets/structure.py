@@ -14,7 +14,18 @@ PACKAGE = ROOT / "diffusion_explained"
 PAGE = ROOT / "docs" / "structure.md"
 MOST_ROOMS = 38
 ORDER = {
-    "ground": ("files", "names", "extras", "devices", "palette", "weight_files", "exercises", "measured"),
+    "ground": (
+        "names",
+        "checks",
+        "tables",
+        "files",
+        "extras",
+        "devices",
+        "palette",
+        "weight_files",
+        "exercises",
+        "measured",
+    ),
     "theory, in reading order": (
         "schedules",
         "noise",

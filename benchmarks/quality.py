@@ -21,8 +21,8 @@ import torch
 from side_by_side import machine, table
 from torch import Tensor
 
-from diffusion_explained.denoisers import MIDDLE
 from diffusion_explained.evaluation import Yardstick
+from diffusion_explained.guidance import MIDDLE
 from diffusion_explained.measured import read_measured, studies, write_measured
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model, load_pretrained, shipped_weights

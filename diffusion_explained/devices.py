@@ -34,6 +34,19 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def in_bfloat16(precision: str, device: torch.device) -> bool:
+    """Whether a training computes in bfloat16: as its precision says, or for "auto" where the device is fast in it."""
+    return precision == "bfloat16" or (precision == "auto" and fast_in_bfloat16(device))
+
+
+def fast_in_bfloat16(device: torch.device) -> bool:
+    """Whether a device has arithmetic for bfloat16: CUDA mostly, and processors with AVX512-BF16 or AMX."""
+    if device.type == "cpu":  # before torch 2.13 there is no asking, and float32 is right everywhere
+        able = getattr(torch.cpu, "get_capabilities", dict)()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+
+
 def hardware(device: torch.device | str, count: int = 1) -> str:
     """What a training ran on, in words, and how many of it."""
     if torch.device(device).type == "cuda":

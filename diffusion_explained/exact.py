@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.checks import check_finite, float_data, whole, whole_vector
-from diffusion_explained.denoisers import Prediction, check_guidance, guide
+from diffusion_explained.denoisers import Prediction
 from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.forward import like
+from diffusion_explained.guidance import check_guidance, guide
 from diffusion_explained.noise import randn
 from diffusion_explained.schedules import Level
 

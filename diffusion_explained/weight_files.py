@@ -5,7 +5,9 @@ Nothing is ever unpickled: a weight file from a stranger can be wrong, but it ca
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +61,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
         if not bool(tensor.isfinite().all()):
             raise OSError(f"{path} is damaged: {name} holds NaN or infinity. Train or copy it again.")
     return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, config, card
+
+
+def fingerprint(words: str, tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 (hexadecimal) of a text and of named tensors: their names, dtypes, shapes and every byte."""
+    digest = hashlib.sha256(words.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

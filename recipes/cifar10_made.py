@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from diffusion_explained.data import ImageDataset, to_uint8
 from diffusion_explained.data.made import MADE_FILES, write_made
-from diffusion_explained.denoisers import MIDDLE
+from diffusion_explained.guidance import MIDDLE
 from diffusion_explained.pretrained import Model, load_pretrained
 
 IMAGES_PER_CLASS = 40

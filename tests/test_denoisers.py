@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from diffusion_explained.denoisers import NetworkDenoiser, Prediction, clip_x_0, guide, rescale_guided
+from diffusion_explained.denoisers import NetworkDenoiser, Prediction, clip_x_0
 from diffusion_explained.forward import add_noise
+from diffusion_explained.guidance import guide, rescale_guided
 from diffusion_explained.predictions import to_x0_eps
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 

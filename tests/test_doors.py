@@ -10,12 +10,13 @@ from torch import nn
 from diffusion_explained import load_pretrained, samplers
 from diffusion_explained.comparisons import rms_distance
 from diffusion_explained.data import to_float, to_uint8
-from diffusion_explained.denoisers import NetworkDenoiser, Prediction, check_guidance, guide, rescale_guided
+from diffusion_explained.denoisers import NetworkDenoiser, Prediction
 from diffusion_explained.evaluation import evaluate
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.film import pixels
 from diffusion_explained.forward import add_noise, like, posterior, posterior_std, q_chain, transition
 from diffusion_explained.gan import train_gan
+from diffusion_explained.guidance import check_guidance, guide, rescale_guided
 from diffusion_explained.metrics import (
     class_accuracy,
     classify,

@@ -379,7 +379,7 @@ def test_no_module_needs_itself_in_a_circle():
     graphlib.TopologicalSorter({name: imported(path) & names.keys() for name, path in names.items()}).prepare()
 
 
-CORE = ["schedules", "predictions", "denoisers", "samplers"]
+CORE = ["schedules", "predictions", "guidance", "denoisers", "samplers"]
 ABOVE_THE_CORE = ["training", "pretrained", "metrics", "film", "figures", "plots", "widgets", "cli", "stable_diffusion"]
 
 

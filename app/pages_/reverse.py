@@ -5,8 +5,8 @@ from explorer import address, choices, controls, page, programs, sharing
 from explorer.runs import Settings, class_names, model, rectified, run, seconds_of
 from explorer.scrubber import scrubber
 
-from diffusion_explained.denoisers import MIDDLE
 from diffusion_explained.film import gif
+from diffusion_explained.guidance import MIDDLE
 from diffusion_explained.samplers import SAMPLERS
 
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 250, 500, 1000)

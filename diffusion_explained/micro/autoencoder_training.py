@@ -17,13 +17,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.devices import in_bfloat16
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.reconstruction import balance_latents, reconstruction_psnr
 from diffusion_explained.micro.scene_stream import SceneBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.noise import randn
 from diffusion_explained.training.checkpoints import go_on
-from diffusion_explained.training.loop import in_bfloat16
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep, RecordedStep

@@ -23,7 +23,7 @@ from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.scene_stream import SceneBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.micro.tokens import encode
-from diffusion_explained.training.checkpoints import fingerprint
+from diffusion_explained.weight_files import fingerprint
 
 
 @dataclass(frozen=True)

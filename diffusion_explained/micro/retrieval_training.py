@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_explained.devices import hardware
+from diffusion_explained.devices import hardware, in_bfloat16
 from diffusion_explained.micro.emoji import STYLES, EmojiSet
 from diffusion_explained.micro.fidelity import naming_accuracy
 from diffusion_explained.micro.retrieval import Retrieval, save_retrieval
@@ -32,13 +32,12 @@ from diffusion_explained.micro.tokens import encode
 from diffusion_explained.micro.words import COLOURS, NUMBERS
 from diffusion_explained.models import count_parameters
 from diffusion_explained.noise import numpy_stream, seeded
-from diffusion_explained.training.checkpoints import fingerprint, go_on
-from diffusion_explained.training.loop import in_bfloat16
+from diffusion_explained.training.checkpoints import go_on
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep
 from diffusion_explained.training.timed import TimedConfig, TimedRecord, train_for
-from diffusion_explained.weight_files import round_to_fp16
+from diffusion_explained.weight_files import fingerprint, round_to_fp16
 
 # words of which one caption's can stand in the place of another's, and make it false
 EXCHANGED = (

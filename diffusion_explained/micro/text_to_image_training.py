@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.devices import in_bfloat16
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.micro.encoded_scenes import EncodedScenes
 from diffusion_explained.micro.networks import PREDICTIONS
@@ -27,7 +28,6 @@ from diffusion_explained.noise import randn
 from diffusion_explained.predictions import target
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Schedule
 from diffusion_explained.training.checkpoints import go_on
-from diffusion_explained.training.loop import in_bfloat16
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep, RecordedStep

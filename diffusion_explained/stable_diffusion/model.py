@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checks import check_finite, check_options, float_data
-from diffusion_explained.denoisers import Denoiser, NetworkDenoiser, check_guidance
+from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
+from diffusion_explained.guidance import check_guidance
 from diffusion_explained.noise import streams_of
 from diffusion_explained.samplers import Step, check_denoiser_alone, check_sampler, divide_options, final, run
 from diffusion_explained.schedules import Level, Schedule

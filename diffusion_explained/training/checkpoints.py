@@ -9,7 +9,6 @@ so a kill at any moment, also while one is written, leaves a good one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import warnings
@@ -18,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusion_explained.files import atomic_path
+from diffusion_explained.weight_files import fingerprint
 
 KEPT = 2
 NAME = re.compile(r"step-(\d+)\.safetensors")
@@ -96,15 +95,6 @@ def checkpoint_files(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest first."""
     found = [path for path in folder.glob("step-*.safetensors") if NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: int(NAME.fullmatch(path.name)[1]), reverse=True)
-
-
-def fingerprint(words: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.sha256(words.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
 
 
 def go_on(state: Any, description: Mapping[str, Any], folder: Path | None) -> None:

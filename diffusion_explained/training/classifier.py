@@ -27,10 +27,10 @@ from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
 from diffusion_explained.tables import check_file_name, check_keys, read_table, typed
 from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
-from diffusion_explained.training.checkpoints import fingerprint, go_on, save_checkpoint
+from diffusion_explained.training.checkpoints import go_on, save_checkpoint
 from diffusion_explained.training.classifier_state import ClassifierState, ClassifierTrainConfig
 from diffusion_explained.training.processes import process_count
-from diffusion_explained.weight_files import round_to_fp16, write_weights
+from diffusion_explained.weight_files import fingerprint, round_to_fp16, write_weights
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_explained.devices import in_bfloat16
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed, stream
 from diffusion_explained.training.augmentation import PADDINGS
 from diffusion_explained.training.checkpoints import Checkpoint
 from diffusion_explained.training.config import PRECISIONS, check_allowed
-from diffusion_explained.training.loop import in_bfloat16
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.data import to_float
+from diffusion_explained.devices import in_bfloat16
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.models import network_config
 from diffusion_explained.names import unknown_name
@@ -31,11 +32,12 @@ from diffusion_explained.noise import randn
 from diffusion_explained.predictions import input_scale, target
 from diffusion_explained.pretrained import Model
 from diffusion_explained.schedules import Schedule
-from diffusion_explained.training.checkpoints import fingerprint, go_on, save_checkpoint
+from diffusion_explained.training.checkpoints import go_on, save_checkpoint
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep, RecordedStep, has_dropout
+from diffusion_explained.weight_files import fingerprint
 
 TRAINABLE = ("eps", "x_0", "v", "flow", "edm")  # a score's target grows like 1/sigma: train eps, and divide
 
@@ -181,18 +183,6 @@ def draw(
         flipped = (torch.rand(config.batch_size, dtype=torch.float32, **on_cpu) < 0.5).to(x_0.device)
         x_0 = torch.where(flipped[:, None, None, None], x_0.flip(-1), x_0)
     return chosen, x_0, labels
-
-
-def in_bfloat16(precision: str, device: torch.device) -> bool:
-    """Whether a training computes in bfloat16: as its precision says, or for "auto" where the device is fast in it."""
-    return precision == "bfloat16" or (precision == "auto" and fast_in_bfloat16(device))
-
-
-def fast_in_bfloat16(device: torch.device) -> bool:
-    if device.type == "cpu":  # before torch 2.13 there is no asking, and float32 is right everywhere
-        able = getattr(torch.cpu, "get_capabilities", dict)()
-        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def describe(

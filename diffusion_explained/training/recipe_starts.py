@@ -15,9 +15,9 @@ from diffusion_explained.models import build_network, network_config, of_data
 from diffusion_explained.noise import seeded
 from diffusion_explained.pretrained import Model, load_pretrained
 from diffusion_explained.schedules import Schedule
-from diffusion_explained.training.checkpoints import fingerprint
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.reflow import PairsConfig, PairsRecord, draw_pairs
+from diffusion_explained.weight_files import fingerprint
 
 
 class Start(NamedTuple):

@@ -22,10 +22,10 @@ import torch
 from torch import nn
 
 from diffusion_explained.data.known import DATASETS
-from diffusion_explained.denoisers import check_guidance
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
 from diffusion_explained.files import shipped
+from diffusion_explained.guidance import check_guidance
 from diffusion_explained.models import build_network, count_flops, count_parameters, of_data
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded

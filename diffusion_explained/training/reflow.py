@@ -24,16 +24,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_explained.denoisers import check_guidance
 from diffusion_explained.files import atomic_path
+from diffusion_explained.guidance import check_guidance
 from diffusion_explained.models import network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn, stream
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import SAMPLERS, Step, final
-from diffusion_explained.training.checkpoints import Checkpoint, check_same, fingerprint
+from diffusion_explained.training.checkpoints import Checkpoint, check_same
 from diffusion_explained.training.processes import Processes
+from diffusion_explained.weight_files import fingerprint
 
 DETERMINISTIC = ("euler", "heun", "ddim", "dpm_solver_pp_2m")  # only these pair a noise with one image
 PRECISIONS = ("float32", "float16")

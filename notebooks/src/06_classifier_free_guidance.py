@@ -25,9 +25,10 @@ import torch
 
 from diffusion_explained import load_pretrained, metrics, plots
 from diffusion_explained.data import bundled_mnist
-from diffusion_explained.denoisers import NetworkDenoiser, guide
+from diffusion_explained.denoisers import NetworkDenoiser
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.exercises import check
+from diffusion_explained.guidance import guide
 from diffusion_explained.noise import randn
 from diffusion_explained.pretrained import load_classifier
 from diffusion_explained.samplers import euler, final, heun

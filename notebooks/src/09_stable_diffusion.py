@@ -36,9 +36,9 @@ import torch.nn.functional as F
 from diffusion_explained import load_pretrained, samplers
 from diffusion_explained.comparisons import rms_distance
 from diffusion_explained.data import made_by_model
-from diffusion_explained.denoisers import guide
 from diffusion_explained.exercises import check
 from diffusion_explained.forward import add_noise
+from diffusion_explained.guidance import guide
 from diffusion_explained.measured import read_measured
 from diffusion_explained.noise import generators
 from diffusion_explained.plots import (

@@ -29,8 +29,8 @@ import torch
 import torch.nn.functional as F
 
 from diffusion_explained.comparisons import rms_distance
-from diffusion_explained.denoisers import guide
 from diffusion_explained.exercises import check
+from diffusion_explained.guidance import guide
 from diffusion_explained.measured import read_measured
 from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
