@@ -39,7 +39,7 @@ ORDER = {
     "networks and data": ("data", "models", "inside", "pretrained", "precision", "gan"),
     "pictures": ("charts", "film", "stable_diffusion", "comparisons", "plots", "widgets"),
     "measuring and training": ("metrics", "neighbours", "evaluation", "training", "micro"),
-    "command line": ("cli",),
+    "command line": ("serving", "cli"),
 }
 
 
