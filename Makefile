@@ -43,6 +43,7 @@ test: lint
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 
 notebooks: $(VENV)/.installed-test
 	$(PY) notebooks/execute.py $(NAMES)
@@ -73,7 +74,7 @@ structure: $(VENV)/.installed-test
 	$(PY) assets/structure.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info packages/*/build packages/*/*.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) build dist site *.egg-info packages/*/build packages/*/*.egg-info .*_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A stamp is written only after a whole install, so an interrupted one is taken up again, and a changed

@@ -5,7 +5,6 @@ a network, Stable Diffusion, and the exact denoisers of `exact`, whose answers a
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,6 +37,17 @@ class Denoiser(Protocol):
     def __call__(self, x_t: Tensor, level: Level) -> Prediction: ...
 
 
+class Network(Protocol):
+    """What a network must be, to be driven by a `NetworkDenoiser`: called as network(x, t, cond) -> [B, ...].
+
+    x [B, ...] is x_t, times `predictions.input_scale`; t [B] (float32) is the time of `Schedule.network_time`; cond is
+    one condition per image, labels [B] or embeddings [B, ...], or None for no condition. The output has the shape of
+    x and is one of `predictions.KINDS`. To be trained it is a module too: `models.NetworkModule`.
+    """
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Any, /) -> Tensor: ...
+
+
 def clip_x_0(pred: Prediction, x_t: Tensor, level: Level, clip: float) -> Prediction:
     """Clamp x_0 to [-clip, clip] and derive eps again, so that x_t = alpha * x_0 + sigma * eps still holds.
 
@@ -54,7 +64,7 @@ class NetworkDenoiser:
     matters only to rescaling). Both sides run as one batch of 2B; with guidance off there is one pass of B.
 
     Args:
-        network: called as network(x, t [B], cond [B, ...] or None) -> [B, ...].
+        network: a `Network`, called as network(x, t [B], cond [B, ...] or None) -> [B, ...].
         schedule: whose levels will be visited; it also tells the network the time.
         kind: what the network predicts, one of `predictions.KINDS`.
         cond: the condition, one per image: labels [B], or embeddings [B, ...]; None: what the network takes as none.
@@ -67,7 +77,7 @@ class NetworkDenoiser:
 
     def __init__(
         self,
-        network: Callable[[Tensor, Tensor, Any], Tensor],
+        network: Network,
         schedule: Schedule,
         kind: str,
         *,
@@ -85,8 +95,11 @@ class NetworkDenoiser:
                 f"guidance_scale={guidance_scale} needs a condition to move towards and one to move away from; "
                 "give cond and uncond (labels and the null label), or leave guidance_scale at 1."
             )
-        both = cond is not None and uncond is not None
-        if both and (cond.shape[1:] != uncond.shape[1:] or len(uncond) not in (1, len(cond))):
+        if (
+            cond is not None
+            and uncond is not None
+            and (cond.shape[1:] != uncond.shape[1:] or len(uncond) not in (1, len(cond)))
+        ):
             raise ValueError(
                 f"uncond {list(uncond.shape)} must be as cond {list(cond.shape)}, one per image or one for all."
             )
@@ -130,7 +143,7 @@ class NetworkDenoiser:
         def pair(output: Tensor) -> tuple[Tensor, Tensor]:
             return to_x0_eps(self.kind, output, x_t, level.alpha, level.sigma)
 
-        if not self.guides_at(level):
+        if self.cond is None or self.uncond is None or not self.guides_at(level):
             x_0, eps = pair(call(scaled, self.cond))
             pred = Prediction(x_0, eps, eps_cond=eps)
         else:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 WITH_FLOAT64 = ("cpu", "cuda")  # other devices may lack float64, as Apple's MPS does
 
@@ -69,6 +69,12 @@ def float64_on_cpu(what: str, values: Any) -> Tensor:
         return torch.tensor(np.asarray(values), dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{what} must be numbers, one or a list of them; got {values!r}.") from error
+
+
+def to_channels_last(network: nn.Module) -> None:
+    """Lay a network's weights out as a GPU's convolutions read them, the channels innermost; in place."""
+    to: Any = network.to  # torch documents memory_format, and leaves it out of its annotations
+    to(memory_format=torch.channels_last)
 
 
 @contextmanager

@@ -31,8 +31,11 @@ from diffusion_explained.noise import check_seed, stream
 class Model(Protocol):
     """What an evaluation needs of `pretrained.Model`."""
 
-    name: str
-    device: torch.device | str
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def device(self) -> torch.device: ...
 
     def sample(self, labels: Tensor, *, seed: int, **settings: Any) -> Tensor: ...
 

@@ -244,8 +244,8 @@ def gif(
             still.paste(tile, (left, bar), tile)
             ImageDraw.Draw(still).text((left, 4), film.titles[panel].translate(ASCII), fill=ink, font=font)
         stills.append(still)
-    quantized = {"colors": 128 if colourful else 32, "method": Image.Quantize.MEDIANCUT, "dither": Image.Dither.NONE}
-    stills = [still.quantize(**quantized) for still in stills]
+    shades = 128 if colourful else 32
+    stills = [still.quantize(shades, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for still in stills]
     # a GIF counts in hundredths of a second, and browsers slow down anything under two of them
     each = max(20, round(1000 * seconds / len(stills) / 10) * 10)
     durations = [each] * (len(stills) - 1) + [each + round(hold * 1000)]

@@ -32,7 +32,7 @@ def like(coefficient: Tensor | float, x: Tensor) -> Tensor | float:
     return coefficient.reshape(each)
 
 
-def add_noise(x_0: Tensor, eps: Tensor, level: Level | tuple[float, Tensor, Tensor]) -> Tensor:
+def add_noise(x_0: Tensor, eps: Tensor, level: Level | tuple[Tensor | float, Tensor, Tensor]) -> Tensor:
     """Jump to any level at once.
 
         x_t = alpha * x_0 + sigma * eps                         (DDPM, Eq. 4)

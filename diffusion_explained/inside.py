@@ -152,13 +152,13 @@ def attention_maps(network: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | 
     They are computed from what goes into the layer's `Attend`, as that does it.
     """
     _fits(network, x_t)
-    attends = [name for name, module in network.named_modules() if isinstance(module, Attend)]
+    attends = {name: module for name, module in network.named_modules() if isinstance(module, Attend)}
     layers = {name: next(layer for layer in _layers(network) if name.startswith(f"{layer}.")) for name in attends}
     with watch(network, [*attends, *layers.values()]) as passed:
         network(x_t, t, labels)
     maps = {}
     for name, layer in layers.items():
-        attend = network.get_submodule(name)
+        attend = attends[name]
         q, k, _ = attend.heads(passed[name].input)
         grid = network.config.grid if isinstance(network, DiT) else tuple(passed[layer].output.shape[-2:])
         maps[layer] = Attention(grid, attend.weights(q, k))
@@ -185,13 +185,11 @@ def skip_connections(network: UNet) -> list[Skip]:
     """A U-Net's skip connections in the order of its encoder, finest first. Raises ValueError for another network."""
     if not isinstance(network, UNet):
         raise ValueError(f"only a U-Net has skip connections; got a {type(network).__name__}.")
-    blocks = {
-        side: [f"{side}.{i}" for i, layer in enumerate(getattr(network, side)) if isinstance(layer, Block)]
-        for side in ("encoder", "decoder")
-    }
+    sources = [(f"encoder.{i}", layer) for i, layer in enumerate(network.encoder) if isinstance(layer, Block)]
+    targets = [f"decoder.{i}" for i, layer in enumerate(network.decoder) if isinstance(layer, Block)]
     return [
-        Skip(source, target, network.get_submodule(source).conv2.out_channels)
-        for source, target in zip(blocks["encoder"], reversed(blocks["decoder"]), strict=True)
+        Skip(source, target, block.conv2.out_channels)
+        for (source, block), target in zip(sources, reversed(targets), strict=True)
     ]
 
 
@@ -239,9 +237,10 @@ def parts(network: nn.Module) -> dict[str, list[str]]:
     A U-Net's: time and class, stem, encoder and decoder at each resolution, middle, head. A DiT's: time and class,
     patch embedding, what its blocks do by modulation, attention and two-layer network, head.
     """
-    if isinstance(_known(network), UNet):
-        return _parts_of_unet(network)
-    blocks = range(len(network.blocks))
+    known = _known(network)
+    if isinstance(known, UNet):
+        return _parts_of_unet(known)
+    blocks = range(len(known.blocks))
     return {
         "time and class": ["embed_time", "embed_class", "input_gain"],
         "patch embedding": ["embed_patch"],
@@ -308,6 +307,6 @@ def _layers(network: nn.Module, within: str = "") -> list[str]:
 
 @torch.no_grad()
 def _run_blank(network: nn.Module) -> None:
-    device = next(_known(network).parameters()).device
-    place = {"device": device, "dtype": torch.float32}
-    network(torch.zeros(1, *network.image_shape, **place), torch.zeros(1, **place))
+    known = _known(network)
+    place: dict[str, Any] = {"device": next(known.parameters()).device, "dtype": torch.float32}
+    known(torch.zeros(1, *known.image_shape, **place), torch.zeros(1, **place))

@@ -5,7 +5,7 @@ Every image has a CPU generator of its own, so a seed gives the same picture alo
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -61,7 +61,8 @@ def streams_of(seed: int | Sequence[int], count: int | None = None) -> list[torc
         return generators(1 if count is None else count, seed)
     if isinstance(seed, str):
         check_seed(seed)
-    seeds = [check_seed(one) for one in seed]
+    listed: Any = seed  # a sequence, or an array of one dimension
+    seeds = [check_seed(one) for one in listed]
     count = len(seeds) if count is None else count
     if not seeds or count != len(seeds):
         raise ValueError(f"Give one seed per image: got {len(seeds)} seeds for {count} images.")

@@ -12,8 +12,10 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from diffusion_explained.devices import to_channels_last
+from diffusion_explained.models import NetworkModule
 from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model
 
@@ -30,15 +32,15 @@ def in_precision(model: Model, precision: str, *, compiled: bool = False) -> Mod
     return dataclasses.replace(model, network=InPrecision(model.network, PRECISIONS[precision], compiled))
 
 
-class InPrecision(nn.Module):
+class InPrecision(NetworkModule):
     """`network(x_t, t, labels)` as the network that it holds, computed in dtype; the output is float32."""
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype, compiled: bool = False) -> None:
+    def __init__(self, network: NetworkModule, dtype: torch.dtype, compiled: bool = False) -> None:
         super().__init__()
         self.network, self.dtype = network, dtype
         self.image_shape, self.num_classes = network.image_shape, network.num_classes
         if network.image_shape[1:] and next(network.parameters()).is_cuda:
-            network.to(memory_format=torch.channels_last)  # as a GPU's convolutions like their weights
+            to_channels_last(network)
         self.call = torch.compile(network, dynamic=False) if compiled else network.__call__
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:

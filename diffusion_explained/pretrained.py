@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from diffusion_explained.checks import check_finite, check_options, float_data, whole_vector
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.extras import missing
-from diffusion_explained.models import Classifier, build_network, network_config
+from diffusion_explained.models import Classifier, NetworkModule, build_network, network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import Generators, generators, randn, streams_of
 from diffusion_explained.samplers import (
@@ -50,7 +50,7 @@ class Model:
     """
 
     name: str
-    network: nn.Module
+    network: NetworkModule
     schedule: Schedule
     kind: str
     class_names: tuple[str, ...]
@@ -59,8 +59,8 @@ class Model:
     default_clip: float | None = None
 
     @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W)."""
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W), or (D,) for a network of points."""
         return tuple(self.network.image_shape)
 
     @property
@@ -258,7 +258,7 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
     """
     path = _path(name, available())
     network, config, card = _read(path)
-    if "schedule" not in config:
+    if "schedule" not in config or isinstance(network, Classifier):
         raise ValueError(f"{path} holds a classifier, not a diffusion model: use load_classifier.")
     network.to(device).eval().requires_grad_(False)
     schedule = schedule_from_config(config["schedule"])
@@ -305,7 +305,7 @@ def _path(name: str | Path, names: list[str]) -> Path:
     return shipped_weights()[name]
 
 
-def _read(path: Path) -> tuple[nn.Module, dict[str, Any], dict[str, Any]]:
+def _read(path: Path) -> tuple[NetworkModule | Classifier, dict[str, Any], dict[str, Any]]:
     tensors, config, card = read_weights(path)
     of_network = {key: value for key, value in config.items() if key not in _CONFIG_OF_MODEL}
     # torch's generator is left alone. (On the meta device no weights would be drawn at all, but torch then imports its

@@ -13,6 +13,7 @@ which is DDIM (Eq. 12, eta = 0), Karras' Euler step and the Euler step of flow m
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -261,7 +262,8 @@ def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) ->
     The first step, a step from pure noise and the last one are of first order, where it is DDIM; a last step that ends
     in noise is so only where there are fewer than 15, as in diffusers (lower_order_final).
     """
-    x_0_before, h_before = None, None
+    x_0_before: Tensor | None = None
+    h_before = math.nan
     for i, level, next_level in _pairs(x_t, levels):
         pred = denoise(x_t, level)
         h = (next_level.log_snr - level.log_snr) / 2

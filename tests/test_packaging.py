@@ -276,7 +276,7 @@ def test_wheel_carries_the_course_the_explorer_the_recipes_and_the_weights(wheel
         "app": ("_app", ("*.py", ".streamlit/config.toml")),
         "notebooks": ("_notebooks", ("*.ipynb",)),
         "recipes": ("_recipes", ("*",)),
-        "diffusion_explained": (".", ("*.py", "*.safetensors", "*.npz", "*.js", "*.css")),
+        "diffusion_explained": (".", ("*.py", "py.typed", "*.safetensors", "*.npz", "*.js", "*.css")),
     }
     for folder, (home, patterns) in homes.items():
         files = [path for pattern in patterns for path in (ROOT / folder).rglob(pattern) if path.is_file()]

@@ -158,10 +158,17 @@ def train(
     if speaks and (kept := checkpoint_files(checkpoints)):
         typer.echo(f"Going on from {kept[0]}")
     shown = ""
-    changes = {"images": images, "split": split, "start_from": start_from}
     try:
         with tqdm(unit="step", disable=not speaks) as bar:
-            for record in run_recipe(recipe, out, chosen, checkpoint_every=checkpoint_every, **changes):
+            for record in run_recipe(
+                recipe,
+                out,
+                chosen,
+                images=images,
+                split=split,
+                start_from=start_from,
+                checkpoint_every=checkpoint_every,
+            ):
                 draws_pairs = isinstance(record, PairsRecord)
                 doing = f"{weights.stem}, pairs" if draws_pairs else weights.stem
                 if doing != shown:  # the first one of its kind; a training that goes on starts in the middle
@@ -169,7 +176,7 @@ def train(
                     bar.set_description(doing)
                     bar.reset(record.num_steps)
                     bar.initial = bar.n = record.step
-                loss = "" if draws_pairs else f"loss {record.loss:.4f}, "
+                loss = "" if isinstance(record, PairsRecord) else f"loss {record.loss:.4f}, "
                 bar.set_postfix_str(f"{loss}{record.images_per_second:.0f} images/s", refresh=False)
                 bar.update(record.step - bar.n)
                 if record.step == record.num_steps and not draws_pairs:
@@ -222,7 +229,7 @@ def sample(
         guidance_scale = loaded.default_guidance_scale if wanted else 1.0
     denoise = loaded.denoiser(wanted, guidance_scale)
     run = loaded.steps(denoise, count, steps, sampler=sampler, spacing=spacing, seed=seed)
-    kept = []
+    kept: list[Any] = []  # steps
     for step in tqdm(run, total=steps, unit="step", desc=f"{loaded.name}, {sampler or loaded.default_sampler}"):
         if out.suffix == ".png":
             kept.clear()  # only the last one is drawn
@@ -277,7 +284,7 @@ def evaluate(
 
     loaded = load_pretrained(model, choose_device(device))
     dataset = dataset or loaded.card.get("recipe", {}).get("dataset", "mnist")
-    settings = {"num_inference_steps": steps, "sampler": sampler or loaded.default_sampler}
+    settings: dict[str, Any] = {"num_inference_steps": steps, "sampler": sampler or loaded.default_sampler}
     settings["guidance_scale"] = loaded.default_guidance_scale if guidance_scale is None else guidance_scale
     with tqdm(total=n, unit="image", desc=f"sampling {loaded.name}", disable=as_json) as bar:
 

@@ -7,6 +7,7 @@ import socket
 import threading
 import urllib.request
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from diffusion_explained.extras import extra
@@ -61,7 +62,7 @@ def hub_file(repo_id: str, filename: str, *, download: bool = True) -> Path:
     with extra("data"):
         from huggingface_hub import hf_hub_download  # lazy: it costs 0.3 s, and reads its environment at import
 
-    where = {"repo_id": repo_id, "filename": filename, "repo_type": "dataset"}
+    where: dict[str, Any] = {"repo_id": repo_id, "filename": filename, "repo_type": "dataset"}
     # given by hand so that a notebook may set HF_HUB_CACHE after huggingface_hub was imported
     where["cache_dir"] = os.environ.get("HF_HUB_CACHE")
     try:

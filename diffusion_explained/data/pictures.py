@@ -60,7 +60,7 @@ def load_image(
     say = say or (lambda sentence: None)
     with _opened(_read(file)) as image:
         if getattr(image, "is_animated", False) and image.format != PHONE:
-            say(f"The picture is animated ({image.n_frames} frames): its first frame was taken.")
+            say(f"The picture is animated ({getattr(image, 'n_frames', 1)} frames): its first frame was taken.")
         own = image.size if _orientation(image) < 5 else image.size[::-1]
         image = _flattened(_upright(_shrunk(image, height, width), say), say)
     image = image.convert("L" if channels == 1 else "RGB")

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.devices import in_bfloat16
+from diffusion_explained.devices import in_bfloat16, to_channels_last
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.reconstruction import balance_latents, reconstruction_psnr
 from diffusion_explained.micro.scene_stream import SceneBatches
@@ -65,7 +65,9 @@ class Reconstruction(nn.Module):
 class AutoencoderStep(GradientStep):
     """`step([eps], images)`: a step of AdamW along the gradient of the autoencoder's loss."""
 
-    def loss(self, inputs: Sequence[Tensor], wanted: Tensor) -> Tensor:
+    config: AutoencoderConfig
+
+    def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
         with torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bfloat16):
             decoded, mean, logvar = self.predict(wanted, *inputs)
         return autoencoder_loss(decoded.float(), wanted, mean.float(), logvar.float(), self.config)
@@ -105,18 +107,16 @@ def train_autoencoder(
     """
     device = torch.device(device)
     if config.channels_last:
-        vae.to(memory_format=torch.channels_last)
+        to_channels_last(vae)
     state = TrainingState.new(vae.to(device).train(), config)
     description = {"network": dict(vae.config), "training": asdict(config), "emoji": len(emoji)}
     go_on(state, description, checkpoints)
 
-    predict = Reconstruction(vae)
-    if config.compile:
-        predict = torch.compile(predict, dynamic=False)
+    reconstruction = Reconstruction(vae)
+    predict = torch.compile(reconstruction, dynamic=False) if config.compile else reconstruction
     bfloat16 = in_bfloat16(config.precision, device)
-    step = AutoencoderStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
-    if config.cuda_graph and device.type == "cuda":
-        step = RecordedStep(step)
+    eager = AutoencoderStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
+    step = RecordedStep(eager) if config.cuda_graph and device.type == "cuda" else eager
 
     pictures = drawn(emoji, config, device, state.step, workers)
 
@@ -138,7 +138,7 @@ def drawn(
     scenes = SceneBatches(SceneSampler(emoji, "train", config.seed), config.batch_size * DRAWN_AT_ONCE)
     chunk, skipped = divmod(first, DRAWN_AT_ONCE)
     form = torch.channels_last if config.channels_last else torch.contiguous_format
-    for together, _ in scenes.stream(chunk, config.num_steps // DRAWN_AT_ONCE + 1 - chunk, workers):
+    for together in scenes.stream(chunk, config.num_steps // DRAWN_AT_ONCE + 1 - chunk, workers):
         for x in draw_scenes(together, images).split(config.batch_size)[skipped:]:
             yield x.contiguous(memory_format=form)
         skipped = 0
@@ -155,7 +155,7 @@ def finish_autoencoder(vae: Any, emoji: EmojiSet, seed: int = 0) -> dict[str, An
     device = next(vae.parameters()).device
     images = emoji.images.to(device)
     batches = SceneBatches(SceneSampler(emoji, "train", seed), 64).stream(0, MEASURED_SCENES // 64)
-    latents = [vae.encode(draw_scenes(scenes, images)).latent_dist.mean for scenes, _ in batches]
+    latents = [vae.encode(draw_scenes(scenes, images)).latent_dist.mean for scenes in batches]
     found = balance_latents(vae, torch.cat(latents).cpu())
     round_to_fp16(vae)
     held_out, seen = emoji.images[emoji.held_out], emoji.images[~emoji.held_out]

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,7 +116,7 @@ def checksum(arrays: dict[str, Tensor], tables: dict[str, str]) -> str:
     """SHA-256 over everything in the file, in the order of the keys."""
     digest = hashlib.sha256()
     for key in sorted(arrays):
-        digest.update(arrays[key].numpy())
+        digest.update(arrays[key].numpy().data)
     for key in sorted(tables):
         digest.update(tables[key].encode())
     return digest.hexdigest()
@@ -123,7 +124,10 @@ def checksum(arrays: dict[str, Tensor], tables: dict[str, str]) -> str:
 
 def encode_image(image: Tensor, image_format: str) -> bytes:
     """One picture, uint8 [4, H, W], as the bytes of a PNG or a WebP without loss."""
-    settings = {"PNG": {"optimize": True}, "WEBP": {"lossless": True, "exact": True, "quality": 100, "method": 6}}
+    settings: dict[str, dict[str, Any]] = {
+        "PNG": {"optimize": True},
+        "WEBP": {"lossless": True, "exact": True, "quality": 100, "method": 6},
+    }
     buffer = io.BytesIO()
     Image.fromarray(image.permute(1, 2, 0).numpy()).save(buffer, image_format, **settings[image_format])
     return buffer.getvalue()

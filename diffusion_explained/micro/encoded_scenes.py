@@ -20,7 +20,7 @@ from torch import Tensor
 from diffusion_explained.checks import check_finite
 from diffusion_explained.files import atomic_path
 from diffusion_explained.micro.emoji import EmojiSet
-from diffusion_explained.micro.scene_stream import SceneBatches
+from diffusion_explained.micro.scene_stream import CaptionedBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.micro.tokens import encode
 from diffusion_explained.weight_files import fingerprint
@@ -43,8 +43,7 @@ class EncodedScenes:
 
     def to(self, device: torch.device | str) -> EncodedScenes:
         """The same on a device."""
-        moved = (tensor.to(device) for tensor in (self.latents, self.tokens, self.empty))
-        return EncodedScenes(*moved, self.made_from)
+        return EncodedScenes(self.latents.to(device), self.tokens.to(device), self.empty.to(device), self.made_from)
 
 
 @torch.no_grad()
@@ -86,7 +85,7 @@ def encode_scenes(
     if file is not None and file.is_file():
         return read_scenes(file, made_from).to(first.device)
     images = emoji.images.to(first.device)
-    batches = SceneBatches(SceneSampler(emoji, split, seed), batch_size, tokenizer)
+    batches = CaptionedBatches(SceneSampler(emoji, split, seed), batch_size, tokenizer)
     latents, tokens, done = [], [], 0
     for scenes, ids in batches.stream(0, -(-count // batch_size), workers):
         x = draw_scenes(scenes, images).to(first.dtype)
@@ -119,7 +118,7 @@ def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
     try:
         with safe_open(file, framework="pt") as opened:
             found = json.loads((opened.metadata() or {})["made_from"])
-            tensors = [opened.get_tensor(name) for name in ("latents", "tokens", "empty")]
+            latents, tokens, empty = (opened.get_tensor(name) for name in ("latents", "tokens", "empty"))
     except (SafetensorError, KeyError, ValueError) as error:
         raise OSError(f"{file} is damaged, or holds no encoded scenes: {error!r}. Remove it.") from error
     if not bool(tensors[0].isfinite().all()):
@@ -130,4 +129,4 @@ def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
             f"{file} holds scenes that were encoded otherwise: {', '.join(differing)} differ. "
             f"Give another file, or remove this one to encode them anew."
         )
-    return EncodedScenes(*tensors, found)
+    return EncodedScenes(latents, tokens, empty, found)

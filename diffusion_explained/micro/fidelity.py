@@ -177,7 +177,8 @@ def picture_distance(retrieval: Retrieval, a: Tensor, b: Tensor) -> Tensor:
     for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True):
         maps = retrieval.image.feature_maps(torch.cat([x, y]).to(retrieval.device).float())
         pairs = (F.normalize(features, dim=1).chunk(2) for features in maps)
-        parts.append(sum((f - g).square().sum(1).mean((1, 2)) for f, g in pairs) / len(maps))
+        distances = [(f - g).square().sum(1).mean((1, 2)) for f, g in pairs]
+        parts.append(sum(distances[1:], distances[0]) / len(maps))
     return torch.cat(parts)
 
 

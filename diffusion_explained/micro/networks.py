@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import safe_open
@@ -23,6 +23,7 @@ from diffusion_explained.names import unknown_name
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
 
+Network = TypeVar("Network", bound=nn.Module)
 SIDE = 128  # pixels of a picture
 PIXELS = 8  # picture pixels a latent pixel
 LATENT_CHANNELS = 4
@@ -138,7 +139,7 @@ def name_for_every_version(path: Path) -> None:
     save_file(tensors, path, metadata=metadata)
 
 
-def in_fp16(name: str, network: nn.Module) -> nn.Module:
+def in_fp16(name: str, network: Network) -> Network:
     """A copy of a network on the CPU, in fp16. Raises ValueError where a weight is NaN, or too large for it."""
     half = copy.deepcopy(network).to("cpu", torch.float16).eval()
     for weight, tensor in half.state_dict().items():

@@ -107,8 +107,9 @@ def check_integrity(package: NpmPackage, content: bytes, where: str, what_to_do:
 def read_members(package: NpmPackage, suffix: str) -> dict[str, bytes]:
     """The files of a package whose path ends in `suffix`, by their path inside it: {"en/data.json": ...}."""
     with tarfile.open(package_archive(package), "r:gz") as archive:
-        return {
-            member.name.removeprefix("package/"): archive.extractfile(member).read()
-            for member in archive
-            if member.isfile() and member.name.endswith(suffix)
-        }
+        found = {}
+        for member in archive:
+            file = archive.extractfile(member) if member.isfile() and member.name.endswith(suffix) else None
+            if file is not None:
+                found[member.name.removeprefix("package/")] = file.read()
+        return found

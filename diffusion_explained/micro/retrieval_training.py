@@ -22,11 +22,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_explained.devices import hardware, in_bfloat16
+from diffusion_explained.devices import hardware, in_bfloat16, to_channels_last
 from diffusion_explained.micro.emoji import STYLES, EmojiSet
 from diffusion_explained.micro.fidelity import naming_accuracy
 from diffusion_explained.micro.retrieval import Retrieval, save_retrieval
-from diffusion_explained.micro.scene_stream import SceneBatches, to_device
+from diffusion_explained.micro.scene_stream import Batches, to_device
 from diffusion_explained.micro.scenes import Scenes, SceneSampler, draw_scenes
 from diffusion_explained.micro.tokens import encode
 from diffusion_explained.micro.words import COLOURS, NUMBERS
@@ -36,7 +36,7 @@ from diffusion_explained.training.checkpoints import go_on
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep
-from diffusion_explained.training.timed import TimedConfig, TimedRecord, train_for
+from diffusion_explained.training.timed import WITHOUT_END, TimedConfig, TimedRecord, train_for
 from diffusion_explained.weight_files import fingerprint, round_to_fp16
 
 # words of which one caption's can stand in the place of another's, and make it false
@@ -61,16 +61,19 @@ class Batch:
     also_fits: Tensor
 
 
-class ContrastBatches(SceneBatches):
+@dataclass(frozen=True)
+class ContrastBatches(Batches[Batch]):
     """Batch n of a training, a pure function of n, with everything that the loss compares."""
 
-    def __getitem__(self, n: int) -> Batch:
-        scenes, tokens = super().__getitem__(n)
+    tokenizer: Any
+
+    def made_of(self, scenes: Scenes, n: int) -> Batch:
+        """The scenes and their captions' ids, and a contrary of each caption."""
         random = numpy_stream(self.sampler.seed, n)
         contraries = [contrary(caption, random) for caption in scenes.captions]
         return Batch(
             scenes,
-            tokens,
+            encode(self.tokenizer, scenes.captions),
             encode(self.tokenizer, contraries),
             torch.tensor(
                 [a != b for a, b in zip(contraries, scenes.captions, strict=True)], dtype=torch.bool, device="cpu"
@@ -121,9 +124,11 @@ class ContrastiveStep(GradientStep):
     with x, t and t' the unit vectors of pictures, captions and contraries.
     """
 
+    predict: Retrieval
+
     def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
-        x, tokens, contraries, has_contrary = inputs
-        network = self.state.network
+        x, tokens, contraries, has_contrary = (part for part in inputs if part is not None)
+        network = self.predict
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
             pictures = network.embed_images(x)
             captions, contraries = network.embed_tokens(torch.cat([tokens, contraries])).chunk(2)
@@ -175,15 +180,14 @@ def train_retrieval(
 
     Raises ValueError for settings that make no training, and what `train_for` raises.
     """
-    limits = {} if images is None else {"images": images}
     config = TimedConfig(
-        **limits, seconds=seconds, batch_size=batch_size, learning_rate=learning_rate, weight_decay=0.05,
-        betas=(0.9, 0.98), seed=seed, channels_last=True,
+        images=WITHOUT_END if images is None else images, seconds=seconds, batch_size=batch_size,
+        learning_rate=learning_rate, weight_decay=0.05, betas=(0.9, 0.98), seed=seed, channels_last=True,
     )  # fmt: skip
     device = torch.device(device)
     made = seeded(seed, lambda: Retrieval(len(tokenizer), tokenizer.eos_token_id, **(network or {})))
-    made.to(device, memory_format=torch.channels_last)
-    state = TrainingState.new(made.train(), config)
+    to_channels_last(made)
+    state = TrainingState.new(made.to(device).train(), config)
     description = {
         "network": made.config,
         "training": asdict(config),

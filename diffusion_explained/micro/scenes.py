@@ -70,7 +70,9 @@ RELATIONS = {
     "left of": (-1, 0), "to the left of": (-1, 0), "right of": (1, 0), "to the right of": (1, 0),
     "above": (0, -1), "below": (0, 1), "next to": None, "and": None,
 }  # fmt: skip
-LAYOUTS = {  # of several of one kind: size, and the centres
+LAYOUTS: dict[
+    int, list[tuple[float, tuple[tuple[float, float], ...]]]
+] = {  # of several of one kind: size, and the centres
     2: [(0.5, ((-0.5, 0), (0.5, 0))), (0.5, ((0, -0.5), (0, 0.5)))],
     3: [(0.48, ((0, -0.5), (-0.5, 0.48), (0.5, 0.48))), (0.33, ((-0.66, 0), (0, 0), (0.66, 0)))],
     4: [(0.48, ((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)))],
@@ -100,7 +102,7 @@ class SceneSampler:
         # the training pictures of composable things, all and by style; the two of a relation are of one style
         self.things = [p for p in self.train if self.subject[p] in things]
         self.things_of = [[p for p in self.things if self.style[p] == style] for style in range(len(STYLES))]
-        self.pictures_of = [[] for _ in emoji.names]
+        self.pictures_of: list[list[int]] = [[] for _ in emoji.names]
         for picture in self.train:
             self.pictures_of[self.subject[picture]].append(picture)
         self.allowed: list[list[str]] = [

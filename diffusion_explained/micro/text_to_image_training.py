@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.devices import in_bfloat16
+from diffusion_explained.devices import in_bfloat16, to_channels_last
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.micro.encoded_scenes import EncodedScenes
 from diffusion_explained.micro.networks import PREDICTIONS
@@ -93,7 +93,7 @@ def train_text_to_image(
     """
     schedule, device = schedule_of(prediction), torch.device(device)
     if config.channels_last:
-        model.to(memory_format=torch.channels_last)
+        to_channels_last(model)
     state = TrainingState.new(model.to(device).train(), config)
     description = {
         "unet": dict(model.unet.config),
@@ -104,9 +104,8 @@ def train_text_to_image(
     go_on(state, description, checkpoints)
     predict = torch.compile(model, dynamic=False) if config.compile else model
     bfloat16 = in_bfloat16(config.precision, device)
-    step = GradientStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
-    if config.cuda_graph and device.type == "cuda":
-        step = RecordedStep(step)
+    eager = GradientStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
+    step = RecordedStep(eager) if config.cuda_graph and device.type == "cuda" else eager
     scenes = scenes.to(device)
 
     def batches() -> tuple[list[Tensor], Tensor]:

@@ -15,13 +15,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from diffusion_explained.models.classifier import Classifier, ClassifierConfig
 from diffusion_explained.models.dit import DiT, DiTConfig
 from diffusion_explained.models.mlp import MLP, MLPConfig
+from diffusion_explained.models.network import NetworkModule
 from diffusion_explained.models.unet import UNet, UNetConfig
 from diffusion_explained.names import unknown_name
 from diffusion_explained.tables import read_table
 
 MOST_WEIGHTS = 200_000_000  # 0.8 GB in float32; the largest network that ships has 8 million
 
-NETWORKS: dict[str, tuple[type[nn.Module], type]] = {
+NETWORKS: dict[str, tuple[type[NetworkModule] | type[Classifier], type]] = {
     "mlp": (MLP, MLPConfig),
     "unet": (UNet, UNetConfig),
     "dit": (DiT, DiTConfig),
@@ -36,6 +37,7 @@ __all__ = [
     "DiT",
     "DiTConfig",
     "MLPConfig",
+    "NetworkModule",
     "UNet",
     "UNetConfig",
     "build_network",
@@ -46,7 +48,7 @@ __all__ = [
 ]
 
 
-def build_network(config: dict[str, Any], most_weights: int = MOST_WEIGHTS) -> nn.Module:
+def build_network(config: dict[str, Any], most_weights: int = MOST_WEIGHTS) -> NetworkModule | Classifier:
     """The network that a config describes: its name under "network", and the fields of its config class.
 
     most_weights: the largest number of weights that may be allocated; it is looked at before they are.
@@ -100,7 +102,8 @@ def network_config(network: nn.Module) -> dict[str, Any]:
     """The JSON-able config from which `build_network` builds the same network (with other weights)."""
     for name, (network_class, _) in NETWORKS.items():
         if type(network) is network_class:
-            return {"network": name, **dataclasses.asdict(network.config)}
+            config: Any = network.config
+            return {"network": name, **dataclasses.asdict(config)}
     raise ValueError(f"{type(network).__name__} is not one of the package's networks: {', '.join(NETWORKS)}.")
 
 
@@ -110,7 +113,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 @torch.no_grad()
-def count_flops(network: nn.Module) -> int:
+def count_flops(network: NetworkModule | Classifier) -> int:
     """Floating-point operations of one forward pass of one image, a multiplication and an addition being two.
 
     Only convolutions and matrix products are counted (`torch.utils.flop_counter`); they are nearly all of it.

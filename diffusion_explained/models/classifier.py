@@ -7,6 +7,7 @@ down: convolution, then stages that each widen and halve the image, residual blo
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -40,6 +41,10 @@ class Classifier(nn.Module):
 
     `classifier.features(x)` is the vector [B, widths[-1]] that the logits are a linear function of.
     """
+
+    image_shape: tuple[int, int, int]
+    num_classes: int
+    card: dict[str, Any]  # of `load_classifier`: how it was trained, and what it measures
 
     @torch_defaults()
     def __init__(self, config: ClassifierConfig) -> None:

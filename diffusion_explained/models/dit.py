@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding, sinusoids
+from diffusion_explained.models.network import NetworkModule, zero_weights
 from diffusion_explained.tables import check_sizes
 
 MLP_RATIO = 4  # how much wider a block's two-layer network is inside
@@ -55,7 +56,7 @@ class DiTConfig:
         return self.image_shape[1] // self.patch_size, self.image_shape[2] // self.patch_size
 
 
-class DiT(nn.Module):
+class DiT(NetworkModule):
     """`network(x_t, t, labels)`: x_t [B, C, H, W], t [B] in about 0..1000, labels [B] -> [B, C, H, W].
 
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
@@ -79,8 +80,7 @@ class DiT(nn.Module):
         self.head = nn.Linear(config.width, patch)
         self.input_gain = InputGain(config.width, config.image_shape[0])
         for last in (self.modulate, self.head):  # training starts from output 0, the mean of every target
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            zero_weights(last)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         # comments give the shapes for a 28 x 28 digit
@@ -115,8 +115,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(width, MLP_RATIO * width), nn.GELU(approximate="tanh"), nn.Linear(MLP_RATIO * width, width)
         )
-        nn.init.zeros_(self.modulate.weight)
-        nn.init.zeros_(self.modulate.bias)
+        zero_weights(self.modulate)
 
     def forward(self, tokens: Tensor, cond: Tensor) -> Tensor:
         scale1, shift1, gate1, scale2, shift2, gate2 = self.modulate(cond)[:, None].chunk(6, dim=-1)  # [B, 1, width]

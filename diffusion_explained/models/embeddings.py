@@ -52,7 +52,8 @@ class ClassEmbedding(nn.Module):
         if self.table is None:
             return 0.0
         if labels is None:
-            labels = torch.full((batch_size,), self.num_classes, device=self.table.weight.device, dtype=torch.int64)
+            null = self.table.num_embeddings - 1
+            labels = torch.full((batch_size,), null, device=self.table.weight.device, dtype=torch.int64)
         return self.table(labels)
 
 
@@ -67,7 +68,7 @@ class InputGain(nn.Linear):
         nn.init.zeros_(self.weight)
         nn.init.zeros_(self.bias)
 
-    def forward(self, cond: Tensor, x_t: Tensor) -> Tensor:
+    def forward(self, cond: Tensor, x_t: Tensor) -> Tensor:  # type: ignore[override]  # x_t is not nn.Linear's
         """cond [B, embedding_width] and x_t [B, C, H, W] -> gain * x_t."""
         with torch.autocast(x_t.device.type, enabled=False):  # bfloat16's steps of 0.4% are too coarse in pure noise
             return super().forward(cond.float())[:, :, None, None] * x_t

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.embeddings import ClassEmbedding, TimeEmbedding
+from diffusion_explained.models.network import NetworkModule, zero_weights
 from diffusion_explained.tables import check_sizes
 
 
@@ -27,7 +28,7 @@ class MLPConfig:
             raise ValueError(f"an MLP takes points of shape (D,), and has a width and layers of 1 or more; got {self}")
 
 
-class MLP(nn.Module):
+class MLP(NetworkModule):
     """`network(x_t, t, labels)`: x_t [B, D], t [B] in about 0..1000, labels [B] -> [B, D].
 
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
@@ -46,8 +47,7 @@ class MLP(nn.Module):
         self.stem = nn.Linear(dimensions, config.width)
         self.layers = nn.ModuleList(nn.Linear(config.width, config.width) for _ in range(config.layers))
         self.head = nn.Linear(config.width, dimensions)
-        nn.init.zeros_(self.head.weight)  # so that training starts from output 0, the mean of every target
-        nn.init.zeros_(self.head.bias)
+        zero_weights(self.head)  # so that training starts from output 0, the mean of every target
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         cond = self.embed_time(t) + self.embed_class(labels, len(x_t))  # [B, width]

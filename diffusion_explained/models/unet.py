@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding
+from diffusion_explained.models.network import NetworkModule, zero_weights
 from diffusion_explained.tables import check_sizes
 
 
@@ -64,7 +65,7 @@ class UNetConfig:
             raise ValueError(f"dropout must be from 0 to below 1, got {self.dropout}")
 
 
-class UNet(nn.Module):
+class UNet(NetworkModule):
     """`network(x_t, t, labels)`: x_t [B, C, H, W], t [B] in about 0..1000, labels [B] -> [B, C, H, W].
 
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
@@ -113,8 +114,7 @@ class UNet(nn.Module):
         self.norm = group_norm(width)
         self.head = nn.Conv2d(width, patched, 3, padding=1)
         self.input_gain = InputGain(config.embedding_width, config.image_shape[0])
-        nn.init.zeros_(self.head.weight)  # training starts from output 0, the mean of every target
-        nn.init.zeros_(self.head.bias)
+        zero_weights(self.head)  # training starts from output 0, the mean of every target
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         # comments give the shapes for a 28 x 28 digit
@@ -154,8 +154,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(out_width, out_width, 3, padding=1)
         self.shortcut = nn.Identity() if in_width == out_width else nn.Conv2d(in_width, out_width, 1)
         self.attention = Attention(out_width, config.head_width) if attends else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)  # a new block passes its input on unchanged
-        nn.init.zeros_(self.conv2.bias)
+        zero_weights(self.conv2)  # a new block passes its input on unchanged
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))  # [B, out, H, W]
@@ -174,8 +173,7 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.attend = Attend(head_width)
         self.out = nn.Linear(width, width)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        zero_weights(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.norm(x).flatten(2).transpose(1, 2)  # [B, H*W, width]

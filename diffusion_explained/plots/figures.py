@@ -7,6 +7,7 @@ In a notebook that has imported pyplot a figure joins pyplot's, so that `plt.sho
 import io
 import sys
 import threading
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +19,7 @@ from diffusion_explained.palette import THEMES
 _drawing = threading.Lock()  # matplotlib's font and text caches are shared by all figures of a process
 
 
-def figure(width: float, height: float, theme: str, **grid: object) -> tuple[Figure, np.ndarray]:
+def figure(width: float, height: float, theme: str, **grid: Any) -> tuple[Figure, np.ndarray]:
     """An empty figure, width x height inches, with its axes [rows, columns] (`grid` as for Figure.subplots).
 
     Raises ValueError for a theme that is neither "light" nor "dark".
@@ -28,7 +29,8 @@ def figure(width: float, height: float, theme: str, **grid: object) -> tuple[Fig
     pyplot = sys.modules.get("matplotlib.pyplot")
     fig = (pyplot.figure if pyplot else Figure)(figsize=(width, height), layout="constrained")
     fig.patch.set_facecolor(THEMES[theme].background)
-    return fig, fig.subplots(**{"nrows": 1, "ncols": 1, "squeeze": False, **grid})
+    options: dict[str, Any] = {"nrows": 1, "ncols": 1, "squeeze": False, **grid}
+    return fig, fig.subplots(**options)
 
 
 def dress(ax: Axes, theme: str, *, title: str = "", xlabel: str = "", ylabel: str = "", grid: bool = True) -> None:
@@ -46,8 +48,8 @@ def dress(ax: Axes, theme: str, *, title: str = "", xlabel: str = "", ylabel: st
     if grid:
         ax.grid(color=colours.grid, linewidth=0.8)
     ax.set_axisbelow(True)
-    if ax.get_legend():
-        for text in ax.get_legend().get_texts():
+    if (box := ax.get_legend()) is not None:
+        for text in box.get_texts():
             text.set_color(colours.text)
 
 

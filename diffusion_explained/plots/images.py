@@ -187,19 +187,19 @@ def loss_curve(
     steps: Sequence[float], losses: Sequence[float], *, title: str = "Training loss", theme: str = "light"
 ) -> Figure:
     """The loss of each step, and its running mean over about a fiftieth of the run."""
-    steps, losses = np.asarray(steps, float), np.asarray(losses, float)
-    if len(steps) != len(losses) or not len(steps):
-        raise ValueError(f"Give one loss per step, at least one; got {len(steps)} steps and {len(losses)} losses.")
-    window = max(1, len(losses) // 50)
-    means = np.convolve(losses, np.ones(window) / window, mode="valid")
+    x, y = np.asarray(steps, float), np.asarray(losses, float)
+    if len(x) != len(y) or not len(x):
+        raise ValueError(f"Give one loss per step, at least one; got {len(x)} steps and {len(y)} losses.")
+    window = max(1, len(y) // 50)
+    means = np.convolve(y, np.ones(window) / window, mode="valid")
     fig, axes = figure(7.0, 3.3, theme)
     ax, colours = axes[0, 0], THEMES[theme]
-    ax.plot(steps, losses, color=colours.data, alpha=0.4, linewidth=0.8, label="each step")
-    ax.plot(steps[window - 1 :], means, color=colours.data, linewidth=2.2, label=f"mean of {window}")
+    ax.plot(x, y, color=colours.data, alpha=0.4, linewidth=0.8, label="each step")
+    ax.plot(x[window - 1 :], means, color=colours.data, linewidth=2.2, label=f"mean of {window}")
     ax.set_yscale("log")
     legend(ax)
     dress(ax, theme, title=title, xlabel="optimizer step", ylabel="mean squared error")
-    fig.set_label(f"{title}: from {losses[0]:.3g} to {means[-1]:.3g} over {len(losses)} steps")
+    fig.set_label(f"{title}: from {y[0]:.3g} to {means[-1]:.3g} over {len(y)} steps")
     return fig
 
 

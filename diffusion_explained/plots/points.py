@@ -33,10 +33,12 @@ def _draw_paths(ax: Axes, paths: Tensor, data: Tensor | None, theme: str) -> np.
     if array.ndim != 3:
         raise ValueError(f"paths must be [n + 1, N, 2], got {tuple(array.shape)}.")
     if data is not None:
-        ax.scatter(*_points(data, "data").T, s=4, color=colours.grid, label="data", zorder=1)
+        x, y = _points(data, "data").T
+        ax.scatter(x, y, s=4, color=colours.grid, label="data", zorder=1)
     ax.plot(array[..., 0], array[..., 1], color=colours.muted, linewidth=0.7, alpha=0.6, zorder=2)
-    ax.scatter(*array[0].T, s=22, facecolors="none", edgecolors=colours.noise, linewidths=1.2, label="start", zorder=3)
-    ax.scatter(*array[-1].T, s=22, color=colours.data, label="end", zorder=4)
+    (x_0, y_0), (x_1, y_1) = array[0].T, array[-1].T
+    ax.scatter(x_0, y_0, s=22, facecolors="none", edgecolors=colours.noise, linewidths=1.2, label="start", zorder=3)
+    ax.scatter(x_1, y_1, s=22, color=colours.data, label="end", zorder=4)
     return array
 
 
@@ -90,7 +92,7 @@ def density(
     """How densely points [N, 2] lie in the plane, as a histogram over squares: probability per unit area."""
     array = _points(points, "points")
     limit = limit or float(np.abs(array).max()) * 1.05
-    counts, edges, _ = np.histogram2d(*array.T, bins=bins, range=[[-limit, limit]] * 2)
+    counts, edges, _ = np.histogram2d(array[:, 0], array[:, 1], bins=bins, range=[[-limit, limit]] * 2)
     values = counts.T / len(array) / (edges[1] - edges[0]) ** 2
     fig, axes = figure(5.4, 4.8, theme)
     ax, colours = axes[0, 0], THEMES[theme]
@@ -121,7 +123,8 @@ def vector_field(
     fig, axes = figure(5.0, 5.0, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     if data is not None:
-        ax.scatter(*_points(data, "data").T, s=4, color=colours.noise, alpha=0.35, label="data", zorder=1)
+        x, y = _points(data, "data").T
+        ax.scatter(x, y, s=4, color=colours.noise, alpha=0.35, label="data", zorder=1)
         legend(ax, frameon=True, framealpha=0.9, facecolor=colours.background, edgecolor="none", markerscale=3)
     ax.quiver(*places.T, *arrows.T, color=colours.data, angles="xy", width=0.004, zorder=2)
     _square(ax, theme, title, limit)

@@ -16,6 +16,7 @@ A sampler never sees a schedule: it is handed a list of `Level`s, decreasing in 
 All coefficients are float64 on the CPU.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from diffusion_explained.schedules.base import Level, Schedule, check_decreasing
@@ -44,7 +45,7 @@ def schedule_from_config(config: dict[str, Any]) -> Schedule:
     if options.get("family") == "ddpm":
         options.setdefault("clock", "thousand")  # what every network was given before the clock could be chosen
     family, name = options.pop("family", None), options.pop("name", "")
-    makers = {
+    makers: dict[tuple[Any, Any], Callable[..., Schedule]] = {
         ("edm", ""): EDMSchedule,
         ("flow", ""): FlowSchedule,
         ("ddpm", "linear"): DDPMSchedule.linear,

@@ -85,9 +85,9 @@ class Schedule(ABC):
         check_decreasing(levels)
         return levels
 
-    def levels(self, num_inference_steps: int, **options: Any) -> list[Level]:
-        """The n levels that `timesteps(num_inference_steps, **options)` visits, then the clean one."""
-        return self.levels_at(self.timesteps(num_inference_steps, **options))
+    def levels(self, num_inference_steps: int, *args: Any, **options: Any) -> list[Level]:
+        """The n levels that `timesteps`, given the same arguments, visits, then the clean one."""
+        return self.levels_at(self.timesteps(num_inference_steps, *args, **options))
 
 
 def checked_time(t: Tensor | float, most: float, what: str) -> Tensor:

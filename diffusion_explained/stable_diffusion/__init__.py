@@ -14,7 +14,7 @@ a model is loaded or made; what is missing (weights, network, a GPU) is said bef
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 HOMES = {
     "load": "loading",
@@ -32,9 +32,23 @@ HOMES = {
 }
 __all__ = list(HOMES)
 
+if TYPE_CHECKING:  # so that editors and type checkers see what is imported only when it is first asked for
+    from diffusion_explained.stable_diffusion.loading import NoGPUError, load
+    from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError
+    from diffusion_explained.stable_diffusion.model import StableDiffusion
+    from diffusion_explained.stable_diffusion.recording import record
+    from diffusion_explained.stable_diffusion.stand_ins import save_stand_in, stand_in
+    from diffusion_explained.stable_diffusion.text import Text
+    from diffusion_explained.stable_diffusion.traces import Trace
+    from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError, download_size, find_weights
+
 
 def __getattr__(name: str) -> Any:
     """Each is imported when first asked for, so that looking for weights waits for none of the rest."""
     if name in HOMES:
         return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -62,7 +62,8 @@ class RecordedAttention:
                 "The network was not called since the last step: call after(step) once, as each step comes."
             )
         count, guided = len(step.x_t), step.pred.eps_uncond is not None
-        self.size = tuple(step.x_t.shape[2:])
+        height, width = step.x_t.shape[2:]
+        self.size = (height, width)
         kept: dict[str, Tensor] = {}
         for call in calls:
             for name, weights in call.items():
@@ -222,10 +223,10 @@ def cross_attentions(model: StableDiffusion) -> dict[str, Any]:
             f"{model.family.title} has no cross-attention: its text and picture attend to each other in one sequence. "
             "Take a model with a U-Net (Stable Diffusion 1.x, 2.x, XL, micro)."
         )
+    layers = {name: part for name, part in model.network.named_modules() if getattr(part, "is_cross_attention", False)}
     if model.call is not model.network:
         raise ValueError("This model is compiled, and no hook sees inside: take it as it was before `accelerate`, or "
                          "load it without fast=True.")  # fmt: skip
-    layers = {name: part for name, part in model.network.named_modules() if getattr(part, "is_cross_attention", False)}
     if not layers:
         raise ValueError(f"The U-Net of {model.name} has no cross-attention layer.")
     return layers

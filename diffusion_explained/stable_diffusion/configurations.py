@@ -270,8 +270,8 @@ PIPELINE = {  # what a model_index.json says beside its parts
 
 def tables_of(family: str) -> dict[str, dict[str, Mapping[str, Rule]]]:
     """For each part of a family the classes that it may have, and the table of each class."""
-    clip = {"CLIPTextModel": CLIP}
-    projecting = {"CLIPTextModelWithProjection": CLIP}
+    clip: dict[str, Mapping[str, Rule]] = {"CLIPTextModel": CLIP}
+    projecting: dict[str, Mapping[str, Rule]] = {"CLIPTextModelWithProjection": CLIP}
     tables: dict[str, dict[str, Mapping[str, Rule]]] = {
         "vae": {"AutoencoderKL": VAE | SCALES[family], "AutoencoderTiny": TINY_VAE | SCALES[family]},
         "text_encoder": projecting if family == "sd3" else clip,
@@ -310,7 +310,7 @@ def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Fa
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if (mean is None) != (std is None):
         raise ValueError(f"{part} ({class_name}) has one of latents_mean and latents_std: give both, or neither.")
-    if mean is not None:
+    if mean is not None and std is not None:
         channels = config.get("latent_channels", 4)
         if not len(mean) == len(std) == channels or min(std) <= 0:
             raise ValueError(

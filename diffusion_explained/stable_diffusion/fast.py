@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from diffusion_explained.devices import to_channels_last
 from diffusion_explained.stable_diffusion.latents import decode
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 
@@ -30,7 +31,7 @@ def accelerate(model: StableDiffusion, *, backend: str = "inductor", mode: str =
     options = {"mode": mode} if backend == "inductor" else {}
     compiled = partial(torch.compile, backend=backend, dynamic=False, **options)
     for part in (model.network, model.pipe.vae):
-        part.to(memory_format=torch.channels_last)
+        to_channels_last(part)
     network, through = _graphed(compiled(model.network)), _graphed(compiled(model.pipe.vae.decode))
     return replace(model, call=network, decode_call=partial(decode, model.pipe.vae, model.device, through=through))
 

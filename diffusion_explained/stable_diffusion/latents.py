@@ -179,10 +179,10 @@ def start(
     pure = mask is not None and strength == 1
     image_latents = None if pure and shows_mask else encode(vae, device, image, streams)
     eps = randn((count, *shape), streams, device)
-    x_t = eps if pure else add_noise(image_latents, eps, levels[0])
+    x_t = eps if pure or image_latents is None else add_noise(image_latents, eps, levels[0])
     if mask is None:
         return Start(x_t, levels, streams)
-    if shows_mask:
+    if shows_mask or image_latents is None:
         masked = encode(vae, device, image * (mask < 0.5), streams)
         return Start(x_t, levels, streams, channels=torch.cat([small, masked], dim=1))
     return Start(x_t, levels, streams, Known(image_latents, eps, small, levels[0]))

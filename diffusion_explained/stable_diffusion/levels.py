@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -61,7 +61,7 @@ def config_of(scheduler: Any) -> dict[str, Any]:
 KINDS = {"epsilon": "eps", "v_prediction": "v", "sample": "x_0"}
 # EDM's output at sigma_data 0.5 is the table's "edm"; at 1 it is v, in variance-preserving form
 EDM_KINDS = {("epsilon", 0.5): "edm", ("v_prediction", 1.0): "v"}
-CURVES = {
+CURVES: dict[str, Callable[..., DDPMSchedule]] = {
     "linear": DDPMSchedule.linear,
     "scaled_linear": DDPMSchedule.scaled_linear,
     "squaredcos_cap_v2": DDPMSchedule.cosine,
@@ -106,11 +106,17 @@ def schedule_of(config: Mapping[str, Any], sampler: str | None = None) -> Schedu
     Raises ValueError for a configuration that is not understood.
     """
     family, options = family_of(config), options_of(config, sampler)
-    T = options["num_train_timesteps"]
     if family == "flow":
-        return FlowSchedule(shift=options.get("shift") or options.get("flow_shift") or 1.0, num_train_timesteps=T)
+        shift = options.get("shift") or options.get("flow_shift") or 1.0
+        return FlowSchedule(shift=shift, num_train_timesteps=options["num_train_timesteps"])
     if family == "edm":
         return EDMSchedule(options["sigma_min"], options["sigma_max"], options["rho"], clock="c_noise")
+    return _vp_schedule(config, options, sampler)
+
+
+def _vp_schedule(config: Mapping[str, Any], options: Mapping[str, Any], sampler: str | None) -> DDPMSchedule:
+    """The schedule of a variance-preserving model, by its curve or its own betas."""
+    T = options["num_train_timesteps"]
     continuous = options.get("timestep_type") == "continuous" and options["prediction_type"] == "v_prediction"
     end = {
         "steps_offset": options.get("steps_offset", 0),
@@ -226,7 +232,7 @@ def _flow_levels(
     if spacing == "trailing" or (solver and spacing is None):
         t = shifted(np.arange(n, 0, -1) / n)
     else:
-        least = 1 / T if dynamic else shifted(np.float64(1 / T))
+        least = 1 / T if dynamic else float(shifted(np.array(1 / T)))
         t = shifted(np.linspace(1, least, n))
     if terminal := options.get("shift_terminal"):
         if n == 1:
@@ -271,7 +277,7 @@ def _vp_levels(
     config: Mapping[str, Any], options: Mapping[str, Any], n: int, sampler: str, spacing: str | None
 ) -> list[Level]:
     """Levels of a variance-preserving model, in the steps of the sampler's class in diffusers."""
-    name, schedule = config["_class_name"], schedule_of(config, sampler)
+    name, schedule = config["_class_name"], _vp_schedule(config, options_of(config, sampler), sampler)
     T = check_steps(options["num_train_timesteps"])
     check_steps(n, T)
     by_time = spacing if spacing in SPACINGS else options.get("timestep_spacing", "linspace")
@@ -292,7 +298,7 @@ def _vp_levels(
                 schedule = DDPMSchedule(schedule.betas, clock=schedule.clock)
             else:
                 t = t[:-1]
-        return schedule.levels_at(t)
+        return schedule.levels_at(t.tolist())
     # in float32, as diffusers: whether 998.9999 or 999 is rounded down shows in the picture
     alphas_cumprod = torch.cumprod(1 - schedule.betas.float(), dim=0).numpy()
     if options.get("rescale_betas_zero_snr"):

@@ -87,8 +87,8 @@ def load(
         pipe.vae.enable_slicing()
     if tiling:
         pipe.vae.enable_tiling()
-    model = of_pipeline(pipe, weights.family, weights.name, STAND_IN if weights.stand_in else LIVE)
-    return accelerate(model) if fast else model
+    loaded = of_pipeline(pipe, weights.family, weights.name, STAND_IN if weights.stand_in else LIVE)
+    return accelerate(loaded) if fast else loaded
 
 
 def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffusion:

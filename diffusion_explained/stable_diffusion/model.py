@@ -54,8 +54,8 @@ class StableDiffusion:
     decode_call: Callable[[Tensor], Tensor]
 
     @property
-    def network(self) -> nn.Module:
-        """The U-Net or the transformer."""
+    def network(self) -> Any:
+        """The U-Net or the transformer, a module of diffusers."""
         return getattr(self.pipe, self.family.network)
 
     @property
@@ -314,7 +314,8 @@ class StableDiffusion:
 
     def encode(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
-        check_size(*images.shape[-2:], max(self.family.multiple, self.pixels))
+        height, width = images.shape[-2:]
+        check_size(height, width, max(self.family.multiple, self.pixels))
         with enough_memory("encoding the image"):
             return autoencoder.encode(self.pipe.vae, self.device, images)
 
@@ -359,14 +360,14 @@ class StableDiffusion:
         of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS)
         size = (height, width) if image is None else tuple(image.shape[-2:])
         levels = self.levels(num_inference_steps, name, spacing, height=size[0], width=size[1])
-        made = callable(prompt)
-        if made:
+        if callable(prompt):
             check_denoiser_alone(guidance_scale, of_denoiser)
-        if (made or isinstance(prompt, Text)) and negative is not None:
+        if (callable(prompt) or isinstance(prompt, Text)) and negative is not None:
             raise ValueError("The text is encoded already, its negative prompt with it: give negative to encode_text.")
-        text = prompt if made or isinstance(prompt, Text) else self.encode_text(prompt, negative)
+        encoded: Denoiser | Text
+        encoded = prompt if callable(prompt) or isinstance(prompt, Text) else self.encode_text(prompt, negative)
         if batch_size is None:
-            batch_size = len(seed) if isinstance(seed, Sequence) else 1 if made else len(text)
+            batch_size = len(seed) if isinstance(seed, Sequence) else len(encoded) if isinstance(encoded, Text) else 1
         begun = self.prepare(
             seed,
             batch_size,
@@ -379,7 +380,10 @@ class StableDiffusion:
             sampler=name,
             spacing=spacing,
         )
-        denoise = text if made else self.denoiser(text, guidance_scale, start=begun, **of_denoiser)
+        if isinstance(encoded, Text):
+            denoise = self.denoiser(encoded, guidance_scale, start=begun, **of_denoiser)
+        else:
+            denoise = encoded
         return _run(run(name, denoise, begun, **of_sampler), begun)
 
     def sample(

@@ -53,11 +53,12 @@ class PromptedNetwork:
         told: dict[str, Any] = {"timestep": t, "encoder_hidden_states": self.embeds[rows]}
         if self.guidance is not None:
             told["timestep_cond"] = self.guidance.expand(len(x), -1)
+        pooled = None if self.pooled is None else self.pooled[rows]
         if self.family == "sd3":
-            told["pooled_projections"] = self.pooled[rows]
+            told["pooled_projections"] = pooled
         if self.family == "sdxl":
             size = (x.shape[2] * self.pixels, x.shape[3] * self.pixels)
-            told["added_cond_kwargs"] = {"text_embeds": self.pooled[rows], "time_ids": self._time_ids(size, len(x))}
+            told["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": self._time_ids(size, len(x))}
         return told
 
     def _time_ids(self, size: tuple[int, int], count: int) -> Tensor:

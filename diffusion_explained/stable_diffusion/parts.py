@@ -47,8 +47,8 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
     return pipe
 
 
-def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> nn.Module:
-    """One part with its weights, all of them from the files."""
+def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:
+    """One part, a module of diffusers or transformers, with its weights, all of them from the files."""
     found = _class_of(*weights.classes[part])
     files = weights.files(part, half)
     folder = weights.folder / part

@@ -47,7 +47,8 @@ def record(
     seeds = np.ravel(seed).tolist() if np.ndim(seed) else [int(seed) + i for i in range(batch_size or len(text))]
     if len(seeds) > MOST_IMAGES:
         raise ValueError(f"A trace holds at most {MOST_IMAGES} images, so that it stays small; got {len(seeds)} seeds.")
-    rows, x_0, latents, last, in_steps = [], [], [], None, 0.0
+    rows, x_0, latents, in_steps = [], [], [], 0.0
+    last: Step | None = None
     steps = model.steps(text, **options)
     while True:
         started = time.perf_counter()
@@ -61,6 +62,8 @@ def record(
         last = step
         if progress is not None:
             progress(step)
+    if last is None:
+        raise ValueError("The sampler yielded no step, so there is nothing to record.")
     latents.append(small(model.preview(last.x_next), thumbnail))
     started = time.perf_counter()
     images = model.decode(last.x_next).cpu()
@@ -98,7 +101,6 @@ def row_of(step: Step) -> dict[str, Any]:
     |eps| = sqrt(sum eps^2),   about sqrt(C h w) for noise
     """
     pred = step.pred
-    guided = pred.eps_uncond is not None
     return {
         "i": step.i,
         "t": step.level.t,
@@ -106,8 +108,8 @@ def row_of(step: Step) -> dict[str, Any]:
         "sigma": step.level.sigma,
         "x_t_norm": norms(step.x_t),
         "cond_norm": norms(pred.eps_cond),
-        "uncond_norm": norms(pred.eps_uncond) if guided else None,
-        "difference_norm": norms(pred.eps_cond - pred.eps_uncond) if guided else None,
+        "uncond_norm": None if pred.eps_uncond is None else norms(pred.eps_uncond),
+        "difference_norm": None if pred.eps_uncond is None else norms(pred.eps_cond - pred.eps_uncond),
     }
 
 

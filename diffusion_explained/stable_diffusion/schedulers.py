@@ -204,7 +204,7 @@ OBEYED = TRAINED | {
     "max_image_seq_len", "time_shift_type", "shift_terminal",
 }  # fmt: skip
 # of diffusers' solvers: what ours computes. Any other value is refused where our sampler is the solver.
-SOLVERS = {
+SOLVERS: dict[str, tuple[Any, ...]] = {
     "algorithm_type": ("dpmsolver++", "deis"),  # diffusers replaces DEIS's names by its own defaults
     "solver_type": ("midpoint", "logrho", "bh1", "bh2"),
     "solver_order": (2,),
@@ -347,8 +347,8 @@ def _check_values(name: str, family: str, options: Mapping[str, Any], sampler: s
         ends_clean = options.get("final_sigmas_type", "zero") == "zero"  # then the last step is of first order anyway
         for key, computed in SOLVERS.items():
             if key in options and options[key] not in computed and not (key in LAST_STEP and ends_clean):
-                allowed = " or ".join(repr(value) for value in computed)
-                raise _not_obeyed(name, key, options[key], f"{sampler} computes {allowed}; use another sampler")
+                ours = " or ".join(repr(value) for value in computed)
+                raise _not_obeyed(name, key, options[key], f"{sampler} computes {ours}; use another sampler")
 
 
 def _not_obeyed(name: str, key: str, value: Any, why: str = "") -> ValueError:

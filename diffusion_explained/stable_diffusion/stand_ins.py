@@ -88,7 +88,8 @@ def _tokenizer(pad: str = "<|endoftext|>", size: int = 0) -> Any:
 
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     alphabet = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
-    pieces, merges = [*alphabet, *(character + "</w>" for character in alphabet)], []
+    pieces = [*alphabet, *(character + "</w>" for character in alphabet)]
+    merges: list[Any] = []  # pairs, which transformers takes and its annotation does not name
     for word in WORDS:
         parts = [*word[:-1], word[-1] + "</w>"]
         while len(parts) > 1:
@@ -106,7 +107,12 @@ def _clip(tokenizer: Any, *, projection: int | None = None, full_size: bool = Fa
     with extra("sd"):
         from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-    shape = {"hidden_size": width, "intermediate_size": 2 * width, "num_attention_heads": 4, "num_hidden_layers": 2}
+    shape: dict[str, Any] = {
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
+        "num_attention_heads": 4,
+        "num_hidden_layers": 2,
+    }
     if full_size:  # openai/clip-vit-large-patch14's text model
         shape = {
             "hidden_size": 768,
@@ -120,7 +126,7 @@ def _clip(tokenizer: Any, *, projection: int | None = None, full_size: bool = Fa
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
-    more = {} if projection is None else {"projection_dim": projection}
+    more: dict[str, Any] = {} if projection is None else {"projection_dim": projection}
     config = CLIPTextConfig(vocab_size=len(tokenizer), max_position_embeddings=77, **shape, **special, **more)
     return CLIPTextModel(config) if projection is None else CLIPTextModelWithProjection(config)
 

@@ -78,8 +78,10 @@ class Text:
         def both(cond: Tensor, uncond: Tensor) -> Tensor:
             return torch.cat([side.expand(count, *side.shape[1:]) for side in (cond, uncond)])
 
-        pooled = None if self.pooled is None else both(self.pooled, self.negative_pooled)
-        return both(self.embeds, self.negative_embeds), pooled
+        embeds = both(self.embeds, self.negative_embeds)
+        if self.pooled is None or self.negative_pooled is None:
+            return embeds, None
+        return embeds, both(self.pooled, self.negative_pooled)
 
 
 def prompts_of(prompt: str | Sequence[str], what: str = "prompt") -> tuple[str, ...]:
@@ -150,7 +152,8 @@ def encode_text(
     embeds, pooled = encoded[0], encoded[2] if len(encoded) == 4 else None
 
     def sides(rows: Tensor) -> tuple[Tensor, Tensor]:
-        return (rows, torch.zeros_like(rows)) if zeros else tuple(rows.chunk(2))
+        cond, uncond = (rows, torch.zeros_like(rows)) if zeros else rows.chunk(2)
+        return cond, uncond
 
     cond, uncond = sides(embeds)
     cond_pooled, uncond_pooled = (None, None) if pooled is None else sides(pooled)

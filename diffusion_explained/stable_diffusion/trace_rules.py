@@ -81,11 +81,11 @@ def perhaps(rule: Rule) -> Rule:
 FLAG = Rule("true or false", lambda v: isinstance(v, bool))
 SHORT = text(300, least=1)
 PROMPTS = several(text(MOST_LETTERS), 1, MOST_IMAGES)
+COUNT = whole(1, MOST_IDS)
 WORD = Rule(
     "a word and how many tokens it takes",
     lambda v: isinstance(v, list | tuple) and len(v) == 2 and text(MOST_LETTERS).holds(v[0]) and COUNT.holds(v[1]),
 )
-COUNT = whole(1, MOST_IDS)
 PARTS = Rule(
     "1 to 32 names of parts with their numbers of parameters",
     lambda v: isinstance(v, dict) and 1 <= len(v) <= 32

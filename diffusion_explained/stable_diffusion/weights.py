@@ -370,7 +370,8 @@ def download_size(repo: str, *, t5: bool = False) -> float | None:
             from huggingface_hub import HfApi
 
         try:
-            sizes = {file.rfilename: file.size for file in HfApi().model_info(repo, files_metadata=True).siblings}
+            files = HfApi().model_info(repo, files_metadata=True).siblings or []
+            sizes = {file.rfilename: file.size for file in files}
             return sum(sizes[name] or 0 for name in chosen_files(sizes, t5=t5)) / 1e9
         except Exception:  # gated, renamed, gone, or the client's and its HTTP library's own errors: the table is left
             pass

@@ -93,8 +93,10 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
 
 def checkpoint_files(folder: Path) -> list[Path]:
     """The checkpoints in a folder, the newest first."""
-    found = [path for path in folder.glob("step-*.safetensors") if NAME.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(NAME.fullmatch(path.name)[1]), reverse=True)
+    found = [
+        (int(match[1]), path) for path in folder.glob("step-*.safetensors") if (match := NAME.fullmatch(path.name))
+    ]
+    return [path for _, path in sorted(found, reverse=True)]
 
 
 def go_on(state: Any, description: Mapping[str, Any], folder: Path | None) -> None:

@@ -115,7 +115,7 @@ def train_classifier(
                 raise FloatingPointError(f"the loss is {state.loss} at step {state.step}: lower the learning_rate.")
             state.seconds += time.perf_counter() - clock
             clock = time.perf_counter()
-        if is_saved:
+        if checkpoints is not None and is_saved:
             save_checkpoint(checkpoints, state.checkpoint(description))
         if is_recorded:
             yield record((state.step - since[0]) * config.batch_size / (state.seconds - since[1]))

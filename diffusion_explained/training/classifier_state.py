@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_explained.devices import in_bfloat16
+from diffusion_explained.devices import in_bfloat16, to_channels_last
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed, stream
@@ -69,7 +69,7 @@ class ClassifierState:
         device = next(network.parameters()).device
         self.network, self.config = network, config
         if config.channels_last:
-            network.to(memory_format=torch.channels_last)
+            to_channels_last(network)
         self.bfloat16 = in_bfloat16(config.precision, device)
         self.optimizer = torch.optim.SGD(
             network.parameters(),
@@ -115,4 +115,5 @@ class ClassifierState:
             self.optimizer.state[parameter]["momentum_buffer"] = momentum
         self.generator.set_state(saved.tensors["generator"])
         self.order = saved.tensors["order"]
-        self.step, self.loss, self.seconds = (saved.progress[name] for name in ("step", "loss", "seconds"))
+        self.step = int(saved.progress["step"])
+        self.loss, self.seconds = saved.progress["loss"], saved.progress["seconds"]

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.data import to_float
-from diffusion_explained.devices import in_bfloat16
+from diffusion_explained.devices import in_bfloat16, to_channels_last
 from diffusion_explained.forward import add_noise, like
-from diffusion_explained.models import network_config
+from diffusion_explained.models import NetworkModule, network_config
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
 from diffusion_explained.predictions import input_scale, target
@@ -61,7 +61,7 @@ class Record:
 
 
 def train(
-    network: nn.Module,
+    network: NetworkModule,
     images: Tensor,
     labels: Tensor | None,
     schedule: Schedule,
@@ -104,17 +104,18 @@ def train(
     device = processes.device
     processes.share_weights(network.to(device))
     if config.channels_last:
-        network.to(memory_format=torch.channels_last)
+        to_channels_last(network)
     state = TrainingState.new(network.train(), config)
     go_on(state, description, checkpoints)
     processes.wait()  # nobody writes a checkpoint before all have read the last one
 
-    images, labels, noise = (None if data is None else data.to(device) for data in (images, labels, noise))
+    images = images.to(device)
+    labels, noise = (None if data is None else data.to(device) for data in (labels, noise))
     # dynamic=False: kernels for any batch size, which torch makes after a teacher's other one, failed on CUDA
     predict = torch.compile(network, dynamic=False) if config.compile else network
-    gradient_step = GradientStep(predict, state, config, processes, in_bfloat16(config.precision, device))
-    if config.cuda_graph and device.type == "cuda" and not has_dropout(network):
-        gradient_step = RecordedStep(gradient_step)
+    eager = GradientStep(predict, state, config, processes, in_bfloat16(config.precision, device))
+    recorded = config.cuda_graph and device.type == "cuda" and not has_dropout(network)
+    gradient_step = RecordedStep(eager) if recorded else eager
     names = class_names or [str(label) for label in range(network.num_classes or 0)]
     model = Model("in training", state.ema, schedule, kind, tuple(names), card={})
 
@@ -161,7 +162,7 @@ def train(
                 )
             state.seconds += time.perf_counter() - clock
             clock = time.perf_counter()
-        if is_saved and processes.is_main:
+        if checkpoints is not None and is_saved and processes.is_main:
             save_checkpoint(checkpoints, state.checkpoint(description))
         if is_recorded:
             yield record((state.step - since[0]) * config.batch_size / (state.seconds - since[1]))
@@ -173,10 +174,10 @@ def draw(
     images: Tensor, labels: Tensor | None, config: TrainConfig, null: int | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """A batch: which images [B], them as x_0 [B, ...], and their labels [B], some replaced by the null label (CFG)."""
-    on_cpu = {"generator": generator, "device": "cpu"}
+    on_cpu: dict[str, Any] = {"generator": generator, "device": "cpu"}
     chosen = torch.randint(len(images), (config.batch_size,), dtype=torch.int64, **on_cpu).to(images.device)
     x_0 = to_float(images[chosen]) if images.dtype == torch.uint8 else images[chosen].float()
-    if labels is not None:
+    if labels is not None and null is not None:
         dropped = torch.rand(config.batch_size, dtype=torch.float32, **on_cpu) < config.label_dropout
         labels = torch.where(dropped.to(labels.device), null, labels[chosen])  # CFG, Algorithm 1
     if config.flip:
@@ -195,8 +196,8 @@ def describe(
     config: TrainConfig,
 ) -> dict[str, Any]:
     """What makes a training this one: a checkpoint goes on only if all of it is the same."""
-    data = {"images": images, "labels": labels, "noise": noise}
-    data = {name: tensor.cpu() for name, tensor in data.items() if tensor is not None}
+    given = {"images": images, "labels": labels, "noise": noise}
+    data = {name: tensor.cpu() for name, tensor in given.items() if tensor is not None}
     return {
         "network": network_config(network),
         "schedule": schedule.to_config(),
@@ -206,7 +207,7 @@ def describe(
     }
 
 
-def check_data(network: nn.Module, images: Tensor, labels: Tensor | None, kind: str, drawn: bool = False) -> None:
+def check_data(network: NetworkModule, images: Tensor, labels: Tensor | None, kind: str, drawn: bool = False) -> None:
     """Raise ValueError unless there is something to train on, and it fits the network; `drawn` as `check_pixels`."""
     if kind not in TRAINABLE:
         raise unknown_name("kind of prediction to train", kind, TRAINABLE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 import torch
 from torch import Tensor, nn
@@ -81,6 +81,12 @@ class Processes:
         means = self.accelerator.reduce(torch.cat([gradient.flatten() for gradient in gradients]), "mean")
         for gradient, mean in zip(gradients, means.split([gradient.numel() for gradient in gradients]), strict=True):
             gradient.copy_(mean.view_as(gradient))
+
+    @overload
+    def part(self, x: Tensor) -> Tensor: ...
+
+    @overload
+    def part(self, x: None) -> None: ...
 
     def part(self, x: Tensor | None) -> Tensor | None:
         """This process's rows of a batch [B, ...] -> [B / count, ...]."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.data import load_dataset
-from diffusion_explained.models import build_network, network_config, of_data
+from diffusion_explained.models import Classifier, NetworkModule, build_network, network_config, of_data
 from diffusion_explained.noise import seeded
 from diffusion_explained.pretrained import Model, load_pretrained
 from diffusion_explained.schedules import Schedule
@@ -23,7 +23,7 @@ from diffusion_explained.weight_files import fingerprint
 class Start(NamedTuple):
     """A network before its training, what it is trained on (for `train`), and that in words (for the card)."""
 
-    network: nn.Module
+    network: NetworkModule
     images: Tensor
     labels: Tensor
     noise: Tensor | None
@@ -36,6 +36,10 @@ def start_from_data(dataset: str, split: str, network: dict[str, Any], kind: str
     """A new network, its initial weights the seed's, and a data set; network: for `build_network`, but for its data."""
     data = load_dataset(dataset, split)
     built = seeded(seed, lambda: build_network(of_data(network, data.image_shape, data.num_classes)))
+    if isinstance(built, Classifier):
+        raise ValueError(
+            'A diffusion recipe trains a network that denoises; "classifier" is for the task "classifier".'
+        )
     words = f"{data.name}, {data.split} split, {len(data):,} images"
     return Start(built, data.images, data.labels, None, kind, data.class_names, words)
 
@@ -72,7 +76,7 @@ def load_teacher(name: str, folder: Path, device: torch.device) -> Model:
 
 
 def start_from_teacher(
-    teacher: Model, network: nn.Module, config: PairsConfig, folder: Path, processes: Processes
+    teacher: Model, network: NetworkModule, config: PairsConfig, folder: Path, processes: Processes
 ) -> Generator[PairsRecord, None, Start]:
     """A network like the teacher's, and pairs that the teacher draws, which are kept in `folder`."""
     pairs = yield from draw_pairs(teacher, config, folder, processes)

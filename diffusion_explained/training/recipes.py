@@ -26,7 +26,7 @@ from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
 from diffusion_explained.files import shipped
 from diffusion_explained.guidance import check_guidance
-from diffusion_explained.models import build_network, count_flops, count_parameters, of_data
+from diffusion_explained.models import Classifier, build_network, count_flops, count_parameters, of_data
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
@@ -127,7 +127,7 @@ class Recipe:
             if wrong := [key for key in foreign if key in tables]:
                 raise ValueError(f"a recipe of the task {tables['task']} has no {', '.join(wrong)}.")
             check_keys(cls, tables, "the recipe", NEEDED[tables["task"]])
-            parts = {"training": read_table(TrainConfig, tables["training"], "[training]")}
+            parts: dict[str, Any] = {"training": read_table(TrainConfig, tables["training"], "[training]")}
             if "pairs" in tables:
                 parts["pairs"] = read_table(PairsConfig, tables["pairs"], "[pairs]")
             if not isinstance(tables.get("evaluation", []), list):
@@ -151,7 +151,9 @@ class Recipe:
             raise unknown_name("kind of prediction to train", self.kind, TRAINABLE)
         schedule_from_config(self.schedule)
         if self.network is not None:
-            seeded(0, lambda: build_network(of_data(self.network, data.image_shape, len(data.class_names))))
+            of_network = of_data(self.network, data.image_shape, len(data.class_names))
+            if isinstance(seeded(0, lambda: build_network(of_network)), Classifier):
+                raise ValueError('the network "classifier" is for the task "classifier": it does not denoise.')
         check_guidance(self.guidance_scale)
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be above 0, or left out; got {self.clip}.")
@@ -248,17 +250,19 @@ def train_diffusion(
     def begin(network: nn.Module, kind: str) -> dict[str, Any]:
         return {} if start_from is None else start_from_weights(start_from, network, kind, schedule)
 
-    if recipe.task == "reflow":
+    if recipe.teacher is not None and recipe.pairs is not None:  # the task "reflow"
         processes = Processes.here(device, recipe.training.batch_size)
         teacher = load_teacher(recipe.teacher, output.parent.parent, processes.device)
         network = copy.deepcopy(teacher.network).requires_grad_(True)
         earlier = begin(network, teacher.kind)  # a mistake shows before the pairs are drawn
         start = yield from start_from_teacher(teacher, network, recipe.pairs, output.parent / "pairs", processes)
     else:
+        if recipe.network is None or recipe.kind is None:
+            raise ValueError(f"{recipe.name} needs a network and a kind of prediction, or a teacher and pairs.")
         start = start_from_data(recipe.dataset, recipe.split, recipe.network, recipe.kind, recipe.training.seed)
         earlier = begin(start.network, start.kind)
 
-    record = None
+    record: Record | None = None
     for record in train(
         start.network,
         start.images,
@@ -273,7 +277,7 @@ def train_diffusion(
         checkpoint_every=checkpoint_every,
     ):
         yield record
-    if not is_main_process():
+    if record is None or not is_main_process():
         return
 
     card = {**describe_training(recipe, start.data, record, device), **earlier}

@@ -125,7 +125,7 @@ def draw_pairs(
     own, others = ([i for i in range(num_batches) if (i % count == rank) is mine] for mine in (True, False))
     for step, i in enumerate(own + others):
         began = time.perf_counter()
-        if step == len(own):
+        if step == len(own) and processes is not None:
             processes.wait()  # now the others' batches are there to read
         start = i * config.batch_size
         part = slice(start, start + config.batch_size)
@@ -158,8 +158,9 @@ class Drawing:
     @torch.no_grad()
     def __call__(self, x_T: Tensor, labels: Tensor) -> Tensor:
         teacher, config = self.teacher, self.config
-        labels = labels if teacher.num_classes else None
-        denoise = teacher.denoiser(labels, config.guidance_scale, guidance_interval=config.guidance_interval)
+        denoise = teacher.denoiser(
+            labels if teacher.num_classes else None, config.guidance_scale, guidance_interval=config.guidance_interval
+        )
         return final(SAMPLERS[config.sampler](denoise, x_T, teacher.schedule.levels(config.num_inference_steps)))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -14,17 +14,19 @@ from diffusion_explained.noise import stream
 from diffusion_explained.training.checkpoints import Checkpoint
 from diffusion_explained.training.config import TrainConfig
 
+Trained = TypeVar("Trained", bound=nn.Module)
+
 
 @dataclass
-class TrainingState:
+class TrainingState(Generic[Trained]):
     """A network, the moving average of its weights, the optimizer, the sources of all randomness, and how far it is.
 
     generator draws the images, the times and the labels, noise_generator the noise: one and the same on the CPU.
     loss is the last record's, seconds the time spent training, before checkpoints too.
     """
 
-    network: nn.Module
-    ema: nn.Module
+    network: Trained
+    ema: Trained
     optimizer: torch.optim.Optimizer
     generator: torch.Generator
     noise_generator: torch.Generator
@@ -33,7 +35,7 @@ class TrainingState:
     seconds: float = 0.0
 
     @classmethod
-    def new(cls, network: nn.Module, config: TrainConfig) -> TrainingState:
+    def new(cls, network: Trained, config: TrainConfig) -> TrainingState[Trained]:
         """The state before the first step, of a network that is on its device."""
         device = next(network.parameters()).device
         recorded = config.cuda_graph and device.type == "cuda"
@@ -42,7 +44,7 @@ class TrainingState:
             lr=torch.tensor(config.learning_rate, device=device, dtype=torch.float32)
             if recorded
             else config.learning_rate,
-            betas=tuple(config.betas),
+            betas=(config.betas[0], config.betas[1]),
             weight_decay=config.weight_decay,
             fused=device.type in ("cpu", "cuda"),
             capturable=recorded,
@@ -94,7 +96,8 @@ class TrainingState:
         self._load_optimizer(parts["optimizer"])
         self.generator.set_state(saved.tensors["generator"])
         self.noise_generator.set_state(saved.tensors["noise_generator"])
-        self.step, self.loss, self.seconds = (saved.progress[name] for name in ("step", "loss", "seconds"))
+        self.step = int(saved.progress["step"])
+        self.loss, self.seconds = saved.progress["loss"], saved.progress["seconds"]
 
     def _parts(self) -> dict[str, dict[str, Tensor]]:
         optimizer = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,7 @@ class GradientStep:
     part of the batch.
     """
 
-    predict: nn.Module
+    predict: Callable[..., Any]
     state: TrainingState
     config: TrainConfig
     processes: Processes
@@ -63,17 +64,16 @@ class RecordedStep:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def __call__(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
-        if self.graph is None:
-            self.record(inputs, wanted)
+        graph = self.record(inputs, wanted) if self.graph is None else self.graph
         for place, value in zip(self.places, (*inputs, wanted), strict=True):
-            if place is not None:
+            if place is not None and value is not None:
                 place.copy_(value)
-        self.graph.replay()
+        graph.replay()
         return self.loss
 
-    def record(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> None:
-        self.places = [None if value is None else value.clone() for value in (*inputs, wanted)]
-        *inputs, wanted = self.places
+    def record(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> torch.cuda.CUDAGraph:
+        inputs, wanted = [None if value is None else value.clone() for value in inputs], wanted.clone()
+        self.places = [*inputs, wanted]
         aside = torch.cuda.Stream()  # the warm-up must not be on the default stream (torch's notes on CUDA graphs)
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
@@ -81,10 +81,11 @@ class RecordedStep:
                 self.step.loss(inputs, wanted).backward()
                 self.step.state.optimizer.zero_grad()
         torch.cuda.current_stream().wait_stream(aside)
-        self.graph = torch.cuda.CUDAGraph()
+        self.graph = graph = torch.cuda.CUDAGraph()
         # of several processes, each has a thread that watches their messages: only this one's mistakes count
-        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.loss = self.step(inputs, wanted)
+        return graph
 
 
 @contextmanager

@@ -115,7 +115,7 @@ def train_for(
                     f"train with a smaller learning_rate than {config.learning_rate:g}"
                 )
             state.seconds += time.perf_counter() - clock
-            if is_saved:
+            if checkpoints is not None and is_saved:
                 saved = state.step
                 save_checkpoint(checkpoints, state.checkpoint(description))
             yield record(progress, (state.step - since[0]) * config.batch_size / (state.seconds - since[1]))

@@ -1,0 +1,29 @@
+"""What a network of this package is: a module of torch that says which data it takes, and is called as `Network`.
+
+A network of your own trains and samples as ours do, in `training.train` and `pretrained.Model`, when it has the same.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class NetworkModule(nn.Module):
+    """A `denoisers.Network` with weights: an nn.Module that is called as network(x_t, t, labels) -> [B, ...].
+
+    image_shape: of one image or point, (C, H, W) or (D,). num_classes: labels are 0 .. num_classes - 1, and
+    num_classes itself is the null label; None: the network takes no labels.
+    """
+
+    image_shape: tuple[int, ...]
+    num_classes: int | None
+
+    def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The raw output [B, ...] for x_t [B, ...], t [B] and labels [B]; labels=None is the null label for all."""
+        raise NotImplementedError
+
+
+def zero_weights(layer: nn.Module) -> None:
+    """Set every weight and bias of a layer to 0, so that training starts from an output of 0."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
