@@ -42,17 +42,8 @@ def test_every_package_with_late_names_is_tested_here():
 def check(tmp_path: Path, program: str) -> str:
     """What mypy says of a program that uses the package as an installed, typed one."""
     (tmp_path / "program.py").write_text(program)
-    command = [
-        sys.executable,
-        "-m",
-        "mypy",
-        "--config-file",
-        str(ROOT / "pyproject.toml"),
-        str(tmp_path / "program.py"),
-    ]
-    return subprocess.run(
-        [*mypy, str(tmp_path / "program.py")], cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout
+    mypy = [sys.executable, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml"), str(tmp_path / "program.py")]
+    return subprocess.run(mypy, cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
 
 NETWORKS = """
