@@ -47,10 +47,11 @@ def whole_vector(what: str, values: Any, most: int | None = None, allowed: str |
 
     Raises ValueError for anything else; `allowed` says in words what the numbers are.
     """
+    vector: Tensor | None
     try:
-        vector = values.cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
-        fits = vector.ndim == 1 and len(vector) > 0 and not vector.is_floating_point() and vector.dtype != torch.bool
-        vector = vector.to(torch.int64) if fits and not vector.is_complex() else None
+        given = values.cpu() if isinstance(values, Tensor) else torch.from_numpy(np.array(values))
+        fits = given.ndim == 1 and len(given) > 0 and not given.is_floating_point() and given.dtype != torch.bool
+        vector = given.to(torch.int64) if fits and not given.is_complex() else None
     except (TypeError, ValueError, RuntimeError, OverflowError):
         vector = None
     if vector is None or int(vector.min()) < 0 or (most is not None and int(vector.max()) > most):

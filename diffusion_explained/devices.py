@@ -42,7 +42,7 @@ def in_bfloat16(precision: str, device: torch.device) -> bool:
 def fast_in_bfloat16(device: torch.device) -> bool:
     """Whether a device has arithmetic for bfloat16: CUDA mostly, and processors with AVX512-BF16 or AMX."""
     if device.type == "cpu":  # before torch 2.13 there is no asking, and float32 is right everywhere
-        able = getattr(torch.cpu, "get_capabilities", dict)()
+        able: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
     return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 

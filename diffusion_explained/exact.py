@@ -42,9 +42,9 @@ class GaussianMixture:
             raise ValueError(f"A mixture has means [K, D...] with K of 1 or more; got {list(means.shape)}.")
         check_finite(means, "means")
         self.means = to_float64(means)
-        weights = [1.0] * len(means) if weights is None else weights
         self.std = float64_on_cpu("std", std).to(self.means.device)
-        weights = float64_on_cpu("weights", weights).to(self.means.device)
+        given = [1.0] * len(means) if weights is None else weights
+        weights = float64_on_cpu("weights", given).to(self.means.device)
         if self.std.ndim > 1 or (self.std.ndim == 1 and len(self.std) != len(means)):
             raise ValueError(f"std is one number, or one per component [{len(means)}]; got {list(self.std.shape)}.")
         self.std = self.std.expand(len(means))

@@ -110,7 +110,7 @@ def address_of(host: str) -> str:
             f"--host {name} stands for no address that is known here. Give localhost, an IP address of this machine, "
             "or 0.0.0.0 for all of them."
         ) from None
-    return min(found, key=lambda one: one[0] != socket.AF_INET)[4][0]
+    return str(min(found, key=lambda one: one[0] != socket.AF_INET)[4][0])
 
 
 def checked_name(text: str, option: str) -> str:

@@ -121,7 +121,7 @@ def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
             latents, tokens, empty = (opened.get_tensor(name) for name in ("latents", "tokens", "empty"))
     except (SafetensorError, KeyError, ValueError) as error:
         raise OSError(f"{file} is damaged, or holds no encoded scenes: {error!r}. Remove it.") from error
-    if not bool(tensors[0].isfinite().all()):
+    if not bool(latents.isfinite().all()):
         raise OSError(f"{file} is damaged: its latents hold NaN or infinity. Remove it.")
     differing = sorted(key for key in made_from.keys() | found.keys() if made_from.get(key) != found.get(key))
     if differing:

@@ -110,7 +110,7 @@ def train_text_to_image(
 
     def batches() -> tuple[list[Tensor], Tensor]:
         """Algorithm 1 of DDPM, lines 2 to 4: scenes, times and noise."""
-        on_cpu = {"generator": state.generator, "device": "cpu"}
+        on_cpu: dict[str, Any] = {"generator": state.generator, "device": "cpu"}
         chosen = to_device(torch.randint(len(scenes), (config.batch_size,), dtype=torch.int64, **on_cpu), device)
         dropped = to_device(torch.rand(config.batch_size, dtype=torch.float32, **on_cpu) < config.label_dropout, device)
         t = schedule.sample_t(config.batch_size, state.generator)

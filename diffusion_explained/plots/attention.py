@@ -5,6 +5,7 @@ As in `plots`, every function returns a Figure with its alt text. What they draw
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ def _where(heat: Tensor) -> str:
     """Where in the picture the middle of a map lies, in words."""
     share = heat / heat.sum().clamp(min=1e-12)
     height, width = heat.shape
-    place = {"device": heat.device, "dtype": torch.float32}
+    place: dict[str, Any] = {"device": heat.device, "dtype": torch.float32}
     y = float((share.sum(1) * torch.linspace(-1, 1, height, **place)).sum())
     x = float((share.sum(0) * torch.linspace(-1, 1, width, **place)).sum())
     vertical = "upper" if y < -0.15 else "lower" if y > 0.15 else ""

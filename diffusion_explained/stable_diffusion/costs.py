@@ -56,7 +56,7 @@ def published_work(height: int = 512, width: int = 512) -> dict[str, Work]:
     """
     check_size(height, width, FAMILIES["sd"].multiple)
     pipe, on_pixels = _on_meta()
-    place = {"device": "meta", "dtype": torch.float32}
+    place: dict[str, Any] = {"device": "meta", "dtype": torch.float32}
     with torch.device("meta"):  # what the networks make on their way
         time, ids = torch.ones(1, **place), torch.zeros(1, 77, device="meta", dtype=torch.int64)
         prompt = torch.zeros(1, 77, pipe.unet.config.cross_attention_dim, **place)

@@ -6,6 +6,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -32,7 +33,7 @@ def measure_pace(model: StableDiffusion) -> Pace:
     """Run recorded steps: the first warms up, the others' median is the pace. Raises NotEnoughMemoryError."""
     marks: list[float] = []
     # painting a grey picture anew is what every model can do, also one that was trained to inpaint
-    place = {"device": "cpu", "dtype": torch.float32}
+    place: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
     grey, everywhere = torch.zeros(3, SIDE, SIDE, **place), torch.ones(SIDE, SIDE, **place)
     record(
         model, "", image=grey, mask=everywhere, num_inference_steps=1 + READINGS,
