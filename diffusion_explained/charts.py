@@ -63,6 +63,8 @@ def level_chart(title: str, alt: str, levels: Sequence[Level], values: Sequence[
 
     The frames' levels are evenly spaced along the schedule's path; infinite values are left out of the curve,
     and their marker stays at its end.
+
+    Raises ValueError for another number of values, or fewer than two levels.
     """
     if len(levels) != len(values) or len(levels) < 2:
         raise ValueError(f"Give one value per level, at least two; got {len(levels)} levels, {len(values)} values.")

@@ -32,7 +32,10 @@ def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
 
 
 def number(what: str, value: Any, allowed: str, least: float = -math.inf, most: float = math.inf) -> float:
-    """A finite number of Python, numpy or torch as a float; `allowed` says the range in words."""
+    """A finite number of Python, numpy or torch as a float; `allowed` says the range in words.
+
+    Raises ValueError for anything else, naming `what`.
+    """
     try:
         real = math.nan if isinstance(value, bool | str | bytes) else float(value)
     except (TypeError, ValueError, RuntimeError):
@@ -62,7 +65,10 @@ def whole_vector(what: str, values: Any, most: int | None = None, allowed: str |
 
 
 def float_data(what: str, x: Any) -> Tensor:
-    """x, a tensor of floating-point numbers. Bytes are no data yet: coefficients would be rounded to whole numbers."""
+    """x, a tensor of floating-point numbers. Bytes are no data yet: coefficients would be rounded to whole numbers.
+
+    x may have any shape []. Raises ValueError for what is no tensor, or no floats.
+    """
     if not isinstance(x, Tensor):
         raise ValueError(f"{what} must be a tensor; got a {type(x).__name__}. Wrap it in torch.as_tensor.")
     if not x.is_floating_point():
@@ -72,7 +78,10 @@ def float_data(what: str, x: Any) -> Tensor:
 
 
 def same_shape(what: str, a: Tensor, b: Tensor) -> None:
-    """Raise ValueError unless two tensors have one shape: torch would repeat the smaller one without a word."""
+    """Raise ValueError unless two tensors have one shape: torch would repeat the smaller one without a word.
+
+    The tensors may have any shape, [...].
+    """
     if a.shape != b.shape:
         raise ValueError(f"{what} must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
     if a.device != b.device:

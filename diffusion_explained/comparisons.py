@@ -17,7 +17,10 @@ from diffusion_explained.schedules import Level, Schedule
 
 
 class Counted:
-    """A denoiser that counts how often it is asked; a guided prediction counts once, though it runs both sides."""
+    """A denoiser that counts how often it is asked; a guided prediction counts once, though it runs both sides.
+
+    x_t is [B, ...].
+    """
 
     def __init__(self, denoise: Denoiser) -> None:
         self.denoise, self.evaluations = denoise, 0
@@ -28,7 +31,10 @@ class Counted:
 
 
 def rms_distance(a: Tensor, b: Tensor) -> float:
-    """The root mean square difference of two batches, in pixel values (2 is from black to white)."""
+    """The root mean square difference of two batches, in pixel values (2 is from black to white).
+
+    a and b are [B, ...]. Raises ValueError for two shapes.
+    """
     if a.shape != b.shape:
         raise ValueError(f"Only batches of one shape can be compared, got {tuple(a.shape)} and {tuple(b.shape)}.")
     return float((to_float64(float_data("a", a)) - to_float64(float_data("b", b))).square().mean().sqrt())
@@ -96,6 +102,8 @@ def time_evaluation(
 
     A sampler's time is its number of network evaluations times this; the arithmetic between them is nothing beside it.
     Raises ValueError for fewer than 3 repeats, which have no median to speak of.
+
+    x_t is [B, ...], at the level.
     """
     if repeats < 3:
         raise ValueError(f"repeats must be at least 3, got {repeats}: fewer readings show no spread.")
@@ -141,6 +149,8 @@ def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -
 
     x_t is scaled to the level of the same signal-to-noise ratio: x_t * alpha' / alpha, or by sigma' / sigma in
     pure noise; x_0 and eps mean the same on both paths.
+
+    x_t and both predictions are [B, ...].
     """
     own = level_of_same_snr(schedule, level)
     scale = own.sigma / level.sigma if level.sigma > level.alpha else own.alpha / level.alpha

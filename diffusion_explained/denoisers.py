@@ -73,6 +73,9 @@ class NetworkDenoiser:
         guidance_interval: guide only where low <= sigma/alpha <= high (Kynkaanniemi et al. 2024); elsewhere w = 1.
         guidance_rescale: phi of `rescale_guided`.
         clip: clamp x_0 to [-clip, clip] and derive eps again; None is off. 1 suits images in pixel space.
+
+    Raises ValueError for an unknown kind, a guidance_scale without both conditions, conditions of two shapes, and
+    settings out of range.
     """
 
     def __init__(

@@ -57,7 +57,10 @@ def hardware(device: torch.device | str, count: int = 1) -> str:
 
 
 def to_float64(x: Tensor) -> Tensor:
-    """x in float64, where it is if that device has float64, else on the CPU. `float64_on_cpu` is the one other way."""
+    """x in float64, where it is if that device has float64, else on the CPU. `float64_on_cpu` is the one other way.
+
+    x may have any shape, [...].
+    """
     return x.to(torch.float64) if x.device.type in WITH_FLOAT64 else x.cpu().to(torch.float64)
 
 

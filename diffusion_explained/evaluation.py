@@ -79,6 +79,7 @@ class Evaluation:
 
     @property
     def frechet_floor(self) -> float:
+        """The Frechet distance of unseen real images, which no samples should be asked to beat."""
         return self.real.frechet_distance
 
     def to_dict(self) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class GaussianMixture:
         std: one number, or [K].
         weights: [K], or None for equal ones.
         classes: [K] class of each component (int64), for conditional denoising; None if there are no classes.
+
+    Raises ValueError for means, std, weights or classes of other shapes, and for values that make no distribution.
     """
 
     def __init__(
@@ -88,7 +90,10 @@ class GaussianMixture:
         return torch.logsumexp(self._log_joint(x_t, level), dim=1)
 
     def responsibilities(self, x_t: Tensor, level: Level, labels: Tensor | None = None) -> Tensor:
-        """p(k | x_t) [B, K]: which component x_t came from; with labels [B], among that class's components only."""
+        """p(k | x_t) [B, K]: which component x_t came from; with labels [B], among that class's components only.
+
+        Raises ValueError for labels of another length, or a mixture without classes.
+        """
         log_joint = self._log_joint(x_t, level)
         if labels is not None:
             if self.classes is None or labels.shape != (len(x_t),):
@@ -98,7 +103,10 @@ class GaussianMixture:
         return log_joint.softmax(dim=1)
 
     def class_probabilities(self, x_t: Tensor, level: Level) -> Tensor:
-        """p(class | x_t) [B, number of classes]: Bayes' own classifier, which no trained one can beat on this data."""
+        """p(class | x_t) [B, number of classes]: Bayes' own classifier, which no trained one can beat on this data.
+
+        Raises ValueError for a mixture without classes.
+        """
         if self.classes is None:
             raise ValueError("This mixture has no classes: give them to GaussianMixture.")
         members = torch.nn.functional.one_hot(self.classes).to(self.means)  # [K, classes]
@@ -123,6 +131,8 @@ class ExactDenoiser:
         mixture: a `GaussianMixture`, or data points [K, D...] (a mixture with std 0).
         labels: [B], one per image, to denoise towards a class; needs the mixture's classes.
         guidance_scale: as everywhere: uncond + w * (cond - uncond), 1 is off.
+
+    Raises ValueError for a class that the mixture does not have, and for guidance without labels.
     """
 
     def __init__(
@@ -142,7 +152,10 @@ class ExactDenoiser:
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
-        """The exact prediction at x_t [B, D...]; level.sigma must be above 0."""
+        """The exact prediction at x_t [B, D...]; level.sigma must be above 0.
+
+        Raises ValueError at a clean level, or for what is no level.
+        """
         if not isinstance(level, Level):
             raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
         if level.sigma <= 0:

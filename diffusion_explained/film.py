@@ -136,7 +136,10 @@ def film(
 
 
 def shown(x_t: Tensor, level: Level) -> Tensor:
-    """x_t over its own standard deviation where that exceeds 1: EDM's x_t reaches 80, others stay as they are."""
+    """x_t over its own standard deviation where that exceeds 1: EDM's x_t reaches 80, others stay as they are.
+
+    x_t [B, ...] -> [B, ...].
+    """
     return x_t / max(1.0, (level.alpha**2 + level.sigma**2) ** 0.5)
 
 

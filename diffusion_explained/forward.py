@@ -56,6 +56,8 @@ def transition(level: Level, noisier: Level) -> tuple[float, float]:
         scale = alpha_t / alpha_s,   std^2 = sigma_t^2 - scale^2 * sigma_s^2         (VDM, App. A)
 
     For neighbours of a DDPM schedule: scale = sqrt(1 - beta_t), std = sqrt(beta_t) (DDPM, Eq. 2).
+
+    Raises ValueError for what is no level, for a start in pure noise, and where the second level is less noisy.
     """
     for one in (level, noisier):
         if not isinstance(one, Level):

@@ -39,6 +39,8 @@ def train_gan(
         steps: how many times both are updated.
         lr: of both; DCGAN's is 2e-4.
         seed: of the initial weights, the batches and z.
+
+    Raises ValueError for data of another shape.
     """
     steps, batch_size = whole("steps", steps, 1), whole("batch_size", batch_size, 1)
     if float_data("data", data).ndim != 2 or data.shape[1] != 2 or len(data) == 0:

@@ -19,6 +19,8 @@ def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
 
     w = 1 is off and w = 0 unconditional: the convention of Imagen, Eq. 2, and of Stable Diffusion. (The first paper,
     Ho & Salimans, Eq. 6, writes (1 + w') * cond - w' * uncond, so its w' is w - 1.)
+
+    cond and uncond are outputs [B, ...] of one shape.
     """
     return uncond + guidance_scale * (cond - uncond)
 
@@ -30,6 +32,8 @@ def rescale_guided(guided: Tensor, cond: Tensor, guidance_rescale: float) -> Ten
 
     phi = guidance_rescale: 0 is off, 0.7 is the paper's choice. A flat output (std 0) has no contrast and is left as
     it is. Raises ValueError for images of a single number, which have no standard deviation.
+
+    guided and cond are [B, ...].
     """
     if guided[0].numel() < 2:
         raise ValueError("guidance_rescale compares the contrasts of images, and an image of one number has none.")

@@ -5,7 +5,7 @@
     for cost in costs(network): print(cost.part, cost.parameters, cost.flops)
 
 A *layer* has the name that torch gives it ("encoder.2", "blocks.0"). x_t, t and labels are what the network itself
-takes: `t` is its own time, about 0 to 1000 (`schedule.network_time`).
+takes: `t` is its own time (`schedule.network_time`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,10 @@ class Attention(NamedTuple):
     weights: Tensor
 
     def seen_from(self, row: int, column: int) -> Tensor:
-        """How much the position at (row, column) looks at each: maps [B, heads, rows, columns] that sum to 1."""
+        """How much the position at (row, column) looks at each: maps [B, heads, rows, columns] that sum to 1.
+
+        Raises ValueError for a position that is not on the grid.
+        """
         rows, columns = self.grid
         if not (0 <= row < rows and 0 <= column < columns):
             raise ValueError(f"({row}, {column}) is not on the grid of {rows} x {columns} positions, counted from 0.")

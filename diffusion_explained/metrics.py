@@ -104,6 +104,8 @@ def mode_coverage(points: Tensor, means: Tensor, std: float, within: float = 3.0
 
     A point falls to its nearest mean if it is within `within` standard deviations of it. Of a perfect sampler of
     2-D Gaussians, exp(-within^2 / 2) stay outside: 1.1% at 3.
+
+    Raises ValueError for shapes that do not fit, and for a std or within of 0 or less.
     """
     if points.ndim != 2 or means.ndim != 2 or points.shape[1] != means.shape[1] or len(points) == 0:
         raise ValueError(f"points [N, D] and means [K, D] do not fit: {list(points.shape)}, {list(means.shape)}")
@@ -123,6 +125,8 @@ def gaussian_frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov
 
     The trace of the root needs no root of an asymmetric matrix: C_a C_b has the eigenvalues of the symmetric
     C_b^(1/2) C_a C_b^(1/2), so it is the sum of their roots (Dowson & Landau 1982).
+
+    Raises ValueError for shapes that do not fit.
     """
     size = len(mean_a)
     for what, value, shape in (
@@ -193,6 +197,8 @@ def frechet_floor(features_train: Tensor, features_test: Tensor, n: int, seed: i
     """What real images reach: the distance of n random test images' features to n random train images'.
 
     No sampler can be asked to be nearer to the train images than unseen images of the same source are.
+
+    features_train [N, D], features_test [M, D].
     """
     generator = stream(seed)
     return frechet_distance(_draw(features_train, n, generator), _draw(features_test, n, generator))
@@ -202,6 +208,8 @@ def frechet_bias(features: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[
     """The distance between two disjoint random parts of one crowd, by the parts' size: 0 if there were no bias.
 
     It falls about as 1 / n (Binkowski et al. 2018, Section 4; Chong & Forsyth 2020, Section 2).
+
+    features [N, D] -> {size: distance}.
     """
     generator = stream(seed)
     distances = {}
@@ -217,6 +225,8 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 32) -> float:
         mean over u of 1/N sum_i |sorted(a . u)_i - sorted(b . u)_i|               (Bonneel et al. 2015)
 
     The one-dimensional Wasserstein-1 distance, which sorting solves, averaged over directions u.
+
+    Raises ValueError for other shapes, or two numbers of points.
     """
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2 or len(a) == 0:
         raise ValueError(f"two crowds of points must both be [N, 2]; got {list(a.shape)} and {list(b.shape)}")
@@ -234,6 +244,8 @@ def mean_pairwise_distance(vectors: Tensor) -> float:
     """The mean Euclidean distance over all pairs of different rows of [N, ...].
 
     2 / (N (N - 1)) sum_{i < j} |v_i - v_j|
+
+    Raises ValueError for fewer than two rows.
     """
     if len(vectors) < 2:
         raise ValueError(f"a distance needs two samples or more; got {len(vectors)}")
@@ -254,7 +266,10 @@ def diversity_by_class(x_0: Tensor, labels: Tensor, classifier: Classifier | Non
 
 
 def diversity(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None) -> float:
-    """The mean of `diversity_by_class`: 0 if every class has collapsed to one picture; compare with real images."""
+    """The mean of `diversity_by_class`: 0 if every class has collapsed to one picture; compare with real images.
+
+    x_0 [N, C, H, W], labels [N].
+    """
     by_class = diversity_by_class(x_0, labels, classifier)
     return sum(by_class.values()) / len(by_class)
 

@@ -10,6 +10,8 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
     """The error for a name that is not in `known`: it names the nearest ones, then all of them.
 
     >>> raise unknown_name("sampler", "dimm", ["ddpm", "ddim"])
+    Traceback (most recent call last):
+    ...
     ValueError: unknown sampler 'dimm': did you mean 'ddim' or 'ddpm'? Known: ddim, ddpm.
     """
     names = sorted(known)

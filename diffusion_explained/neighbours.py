@@ -22,6 +22,8 @@ def nearest(queries: Tensor, points: Tensor, chunk: int = 2000) -> tuple[Tensor,
 
     What is of dtype uint8 is images and becomes floats in [-1, 1], points a chunk at a time. Ties go to the lowest
     index.
+
+    Raises ValueError for rows of two sizes.
     """
     if queries.shape[1:] != points.shape[1:] or len(queries) == 0 or len(points) == 0:
         raise ValueError(f"queries and points do not fit: {list(queries.shape)} and {list(points.shape)}")
@@ -61,6 +63,8 @@ def neighbour_coverage(features: Tensor, real_features: Tensor, k: int = 5) -> f
     Features [N, D] of the samples and [M, D] of the real images. It falls when samples miss a part of what is real,
     and does not rise when they lie far outside. (Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for
     Generative Models", Eq. 4: coverage.) Real images against as many others reach about 1 - 2^-k: 0.97 at 5.
+
+    Raises ValueError for features of other shapes, or of k real images or fewer.
     """
     k = whole("k", k, 1)
     for values in (features, real_features):

@@ -56,7 +56,10 @@ def generators(batch_size: int, seed: int = 0) -> list[torch.Generator]:
 
 
 def streams_of(seed: int | Sequence[int], count: int | None = None) -> list[torch.Generator]:
-    """One CPU stream per image: seeds one by one, or from one number on (image i is seeded seed + i)."""
+    """One CPU stream per image: seeds one by one, or from one number on (image i is seeded seed + i).
+
+    Raises ValueError for a number of seeds other than count.
+    """
     if not isinstance(seed, Sequence) and getattr(seed, "ndim", 0) == 0:
         return generators(1 if count is None else count, seed)
     if isinstance(seed, str):

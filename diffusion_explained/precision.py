@@ -26,6 +26,8 @@ def in_precision(model: Model, precision: str, *, compiled: bool = False) -> Mod
     """The same model, whose network computes in `precision`, one of `PRECISIONS`; "float32" is as it was.
 
     compiled: let torch.compile fuse it. Its first calls of each batch size take half a minute, the others less time.
+
+    Raises ValueError for another precision.
     """
     if precision not in PRECISIONS:
         raise unknown_name("precision", precision, PRECISIONS)

@@ -30,7 +30,10 @@ Coefficient = Tensor | float
 
 
 def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient]:
-    """The table's row (a, b) of output = a * x_0 + b * eps at a level; numbers in, numbers out, tensors likewise."""
+    """The table's row (a, b) of output = a * x_0 + b * eps at a level; numbers in, numbers out, tensors likewise.
+
+    alpha and sigma: numbers, or [B]. Raises ValueError for an unknown kind, and for the score at sigma = 0.
+    """
     check_kind(kind)
     one, zero = alpha * 0 + 1.0, alpha * 0
     if kind == "eps":

@@ -65,10 +65,12 @@ class Model:
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are."""
         return len(self.class_names)
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return next(self.network.parameters()).device
 
     @property
@@ -92,6 +94,8 @@ class Model:
         """The n levels that the schedule visits in so many steps, then the clean one, for any sampler.
 
         spacing: how the schedule's timesteps are spaced, where it offers a choice; None for its own.
+
+        Raises ValueError for an unknown sampler or spacing, or a number of steps that the schedule cannot take.
         """
         check_sampler(sampler or self.default_sampler)
         steps = self.default_num_inference_steps if num_inference_steps is None else num_inference_steps
@@ -142,6 +146,8 @@ class Model:
             options: `NetworkDenoiser`'s guidance_interval, guidance_rescale and clip, which is default_clip if it is
                 not given; and negative_labels, one per image, which stand on the unconditional side in the place of
                 the null label.
+
+        Raises ValueError for labels that do not exist or are not one per image, and for unknown options.
         """
         check_options("denoiser", options, DENOISER_OPTIONS)
         cond = None if labels is None else self.labels(labels)
@@ -162,7 +168,10 @@ class Model:
         )
 
     def decode(self, latents: Tensor) -> Tensor:
-        """The images [B, C, H, W] in [-1, 1] of any step's x_t or predicted x_0: these models work on pixels."""
+        """The images [B, C, H, W] in [-1, 1] of any step's x_t or predicted x_0: these models work on pixels.
+
+        Raises ValueError for another shape, and for NaN or infinity.
+        """
         if float_data("latents", latents).shape[1:] != self.image_shape:
             raise ValueError(
                 f"{self.name} draws [B, {', '.join(map(str, self.image_shape))}]; got {list(latents.shape)}."
@@ -190,6 +199,8 @@ class Model:
             sampler: a name of `samplers.SAMPLERS`; the model's default_sampler if it is not given.
             options: of `denoiser` (negative_labels, guidance_interval, guidance_rescale, clip), or of the sampler
                 (eta). An unknown one is a ValueError, at once.
+
+        Each step's tensors are [B, C, H, W].
         """
         name = sampler or self.default_sampler
         of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS)

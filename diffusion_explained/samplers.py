@@ -46,7 +46,7 @@ class Step:
 
 
 def final(steps: Iterable[Step]) -> Tensor:
-    """Run a sampler to its end and return the last x_next [B, ...]."""
+    """Run a sampler to its end and return the last x_next [B, ...]. Raises ValueError if there is no step."""
     x_0 = None
     for step in steps:
         x_0 = step.x_next
@@ -158,6 +158,10 @@ def ddpm(
         denoise, x_t, levels, generator: as for `ddim`.
         variance: "small", the posterior's (right for one data point), or "large", the forward step's own
             (right for Gaussian data): the two choices of DDPM, Sec. 3.2.
+
+    Raises ValueError for another variance.
+
+    x_t is [B, ...].
     """
     if variance not in ("small", "large"):
         raise ValueError(f'variance must be "small" or "large", got {variance!r}.')
@@ -180,6 +184,8 @@ def euler(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[S
 
     With alpha = 1 this is Karras' d = (x - x_0) / sigma, x + d * d(sigma) (EDM, Algorithm 1, lines 4-5);
     on the straight path it is x + v dt with the velocity v = eps - x_0 (rectified flow, Algorithm 1).
+
+    denoise, x_t [B, ...] and levels: as for `ddim`.
     """
     for i, level, next_level in _pairs(x_t, levels):
         pred = denoise(x_t, level)
@@ -199,6 +205,8 @@ def euler_ancestral(
         x_next = next.alpha * x_0 + down * eps + up * z
 
     Args as for `ddim`; eta = 0 is Euler, eta = 1 draws from the same law as DDPM.
+
+    x_t is [B, ...].
     """
     eta = number("eta", eta, "from 0 (Euler) to 1 (ancestral)", 0, 1)
     for i, level, next_level in _pairs(x_t, levels, generator):
@@ -236,6 +244,8 @@ def heun(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[St
     Two network evaluations a step, but one at the last, where the slope at sigma = 0 is unknown, and one at a first
     step from all but pure noise, which is Euler's: it spans nearly all of sigma / alpha, and multiplies any error of
     the second slope by that. The slope is that of x / alpha, or of x on the straight path: see `_ode_scales`.
+
+    denoise, x_t [B, ...] and levels: as for `ddim`.
     """
     for i, level, next_level in _pairs(x_t, levels):
         pred, pred_2 = denoise(x_t, level), None
@@ -261,6 +271,8 @@ def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) ->
 
     The first step, a step from pure noise and the last one are of first order, where it is DDIM; a last step that ends
     in noise is so only where there are fewer than 15, as in diffusers (lower_order_final).
+
+    denoise, x_t [B, ...] and levels: as for `ddim`.
     """
     x_0_before: Tensor | None = None
     h_before = math.nan

@@ -97,7 +97,7 @@ def serving(
 
 
 def address_of(host: str) -> str:
-    """The IP address of this machine that --host stands for."""
+    """The IP address of this machine that --host stands for. Raises OSError for a name that is not known here."""
     name = checked_name(host, "--host")
     if _is_ip(name):
         return str(ipaddress.ip_address(name))
@@ -114,7 +114,10 @@ def address_of(host: str) -> str:
 
 
 def checked_name(text: str, option: str) -> str:
-    """A host's name or IP address as it is given to an option; an IPv6 address may stand in brackets."""
+    """A host's name or IP address as it is given to an option; an IPv6 address may stand in brackets.
+
+    Raises ValueError for what is no name or address.
+    """
     name = text.strip()
     bare = name[1:-1] if name.startswith("[") and name.endswith("]") else name
     if _is_ip(bare):

@@ -64,7 +64,10 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
 
 
 def fingerprint(words: str, tensors: Mapping[str, Tensor]) -> str:
-    """The SHA-256 (hexadecimal) of a text and of named tensors: their names, dtypes, shapes and every byte."""
+    """The SHA-256 (hexadecimal) of a text and of named tensors: their names, dtypes, shapes and every byte.
+
+    The tensors may have any shape, [...].
+    """
     digest = hashlib.sha256(words.encode())
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()

@@ -321,3 +321,14 @@ def test_other_bad_input():
     ]:
         with pytest.raises(ValueError, match=message):
             make()
+
+
+def test_network_times_span_what_the_docstring_says():
+    spans = {}
+    for schedule in (DDPMSchedule.linear(), FlowSchedule(), EDMSchedule()):
+        times = schedule.network_time(schedule.timesteps(50))
+        spans[type(schedule).__name__] = (round(float(times.min())), round(float(times.max())))
+    assert spans["EDMSchedule"] == (-1554, 1096)
+    assert all(0 <= low and high <= 1000 for name, (low, high) in spans.items() if name != "EDMSchedule")
+    said = " ".join(DDPMSchedule.__mro__[1].network_time.__doc__.split())
+    assert "0 to 1000" in said and "-1554 to 1096" in said

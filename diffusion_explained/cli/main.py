@@ -31,6 +31,7 @@ class Commands(TyperGroup):
     """What the library refuses, or cannot go on with, is one red message and exit code 2, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
+        """Run a command; a ValueError or an OSError becomes its message and exit code 2."""
         try:
             return super().invoke(ctx)
         except BrokenPipeError:  # the reader, `head` say, has seen enough: typer ends quietly

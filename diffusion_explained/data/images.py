@@ -12,7 +12,10 @@ from diffusion_explained.checks import check_finite, float_data
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Bytes to the range that diffusion works in: x = image / 127.5 - 1, so 0 -> -1 and 255 -> 1, float32."""
+    """Bytes to the range that diffusion works in: x = image / 127.5 - 1, so 0 -> -1 and 255 -> 1, float32.
+
+    The images may have any shape: [...] -> [...].
+    """
     return images.to(torch.float32).div_(127.5).sub_(1.0)
 
 
@@ -20,6 +23,8 @@ def to_uint8(x: Tensor) -> Tensor:
     """The way back: round(127.5 * (x + 1)), clipped to 0..255; exact on everything that `to_float` gives.
 
     Raises ValueError for NaN or infinity, which is never drawn, and for images that are bytes already.
+
+    The images may have any shape: [...] -> [...].
     """
     check_finite(float_data("images", x), "images")
     return x.detach().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
@@ -30,6 +35,8 @@ class ImageDataset:
     """Images uint8 [N, C, H, W] (memory-mapped where they come from the cache) and their labels int64 [N].
 
     `source` says in words where the images came from, for a person to read.
+
+    Raises ValueError for tensors of other shapes or dtypes.
     """
 
     name: str
@@ -63,6 +70,7 @@ class ImageDataset:
 
     @property
     def num_classes(self) -> int:
+        """How many classes there are."""
         return len(self.class_names)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
@@ -83,7 +91,7 @@ class ImageDataset:
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
     def of_class(self, label: int) -> ImageDataset:
-        """Only the images of one class."""
+        """Only the images of one class. Raises ValueError for a label that does not exist."""
         if not 0 <= label < self.num_classes:
             raise ValueError(f"label {label} does not exist: {self.name} has classes 0..{self.num_classes - 1}")
         return self.subset(torch.nonzero(self.labels == label).flatten())

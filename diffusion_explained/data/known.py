@@ -93,7 +93,10 @@ MNIST_SAMPLE = Split(
 
 
 def sha256(values: Tensor) -> str:
-    """The checksum of a tensor's bytes, taken as uint8 (pixels are, and labels fit)."""
+    """The checksum of a tensor's bytes, taken as uint8 (pixels are, and labels fit).
+
+    values may have any shape, [...].
+    """
     return hashlib.sha256(values.byte().contiguous().numpy().data).hexdigest()
 
 
@@ -101,6 +104,8 @@ def check_arrays(dataset: HubDataset, split: Split, images: Tensor, labels: Tens
     """Hold decoded arrays to what the split must be: sizes, label range, checksums, channel means.
 
     Raises DamagedDataError that says what is wrong; the caller knows the file, and says what to do.
+
+    images [N, C, H, W], labels [N].
     """
     expected = (split.size, *dataset.image_shape)
     if tuple(images.shape) != expected:

@@ -110,7 +110,10 @@ def bundled_mnist() -> ImageDataset:
 
 
 def read_parquet(path: Path, dataset: HubDataset, split: str) -> tuple[Tensor, Tensor]:
-    """Decode one split's parquet file to images uint8 [N, C, H, W] and labels int64 [N], and check them."""
+    """Decode one split's parquet file to images uint8 [N, C, H, W] and labels int64 [N], and check them.
+
+    Raises DamagedDataError for a file that does not hold the split.
+    """
     with extra("data"):
         import pyarrow.parquet  # lazy: only the first load of a data set needs it
 
@@ -146,7 +149,10 @@ def read_parquet(path: Path, dataset: HubDataset, split: str) -> tuple[Tensor, T
 
 
 def write_decoded(path: Path, images: Tensor, labels: Tensor) -> None:
-    """Keep decoded arrays and the checksum of their pixels in one file, which appears whole or not at all."""
+    """Keep decoded arrays and the checksum of their pixels in one file, which appears whole or not at all.
+
+    images uint8 [N, C, H, W], labels int64 [N].
+    """
     with atomic_path(path) as part:
         save_file({"images": images, "labels": labels}, part, metadata={"pixels_sha256": sha256(images)})
 

@@ -125,7 +125,7 @@ def gaussian_modes(name: str) -> tuple[Tensor, float]:
     """The Gaussians that a toy is made of, as `toy` scales it: means float32 [K, 2] and their one standard deviation.
 
     p(x_0) = 1/K sum_k N(x_0; mean_k, std^2 I), whose noising and perfect denoiser are known in closed form
-    (`denoisers.GaussianMixture(means, std)`). Label k of the toy is mean k. Raises ValueError for other toys.
+    (`exact.GaussianMixture(means, std)`). Label k of the toy is mean k. Raises ValueError for other toys.
     """
     if name not in _MODES:
         raise unknown_name("toy made of Gaussians", name, _MODES)

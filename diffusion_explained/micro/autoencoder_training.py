@@ -49,7 +49,10 @@ class AutoencoderConfig(TimedConfig):
 
 
 class Reconstruction(nn.Module):
-    """An autoencoder in training: pictures and eps to (pictures, mean, log variance), the latent mean + std * eps."""
+    """An autoencoder in training: pictures and eps to (pictures, mean, log variance), the latent mean + std * eps.
+
+    images [B, 3, H, W], eps and mean [B, C, h, w].
+    """
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
@@ -68,6 +71,7 @@ class AutoencoderStep(GradientStep):
     config: AutoencoderConfig
 
     def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
+        """`autoencoder_loss` of pictures [B, 3, H, W], which are the target, with eps [B, C, h, w] as the one input."""
         with torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bfloat16):
             decoded, mean, logvar = self.predict(wanted, *inputs)
         return autoencoder_loss(decoded.float(), wanted, mean.float(), logvar.float(), self.config)

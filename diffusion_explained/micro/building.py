@@ -66,6 +66,8 @@ def read_subjects() -> dict[str, tuple[str, tuple[str, ...], str]]:
     """{code points: (name, keywords, group)} of the subjects that are kept, in the order of emojibase.
 
     Left out are skin tones (they are no entries of their own there) and everything for which `is_drawable` says no.
+
+    Raises ValueError if two subjects have one name.
     """
     files = read_members(EMOJIBASE, ".json")
     entries = json.loads(files["en/data.json"])
@@ -126,6 +128,8 @@ def rasterise(svg: str) -> np.ndarray:
     """Draw an SVG: uint8 [4, 128, 128], straight alpha, cropped to what is drawn and centred, its longer side GLYPH.
 
     Cropping makes "in the middle" and "at the left" true of the drawing itself, whatever margin its set leaves.
+
+    Raises ValueError for an SVG that draws nothing.
     """
     with extra("train"):
         from resvg_py import svg_to_bytes

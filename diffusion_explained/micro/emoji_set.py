@@ -113,7 +113,7 @@ def read_emoji(path: Path, what_to_do: str) -> EmojiSet:
 
 
 def checksum(arrays: dict[str, Tensor], tables: dict[str, str]) -> str:
-    """SHA-256 over everything in the file, in the order of the keys."""
+    """SHA-256 over everything in the file, in the order of the keys. The arrays may have any shape, [...]."""
     digest = hashlib.sha256()
     for key in sorted(arrays):
         digest.update(arrays[key].numpy().data)

@@ -43,7 +43,10 @@ def share(hits: Tensor) -> dict[str, float]:
 
 
 def naming(pictures: Tensor, words: Tensor, truth: Tensor) -> dict[str, Any]:
-    """How often the true one of N words fits a picture best, and is among the best five; chance is 1 / N and 5 / N."""
+    """How often the true one of N words fits a picture best, and is among the best five; chance is 1 / N and 5 / N.
+
+    pictures [B, D] and words [N, D] are unit vectors; truth [B] is the index of each picture's word.
+    """
     places, count = ranks(pictures, words, truth), len(words)
     return {
         "top1": share(places < 1),
@@ -74,7 +77,7 @@ def naming_accuracy(retrieval: Retrieval, emoji: EmojiSet, tokenizer: Any, most:
 
 
 def spread(indices: Tensor, most: int) -> Tensor:
-    """At most so many of some indices, evenly spread over them."""
+    """At most so many of some indices, evenly spread over them. indices [N] -> [most or fewer]."""
     if len(indices) <= most:
         return indices
     return indices[torch.arange(most, dtype=torch.int64, device="cpu") * len(indices) // most]
@@ -143,6 +146,8 @@ def look(images: Tensor) -> dict[str, float]:
 
     clipped: the share of them with a channel at either end of its range. saturation: that of HSV. contrast: the
     standard deviation over the whole picture. drawn: how much of the picture they are.
+
+    images [B, 3, H, W] in [-1, 1].
     """
     drawn = foreground(images)
     area = drawn.sum((1, 2)).clamp(min=1)
@@ -157,7 +162,10 @@ def look(images: Tensor) -> dict[str, float]:
 
 
 def halves(images: Tensor) -> tuple[Tensor, Tensor]:
-    """What stands left and what stands right: each picture twice, the other half painted with its background."""
+    """What stands left and what stands right: each picture twice, the other half painted with its background.
+
+    images [B, 3, H, W] -> two of [B, 3, H, W].
+    """
     left_side = torch.arange(images.shape[-1], device=images.device, dtype=torch.int64) < images.shape[-1] // 2
     empty = background(images)[:, :, None, None].expand_as(images)
     return torch.where(left_side, images, empty), torch.where(left_side, empty, images)

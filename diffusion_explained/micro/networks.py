@@ -93,6 +93,8 @@ def build_scheduler(prediction: str) -> Any:
 
     eps: Stable Diffusion 1.5's own configuration. flow: diffusers' flow-matching Euler does not fit a
     StableDiffusionPipeline, DPM-Solver++ on the same straight path does.
+
+    Raises ValueError for another prediction.
     """
     if prediction == "eps":
         return diffusers().PNDMScheduler.from_config(DDPM_CONFIG)

@@ -56,6 +56,8 @@ def balance_latents(vae: Any, latents: Tensor) -> dict[str, Any]:
     Args:
         latents: means [N, C, h, w] that vae.encode gave for what it will see.
     Returns what was found: {"means", "stds", "std"}.
+
+    Raises ValueError if a channel of the latents does not vary.
     """
     by_channel = to_float64(latents).movedim(1, 0).flatten(1)
     means, stds = by_channel.mean(dim=1), by_channel.std(dim=1)

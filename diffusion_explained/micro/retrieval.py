@@ -30,7 +30,10 @@ BATCH = 512
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(norm(conv(norm(x)))), the activations before the convolutions (He et al. 2016)."""
+    """x + conv(norm(conv(norm(x)))), the activations before the convolutions (He et al. 2016).
+
+    x [B, C, h, w] -> [B, C, h, w].
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -139,6 +142,7 @@ class Retrieval(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """The device of the weights."""
         return self.log_scale.device
 
     @property
@@ -182,7 +186,10 @@ def load_retrieval(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> 
 
 @torch.no_grad()
 def embed_captions(retrieval: Retrieval, captions: Sequence[str], tokenizer: Any = None) -> Tensor:
-    """Captions as unit vectors [B, D], on the network's device; tokenizer: the shipped one if it is not given."""
+    """Captions as unit vectors [B, D], on the network's device; tokenizer: the shipped one if it is not given.
+
+    Raises ValueError if there are no captions.
+    """
     if not captions:
         raise ValueError("there is no caption to embed")
     tokens = encode(tokenizer or load_tokenizer(), list(captions)).to(retrieval.device)
@@ -210,6 +217,8 @@ def rank(
 
     softmax(scale * cosine(picture, name)); the shares say how sure the network is among these names, no more.
     words: the names' own vectors [N, D], where `embed_captions` made them before.
+
+    Raises ValueError for a best below 1.
     """
     if not 1 <= best:
         raise ValueError(f"best must be 1 or more, got {best}.")

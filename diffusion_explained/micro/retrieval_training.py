@@ -127,6 +127,7 @@ class ContrastiveStep(GradientStep):
     predict: Retrieval
 
     def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
+        """`contrastive_loss` of (pictures [B, 3, H, W], ids [B, L], contraries [B, L], has_contrary [B])."""
         x, tokens, contraries, has_contrary = (part for part in inputs if part is not None)
         network = self.predict
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):

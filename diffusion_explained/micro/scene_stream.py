@@ -62,5 +62,8 @@ class CaptionedBatches(Batches[tuple[Scenes, Tensor]]):
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A small tensor of the CPU on the device, without waiting for what the device still has to do."""
+    """A small tensor of the CPU on the device, without waiting for what the device still has to do.
+
+    The tensor may have any shape, [...].
+    """
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -122,7 +122,7 @@ class SceneSampler:
             raise ValueError(f"this set of {len(emoji)} pictures has nothing for the split {split!r}")
 
     def batch(self, indices: Iterable[int] | torch.Tensor) -> Scenes:
-        """The scenes with these numbers, in their order."""
+        """The scenes with these numbers, in their order. indices: numbers, or a tensor [B]."""
         numbers = indices.tolist() if isinstance(indices, torch.Tensor) else indices
         return batch_scenes([self.scene(int(i)) for i in numbers])
 

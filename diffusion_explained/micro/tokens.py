@@ -47,7 +47,10 @@ def load_tokenizer(folder: str | os.PathLike[str] = TOKENIZER_FOLDER) -> Any:
 
 
 def encode(tokenizer: Any, captions: Sequence[str]) -> Tensor:
-    """Captions as int64 [B, MAX_LENGTH]: begin, tokens, end, and end again up to the length. Longer ones are cut."""
+    """Captions as int64 [B, MAX_LENGTH]: begin, tokens, end, and end again up to the length. Longer ones are cut.
+
+    Raises TypeError for one string in the place of a list.
+    """
     if isinstance(captions, str):
         raise TypeError(f"captions are a list of strings, not one string: pass [{captions!r}]")
     if not captions:
@@ -93,6 +96,8 @@ def learn_merges(corpus: Iterable[str], alphabet: Sequence[str], count: int) -> 
 
     Of pairs that are as frequent the first in the alphabet is merged. The trainer of the tokenizers library leaves that
     to chance, so that two trainings differ.
+
+    Raises ValueError for a count that leaves no room for the alphabet.
     """
     if count < 1:
         raise ValueError(f"a vocabulary needs {2 * len(alphabet) + 2} entries before the first merge")

@@ -99,7 +99,10 @@ class Allowance(TorchFunctionMode):
 
 
 def network_config(network: nn.Module) -> dict[str, Any]:
-    """The JSON-able config from which `build_network` builds the same network (with other weights)."""
+    """The JSON-able config from which `build_network` builds the same network (with other weights).
+
+    Raises ValueError for a network that is not one of the package's.
+    """
     for name, (network_class, _) in NETWORKS.items():
         if type(network) is network_class:
             config: Any = network.config

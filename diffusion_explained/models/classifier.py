@@ -40,6 +40,8 @@ class Classifier(nn.Module):
     """`classifier(x)`: images [B, C, H, W] in [-1, 1] -> logits [B, num_classes].
 
     `classifier.features(x)` is the vector [B, widths[-1]] that the logits are a linear function of.
+
+    Raises ValueError for a configuration that images of its shape do not survive.
     """
 
     image_shape: tuple[int, int, int]
@@ -86,7 +88,7 @@ class Classifier(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions, added to what they were given."""
+    """Two convolutions, added to what they were given. x [B, C, H, W] -> [B, C, H, W]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -97,6 +99,7 @@ class Residual(nn.Module):
 
 
 def convolution(in_width: int, out_width: int) -> nn.Sequential:
+    """A 3 x 3 convolution, batch norm and ReLU: [B, in_width, H, W] -> [B, out_width, H, W]."""
     return nn.Sequential(
         nn.Conv2d(in_width, out_width, 3, padding=1, bias=False),  # the norm has its own bias
         nn.BatchNorm2d(out_width),

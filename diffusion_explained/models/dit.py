@@ -31,6 +31,8 @@ class DiTConfig:
 
     `patch_size` p makes a token of every p x p pixels: half the p is four times the tokens and the work. Each of
     `depth` blocks works on tokens of `width` numbers, and attends in heads of `head_width`.
+
+    Raises ValueError for sizes that do not divide one another.
     """
 
     image_shape: tuple[int, int, int] = (1, 28, 28)
@@ -57,7 +59,7 @@ class DiTConfig:
 
 
 class DiT(NetworkModule):
-    """`network(x_t, t, labels)`: x_t [B, C, H, W], t [B] in about 0..1000, labels [B] -> [B, C, H, W].
+    """`network(x_t, t, labels)`: x_t [B, C, H, W], t [B] of `Schedule.network_time`, labels [B] -> [B, C, H, W].
 
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """
@@ -102,6 +104,8 @@ class Block(nn.Module):
     """Attend, then think, each on normed tokens scaled and shifted by time and class, and each added through a gate.
 
     The gates start at 0 ("adaLN-Zero"), so a new block passes its tokens on unchanged.
+
+    tokens [B, N, width] and cond [B, width] -> [B, N, width].
     """
 
     def __init__(self, width: int, head_width: int) -> None:

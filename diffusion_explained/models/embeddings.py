@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def sinusoids(t: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
-    """Times t [B], about 0..1000, as sines and cosines of `width` // 2 frequencies -> [B, width].
+    """Times t [B], up to about 1000 in size, as sines and cosines of `width` // 2 frequencies -> [B, width].
 
         [cos(t * w_0), ..., sin(t * w_0), ...],   w_i = max_period ** (-i / (width / 2))
 

@@ -15,7 +15,10 @@ from diffusion_explained.tables import check_sizes
 
 @dataclass(frozen=True)
 class MLPConfig:
-    """The shape of an MLP; every weight file carries one. `image_shape` is that of one point, (2,) in the plane."""
+    """The shape of an MLP; every weight file carries one. `image_shape` is that of one point, (2,) in the plane.
+
+    Raises ValueError for sizes that make no MLP.
+    """
 
     image_shape: tuple[int, ...] = (2,)
     width: int = 128
@@ -29,7 +32,7 @@ class MLPConfig:
 
 
 class MLP(NetworkModule):
-    """`network(x_t, t, labels)`: x_t [B, D], t [B] in about 0..1000, labels [B] -> [B, D].
+    """`network(x_t, t, labels)`: x_t [B, D], t [B] of `Schedule.network_time`, labels [B] -> [B, D].
 
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """

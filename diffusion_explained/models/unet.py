@@ -9,6 +9,17 @@ It is given a noisy image x_t, the time t and a class label, and outputs a tenso
 
 Ho et al. 2020, "Denoising Diffusion Probabilistic Models" (DDPM), Appendix B; the scale and shift by time and
 class are Dhariwal & Nichol 2021, "Diffusion Models Beat GANs on Image Synthesis" (ADM), Section 3.
+
+It differs from DDPM's network in these points, mostly to be fast on a CPU:
+
+- The input is unshuffled: `patch_size` p folds p x p pixels into channels before the first convolution.
+- Downsampling folds 2 x 2 positions into channels, then a 1 x 1 convolution (DDPM: a 3 x 3 convolution with stride 2);
+  upsampling is a 1 x 1 convolution, then unfolding (DDPM: nearest neighbours, then a 3 x 3 convolution).
+- Skip connections start after each block, not after the stem and after downsampling too, so encoder and decoder have as
+  many blocks as each other (DDPM: one more per resolution in the decoder).
+- Group norm has 8 groups or fewer (DDPM: 32), and attention has several heads (DDPM: one).
+- Time and class scale and shift the second norm of a block (ADM); DDPM adds the time to the features.
+- `InputGain` adds a multiple of x_t, learned from time and class, to the output.
 """
 
 from __future__ import annotations
@@ -35,6 +46,8 @@ class UNetConfig:
     p = 2), because convolutions at full resolution are where the time goes. `widths` are the channels at each
     resolution, finest first, and `blocks` how many residual blocks each has on either side of the U.
     `attention` says at which of the resolutions self-attention follows each block; the middle always has it.
+
+    Raises ValueError for sizes that do not divide one another, or lists of different lengths.
     """
 
     image_shape: tuple[int, int, int] = (1, 28, 28)
@@ -66,7 +79,7 @@ class UNetConfig:
 
 
 class UNet(NetworkModule):
-    """`network(x_t, t, labels)`: x_t [B, C, H, W], t [B] in about 0..1000, labels [B] -> [B, C, H, W].
+    """`network(x_t, t, labels)`: x_t [B, C, H, W], t [B] of `Schedule.network_time`, labels [B] -> [B, C, H, W].
 
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """
@@ -142,7 +155,10 @@ class UNet(NetworkModule):
 
 
 class Block(nn.Module):
-    """A residual block: norm, convolve, norm scaled and shifted by time and class, convolve, add; then attend."""
+    """A residual block: norm, convolve, norm scaled and shifted by time and class, convolve, add; then attend.
+
+    x [B, in_width, H, W] and cond [B, embedding_width] -> [B, out_width, H, W].
+    """
 
     def __init__(self, in_width: int, out_width: int, attends: bool, config: UNetConfig) -> None:
         super().__init__()
@@ -165,7 +181,10 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention among the positions of the feature map, added to it (Vaswani et al. 2017)."""
+    """Self-attention among the positions of the feature map, added to it (Vaswani et al. 2017).
+
+    x [B, width, H, W] -> [B, width, H, W].
+    """
 
     def __init__(self, width: int, head_width: int) -> None:
         super().__init__()
@@ -182,7 +201,10 @@ class Attention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the resolution: fold 2 x 2 positions into channels, then mix them by a 1 x 1 convolution."""
+    """Half the resolution: fold 2 x 2 positions into channels, then mix them by a 1 x 1 convolution.
+
+    x [B, in_width, H, W] -> [B, out_width, H/2, W/2].
+    """
 
     def __init__(self, in_width: int, out_width: int) -> None:
         super().__init__()
@@ -193,7 +215,10 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the resolution: a 1 x 1 convolution to four times the channels, unfolded to 2 x 2 positions."""
+    """Twice the resolution: a 1 x 1 convolution to four times the channels, unfolded to 2 x 2 positions.
+
+    x [B, in_width, H, W] -> [B, out_width, 2H, 2W].
+    """
 
     def __init__(self, in_width: int, out_width: int) -> None:
         super().__init__()
@@ -204,4 +229,5 @@ class Upsample(nn.Module):
 
 
 def group_norm(width: int) -> nn.GroupNorm:
+    """GroupNorm of 8 groups, or of as many as divide the width."""
     return nn.GroupNorm(math.gcd(8, width), width)

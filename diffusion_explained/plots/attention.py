@@ -33,6 +33,8 @@ def word_maps(
         maps: shares of attention [rows, words, h, w]. A word's column has one scale, from 0 to its largest share, which
             stands above it: so moments compare, and words only by that number.
         captions: one a row.
+
+    Raises ValueError for numbers of captions, words, pictures and maps that do not fit.
     """
     count, columns = len(captions), len(words)
     if len(pictures) != count or tuple(maps.shape[:2]) != (count, columns):

@@ -77,6 +77,8 @@ def filmstrip(
     """Rows of pictures over time: name -> images [N, C, H, W] (or N of [C, H, W]), one column each.
 
     limits: the rows that are signed fields rather than pictures, with the end of their diverging map.
+
+    Raises ValueError for rows of different lengths.
     """
     limits = limits or {}
     stacks = {name: torch.stack(list(images)) for name, images in rows.items()}
@@ -104,7 +106,10 @@ def filmstrip(
 def step_table(
     steps: Sequence[Step], *, image: int = 0, columns: int = 8, title: str = "", theme: str = "light"
 ) -> Figure:
-    """One image of a run through at most `columns` of its steps: x_t, predicted x_0, and the predicted noises."""
+    """One image of a run through at most `columns` of its steps: x_t, predicted x_0, and the predicted noises.
+
+    Raises ValueError for an empty list of steps.
+    """
     steps = list(steps)
     if not steps:
         raise ValueError("There are no steps to show: a sampler yields at least one.")
@@ -138,6 +143,8 @@ def schedule_curves(
     """One quantity (alpha, sigma, alphas_cumprod or log_snr) of any schedules, from data (0) to noise (1).
 
     marker: a point (position, value) to mark on the curves. A sigma beyond 2 (EDM) gets a log axis.
+
+    Raises ValueError for another quantity.
     """
     if quantity not in QUANTITIES:
         raise ValueError(f"quantity must be one of {', '.join(QUANTITIES)}; got {quantity!r}.")
@@ -166,7 +173,7 @@ def schedule_curves(
 
 
 def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of xₜ", theme: str = "light") -> Figure:
-    """How the values of x_t are distributed, against the density of N(0, 1)."""
+    """How the values of x_t are distributed, against the density of N(0, 1). x_t [B, C, H, W], or of any shape."""
     values = x_t.detach().float().cpu().flatten().numpy()
     mean, std = float(values.mean()), float(values.std())
     fig, axes = figure(4.6, 3.3, theme)
@@ -186,7 +193,10 @@ def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of xₜ", theme: str = 
 def loss_curve(
     steps: Sequence[float], losses: Sequence[float], *, title: str = "Training loss", theme: str = "light"
 ) -> Figure:
-    """The loss of each step, and its running mean over about a fiftieth of the run."""
+    """The loss of each step, and its running mean over about a fiftieth of the run.
+
+    Raises ValueError for two lengths, or none.
+    """
     x, y = np.asarray(steps, float), np.asarray(losses, float)
     if len(x) != len(y) or not len(x):
         raise ValueError(f"Give one loss per step, at least one; got {len(x)} steps and {len(y)} losses.")

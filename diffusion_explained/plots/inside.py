@@ -26,6 +26,8 @@ def shape_diagram(
     """Features [C, rows, columns] from left to right: as high as they have rows, as wide as they have channels.
 
     Each is labelled with its rows x columns and, below, its channels; skips are arrows from source to target.
+
+    Raises ValueError for features of another shape.
     """
     if any(len(feature.shape) != 3 for feature in features):
         raise ValueError(f"only features [C, rows, columns] have a height to draw; got {[f.shape for f in features]}.")

@@ -122,6 +122,8 @@ def latent_strip(
 
     All are drawn `side` pixels high, as high as the largest by default: small ones enlarged pixel by pixel, so that one
     sees what is coarse, larger ones averaged.
+
+    rows: name -> pictures [C, H, W]. Raises ValueError for rows of different lengths.
     """
     stacks = {name: torch.stack(list(images)).float() for name, images in rows.items()}
     counts = {name: len(images) for name, images in stacks.items()}

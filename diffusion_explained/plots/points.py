@@ -116,7 +116,10 @@ def vector_field(
     limit: float | None = None,
     theme: str = "light",
 ) -> Figure:
-    """Arrows vectors [N, 2] at points [N, 2], drawn to a common scale, over the data."""
+    """Arrows vectors [N, 2] at points [N, 2], drawn to a common scale, over the data.
+
+    Raises ValueError for other shapes.
+    """
     places, arrows = _points(points, "points"), _points(vectors, "vectors")
     if places.shape != arrows.shape or places.ndim != 2:
         raise ValueError(f"points and vectors must both be [N, 2], got {places.shape} and {arrows.shape}.")
@@ -150,6 +153,8 @@ def density_panels(
     """Densities side by side, each to its own scale: name -> values [bins * bins] at the points of `plane(limit)`.
 
     points: name -> samples [N, 2] to draw over a panel.
+
+    Raises ValueError for a panel of another number of values.
     """
     fig, axes = figure(3.5 * len(panels), 4.3, theme, ncols=len(panels), sharey=True)
     for ax, (name, values) in zip(axes[0], panels.items(), strict=True):

@@ -41,11 +41,11 @@ class Schedule(ABC):
 
     @abstractmethod
     def alpha(self, t: Tensor | float) -> Tensor:
-        """The factor on the data at time t (float64, the shape of t)."""
+        """The factor on the data at time t (float64, the shape of t). t: a number [], or one per image [B]."""
 
     @abstractmethod
     def sigma(self, t: Tensor | float) -> Tensor:
-        """The factor on the noise at time t (float64, the shape of t)."""
+        """The factor on the noise at time t (float64, the shape of t). t: a number [], or one per image [B]."""
 
     @abstractmethod
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
@@ -57,7 +57,11 @@ class Schedule(ABC):
 
     @abstractmethod
     def network_time(self, t: Tensor | float) -> Tensor:
-        """The time that the network is given at time t, in training and in sampling (float32, the shape of t)."""
+        """The time that the network is given at time t, in training and in sampling (float32, the shape of t).
+
+        By default 0 to 1000 for DDPM and flow matching, and 250 * ln(sigma), -1554 to 1096, for EDM; with the clock
+        "c_noise", ln(sigma / alpha) / 4. t: a number [], or one per image [B].
+        """
 
     def time_at(self, level: Level) -> float:
         """The time that the network is given at a level."""
@@ -75,6 +79,8 @@ class Schedule(ABC):
         """The levels at chosen, decreasing timesteps, then the clean one: n + 1 levels for n steps.
 
         Raises ValueError when there are none, or when they do not decrease in noise.
+
+        timesteps: [n].
         """
         times = float64_on_cpu("timesteps", timesteps)
         if not len(times):
@@ -91,7 +97,10 @@ class Schedule(ABC):
 
 
 def checked_time(t: Tensor | float, most: float, what: str) -> Tensor:
-    """t as float64. Raises ValueError unless every time is from 0 to `most` (`what` names the range)."""
+    """t as float64. Raises ValueError unless every time is from 0 to `most` (`what` names the range).
+
+    t may have any shape, [...].
+    """
     t = float64_on_cpu("t", t)
     if not bool(((t >= 0) & (t <= most + 1e-9)).all()):
         raise ValueError(f"t must be {what} for this schedule, got {_shown(t)}.")

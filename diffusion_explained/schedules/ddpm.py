@@ -35,6 +35,8 @@ class DDPMSchedule(Schedule):
         clock: the time that the network is given, at training and at sampling: "steps", t itself, 0 .. T-1, as
             diffusers gives it; "thousand", t * 1000 / T; or "c_noise", ln(sigma / alpha) / 4 (EDM, Table 1). The
             first two are one clock at T = 1000. A description without a clock (`to_config`) means "thousand".
+
+    Raises ValueError for betas that are no vector of variances, and for an unknown clock.
     """
 
     def __init__(
@@ -91,7 +93,10 @@ class DDPMSchedule(Schedule):
         beta_end: float = 0.012,
         **options: Any,
     ) -> "DDPMSchedule":
-        """sqrt(betas) rise linearly (latent diffusion; Stable Diffusion's own numbers by default)."""
+        """sqrt(betas) rise linearly (latent diffusion; Stable Diffusion's own numbers by default).
+
+        Raises ValueError for a beta of 0 or less.
+        """
         if min(beta_start, beta_end) < 0:
             raise ValueError(f"beta_start and beta_end must be positive, got {beta_start} and {beta_end}.")
         roots = torch.linspace(
@@ -174,6 +179,8 @@ class DDPMSchedule(Schedule):
         ends at steps_offset; "linspace" includes both ends: integers, as diffusers' DDIMScheduler spaces them (Lin et
         al. 2023, Table 2). "karras", "exponential" and "beta" space sigma / alpha between the schedule's own ends
         (`spacing`), and their timesteps are fractions.
+
+        Raises ValueError for an unknown spacing, for more steps than the schedule has, and for timesteps outside it.
         """
         n, T = check_steps(num_inference_steps, self.num_train_timesteps), self.num_train_timesteps
         check_spacing(spacing)
@@ -237,7 +244,10 @@ class DDPMSchedule(Schedule):
         return super().time_at(level)
 
     def to_config(self) -> dict[str, Any]:
-        """The named constructor and its arguments; a schedule of custom betas has none and says so."""
+        """The named constructor and its arguments; a schedule of custom betas has none and says so.
+
+        Raises ValueError for it.
+        """
         if self.name == "custom":
             raise ValueError("A DDPMSchedule of custom betas cannot be described; use a named constructor.")
         clock = {} if self.num_train_timesteps == 1000 and self.clock != "c_noise" else {"clock": self.clock}
@@ -254,6 +264,8 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     """Shift and scale sqrt(alphas_cumprod) so that the last is 0 and the first is kept (Lin et al. 2023, Algorithm 1).
 
     betas [T] -> betas [T], the last one 1. A network that predicts eps says nothing at that level: use "v".
+
+    Raises ValueError for fewer than two timesteps.
     """
     alpha = torch.cumprod(1 - float64_on_cpu("betas", betas), dim=0).sqrt()
     if len(alpha) < 2:

@@ -23,6 +23,8 @@ class EDMSchedule(Schedule):
         P_mean, P_std: of ln(sigma) in training (EDM, Table 1).
         clock: the time that the network is given: "c_noise", ln(sigma) / 4 as in the paper (Table 1) and in diffusers,
             or "thousand", 1000 times that, the range for which this package's own networks are built.
+
+    Raises ValueError for settings out of range, or an unknown clock.
     """
 
     def __init__(
@@ -55,7 +57,10 @@ class EDMSchedule(Schedule):
         return checked_time(t, sys.float_info.max, "a noise level, 0 or more and finite,").clone()
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
-        """As `Schedule.levels_at`. Raises ValueError above sigma_max too, for which no network was trained."""
+        """As `Schedule.levels_at`. Raises ValueError above sigma_max too, for which no network was trained.
+
+        timesteps: [n].
+        """
         times = float64_on_cpu("timesteps", timesteps)
         checked_time(times, self.sigma_max * (1 + 1e-6), f"a noise level up to sigma_max = {self.sigma_max:g}")
         return super().levels_at(times)

@@ -24,6 +24,8 @@ class FlowSchedule(Schedule):
         t_distribution: training times before the shift: "logit_normal" (Stable Diffusion 3, Eq. 19), "uniform", or
             "u_shaped", most at both ends, where a rectified flow is hardest to learn (Lee et al. 2024, Sec. 4.1).
         num_train_timesteps: the network is given t times this number.
+
+    Raises ValueError for settings out of range.
     """
 
     def __init__(

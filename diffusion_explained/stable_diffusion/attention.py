@@ -101,7 +101,10 @@ class RecordedAttention:
         return torch.stack([self._mean(step, names, image, head, upsample)[:count] for step in self.layers])
 
     def of(self, word: str, image: int = 0, **options: Any) -> Tensor:
-        """One word's maps [steps, h, w], all its places in the prompt together; options as for `maps`."""
+        """One word's maps [steps, h, w], all its places in the prompt together; options as for `maps`.
+
+        Raises ValueError for a word that is not in the prompt.
+        """
         columns = self.columns(image)
         if word not in columns:
             raise unknown_name("word of the prompt", word, columns)

@@ -31,6 +31,7 @@ class Work(NamedTuple):
 
     @property
     def total(self) -> int:
+        """The sum of all FLOPs."""
         return sum(self)
 
 

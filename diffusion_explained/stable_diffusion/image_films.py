@@ -45,6 +45,8 @@ def step_film(model: StableDiffusion, steps: Sequence[Step], x_0: Tensor, image:
     """The latents, the picture that is guessed (x_0, of `decoded`), and what the prompt changes in the noise.
 
     The last frame is of the end. Where guidance is off, as in `film.step_fields`, nothing is changed.
+
+    x_0: [n, 3, H, W].
     """
     size, count = x_0.shape[2:], len(steps)
 

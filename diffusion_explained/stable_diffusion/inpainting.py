@@ -22,7 +22,10 @@ from diffusion_explained.stable_diffusion.latents import Known
 
 @dataclass(frozen=True)
 class KnownRegion:
-    """A denoiser that believes what is known where it is known (mask 0), and the network elsewhere (mask 1)."""
+    """A denoiser that believes what is known where it is known (mask 0), and the network elsewhere (mask 1).
+
+    x_t and the predictions are [B, C, h, w].
+    """
 
     denoise: Denoiser
     known: Known
@@ -39,5 +42,5 @@ class KnownRegion:
 
 
 def paste(painted: Tensor, kept: Tensor, mask: Tensor) -> Tensor:
-    """painted where the mask is 1, kept where it is 0."""
+    """painted where the mask is 1, kept where it is 0. All three are [B, C, h, w], the mask [B, 1, h, w]."""
     return mask * painted + (1 - mask) * kept

@@ -89,7 +89,10 @@ def poke(latents: Tensor, row: int, column: int, channel: int | None = None, by:
 def reach(
     model: StableDiffusion, latents: Tensor, row: int, column: int, channel: int | None = None, by: float = 1.0
 ) -> Reach:
-    """Decode one picture's latents [1, C, h, w] as they are and with one pixel poked: how far does it reach?"""
+    """Decode one picture's latents [1, C, h, w] as they are and with one pixel poked: how far does it reach?
+
+    Raises ValueError for more than one picture, or a pixel that does not exist.
+    """
     if len(latents) != 1:
         raise ValueError(f"latents must be of one picture, [1, C, h, w]; got {tuple(latents.shape)}.")
     before, after = model.decode(torch.cat([latents, poke(latents, row, column, channel, by)])).cpu()

@@ -191,6 +191,9 @@ class StableDiffusion:
             mask: [H, W] as large as the image, 1 where to paint anew, 0 where to keep.
             sampler, spacing: that the levels are for; diffusers scales the first noise by them (`levels.start_scale`).
                 Without a sampler it is the default one where no levels are given, and noise of unit variance else.
+
+        Raises ValueError for a picture, mask, size or strength that do not fit, and for an inpainting network without
+        picture and mask.
         """
         if levels is None:
             sampler = sampler or self.default_sampler
@@ -300,6 +303,8 @@ class StableDiffusion:
         """Latents of any step, or a predicted x_0, [B, C, h, w], as pictures [B, 3, H, W] in [-1, 1].
 
         They pass the safety checker of a model that ships one; what it flags comes back black, with a warning.
+
+        Raises ValueError for other shapes, and for NaN or infinity; NotEnoughMemoryError.
         """
         channels = self.pipe.vae.config.latent_channels
         if float_data("latents", latents).ndim != 4 or latents.shape[1] != channels:
@@ -355,6 +360,8 @@ class StableDiffusion:
         Args:
             prompt: one for all images or one per image, encoded or not; or a `Denoiser` that is made already.
             options: of `denoiser` (guidance_interval, guidance_rescale), or of the sampler (eta).
+
+        Each step's tensors are [B, C, h, w]. Raises ValueError for options that are unknown or do not fit.
         """
         name = sampler or self.default_sampler
         of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS)

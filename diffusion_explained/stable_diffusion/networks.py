@@ -49,7 +49,7 @@ class PromptedNetwork:
         return output.to(torch.float32, copy=True)
 
     def arguments(self, x: Tensor, t: Tensor, rows: Tensor) -> dict[str, Any]:
-        """What the network is told beside x."""
+        """What the network is told beside x. x [N, C, h, w], t [N], rows [N]."""
         told: dict[str, Any] = {"timestep": t, "encoder_hidden_states": self.embeds[rows]}
         if self.guidance is not None:
             told["timestep_cond"] = self.guidance.expand(len(x), -1)

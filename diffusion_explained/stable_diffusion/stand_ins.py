@@ -55,6 +55,8 @@ def stand_in(
         in_channels: 9 for an sd network that was "trained" to inpaint.
         t5: with a third text encoder, for sd3.
         full_size: Stable Diffusion 1.5's own size, for sd: 4 GB of float32, so give it float16 and a GPU.
+
+    Raises ValueError for another family, or options that the family does not have.
     """
     if family not in FAMILIES:
         raise unknown_name("family", family, FAMILIES)
@@ -163,7 +165,10 @@ def unet_of_sd(in_channels: int = 4, out_channels: int = 4, sample_size: int = 6
 
 
 def pipeline_of_sd(prediction: str, in_channels: int, full_size_on: torch.device | None) -> Any:
-    """Tiny, drawn on the CPU, or of full size, its billion random numbers drawn where they are wanted."""
+    """Tiny, drawn on the CPU, or of full size, its billion random numbers drawn where they are wanted.
+
+    Raises ValueError for another prediction.
+    """
     library, full_size = diffusers(), full_size_on is not None
     kinds = {"eps": "epsilon", "v": "v_prediction"}
     if prediction not in kinds:

@@ -136,6 +136,8 @@ def encode_text(
 
     negative: one text for all, or one a prompt; None is the family's own "no text": the empty prompt, or for
     Stable Diffusion XL, whose configuration says so, zeros.
+
+    Raises ValueError for what is no text, and for another number of negative prompts.
     """
     prompts = prompts_of(prompt)
     away = None if negative is None else prompts_of(negative, "negative")

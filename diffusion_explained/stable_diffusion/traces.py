@@ -49,7 +49,7 @@ class Trace:
     pictures: np.ndarray
 
     def save(self, path: str | Path) -> Path:
-        """Write it, whole or not at all, as a .safetensors file."""
+        """Write it, whole or not at all, as a .safetensors file. Raises ValueError for another suffix."""
         path = Path(path)
         if path.suffix != ".safetensors":
             raise ValueError(f"A trace is a .safetensors file, got {path}.")

@@ -147,7 +147,10 @@ def is_repository(name: str) -> bool:
 
 
 def cached_folder(repo: str) -> Path | None:
-    """The newest snapshot of a repository in the hub's local cache, None if there is none."""
+    """The newest snapshot of a repository in the hub's local cache, None if there is none.
+
+    Raises ValueError for what is no name on the hub.
+    """
     with extra("sd"):
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError

@@ -41,6 +41,8 @@ def cut_out_randomly(x: Tensor, size: int, generator: torch.Generator) -> Tensor
     """Each image [B, C, H, W] with a grey (0) square of size x size pixels somewhere inside it; size 0 changes nothing.
 
     Cutout (DeVries & Taylor 2017), so that a classifier does not rely on one part of an object alone.
+
+    Raises ValueError for a size beyond the image.
     """
     if size == 0:
         return x

@@ -29,6 +29,8 @@ class ClassifierTrainConfig:
         the edges, "black" or the "reflect"ion of the image.
     flip: mirror half of the images. cutout: the side of a grey square that hides a part of each image, 0 for none.
     precision: as for `TrainConfig`. channels_last: as there.
+
+    Raises ValueError for a setting out of range.
     """
 
     epochs: int = 8

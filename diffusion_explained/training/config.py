@@ -36,6 +36,8 @@ class TrainConfig:
     noise_on: where the noise is drawn: "cpu", the same on every machine, or "device", the same on every device of one
         kind, and no more the slowest part of the training of a small network on a GPU.
     flip: mirror half of the images, where left and right mean nothing.
+
+    Raises ValueError for a setting out of range.
     """
 
     images: int
@@ -76,6 +78,7 @@ class TrainConfig:
 
     @property
     def num_steps(self) -> int:
+        """How many steps the images make."""
         return self.images // self.batch_size
 
     def learning_rate_at(self, step: int) -> float:

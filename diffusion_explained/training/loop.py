@@ -195,7 +195,10 @@ def describe(
     kind: str,
     config: TrainConfig,
 ) -> dict[str, Any]:
-    """What makes a training this one: a checkpoint goes on only if all of it is the same."""
+    """What makes a training this one: a checkpoint goes on only if all of it is the same.
+
+    images [N, ...], labels [N], noise [N, ...].
+    """
     given = {"images": images, "labels": labels, "noise": noise}
     data = {name: tensor.cpu() for name, tensor in given.items() if tensor is not None}
     return {
@@ -208,7 +211,10 @@ def describe(
 
 
 def check_data(network: NetworkModule, images: Tensor, labels: Tensor | None, kind: str, drawn: bool = False) -> None:
-    """Raise ValueError unless there is something to train on, and it fits the network; `drawn` as `check_pixels`."""
+    """Raise ValueError unless there is something to train on, and it fits the network; `drawn` as `check_pixels`.
+
+    images [N, ...], labels [N].
+    """
     if kind not in TRAINABLE:
         raise unknown_name("kind of prediction to train", kind, TRAINABLE)
     shape = tuple(network.image_shape)
@@ -247,7 +253,10 @@ def check_pixels(images: Tensor, drawn: bool) -> None:
 
 
 def check_noise(noise: Tensor | None, images: Tensor, config: TrainConfig) -> None:
-    """Raise ValueError unless noise is one eps an image, and the images stay as they were paired with it."""
+    """Raise ValueError unless noise is one eps an image, and the images stay as they were paired with it.
+
+    noise and images are [N, ...].
+    """
     if noise is None:
         return
     if noise.shape != images.shape or not is_finite_float(noise):
@@ -260,4 +269,5 @@ def check_noise(noise: Tensor | None, images: Tensor, config: TrainConfig) -> No
 
 
 def is_finite_float(x: Tensor) -> bool:
+    """Whether x, of any shape [...], is float32 or float16 without NaN or infinity."""
     return x.dtype in (torch.float32, torch.float16) and bool(x.isfinite().all())

@@ -33,7 +33,10 @@ class Start(NamedTuple):
 
 
 def start_from_data(dataset: str, split: str, network: dict[str, Any], kind: str, seed: int) -> Start:
-    """A new network, its initial weights the seed's, and a data set; network: for `build_network`, but for its data."""
+    """A new network, its initial weights the seed's, and a data set; network: for `build_network`, but for its data.
+
+    Raises ValueError for a classifier.
+    """
     data = load_dataset(dataset, split)
     built = seeded(seed, lambda: build_network(of_data(network, data.image_shape, data.num_classes)))
     if isinstance(built, Classifier):

@@ -228,7 +228,7 @@ def run_recipe(
 
 
 def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
-    """Where `run_recipe` writes."""
+    """Where `run_recipe` writes. Raises ValueError for a recipe whose name is no file name, and as `read_recipe`."""
     tables, path = read_recipe(name)
     try:
         named = check_file_name(tables.get("name"), "name")
@@ -244,7 +244,10 @@ def train_diffusion(
     checkpoint_every: int = 500,
     start_from: str | Path | None = None,
 ) -> Iterator[Record | PairsRecord]:
-    """Run a recipe: data or pairs, network, training, weights, and a card of what the fp16 weights measure."""
+    """Run a recipe: data or pairs, network, training, weights, and a card of what the fp16 weights measure.
+
+    Raises ValueError for a recipe that lacks a network or a teacher; errors of its parts as for `run_recipe`.
+    """
     schedule = schedule_from_config(recipe.schedule)
 
     def begin(network: nn.Module, kind: str) -> dict[str, Any]:

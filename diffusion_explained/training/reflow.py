@@ -51,6 +51,8 @@ class PairsConfig:
     batch_size: how many at once; each batch is a file, kept for a run that is killed.
     precision: of the teacher's network on CUDA, "float16" (autocast) or "float32"; elsewhere it is float32.
     compile: let torch.compile fuse the network.
+
+    Raises ValueError for a setting out of range.
     """
 
     count: int
@@ -145,7 +147,10 @@ def draw_pairs(
 
 
 class Drawing:
-    """`draw(x_T, labels)`: the images that a teacher's sampler makes; `description` says which teacher and how."""
+    """`draw(x_T, labels)`: the images that a teacher's sampler makes; `description` says which teacher and how.
+
+    x_T and the images are [B, C, H, W], labels [B].
+    """
 
     def __init__(self, teacher: Model, config: PairsConfig) -> None:
         weights = {name: tensor.cpu() for name, tensor in teacher.network.state_dict().items()}
@@ -165,6 +170,7 @@ class Drawing:
 
 
 def write_part(path: Path, x_0: Tensor, description: dict) -> None:
+    """Keep a batch of images x_0 [B, C, H, W], whole or not at all."""
     with atomic_path(path) as part:
         save_file({"x_0": x_0.cpu().contiguous()}, part, metadata={"description": json.dumps(description)})
 

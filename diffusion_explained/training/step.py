@@ -44,6 +44,7 @@ class GradientStep:
         return loss.detach()
 
     def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
+        """The loss [] of inputs (x_t [B, ...], t [B], labels [B] or None) against the target [B, ...]."""
         with (
             torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bfloat16),
             seeded_dropout(self.state.network, self.state.generator, self.processes),
@@ -57,6 +58,8 @@ class RecordedStep:
 
     A small network's step is some hundred short kernels, and starting them one by one from Python takes several times
     as long as they do. The replayed ones read and write where the recorded ones did, so inputs are copied there.
+
+    inputs and target [B, ...] are those of `GradientStep`.
     """
 
     def __init__(self, step: GradientStep) -> None:
@@ -72,6 +75,7 @@ class RecordedStep:
         return self.loss
 
     def record(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> torch.cuda.CUDAGraph:
+        """Warm up on a stream aside, then capture one step of inputs and target [B, ...]."""
         inputs, wanted = [None if value is None else value.clone() for value in inputs], wanted.clone()
         self.places = [*inputs, wanted]
         aside = torch.cuda.Stream()  # the warm-up must not be on the default stream (torch's notes on CUDA graphs)
@@ -100,4 +104,5 @@ def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Pr
 
 
 def has_dropout(network: nn.Module) -> bool:
+    """Whether a layer of the network drops anything."""
     return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())

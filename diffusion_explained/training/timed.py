@@ -29,6 +29,8 @@ class TimedConfig(TrainConfig):
     """A `TrainConfig` for a number of images, or of seconds, or what comes first.
 
     ema_exponent: gamma of the moving average, whose window is a share of the training so far: 17 is about 5% of it.
+
+    Raises ValueError for a setting out of range, or no end.
     """
 
     images: int = WITHOUT_END
@@ -88,6 +90,8 @@ def train_for(
         description: what makes this training the one it is, for its checkpoints.
 
     Raises FloatingPointError when the loss is no longer a number.
+
+    inputs and target are [B, ...].
     """
     device = next(state.network.parameters()).device
     losses, since, clock = (
