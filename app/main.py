@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 import streamlit as st
-from explorer import address, page
+from explorer import address, jobs, page
 
 # Before torch is imported: its threads shall sleep, not spin, while they wait for each other. Beside other work on two
 # cores that made ten guided digits 0.7 s instead of 4 s.
@@ -34,6 +34,7 @@ PAGES = [
 ]
 
 page.dress()
+jobs.turn_page()
 chosen = st.navigation(PAGES, position="top")
 with address.kept(chosen.url_path):
     chosen.run()

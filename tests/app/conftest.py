@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -36,6 +36,15 @@ def open_page():
         return at
 
     return opened
+
+
+def eventually(what: Callable[[], object]) -> None:
+    """Wait until it is true: half a minute at most, on a machine that is busy."""
+    for _ in range(3000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
 
 
 def finished(at: AppTest) -> AppTest:
