@@ -110,7 +110,7 @@ class Job(Generic[T]):
         self.session, self.shown = _session(), False
 
     def left(self) -> bool:
-        """Whether its visitor is gone for longer than a page takes to load again, or its page has not looked for long."""
+        """Whether its visitor is gone for longer than a page takes to load again, or its page has long not looked."""
         if _connected(self.session):
             self._alone_since = None
         elif self._alone_since is None:
