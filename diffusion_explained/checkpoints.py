@@ -23,7 +23,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import NotWrittenError, atomic_path
 
 KEPT = 2
 NAME = re.compile(r"step-(\d+)\.safetensors")
@@ -43,12 +43,22 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write `folder/step-<progress["step"]>.safetensors`, then remove all but the newest two."""
+    """Write `folder/step-<progress["step"]>.safetensors`, then remove all but the newest two.
+
+    Raises NotWrittenError (an OSError) where it cannot be written, a full disk say; the one before it is then kept.
+    """
     words = json.dumps({"description": checkpoint.description, "progress": checkpoint.progress}, sort_keys=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     path = folder / f"step-{checkpoint.progress['step']:08d}.safetensors"
-    with atomic_path(path) as part:
-        save_file(tensors, part, metadata={"checkpoint": words, "sha256": fingerprint(words, tensors)})
+    kept, needed = checkpoint_files(folder), len(words) + sum(tensor.nbytes for tensor in tensors.values())
+    try:
+        with atomic_path(path, needed) as part:
+            save_file(tensors, part, metadata={"checkpoint": words, "sha256": fingerprint(words, tensors)})
+    except NotWrittenError as error:
+        said = "No checkpoint was written before it."
+        if kept:
+            said = f"{kept[0].name}, the last whole checkpoint, is kept: the same training goes on from it."
+        raise NotWrittenError(f"{error} {said}") from error
     for old in checkpoint_files(folder)[KEPT:]:
         old.unlink()
     for abandoned in folder.glob(".step-*.part"):  # of a process that was killed while it wrote

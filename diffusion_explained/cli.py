@@ -119,6 +119,7 @@ def lab(
 
 @app.command()
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name of recipes/, or a .toml file of your own.")],
     out: Annotated[
         Path, typer.Option(help="Where the weights and checkpoints go, in a folder of the recipe's name.")
@@ -140,12 +141,14 @@ def train(
 
     from diffusion_explained.checkpoints import checkpoint_files
     from diffusion_explained.devices import choose_device
+    from diffusion_explained.folder_lock import hold
     from diffusion_explained.processes import is_main_process
     from diffusion_explained.recipes import run_recipe, weights_file
     from diffusion_explained.reflow import PairsRecord
 
     weights, chosen = weights_file(recipe, out), str(choose_device(device))
     checkpoints, speaks = weights.parent / "checkpoints", is_main_process()
+    context.with_resource(hold(weights.parent, "--out "))
     if restart and speaks:
         for old in checkpoint_files(checkpoints):
             old.unlink()
@@ -206,9 +209,10 @@ def sample(
 
     from diffusion_explained import film
     from diffusion_explained.devices import choose_device
-    from diffusion_explained.files import atomic_path
+    from diffusion_explained.files import atomic_path, check_file
     from diffusion_explained.pretrained import load_pretrained
 
+    check_file(out)
     loaded = load_pretrained(model, choose_device(device))
     wanted = parse_labels(labels, loaded.class_names) if labels is not None else None
     count = n or (len(wanted) if wanted else 16)

@@ -45,6 +45,7 @@ def record(
         raise ValueError(f"--out {out} is no .safetensors file.")
     from tqdm import tqdm
 
+    from diffusion_explained.files import check_file
     from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO
     from diffusion_explained.stable_diffusion.loading import load
     from diffusion_explained.stable_diffusion.pace import measure_pace
@@ -52,6 +53,7 @@ def record(
     from diffusion_explained.stable_diffusion.stand_ins import stand_in
     from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError, is_repository
 
+    check_file(out)
     if model == "stand-in":
         loaded = stand_in(device=device or "auto")
     else:

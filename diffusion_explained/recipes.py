@@ -27,6 +27,7 @@ from diffusion_explained.data.known import DATASETS
 from diffusion_explained.denoisers import check_guidance
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
+from diffusion_explained.files import check_folder
 from diffusion_explained.launch import shipped
 from diffusion_explained.models import build_network, count_flops, count_parameters, of_data
 from diffusion_explained.names import unknown_name
@@ -238,6 +239,8 @@ def train_diffusion(
     start_from: str | Path | None = None,
 ) -> Iterator[Record | PairsRecord]:
     """Run a recipe: data or pairs, network, training, weights, and a card of what the fp16 weights measure."""
+    if is_main_process():
+        check_folder(output.parent, "")  # before data is fetched or pairs are drawn
     schedule = schedule_from_config(recipe.schedule)
 
     def begin(network: nn.Module, kind: str) -> dict[str, Any]:

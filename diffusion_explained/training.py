@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from diffusion_explained.checkpoints import fingerprint, go_on, save_checkpoint
 from diffusion_explained.data import to_float
+from diffusion_explained.folder_lock import one_at_a_time
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.gradient_step import GradientStep, RecordedStep, has_dropout
 from diffusion_explained.models import network_config
@@ -58,6 +59,7 @@ class Record:
     model: Model
 
 
+@one_at_a_time
 def train(
     network: nn.Module,
     images: Tensor,
@@ -93,6 +95,7 @@ def train(
     Raises:
         ValueError: for data, a kind or labels that do not fit the network; for the checkpoints of another training.
         DamagedCheckpointError: (an OSError) if there are checkpoints, but no good one.
+        FolderInUseError, NotWrittenError: (OSErrors) if another training holds that folder, or it cannot be written.
         FloatingPointError: when the loss is no longer a number.
     """
     check_data(network, images, labels, kind, drawn=noise is not None)

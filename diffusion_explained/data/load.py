@@ -68,9 +68,9 @@ def load_dataset(name: str, split: str = "train", *, download: bool = True) -> I
     images, labels = read_parquet(parquet, dataset, split)
     try:
         write_decoded(decoded, images, labels)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         warnings.warn(
-            f"the decoded {name} {split} split is not kept, so the next load decodes it again: {error}. "
+            f"the decoded {name} {split} split is not kept, so the next load decodes it again: {error} "
             f"Set DIFFUSION_EXPLAINED_CACHE to a folder that can be written.",
             stacklevel=2,
         )

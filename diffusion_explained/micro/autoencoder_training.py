@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checkpoints import go_on
+from diffusion_explained.folder_lock import one_at_a_time
 from diffusion_explained.gradient_step import GradientStep, RecordedStep
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.reconstruction import balance_latents, reconstruction_psnr
@@ -84,6 +85,7 @@ def autoencoder_loss(
     return difference.abs().mean() + config.edge_weight * edges + config.kl_weight * kl
 
 
+@one_at_a_time
 def train_autoencoder(
     vae: Any,
     emoji: EmojiSet,
@@ -101,7 +103,8 @@ def train_autoencoder(
         checkpoints: a folder; if it holds a checkpoint of this training, training goes on from there.
         options: record_every and checkpoint_every of `train_for`.
 
-    Raises ValueError for the checkpoints of another training, FloatingPointError when the loss is no number.
+    Raises ValueError for the checkpoints of another training, FloatingPointError when the loss is no number, and what
+    `folder_lock.hold` raises.
     """
     device = torch.device(device)
     if config.channels_last:

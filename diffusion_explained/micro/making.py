@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from diffusion_explained.devices import hardware
+from diffusion_explained.files import atomic_folder
 from diffusion_explained.micro.autoencoder_training import AutoencoderConfig, finish_autoencoder, train_autoencoder
 from diffusion_explained.micro.card import read_card, write_card
 from diffusion_explained.micro.emoji import EmojiSet
@@ -48,7 +49,8 @@ def make_autoencoder(
     ):  # one at least
         yield record
     measured = finish_autoencoder(vae, emoji, config.seed)
-    in_fp16("vae", vae).save_pretrained(out, safe_serialization=True)
+    with atomic_folder(out) as part:
+        in_fp16("vae", vae).save_pretrained(part, safe_serialization=True)
     card = {"parameters": count_parameters(vae), **measured, **training_card(config, record, device)}
     write_card(out, {"autoencoder": card})
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checkpoints import go_on
+from diffusion_explained.folder_lock import one_at_a_time
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.gradient_step import GradientStep, RecordedStep
 from diffusion_explained.micro.encoded_scenes import EncodedScenes
@@ -69,6 +70,7 @@ def schedule_of(prediction: str) -> Schedule:
     return DDPMSchedule.scaled_linear() if prediction == "eps" else FlowSchedule()
 
 
+@one_at_a_time
 def train_text_to_image(
     model: TextToImage,
     scenes: EncodedScenes,
@@ -89,7 +91,7 @@ def train_text_to_image(
         options: record_every and checkpoint_every of `train_for`.
 
     Raises ValueError for an unknown prediction or the checkpoints of another training, FloatingPointError when the
-    loss is no number.
+    loss is no number, and what `folder_lock.hold` raises.
     """
     schedule, device = schedule_of(prediction), torch.device(device)
     if config.channels_last:
