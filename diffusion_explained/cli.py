@@ -113,6 +113,10 @@ def lab(
         typer.echo(f"{folder}: {len(copied.new)} files copied")
         if copied.kept:
             typer.echo(f"Kept as they are, because they differ from the course's: {', '.join(copied.kept)}")
+        if copied.mended:
+            typer.echo(f"Copied anew, because they were empty or cut short: {', '.join(copied.mended)}")
+        if copied.set_aside:
+            typer.echo(f"What they held is kept in {', '.join(copied.set_aside)}")
     typer.echo(f"The course: {folder}, on port {chosen} (Ctrl-C stops it)")
     raise typer.Exit(launch.run_server(launch.jupyterlab_command(folder, chosen, browser=browser)))
 
