@@ -1,4 +1,4 @@
-"""The explorer: `diffusion-explained app`, or `streamlit run app/main.py`."""
+"""The explorer's pages: `diffusion-explained app`, or `streamlit run app/server.py`, which watches their door."""
 
 import os
 from pathlib import Path

@@ -92,7 +92,7 @@ def serving(
             "who could open its folders and start downloads and long work. Add --shared, which closes and bounds all "
             "that; or leave --allowed-host out."
         )
-    own = [given.strip("[]").lower()] if host is not None and not _is_ip(given) else []
+    own = [] if is_local(given) or _is_ip(normal(given)) else [given]
     return Serving(given, address, path, shared, tuple(dict.fromkeys(normal(name) for name in [*own, *names])))
 
 

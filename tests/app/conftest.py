@@ -19,7 +19,7 @@ from diffusion_explained import launch
 
 APP = Path(__file__).parents[2] / "app"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-sys.path.insert(0, str(APP))  # as `streamlit run app/main.py` does
+sys.path.insert(0, str(APP))  # as `streamlit run` does
 
 
 @pytest.fixture
@@ -94,8 +94,7 @@ def server(tmp_path_factory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
-    options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1")
-    command = [sys.executable, "-m", "streamlit", "run", str(APP / "main.py"), *options]
+    command = launch.streamlit_command(port, browser=False)
     with log.open("w") as file:
         process = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}
