@@ -400,10 +400,21 @@ def test_a_reduced_picture_is_the_picture(format, orientation, monkeypatch):
     assert decoded == [(138, 188) if format == "JPEG" else (1100, 1500)]
 
 
-def test_sizes_are_those_after_the_turn():
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    assert pictures.picture_size(encoded(Image.new("L", (40, 20)), "JPEG", exif=exif)) == (40, 20)
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "MPO", "WEBP", *({"AVIF"} & {*pictures.FORMATS})])
+def test_sizes_and_pixels_are_those_after_the_turn_in_every_format(format):
+    options = {"lossless": True} if format == "WEBP" else {} if format == "PNG" else {"quality": 100}
+
+    def held_upright(image: Image.Image) -> bytes:
+        exif = Image.Exif()  # anew for each file: Pillow's AVIF writer takes the orientation out of it
+        exif[0x0112] = 6
+        return encoded(image.convert("RGB"), format, exif=exif, **options)
+
+    assert pictures.picture_size(held_upright(Image.new("L", (40, 20)))) == (40, 20)
+    said, wide = [], Image.new("L", (40, 20))
+    wide.paste(255, (0, 0, 10, 20))  # the left quarter, which is the upper one when the picture is turned
+    x_0 = load_image(held_upright(wide), 28, 1, fit="pad", say=said.append)[0, 0]
+    assert said[0] == "The picture was turned upright, as its camera noted." and "is 20 x 40" in said[1]
+    assert x_0[2, 14] > 0.9 and x_0[24, 14] < -0.9
 
 
 def test_a_large_picture_is_shrunk_before_it_is_converted(monkeypatch):
