@@ -89,8 +89,8 @@ def serving(
     if not shared and (strange := [name for name in names if not is_local(name)]):
         raise ValueError(
             f"--allowed-host {strange[0]} would serve whoever calls this machine by that name, through a proxy say, "
-            "and such visitors could open its folders and start downloads and long work. Add --shared, which closes and bounds all "
-            "that; or leave --allowed-host out."
+            "and such visitors could open its folders and start downloads and long work. Add --shared, which closes "
+            "and bounds all that; or leave --allowed-host out."
         )
     own = [] if is_local(given) or _is_ip(normal(given)) else [given]
     return Serving(given, address, path, shared, tuple(dict.fromkeys(normal(name) for name in [*own, *names])))
