@@ -53,16 +53,18 @@ def race(
     steps: Sequence[int],
     *,
     seed: int = 0,
+    spacing: str | None = None,
 ) -> Iterator[Finish]:
     """Every sampler with every number of steps, from the same noise, the model's noise of seed; one `Finish` each.
 
     reference: where an exact solver of the same ODE ends [B, C, H, W], such as Heun with very many steps. Samplers
     that add noise end elsewhere by design, so their distance does not go to zero.
+    spacing: how the levels are spaced, as for `Model.levels`; None for the schedule's own.
     """
     for name in samplers:
         for count in steps:
             counted = Counted(denoise)
-            x_0 = final(model.steps(counted, len(reference), count, sampler=name, seed=seed))
+            x_0 = final(model.steps(counted, len(reference), count, sampler=name, spacing=spacing, seed=seed))
             yield Finish(name, count, counted.evaluations, rms_distance(x_0, reference), x_0)
 
 

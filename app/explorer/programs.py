@@ -120,7 +120,9 @@ x_t = {{
 }}"""
 
 
-def guidance(model: str, scales: tuple[float, ...], per_class: int, num_inference_steps: int, seed: int) -> str:
+def guidance(
+    model: str, scales: tuple[float, ...], per_class: int, num_inference_steps: int, spacing: str | None, seed: int
+) -> str:
     """Guidance: scale -> images [B, C, H, W], class accuracy and diversity."""
     return f"""import torch
 
@@ -133,13 +135,14 @@ labels = torch.arange(model.num_classes).repeat({per_class!r})
 images, measured = {{}}, {{}}
 for scale in {scales!r}:
     x_0 = model.sample(
-        labels, num_inference_steps={num_inference_steps!r}, sampler="euler", guidance_scale=scale, seed={seed!r}
+        labels, num_inference_steps={num_inference_steps!r}, sampler="euler", spacing={spacing!r},
+        guidance_scale=scale, seed={seed!r},
     )
     images[scale] = x_0
     measured[scale] = class_accuracy(x_0, labels, classifier), diversity(x_0, labels, classifier)"""
 
 
-def racing(settings: Settings, samplers: list[str], counts: list[int]) -> str:
+def racing(settings: Settings, samplers: list[str], counts: list[int], spacing: str | None) -> str:
     """Samplers: the reference x_0 [B, C, H, W], and one finish per sampler and number of steps."""
     return sampling(
         settings,
@@ -147,7 +150,9 @@ def racing(settings: Settings, samplers: list[str], counts: list[int]) -> str:
 
 from diffusion_explained.comparisons import race
 
-finishes = list(race(model, denoise, x_0, {samplers!r}, {counts!r}, seed={settings.seed!r}))
+finishes = list(race(
+    model, denoise, x_0, {samplers!r}, {counts!r}, seed={settings.seed!r}, spacing={spacing!r}
+))
 for one in finishes:
     print(one.sampler, one.num_inference_steps, one.evaluations, one.distance)""",
     )

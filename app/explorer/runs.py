@@ -179,6 +179,7 @@ class Settings:
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] | None = None
     clip: bool = True
+    spacing: str | None = None
 
     def denoiser_options(self) -> dict[str, object]:
         """The options of `Model.denoiser`, all of them: what runs, and what the program says."""
@@ -192,7 +193,7 @@ class Settings:
 
     def step_options(self) -> dict[str, object]:
         """The options of `Model.steps` beside the count."""
-        options = {"sampler": self.sampler, "seed": self.seed}
+        options = {"sampler": self.sampler, "spacing": self.spacing, "seed": self.seed}
         return options | ({"eta": self.eta} if self.sampler == "ddim" else {})
 
 
@@ -274,7 +275,13 @@ def real_diversity(data: str, per_class: int, tell: Tell) -> float:
 
 
 def guided(
-    model_name: str, guidance_scale: float, per_class: int, num_inference_steps: int, seed: int, tell: Tell
+    model_name: str,
+    guidance_scale: float,
+    per_class: int,
+    num_inference_steps: int,
+    spacing: str | None,
+    seed: int,
+    tell: Tell,
 ) -> Guided:
     """per_class images of every class at one scale; image i starts from the same noise whatever the scale."""
     from diffusion_explained.metrics import class_accuracy, diversity
@@ -286,7 +293,8 @@ def guided(
         with HEAVY.turn(tell) as turn:
 
             def told() -> Iterator[Step]:
-                for step in network.steps(denoise, len(labels), num_inference_steps, sampler="euler", seed=seed):
+                options = {"sampler": "euler", "spacing": spacing, "seed": seed}
+                for step in network.steps(denoise, len(labels), num_inference_steps, **options):
                     turn(step.i / num_inference_steps, f"w = {guidance_scale:g}")
                     yield step
 
@@ -294,7 +302,7 @@ def guided(
             accuracy = class_accuracy(x_0, labels, classifier)
             return Guided(guidance_scale, x_0, accuracy, diversity(x_0, labels, classifier))
 
-    key = (model_name, guidance_scale, per_class, num_inference_steps, seed)
+    key = (model_name, guidance_scale, per_class, num_inference_steps, spacing, seed)
     return shelf("guidance", 200).get(key, make, tell)
 
 
@@ -329,15 +337,15 @@ def reference(settings: Settings, tell: Tell) -> Tensor:
     return shelf("references").get(settings, make, tell)
 
 
-def finish(settings: Settings, sampler: str, steps: int, goal: Tensor, tell: Tell) -> Finish:
+def finish(settings: Settings, sampler: str, steps: int, spacing: str | None, goal: Tensor, tell: Tell) -> Finish:
     """One sampler with one number of steps, from the noise of these settings."""
 
     def make(tell: Tell) -> Finish:
         of = model(settings.model)
         with HEAVY.turn(tell):
-            return next(race(of, denoiser(settings), goal, [sampler], [steps], seed=settings.seed))
+            return next(race(of, denoiser(settings), goal, [sampler], [steps], seed=settings.seed, spacing=spacing))
 
-    return shelf("finishes", 500).get((settings, sampler, steps), make, tell)
+    return shelf("finishes", 500).get((settings, sampler, steps, spacing), make, tell)
 
 
 def timed(settings: Settings, tell: Tell) -> Timing:
