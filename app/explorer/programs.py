@@ -72,7 +72,7 @@ x_0, _ = data.batch(index[None])"""
     return f"""import torch
 
 from diffusion_explained import load_pretrained
-from diffusion_explained.comparisons import one_shot
+from diffusion_explained.comparisons import one_shots
 {loading}
 from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import generators, randn
@@ -85,8 +85,8 @@ levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]  # from data to n
 x_t = torch.cat([add_noise(x_0, eps, level) for level in levels])
 
 model = load_pretrained({model!r})
-denoise = model.denoiser(labels={None if own else [label]!r}, guidance_scale=1.0)
-guesses = [one_shot(denoise, model.schedule, x_t[k : k + 1], level) for k, level in enumerate(levels) if level.sigma]"""
+denoise = model.denoiser(labels={None if own else f"[{label!r}] * 50"}, guidance_scale=1.0)
+guesses = one_shots(denoise, model.schedule, x_t[1:], levels[1:])  # x_0 and eps, each [50, C, H, W]"""
 
 
 LOADING = {"mnist": "bundled_mnist", "cifar10": "load_dataset", "made": "made_by_model"}

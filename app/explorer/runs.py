@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.charts import histogram_chart, level_chart
-from diffusion_explained.comparisons import Counted, Finish, Timing, one_shot, race, time_evaluation
+from diffusion_explained.comparisons import Counted, Finish, Timing, one_shots, race, time_evaluation
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.film import EPS_RANGE, Film, film, film_of, mosaic, pixels
 from diffusion_explained.forward import add_noise
@@ -24,6 +24,7 @@ from explorer.pictures import pictures
 from explorer.shelf import shelf
 from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
 
+AT_ONCE = 10  # levels of a noised image that the network looks at together
 MOST_FRAMES = 60  # of a long run, so many are kept to look at
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid", "flow")
 
@@ -117,19 +118,16 @@ def noising(
         schedule, network = schedule_of(schedule_name), model(model_name)
         levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]
         eps = randn(x_0.shape, generators(1, seed))
-        denoise = network.denoiser(None if label is None else [label], guidance_scale=1.0)
-        noisy, guessed_x_0, guessed_eps = [], [], []
-        for k, level in enumerate(levels):
-            x_t = add_noise(x_0, eps, level)
-            noisy.append(x_t)
-            if level.sigma == 0:  # nothing to guess: the image is there, and the noise is not
-                guessed_x_0.append(x_0)
-                guessed_eps.append(torch.zeros_like(eps))
-            else:
-                pred = one_shot(denoise, network.schedule, x_t, level)
-                guessed_x_0.append(pred.x_0)
-                guessed_eps.append(pred.eps)
-            turn((k + 1) / len(levels), f"level {k + 1} of {len(levels)}")
+        noisy = [add_noise(x_0, eps, level) for level in levels]
+        # nothing to guess at the first level: the image is there, and the noise is not
+        guessed_x_0, guessed_eps = [x_0], [torch.zeros_like(eps)]
+        for k in range(1, len(levels), AT_ONCE):
+            some, x_t = levels[k : k + AT_ONCE], torch.cat(noisy[k : k + AT_ONCE])
+            denoise = network.denoiser(None if label is None else [label] * len(some), guidance_scale=1.0)
+            pred = one_shots(denoise, network.schedule, x_t, some)
+            guessed_x_0 += pred.x_0.split(1)
+            guessed_eps += pred.eps.split(1)
+            turn((k + len(some)) / len(levels), f"level {k + len(some)} of {len(levels)}")
 
         def sheets(images: Sequence[Tensor], limit: float | None = None) -> list:
             return [mosaic(pixels(image, limit)) for image in images]
