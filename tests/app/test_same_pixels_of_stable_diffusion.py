@@ -3,10 +3,11 @@
 import pytest
 from same_pixels import check_all_at_once, check_alone
 from test_same_pixels import ids
+from visits import cheap_pages  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("cheap_pages")
 VARIANTS = (  # page and address: together they show every control
-    ("text_to_image", {"t2i_steps": "1", "t2i_count": "1"}),
+    ("text_to_image", {"t2i_steps": "2", "t2i_count": "1"}),
     ("text_to_image", {"t2i_steps": "2", "t2i_count": "1", "start": "a picture"}),
     ("latents", {}),
     ("stable_diffusion", {"sd_steps": "2"}),
