@@ -21,7 +21,7 @@ page.head(
     r"w=0:\text{ no class},\ \ w=1:\text{ no guidance}",
 )
 choice = choices.choose()
-first, second, third, fourth, fifth = st.columns(5)
+first, second, third, fourth, fifth = st.columns([1.5, 1, 1, 1.2, 1])
 with first:
     choices.pick_network(choice)
 few = choice.default("per_class", USUAL[choice.pace][0])
