@@ -48,7 +48,8 @@ def few_pictures(monkeypatch):
 def test_nasty_values_of_every_key_leave_the_page_whole(open_page, name):
     quick = QUICK.get(name, {})
     of_page = [key for key in keys(open_page(name, **quick)) if key not in quick]
-    for turn in range(len(NASTY)):
+    # every third: each key meets numbers, Markdown and control letters (its kind met all of them, below)
+    for turn in range(0, len(NASTY), 3):
         asked = {key: NASTY[(turn + k) % len(NASTY)] for k, key in enumerate(of_page)}
         at = open_page(name, **quick, **asked)
         assert at.title[0].value
