@@ -20,12 +20,10 @@ QUOTES = {"prompt": 'a "cat\'s" \\n model.decode {x}', "negative": "'''"}
 @pytest.mark.parametrize("name, base", VARIANTS, ids=ids)
 def test_each_control_is_in_the_program(open_page, name, base, monkeypatch):
     monkeypatch.setattr(stable_parts, "run", lambda *args, **options: None)  # nothing is drawn for its words
-    monkeypatch.setattr(drawings, "draw", once(drawings.draw))
     monkeypatch.setattr(drawings, "films", once(drawings.films))
     monkeypatch.setattr(drawings, "readings", lambda *args: [])
-    monkeypatch.setattr(latent_views, "decode", once(latent_views.decode))
     monkeypatch.setattr(latent_views, "mixed", once(latent_views.mixed))
-    check_each_is_printed(open_page, name, base, silent=("t2i_search",))
+    check_each_is_printed(open_page, name, base, silent=("t2i_search", "hole"))  # without a file a rectangle is taken
 
 
 def once(call):
