@@ -108,8 +108,9 @@ def test_third_party_imports_are_declared():
     for extras, folders in checked.items():
         for path in modules(*folders):
             declared = set(requirements(*extras, *([NEEDS_EXTRA[path]] if path in NEEDS_EXTRA else [])))
-            # what lies beside a script, or beside the explorer's main.py, can be imported by its bare name
-            local = {PACKAGE.name, *(near.stem for near in [*path.parent.iterdir(), *(ROOT / "app").iterdir()])}
+            # what lies beside a script, beside the explorer's main.py or among the tests has a bare name to import
+            near = (path.parent, ROOT / "app", *([ROOT / "tests"] if "test" in extras else []))
+            local = {PACKAGE.name, *(one.stem for folder in near for one in folder.iterdir())}
             for module in imported(path):
                 top = module.split(".")[0]
                 if top in sys.stdlib_module_names or top in local:
