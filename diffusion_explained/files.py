@@ -1,4 +1,6 @@
-"""Writing a file so that a reader, a kill or a full disk never meets half of it, and saying why one cannot be written.
+"""Writing a file so that a reader, a kill or a full disk never meets half of it, and saying why one cannot be.
+
+Reading one whole, too, or saying which file it is that cannot be read.
 
 check_folder(out)                       # before hours of work, not after them
 with atomic_path(out / "x.json") as part:
@@ -8,6 +10,7 @@ with atomic_path(out / "x.json") as part:
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import secrets
@@ -16,6 +19,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -174,3 +178,35 @@ def _probe(folder: Path) -> None:
             os.fsync(file.fileno())
     finally:
         probe.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path, what: str = "file", most: int | None = None) -> bytes:
+    """What a file holds. what: the kind of file, for the message; most: how many bytes such a file has at most.
+
+    Raises FileNotFoundError, or OSError that names the file: for a folder or a device in its place, for one that cannot
+    be read, and for one that is too large.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise OSError(errno.EISDIR, "folder")
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.ENODEV, "device")
+        if most is not None and found.st_size > most:
+            raise OSError(f"it has {found.st_size:,} bytes, and such a file has at most {most:,}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no {what} {path}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reasons = {**REASONS, errno.EACCES: "this user may not read it", errno.EPERM: "this user may not read it"}
+        number = getattr(error, "errno", None)
+        reason = reasons.get(number) or (os.strerror(number) if number else str(error))
+        raise OSError(f"the {what} {path} cannot be read: {reason}.") from error
+
+
+def read_json(path: Path, what: str = "file") -> Any:
+    """What a JSON file says. Raises as `read_bytes` does, and OSError that names a file which is no JSON."""
+    try:
+        return json.loads(read_bytes(path, what))
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"the {what} {path} is damaged, or is no JSON: {error}.") from error

@@ -12,7 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, read_json
 from diffusion_explained.names import unknown_name
 
 MEASURED = Path(__file__).parent / "measured"
@@ -24,10 +24,15 @@ def studies() -> list[str]:
 
 
 def read_measured(study: str) -> dict[str, Any]:
-    """All of one study. Raises ValueError for a name that does not exist."""
+    """All of one study. Raises ValueError for a name that does not exist, OSError for a damaged file."""
     if study not in studies():
         raise unknown_name("study", study, studies())
-    return json.loads((MEASURED / f"{study}.json").read_text(encoding="utf-8"))
+    path = MEASURED / f"{study}.json"
+    found = read_json(path, "study")
+    rows = found.get("rows") if isinstance(found, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise OSError(f"the study {path} is damaged: it must be a table with rows. Install the package again.")
+    return found
 
 
 def rows_of(study: str, part: str) -> list[dict[str, Any]]:

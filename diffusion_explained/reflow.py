@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -34,6 +33,7 @@ from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model
 from diffusion_explained.processes import Processes
 from diffusion_explained.samplers import SAMPLERS, Step, final
+from diffusion_explained.tensor_files import read_tensors
 
 DETERMINISTIC = ("euler", "heun", "ddim", "dpm_solver_pp_2m")  # only these pair a noise with one image
 PRECISIONS = ("float32", "float16")
@@ -175,10 +175,11 @@ def read_part(path: Path | None, description: dict) -> Tensor | None:
     if path is None or not path.is_file():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            found = json.loads((file.metadata() or {})["description"])
-            x_0 = file.get_tensor("x_0")
-    except (SafetensorError, KeyError, ValueError, OSError):
+        tensors, words = read_tensors(path, "file of pairs")
+        found, x_0 = json.loads(words["description"]), tensors["x_0"]
+    except (KeyError, ValueError, RecursionError, OSError):
+        return None
+    if not isinstance(found, dict):
         return None
     check_same(description, Checkpoint(found, {}, {}), path.parent)
     return x_0

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffusion_explained.files import atomic_path
+from diffusion_explained.tensor_files import read_tensors
 
 
 def round_to_fp16(network: nn.Module) -> None:
@@ -45,16 +45,13 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
 
     Raises FileNotFoundError, or OSError that names the file if it is cut short, is no weight file, or holds NaN.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no weight file {path}")
+    tensors, metadata = read_tensors(path, "weight file")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            config, card = json.loads(metadata["config"]), json.loads(metadata["card"])
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        config, card = json.loads(metadata["config"]), json.loads(metadata["card"])
+    except (KeyError, ValueError, RecursionError) as error:
         raise OSError(f"{path} is damaged, or is no weight file of this package: {error!r}") from error
+    if not isinstance(config, dict) or not isinstance(card, dict):
+        raise OSError(f"{path} is damaged, or is no weight file of this package: its config and card are no tables.")
     for name, tensor in tensors.items():
         if not bool(tensor.isfinite().all()):
             raise OSError(f"{path} is damaged: {name} holds NaN or infinity. Train or copy it again.")

@@ -174,8 +174,11 @@ def fitted(
 def _read(file: File) -> bytes:
     """The file's bytes, at most one more than is allowed."""
     if isinstance(file, str | PathLike):
-        with Path(file).open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
+        try:
+            with Path(file).open("rb") as opened:
+                data = opened.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise OSError(f"the picture {file} cannot be read: {error.strerror}.") from error
     else:
         data = file if isinstance(file, bytes) else file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:

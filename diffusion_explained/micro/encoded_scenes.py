@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.scene_stream import SceneBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.micro.tokens import encode
+from diffusion_explained.tensor_files import read_tensors
 
 
 @dataclass(frozen=True)
@@ -117,11 +117,12 @@ def write_scenes(file: Path, encoded: EncodedScenes) -> None:
 def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
     """Read what `write_scenes` wrote, if it was made from the same. Raises ValueError, or OSError if it is damaged."""
     try:
-        with safe_open(file, framework="pt") as opened:
-            found = json.loads((opened.metadata() or {})["made_from"])
-            tensors = [opened.get_tensor(name) for name in ("latents", "tokens", "empty")]
-    except (SafetensorError, KeyError, ValueError) as error:
+        stored, words = read_tensors(file, "file of scenes")
+        found, tensors = json.loads(words["made_from"]), [stored[name] for name in ("latents", "tokens", "empty")]
+    except (KeyError, ValueError, RecursionError) as error:
         raise OSError(f"{file} is damaged, or holds no encoded scenes: {error!r}. Remove it.") from error
+    if not isinstance(found, dict):
+        raise OSError(f"{file} is damaged: it does not say what its scenes were made from. Remove it.")
     if not bool(tensors[0].isfinite().all()):
         raise OSError(f"{file} is damaged: its latents hold NaN or infinity. Remove it.")
     differing = sorted(key for key in made_from.keys() | found.keys() if made_from.get(key) != found.get(key))
@@ -130,4 +131,6 @@ def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
             f"{file} holds scenes that were encoded otherwise: {', '.join(differing)} differ. "
             f"Give another file, or remove this one to encode them anew."
         )
+    if not len(tensors[0]) == len(tensors[1]) == found["scenes"]:
+        raise OSError(f"{file} is damaged: it does not hold the {found['scenes']:,} scenes that it names. Remove it.")
     return EncodedScenes(*tensors, found)

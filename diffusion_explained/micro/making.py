@@ -56,10 +56,18 @@ def make_autoencoder(
 
 
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Any:
-    """The autoencoder that `make_autoencoder` wrote, to encode with. Raises FileNotFoundError if it is not there."""
+    """The autoencoder that `make_autoencoder` wrote, to encode with. Raises FileNotFoundError if it is not there,
+    OSError if it is damaged."""
     if not (folder / "diffusion_pytorch_model.safetensors").is_file():
         raise FileNotFoundError(f"there is no autoencoder in {folder}: `diffusion-explained micro vae` trains one")
-    vae = diffusers().AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    try:
+        vae, report = diffusers().AutoencoderKL.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
+        )
+    except Exception as error:  # diffusers' and safetensors' words for a damaged file are of many kinds
+        raise OSError(f"the autoencoder in {folder} is damaged: {error}. Train or copy it again.") from error
+    if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
+        raise OSError(f"the autoencoder in {folder} is not whole: it lacks {lacking[0]}. Train or copy it again.")
     return vae.eval().requires_grad_(False).to(device)
 
 

@@ -87,7 +87,7 @@ class Trace:
                 words = {name: _parsed(name, metadata[name]) for name in WORDS}
                 check_words(words, shapes)
                 arrays = {name: file.get_tensor(name) for name in PICTURES}
-        except (SafetensorError, ValueError) as error:
+        except (SafetensorError, ValueError, OSError) as error:
             raise OSError(f"{path} is damaged, or is no trace of this package: {error}") from error
         if words["label"] == "live":
             words["label"] = "recorded"

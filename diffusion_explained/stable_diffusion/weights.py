@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_explained.data.hub import hub_is_reachable
+from diffusion_explained.files import read_bytes
 from diffusion_explained.stable_diffusion.configurations import check_part, check_pipeline, check_together
 from diffusion_explained.stable_diffusion.families import (
     MICRO,
@@ -283,7 +284,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsUnavailableError(f"{path} is missing: the model is not whole. Copy or download it again.")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_bytes(path, "configuration"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}. Copy or download it again.") from error
     if not isinstance(found, dict):
