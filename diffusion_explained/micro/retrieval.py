@@ -174,7 +174,7 @@ def load_retrieval(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> 
         with torch.random.fork_rng(devices=[]):
             retrieval = Retrieval(**config)
         retrieval.load_state_dict(tensors)
-    except (RuntimeError, TypeError, ValueError, ArithmeticError, AttributeError) as error:
+    except (RuntimeError, TypeError) as error:
         raise OSError(f"{path} does not hold a retrieval network: {error}") from error
     retrieval.card = card
     return retrieval.to(device).eval().requires_grad_(False)
