@@ -29,5 +29,5 @@ def read_tensors(path: Path, what: str = "file", most: int | None = None) -> tup
         length = int.from_bytes(content[:8], "little")  # the header is JSON, and `load` has checked it
         words = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
-        raise OSError(f"{path} is cut short, or is no safetensors file: {error}.") from error
+        raise OSError(f"{path} is damaged: cut short, or no safetensors file ({error}).") from error
     return tensors, words
