@@ -276,12 +276,12 @@ def test_a_bad_description_is_refused(config):
         schedule_from_config(config)
 
 
-@pytest.mark.parametrize("n", [0, -1, 1001, 2.5, True, None, "ten", math.nan, math.inf, [5], 1j])
+@pytest.mark.parametrize("n", [0, -1, 1001, 2.5, True, None, "ten", math.nan, math.inf, [5], 1j, 10**8, 10**400])
 def test_bad_step_counts_say_what_is_allowed(n):
     with pytest.raises(ValueError, match="1 to 1000"):
         DDPMSchedule.linear().levels(n)
     if n != 1001:
-        with pytest.raises(ValueError, match="1 or more"):
+        with pytest.raises(ValueError, match="1 to 100,000"):
             FlowSchedule().levels(n)
 
 
@@ -321,3 +321,14 @@ def test_other_bad_input():
     ]:
         with pytest.raises(ValueError, match=message):
             make()
+
+
+@pytest.mark.parametrize("t", [None, "0.5", [0.5, 0.2], True, float("nan"), 10**400, -1.0, 1e9])
+@pytest.mark.parametrize(
+    "schedule", [FlowSchedule(), EDMSchedule(), DDPMSchedule.linear()], ids=lambda s: type(s).__name__
+)
+def test_a_level_is_asked_at_one_time_that_the_schedule_has(schedule, t):
+    if isinstance(schedule, EDMSchedule) and t == 1e9:
+        pytest.skip("sigma has no end there")
+    with pytest.raises(ValueError, match=r"^t must be"):
+        schedule.level(t)
