@@ -15,6 +15,7 @@ from diffusion_explained.checkpoints import Checkpoint
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed, stream
+from diffusion_explained.tables import check_types
 from diffusion_explained.train_config import PRECISIONS, check_allowed
 from diffusion_explained.training import in_bfloat16
 
@@ -45,6 +46,7 @@ class ClassifierTrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_seed(self.seed)
         allowed = {
             "epochs (1 or more)": self.epochs >= 1,

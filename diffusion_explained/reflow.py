@@ -33,6 +33,7 @@ from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model
 from diffusion_explained.processes import Processes
 from diffusion_explained.samplers import SAMPLERS, Step, final
+from diffusion_explained.tables import check_types
 from diffusion_explained.tensor_files import read_tensors
 
 DETERMINISTIC = ("euler", "heun", "ddim", "dpm_solver_pp_2m")  # only these pair a noise with one image
@@ -63,6 +64,7 @@ class PairsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, least in {"count": 1, "num_inference_steps": 1, "batch_size": 1, "seed": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} of the pairs must be {least} or more; got {getattr(self, name)}.")

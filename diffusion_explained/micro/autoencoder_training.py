@@ -27,6 +27,7 @@ from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.micro.timed_training import TimedConfig, TimedRecord, train_for
 from diffusion_explained.noise import randn
 from diffusion_explained.processes import Processes
+from diffusion_explained.train_config import check_allowed
 from diffusion_explained.training import in_bfloat16
 from diffusion_explained.training_state import TrainingState
 from diffusion_explained.weight_files import round_to_fp16
@@ -47,6 +48,13 @@ class AutoencoderConfig(TimedConfig):
     learning_rate: float = 1e-3
     edge_weight: float = 0.5
     kl_weight: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_allowed(
+            self,
+            {"edge_weight (0 or more)": self.edge_weight >= 0, "kl_weight (0 or more)": self.kl_weight >= 0},
+        )
 
 
 class Reconstruction(nn.Module):

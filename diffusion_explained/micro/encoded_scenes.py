@@ -20,9 +20,10 @@ from diffusion_explained.checkpoints import fingerprint
 from diffusion_explained.checks import check_finite
 from diffusion_explained.files import atomic_path
 from diffusion_explained.micro.emoji import EmojiSet
+from diffusion_explained.micro.networks import LATENT_CHANNELS, PIXELS, SIDE
 from diffusion_explained.micro.scene_stream import SceneBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
-from diffusion_explained.micro.tokens import encode
+from diffusion_explained.micro.tokens import MAX_LENGTH, encode
 from diffusion_explained.tensor_files import read_tensors
 
 
@@ -118,12 +119,13 @@ def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
     """Read what `write_scenes` wrote, if it was made from the same. Raises ValueError, or OSError if it is damaged."""
     try:
         stored, words = read_tensors(file, "file of scenes")
-        found, tensors = json.loads(words["made_from"]), [stored[name] for name in ("latents", "tokens", "empty")]
+        found = json.loads(words["made_from"])
+        latents, tokens, empty = (stored[name] for name in ("latents", "tokens", "empty"))
     except (KeyError, ValueError, RecursionError) as error:
         raise OSError(f"{file} is damaged, or holds no encoded scenes: {error!r}. Remove it.") from error
     if not isinstance(found, dict):
         raise OSError(f"{file} is damaged: it does not say what its scenes were made from. Remove it.")
-    if not bool(tensors[0].isfinite().all()):
+    if not bool(latents.isfinite().all()):
         raise OSError(f"{file} is damaged: its latents hold NaN or infinity. Remove it.")
     differing = sorted(key for key in made_from.keys() | found.keys() if made_from.get(key) != found.get(key))
     if differing:
@@ -131,6 +133,12 @@ def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
             f"{file} holds scenes that were encoded otherwise: {', '.join(differing)} differ. "
             f"Give another file, or remove this one to encode them anew."
         )
-    if not len(tensors[0]) == len(tensors[1]) == found["scenes"]:
-        raise OSError(f"{file} is damaged: it does not hold the {found['scenes']:,} scenes that it names. Remove it.")
-    return EncodedScenes(*tensors, found)
+    shapes = {"latents": ((found["scenes"], LATENT_CHANNELS, SIDE // PIXELS, SIDE // PIXELS), torch.float16)}
+    shapes |= {"tokens": ((found["scenes"], *empty.shape), torch.int16), "empty": ((MAX_LENGTH,), torch.int16)}
+    for (name, (shape, dtype)), tensor in zip(shapes.items(), (latents, tokens, empty), strict=True):
+        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+            raise OSError(f"{file} is damaged: its {name} are {list(tensor.shape)} of {tensor.dtype}. Remove it.")
+    ids = torch.cat([tokens.flatten(), empty])
+    if not bool(latents.isfinite().all()) or int(ids.min()) < 0 or int(ids.max()) >= found["tokens"]:
+        raise OSError(f"{file} is damaged: it holds NaN, or tokens that the tokenizer does not have. Remove it.")
+    return EncodedScenes(latents, tokens, empty, found)

@@ -47,6 +47,11 @@ class TextToImageConfig(TimedConfig):
     learning_rate: float = 8e-4
     min_snr: float | None = 5.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_snr is not None and self.min_snr <= 0:
+            raise ValueError(f"min_snr (above 0, or None) cannot be {self.min_snr!r}.")
+
 
 class TextToImage(nn.Module):
     """The text encoder and the U-Net as one network: x_t [B, 4, h, w], times [B], token ids [B, L], weights [B].
