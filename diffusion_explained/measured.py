@@ -14,6 +14,7 @@ from typing import Any
 
 from diffusion_explained.files import atomic_path, read_json
 from diffusion_explained.names import unknown_name
+from diffusion_explained.tables import check_file_name
 
 MEASURED = Path(__file__).parent / "measured"
 
@@ -45,8 +46,11 @@ def rows_of(study: str, part: str) -> list[dict[str, Any]]:
 
 
 def write_measured(study: str, values: dict[str, Any], folder: Path = MEASURED) -> Path:
-    """Write a study, its numbers to six digits and a row a line, whole or not at all."""
-    values, path = _rounded(values), folder / f"{study}.json"
+    """Write a study, its numbers to six digits and a row a line, whole or not at all.
+
+    Raises ValueError for a name that is a path.
+    """
+    values, path = _rounded(values), folder / f"{check_file_name(study, 'study')}.json"
     head = json.dumps({key: value for key, value in values.items() if key != "rows"})
     rows = ",\n".join(json.dumps(row) for row in values["rows"])
     with atomic_path(path) as part:

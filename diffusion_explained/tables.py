@@ -164,10 +164,15 @@ def check_file_name(name: object, what: str) -> str:
     Raises ValueError unless it is 1 to 100 of the characters A-Z a-z 0-9 _ . -, does not begin with a dot or a dash,
     and is a name that every system can write: nothing that comes from a file decides where on the disk is written.
     """
-    allowed = isinstance(name, str) and FILE_NAME.fullmatch(name) and not name.endswith(".")
-    if not allowed or name.split(".")[0].lower() in DEVICES:  # type: ignore[union-attr]
+    if not is_file_name(name):
         raise ValueError(
             f"{what} must be a plain name, of letters, digits, _ . and - (at most 100, beginning with a letter, a "
             f"digit or _), because files are named after it; got {shortened(name)}."
         )
     return typing.cast(str, name)
+
+
+def is_file_name(name: object) -> bool:
+    """Whether a name can be that of a file or a folder on every system, and is no path, as `check_file_name` says."""
+    plain = isinstance(name, str) and FILE_NAME.fullmatch(name) is not None and not name.endswith(".")
+    return plain and typing.cast(str, name).split(".")[0].lower() not in DEVICES
