@@ -288,10 +288,10 @@ def test_the_size_is_the_hubs_where_it_answers_and_the_tables_where_not(cache, m
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
     monkeypatch.setattr(weights, "hub_is_reachable", lambda: True)
     assert download_size(DEFAULT_MODEL) == 8 and download_size(DEFAULT_MODEL, t5=True) == 11
-    checker = [
-        name for name in weights.chosen_files(REPOSITORY) if name.startswith(("safety_checker/", "feature_extractor/"))
+    files += [
+        SimpleNamespace(rfilename=f"safety_checker/{name}", size=10**9) for name in ("config.json", "model.safetensors")
     ]
-    assert checker and download_size(DEFAULT_MODEL, safety_checker=False) == 8 - len(checker)
+    assert download_size(DEFAULT_MODEL) == 10 and download_size(DEFAULT_MODEL, safety_checker=False) == 8
 
 
 def test_mirrors_are_tried_in_order_and_nothing_is_fetched_unasked(cache, folder, monkeypatch):
