@@ -1,14 +1,9 @@
-"""The explorer: `diffusion-explained app`, or `streamlit run app/main.py`."""
+"""The explorer's pages: `diffusion-explained app`, or `streamlit run app/server.py`, which watches their door."""
 
-import os
 from pathlib import Path
 
 import streamlit as st
-from explorer import address, page
-
-# Before torch is imported: its threads shall sleep, not spin, while they wait for each other. Beside other work on two
-# cores that made ten guided digits 0.7 s instead of 4 s.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from explorer import address, jobs, page
 
 # a picture of our own: Streamlit would fetch an icon by name from another host
 st.set_page_config(
@@ -34,6 +29,7 @@ PAGES = [
 ]
 
 page.dress()
+jobs.turn_page()
 chosen = st.navigation(PAGES, position="top")
 with address.kept(chosen.url_path):
     chosen.run()

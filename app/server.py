@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import streamlit as st
+from explorer.turns import warm_up
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
@@ -62,10 +63,11 @@ def guarded(send: Send) -> Send:
 
 @asynccontextmanager
 async def opened(_: st.App) -> AsyncIterator[None]:
-    """Open the browser, unless there is none: with a server like this one Streamlit leaves that out.
+    """Warm up, and open the browser, unless there is none: with a server like this one Streamlit leaves that out.
 
     The server's socket listens already, so the browser waits for the first answer.
     """
+    threading.Thread(target=warm_up, daemon=True).start()  # importing torch takes seconds
     if not st.get_option("server.headless"):
         path = st.get_option("server.baseUrlPath").strip("/")
         url = f"http://{st.get_option('browser.serverAddress')}:{st.get_option('server.port')}/{path}"

@@ -22,6 +22,7 @@ ORDER = {
         "extras",
         "devices",
         "palette",
+        "tensor_files",
         "weight_files",
         "exercises",
         "measured",

@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 
@@ -68,11 +69,13 @@ class Visitor:
     script_hash: str = ""
     polls: dict[str, float] = field(default_factory=dict)  # fragment -> seconds
     looking: bool = False  # whether what runs is a fragment
+    query: str = ""  # the page's address, after the question mark
 
     async def ask(self, *, fragment: str = "", pressed: str | None = None) -> None:
         """Run the page, or one of its fragments."""
         message, self.looking = BackMsg(), bool(fragment)
         rerun = message.rerun_script
+        rerun.query_string = self.query
         rerun.page_name = "" if self.page == "start" else self.page
         rerun.page_script_hash, rerun.fragment_id, rerun.is_auto_rerun = self.script_hash, fragment, bool(fragment)
         for name, (kind, value) in self.widgets.items():
@@ -196,11 +199,11 @@ def report(answers: list[Answer], memory: list[tuple[float, int]], args: argpars
 
 
 @contextlib.contextmanager
-def explorer():
-    """A fresh server, as `diffusion-explained app` starts it: (port, process)."""
+def explorer(command: Callable[[int], list[str]] = lambda port: streamlit_command(port, browser=False)):
+    """A fresh server: (port, process). command: what starts it on a port, usually as `diffusion-explained app`."""
     port = free_port(8700)
     with tempfile.TemporaryFile() as log:
-        server = subprocess.Popen(streamlit_command(port, browser=False), stdout=log, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(command(port), stdout=log, stderr=subprocess.STDOUT)
         try:
             for _ in range(600):
                 with contextlib.suppress(OSError):

@@ -11,13 +11,15 @@ weights in the same way, and as many images, is not measured again.
 import argparse
 
 import torch
+from places import tried
 from quality import EPS, FINE, FLOW, RECTIFIED, weights_of
 from side_by_side import machine, table
 from torch import Tensor
 
 from diffusion_explained.data import ImageDataset, load_dataset
 from diffusion_explained.evaluation import draw
-from diffusion_explained.measured import read_measured, studies, write_measured
+from diffusion_explained.files import check_folder
+from diffusion_explained.measured import MEASURED, read_measured, studies, write_measured
 from diffusion_explained.metrics import classify, judge
 from diffusion_explained.neighbours import nearest
 from diffusion_explained.precision import in_precision
@@ -81,6 +83,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--weights", default="", help="a folder runs/ to take the models from, in place of the shipped")
     options = parser.parse_args()
+    tried(parser, check_folder, MEASURED)
     weights = {name: weights_of(name, options.weights)[1] for name, _ in SAMPLES.values()}
     sources = {name: f"{model} {settings}" for name, (model, settings) in SAMPLES.items()}
     rows, order = kept_rows(options.n, weights, sources), [*REAL, *SAMPLES]

@@ -42,9 +42,11 @@ from micro_captions import (
     plain_names,
     style_pairs,
 )
+from places import tried
 from side_by_side import machine, side_by_side, table
 from torch import Tensor
 
+from diffusion_explained.files import check_folder
 from diffusion_explained.measured import MEASURED, write_measured
 from diffusion_explained.metrics import frechet_distance
 from diffusion_explained.micro.emoji import STYLES, EmojiSet, load_emoji, load_emoji_sample
@@ -637,6 +639,7 @@ def main() -> None:
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which nothing new begins")
     parser.add_argument("--out", type=Path, default=MEASURED, help="the folder of micro.json")
     arguments = parser.parse_args()
+    tried(parser, check_folder, arguments.out)
     on_gpu = torch.device(arguments.device).type == "cuda"
     arguments.pictures = arguments.pictures or (512 if on_gpu else 16)
     arguments.batch = arguments.batch or (512 if on_gpu else 16)

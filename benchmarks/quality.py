@@ -18,12 +18,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
+from places import tried
 from side_by_side import machine, table
 from torch import Tensor
 
 from diffusion_explained.evaluation import Yardstick
+from diffusion_explained.files import check_folder
 from diffusion_explained.guidance import MIDDLE
-from diffusion_explained.measured import read_measured, studies, write_measured
+from diffusion_explained.measured import MEASURED, read_measured, studies, write_measured
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model, load_pretrained, shipped_weights
 from diffusion_explained.samplers import SAMPLERS, final
@@ -146,6 +148,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=[EPS, FLOW, FINE, RECTIFIED], help="only the points of these")
     parser.add_argument("--most", type=int, default=1000, help="leave out what takes more evaluations")
     options = parser.parse_args()
+    tried(parser, check_folder, MEASURED)
     wanted = [p for p in STUDIES[options.study]() if p.evaluations <= options.most and p.model in options.models]
     on_gpu = torch.device(options.device).type == "cuda"
     precision = "float16" if on_gpu else "float32"

@@ -15,12 +15,14 @@ import json
 from pathlib import Path
 
 import torch
+from places import tried
 from side_by_side import machine, table
 from throughput import NETWORKS
 from torch import nn
 
 from diffusion_explained.data import load_dataset
 from diffusion_explained.evaluation import Yardstick, draw
+from diffusion_explained.files import atomic_path, check_folder
 from diffusion_explained.forward import add_noise
 from diffusion_explained.measured import read_measured, write_measured
 from diffusion_explained.models import count_flops, count_parameters
@@ -115,11 +117,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, default=Path("runs/scaling"), help="where each size leaves its row")
     options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
+    tried(parser, check_folder, options.folder)
     if options.what == "train":
         for name in options.sizes:
             row = {"machine": machine(), **run(name, options.images, options.n, options.device)}
-            (options.folder / f"{name}.json").write_text(json.dumps(row))
+            with atomic_path(options.folder / f"{name}.json") as part:
+                part.write_text(json.dumps(row))
             print(f"{name}: test loss {row['test_loss']:.4f}, distance {row['frechet_distance']:.2f}", flush=True)
         return
     files = {name: options.folder / f"{name}.json" for name in (*options.sizes, *PROTOTYPE)}

@@ -30,10 +30,11 @@ from unittest import mock
 import torch
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion
 from diffusers.schedulers import scheduling_euler_ancestral_discrete
+from places import tried
 from side_by_side import machine, paired_ratio, table
 
 from diffusion_explained.denoisers import NetworkDenoiser
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, check_file
 from diffusion_explained.measured import write_measured
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.samplers import ddim, final
@@ -366,7 +367,10 @@ def main() -> None:
     parser.add_argument("--mode", default="reduce-overhead", help="of inductor; or max-autotune")
     parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which nothing new begins")
     parser.add_argument("--out", type=Path, help="a JSON file, written anew after each part")
-    study = Study(parser.parse_args())
+    arguments = parser.parse_args()
+    if arguments.out:
+        tried(parser, check_file, arguments.out)
+    study = Study(arguments)
     for name in study.arguments.parts or PARTS:
         if not study.has_time(name):
             continue

@@ -38,7 +38,7 @@ def number(what: str, value: Any, allowed: str, least: float = -math.inf, most: 
     """
     try:
         real = math.nan if isinstance(value, bool | str | bytes) else float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         real = math.nan
     if not (math.isfinite(real) and least <= real <= most):
         raise ValueError(f"{what} must be {allowed}; got {value!r}.")

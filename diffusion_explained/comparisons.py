@@ -4,13 +4,15 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffusion_explained.checks import float_data
-from diffusion_explained.denoisers import Denoiser, Prediction
+from diffusion_explained.denoisers import Denoiser, NetworkDenoiser, Prediction
 from diffusion_explained.devices import to_float64
+from diffusion_explained.forward import like
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import final
 from diffusion_explained.schedules import Level, Schedule
@@ -59,16 +61,18 @@ def race(
     steps: Sequence[int],
     *,
     seed: int = 0,
+    spacing: str | None = None,
 ) -> Iterator[Finish]:
     """Every sampler with every number of steps, from the same noise, the model's noise of seed; one `Finish` each.
 
     reference: where an exact solver of the same ODE ends [B, C, H, W], such as Heun with very many steps. Samplers
     that add noise end elsewhere by design, so their distance does not go to zero.
+    spacing: how the levels are spaced, as for `Model.levels`; None for the schedule's own.
     """
     for name in samplers:
         for count in steps:
             counted = Counted(denoise)
-            x_0 = final(model.steps(counted, len(reference), count, sampler=name, seed=seed))
+            x_0 = final(model.steps(counted, len(reference), count, sampler=name, spacing=spacing, seed=seed))
             yield Finish(name, count, counted.evaluations, rms_distance(x_0, reference), x_0)
 
 
@@ -119,28 +123,33 @@ def time_evaluation(
 
 
 def level_of_same_snr(schedule: Schedule, level: Level) -> Level:
-    """The level of `schedule` that is as noisy as `level`: equal sigma / alpha, found by bisection in t.
+    """The level of `schedule` that is as noisy as `level`: see `levels_of_same_snr`."""
+    return levels_of_same_snr(schedule, [level])[0]
+
+
+def levels_of_same_snr(schedule: Schedule, levels: Sequence[Level]) -> list[Level]:
+    """The levels of `schedule` that are as noisy as these: equal sigma / alpha, found by bisection in t.
 
     All Gaussian paths agree up to scale and clock, so a network trained on one schedule can look at another's x_t.
     Beyond the schedule's own noisiest or cleanest level, that level.
     """
     visited = schedule.levels(min(1000, getattr(schedule, "num_train_timesteps", 1000)))
-    noisy, clean = visited[0], visited[-2]
-
-    def noisier(a: Level, b: Level) -> bool:
-        return a.sigma * b.alpha > b.sigma * a.alpha
-
-    if not noisier(noisy, level):
-        return noisy
-    if not noisier(level, clean):
-        return clean
+    noisiest, cleanest = visited[0], visited[-2]
+    _, alpha, sigma = torch.tensor(levels, dtype=torch.float64, device="cpu").unbind(1)
+    noisy, clean = torch.full_like(alpha, noisiest.t), torch.full_like(alpha, cleanest.t)
     for _ in range(60):
-        middle = schedule.level((noisy.t + clean.t) / 2)
-        if noisier(middle, level):
-            noisy = middle
-        else:
-            clean = middle
-    return schedule.level((noisy.t + clean.t) / 2)
+        middle = (noisy + clean) / 2
+        noisier = schedule.sigma(middle) * alpha > sigma * schedule.alpha(middle)
+        noisy, clean = torch.where(noisier, middle, noisy), torch.where(noisier, clean, middle)
+    t = (noisy + clean) / 2
+    found = map(Level, t.tolist(), schedule.alpha(t).tolist(), schedule.sigma(t).tolist())
+
+    def within(one: Level, level: Level) -> Level:
+        if noisiest.sigma * level.alpha <= level.sigma * noisiest.alpha:
+            return noisiest
+        return one if level.sigma * cleanest.alpha > cleanest.sigma * level.alpha else cleanest
+
+    return list(map(within, found, levels))
 
 
 @torch.no_grad()
@@ -153,5 +162,19 @@ def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -
     x_t and both predictions are [B, ...].
     """
     own = level_of_same_snr(schedule, level)
-    scale = own.sigma / level.sigma if level.sigma > level.alpha else own.alpha / level.alpha
-    return denoise(x_t * scale, own)
+    return denoise(x_t * _scale(own, level), own)
+
+
+@torch.no_grad()
+def one_shots(denoise: NetworkDenoiser, schedule: Schedule, x_t: Tensor, levels: Sequence[Level]) -> Prediction:
+    """`one_shot` of a batch whose images x_t [B, ...] have a level each: one evaluation predicts them all."""
+    if len(levels) != len(x_t):
+        raise ValueError(f"Give one level per image: got {len(levels)} levels for {len(x_t)} images.")
+    own = levels_of_same_snr(schedule, levels)
+    scales = torch.tensor(list(map(_scale, own, levels)), dtype=torch.float64, device="cpu")
+    numbers: Any = torch.tensor(own, dtype=torch.float64, device="cpu")  # this level's numbers are [B], not floats
+    return denoise(like(scales, x_t) * x_t, Level(*numbers.unbind(1)))
+
+
+def _scale(own: Level, level: Level) -> float:
+    return own.sigma / level.sigma if level.sigma > level.alpha else own.alpha / level.alpha

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checks import float_data, number
+from diffusion_explained.forward import like
 from diffusion_explained.guidance import check_guidance, guide, rescale_guided
 from diffusion_explained.predictions import check_kind, input_scale, to_x0_eps
 from diffusion_explained.schedules import Level, Schedule
@@ -54,7 +55,8 @@ def clip_x_0(pred: Prediction, x_t: Tensor, level: Level, clip: float) -> Predic
     Without the second half a sampler would step with a noise that belongs to another picture.
     """
     x_0 = pred.x_0.clamp(-clip, clip)
-    return Prediction(x_0, (x_t - level.alpha * x_0) / level.sigma, pred.eps_cond, pred.eps_uncond)
+    eps = (x_t - like(level.alpha, x_t) * x_0) / like(level.sigma, x_t)
+    return Prediction(x_0, eps, pred.eps_cond, pred.eps_uncond)
 
 
 class NetworkDenoiser:
@@ -115,7 +117,7 @@ class NetworkDenoiser:
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
-        """The prediction at x_t [B, ...] and its level.
+        """The prediction at x_t [B, ...] and its level, or with guidance off a level per image: its three numbers [B].
 
         x_t may be of any floating-point dtype, and the prediction is of the same; the network is given its own.
         Raises ValueError for a shape, a dtype or a device that does not fit.
@@ -135,9 +137,14 @@ class NetworkDenoiser:
             raise ValueError(
                 f"x_t is on {x_t.device} and the network on {weight.device}: move one of them with .to(device)."
             )
-        # filled in on the device: a tensor sent to a GPU would wait for all that was asked of it before
-        time = torch.full((), self.schedule.time_at(level), device=x_t.device, dtype=torch.float32)
-        scaled = x_t * input_scale(self.kind, level.alpha, level.sigma) if self.kind == "edm" else x_t
+        if isinstance(level.t, Tensor):
+            if self.guidance_scale != 1:
+                raise ValueError("A level per image is for a denoiser without guidance: give guidance_scale=1.")
+            time = self.schedule.network_time(level.t).to(x_t.device)
+        else:
+            # filled in on the device: a tensor sent to a GPU would wait for all that was asked of it before
+            time = torch.full((), self.schedule.time_at(level), device=x_t.device, dtype=torch.float32)
+        scaled = x_t * like(input_scale(self.kind, level.alpha, level.sigma), x_t) if self.kind == "edm" else x_t
 
         def call(x: Tensor, cond: Any) -> Tensor:
             fitting = x if weight is None else x.to(weight.dtype)

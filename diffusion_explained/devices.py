@@ -70,7 +70,7 @@ def float64_on_cpu(what: str, values: Any) -> Tensor:
         if isinstance(values, Tensor):
             return values.detach().cpu().to(torch.float64)
         return torch.tensor(np.asarray(values), dtype=torch.float64, device="cpu")
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{what} must be numbers, one or a list of them; got {values!r}.") from error
 
 

@@ -1,35 +1,215 @@
-"""Files: where those of the project are, and how one is written so that a reader never meets half of it."""
+"""Files: where those of the project are, how one is written so that a reader, a kill or a full disk never meets half of
+it, and why one cannot be written or read.
+
+check_folder(out)                       # before hours of work, not after them
+with atomic_path(out / "x.json") as part:
+    part.write_text("{}")
+"""
 
 from __future__ import annotations
 
+import errno
+import json
 import os
-import tempfile
+import re
+import secrets
+import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
 
 PACKAGE = Path(__file__).parent
+REASONS: dict[int | None, str] = {
+    errno.EDQUOT: "this user's share of the disk is used up",
+    errno.EFBIG: "this system allows no file so large",
+    errno.EROFS: "its disk is read-only",
+    errno.EACCES: "this user may not write there",
+    errno.EPERM: "this user may not write there",
+    errno.ENOTDIR: "a file stands where a folder should be",
+    errno.EEXIST: "a file stands where a folder should be",
+    errno.EISDIR: "a folder stands in its place",
+    errno.ENAMETOOLONG: "its name is too long",
+    errno.ELOOP: "it is a link that leads back to itself",
+    errno.ENODEV: "it is a device, and no file",
+    errno.ENOENT: "its folder cannot be made",
+}
+PROBE = bytes(4096)  # one block: an empty file can still be made on a disk that is full
+LONGEST = 200  # characters of a name that a temporary one repeats: file systems allow 255 bytes
+
+
+class NotWrittenError(OSError):
+    """A file or a folder that cannot be written; the message names it, says why and what to do."""
+
+
+def not_written(path: Path, error: Exception, needed: int | None = None, what: str = "") -> NotWrittenError:
+    """The error of a library or the system that kept `path` from being written, in words.
+
+    needed: how many bytes it takes, where that is known. what: "--out ", where the path was given by an option.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    if found := re.search(r"os error (\d+)|\(code: (\d+)", str(error)):  # safetensors only has the system's text
+        number = number or int(found[1] or found[2])
+    if number == errno.ENOSPC:
+        size = "" if needed is None else f", and it takes {needed / 1e6:.1f} MB"
+        reason = f"no space is left on its disk ({_free(path)}{size}). Free some space, or give another folder"
+    else:
+        reason = REASONS.get(number) or (os.strerror(number) if number else str(error))
+        reason += ". Give another place"
+    said = NotWrittenError(f"{what}{path} cannot be written: {reason}.")
+    said.errno = number
+    return said
+
+
+def _free(path: Path) -> str:
+    path = Path(os.path.abspath(path))
+    for there in (path, *path.parents):
+        try:
+            return f"{shutil.disk_usage(there).free / 1e6:.1f} MB free"
+        except OSError:
+            continue
+    return "0 MB free"
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, needed: int | None = None) -> Iterator[Path]:
     """A temporary path in the same folder, renamed to `path` when the block ends without an error.
 
-    The folder is made if it is missing. After an error nothing is left of it, and an older `path` stays.
+    The folder is made if it is missing. A link stays, and the file that it leads to is replaced; a file that is there
+    keeps its mode, a new one gets that of the umask. Several writers at once do not meet: the last one's file stays.
+    needed: how many bytes the file takes, where that is known, for the message.
+
+    Raises NotWrittenError (an OSError) that names `path` where the system or safetensors refuses. After any error
+    nothing is left of the temporary file, and an older `path` is as it was.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
+    part = None
     try:
+        target = _target(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name[:LONGEST]}.{secrets.token_hex(8)}.part")
+        # 0o666 is cut by the umask, which only the system can read without changing it for every thread
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+        mode = stat.S_IMODE((target if target.exists() else part).stat().st_mode)
         yield part
         with open(part, "rb+") as written:  # the bytes reach the disk before the name does
             os.fsync(written.fileno())
-        part.chmod(0o644)  # mkstemp makes 0600, which other users of a shared folder could not read
-        os.replace(part, path)
-    except BaseException:
-        part.unlink(missing_ok=True)
+        part.chmod(mode)  # a library may have replaced the file
+        os.replace(part, target)
+    except BaseException as error:
+        if part is not None:
+            with suppress(OSError):
+                part.unlink()
+        if isinstance(error, SafetensorError) or (isinstance(error, OSError) and error.errno is not None):
+            raise not_written(path, error, needed) from error
         raise
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files take their places in `folder` when the block ends without an error.
+
+    Files of `folder` that the block does not write stay. Raises as `atomic_path` does; nothing half-written is left.
+    """
+    part = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = folder / f".{secrets.token_hex(8)}.part"
+        part.mkdir()
+        yield part
+        for file in sorted(file for file in part.rglob("*") if file.is_file()):
+            place = folder / file.relative_to(part)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, place)
+    except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.errno is None:
+            raise
+        raise not_written(folder, error) from error
+    finally:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def _target(path: Path) -> Path:
+    """Where a path leads. Raises OSError for a folder, for a loop of links, and for a device, which is no file."""
+    target = Path(os.path.realpath(path))
+    if target.is_symlink():
+        raise OSError(errno.ELOOP, "loop of links")
+    if target.is_dir():
+        raise OSError(errno.EISDIR, "folder")
+    if target.exists() and not target.is_file():
+        raise OSError(errno.ENODEV, "device")
+    return target
+
+
+def check_folder(folder: Path, what: str = "--out ") -> Path:
+    """The folder, made if it is missing, in which a file was written and removed again: before the work begins.
+
+    Raises NotWrittenError where that fails; what: stands before the path in its message.
+    """
+    try:
+        _probe(folder)
+    except OSError as error:
+        raise not_written(folder, error, what=what) from error
+    return folder
+
+
+def check_file(path: Path, what: str = "--out ") -> Path:
+    """The path of a file that can be written: its folder is tried as `check_folder` does, before the work begins.
+
+    Raises NotWrittenError where that fails, or where a folder or a device stands in the file's place.
+    """
+    try:
+        _probe(_target(path).parent)
+    except OSError as error:
+        raise not_written(path, error, what=what) from error
+    return path
+
+
+def _probe(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".{secrets.token_hex(8)}.part"
+    try:
+        with probe.open("xb") as file:
+            file.write(PROBE)
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def read_bytes(path: Path, what: str = "file", most: int | None = None) -> bytes:
+    """What a file holds. what: the kind of file, for the message; most: how many bytes such a file has at most.
+
+    Raises FileNotFoundError, or OSError that names the file: for a folder or a device in its place, for one that cannot
+    be read, and for one that is too large.
+    """
+    try:
+        found = path.stat()
+        if stat.S_ISDIR(found.st_mode):
+            raise OSError(errno.EISDIR, "folder")
+        if not stat.S_ISREG(found.st_mode):
+            raise OSError(errno.ENODEV, "device")
+        if most is not None and found.st_size > most:
+            raise OSError(f"it has {found.st_size:,} bytes, and such a file has at most {most:,}")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no {what} {path}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reasons = {**REASONS, errno.EACCES: "this user may not read it", errno.EPERM: "this user may not read it"}
+        number = getattr(error, "errno", None)
+        reason = reasons.get(number) or (os.strerror(number) if number else str(error))
+        raise OSError(f"the {what} {path} cannot be read: {reason}.") from error
+
+
+def read_json(path: Path, what: str = "file") -> Any:
+    """What a JSON file says. Raises as `read_bytes` does, and OSError that names a file which is no JSON."""
+    try:
+        return json.loads(read_bytes(path, what))
+    except (ValueError, RecursionError) as error:
+        raise OSError(f"the {what} {path} is damaged, or is no JSON: {error}.") from error
 
 
 def in_repository() -> bool:

@@ -12,8 +12,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, read_json
 from diffusion_explained.names import unknown_name
+from diffusion_explained.tables import check_file_name
 
 MEASURED = Path(__file__).parent / "measured"
 
@@ -24,10 +25,15 @@ def studies() -> list[str]:
 
 
 def read_measured(study: str) -> dict[str, Any]:
-    """All of one study. Raises ValueError for a name that does not exist."""
+    """All of one study. Raises ValueError for a name that does not exist, OSError for a damaged file."""
     if study not in studies():
         raise unknown_name("study", study, studies())
-    return json.loads((MEASURED / f"{study}.json").read_text(encoding="utf-8"))
+    path = MEASURED / f"{study}.json"
+    found = read_json(path, "study")
+    rows = found.get("rows") if isinstance(found, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise OSError(f"the study {path} is damaged: it must be a table with rows. Install the package again.")
+    return found
 
 
 def rows_of(study: str, part: str) -> list[dict[str, Any]]:
@@ -40,8 +46,11 @@ def rows_of(study: str, part: str) -> list[dict[str, Any]]:
 
 
 def write_measured(study: str, values: dict[str, Any], folder: Path = MEASURED) -> Path:
-    """Write a study, its numbers to six digits and a row a line, whole or not at all."""
-    values, path = _rounded(values), folder / f"{study}.json"
+    """Write a study, its numbers to six digits and a row a line, whole or not at all.
+
+    Raises ValueError for a name that is a path.
+    """
+    values, path = _rounded(values), folder / f"{check_file_name(study, 'study')}.json"
     head = json.dumps({key: value for key, value in values.items() if key != "rows"})
     rows = ",\n".join(json.dumps(row) for row in values["rows"])
     with atomic_path(path) as part:

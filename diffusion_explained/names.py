@@ -1,4 +1,4 @@
-"""One way to say that a name is not known, and which name was probably meant."""
+"""One way to say that a name is not known, and which name was probably meant; and a value as a message shows it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
     ValueError: unknown sampler 'dimm': did you mean 'ddim' or 'ddpm'? Known: ddim, ddpm.
     """
     names = sorted(known)
-    near = difflib.get_close_matches(str(given).lower(), names, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(str(given).lower()[:100], names, n=3, cutoff=0.5)
     hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return ValueError(f"unknown {what} {given!r}:{hint} Known: {', '.join(names)}.")
+    return ValueError(f"unknown {what} {shortened(given)}:{hint} Known: {', '.join(names)}.")
+
+
+def shortened(value: object, most: int = 80) -> str:
+    """A value as a message shows it: its repr, cut after so many characters."""
+    given = repr(value)
+    return given if len(given) <= most else given[: most - 3] + "..."

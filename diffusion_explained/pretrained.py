@@ -11,19 +11,21 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_explained.checks import check_finite, check_options, float_data, whole_vector
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.extras import missing
-from diffusion_explained.models import Classifier, NetworkModule, build_network, network_config
-from diffusion_explained.names import unknown_name
+from diffusion_explained.guidance import check_guidance
+from diffusion_explained.models import NETWORKS, Classifier, NetworkModule, build_network, network_config
+from diffusion_explained.names import shortened, unknown_name
 from diffusion_explained.noise import Generators, generators, randn, streams_of
+from diffusion_explained.predictions import check_kind
 from diffusion_explained.samplers import (
     Start,
     Step,
@@ -33,8 +35,9 @@ from diffusion_explained.samplers import (
     final,
     run,
 )
-from diffusion_explained.schedules import Level, Schedule, schedule_from_config
-from diffusion_explained.weight_files import read_weights, write_weights
+from diffusion_explained.schedules import DDPMSchedule, Level, Schedule, schedule_from_config
+from diffusion_explained.tables import check_keys, read_table
+from diffusion_explained.weight_files import read_weights, refused, with_weights, write_weights
 
 WEIGHTS = Path(__file__).parent / "weights"
 CIFAR10 = "diffusion_explained_cifar10"  # a distribution of its own: a package index takes no file over 100 MB
@@ -58,6 +61,10 @@ class Model:
     default_guidance_scale: float = 2.0
     default_clip: float | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.network, nn.Module) and hasattr(self.network, "num_classes"):
+            check_class_names(self.class_names, self.network.num_classes)
+
     @property
     def image_shape(self) -> tuple[int, ...]:
         """(C, H, W), or (D,) for a network of points."""
@@ -80,11 +87,14 @@ class Model:
 
     @property
     def default_num_inference_steps(self) -> int:
-        """10 steps: enough for digits to be finished."""
-        return 10
+        """10 steps, enough for digits to be finished; fewer on a DDPM schedule of fewer than 20 timesteps."""
+        T = self.schedule.num_train_timesteps if isinstance(self.schedule, DDPMSchedule) else 1000
+        return max(1, min(10, T // 2))
 
     def labels(self, labels: Tensor | Sequence[int]) -> Tensor:
         """Class indices [B] on the model's device. Raises ValueError for a label that does not exist."""
+        if self.num_classes == 0:
+            raise ValueError(f"{self.name} knows no classes: leave the labels out, and give a batch_size.")
         allowed = f"class indices 0 .. {self.num_classes - 1} ({', '.join(self.class_names)})"
         return whole_vector("labels", labels, self.num_classes - 1, allowed).to(self.device)
 
@@ -254,6 +264,22 @@ def shipped_weights() -> dict[str, Path]:
     return {path.stem: path for folder in folders if folder for path in sorted(folder.glob("*.safetensors"))}
 
 
+def check_class_names(names: Sequence[str], num_classes: int | None) -> None:
+    """Raise ValueError unless there is one name per class of a network, each another one, of 1 to 100 characters.
+
+    Label num_classes is the null label, so with a name too few a class would be drawn without its condition.
+    """
+    if len(names) != (num_classes or 0):
+        raise ValueError(
+            f"class_names must be one per class: the network knows {num_classes or 'no'} classes; got {len(names)} "
+            f"names, {shortened(list(names))}."
+        )
+    if not all(isinstance(name, str) and 0 < len(name) <= 100 for name in names) or len(set(names)) < len(names):
+        raise ValueError(
+            f"class_names must differ, and have 1 to 100 characters each; got {shortened(list(names), 200)}."
+        )
+
+
 def available() -> list[str]:
     """The names of the diffusion models that ship with the package and are installed."""
     return sorted(name for name in shipped_weights() if not name.endswith(("_classifier", "_retrieval")))
@@ -268,13 +294,13 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
             them, for weights of CIFAR-10 that are not installed.
     """
     path = _path(name, available())
-    network, config, card = _read(path)
-    if "schedule" not in config or isinstance(network, Classifier):
+    network, settings, card = _read(path)
+    if settings is None or isinstance(network, Classifier):
         raise ValueError(f"{path} holds a classifier, not a diffusion model: use load_classifier.")
     network.to(device).eval().requires_grad_(False)
-    schedule = schedule_from_config(config["schedule"])
-    scale, clip = config.get("guidance_scale", Model.default_guidance_scale), config.get("clip")
-    return Model(path.stem, network, schedule, config["kind"], tuple(config["class_names"]), card, scale, clip)
+    schedule = schedule_from_config(settings.schedule)
+    defaults = (settings.guidance_scale, settings.clip)
+    return Model(path.stem, network, schedule, settings.kind, settings.class_names, card, *defaults)
 
 
 def load_classifier(name: str | Path = "mnist_classifier", device: torch.device | str = "cpu") -> Classifier:
@@ -298,10 +324,35 @@ def save_pretrained(path: Path, model: Model) -> None:
         "guidance_scale": model.default_guidance_scale,
         "clip": model.default_clip,
     }
+    read_table(_Settings, {key: config[key] for key in _OF_SETTINGS}, "the model")  # what is written can be read
     write_weights(path, model.network, config, model.card)
 
 
-_CONFIG_OF_MODEL = ("schedule", "kind", "class_names", "guidance_scale", "clip")  # the rest is the network's
+@dataclass(frozen=True)
+class _Settings:
+    """What a weight file says of a diffusion model beside its network: the arguments of `Model`, typed and checked.
+
+    guidance_scale and clip are missing in old files, which mean the defaults.
+    """
+
+    schedule: dict[str, Any]
+    kind: str
+    class_names: tuple[str, ...]
+    guidance_scale: float = Model.default_guidance_scale
+    clip: float | None = Model.default_clip
+
+    def __post_init__(self) -> None:
+        written = schedule_from_config(self.schedule).to_config()
+        if missing := sorted(written.keys() - self.schedule.keys() - {"clock"}):  # old files have no clock
+            raise ValueError(f"the schedule lacks {', '.join(missing)}.")
+        check_kind(self.kind)
+        check_guidance(self.guidance_scale)
+        if self.clip is not None and not 0 < self.clip <= 1e6:
+            raise ValueError(f"clip must be above 0 and at most 1,000,000, or null for none; got {self.clip}.")
+
+
+_OF_SETTINGS = tuple(field.name for field in fields(_Settings))  # the rest of a file's config is the network's
+_ADDED_LATER = {"logit_scale"}  # settings of networks that files from before them lack; they mean the default
 
 
 def _path(name: str | Path, names: list[str]) -> Path:
@@ -316,15 +367,31 @@ def _path(name: str | Path, names: list[str]) -> Path:
     return shipped_weights()[name]
 
 
-def _read(path: Path) -> tuple[NetworkModule | Classifier, dict[str, Any], dict[str, Any]]:
+def _read(path: Path) -> tuple[NetworkModule | Classifier, _Settings | None, dict[str, Any]]:
+    """The network, the settings (None: it is a classifier) and the card of a weight file.
+
+    Raises ValueError or OSError that names the file, what it says, and what is allowed.
+    """
     tensors, config, card = read_weights(path)
-    of_network = {key: value for key, value in config.items() if key not in _CONFIG_OF_MODEL}
-    # torch's generator is left alone. (On the meta device no weights would be drawn at all, but torch then imports its
-    # compiler, which takes a second and more; drawing them takes milliseconds.)
-    with torch.random.fork_rng(devices=[]):
-        network = build_network(of_network)
+    of_network = {key: value for key, value in config.items() if key not in _OF_SETTINGS}
+    of_settings = {key: value for key, value in config.items() if key in _OF_SETTINGS}
+
+    def build(most_weights: int) -> NetworkModule | Classifier:
+        if (name := of_network.get("network")) in list(NETWORKS):  # what is missing is not the default: all is written
+            shape = NETWORKS[name][1]
+            needed = [one.name for one in fields(shape) if one.name not in _ADDED_LATER]
+            given = {key: value for key, value in of_network.items() if key != "network"}
+            check_keys(shape, given, f"the network {name}", needed)
+        return build_network(of_network, most_weights)
+
+    network = with_weights(build, tensors, path)
     try:
-        network.load_state_dict(tensors, assign=True)
-    except RuntimeError as error:
-        raise OSError(f"{path} does not hold the weights of the network that it describes: {error}") from error
-    return network, config, card
+        if isinstance(network, Classifier):
+            if of_settings:
+                raise ValueError(f"a classifier has no {', '.join(sorted(of_settings))}.")
+            return network, None, card
+        settings = read_table(_Settings, of_settings, "the model")
+        check_class_names(settings.class_names, network.num_classes)
+    except ValueError as error:
+        raise refused(path, error) from error
+    return network, settings, card

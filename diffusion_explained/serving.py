@@ -57,7 +57,7 @@ class Serving:
         """By which names visitors may call it, in a sentence or two."""
         if is_loopback(self.address):
             named = f", as {', '.join(self.allowed_hosts)}" if self.allowed_hosts else ""
-            return f"Only this machine reaches it, through a proxy others{named}. --host 0.0.0.0 lets others in."
+            return f"Other machines reach it only through a proxy{named}; --host 0.0.0.0 lets them in directly."
         named = f" or as {', '.join(self.allowed_hosts)}" if self.allowed_hosts else ""
         return f"Visitors call it by an IP address of this machine{named}; --allowed-host adds a name."
 
@@ -89,10 +89,10 @@ def serving(
     if not shared and (strange := [name for name in names if not is_local(name)]):
         raise ValueError(
             f"--allowed-host {strange[0]} would serve whoever calls this machine by that name, through a proxy say, "
-            "who could open its folders and start downloads and long work. Add --shared, which closes and bounds all "
-            "that; or leave --allowed-host out."
+            "and such visitors could open its folders and start downloads and long work. Add --shared, which closes "
+            "and bounds all that; or leave --allowed-host out."
         )
-    own = [given.strip("[]").lower()] if host is not None and not _is_ip(given) else []
+    own = [] if is_local(given) or _is_ip(normal(given)) else [given]
     return Serving(given, address, path, shared, tuple(dict.fromkeys(normal(name) for name in [*own, *names])))
 
 

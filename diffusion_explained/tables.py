@@ -6,16 +6,20 @@ read_table(TrainConfig, {"images": 40_000, "batch_size": 128}, "[training]")
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from diffusion_explained.names import unknown_name
+import numpy as np
+
+from diffusion_explained.names import shortened, unknown_name
 
 Settings = TypeVar("Settings")
+MOST_SIDE = 1024  # pixels
 LARGEST = 2**53  # the whole numbers that JSON and TOML readers agree on
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # on Windows
@@ -40,7 +44,7 @@ def read_table(settings: type[Settings], table: object, what: str, **made: Any) 
     missing, for a value of another type (NaN and infinity are no numbers here), and for what the dataclass refuses.
     """
     if not isinstance(table, Mapping):
-        raise ValueError(f"{what} must be a table of settings; got {table!r}.")
+        raise ValueError(f"{what} must be a table of settings; got {shortened(table)}.")
     kinds = typing.get_type_hints(settings)
     check_keys(settings, table, what)
     needed = [
@@ -51,6 +55,30 @@ def read_table(settings: type[Settings], table: object, what: str, **made: Any) 
     check_keys(settings, {**table, **made}, what, needed)
     values = {key: typed(kinds[key], value, f"{key} of {what}") for key, value in table.items()}
     return settings(**values, **made)
+
+
+def read_arguments(function: Callable[..., Any], table: Mapping[str, Any], what: str, **further: Any) -> dict[str, Any]:
+    """The named arguments of a function that a table gives: every key known, every value of the annotated type.
+
+    what: what the arguments are of, in messages. further: the types of arguments that the function passes on.
+    Raises ValueError, in words, for a key that is unknown and for a value of another type.
+    """
+    annotated = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
+    parameters = inspect.signature(function).parameters.values()
+    kinds = {one.name: annotated[one.name] for one in parameters if one.kind is not inspect.Parameter.VAR_KEYWORD}
+    kinds |= further
+    for key in table:
+        if key not in kinds:
+            raise unknown_name(f"setting of {what}", key, kinds)
+    return {key: typed(kinds[key], value, f"{key} of {what}") for key, value in table.items()}
+
+
+def check_types(settings: Any) -> None:
+    """Raise ValueError for the first field of a dataclass whose value is not of the annotated type, as `typed` says."""
+    kinds = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        typed(kinds[field.name], value.item() if isinstance(value, np.generic) else value, field.name)
 
 
 def typed(kind: Any, value: Any, what: str) -> Any:
@@ -94,8 +122,7 @@ def typed(kind: Any, value: Any, what: str) -> Any:
 
 
 def _refused(kind: Any, value: Any, what: str) -> ValueError:
-    given = repr(value)
-    return ValueError(f"{what} must be {_words(kind)}; got {given if len(given) <= 80 else given[:77] + '...'}.")
+    return ValueError(f"{what} must be {_words(kind)}; got {shortened(value)}.")
 
 
 def _words(kind: Any) -> str:
@@ -117,12 +144,18 @@ def _words(kind: Any) -> str:
 
 
 def check_sizes(config: Any) -> None:
-    """Raise ValueError unless every whole number of a network's configuration is 1 or more: no layer has fewer."""
+    """Raise ValueError unless every whole number of a network's configuration is 1 or more: no layer has fewer.
+
+    Images have at most MOST_SIDE pixels on a side: a U-Net's weights do not tell how large the images are, but the
+    memory that it takes to draw one does.
+    """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if type(one) is int]
         if any(number < 1 for number in numbers):
-            raise ValueError(f"{field.name} must be 1 or more; got {value!r}.")
+            raise ValueError(f"{field.name} must be 1 or more; got {shortened(value)}.")
+    if max(config.image_shape[1:], default=1) > MOST_SIDE:
+        raise ValueError(f"image_shape must have at most {MOST_SIDE} pixels on a side; got {list(config.image_shape)}.")
 
 
 def check_file_name(name: object, what: str) -> str:
@@ -131,10 +164,15 @@ def check_file_name(name: object, what: str) -> str:
     Raises ValueError unless it is 1 to 100 of the characters A-Z a-z 0-9 _ . -, does not begin with a dot or a dash,
     and is a name that every system can write: nothing that comes from a file decides where on the disk is written.
     """
-    plain = isinstance(name, str) and FILE_NAME.fullmatch(name) and not name.endswith(".")
-    if not isinstance(name, str) or not plain or name.split(".")[0].lower() in DEVICES:
+    if not is_file_name(name):
         raise ValueError(
             f"{what} must be a plain name, of letters, digits, _ . and - (at most 100, beginning with a letter, a "
-            f"digit or _), because files are named after it; got {name!r}."
+            f"digit or _), because files are named after it; got {shortened(name)}."
         )
-    return name
+    return typing.cast(str, name)
+
+
+def is_file_name(name: object) -> bool:
+    """Whether a name can be that of a file or a folder on every system, and is no path, as `check_file_name` says."""
+    plain = isinstance(name, str) and FILE_NAME.fullmatch(name) is not None and not name.endswith(".")
+    return plain and typing.cast(str, name).split(".")[0].lower() not in DEVICES

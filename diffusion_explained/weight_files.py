@@ -7,16 +7,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffusion_explained.files import atomic_path
+from diffusion_explained.names import shortened, unknown_name
+from diffusion_explained.tensor_files import read_tensors
+
+METADATA = ("config", "card", "format")  # the last is a habit of other programs that write safetensors
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+SMALL = 10_000  # numbers that a network may have beside its weights, such as the frequencies of its embeddings
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def round_to_fp16(network: nn.Module) -> None:
@@ -45,22 +52,73 @@ def write_weights(path: Path, network: nn.Module, config: dict[str, Any], card: 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     """What `write_weights` wrote: the tensors (floating-point ones as float32), the config and the card.
 
-    Raises FileNotFoundError, or OSError that names the file if it is cut short, is no weight file, or holds NaN.
+    Raises FileNotFoundError; OSError that names the file if it is cut short, is no weight file, or holds NaN or a type
+    of numbers that no weight has; ValueError that names it for metadata that are unknown, or no tables.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no weight file {path}")
+    tensors, metadata = read_tensors(path, "weight file")
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            config, card = json.loads(metadata["config"]), json.loads(metadata["card"])
-            names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
-        raise OSError(f"{path} is damaged, or is no weight file of this package: {error!r}") from error
+        config, card = (json.loads(metadata[key].removeprefix("\ufeff")) for key in ("config", "card"))
+    except (KeyError, ValueError, RecursionError) as error:
+        raise OSError(f"{path} is damaged, or is no weight file of this package: {shortened(error, 200)}") from error
+    for key in metadata:
+        if key not in METADATA:
+            raise ValueError(f"{path}: {unknown_name('metadata', key, METADATA)}")
+    for key, table in {"config": config, "card": card}.items():
+        if not isinstance(table, dict):
+            raise OSError(f"{path} is damaged: its {key} must be a table; got {shortened(table)}.")
     for name, tensor in tensors.items():
-        if not bool(tensor.isfinite().all()):
-            raise OSError(f"{path} is damaged: {name} holds NaN or infinity. Train or copy it again.")
-    return {n: t.float() if t.is_floating_point() else t for n, t in tensors.items()}, config, card
+        if tensor.dtype not in (*FLOATS, torch.int64):
+            raise OSError(
+                f"{path}: {name} holds {tensor.dtype}; weights are floats of 16, 32 or 64 bits, counts int64."
+            )
+        tensors[name] = tensor.float() if tensor.is_floating_point() else tensor
+        if not bool(tensors[name].isfinite().all()):
+            raise OSError(
+                f"{path} is damaged: {name} holds NaN, infinity or numbers beyond float32. Train or copy it again."
+            )
+    return tensors, config, card
+
+
+def refused(path: Path, error: ValueError) -> ValueError:
+    """The error with the file's name in front, and at most a few lines long, however much the file says."""
+    said = str(error)
+    return ValueError(f"{path}: {said if len(said) <= 600 else said[:597] + '...'}")
+
+
+def with_weights(build: Callable[[int], Network], tensors: Mapping[str, Tensor], path: Path) -> Network:
+    """The network that `build(most_weights)` makes, its weights the tensors of a file.
+
+    build is told how many weights it may allocate: about as many as the file holds, for the file's configuration is not
+    to be believed. torch's generator is left alone. Raises OSError, naming the file, where tensors are missing, are
+    too many or have another shape or type, and ValueError, naming it, for what `build` refuses.
+    """
+    most = 2 * sum(tensor.numel() for tensor in tensors.values()) + SMALL
+    try:
+        # (On the meta device no weights would be drawn at all, but torch then imports its compiler, which takes a
+        # second and more; drawing them takes milliseconds.)
+        with torch.random.fork_rng(devices=[]):
+            network = build(most)
+    except ValueError as error:
+        raise refused(path, error) from error
+    expected = network.state_dict()
+    faults = [f"lacks {name}" for name in expected.keys() - tensors.keys()]
+    faults += [f"has {shortened(name)}, which the network has not" for name in tensors.keys() - expected.keys()]
+    for name in expected.keys() & tensors.keys():
+        found, wanted = tensors[name], expected[name]
+        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+            faults.append(
+                f"has {name} as {list(found.shape)} of {found.dtype}, not {list(wanted.shape)} of {wanted.dtype}"
+            )
+        elif name.endswith("running_var") and bool((found < 0).any()):
+            faults.append(f"has a variance below 0 in {name}")
+    if faults:
+        more = f" (and {len(faults) - 3} faults more)" if len(faults) > 3 else ""
+        raise OSError(
+            f"{path} does not hold the weights of the network that it describes: it {'; it '.join(sorted(faults)[:3])}"
+            f"{more}. Train or copy it again."
+        )
+    network.load_state_dict(tensors, assign=True)
+    return network
 
 
 def fingerprint(words: str, tensors: Mapping[str, Tensor]) -> str:

@@ -21,7 +21,7 @@ from jupyter_client.manager import start_new_kernel
 from nbformat import NotebookNode
 from PIL import Image
 
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, check_file
 
 FOLDER = Path(__file__).resolve().parent
 SECONDS_PER_CELL = 300  # as `make test` allows
@@ -108,6 +108,7 @@ def main(names: list[str]) -> int:
     """Write and execute the named notebooks; 1 when one of them failed."""
     failed = 0
     for twin in sources(names):
+        check_file(FOLDER / f"{twin.stem}.ipynb", "")  # before minutes of execution
         started, notebook = time.monotonic(), notebook_of(twin)
         try:
             execute(notebook)
@@ -125,5 +126,5 @@ def main(names: list[str]) -> int:
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         sys.exit(str(error))

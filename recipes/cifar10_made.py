@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from diffusion_explained.data import ImageDataset, to_uint8
 from diffusion_explained.data.made import MADE_FILES, write_made
+from diffusion_explained.files import check_file
 from diffusion_explained.guidance import MIDDLE
 from diffusion_explained.pretrained import Model, load_pretrained
 
@@ -46,4 +47,8 @@ if __name__ == "__main__":
     parser.add_argument("--weights", default="cifar10_unet_flow_fine")
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
+    try:
+        check_file(given.output, "OUTPUT ")  # before a quarter of an hour
+    except OSError as error:
+        parser.error(str(error))
     write(given.output, given.weights, given.device)

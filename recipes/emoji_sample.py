@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 
+from diffusion_explained.files import check_file
 from diffusion_explained.micro.emoji import SAMPLE_FILE, STYLES, EmojiSet, load_emoji, write_emoji
 from diffusion_explained.names import unknown_name
 
@@ -51,6 +52,7 @@ def sample_of(emoji: EmojiSet) -> EmojiSet:
 
 
 if __name__ == "__main__":
+    check_file(SAMPLE_FILE, "")
     sample = sample_of(load_emoji(download=True))
     write_emoji(SAMPLE_FILE, sample, image_format="WEBP")
     print(f"{SAMPLE_FILE}: {len(sample.names)} subjects, {len(sample)} pictures, {SAMPLE_FILE.stat().st_size:,} bytes")

@@ -17,7 +17,7 @@ import torch
 from diffusion_explained.data import ImageDataset, load_dataset
 from diffusion_explained.data.known import sha256
 from diffusion_explained.data.load import SAMPLE_FILE
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, check_file
 
 IMAGES_PER_CLASS = 1000
 SEED = 0
@@ -35,6 +35,7 @@ def choose(dataset: ImageDataset) -> torch.Tensor:
 
 def write(output: Path) -> None:
     """Choose from the full train split and write the sample to `output`."""
+    check_file(output, "")
     dataset = load_dataset("mnist", "train")
     indices = choose(dataset)
     sample = dataset.subset(indices)

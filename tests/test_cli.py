@@ -66,7 +66,7 @@ def test_explorer_is_served_to_this_machine_only_and_ends_cleanly(tmp_path: Path
 def test_ctrl_c_ends_a_server_that_was_begun_with_ctrl_c_ignored(tmp_path: Path):
     """As a script begins its background jobs: `make app &`. The server here has no handler of its own."""
     sleeps = [sys.executable, "-c", "import time; print('sleeping', flush=True); time.sleep(600)"]
-    code = f"import sys; from diffusion_explained import launch; sys.exit(launch.run_server({sleeps!r}))"
+    code = f"import sys; from diffusion_explained.cli import launch; sys.exit(launch.run_server({sleeps!r}))"
     with started([sys.executable, "-c", code], tmp_path, ignores_ctrl_c) as process:
         deadline = time.monotonic() + SECONDS_TO_START
         while "sleeping" not in (tmp_path / "log").read_text():
@@ -113,10 +113,62 @@ def test_copied_course_is_never_overwritten(tmp_path: Path):
     assert launch.copy_course(tmp_path).new == names
     assert launch.copy_course(tmp_path) == launch.Copied()
     mine, removed = tmp_path / names[0], tmp_path / names[-1]
-    mine.write_text("my own answers")
+    answers = json.loads(mine.read_text())
+    answers["cells"] = [*answers["cells"][:1], {"cell_type": "raw", "metadata": {}, "source": "my own answers"}]
+    mine.write_text(json.dumps(answers))
     removed.unlink()
     assert launch.copy_course(tmp_path) == launch.Copied(new=[removed.name], kept=[mine.name])
-    assert mine.read_text() == "my own answers"
+    assert json.loads(mine.read_text()) == answers
+
+
+@pytest.mark.parametrize(
+    "left", [b"", b"the beginning", b'{"cells": []}', b"[]", b"{}", b"my own wo\xff", b"[" * 100_000]
+)
+def test_a_notebook_that_is_no_notebook_is_copied_anew_and_what_it_held_is_kept(tmp_path: Path, left: bytes):
+    launch.copy_course(tmp_path)
+    original = next(path for path in course_files() if path.suffix == ".ipynb")
+    copy, whole = tmp_path / original.name, original.read_bytes()
+    left = whole[:1000] if left == b"the beginning" else left
+    copy.write_bytes(left)
+    copied = launch.copy_course(tmp_path)
+    assert (copied.mended, copied.new, copied.kept) == ([copy.name], [], []) and copy.read_bytes() == whole
+    aside = [tmp_path / name for name in copied.set_aside]
+    assert [path.read_bytes() for path in aside] == ([] if whole.startswith(left) else [left])
+    if aside:
+        copy.write_bytes(left + b"x")
+        (again,) = launch.copy_course(tmp_path).set_aside
+        assert again != aside[0].name and aside[0].read_bytes() == left
+        assert (tmp_path / again).read_bytes() == left + b"x"
+
+
+def test_lab_says_what_it_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(launch, "run_server", lambda command: 0)
+    launch.copy_course(tmp_path)
+    original = next(path for path in course_files() if path.suffix == ".ipynb")
+    (tmp_path / original.name).write_bytes(b"")
+    result = run("lab", "--folder", tmp_path, "--no-browser")
+    assert (
+        result.exit_code == 0 and f"Copied anew, because they were empty or cut short: {original.name}" in result.stdout
+    )
+    (tmp_path / original.name).write_bytes(b"{ mine")
+    result = run("lab", "--folder", tmp_path, "--no-browser")
+    assert f"What they held is kept in {original.name}.damaged" in result.stdout
+
+
+def test_a_disk_that_is_full_while_the_course_is_copied_leaves_nothing_half(tmp_path: Path):
+    """The system's own refusal, in a process whose files may have 50 kB at most."""
+    script = (
+        "import resource, sys; from pathlib import Path; from diffusion_explained.cli import launch\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        f"launch.copy_course(Path({str(tmp_path / 'course')!r}))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "NotWrittenError" in result.stderr and ".ipynb cannot be written" in result.stderr
+    originals = {path.name: path.read_bytes() for path in course_files()}
+    for copy in (tmp_path / "course").iterdir():
+        assert copy.read_bytes() == originals[copy.name]
+    assert launch.copy_course(tmp_path / "course").new and not launch.copy_course(tmp_path / "course").new
+    assert {path.name: path.read_bytes() for path in (tmp_path / "course").iterdir()} == originals
 
 
 def test_installed_package_is_told_from_a_working_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from diffusion_explained.comparisons import Counted, level_of_same_snr, one_shot, race, rms_distance, time_evaluation
+from diffusion_explained.comparisons import (
+    Counted,
+    level_of_same_snr,
+    levels_of_same_snr,
+    one_shot,
+    one_shots,
+    race,
+    rms_distance,
+    time_evaluation,
+)
 from diffusion_explained.exact import ExactDenoiser
 from diffusion_explained.forward import add_noise
 from diffusion_explained.pretrained import load_pretrained
@@ -58,6 +67,24 @@ def test_one_shot_sees_the_same_on_every_path(schedule):
     here, there = denoise(x_t, level), one_shot(denoise, schedule, x_t, level)
     torch.testing.assert_close(there.x_0, here.x_0, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(there.eps, here.eps, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mnist_unet_flow", "mnist_unet_eps", "mnist_dit_flow"])
+def test_a_batch_at_many_levels_is_what_each_image_gives_alone(name):
+    model, schedule = load_pretrained(name), DDPMSchedule.cosine()
+    levels = schedule.levels(6)[:-1]
+    x_0, eps = torch.randn(2, 6, *model.image_shape, generator=torch.Generator().manual_seed(0))
+    x_t = torch.cat([add_noise(x_0[k : k + 1], eps[k : k + 1], level) for k, level in enumerate(levels)])
+    together = one_shots(model.denoiser([3] * 6, guidance_scale=1.0), model.schedule, x_t, levels)
+    assert levels_of_same_snr(model.schedule, levels) == [level_of_same_snr(model.schedule, one) for one in levels]
+    for k, level in enumerate(levels):
+        alone = one_shot(model.denoiser([3], guidance_scale=1.0), model.schedule, x_t[k : k + 1], level)
+        torch.testing.assert_close(together.x_0[k : k + 1], alone.x_0, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(together.eps[k : k + 1], alone.eps, atol=1e-3, rtol=1e-3)
+    with pytest.raises(ValueError, match="guidance_scale=1"):
+        one_shots(model.denoiser([3] * 6, guidance_scale=2.0), model.schedule, x_t, levels)
+    with pytest.raises(ValueError, match="one level per image"):
+        one_shots(model.denoiser([3] * 6, guidance_scale=1.0), model.schedule, x_t, levels[1:])
 
 
 def test_a_race_counts_looks_and_starts_everyone_from_the_same_noise():

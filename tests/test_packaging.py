@@ -169,8 +169,9 @@ def test_third_party_imports_are_declared():
     for folders, (anywhere, optional) in checked.items():
         for path in modules(*folders):
             plain = outside_of_extras(path) if optional else imported(path)
-            # what lies beside a script, or beside the explorer's main.py, can be imported by its bare name
-            local = {PACKAGE.name, *(near.stem for near in [*path.parent.iterdir(), *(ROOT / "app").iterdir()])}
+            # what lies beside a script, beside the explorer's main.py or among the tests has a bare name to import
+            near = (path.parent, ROOT / "app", *([ROOT / "tests"] if path.is_relative_to(ROOT / "tests") else []))
+            local = {PACKAGE.name, *(one.stem for folder in near for one in folder.iterdir())}
             for module in imported(path):
                 declared = anywhere if module in plain else anywhere | optional
                 top = module.split(".")[0]

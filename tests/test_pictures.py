@@ -2,12 +2,15 @@
 
 import io
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image, ImageCms, ImageDraw
 
 from diffusion_explained.data import load_image, pictures, to_float
 
@@ -149,18 +152,30 @@ def test_invert():
     [
         (b"", "The file is empty"),
         (b"x^2 + y^2 = 1\n" * 100, r"not a picture that can be read\. Allowed are PNG, JPEG, WEBP, GIF, BMP"),
-        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not a picture"),
-        (encoded(digit(), "TIFF"), "not a picture"),
+        (b"<?xml version='1.0'?>\n<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing, .*Export it as"),
+        (b"%PDF-1.7\n%\xe2\xe3", "a PDF document, not a picture.*Export its page as PNG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0heic", "a HEIC photograph, not a picture.*Export it as JPEG"),
+        (b"\0\0\0\x18ftypavif\0\0\0\0", "an AVIF picture of an unknown or damaged kind.*Export it as"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "a film, not a picture"),
+        (encoded(digit(), "TIFF"), "a TIFF or a camera's raw picture.*Export the page that you mean"),
+        (encoded(digit(), "TIFF", save_all=True, append_images=[digit()]), "a TIFF"),
+        (encoded(Image.new("F", (8, 8), 0.5), "TIFF"), "a TIFF"),
+        (encoded(digit(), "ICO"), "an icon"),
+        (b"PK\x03\x04\x14\0", "an archive"),
+        (b"\xff\x0a\x80\x11", "a JPEG XL picture"),
+        (b"A letter, renamed to .png: gr\xc3\xbc\xc3\x9fe\n", "a text, not a picture"),
+        (bytes(range(256)), "not a picture that can be read"),
         (encoded(digit())[:80], "cut short"),
         (encoded(Image.effect_noise((200, 200), 60), "JPEG")[:3000], "cut short"),
         (encoded(digit())[:20], "not a picture|header is damaged"),
-        (png_header(20_000, 10), "20,000 x 10 pixels; allowed are 10,000 a side"),
+        (png_header(20_000, 10), "20,000 x 10 pixels; allowed are 10,000 per side"),
         (png_header(9_000, 9_000), r"9,000 x 9,000 pixels; .* 40,000,000 in all"),
         (png_header(60_000, 60_000), "far too many pixels"),
         (png_header(28, 28), "cut short or damaged"),
     ],
-    ids=["empty", "text", "svg", "tiff", "cut", "cut jpeg", "cut header", "wide", "large", "bomb", "hollow"],
-)
+    ids=["empty", "text", "svg", "pdf", "heic", "avif", "film", "tiff", "pages", "float", "icon",
+         "archive", "jxl", "letter", "bytes", "cut", "cut jpeg", "cut header", "wide", "large", "bomb", "hollow"],
+)  # fmt: skip
 def test_refused(data, complaint):
     with pytest.raises(ValueError, match=complaint):
         load_image(data, 28, 1)
@@ -212,10 +227,194 @@ def test_damaged_exif_is_ignored(exif):
     assert pictures.picture_size(data) == (28, 28)
 
 
-def test_sizes_are_those_after_the_turn():
+@pytest.mark.parametrize(
+    "format", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "progressive", *({"AVIF"} & {*pictures.FORMATS})]
+)
+@pytest.mark.parametrize("share", [0.0005, 0.01, 0.1, 0.5, 0.9, 0.98])
+def test_a_file_that_was_cut_short_anywhere_is_refused(format, share):
+    picture, options = Image.effect_noise((200, 200), 60), {"progressive": True} if format == "progressive" else {}
+    data = encoded(picture, "JPEG" if options else format, **options)
+    with pytest.raises(ValueError, match=r"(Copy or download it again|Export .*|Choose a picture)\.$"):
+        load_image(data[: max(1, int(share * len(data)))], 28, 1)
+
+
+def test_damaged_bytes_are_refused_or_a_picture_and_never_another_error():
+    chance = np.random.default_rng(0)
+    for format in pictures.FORMATS:
+        data = encoded(Image.effect_noise((40, 30), 60).convert("RGB"), format)
+        for _ in range(60):
+            broken = bytearray(data)
+            for place in chance.integers(0, len(data), 3):
+                broken[place] = chance.integers(256)
+            try:
+                assert load_image(bytes(broken), 28, 1).isfinite().all()
+            except ValueError as error:
+                assert str(error).endswith(".")
+
+
+# -- modes and profiles: what a pixel means -----------------------------------------------------------------
+
+
+def test_16_bits_with_transparency():
+    """PNG's 16-bit files of each kind: grey, grey with alpha, colours, and a colour that stands for transparent."""
+
+    def png16(values: np.ndarray, kind: int, clear: bytes = b"") -> bytes:
+        def chunk(name: bytes, data: bytes) -> bytes:
+            return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+        height, width = values.shape[:2]
+        rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+        head = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, kind, 0, 0, 0))
+        body = (chunk(b"tRNS", clear) if clear else b"") + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+        return b"\x89PNG\r\n\x1a\n" + head + body
+
+    half, full = 0x8000, 0xFFFF
+    grey = np.full((28, 28), half)
+    assert torch.allclose(load_image(png16(grey, 0), 28, 1), torch.tensor(0.0), atol=0.01)
+    grey[:, 14:] = full
+    x_0 = load_image(png16(grey, 0, struct.pack(">H", full)), 28, 1)
+    assert (x_0[..., 14:] == -1).all() and x_0[..., 13].abs().max() < 0.01, "white is transparent, and lies on black"
+    x_0 = load_image(png16(np.dstack([np.full((28, 28), full), grey]), 4), 28, 1)
+    assert x_0[..., 0].abs().max() < 0.01 and (x_0[..., 20] == 1).all()
+    colours = np.zeros((28, 28, 3), int)
+    colours[:, :14] = (full, half, 0)
+    colours[:, 14:] = full
+    x_0 = load_image(png16(colours, 2, struct.pack(">HHH", full, full, full)), 28, 3)
+    assert (x_0[..., 14:] == -1).all()
+    assert torch.allclose(x_0[0, :, 0, 0], torch.tensor([1.0, 0.0, -1.0]), atol=0.01)
+    x_0 = load_image(png16(np.dstack([colours, np.full((28, 28), half)]), 6), 28, 3)
+    assert torch.allclose(x_0[0, :, 0, 0], torch.tensor([0.0, -0.5, -1.0]), atol=0.01)
+
+
+def profile(name: str) -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile(name)).tobytes()
+
+
+def wide_profile() -> bytes:
+    """sRGB's profile with red and green exchanged: no colour but the greys is where it was."""
+    data = bytearray(profile("sRGB"))
+    tags = {}
+    for k in range(struct.unpack_from(">I", data, 128)[0]):
+        name, begin, _ = struct.unpack_from(">4sII", data, 132 + 12 * k)
+        tags[name] = 132 + 12 * k, begin
+    (red, begin_red), (green, begin_green) = tags[b"rXYZ"], tags[b"gXYZ"]
+    struct.pack_into(">I", data, red + 4, begin_green)
+    struct.pack_into(">I", data, green + 4, begin_red)
+    return bytes(data)
+
+
+def test_colours_of_another_profile_are_converted_and_said():
+    red = Image.new("RGB", (28, 28), (255, 0, 0))
+    said = []
+    x_0 = load_image(encoded(red, icc_profile=profile("sRGB")), 28, 3, say=said.append)
+    assert said == [] and torch.equal(x_0, load_image(encoded(red), 28, 3)), "sRGB's own changes nothing"
+    for picture, options in ((red, {}), (red.convert("RGBA"), {}), (red.convert("P"), {}), (red, {"quality": 95})):
+        said.clear()
+        format = "JPEG" if options else "PNG"
+        x_0 = load_image(encoded(picture, format, icc_profile=wide_profile(), **options), 28, 3, say=said.append)
+        assert said == ["The picture's colours were converted from its own profile to sRGB."]
+        assert torch.allclose(x_0.mean((0, 2, 3)), torch.tensor([-1.0, 1.0, -1.0]), atol=0.03), "it means green"
+
+
+@pytest.mark.parametrize("bad", [b"no profile", profile("LAB"), b"\0" * 200])
+def test_a_profile_that_cannot_be_used_is_said_and_left_out(bad):
+    said = []
+    x_0 = load_image(encoded(digit(), icc_profile=bad), 28, 1, say=said.append)
+    assert torch.equal(x_0, load_image(encoded(digit()), 28, 1))
+    assert len(said) == 1 and "cannot be used" in said[0] and "taken for sRGB" in said[0]
+
+
+def test_cmyk_photographs_are_the_colours_of_their_inks():
+    for rgb in ((0, 255, 255), (255, 255, 255), (0, 0, 0), (255, 255, 0)):
+        x_0 = load_image(encoded(Image.new("RGB", (28, 28), rgb).convert("CMYK"), "JPEG", quality=95), 28, 3)
+        assert torch.allclose(x_0.mean((0, 2, 3)), torch.tensor(rgb) / 127.5 - 1, atol=0.03)
+
+
+def test_a_wrong_extension_changes_nothing(tmp_path):
+    path = tmp_path / "digit.jpg"
+    path.write_bytes(encoded(digit()))
+    assert torch.equal(load_image(path, 28, 1), load_image(encoded(digit()), 28, 1))
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10_000), (10_000, 1), (3, 2)])
+def test_strips_and_dots(shape, fit):
+    x_0 = load_image(encoded(Image.new("L", shape, 255)), 28, 1, fit=fit)
+    assert x_0.shape == (1, 1, 28, 28) and x_0.max() == 1
+    assert fit == "pad" or x_0.min() == 1
+
+
+@pytest.mark.skipif("AVIF" not in pictures.FORMATS, reason="this Pillow was built without AVIF")
+def test_avif():
+    x_0 = load_image(encoded(Image.new("RGB", (64, 64), (255, 0, 0)), "AVIF"), 32, 3)
+    assert torch.allclose(x_0.mean((0, 2, 3)), torch.tensor([1.0, -1.0, -1.0]), atol=0.05)
+
+
+# -- memory -------------------------------------------------------------------------------------------------
+
+PEAK = """
+import re, sys
+from pathlib import Path
+from diffusion_explained.data import load_image
+
+def most():
+    return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1000
+
+before = most()
+load_image(sys.argv[1], 128, 3)
+print(most() - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
+@pytest.mark.parametrize("mode, most", [("RGBA", 230), ("P", 110), ("I;16", 140), ("JPEG", 80)])
+def test_a_large_picture_takes_little_more_memory_than_its_pixels(mode, most, tmp_path):
+    """6,300 x 6,300: decoded, an RGBA is 159 MB, a palette's indices 40, 16-bit grey 80; a JPEG is decoded smaller."""
+    path, ramp = tmp_path / "picture", Image.linear_gradient("L").resize((6300, 6300))
+    if mode == "JPEG":
+        ramp.convert("RGB").save(path, "JPEG")
+    elif mode == "I;16":
+        Image.fromarray(np.asarray(ramp).astype(np.uint16) * 257).save(path, "PNG", compress_level=1)
+    else:
+        ramp.convert("RGB").convert(mode).save(path, "PNG", compress_level=1)
+    done = subprocess.run([sys.executable, "-c", PEAK, path], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < most
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_reduced_picture_is_the_picture(format, orientation, monkeypatch):
+    """A JPEG of a fraction of its size, and strips of a PNG: near to what the whole gives; sizes are its own."""
     exif = Image.Exif()
-    exif[0x0112] = 6
-    assert pictures.picture_size(encoded(Image.new("L", (40, 20)), "JPEG", exif=exif)) == (40, 20)
+    exif[0x0112] = orientation
+    stored = digit().resize((1100, 1500), Image.Resampling.BICUBIC)
+    data = encoded(stored, format, exif=exif)
+    monkeypatch.setattr(pictures, "ENOUGH", 10_000)
+    whole = load_image(data, 28, 1)
+    monkeypatch.setattr(pictures, "ENOUGH", 64)
+    said, decoded = [], []
+    converted = pictures._converted
+    monkeypatch.setattr(pictures, "_converted", lambda image, by: decoded.append(image.size) or converted(image, by))
+    assert (load_image(data, 28, 1, say=said.append) - whole).abs().mean() < 0.03
+    assert ("1100 x 1500" if orientation == 1 else "1500 x 1100") in said[-1]
+    assert decoded == [(138, 188) if format == "JPEG" else (1100, 1500)]
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "MPO", "WEBP", *({"AVIF"} & {*pictures.FORMATS})])
+def test_sizes_and_pixels_are_those_after_the_turn_in_every_format(format):
+    options = {"lossless": True} if format == "WEBP" else {} if format == "PNG" else {"quality": 100}
+
+    def held_upright(image: Image.Image) -> bytes:
+        exif = Image.Exif()  # anew for each file: Pillow's AVIF writer takes the orientation out of it
+        exif[0x0112] = 6
+        return encoded(image.convert("RGB"), format, exif=exif, **options)
+
+    assert pictures.picture_size(held_upright(Image.new("L", (40, 20)))) == (40, 20)
+    said, wide = [], Image.new("L", (40, 20))
+    wide.paste(255, (0, 0, 10, 20))  # the left quarter, which is the upper one when the picture is turned
+    x_0 = load_image(held_upright(wide), 28, 1, fit="pad", say=said.append)[0, 0]
+    assert said[0] == "The picture was turned upright, as its camera noted." and "is 20 x 40" in said[1]
+    assert x_0[2, 14] > 0.9 and x_0[24, 14] < -0.9
 
 
 def test_a_large_picture_is_shrunk_before_it_is_converted(monkeypatch):

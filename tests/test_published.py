@@ -1,10 +1,11 @@
 """Published models, called as their cards say: the latents of diffusers' own pipeline, or a refusal in words."""
 
+import functools
 import inspect
 import json
+import math
 import re
 import shutil
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,12 @@ from torch import Tensor
 
 from diffusion_explained.noise import generators
 from diffusion_explained.samplers import final
-from diffusion_explained.stable_diffusion import StableDiffusion, configurations, find_weights, load
+from diffusion_explained.stable_diffusion import StableDiffusion, configurations, find_weights, load, weights
 from diffusion_explained.stable_diffusion import latents as autoencoder
+from diffusion_explained.stable_diffusion.levels import schedule_of
 
 PROMPT, SIDE = "a photo of a cat", 64
 REFUSED = {"lcm_dreamshaper": "LatentConsistencyModelPipeline is not driven here"}
-# until the scheduler's table lands, which is then compared at once
-TABLE = find_spec("diffusion_explained.stable_diffusion.schedulers") is not None
-PENDING = (
-    {"cosxl", "playground_v25", "sd15", "sd21_base", "sd21_v", "sd3", "sd35_medium", "sd_turbo", "sdxl_turbo"}
-    if not TABLE
-    else set()
-)
 CARDS = [(name, number) for name in published.NAMES for number in range(len(published.read(name)["cards"]))]
 
 
@@ -81,8 +76,6 @@ def test_a_published_model_is_driven_as_diffusers_drives_it_or_refused(folders, 
         return
     assert name not in REFUSED
     negatives = {"negative_prompt": ["blurry"] * 2} if words else {}
-    if name in PENDING:
-        pytest.skip("its levels are the scheduler's table's")
     wanted = theirs(their_pipeline(folders[name], card["scheduler"]), card["steps"], guidance_scale=scale, **negatives)
     torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
 
@@ -252,3 +245,53 @@ def test_the_tables_hold_every_key_of_diffusers_own_classes():
                 if hasattr(diffusers, name):
                     keys = set(inspect.signature(getattr(diffusers, name).__init__).parameters) - {"self"}
                     assert keys <= set(table), (part, name, keys - set(table))
+
+
+GARBAGE = [
+    None, True, 0, -1, 10**30, 10**400, 1e308, math.nan, -math.inf, "text", [], [None], [10**30], {"a": 1},
+    [0.5] * 1000, functools.reduce(lambda inner, _: [inner], range(60), []),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["sd15", "cosxl", "sdxl_v_zero_snr", "sd35_medium"])
+def test_whatever_a_configuration_says_is_answered_in_words(name):
+    """Each key of each file in turn: what is not understood is a ValueError of a few lines, and nothing else."""
+    facts = published.read(name)
+    extra = ("_class_name", "unknown", "shift", "trained_betas", "use_karras_sigmas", "sigma_min")
+    refused = 0
+    for part in ("model_index", "unet", "vae", "transformer", "scheduler"):
+        for key in (*facts.get(part, ()), *extra):
+            for value in GARBAGE if part in facts else ():
+                changed = {**facts, part: {**facts[part], key: value}}
+                try:
+                    judge(changed)
+                except ValueError as error:
+                    refused += 1
+                    assert len(str(error)) < 1000 or part == "model_index", (part, key, value)
+    judge(facts)
+    assert refused > 500
+
+
+def judge(facts: dict[str, Any]) -> None:
+    """The look at a folder's configurations, with text encoders that fit."""
+    found = weights.listing_of(facts["model_index"], "the folder")
+    widths = {"sd": (768, 0), "sdxl": (768, 1280), "sd3": (768, 1280)}[found.family.name]
+    parts = {part: facts[part] for part in ("unet", "vae", "transformer") if part in facts}
+    for part, width in zip(("text_encoder", "text_encoder_2"), widths, strict=True):
+        if width:
+            parts[part] = {"hidden_size": width, "projection_dim": width}
+    weights.check_configurations(found, parts, facts["scheduler"], "the folder")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("num_train_timesteps", 10**30), ("num_train_timesteps", 999.5), ("num_train_timesteps", None),
+        ("beta_end", math.nan), ("beta_end", None), ("beta_start", 10**30), ("steps_offset", math.inf),
+        ("trained_betas", True), ("trained_betas", [None]), ("trained_betas", [10**30]), ("trained_betas", []),
+    ],
+)  # fmt: skip
+def test_a_schedulers_number_is_a_number(key, value):
+    config = {**published.read("sd15")["scheduler"], key: value}
+    with pytest.raises(ValueError, match=rf"PNDMScheduler, sets {key} to "):
+        schedule_of(config)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -10,10 +11,12 @@ import torch
 from safetensors.torch import load_file
 
 from diffusion_explained.data.known import DATASETS
+from diffusion_explained.measured import write_measured
 from diffusion_explained.models import build_network, count_parameters
-from diffusion_explained.pretrained import load_pretrained, shipped_weights
+from diffusion_explained.pretrained import WEIGHTS, load_pretrained, shipped_weights
 from diffusion_explained.schedules import schedule_from_config
 from diffusion_explained.training import recipes
+from diffusion_explained.training.recipe_starts import load_teacher
 from diffusion_explained.training.recipes import (
     Recipe,
     describe_training,
@@ -259,12 +262,31 @@ def test_a_folder_is_no_recipe(tmp_path):
         read_recipe(tmp_path / "folder.toml")
 
 
-def test_a_name_that_is_a_path_writes_nothing(tiny, tmp_path):
-    tiny.write_text(TINY.replace('name = "tiny"', 'name = "../../escaped"'))
+PATHS = [
+    "../../escaped", "/abs", "a/b", "a\\b", "", ".", "..", "con\0x", "con", "NUL.txt", "x" * 300, "-rf", ".hidden",
+    "a b", "ends.", "\u00e9", "a\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_name_that_is_a_path_writes_nothing(tiny, tmp_path, name):
+    tiny.write_text(TINY.replace('name = "tiny"', f"name = {json.dumps(name)}"))
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(ValueError, match="plain name"):
         next(run_recipe(tiny, tmp_path / "a" / "b"))
+    with pytest.raises(ValueError, match="plain name"):
+        write_measured(name, {"rows": []}, tmp_path)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_a_teacher_is_looked_for_by_a_plain_name_only(tmp_path, name):
+    """A file of weights may be named by its path; a name is looked for in the folder of runs, and not outside it."""
+    for folder in (tmp_path / "escaped", tmp_path / "runs" / "deep" / "a" / "b"):
+        folder.mkdir(parents=True)
+        shutil.copy(WEIGHTS / "mnist_unet_flow.safetensors", folder / f"{folder.name}.safetensors")
+    with pytest.raises((ValueError, OSError)):
+        load_teacher(name, tmp_path / "runs" / "deep", torch.device("cpu"))
 
 
 def test_a_lone_table_of_evaluation_is_refused_before_it_trains(tiny, tmp_path):

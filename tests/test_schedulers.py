@@ -1,13 +1,12 @@
 """Every scheduler class and configuration of diffusers: the same latents as a user of diffusers gets, or a refusal."""
 
 import inspect
-import json
 import math
-from pathlib import Path
 from typing import Any
 
 import diffusers
 import numpy as np
+import published
 import pytest
 import torch
 from diffusers import schedulers as their_schedulers
@@ -25,8 +24,16 @@ from diffusion_explained.stable_diffusion.levels import (
 )
 from diffusion_explained.stable_diffusion.schedulers import CLASSES, COUNTERPARTS, OBEYED
 
-FIXTURES = Path(__file__).parent / "fixtures" / "schedulers"
-PUBLISHED = {path.stem: json.loads(path.read_text()) for path in sorted(FIXTURES.glob("*.json"))}
+PUBLISHED = {name: published.read(name)["scheduler"] for name in published.NAMES} | {
+    # what a user of diffusers writes for "DPM++ 2M Karras", and a fine-tuned model that visits other timesteps
+    "dpm_2m_karras": {
+        **{key: value for key, value in published.read("sd15")["scheduler"].items() if key != "skip_prk_steps"},
+        "_class_name": "DPMSolverMultistepScheduler", "algorithm_type": "dpmsolver++", "lower_order_final": True,
+        "prediction_type": "epsilon", "solver_order": 2, "solver_type": "midpoint", "thresholding": False,
+        "timestep_spacing": "linspace", "use_karras_sigmas": True,
+    },
+    "zero_snr_trailing": {**published.read("sdxl_v_zero_snr")["scheduler"], "timestep_spacing": "trailing"},
+}  # fmt: skip
 CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 SHAPE = (1, 4, 8, 8)
 VP = COUNTERPARTS["vp"]
@@ -131,32 +138,32 @@ def test_a_published_configuration_ends_where_diffusers_own_scheduler_does(name,
     assert default_sampler_of(config) == OWN[name]
     scheduler = made(config)
     for form in (config, scheduler.config):
-        if n == 1 and name in ("stable-diffusion-2.1-v", "sdxl", "cosxl"):
+        if n == 1 and name in ("sd21_v", "sdxl", "cosxl", "sdxl_v_zero_snr"):
             with pytest.raises(ValueError, match=r"One step|single step"):
                 levels_of(form, n, OWN[name])
         else:
             # one step from zero SNR is 4096 noise away in diffusers, and float32 loses the difference
-            close = {"rtol": 1e-3, "atol": 1e-3} if (name, n) == ("sdxl-v-zero-snr", 1) else CLOSE
+            close = {"rtol": 1e-3, "atol": 1e-3} if (name, n) == ("zero_snr_trailing", 1) else CLOSE
             torch.testing.assert_close(ours(form, OWN[name], n), theirs(made(config), n), **close)
 
 
 def test_published_configurations_that_are_not_driven():
     with pytest.raises(ValueError, match="LCMScheduler, which is not driven"):
-        levels_of(PUBLISHED["lcm-dreamshaper"], 4, "ddim")
+        levels_of(PUBLISHED["lcm_dreamshaper"], 4, "ddim")
 
 
-CURVES = ["stable-diffusion-1.5", "stable-diffusion-2.1-v", "sdxl", "sdxl-turbo", "sdxl-v-zero-snr", "dpm-2m-karras"]
+CURVES = ["sd15", "sd21_v", "sdxl", "sdxl_turbo", "sdxl_v_zero_snr", "dpm_2m_karras"]
 
 
 @pytest.mark.parametrize("sampler", VP)
 @pytest.mark.parametrize("name", CURVES)
 def test_another_sampler_ends_where_its_scheduler_from_config_does(name, sampler):
     scheduler = made(PUBLISHED[name])
-    if (name, sampler) == ("sdxl-v-zero-snr", "heun"):
+    if (name, sampler) == ("sdxl_v_zero_snr", "heun"):
         with pytest.raises(ValueError, match="EulerDiscreteScheduler, sets rescale_betas_zero_snr to True"):
             levels_of(scheduler.config, 10, sampler)
         return
-    if (name, sampler) == ("dpm-2m-karras", "ddim"):  # its "linspace" is carried over
+    if (name, sampler) == ("dpm_2m_karras", "ddim"):  # its "linspace" is carried over
         with pytest.raises(ValueError, match="next timestep"):
             levels_of(scheduler.config, 10, sampler)
         return
@@ -167,7 +174,7 @@ def test_another_sampler_ends_where_its_scheduler_from_config_does(name, sampler
 
 @pytest.mark.parametrize("sampler", VP)
 def test_timesteps_of_stable_diffusion_1_5_are_those_of_from_config(sampler):
-    config = PUBLISHED["stable-diffusion-1.5"]
+    config = PUBLISHED["sd15"]
     scheduler = counterpart(made(config), sampler)
     for n in range(2, 60):
         scheduler.set_timesteps(n)
@@ -182,13 +189,13 @@ def test_timesteps_of_stable_diffusion_1_5_are_those_of_from_config(sampler):
 
 def test_levels_of_stable_diffusion_3_are_its_pipelines():
     for n in range(2, 50):
-        scheduler = made(PUBLISHED["stable-diffusion-3"])
+        scheduler = made(PUBLISHED["sd3"])
         scheduler.set_timesteps(n)
-        levels = levels_of(PUBLISHED["stable-diffusion-3"], n, "euler")
+        levels = levels_of(PUBLISHED["sd3"], n, "euler")
         np.testing.assert_allclose([level.sigma for level in levels], scheduler.sigmas.numpy(), atol=1e-6)
-    four = [round(level.sigma, 3) for level in levels_of(PUBLISHED["stable-diffusion-3"], 4, "euler")]
+    four = [round(level.sigma, 3) for level in levels_of(PUBLISHED["sd3"], 4, "euler")]
     assert four == [1, 0.858, 0.602, 0.009, 0]
-    even = [level.sigma for level in levels_of(PUBLISHED["stable-diffusion-3"], 4, "euler", "trailing")]
+    even = [level.sigma for level in levels_of(PUBLISHED["sd3"], 4, "euler", "trailing")]
     assert even == pytest.approx([1, 0.9, 0.75, 0.5, 0])
 
 
@@ -299,7 +306,7 @@ def test_a_class_without_a_sampler_here_is_carried_over_or_refused(name):
 @pytest.mark.parametrize("shape", ["exponential", "linear"])
 def test_a_flow_shifted_by_the_pictures_size_equals_diffusers(shape):
     config = {
-        **PUBLISHED["stable-diffusion-3.5-medium"], "use_dynamic_shifting": True, "time_shift_type": shape,
+        **PUBLISHED["sd35_medium"], "use_dynamic_shifting": True, "time_shift_type": shape,
         "shift": 1.0,
     }  # fmt: skip
     for length in (256, 1024, 4096):
@@ -315,7 +322,7 @@ def test_a_flow_shifted_by_the_pictures_size_equals_diffusers(shape):
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace", "karras", "exponential"])
 def test_a_given_spacing_is_that_of_diffusers(sampler, spacing):
     """spacing= is timestep_spacing= or use_..._sigmas= given to from_config, also at numbers that do not divide T."""
-    scheduler = made(PUBLISHED["stable-diffusion-1.5"])
+    scheduler = made(PUBLISHED["sd15"])
     cls = getattr(diffusers, VP[sampler])
     key = f"use_{spacing}_sigmas" if spacing in ("karras", "exponential") else "timestep_spacing"
     if key not in inspect.signature(cls.__init__).parameters or (sampler, spacing) == ("ddim", "linspace"):
@@ -354,7 +361,7 @@ def test_what_is_not_obeyed_is_refused_by_class_and_key(config, words):
 
 
 def test_pndm_with_a_key_that_no_one_obeys():
-    config = {**PUBLISHED["stable-diffusion-1.5"], "use_karras_sigmas": True}
+    config = {**PUBLISHED["sd15"], "use_karras_sigmas": True}
     with pytest.raises(ValueError, match="PNDMScheduler, sets use_karras_sigmas to True"):
         levels_of(config, 10, "ddim")
     scheduler = made(config)  # as an unexpected key, from_config carries it over
@@ -365,12 +372,12 @@ def test_pndm_with_a_key_that_no_one_obeys():
 @pytest.mark.parametrize("spacing", ["leading", "linspace"])
 def test_one_step_is_not_taken_at_the_cleanest_level(sampler, spacing):
     with pytest.raises(ValueError, match=r'One step of "l.*trailing'):
-        levels_of(PUBLISHED["stable-diffusion-1.5"], 1, sampler, spacing)
-    assert levels_of(PUBLISHED["stable-diffusion-1.5"], 1, sampler, "trailing")[0].t == 999
+        levels_of(PUBLISHED["sd15"], 1, sampler, spacing)
+    assert levels_of(PUBLISHED["sd15"], 1, sampler, "trailing")[0].t == 999
 
 
 def test_edm_is_told_its_own_clock_and_levels():
-    config = PUBLISHED["playground-v2.5"]
+    config = PUBLISHED["playground_v25"]
     levels = levels_of(config, 18, "dpm_solver_pp_2m")
     ratios = [level.sigma / level.alpha for level in levels]
     assert ratios[0] == pytest.approx(80) and ratios[-2] == pytest.approx(0.002) and ratios[-1] == 0

@@ -12,6 +12,7 @@ import torch
 from safetensors.numpy import save_file
 
 from diffusion_explained.samplers import SAMPLERS
+from diffusion_explained.schedules import RATIO_SPACINGS, SPACINGS
 from diffusion_explained.stable_diffusion import Trace, record, stand_in, trace_rules, traces
 from diffusion_explained.stable_diffusion.recording import small
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
@@ -230,7 +231,7 @@ def test_every_field_is_checked(trace, tmp_path, word):
                 accepted.append((path[-1], odd))
     may = {
         "label": set(),
-        "settings": {"negative", "parameters", "guidance_scale", "from_image", "inpainting", 0},
+        "settings": {"negative", "parameters", "guidance_scale", "from_image", "inpainting", "spacing", 0},
         "tokens": {"cut", "pieces", "words", 0, 76, 3},
         "rows": {"uncond_norm", "difference_norm", 0, 1},
     }
@@ -240,14 +241,37 @@ def test_every_field_is_checked(trace, tmp_path, word):
 def test_levels_fall(trace):
     shapes = {name: getattr(trace, name).shape for name in ("x_0", "latents", "pictures")}
     words = {name: json.loads(json.dumps(getattr(trace, name))) for name in WORDS}
-    for change in ({"t": words["rows"][0]["t"]}, {"sigma": 100.0}, {"sigma": 0.0, "alpha": 0.0}, {"i": 0}):
+    for change in ({"t": words["rows"][0]["t"] + 1}, {"sigma": 100.0}, {"sigma": 0.0, "alpha": 0.0}, {"i": 0}):
         rows = changed(words["rows"], [1], {**words["rows"][1], **change})
         with pytest.raises(ValueError, match=r"row [12]"):
             check_words({**words, "rows": rows}, shapes)
 
 
-def test_the_rules_know_every_sampler():
+def test_the_rules_know_every_sampler_and_spacing():
     assert sorted(trace_rules.SAMPLERS) == sorted(SAMPLERS)
+    assert trace_rules.SPACINGS == SPACINGS + RATIO_SPACINGS
+
+
+@pytest.mark.parametrize("spacing", [None, "karras"])
+def test_the_spacing_is_kept(model, tmp_path, spacing):
+    trace = record(model, "a cat", spacing=spacing, sampler="euler", num_inference_steps=2, height=64, width=64)
+    again = Trace.load(trace.save(tmp_path / "t.safetensors"))
+    assert again.settings["spacing"] == spacing
+    assert [row["t"] for row in again.rows] == [level.t for level in model.levels(2, "euler", spacing)[:2]]
+
+
+def test_a_file_of_an_earlier_release_does_not_name_its_spacing_and_is_read(trace, tmp_path):
+    settings = {key: value for key, value in trace.settings.items() if key != "spacing"}
+    earlier = replace(trace, settings=settings).save(tmp_path / "t.safetensors")
+    assert Trace.load(earlier).settings == settings
+
+
+def test_a_run_that_tells_the_network_one_whole_timestep_twice_is_read(model, tmp_path):
+    """DPM-Solver++ rounds the times of "exponential" as diffusers does, so that two of 30 steps are told one time."""
+    options = {"sampler": "dpm_solver_pp_2m", "spacing": "exponential", "num_inference_steps": 30}
+    trace = record(model, "a cat", thumbnail=8, height=64, width=64, **options)
+    assert len({row["t"] for row in trace.rows}) < 30
+    assert Trace.load(trace.save(tmp_path / "t.safetensors")).rows == trace.rows
 
 
 @pytest.mark.parametrize("seed", [np.int64(3), [np.int64(3), 4]])

@@ -282,11 +282,16 @@ def test_the_command_to_fetch_by_hand_takes_no_pickle_and_float16_where_it_is_of
 
 def test_the_size_is_the_hubs_where_it_answers_and_the_tables_where_not(cache, monkeypatch):
     assert download_size(DEFAULT_MODEL) == SIZES_GB[DEFAULT_MODEL] and download_size("somebody/something") is None
+    assert download_size(DEFAULT_MODEL, safety_checker=False) == pytest.approx(SIZES_GB[DEFAULT_MODEL] - 0.6)
     files = [SimpleNamespace(rfilename=name, size=10**9) for name in REPOSITORY]
     api = SimpleNamespace(model_info=lambda repo, files_metadata: SimpleNamespace(siblings=files))
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
     monkeypatch.setattr(weights, "hub_is_reachable", lambda: True)
     assert download_size(DEFAULT_MODEL) == 8 and download_size(DEFAULT_MODEL, t5=True) == 11
+    files += [
+        SimpleNamespace(rfilename=f"safety_checker/{name}", size=10**9) for name in ("config.json", "model.safetensors")
+    ]
+    assert download_size(DEFAULT_MODEL) == 10 and download_size(DEFAULT_MODEL, safety_checker=False) == 8
 
 
 def test_mirrors_are_tried_in_order_and_nothing_is_fetched_unasked(cache, folder, monkeypatch):

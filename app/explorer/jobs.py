@@ -1,7 +1,8 @@
 """Work that outlasts a run of the page: done in a thread, watched on the page, and stopped by a button.
 
-A job belongs to the visitor who began it. It ends when the visitor is gone (the tab was closed) or silent (nobody has
-looked at it for long), and a page that is loaded again finds its own job: the tab keeps an unguessable word.
+A job belongs to the visitor who began it. It ends when the visitor is gone (the tab was closed) or silent (the page
+that shows the job has not looked at it for long; a visitor who reads another page is not silent), and a page that is
+loaded again finds its own job: the tab keeps an unguessable word.
 """
 
 import secrets
@@ -75,7 +76,7 @@ class Job(Generic[T]):
     ) -> None:
         self.what, self.kept, self.stoppable, self.asked, self.expected = what, kept, stoppable, asked, expected
         self.part, self.doing, self.waits = 0.0, "", True
-        self.session, self.seen, self._alone_since = _session(), clock(), None
+        self.session, self.seen, self.shown, self._alone_since = _session(), clock(), True, None
         self._watch, self._stop, self._desk = Stopwatch(lambda: clock()), threading.Event(), _desk()
         self._watch.told(None)
         with self._desk.lock:
@@ -102,16 +103,20 @@ class Job(Generic[T]):
 
     def look(self) -> None:
         """The visitor is here, in the session that this script runs for, and looks at it."""
-        self.session, self.seen = _session(), clock()
+        self.session, self.seen, self.shown = _session(), clock(), True
+
+    def look_away(self) -> None:
+        """The visitor is here and reads another page, which asks for no looks: being connected is enough."""
+        self.session, self.shown = _session(), False
 
     def left(self) -> bool:
-        """Whether its visitor is gone for longer than a page takes to load again, or has not looked for too long."""
+        """Whether its visitor is gone for longer than a page takes to load again, or its page has long not looked."""
         if _connected(self.session):
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = clock()
         gone = self._alone_since is not None and clock() - self._alone_since > GRACE
-        return gone or clock() - self.seen > SILENT
+        return gone or (self.shown and clock() - self.seen > SILENT)
 
     def stop(self) -> None:
         """Let it end at the next `tell`."""
@@ -161,6 +166,12 @@ def begin(job: Job) -> None:
 def running() -> bool:
     """Whether the session has a job that has not ended."""
     return "job" in st.session_state and not st.session_state.job.done
+
+
+def turn_page() -> None:
+    """A page begins to run; if it is one that shows the session's job, it will look at the job in a moment."""
+    if running():
+        st.session_state.job.look_away()
 
 
 def _visitor() -> str:

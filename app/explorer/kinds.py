@@ -7,10 +7,12 @@ such a list, and knows whether it `has` a value.
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+T = TypeVar("T", int, float)
+WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
 NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]{1,3})?", re.ASCII)
 MOST_DIGITS = 24
 UNTYPED = ("Cc", "Cs", "Cn")  # of control letters, halves of letters, and what is none
@@ -37,6 +39,14 @@ def one(texts: list[str]) -> str:
     return texts[0]
 
 
+def _number(texts: list[str], written: re.Pattern[str], make: Callable[[str], T], kind: Kind, words: str) -> T:
+    """The number of a kind that a key has, if it is written so; ValueError with these words for any other text."""
+    text = one(texts)
+    if len(text) > MOST_DIGITS or not written.fullmatch(text) or not kind.has(number := make(text)):
+        raise ValueError(words)
+    return number
+
+
 @dataclass(frozen=True)
 class Whole:
     """A whole number from low to high."""
@@ -45,10 +55,7 @@ class Whole:
     high: int
 
     def read(self, texts: list[str]) -> int:
-        text = one(texts)
-        if len(text) > MOST_DIGITS or not re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII) or not self.has(int(text)):
-            raise ValueError(f"A whole number from {self.low} to {self.high}.")
-        return int(text)
+        return _number(texts, WHOLE, int, self, f"A whole number from {self.low} to {self.high}.")
 
     def write(self, value: int) -> list[str]:
         return [str(value)]
@@ -65,10 +72,7 @@ class Number:
     high: float
 
     def read(self, texts: list[str]) -> float:
-        text = one(texts)
-        if len(text) > MOST_DIGITS or not NUMBER.fullmatch(text) or not self.has(float(text)):
-            raise ValueError(f"A number from {self.low:g} to {self.high:g}.")
-        return float(text)
+        return _number(texts, NUMBER, float, self, f"A number from {self.low:g} to {self.high:g}.")
 
     def write(self, value: float) -> list[str]:
         return [repr(float(value)).removesuffix(".0")]

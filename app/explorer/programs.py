@@ -72,7 +72,7 @@ x_0, _ = data.batch(index[None])"""
     return f"""import torch
 
 from diffusion_explained import load_pretrained
-from diffusion_explained.comparisons import one_shot
+from diffusion_explained.comparisons import one_shots
 {loading}
 from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import generators, randn
@@ -85,8 +85,8 @@ levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]  # from data to n
 x_t = torch.cat([add_noise(x_0, eps, level) for level in levels])
 
 model = load_pretrained({model!r})
-denoise = model.denoiser(labels={None if own else [label]!r}, guidance_scale=1.0)
-guesses = [one_shot(denoise, model.schedule, x_t[k : k + 1], level) for k, level in enumerate(levels) if level.sigma]"""
+denoise = model.denoiser(labels={None if own else f"[{label!r}] * 50"}, guidance_scale=1.0)
+guesses = one_shots(denoise, model.schedule, x_t[1:], levels[1:])  # x_0 and eps, each [50, C, H, W]"""
 
 
 LOADING = {"mnist": "bundled_mnist", "cifar10": "load_dataset", "made": "made_by_model"}
@@ -120,7 +120,9 @@ x_t = {{
 }}"""
 
 
-def guidance(model: str, scales: tuple[float, ...], per_class: int, num_inference_steps: int, seed: int) -> str:
+def guidance(
+    model: str, scales: tuple[float, ...], per_class: int, num_inference_steps: int, spacing: str | None, seed: int
+) -> str:
     """Guidance: scale -> images [B, C, H, W], class accuracy and diversity."""
     return f"""import torch
 
@@ -133,13 +135,14 @@ labels = torch.arange(model.num_classes).repeat({per_class!r})
 images, measured = {{}}, {{}}
 for scale in {scales!r}:
     x_0 = model.sample(
-        labels, num_inference_steps={num_inference_steps!r}, sampler="euler", guidance_scale=scale, seed={seed!r}
+        labels, num_inference_steps={num_inference_steps!r}, sampler="euler", spacing={spacing!r},
+        guidance_scale=scale, seed={seed!r},
     )
     images[scale] = x_0
     measured[scale] = class_accuracy(x_0, labels, classifier), diversity(x_0, labels, classifier)"""
 
 
-def racing(settings: Settings, samplers: list[str], counts: list[int]) -> str:
+def racing(settings: Settings, samplers: list[str], counts: list[int], spacing: str | None) -> str:
     """Samplers: the reference x_0 [B, C, H, W], and one finish per sampler and number of steps."""
     return sampling(
         settings,
@@ -147,7 +150,9 @@ def racing(settings: Settings, samplers: list[str], counts: list[int]) -> str:
 
 from diffusion_explained.comparisons import race
 
-finishes = list(race(model, denoise, x_0, {samplers!r}, {counts!r}, seed={settings.seed!r}))
+finishes = list(race(
+    model, denoise, x_0, {samplers!r}, {counts!r}, seed={settings.seed!r}, spacing={spacing!r}
+))
 for one in finishes:
     print(one.sampler, one.num_inference_steps, one.evaluations, one.distance)""",
     )

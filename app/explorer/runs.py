@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.charts import histogram_chart, level_chart
-from diffusion_explained.comparisons import Counted, Finish, Timing, one_shot, race, time_evaluation
+from diffusion_explained.comparisons import Counted, Finish, Timing, one_shots, race, time_evaluation
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.film import EPS_RANGE, Film, film, film_of, mosaic, pixels
 from diffusion_explained.forward import add_noise
@@ -24,6 +24,7 @@ from explorer.pictures import pictures
 from explorer.shelf import shelf
 from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
 
+AT_ONCE = 10  # levels of a noised image that the network looks at together
 MOST_FRAMES = 60  # of a long run, so many are kept to look at
 SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid", "flow")
 
@@ -117,19 +118,16 @@ def noising(
         schedule, network = schedule_of(schedule_name), model(model_name)
         levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]
         eps = randn(x_0.shape, generators(1, seed))
-        denoise = network.denoiser(None if label is None else [label], guidance_scale=1.0)
-        noisy, guessed_x_0, guessed_eps = [], [], []
-        for k, level in enumerate(levels):
-            x_t = add_noise(x_0, eps, level)
-            noisy.append(x_t)
-            if level.sigma == 0:  # nothing to guess: the image is there, and the noise is not
-                guessed_x_0.append(x_0)
-                guessed_eps.append(torch.zeros_like(eps))
-            else:
-                pred = one_shot(denoise, network.schedule, x_t, level)
-                guessed_x_0.append(pred.x_0)
-                guessed_eps.append(pred.eps)
-            turn((k + 1) / len(levels), f"level {k + 1} of {len(levels)}")
+        noisy = [add_noise(x_0, eps, level) for level in levels]
+        # nothing to guess at the first level: the image is there, and the noise is not
+        guessed_x_0, guessed_eps = [x_0], [torch.zeros_like(eps)]
+        for k in range(1, len(levels), AT_ONCE):
+            some, x_t = levels[k : k + AT_ONCE], torch.cat(noisy[k : k + AT_ONCE])
+            denoise = network.denoiser(None if label is None else [label] * len(some), guidance_scale=1.0)
+            pred = one_shots(denoise, network.schedule, x_t, some)
+            guessed_x_0 += pred.x_0.split(1)
+            guessed_eps += pred.eps.split(1)
+            turn((k + len(some)) / len(levels), f"level {k + len(some)} of {len(levels)}")
 
         def sheets(images: Sequence[Tensor], limit: float | None = None) -> list:
             return [mosaic(pixels(image, limit)) for image in images]
@@ -179,6 +177,7 @@ class Settings:
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] | None = None
     clip: bool = True
+    spacing: str | None = None
 
     def denoiser_options(self) -> dict[str, object]:
         """The options of `Model.denoiser`, all of them: what runs, and what the program says."""
@@ -192,7 +191,7 @@ class Settings:
 
     def step_options(self) -> dict[str, object]:
         """The options of `Model.steps` beside the count."""
-        options = {"sampler": self.sampler, "seed": self.seed}
+        options = {"sampler": self.sampler, "spacing": self.spacing, "seed": self.seed}
         return options | ({"eta": self.eta} if self.sampler == "ddim" else {})
 
 
@@ -274,7 +273,13 @@ def real_diversity(data: str, per_class: int, tell: Tell) -> float:
 
 
 def guided(
-    model_name: str, guidance_scale: float, per_class: int, num_inference_steps: int, seed: int, tell: Tell
+    model_name: str,
+    guidance_scale: float,
+    per_class: int,
+    num_inference_steps: int,
+    spacing: str | None,
+    seed: int,
+    tell: Tell,
 ) -> Guided:
     """per_class images of every class at one scale; image i starts from the same noise whatever the scale."""
     from diffusion_explained.metrics import class_accuracy, diversity
@@ -286,7 +291,8 @@ def guided(
         with HEAVY.turn(tell) as turn:
 
             def told() -> Iterator[Step]:
-                for step in network.steps(denoise, len(labels), num_inference_steps, sampler="euler", seed=seed):
+                options = {"sampler": "euler", "spacing": spacing, "seed": seed}
+                for step in network.steps(denoise, len(labels), num_inference_steps, **options):
                     turn(step.i / num_inference_steps, f"w = {guidance_scale:g}")
                     yield step
 
@@ -294,7 +300,7 @@ def guided(
             accuracy = class_accuracy(x_0, labels, classifier)
             return Guided(guidance_scale, x_0, accuracy, diversity(x_0, labels, classifier))
 
-    key = (model_name, guidance_scale, per_class, num_inference_steps, seed)
+    key = (model_name, guidance_scale, per_class, num_inference_steps, spacing, seed)
     return shelf("guidance", 200).get(key, make, tell)
 
 
@@ -329,15 +335,15 @@ def reference(settings: Settings, tell: Tell) -> Tensor:
     return shelf("references").get(settings, make, tell)
 
 
-def finish(settings: Settings, sampler: str, steps: int, goal: Tensor, tell: Tell) -> Finish:
+def finish(settings: Settings, sampler: str, steps: int, spacing: str | None, goal: Tensor, tell: Tell) -> Finish:
     """One sampler with one number of steps, from the noise of these settings."""
 
     def make(tell: Tell) -> Finish:
         of = model(settings.model)
         with HEAVY.turn(tell):
-            return next(race(of, denoiser(settings), goal, [sampler], [steps], seed=settings.seed))
+            return next(race(of, denoiser(settings), goal, [sampler], [steps], seed=settings.seed, spacing=spacing))
 
-    return shelf("finishes", 500).get((settings, sampler, steps), make, tell)
+    return shelf("finishes", 500).get((settings, sampler, steps, spacing), make, tell)
 
 
 def timed(settings: Settings, tell: Tell) -> Timing:

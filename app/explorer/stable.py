@@ -5,10 +5,11 @@ import tempfile
 import threading
 import time
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 from diffusion_explained.devices import choose_device
 from diffusion_explained.film import Film
 from diffusion_explained.samplers import Step
+from diffusion_explained.schedules import Level
 from diffusion_explained.stable_diffusion import Trace, download_size, find_weights
 from diffusion_explained.stable_diffusion.families import (
     DEFAULT_MODEL,
@@ -24,7 +26,10 @@ from diffusion_explained.stable_diffusion.families import (
     MIRRORS,
     SIZES_GB,
 )
+from diffusion_explained.stable_diffusion.levels import levels_of
+from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
+from diffusion_explained.stable_diffusion.weights import read_index, read_json
 from explorer import page, sharing
 from explorer.jobs import POLL
 from explorer.runs import settle
@@ -60,6 +65,8 @@ OF_MICRO = "computed on this machine by **micro**, a small model that this proje
 THUMBNAIL, SMALL, MANY = 96, 64, 150  # pixels of a step's picture; of so many, smaller ones, for what is saved
 BUSY = "waiting for another visitor's picture by this model"
 FORGET = 60  # seconds after which a machine is looked at again
+OWN = "the model's own"  # spacing
+TOKENS = 1024  # of a picture to a transformer; how many there are decides no spacing
 
 
 # -- what is here -------------------------------------------------------------------------------------------
@@ -88,6 +95,30 @@ def to_download(name: str) -> float | None:
     from diffusion_explained.data.hub import hub_is_reachable
 
     return download_size(name) if hub_is_reachable() else None
+
+
+@st.cache_data(ttl=FORGET, show_spinner=False)
+def _scheduler(name: str) -> dict[str, Any] | None:
+    """The configuration of a model's scheduler, its class included, from its files; None for a model not here."""
+    if name == STAND_IN:
+        return {**DDPM_CONFIG, "_class_name": "PNDMScheduler"}
+    if (sharing.is_shared() and name != MICRO) or missing(name):
+        return None
+    try:
+        folder = find_weights(name).folder
+        listed = read_index(folder)["scheduler"][1]
+        return {**read_json(folder / "scheduler" / "scheduler_config.json"), "_class_name": listed}
+    except (OSError, ValueError):
+        return None  # what is wrong is said where the model is to run
+
+
+def levels(name: str, count: int, sampler: str, spacing: str | None) -> list[Level] | None:
+    """The levels that a model would visit, without loading it; None for a model that is not here.
+
+    Raises ValueError where its schedule has none of that spacing.
+    """
+    config = _scheduler(name)
+    return None if config is None else levels_of(config, count, sampler, spacing, sequence_length=TOKENS)
 
 
 @dataclass(frozen=True)
@@ -146,6 +177,7 @@ def download(name: str, gigabytes: float, tell: Tell) -> bool:
         time.sleep(POLL)
     fetching.result()
     missing.clear()
+    _scheduler.clear()
     return True
 
 
@@ -221,6 +253,7 @@ class Ask:
     negative: str
     guidance_scale: float
     sampler: str
+    spacing: str | None
     num_inference_steps: int
     seeds: tuple[int, ...]
     height: int
@@ -317,13 +350,19 @@ def saved(trace: Trace) -> bytes:
         return trace.save(Path(folder) / "trace.safetensors").read_bytes()
 
 
+def spacing_of(said: Mapping[str, Any]) -> str:
+    """The spacing that a run's settings name, in words; files of earlier releases name none."""
+    return f" by {said['spacing'] or OWN} spacing" if "spacing" in said else ""
+
+
 def facts(trace: Trace) -> str:
     """What is known of a run in a line or two."""
     said, seconds = trace.settings, trace.settings["seconds"]
     stages = " · ".join(f"{name} {page.duration(seconds[name])}" for name in ("text", "steps", "decode"))
     seeds = ", ".join(map(str, said["seeds"]))
     return (
-        f"{said['model']} · {said['sampler']}, {said['num_inference_steps']} steps, w = {said['guidance_scale']:g} · "
+        f"{said['model']} · {said['sampler']}, {said['num_inference_steps']} steps{spacing_of(said)}, "
+        f"w = {said['guidance_scale']:g} · "
         f"seed{'s' if len(said['seeds']) > 1 else ''} {seeds} · {said['width']} × {said['height']} pixels · "
         f"{said['device']}, {said['date']} · {stages}"
     )

@@ -144,7 +144,7 @@ def run(
         ) and allowed  # fmt: skip
         forecast.caption(_estimate(name, ask))
         if not allowed:
-            bounds = "so much work in one run does not begin: choose fewer steps or pictures, or smaller ones"
+            bounds = "a run of this much work does not begin: choose fewer steps or pictures, or smaller ones"
             st.info(sharing.sentence(bounds), icon=":material/groups:")
         first = allowed and name in AT_ONCE and f"{kept}_begun" not in st.session_state
         if pressed or (first and stable.begins_by_itself(name, ask, steps=usual_steps)):

@@ -10,14 +10,14 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from diffusion_explained.data import load_image
 from diffusion_explained.film import mosaic, pixels, png
-from diffusion_explained.stable_diffusion.masks import load_mask, rectangle_mask
+from diffusion_explained.stable_diffusion.masks import rectangle_mask
 from explorer import address, controls, emoji, page
 from explorer.board import board, over
 from explorer.pictures import picture, real_images
 from explorer.runs import class_names
 from explorer.stable import Begun
+from explorer.uploads import own_image, own_mask
 
 NOISE, IMAGE, INPAINT = "pure noise", "a picture", "a picture with a hole"
 PICKED, EMOJI, CIFAR10, PAPER, FILE = "the picked one", "an emoji", "a CIFAR-10 picture", "white paper", "my own file"
@@ -34,14 +34,17 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
         return Begun()
     offered = [*([PICKED] if picked is not None else []), *sources]
     source = controls.choice(st, "Which picture", offered, offered[0], key="source")
-    said: list[str] = []
+    what = "file"
     try:
         file, program = _file(source, picked)
         if file is None:
             return Begun()
-        image, mask = load_image(file, (height, width), 3, say=said.append), None
+        (image, said), mask = own_image(file, (height, width), 3), None
+        for sentence in said:
+            st.caption(sentence)
         program += f"\nimage = load_image(file, {(height, width)}, 3)"
         if way == INPAINT:
+            what = "mask"
             mask, of_mask = _mask(file, image)
             program += f"\n{of_mask}"
         else:
@@ -50,10 +53,9 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
                 image = over(painted, image)
                 address.leaves_out("what you painted")
                 program += "  # without what you painted on it"
-        for sentence in said:
-            st.caption(sentence)
     except ValueError as error:
-        st.error(page.literal(f"This file cannot be used: {error}"), icon=":material/broken_image:")
+        words = f"This {what} cannot be used, so a run starts from pure noise: {error}"
+        st.error(page.literal(words), icon=":material/broken_image:")
         return Begun()
     key, usual = ("strength", 0.6) if way == IMAGE else ("hole_strength", 1.0)
     what = "The share of the steps that are taken: 0 would keep the picture, 1 starts from noise alone."
@@ -62,6 +64,7 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
     return Begun(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}", program)
 
 
+OF_MASKS = "As large as the picture, or of its shape. What is black is kept, and so is what is transparent."
 LOAD = "from diffusion_explained.data import load_image\n"
 MAKE = f"import torch\n\n{LOAD}from diffusion_explained.film import mosaic, pixels, png\n"
 
@@ -120,16 +123,20 @@ def _mask(file: bytes, image: Tensor) -> tuple[Tensor, str]:
             return torch.ones(height, width), f"import torch\n\nmask = torch.ones({height}, {width})"
         return painted[3], f"mask = torch.ones({height}, {width})  # in place of what you brushed"
     if way == MASK_FILE:
-        upload = controls.upload(
-            "A mask, white where to paint anew", key="mask_upload", help="Scaled to the run's size."
-        )
+        upload = controls.upload("A mask, white where to paint anew", key="mask_upload", help=OF_MASKS)
         if upload is not None:
             address.leaves_out("your own mask")
+            invert = controls.switch(st, "My mask is black where to paint anew", key="mask_invert")
+            mask, said = own_mask(upload.getvalue(), file, height, width, invert=invert)
+            for sentence in said:
+                st.caption(sentence)
+            shown = png(pixels(2 * (mask[None, None] >= 0.5).float() - 1)[0])
+            page.gallery([("the hole, white", "The mask as it was understood: white is painted anew", shown)])
             program = (
                 "from diffusion_explained.stable_diffusion.masks import load_mask\n\n"
-                f'mask = load_mask("mask.png", file, {height}, {width})  # your own'
+                f'mask = load_mask("mask.png", file, {height}, {width}, invert={invert!r})  # your own'
             )
-            return load_mask(upload.getvalue(), file, height, width), program
+            return mask, program
         st.caption("Without a file a rectangle in the middle is painted anew.")
         return _rectangle(height, width, (0.25, 0.75), (0.25, 0.75))
     across = controls.span(st, "From left to right (%)", 0, 100, (25, 75), key="across")

@@ -3,7 +3,7 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, choices, controls, page, programs, sharing, stable, stable_parts
+from explorer import address, choices, controls, page, programs, sharing, spacings, stable, stable_parts
 from explorer.compared import compare, compare_live
 from explorer.runs import Settings, class_names, model
 from explorer.scrubber import scrubber
@@ -39,12 +39,19 @@ with common:
         st, "Steps of both", 2, sharing.most(50, sharing.STEPS), STEPS, 1, key="compare_steps", disabled=held
     )
     sharing.say(f"a run has at most {sharing.STEPS} steps")
+    of_theirs = spacings.of_stable_diffusion(name, steps, sampler)
+    of_both = tuple(one for one in spacings.of_network(choice.model, steps) if one in of_theirs)
+    spacing = spacings.choose(st, of_both, key="compare_spacing", disabled=held)
     if held:
-        sampler, steps = recorded.trace.settings["sampler"], recorded.trace.settings["num_inference_steps"]
-        st.caption(f"As in the recorded run: {page.literal(sampler)}, {steps} steps.")
+        said = recorded.trace.settings
+        sampler, steps, spacing = said["sampler"], said["num_inference_steps"], said.get("spacing")
+        st.caption(f"As in the recorded run: {page.literal(sampler)}, {steps} steps{stable.spacing_of(said)}.")
+        if spacing not in (None, *spacings.of_network(choice.model, steps)):
+            st.caption(f"Our network's schedule has no {spacing} spacing at so many steps: it takes its own.")
+            spacing = None
 
 scale = model(choice.model).default_guidance_scale
-settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0)
+settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0, spacing=spacing)
 if name == stable.RECORDED:
     shown = None
     if steps > MOST_RECORDED:  # ours would run as many here, and the page wait for it
@@ -57,7 +64,7 @@ if name == stable.RECORDED:
             shown = compare(recorded.trace, settings, (), tell)
 else:
     usual = stable.usual(name)
-    ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, steps, (0,), usual.side, usual.side)
+    ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), usual.side, usual.side)
     asked = (*stable.asked(name, ask, stable.Begun()), settings)
     job = partial(compare_live, stable.models(), name, ask, settings)
     shown = stable_parts.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)

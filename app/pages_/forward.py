@@ -1,15 +1,12 @@
 """Forward: how an image becomes noise, and what a network sees in it at each time."""
 
-import hashlib
-
 import streamlit as st
 import torch
 from explorer import address, choices, controls, page, programs
 from explorer.pictures import origin, per_class, picture, pictures, real_images
 from explorer.runs import SCHEDULES, class_names, noising
 from explorer.scrubber import scrubber
-
-from diffusion_explained.data import load_image
+from explorer.uploads import digest, own_image
 
 CLEAR = {"mnist": 7, "cifar10": 16}  # the number of a three, and of a horse, that is easy to recognise
 
@@ -34,7 +31,7 @@ with image:
     upload = controls.upload(
         "or your own image",
         key="upload",
-        help=f"PNG, JPEG, WebP, GIF or BMP; scaled to {size} × {size} {colours} pixels.",
+        help=f"PNG, JPEG, WebP, AVIF, GIF or BMP; scaled to {size} × {size} {colours} pixels.",
     )
 with settings:
     left, right = st.columns(2)
@@ -50,11 +47,11 @@ with settings:
 x_0, known = picture(choice.data, label, number), label
 key = (choice.data, pictures(choice.data).split, label, number)
 if upload is not None:
-    said: list[str] = []
+    said: tuple[str, ...] = ()
     try:
         file = upload.getvalue()
-        x_0 = load_image(file, size, channels, invert=invert, say=said.append)
-        key, known = ("upload", hashlib.sha256(file).hexdigest(), invert), None
+        x_0, said = own_image(file, size, channels, invert=invert)
+        key, known = ("upload", digest(file), invert), None
         address.leaves_out("your own image")
     except ValueError as error:
         st.error(

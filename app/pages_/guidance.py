@@ -3,7 +3,7 @@
 import time
 
 import streamlit as st
-from explorer import choices, controls, page, programs, sharing
+from explorer import choices, controls, page, programs, sharing, spacings
 from explorer.pictures import real_images
 from explorer.runs import SCALES, Guided, class_names, guided, real_diversity, rectified, seconds
 
@@ -21,7 +21,7 @@ page.head(
     r"w=0:\text{ no class},\ \ w=1:\text{ no guidance}",
 )
 choice = choices.choose()
-first, second, third, fourth = st.columns(4)
+first, second, third, fourth, fifth = st.columns([1.5, 1, 1, 1.2, 1])
 with first:
     choices.pick_network(choice)
 few = choice.default("per_class", USUAL[choice.pace][0])
@@ -29,14 +29,15 @@ possible = sharing.up_to(PER_CLASS[choice.pace], sharing.PER_CLASS)
 per_class = controls.steps(second, "Images per class", possible, few, key="per_class")
 usual = choice.default("sweep_steps", USUAL[choice.pace][1])
 steps = controls.steps(third, "Steps", (4, 6, 8, 10, 15, 20, 30, 50), usual, key="sweep_steps")
-seed = controls.number(fourth, "Seed", 0, 99999, 0, key="seed")
+spacing = spacings.choose(fourth, spacings.of_network(choice.model, steps), key="spacing")
+seed = controls.number(fifth, "Seed", 0, 99999, 0, key="seed")
 sharing.say(f"a sweep has at most {sharing.PER_CLASS} images per class and {sharing.STEPS} steps")
 if rectified(choice.model):
     st.info(f"{choices.NO_GUIDANCE} Choose another network to sweep the scale.", icon=":material/touch_app:")
     page.end()
 
 scales = SCALES[choice.pace]
-asked = (choice.model, per_class, steps, seed)
+asked = (choice.model, per_class, steps, spacing, seed)
 if not page.may_begin(seconds(choice.model, len(scales) * steps, 10 * per_class, guided=True), asked):
     page.end()
 with page.progress("Measuring real images") as tell:
@@ -71,7 +72,7 @@ with page.progress("Sweeping the guidance scale") as tell:
         def within(part: float | None, doing: str, k: int = k) -> None:
             tell(None if part is None else (k + part) / len(scales), f"{doing}, {k + 1} of {len(scales)}")
 
-        results.append(guided(choice.model, scale, per_class, steps, seed, within))
+        results.append(guided(choice.model, scale, per_class, steps, spacing, seed, within))
         if time.monotonic() - drawn > REDRAW and len(results) > 1:
             draw()
             drawn = time.monotonic()
@@ -82,7 +83,7 @@ curves.caption(
     "time would have 0."
 )
 
-programs.show(programs.guidance(choice.model, scales, per_class, steps, seed))
+programs.show(programs.guidance(choice.model, scales, per_class, steps, spacing, seed))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- At $w = 0$ the class is not heard: one image in ten is right by chance, and each class shows all ten, "

@@ -6,9 +6,9 @@ import streamlit as st
 from explorer import address, controls, emoji, latent_views, page, programs, stable, stable_parts
 from explorer.latent_views import Encoded
 from explorer.scrubber import scrubber
+from explorer.uploads import own_image
 from torch import Tensor
 
-from diffusion_explained.data import load_image
 from diffusion_explained.film import EPS_RANGE, pixels, png
 from diffusion_explained.stable_diffusion.latent_space import Reach
 
@@ -42,9 +42,9 @@ with choose:
     upload = controls.upload("or your own picture", key="latents_upload", help=f"Scaled to {side} × {side} pixels.")
     key, x_0 = " ".join(of_emoji), emoji.emoji(*of_emoji)
     if upload is not None:
-        said: list[str] = []
+        said: tuple[str, ...] = ()
         try:
-            x_0 = load_image(upload.getvalue(), side, 3, say=said.append)
+            x_0, said = own_image(upload.getvalue(), side, 3)
             key = hashlib.sha256(x_0.numpy().tobytes()).hexdigest()
             address.leaves_out("your own picture")
         except ValueError as error:

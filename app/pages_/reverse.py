@@ -1,7 +1,7 @@
 """Reverse: noise becomes an image, step by step."""
 
 import streamlit as st
-from explorer import address, choices, controls, page, programs, sharing
+from explorer import address, choices, controls, page, programs, sharing, spacings
 from explorer.runs import Settings, class_names, model, rectified, run, seconds_of
 from explorer.scrubber import scrubber
 
@@ -34,6 +34,7 @@ with asking:
     possible = sharing.up_to((count for count in STEPS if count <= MOST[choice.pace]), sharing.STEPS)
     usual = choice.default("steps", USUAL[choice.pace])
     steps = controls.steps(st, "Steps", possible, usual, key="steps")
+    spacing = spacings.choose(st, spacings.of_network(choice.model, steps), key="spacing")
     sharing.say(f"a run has at most {sharing.STEPS} steps")
     scale = choices.guidance_slider(choice, "w", 10.0, model(choice.model).default_guidance_scale, rectified=unguided)
     eta = 0.0
@@ -65,6 +66,7 @@ settings = Settings(
     guidance_rescale=0.0 if unguided else rescale,
     guidance_interval=MIDDLE if middle and not unguided else None,
     clip=clip,
+    spacing=spacing,
 )
 with result:
     if not page.may_begin(seconds_of(settings), settings):

@@ -4,7 +4,7 @@ import time
 from functools import partial
 
 import streamlit as st
-from explorer import choices, controls, page, programs, sharing
+from explorer import choices, controls, page, programs, sharing, spacings
 from explorer.runs import finish, race_settings, rectified, reference, seconds, seconds_of, timed
 
 from diffusion_explained import plots
@@ -29,23 +29,24 @@ racing = ["ddim", "euler", "heun", "dpm_solver_pp_2m", "euler_ancestral"]
 chosen = controls.many(first, "Samplers", list(SAMPLERS), racing, key="samplers")
 usual = choice.default("most", USUAL[choice.pace])
 most = controls.steps(second, "Most steps", sharing.up_to(COUNTS[3:], sharing.STEPS), usual, key="most")
-third, fourth, fifth = st.columns(3, gap="medium")
+counts = [count for count in COUNTS if count <= most]
+third, fourth, fifth, sixth = st.columns(4, gap="medium")
 with third:
     choices.pick_network(choice)
 with fourth:
     scale = choices.guidance_slider(choice, "race_w", 6.0, 1.0, rectified=rectified(choice.model))
-seed = controls.number(fifth, "Seed", 0, 99999, 0, key="seed")
+spacing = spacings.choose(fifth, spacings.of_network(choice.model, *counts), key="spacing")
+seed = controls.number(sixth, "Seed", 0, 99999, 0, key="seed")
 sharing.say(f"a runner has at most {sharing.STEPS} steps, and a race takes at most about {page.duration(page.LONG)}")
 if not chosen:
     st.info("Choose at least one sampler above.", icon=":material/touch_app:")
     page.end()
 
 settings = race_settings(choice.model, scale, seed)
-counts = [count for count in COUNTS if count <= most]
 evaluations = sum(counts) * sum(2 if name == "heun" else 1 for name in chosen)
 images = len(settings.labels)
 work = seconds_of(settings) + seconds(choice.model, evaluations, images, guided=scale != 1)
-if not page.may_begin(work, (settings, most, *chosen)):
+if not page.may_begin(work, (settings, most, spacing, *chosen)):
     page.end()
 chart, clock = (column.empty() for column in st.columns(2, gap="medium"))
 finishes: list[Finish] = []
@@ -68,8 +69,8 @@ def draw() -> None:
         page.show((settings, timing.seconds, *finished()), drawn)
 
 
-def finished() -> list[tuple[str, int]]:
-    return [(one.sampler, one.num_inference_steps) for one in finishes]
+def finished() -> list[tuple[str, int, str | None]]:
+    return [(one.sampler, one.num_inference_steps, spacing) for one in finishes]
 
 
 drawn = time.monotonic()
@@ -81,7 +82,7 @@ with page.progress("Racing") as tell:
     for k, count in enumerate(counts):
         for name in chosen:
             tell(sum(counts[:k]) / sum(counts), f"{name}, {count} step{'s' if count > 1 else ''}")
-            finishes.append(finish(settings, name, count, goal, tell))
+            finishes.append(finish(settings, name, count, spacing, goal, tell))
         if time.monotonic() - drawn > REDRAW:
             draw()
             drawn = time.monotonic()
@@ -104,7 +105,7 @@ rows = {"exact": [goal[LOOK]] * len(counts)}
 rows |= {name: [one.x_0[LOOK] for one in finishes if one.sampler == name] for name in shown}
 page.strip(rows, [str(count) for count in counts], "the image where it ends, by number of steps")
 
-programs.show(programs.racing(settings, chosen, counts))
+programs.show(programs.racing(settings, chosen, counts, spacing))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- On log axes a method of order $p$ is a line of slope $-p$, once its steps are small: doubling them halves "

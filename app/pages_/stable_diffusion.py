@@ -3,7 +3,7 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, controls, page, programs, sharing, stable, stable_parts
+from explorer import address, controls, page, programs, sharing, spacings, stable, stable_parts
 from explorer.scrubber import scrubber
 from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
 
@@ -42,6 +42,7 @@ else:
         steps = controls.slider(
             st, "Steps", 1, sharing.most(100, sharing.STEPS), usual.steps, 1, key="sd_steps", always=of_machine
         )
+        spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler), key="sd_spacing")
         left, right = st.columns(2)
         seed = controls.number(left, "Seed", 0, 99999, 0, key="sd_seed")
         of_batch = "One batch, of this seed and the next ones."
@@ -55,7 +56,8 @@ else:
             f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds) of {side} × {side} pixels"
         )
         begun = start_picture(height, width, (*ours, PAPER, FILE))
-    ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), height, width)
+    seeds = tuple(range(seed, seed + count))
+    ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width)
     with result:
         job = partial(stable.draw, stable.models(), name, ask, begun)
         drawn = stable_parts.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, begun))

@@ -4,7 +4,7 @@ import html
 import math
 
 import streamlit as st
-from explorer import address, controls, drawings, page, programs, sharing, stable, stable_parts, vocabulary
+from explorer import address, controls, drawings, page, programs, sharing, spacings, stable, stable_parts, vocabulary
 from explorer.kinds import Whole
 from explorer.scrubber import scrubber
 from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
@@ -99,11 +99,12 @@ with asking:
     sharing.say(f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds)")
     st.button("Other seeds", icon=":material/casino:", key="t2i_other", on_click=other_seeds, width="stretch")
     sampler = controls.choice(st, "Sampler", list(SAMPLERS), usual.sampler, key="t2i_sampler")
+    spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler), key="t2i_spacing")
     chosen = address.hidden("t2i_chosen", Whole(seed, seed + count - 1), seed)
 
 # -- the pictures -------------------------------------------------------------------------------------------
 
-ask = stable.Ask(prompt, negative, scale, sampler, steps, tuple(range(seed, seed + count)), side, side)
+ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, tuple(range(seed, seed + count)), side, side)
 with result:
     drawing = None
     asked = stable.asked(name, ask, begun)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
-from diffusion_explained.files import shipped
+from diffusion_explained.files import atomic_path, not_written, shipped
 from diffusion_explained.serving import ALONE, LOCALHOST, Serving
 
 UPLOAD_MB, UPLOAD_MB_SHARED = 20, 10  # of one file
@@ -124,17 +125,65 @@ class Copied:
 
     new: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)  # there already, and changed by their owner
+    mended: list[str] = field(default_factory=list)  # there already, but empty or cut short: copied anew
+    set_aside: list[str] = field(default_factory=list)  # of these, what was not the course's own beginning
 
 
 def copy_course(target: Path) -> Copied:
-    """Copy the notebooks into a folder, which is made if it is missing; a file that is there is never overwritten."""
+    """Copy the notebooks into a folder, which is made if it is missing; each copy appears whole or not at all.
+
+    A file that is there and whole is never overwritten. One that is empty or cut short, as a full disk leaves it, is
+    replaced; what it held is kept beside it as `<name>.damaged`, unless that is only the beginning of the original.
+
+    Raises NotWrittenError (an OSError) where the folder cannot be written.
+    """
     source, copied = shipped("notebooks"), Copied()
-    target.mkdir(parents=True, exist_ok=True)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_written(target, error, what="--folder ") from error
     for original in sorted(path for pattern in COURSE_FILES for path in source.glob(pattern)):
-        copy = target / original.name
-        if not copy.exists():
-            shutil.copyfile(original, copy)
+        copy, content = target / original.name, original.read_bytes()
+        try:
+            found = copy.read_bytes()
+        except FileNotFoundError:
+            _write(copy, content)
             copied.new.append(copy.name)
-        elif copy.read_bytes() != original.read_bytes():
+            continue
+        except OSError:  # a folder, or a file that this user may not read: its owner's
             copied.kept.append(copy.name)
+            continue
+        if found == content:
+            continue
+        if _is_whole(copy.name, found):
+            copied.kept.append(copy.name)
+            continue
+        if not content.startswith(found):
+            copied.set_aside.append(_set_aside(copy, found))
+        _write(copy, content)
+        copied.mended.append(copy.name)
     return copied
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_path(path, len(content)) as part:
+        part.write_bytes(content)
+
+
+def _is_whole(name: str, content: bytes) -> bool:
+    """Whether a file is no rest of a copy that failed: a notebook has cells, any other file has words."""
+    if not name.endswith(".ipynb"):
+        return bool(content.strip())
+    try:
+        notebook = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(notebook, dict) and isinstance(notebook.get("cells"), list) and bool(notebook["cells"])
+
+
+def _set_aside(path: Path, content: bytes) -> str:
+    """Keep what a damaged file held under a name of its own, which is returned."""
+    names = (path.with_name(f"{path.name}.damaged{'' if i == 0 else f'-{i}'}") for i in count())
+    place = next(name for name in names if not os.path.lexists(name))
+    _write(place, content)
+    return place.name

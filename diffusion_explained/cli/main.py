@@ -118,12 +118,17 @@ def lab(
         typer.echo(f"{folder}: {len(copied.new)} files copied")
         if copied.kept:
             typer.echo(f"Kept as they are, because they differ from the course's: {', '.join(copied.kept)}")
+        if copied.mended:
+            typer.echo(f"Copied anew, because they were empty or cut short: {', '.join(copied.mended)}")
+        if copied.set_aside:
+            typer.echo(f"What they held is kept in {', '.join(copied.set_aside)}")
     typer.echo(f"The course: {folder}, on port {chosen} (Ctrl-C stops it)")
     raise typer.Exit(launch.run_server(launch.jupyterlab_command(folder, chosen, browser=browser)))
 
 
 @app.command()
 def train(
+    context: typer.Context,
     recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name of recipes/, or a .toml file of your own.")],
     out: Annotated[
         Path, typer.Option(help="Where the weights and checkpoints go, in a folder of the recipe's name.")
@@ -145,12 +150,14 @@ def train(
 
     from diffusion_explained.devices import choose_device
     from diffusion_explained.training.checkpoints import checkpoint_files
+    from diffusion_explained.training.folder_lock import hold
     from diffusion_explained.training.processes import is_main_process
     from diffusion_explained.training.recipes import run_recipe, weights_file
     from diffusion_explained.training.reflow import PairsRecord
 
     weights, chosen = weights_file(recipe, out), str(choose_device(device))
     checkpoints, speaks = weights.parent / "checkpoints", is_main_process()
+    context.with_resource(hold(weights.parent, "--out "))
     if restart and speaks:
         for old in checkpoint_files(checkpoints):
             old.unlink()
@@ -218,9 +225,10 @@ def sample(
 
     from diffusion_explained import film
     from diffusion_explained.devices import choose_device
-    from diffusion_explained.files import atomic_path
+    from diffusion_explained.files import atomic_path, check_file
     from diffusion_explained.pretrained import load_pretrained
 
+    check_file(out)
     loaded = load_pretrained(model, choose_device(device))
     wanted = parse_labels(labels, loaded.class_names) if labels is not None else None
     count = n or (len(wanted) if wanted else 16)

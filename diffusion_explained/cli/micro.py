@@ -34,8 +34,11 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the initial weights, the scen
 @micro.command()
 def data() -> None:
     """Build the set of emoji from the npm registry, once; where it is here already, say so."""
+    from diffusion_explained.files import check_file
     from diffusion_explained.micro.emoji import emoji_file, load_emoji
 
+    if not emoji_file().is_file():
+        check_file(emoji_file(), "The cache: ")
     emoji = load_emoji(download=True)
     size = emoji_file().stat().st_size / 1e6
     typer.echo(f"{emoji_file()}: {len(emoji):,} pictures of {len(emoji.names):,} subjects, {size:.1f} MB")
@@ -43,6 +46,7 @@ def data() -> None:
 
 @micro.command()
 def vae(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="The folder of the autoencoder and its checkpoints.")] = Path(
         "runs/micro_vae"
     ),
@@ -63,8 +67,10 @@ def vae(
     from diffusion_explained.micro.autoencoder_training import AutoencoderConfig
     from diffusion_explained.micro.card import read_card
     from diffusion_explained.micro.making import make_autoencoder
+    from diffusion_explained.training.folder_lock import hold
 
     config = AutoencoderConfig(**_settings(seconds, images, learning_rate, batch_size, compiled, cuda_graph, seed))
+    context.with_resource(hold(out, "--out "))
     _restart(out, restart)
     training = make_autoencoder(
         out, _emoji(sample), config, device=_device(device), workers=workers, checkpoint_every=checkpoint_every
@@ -77,6 +83,7 @@ def vae(
 
 @micro.command()
 def train(
+    context: typer.Context,
     vae: Annotated[Path, typer.Option(help="The folder that `micro vae` wrote.")],
     prediction: Annotated[str, typer.Option(help="What the U-Net predicts: eps or flow.")] = "flow",
     out: Annotated[Path | None, typer.Option(help="The pipeline's folder. [runs/micro_<prediction>]")] = None,
@@ -102,13 +109,20 @@ def train(
     """Train text encoder and U-Net together; the same command again goes on where a training was stopped."""
     from tqdm import tqdm
 
+    from diffusion_explained.files import check_file
+    from diffusion_explained.micro.card import read_card
     from diffusion_explained.micro.making import make_micro, make_scenes
     from diffusion_explained.micro.text_to_image_training import TextToImageConfig, schedule_of
     from diffusion_explained.micro.tokens import load_tokenizer
+    from diffusion_explained.training.folder_lock import hold
 
     schedule_of(prediction)  # a wrong name is said before anything is loaded
     out = out or Path(f"runs/micro_{prediction}")
     config = TextToImageConfig(**_settings(seconds, images, learning_rate, batch_size, compiled, cuda_graph, seed))
+    read_card(vae)  # a folder without an autoencoder is said before hours of encoding
+    context.with_resource(hold(out, "--out "))
+    if scenes_file is not None:
+        check_file(scenes_file, "--scenes-file ")
     _restart(out, restart)
     on, tokenizer = _device(device), load_tokenizer()
     with tqdm(total=scenes, unit="scene", desc="encoding scenes", mininterval=5) as bar:
@@ -139,10 +153,12 @@ def retrieval(
     """Train the network that tells which words fit a picture; the same command again goes on where it was stopped."""
     if out.suffix != ".safetensors":
         raise ValueError(f"--out {out} is no .safetensors file.")
+    from diffusion_explained.files import check_file
     from diffusion_explained.micro.retrieval import load_retrieval
     from diffusion_explained.micro.retrieval_training import train_retrieval
     from diffusion_explained.micro.tokens import load_tokenizer
 
+    check_file(out)
     training = train_retrieval(
         _emoji(sample), load_tokenizer(), _device(device), out=out, seconds=seconds, images=images,
         batch_size=batch_size, workers=workers,

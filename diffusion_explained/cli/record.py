@@ -45,6 +45,7 @@ def record(
         raise ValueError(f"--out {out} is no .safetensors file.")
     from tqdm import tqdm
 
+    from diffusion_explained.files import check_file
     from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO
     from diffusion_explained.stable_diffusion.loading import load
     from diffusion_explained.stable_diffusion.pace import measure_pace
@@ -52,6 +53,7 @@ def record(
     from diffusion_explained.stable_diffusion.stand_ins import stand_in
     from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError, is_repository
 
+    check_file(out)
     if model == "stand-in":
         loaded = stand_in(device=device or "auto")
     else:
@@ -61,7 +63,7 @@ def record(
         except WeightsUnavailableError as error:
             if name == MICRO or not is_repository(name):  # nothing to download
                 raise
-            _confirm_download(name, error, yes)
+            _confirm_download(name, error, yes, safety_checker)
             loaded = load(name, device, download=True, safety_checker=safety_checker)
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
         side = size or loaded.default_size
@@ -88,14 +90,14 @@ def record(
         typer.secho(f"The prompt was too long; this was cut off: {cut}", fg="yellow", err=True)
 
 
-def _confirm_download(model: str, error: OSError, yes: bool) -> None:
+def _confirm_download(model: str, error: OSError, yes: bool, safety_checker: bool | None) -> None:
     """Ask before gigabytes are fetched, their size first; raise the error again where they cannot be, or need not."""
     from diffusion_explained.data.hub import hub_is_reachable
     from diffusion_explained.stable_diffusion.weights import download_size
 
     if not hub_is_reachable():
         raise error
-    size = download_size(model)
+    size = download_size(model, safety_checker=safety_checker)
     amount = "several GB" if size is None else f"{size:.1f} GB"
     typer.echo(f"The weights of {model} are not on this machine: {amount} to download.")
     if not yes and not typer.confirm("Download them?"):

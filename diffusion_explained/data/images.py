@@ -32,7 +32,7 @@ def to_uint8(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
-    """Images uint8 [N, C, H, W] (memory-mapped where they come from the cache) and their labels int64 [N].
+    """Images uint8 [N, C, H, W] and their labels int64 [N].
 
     `source` says in words where the images came from, for a person to read.
 

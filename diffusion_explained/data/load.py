@@ -1,4 +1,4 @@
-"""MNIST and CIFAR-10 from the Hugging Face hub, checked, decoded once, and memory-mapped ever after.
+"""MNIST and CIFAR-10 from the Hugging Face hub, checked, decoded once, and read from a cache ever after.
 
     dataset = load_dataset("mnist", "train")       # 60,000 digits, uint8 [N, 1, 28, 28]
     x_0, labels = dataset.batch(torch.tensor([0, 1, 2]))
@@ -9,6 +9,7 @@ With no network and no cache there is `bundled_mnist()`: 10,000 real digits that
 from __future__ import annotations
 
 import io
+import math
 import os
 import warnings
 from pathlib import Path
@@ -16,7 +17,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -26,7 +26,9 @@ from diffusion_explained.data.known import DATASETS, MNIST_SAMPLE, HubDataset, c
 from diffusion_explained.extras import extra
 from diffusion_explained.files import atomic_path
 from diffusion_explained.names import unknown_name
+from diffusion_explained.tensor_files import read_tensors
 
+LONGEST_HEADER = 10_000  # bytes of the cache's safetensors header: it has two tensors and a checksum
 SAMPLE_FILE = Path(__file__).with_name(MNIST_SAMPLE.filename)
 
 
@@ -69,9 +71,9 @@ def load_dataset(name: str, split: str = "train", *, download: bool = True) -> I
     images, labels = read_parquet(parquet, dataset, split)
     try:
         write_decoded(decoded, images, labels)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         warnings.warn(
-            f"the decoded {name} {split} split is not kept, so the next load decodes it again: {error}. "
+            f"the decoded {name} {split} split is not kept, so the next load decodes it again: {error} "
             f"Set DIFFUSION_EXPLAINED_CACHE to a folder that can be written.",
             stacklevel=2,
         )
@@ -125,11 +127,18 @@ def read_parquet(path: Path, dataset: HubDataset, split: str) -> tuple[Tensor, T
     row = 0
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
+            columns, needed = file.schema_arrow.names, (dataset.image_column, dataset.label_column)
+            if not set(needed) <= set(columns):
+                raise DamagedDataError(f"its columns are {', '.join(columns)[:80]}, not {' and '.join(needed)}")
+            if not pyarrow.types.is_integer(file.schema_arrow.field(dataset.label_column).type):
+                raise DamagedDataError(f"its column {dataset.label_column} holds no whole numbers")
             if file.metadata.num_rows != size:
                 raise DamagedDataError(f"it holds {file.metadata.num_rows:,} rows, not {size:,}")
             for batch in file.iter_batches(columns=[dataset.image_column, dataset.label_column]):
                 labels[row : row + len(batch)] = batch.column(dataset.label_column).to_numpy()
                 for png in batch.column(dataset.image_column).field("bytes"):
+                    if not png.is_valid:
+                        raise DamagedDataError(f"row {row} has no image")
                     with Image.open(io.BytesIO(png.as_py()), formats=("PNG",)) as image:
                         if (image.mode, image.size) != (mode, (width, height)):
                             raise DamagedDataError(
@@ -158,14 +167,16 @@ def write_decoded(path: Path, images: Tensor, labels: Tensor) -> None:
 
 
 def read_decoded(path: Path, dataset: HubDataset, split: str) -> tuple[Tensor, Tensor]:
-    """Memory-map the arrays that `write_decoded` kept and check them; a DamagedDataError names the file."""
+    """Read the arrays that `write_decoded` kept into memory and check them; a DamagedDataError names the file."""
+    size = dataset.splits[split].size
     try:
-        with safe_open(path, framework="pt") as file:
-            images, labels = file.get_tensor("images"), file.get_tensor("labels")
-            checksum = (file.metadata() or {}).get("pixels_sha256")
+        tensors, words = read_tensors(path, "cache", most=size * (math.prod(dataset.image_shape) + 8) + LONGEST_HEADER)
+        images, labels = tensors["images"], tensors["labels"]
+        if images.dtype != torch.uint8 or labels.dtype != torch.int64:
+            raise DamagedDataError(f"it holds {images.dtype} and {labels.dtype}, not uint8 and int64")
         check_arrays(dataset, dataset.splits[split], images, labels)
-        if sha256(images) != checksum:
+        if sha256(images) != words.get("pixels_sha256"):
             raise DamagedDataError("its pixels are not those that were written")
-    except (OSError, SafetensorError) as error:
+    except (OSError, KeyError) as error:
         raise DamagedDataError(f"The decoded cache {path} is damaged: {error}.") from error
     return images, labels

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
 from diffusion_explained.data.images import to_float
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+File = str | PathLike[str] | bytes | BinaryIO
+Say = Callable[[str], object]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", *(["AVIF"] if "avif" in features.get_supported_modules() else []))
 PHONE = "MPO"  # Pillow's name, found by its JPEG reader, for a telephone's .jpg: the photograph, then a depth map
 MAX_BYTES = 20 * 2**20
 DARK = 64  # of 255: ink below this is not seen on black
@@ -25,20 +29,40 @@ TURNS = {
     8: Image.Transpose.ROTATE_90,
 }  # fmt: skip
 MAX_SIDE = 10_000  # pixels
-ENOUGH = 2048  # pixels a side: larger pictures are shrunk to at least this before they are converted
+ENOUGH = 1024  # pixels per side: larger pictures are reduced to at least this, and to twice the network's size
 MAX_PIXELS = 40_000_000  # 160 MB as RGBA: what a telephone takes fits, a decompression bomb does not
+STRIP = 64  # rows that are converted at once: never all of a large picture
+SEEN = 3  # of 255: a colour profile that moves no colour by more is sRGB
+OTHERS = (  # what files of other kinds begin with, their names, and what to do with them
+    (rb"%PDF", "a PDF document", "Export its page as PNG."),
+    (rb"(?=.*<svg)(\xef\xbb\xbf)?\s*<", "an SVG drawing", "Export it as PNG, at the size that you need."),
+    (rb"....ftyp(hei|hev|mif1|msf1)", "a HEIC photograph", "Export it as JPEG, or set the camera to take JPEG."),
+    (rb"....ftypavi", "an AVIF picture of an unknown or damaged kind", "Export it as PNG or JPEG."),
+    (rb"....ftyp|....moov|\x1a\x45\xdf\xa3", "a film", "Export one of its frames as PNG."),
+    (rb"II[*+]\x00|MM\x00[*+]", "a TIFF or a camera's raw picture", "Export the page that you mean as PNG."),
+    (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", "a JPEG XL picture", "Export it as PNG or JPEG."),
+    (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", "a JPEG 2000 picture", "Export it as PNG or JPEG."),
+    (rb"8BPS", "a Photoshop document", "Export it as PNG."),
+    (rb"\x00\x00[\x01\x02]\x00", "an icon", "Export one of its sizes as PNG."),
+    (rb"PK\x03\x04", "an archive or an office document", "Take the picture out of it, as PNG or JPEG."),
+    (rb"\x89PNG|\xff\xd8|GIF8|BM|RIFF....WEBP", "a damaged or cut-off header", "Copy or download it again."),
+    (rb"[\t\n\r -~\x80-\xff]*\Z", "a text", "Choose a picture."),
+)  # fmt: skip
 
 
 def load_image(
-    file: str | PathLike[str] | bytes | BinaryIO,
+    file: File,
     size: int | tuple[int, int],
     channels: int,
     *,
     fit: Literal["crop", "pad"] = "crop",
     invert: bool = False,
-    say: Callable[[str], object] | None = None,
+    say: Say | None = None,
 ) -> Tensor:
     """A picture as x_0, float32 [1, channels, H, W] in [-1, 1].
+
+    Its colours are sRGB's: those of another profile are converted. 16 bits per channel are reduced to 8. The picture is
+    turned as its EXIF orientation asks. Of an animation the first frame is taken.
 
     Args:
         file: a path, the bytes of a file, or a file open for reading bytes.
@@ -58,15 +82,9 @@ def load_image(
             f"size must be 1 or more, channels 1 or 3, fit 'crop' or 'pad'; got {size}, {channels}, {fit!r}"
         )
     say = say or (lambda sentence: None)
-    with _opened(_read(file)) as image:
-        if getattr(image, "is_animated", False) and image.format != PHONE:
-            say(f"The picture is animated ({getattr(image, 'n_frames', 1)} frames): its first frame was taken.")
-        own = image.size if _orientation(image) < 5 else image.size[::-1]
-        image = _flattened(_upright(_shrunk(image, height, width), say), say)
-    image = image.convert("L" if channels == 1 else "RGB")
-    if image.width * height != image.height * width:
-        image = _reshaped(image, own, height / width, fit, say)
-    image = image.resize((width, height), Image.Resampling.LANCZOS)
+    picture = decode(file, max(height, width), say)
+    image = _flattened(picture.image, say).convert("L" if channels == 1 else "RGB")
+    image = fitted(image, picture.own, height, width, fit, say)
     if invert:
         image = ImageOps.invert(image)
         say("Black and white were swapped.")
@@ -74,18 +92,93 @@ def load_image(
     return to_float(pixels.permute(0, 3, 1, 2).contiguous())
 
 
-def picture_size(file: str | PathLike[str] | bytes | BinaryIO) -> tuple[int, int]:
-    """A picture's own height and width, after the turn that its EXIF asks for. Raises as `load_image` does."""
+def picture_size(file: File) -> tuple[int, int]:
+    """A picture's own height and width, after the turn that its EXIF asks for; ValueError as `load_image`.
+
+    No pixel is decoded, so a picture that is cut short has a size too.
+    """
     with _opened(_read(file)) as image:
         size = image.height, image.width
         return size[::-1] if _orientation(image) >= 5 else size
 
 
-def _read(file: str | PathLike[str] | bytes | BinaryIO) -> bytes:
+class Picture(NamedTuple):
+    """A picture as it is seen: upright, in sRGB with 8 bits per channel, of mode L, LA, RGB or RGBA.
+
+    image: reduced by a whole factor if it is large; own: its own (width, height), upright.
+    """
+
+    image: Image.Image
+    own: tuple[int, int]
+
+
+def decode(file: File, side: int, say: Say) -> Picture:
+    """A picture, reduced to about twice `side` pixels if it is much larger; say and errors are those of `load_image`.
+
+    A JPEG is decoded at a fraction of its size; anything else is decoded whole, and converted strip by strip, so that a
+    picture takes little more memory than its pixels.
+    """
+    data = _read(file)
+    with _opened(data) as image:
+        own, deep = image.size, image.format == "PNG" and data[24] == 16
+        if getattr(image, "is_animated", False) and image.format != PHONE:
+            say(f"The picture is animated ({getattr(image, 'n_frames', 1)} frames): its first frame was taken.")
+        enough = max(ENOUGH, 2 * side)
+        if (factor := min(own) // enough) > 1:
+            image.draft(None, (own[0] // factor, own[1] // factor))  # does nothing for other formats than JPEG
+        try:
+            image.load()
+        except Exception as error:  # a parser of foreign bytes: OSError, ValueError, struct.error, EOFError, ...
+            raise ValueError(
+                f"The picture is cut short or damaged: {_plainly(error)}. Copy or download it again."
+            ) from error
+        clear = image.info.get("transparency")
+        if deep and isinstance(clear, tuple):  # the colour that is transparent, of 16 bits; the pixels have 8 by now
+            image.info["transparency"] = tuple(value >> 8 for value in clear)
+        if image.mode.startswith("I"):
+            say("16 bits of grey were reduced to 8.")
+        orientation = _orientation(image)
+        picture = _in_srgb(_converted(image, max(1, min(image.size) // enough)), image.info.get("icc_profile"), say)
+    if orientation == 1:
+        return Picture(picture, own)
+    say("The picture was turned upright, as its camera noted.")
+    return Picture(picture.transpose(TURNS[orientation]), own if orientation < 5 else own[::-1])
+
+
+def fitted(
+    image: Image.Image,
+    own: tuple[int, int],
+    height: int,
+    width: int,
+    fit: Literal["crop", "pad"] = "crop",
+    say: Say = lambda sentence: None,
+) -> Image.Image:
+    """An image at height and width, its middle kept or its sides filled up with black; own: as of `Picture`."""
+    if own[0] * height == own[1] * width:
+        return image.resize((width, height), Image.Resampling.LANCZOS)
+    was = f"The picture is {own[0]} x {own[1]}, another shape than the network's: "
+    if fit == "crop":
+        say(was + "its middle was kept.")
+        scale = min(image.width / width, image.height / height)
+        left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
+        box = (left, top, image.width - left, image.height - top)
+        return image.resize((width, height), Image.Resampling.LANCZOS, box)
+    say(was + "it was filled up with black.")
+    scale = max(own[0] / width, own[1] / height)
+    inner = max(1, round(own[0] / scale)), max(1, round(own[1] / scale))
+    ground = Image.new(image.mode, (width, height))
+    ground.paste(image.resize(inner, Image.Resampling.LANCZOS), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return ground
+
+
+def _read(file: File) -> bytes:
     """The file's bytes, at most one more than is allowed."""
     if isinstance(file, str | PathLike):
-        with Path(file).open("rb") as opened:
-            data = opened.read(MAX_BYTES + 1)
+        try:
+            with Path(file).open("rb") as opened:
+                data = opened.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise OSError(f"the picture {file} cannot be read: {error.strerror}.") from error
     else:
         data = file if isinstance(file, bytes) else file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -96,35 +189,28 @@ def _read(file: str | PathLike[str] | bytes | BinaryIO) -> bytes:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """The picture, checked and decoded."""
-    allowed = f"Allowed are {', '.join(FORMATS)}; export any other as PNG or JPEG."
+    """The picture's header, checked; nothing is decoded yet."""
+    allowed = f"Allowed are {', '.join(FORMATS)}"
+    small = f"allowed are {MAX_SIDE:,} per side and {MAX_PIXELS:,} in all. Make it smaller: it is scaled down anyway."
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)  # reads the header only
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ValueError(f"The file is not a picture that can be read. {allowed}") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"The picture declares far too many pixels: {error}") from error
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(f"The picture's header is damaged: {error}. {allowed}") from error
+        for beginning, name, advice in OTHERS:
+            if re.match(beginning, data[:1024], re.DOTALL):
+                raise ValueError(f"The file is {name}, not a picture that can be read. {allowed}. {advice}") from None
+        raise ValueError(f"The file is not a picture that can be read. {allowed}. Export it as PNG or JPEG.") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"The picture declares far too many pixels; {small}") from None
+    except Exception as error:  # a parser of foreign bytes: OSError, ValueError, SyntaxError, struct.error, ...
+        raise ValueError(f"The picture's header is damaged: {_plainly(error)}. Copy or download it again.") from error
     if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-        raise ValueError(
-            f"The picture is {image.width:,} x {image.height:,} pixels; allowed are {MAX_SIDE:,} a side and "
-            f"{MAX_PIXELS:,} in all. Make it smaller: it is scaled down to the network's size anyway."
-        )
-    try:
-        image.load()
-    except (OSError, SyntaxError, EOFError) as error:
-        raise ValueError(f"The picture is cut short or damaged: {error}.") from error
+        raise ValueError(f"The picture is {image.width:,} x {image.height:,} pixels; {small}")
     return image
 
 
-def _upright(image: Image.Image, say: Callable[[str], object]) -> Image.Image:
-    """The picture turned as its EXIF orientation says that the camera was held."""
-    turn = TURNS.get(_orientation(image))
-    if turn is None:
-        return image
-    say("The picture was turned upright, as its camera noted.")
-    return image.transpose(turn)
+def _plainly(error: Exception) -> str:
+    """A parser's complaint, without its full stop."""
+    return str(error).strip().rstrip(".") or "its data breaks off"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -136,25 +222,72 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in TURNS else 1
 
 
-def _shrunk(image: Image.Image, height: int, width: int) -> Image.Image:
-    """A large picture reduced by a whole factor, so that converting it does not take several times its memory."""
-    factor = min(image.width, image.height) // max(ENOUGH, 2 * height, 2 * width)
-    if factor < 2 or image.mode in ("1", "P", "PA") or image.mode.startswith("I;"):  # indices have no mean
-        return image
-    orientation, reduced = _orientation(image), image.reduce(factor)
-    reduced.info.pop("exif", None)
-    reduced.getexif()[0x0112] = orientation
-    return reduced
+def _converted(image: Image.Image, factor: int) -> Image.Image:
+    """A decoded image with 8 bits per channel and no palette, reduced by a whole factor: L, LA, RGB, RGBA or CMYK."""
+    rows = factor * -(-STRIP // factor)
+    strips = [
+        _plain(image.crop((0, top, image.width, min(image.height, top + rows)))).reduce(factor)
+        for top in range(0, image.height, rows)
+    ]
+    whole = Image.new(strips[0].mode, (strips[0].width, sum(strip.height for strip in strips)))
+    for k, strip in enumerate(strips):
+        whole.paste(strip, (0, k * rows // factor))
+    return whole
 
 
-def _flattened(image: Image.Image, say: Callable[[str], object]) -> Image.Image:
-    """8 bits a channel, and no transparency: laid on black, or on white where black would hide what is visible."""
+def _plain(image: Image.Image) -> Image.Image:
+    """8 bits per channel and no palette."""
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip instead of scale
-        say("16 bits of grey were reduced to 8.")
-        return Image.fromarray((np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8))
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
+        values, clear = np.asarray(image), image.info.get("transparency")
+        grey = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
+        if clear is not None:
+            grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
+        return grey
+    if image.has_transparency_data:
+        return image if image.mode in ("LA", "RGBA") else image.convert("RGBA")
+    if image.mode == "1":
+        return image.convert("L")
+    return image if image.mode in ("L", "CMYK") else image.convert("RGB")
+
+
+def _in_srgb(image: Image.Image, profile: bytes | None, say: Say) -> Image.Image:
+    """The colours that a profile means, in sRGB; they are sRGB's already where there is none."""
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    plain = image if alpha is None else image.convert(image.mode[:-1])
+    if profile:
+        try:
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            space = {"GRAY": "L", "RGB": "RGB", "CMYK": "CMYK"}[own.profile.xcolor_space.strip()]
+            if plain.mode != space and (plain.mode, space) != ("L", "RGB"):
+                raise ValueError(f"it is for {space}, and the picture is {plain.mode}")
+            to_srgb = ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), space, "RGB")
+            if space == "CMYK" or _moves(to_srgb, space):
+                plain = to_srgb.apply(plain.convert(space))
+                say("The picture's colours were converted from its own profile to sRGB.")
+        except Exception as error:  # a parser of foreign bytes, or a Pillow without LittleCMS
+            say(f"The picture's colour profile cannot be used ({_plainly(error)}): its colours were taken for sRGB.")
+    if plain.mode == "CMYK":
+        plain = plain.convert("RGB")
+    if alpha is None:
+        return plain
+    plain = plain.copy()
+    plain.putalpha(alpha)
+    return plain
+
+
+def _moves(to_srgb: ImageCms.ImageCmsTransform, space: str) -> bool:
+    """Whether a transform changes colours so that one sees it."""
+    ramp = Image.linear_gradient("L")
+    across = ramp.transpose(Image.Transpose.ROTATE_90)
+    probe = ramp if space == "L" else Image.merge("RGB", (ramp, across, ImageOps.invert(ramp)))
+    after = np.asarray(to_srgb.apply(probe), dtype=int)
+    return bool(np.abs(after - np.asarray(probe.convert("RGB"))).max() > SEEN)
+
+
+def _flattened(image: Image.Image, say: Say) -> Image.Image:
+    """No transparency: laid on black, or on white where black would hide what is visible."""
+    if image.mode not in ("LA", "RGBA"):
+        return image
     alpha = image.getchannel("A")
     if alpha.getextrema()[0] == 255:
         return image.convert("RGB")
@@ -165,21 +298,3 @@ def _flattened(image: Image.Image, say: Callable[[str], object]) -> Image.Image:
     ground = Image.new("RGB", image.size, background)
     ground.paste(image.convert("RGB"), mask=alpha)
     return ground
-
-
-def _reshaped(
-    image: Image.Image, own: tuple[int, int], ratio: float, fit: Literal["crop", "pad"], say: Callable[[str], object]
-) -> Image.Image:
-    """The picture at height / width = ratio, its middle kept or its sides filled up with black."""
-    was = f"The picture is {own[0]} x {own[1]}, another shape than the network's: "
-    taller = image.height > ratio * image.width
-    if taller == (fit == "crop"):  # the width stays
-        target = (image.width, max(1, round(image.width * ratio)))
-    else:
-        target = (max(1, round(image.height / ratio)), image.height)
-    if fit == "crop":
-        say(was + "its middle was kept.")
-        left, top = (image.width - target[0]) // 2, (image.height - target[1]) // 2
-        return image.crop((left, top, left + target[0], top + target[1]))
-    say(was + "it was filled up with black.")
-    return ImageOps.pad(image, target, Image.Resampling.LANCZOS, color=0)

@@ -24,6 +24,8 @@ from diffusion_explained.micro.scene_stream import SceneBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.noise import randn
 from diffusion_explained.training.checkpoints import go_on
+from diffusion_explained.training.config import check_allowed
+from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep, RecordedStep
@@ -46,6 +48,13 @@ class AutoencoderConfig(TimedConfig):
     learning_rate: float = 1e-3
     edge_weight: float = 0.5
     kl_weight: float = 1e-4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_allowed(
+            self,
+            {"edge_weight (0 or more)": self.edge_weight >= 0, "kl_weight (0 or more)": self.kl_weight >= 0},
+        )
 
 
 class Reconstruction(nn.Module):
@@ -90,6 +99,7 @@ def autoencoder_loss(
     return difference.abs().mean() + config.edge_weight * edges + config.kl_weight * kl
 
 
+@one_at_a_time
 def train_autoencoder(
     vae: Any,
     emoji: EmojiSet,
@@ -107,7 +117,8 @@ def train_autoencoder(
         checkpoints: a folder; if it holds a checkpoint of this training, training goes on from there.
         options: record_every and checkpoint_every of `train_for`.
 
-    Raises ValueError for the checkpoints of another training, FloatingPointError when the loss is no number.
+    Raises ValueError for the checkpoints of another training, FloatingPointError when the loss is no number, and what
+    `folder_lock.hold` raises.
     """
     device = torch.device(device)
     if config.channels_last:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, read_json
 from diffusion_explained.stable_diffusion.weights import MICRO_CARD
 
 README = "README.md"
@@ -29,12 +29,15 @@ pipe("a blue cat", height=128, width=128)
 def read_card(folder: Path) -> dict[str, Any]:
     """The card in a folder. Raises FileNotFoundError when there is none, OSError when it is damaged."""
     path = folder / MICRO_CARD
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no {MICRO_CARD} in {folder}: `diffusion-explained micro` writes it")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise OSError(f"{path} is damaged: {error}") from error
+        card = read_json(path, "card")
+    except FileNotFoundError:
+        raise FileNotFoundError(
+            f"there is no {MICRO_CARD} in {folder}: `diffusion-explained micro` writes it"
+        ) from None
+    if not isinstance(card, dict):
+        raise OSError(f"the card {path} is damaged: it must be a table; got {str(card)[:60]}.")
+    return card
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusion_explained.data.hub import DamagedDataError
 from diffusion_explained.files import atomic_path
+from diffusion_explained.tensor_files import read_tensors
 
 STYLES = ("fluent", "noto", "twemoji")
 SIZE = 128  # pixels a side
@@ -90,9 +90,8 @@ def write_emoji(path: Path, emoji: EmojiSet, image_format: str = "PNG") -> None:
 def read_emoji(path: Path, what_to_do: str) -> EmojiSet:
     """Read and decode what `write_emoji` wrote; a DamagedDataError names the file and says what to do."""
     try:
-        with safe_open(path, framework="pt") as file:
-            arrays = {key: file.get_tensor(key) for key in ("files", "ends", "subject", "style")}
-            metadata = file.metadata()
+        stored, metadata = read_tensors(path, "set of emoji")
+        arrays = {key: stored[key] for key in ("files", "ends", "subject", "style")}
         tables = {key: metadata[key] for key in ("names", "keywords", "groups")}
         if checksum(arrays, tables) != metadata["sha256"]:
             raise DamagedDataError("its content is not what was written (the checksum differs)")

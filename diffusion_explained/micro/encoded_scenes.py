@@ -13,16 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusion_explained.checks import check_finite
 from diffusion_explained.files import atomic_path
 from diffusion_explained.micro.emoji import EmojiSet
+from diffusion_explained.micro.networks import LATENT_CHANNELS, PIXELS, SIDE
 from diffusion_explained.micro.scene_stream import CaptionedBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
-from diffusion_explained.micro.tokens import encode
+from diffusion_explained.micro.tokens import MAX_LENGTH, encode
+from diffusion_explained.tensor_files import read_tensors
 from diffusion_explained.weight_files import fingerprint
 
 
@@ -116,11 +117,13 @@ def write_scenes(file: Path, encoded: EncodedScenes) -> None:
 def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
     """Read what `write_scenes` wrote, if it was made from the same. Raises ValueError, or OSError if it is damaged."""
     try:
-        with safe_open(file, framework="pt") as opened:
-            found = json.loads((opened.metadata() or {})["made_from"])
-            latents, tokens, empty = (opened.get_tensor(name) for name in ("latents", "tokens", "empty"))
-    except (SafetensorError, KeyError, ValueError) as error:
+        stored, words = read_tensors(file, "file of scenes")
+        found = json.loads(words["made_from"])
+        latents, tokens, empty = (stored[name] for name in ("latents", "tokens", "empty"))
+    except (KeyError, ValueError, RecursionError) as error:
         raise OSError(f"{file} is damaged, or holds no encoded scenes: {error!r}. Remove it.") from error
+    if not isinstance(found, dict):
+        raise OSError(f"{file} is damaged: it does not say what its scenes were made from. Remove it.")
     if not bool(latents.isfinite().all()):
         raise OSError(f"{file} is damaged: its latents hold NaN or infinity. Remove it.")
     differing = sorted(key for key in made_from.keys() | found.keys() if made_from.get(key) != found.get(key))
@@ -129,4 +132,15 @@ def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
             f"{file} holds scenes that were encoded otherwise: {', '.join(differing)} differ. "
             f"Give another file, or remove this one to encode them anew."
         )
+    shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
+        "latents": ((found["scenes"], LATENT_CHANNELS, SIDE // PIXELS, SIDE // PIXELS), torch.float16),
+        "tokens": ((found["scenes"], *empty.shape), torch.int16),
+        "empty": ((MAX_LENGTH,), torch.int16),
+    }
+    for (name, (shape, dtype)), tensor in zip(shapes.items(), (latents, tokens, empty), strict=True):
+        if tuple(tensor.shape) != shape or tensor.dtype != dtype:
+            raise OSError(f"{file} is damaged: its {name} are {list(tensor.shape)} of {tensor.dtype}. Remove it.")
+    ids = torch.cat([tokens.flatten(), empty])
+    if int(ids.min()) < 0 or int(ids.max()) >= found["tokens"]:
+        raise OSError(f"{file} is damaged: it holds tokens that the tokenizer does not have. Remove it.")
     return EncodedScenes(latents, tokens, empty, found)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from diffusion_explained.devices import hardware
+from diffusion_explained.files import atomic_folder
 from diffusion_explained.micro.autoencoder_training import AutoencoderConfig, finish_autoencoder, train_autoencoder
 from diffusion_explained.micro.card import read_card, write_card
 from diffusion_explained.micro.emoji import EmojiSet
@@ -48,16 +49,25 @@ def make_autoencoder(
     ):  # one at least
         yield record
     measured = finish_autoencoder(vae, emoji, config.seed)
-    in_fp16("vae", vae).save_pretrained(out, safe_serialization=True)
+    with atomic_folder(out) as part:
+        in_fp16("vae", vae).save_pretrained(part, safe_serialization=True)
     card = {"parameters": count_parameters(vae), **measured, **training_card(config, record, device)}
     write_card(out, {"autoencoder": card})
 
 
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Any:
-    """The autoencoder that `make_autoencoder` wrote, to encode with. Raises FileNotFoundError if it is not there."""
+    """The autoencoder that `make_autoencoder` wrote, to encode with. Raises FileNotFoundError if it is not there,
+    OSError if it is damaged."""
     if not (folder / "diffusion_pytorch_model.safetensors").is_file():
         raise FileNotFoundError(f"there is no autoencoder in {folder}: `diffusion-explained micro vae` trains one")
-    vae = diffusers().AutoencoderKL.from_pretrained(folder, use_safetensors=True, local_files_only=True)
+    try:
+        vae, report = diffusers().AutoencoderKL.from_pretrained(
+            folder, use_safetensors=True, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
+        )
+    except Exception as error:  # diffusers' and safetensors' words for a damaged file are of many kinds
+        raise OSError(f"the autoencoder in {folder} is damaged: {error}. Train or copy it again.") from error
+    if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
+        raise OSError(f"the autoencoder in {folder} is not whole: it lacks {lacking[0]}. Train or copy it again.")
     return vae.eval().requires_grad_(False).to(device)
 
 

@@ -19,6 +19,7 @@ from torch import nn
 
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.extras import extra
+from diffusion_explained.files import atomic_folder
 from diffusion_explained.names import unknown_name
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
@@ -110,7 +111,8 @@ def save_micro(
 ) -> Path:
     """Write a StableDiffusionPipeline folder in diffusers' format, its weights fp16 safetensors.
 
-    Raises ValueError for a prediction that is none of `PREDICTIONS`, or weights that fp16 cannot hold.
+    Raises ValueError for a prediction that is none of `PREDICTIONS`, or weights that fp16 cannot hold; NotWrittenError
+    (an OSError) where the folder cannot be written, a full disk say: then its older files stay.
     """
     folder = Path(folder)
     pipeline = diffusers().StableDiffusionPipeline(
@@ -123,9 +125,10 @@ def save_micro(
         feature_extractor=None,
         requires_safety_checker=False,
     )
-    pipeline.save_pretrained(folder, safe_serialization=True)
-    name_for_every_version(folder / "text_encoder" / "model.safetensors")
-    tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))  # CLIP's vocab.json and merges.txt
+    with atomic_folder(folder) as part:
+        pipeline.save_pretrained(part, safe_serialization=True)
+        name_for_every_version(part / "text_encoder" / "model.safetensors")
+        tokenizer.backend_tokenizer.model.save(str(part / "tokenizer"))  # CLIP's vocab.json and merges.txt
     return folder
 
 

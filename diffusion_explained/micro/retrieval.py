@@ -11,6 +11,7 @@ the held-out pictures, nor anything that a diffusion model made. `retrieval_trai
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ from torch import Tensor, nn
 
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.micro.tokens import MAX_LENGTH, encode, load_tokenizer
-from diffusion_explained.weight_files import read_weights, write_weights
+from diffusion_explained.models import Allowance
+from diffusion_explained.tables import check_keys, read_table
+from diffusion_explained.weight_files import read_weights, with_weights, write_weights
 
 SIDE = 128
 WEIGHTS = Path(__file__).parents[1] / "weights" / "micro_retrieval.safetensors"
 GROUPS = 8  # of each group norm; batch norm would make a picture's place depend on the pictures beside it
+HEADS = 4  # of the text tower
+STAGES = 7  # of the image tower at most: each halves the side of 128 pixels
 FIRST_SCALE, LARGEST_SCALE = 1 / 0.07, 100.0  # of the logits (Radford et al. 2021, Section 2.5)
 BATCH = 512
 
@@ -83,7 +88,7 @@ class TextTower(nn.Module):
         self.embedding = nn.Embedding(vocab_size, width)
         self.position = nn.Parameter(0.02 * torch.randn(length, width, dtype=torch.float32, device="cpu"))
         layer = nn.TransformerEncoderLayer(
-            width, 4, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+            width, HEADS, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
         )
         self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
@@ -99,45 +104,54 @@ class TextTower(nn.Module):
         return self.head((x * share[..., None]).sum(1))
 
 
-class Retrieval(nn.Module):
-    """The two towers, and the scale of the cosines in the softmax.
+@dataclass(frozen=True)
+class RetrievalConfig:
+    """The shape of a retrieval network; every weight file of one carries it. Raises ValueError for what makes none.
 
-    Args:
-        vocab_size, end: of the tokenizer: how many tokens it has, and the one that ends a caption.
-        length: tokens a caption. dim: D, of the sphere on which pictures and captions meet.
-        widths, blocks: of the image tower, a stage each; squeeze: channels of its last map.
-        text_width, text_layers: of the text tower.
+    vocab_size, end: of the tokenizer: how many tokens it has, and the one that ends a caption.
+    length: tokens per caption. dim: D, of the sphere on which pictures and captions meet.
+    widths, blocks: of the image tower, one entry per stage; squeeze: channels of its last map.
+    text_width, text_layers: of the text tower.
     """
 
+    vocab_size: int
+    end: int
+    length: int = MAX_LENGTH
+    dim: int = 128
+    widths: tuple[int, ...] = (32, 64, 96, 144, 192)
+    blocks: tuple[int, ...] = (0, 1, 1, 1, 0)
+    squeeze: int = 96
+    text_width: int = 96
+    text_layers: int = 2
+
+    def __post_init__(self) -> None:
+        sizes = (self.vocab_size, self.length, self.dim, self.squeeze, self.text_layers)
+        if min(sizes) < 1 or not 0 <= self.end < self.vocab_size:
+            raise ValueError(
+                f"vocab_size, length, dim, squeeze and text_layers are 1 or more, end is a token; got {self}"
+            )
+        if not 1 <= len(self.widths) <= STAGES or len(self.blocks) != len(self.widths):
+            raise ValueError(f"widths and blocks have one entry per stage, and there are 1 to {STAGES}; got {self}")
+        if any(width < GROUPS or width % GROUPS for width in self.widths) or min(self.blocks) < 0:
+            raise ValueError(f"widths are multiples of {GROUPS}, blocks are 0 or more; got {self}")
+        if self.text_width < HEADS or self.text_width % HEADS:
+            raise ValueError(f"text_width is a multiple of {HEADS}; got {self.text_width}")
+
+
+class Retrieval(nn.Module):
+    """The two towers, and the scale of the cosines in the softmax; the arguments are those of `RetrievalConfig`."""
+
     @torch_defaults()
-    def __init__(
-        self,
-        vocab_size: int,
-        end: int,
-        *,
-        length: int = MAX_LENGTH,
-        dim: int = 128,
-        widths: Sequence[int] = (32, 64, 96, 144, 192),
-        blocks: Sequence[int] = (0, 1, 1, 1, 0),
-        squeeze: int = 96,
-        text_width: int = 96,
-        text_layers: int = 2,
-    ) -> None:
+    def __init__(self, vocab_size: int, end: int, **options: Any) -> None:
         super().__init__()
+        given = {"vocab_size": vocab_size, "end": end, **options}
+        config = read_table(RetrievalConfig, given, "the retrieval network")
         self.config: dict[str, Any] = {
-            "vocab_size": vocab_size,
-            "end": end,
-            "length": length,
-            "dim": dim,
-            "widths": list(widths),
-            "blocks": list(blocks),
-            "squeeze": squeeze,
-            "text_width": text_width,
-            "text_layers": text_layers,
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()
         }
         self.card: dict[str, Any] = {}
-        self.image = ImageTower(widths, blocks, squeeze, dim)
-        self.text = TextTower(vocab_size, length, end, text_width, text_layers, dim)
+        self.image = ImageTower(config.widths, config.blocks, config.squeeze, config.dim)
+        self.text = TextTower(vocab_size, config.length, config.end, config.text_width, config.text_layers, config.dim)
         self.log_scale = nn.Parameter(torch.tensor(FIRST_SCALE, dtype=torch.float32, device="cpu").log())
 
     @property
@@ -171,15 +185,16 @@ def save_retrieval(path: Path, retrieval: Retrieval, card: dict[str, Any]) -> No
 def load_retrieval(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Retrieval:
     """The shipped retrieval network, or one of your own; its card is `retrieval.card`.
 
-    Raises OSError for a file that is missing, cut short or altered, or holds another network.
+    Raises OSError for a file that is missing, cut short or altered, ValueError for one that holds another network.
     """
     tensors, config, card = read_weights(path)
-    try:
-        with torch.random.fork_rng(devices=[]):
-            retrieval = Retrieval(**config)
-        retrieval.load_state_dict(tensors)
-    except (RuntimeError, TypeError) as error:
-        raise OSError(f"{path} does not hold a retrieval network: {error}") from error
+
+    def build(most_weights: int) -> Retrieval:
+        check_keys(RetrievalConfig, config, "the retrieval network", [one.name for one in fields(RetrievalConfig)])
+        with Allowance(most_weights):
+            return Retrieval(**config)
+
+    retrieval = with_weights(build, tensors, path)
     retrieval.card = card
     return retrieval.to(device).eval().requires_grad_(False)
 
@@ -192,7 +207,14 @@ def embed_captions(retrieval: Retrieval, captions: Sequence[str], tokenizer: Any
     """
     if not captions:
         raise ValueError("there is no caption to embed")
-    tokens = encode(tokenizer or load_tokenizer(), list(captions)).to(retrieval.device)
+    tokenizer = tokenizer or load_tokenizer()
+    of_tokenizer = {"vocab_size": len(tokenizer), "end": tokenizer.eos_token_id}
+    if of_tokenizer != {key: retrieval.config[key] for key in of_tokenizer}:
+        raise ValueError(
+            f"The retrieval network was trained with a tokenizer of {retrieval.config['vocab_size']} tokens, the last "
+            f"one of a caption {retrieval.config['end']}; this one has {len(tokenizer)} and {tokenizer.eos_token_id}."
+        )
+    tokens = encode(tokenizer, list(captions)).to(retrieval.device)
     return torch.cat([retrieval.embed_tokens(part) for part in tokens.split(BATCH)])
 
 

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_explained.devices import hardware, in_bfloat16, to_channels_last
+from diffusion_explained.files import check_file
 from diffusion_explained.micro.emoji import STYLES, EmojiSet
 from diffusion_explained.micro.fidelity import naming_accuracy
 from diffusion_explained.micro.retrieval import Retrieval, save_retrieval
@@ -33,6 +34,7 @@ from diffusion_explained.micro.words import COLOURS, NUMBERS
 from diffusion_explained.models import count_parameters
 from diffusion_explained.noise import numpy_stream, seeded
 from diffusion_explained.training.checkpoints import go_on
+from diffusion_explained.training.folder_lock import hold
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep
@@ -179,8 +181,9 @@ def train_retrieval(
         workers: processes that make up scenes, 0 for none beside this one; they change nothing but the speed.
         network: options of `Retrieval`, for a smaller one.
 
-    Raises ValueError for settings that make no training, and what `train_for` raises.
+    Raises ValueError for settings that make no training, and what `train_for` and `folder_lock.hold` raise.
     """
+    check_file(out, "")
     config = TimedConfig(
         images=WITHOUT_END if images is None else images, seconds=seconds, batch_size=batch_size,
         learning_rate=learning_rate, weight_decay=0.05, betas=(0.9, 0.98), seed=seed, channels_last=True,
@@ -195,37 +198,38 @@ def train_retrieval(
         "data": fingerprint("", {"images": emoji.images, "subject": emoji.subject}),
     }
     checkpoints = out.parent / f"{out.stem}_checkpoints"
-    go_on(state, description, checkpoints)
-    sprites = emoji.images.to(device)
-    feed = ContrastBatches(SceneSampler(emoji, "train", seed), batch_size, tokenizer)
-    stream = feed.stream(state.step, config.num_steps - state.step, workers)
+    with hold(checkpoints):
+        go_on(state, description, checkpoints)
+        sprites = emoji.images.to(device)
+        feed = ContrastBatches(SceneSampler(emoji, "train", seed), batch_size, tokenizer)
+        stream = feed.stream(state.step, config.num_steps - state.step, workers)
 
-    def batches() -> tuple[list[Tensor], Tensor]:
-        batch = next(stream)
-        chosen = torch.rand(batch_size, generator=state.generator, dtype=torch.float32, device="cpu") < 0.5
-        x = soften(draw_scenes(batch.scenes, sprites), to_device(chosen, device))
-        x = x.contiguous(memory_format=torch.channels_last)
-        texts = (batch.tokens, batch.contraries, batch.has_contrary)
-        return [x, *(to_device(part, device) for part in texts)], to_device(batch.also_fits, device)
+        def batches() -> tuple[list[Tensor], Tensor]:
+            batch = next(stream)
+            chosen = torch.rand(batch_size, generator=state.generator, dtype=torch.float32, device="cpu") < 0.5
+            x = soften(draw_scenes(batch.scenes, sprites), to_device(chosen, device))
+            x = x.contiguous(memory_format=torch.channels_last)
+            texts = (batch.tokens, batch.contraries, batch.has_contrary)
+            return [x, *(to_device(part, device) for part in texts)], to_device(batch.also_fits, device)
 
-    bfloat16 = in_bfloat16(config.precision, device)
-    step = ContrastiveStep(made, state, config, Processes.here(device, batch_size), bfloat16)
-    yield from train_for(
-        step, state, config, batches, description,
-        record_every=record_every, checkpoints=checkpoints, checkpoint_every=checkpoint_every,
-    )  # fmt: skip
-    retrieval = state.ema
-    round_to_fp16(retrieval)
-    accuracy = naming_accuracy(retrieval, emoji, tokenizer)
-    card = {
-        "task": "retrieval",
-        "training": asdict(config),
-        "data": f"{len(emoji):,} emoji of {len(emoji.names):,} subjects, {int(emoji.held_out.sum()):,} held out",
-        "images_seen": state.step * batch_size,
-        "seconds": round(state.seconds),
-        "hardware": hardware(device),
-        "torch": torch.__version__,
-        "parameters": count_parameters(retrieval),
-        "accuracy": accuracy,
-    }
-    save_retrieval(out, retrieval, card)
+        bfloat16 = in_bfloat16(config.precision, device)
+        step = ContrastiveStep(made, state, config, Processes.here(device, batch_size), bfloat16)
+        yield from train_for(
+            step, state, config, batches, description,
+            record_every=record_every, checkpoints=checkpoints, checkpoint_every=checkpoint_every,
+        )  # fmt: skip
+        retrieval = state.ema
+        round_to_fp16(retrieval)
+        accuracy = naming_accuracy(retrieval, emoji, tokenizer)
+        card = {
+            "task": "retrieval",
+            "training": asdict(config),
+            "data": f"{len(emoji):,} emoji of {len(emoji.names):,} subjects, {int(emoji.held_out.sum()):,} held out",
+            "images_seen": state.step * batch_size,
+            "seconds": round(state.seconds),
+            "hardware": hardware(device),
+            "torch": torch.__version__,
+            "parameters": count_parameters(retrieval),
+            "accuracy": accuracy,
+        }
+        save_retrieval(out, retrieval, card)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diffusion_explained import data
 from diffusion_explained.data.hub import DamagedDataError
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, read_json
 from diffusion_explained.micro.emoji import EmojiSet
 
 SUBJECTS_FILE = Path(data.__file__).with_name("emoji_subjects.json")
@@ -32,7 +32,7 @@ def write_subjects(emoji: EmojiSet, path: Path = SUBJECTS_FILE) -> Path:
 def load_subjects(path: Path = SUBJECTS_FILE) -> Subjects:
     """Kind -> subject -> its synonyms. Raises DamagedDataError, an OSError."""
     try:
-        groups = json.loads(path.read_text(encoding="utf-8"))
+        groups = read_json(path, "list of subjects")
         return {
             group: {name: tuple(map(str, synonyms)) for name, synonyms in names.items()}
             for group, names in groups.items()

@@ -28,6 +28,7 @@ from diffusion_explained.noise import randn
 from diffusion_explained.predictions import target
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Schedule
 from diffusion_explained.training.checkpoints import go_on
+from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep, RecordedStep
@@ -45,6 +46,11 @@ class TextToImageConfig(TimedConfig):
     batch_size: int = 512
     learning_rate: float = 8e-4
     min_snr: float | None = 5.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.min_snr is not None and self.min_snr <= 0:
+            raise ValueError(f"min_snr (above 0, or None) cannot be {self.min_snr!r}.")
 
 
 class TextToImage(nn.Module):
@@ -69,6 +75,7 @@ def schedule_of(prediction: str) -> Schedule:
     return DDPMSchedule.scaled_linear() if prediction == "eps" else FlowSchedule()
 
 
+@one_at_a_time
 def train_text_to_image(
     model: TextToImage,
     scenes: EncodedScenes,
@@ -89,7 +96,7 @@ def train_text_to_image(
         options: record_every and checkpoint_every of `train_for`.
 
     Raises ValueError for an unknown prediction or the checkpoints of another training, FloatingPointError when the
-    loss is no number.
+    loss is no number, and what `folder_lock.hold` raises.
     """
     schedule, device = schedule_of(prediction), torch.device(device)
     if config.channels_last:

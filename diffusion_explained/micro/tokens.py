@@ -36,14 +36,20 @@ TOKENIZER_FOLDER = Path(diffusion_explained.__file__).parent / "weights" / "micr
 
 
 def load_tokenizer(folder: str | os.PathLike[str] = TOKENIZER_FOLDER) -> Any:
-    """The transformers.CLIPTokenizer of a folder, by default the one that ships. Raises OSError if it is missing."""
+    """The transformers.CLIPTokenizer of a folder, by default the one that ships.
+
+    Raises OSError if it is missing or damaged.
+    """
     with extra("sd"):
         from transformers import CLIPTokenizer  # lazy: it takes seconds
 
     for name in ("vocab.json", "merges.txt"):
         if not (Path(folder) / name).is_file():
             raise FileNotFoundError(f"{folder} holds no tokenizer: {name} is missing; build_tokenizer makes one")
-    return CLIPTokenizer.from_pretrained(folder)
+    try:
+        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers' words for a damaged file are of many kinds
+        raise OSError(f"the tokenizer in {folder} is damaged: {error}. Copy it again.") from error
 
 
 def encode(tokenizer: Any, captions: Sequence[str]) -> Tensor:

@@ -88,9 +88,13 @@ class Allowance(TorchFunctionMode):
         self.most, self.used = most, 0
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.empty, torch.zeros, torch.ones):
+        if func in (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn):
             size = args[0] if args and isinstance(args[0], Sequence) else args
             self.used += math.prod(size)
+        elif func is torch.Tensor.clone:  # a module that is copied, layer by layer
+            self.used += args[0].numel()
+        elif func is torch.meshgrid:
+            self.used += math.prod(len(axis) for axis in args)
         elif func is torch.arange:
             self.used += int(max(args))
         if self.used > self.most:

@@ -34,6 +34,8 @@ class ClassifierConfig:
 
     def __post_init__(self) -> None:
         check_sizes(self)
+        if not 0 < self.logit_scale <= 1000:
+            raise ValueError(f"logit_scale must be above 0, at most 1000; got {self.logit_scale}.")
 
 
 class Classifier(nn.Module):

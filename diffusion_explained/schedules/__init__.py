@@ -16,14 +16,17 @@ A sampler never sees a schedule: it is handed a list of `Level`s, decreasing in 
 All coefficients are float64 on the CPU.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from diffusion_explained.names import shortened
 from diffusion_explained.schedules.base import Level, Schedule, check_decreasing
 from diffusion_explained.schedules.ddpm import DDPMSchedule, rescale_zero_terminal_snr
 from diffusion_explained.schedules.edm import EDMSchedule
 from diffusion_explained.schedules.flow import FlowSchedule
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, SPACINGS
+from diffusion_explained.tables import read_arguments
 
 __all__ = [
     "RATIO_SPACINGS",
@@ -39,24 +42,54 @@ __all__ = [
 ]
 
 
-def schedule_from_config(config: dict[str, Any]) -> Schedule:
-    """The schedule that `to_config` described. Raises ValueError for another family, name or argument."""
+MAKERS: dict[tuple[str, str], Callable[..., Schedule]] = {
+    ("edm", ""): EDMSchedule,
+    ("flow", ""): FlowSchedule,
+    ("ddpm", "linear"): DDPMSchedule.linear,
+    ("ddpm", "scaled_linear"): DDPMSchedule.scaled_linear,
+    ("ddpm", "cosine"): DDPMSchedule.cosine,
+    ("ddpm", "sigmoid"): DDPMSchedule.sigmoid,
+}
+OF_ALL_DDPM = {"final_alpha_one": bool, "steps_offset": int, "clock": str, "rescale_zero_terminal_snr": bool}
+RANGES = {  # of what a description may say; beyond them coefficients take all memory, or leave float32
+    "num_train_timesteps": (1, 100_000),
+    "steps_offset": (0, 1000),
+    "sigma_min": (1e-9, 1e6),
+    "sigma_max": (1e-9, 1e6),
+    "rho": (0.1, 100.0),
+    "P_mean": (-20.0, 20.0),
+    "P_std": (0.0, 20.0),
+    "shift": (1e-3, 1e3),
+}
+
+
+def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
+    """The schedule that `to_config` described.
+
+    Raises ValueError for another family or name, for an argument that is unknown, of another type or out of range, and
+    for a schedule whose levels do not decrease in noise.
+    """
+    if not isinstance(config, Mapping):
+        raise ValueError(f"A schedule is described by a table, its family first; got {shortened(config)}.")
     options = dict(config)
     if options.get("family") == "ddpm":
         options.setdefault("clock", "thousand")  # what every network was given before the clock could be chosen
     family, name = options.pop("family", None), options.pop("name", "")
-    makers: dict[tuple[Any, Any], Callable[..., Schedule]] = {
-        ("edm", ""): EDMSchedule,
-        ("flow", ""): FlowSchedule,
-        ("ddpm", "linear"): DDPMSchedule.linear,
-        ("ddpm", "scaled_linear"): DDPMSchedule.scaled_linear,
-        ("ddpm", "cosine"): DDPMSchedule.cosine,
-        ("ddpm", "sigmoid"): DDPMSchedule.sigmoid,
-    }
-    if (family, name) not in makers:
-        known = ", ".join(" ".join(key).strip() for key in makers)
-        raise ValueError(f"There is no schedule of family {family!r} and name {name!r}. Known: {known}.")
+    if not isinstance(family, str) or not isinstance(name, str) or (family, name) not in MAKERS:
+        known = ", ".join(" ".join(key).strip() for key in MAKERS)
+        raise ValueError(
+            f"There is no schedule of family {shortened(family)} and name {shortened(name)}. Known: {known}."
+        )
+    maker, what = MAKERS[family, name], f"the {family} schedule"
+    arguments = read_arguments(maker, options, what, **(OF_ALL_DDPM if family == "ddpm" else {}))
+    for key, (least, most) in RANGES.items():
+        if key in arguments and not least <= arguments[key] <= most:
+            raise ValueError(f"{key} of {what} must be from {least:g} to {most:g}; got {arguments[key]:g}.")
     try:
-        return makers[family, name](**options)
-    except TypeError as error:
-        raise ValueError(f"The {family} schedule has no such setting: {error}.") from error
+        schedule = maker(**arguments)
+        visited = schedule.levels(max(1, min(10, getattr(schedule, "num_train_timesteps", 10) // 2)))
+        if not all(math.isfinite(number) for level in visited for number in level):
+            raise ValueError("its levels are no finite numbers")
+    except (ValueError, ArithmeticError) as error:
+        raise ValueError(f"{what} of {shortened(dict(config), 300)} cannot be visited: {error}") from error
+    return schedule

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from diffusion_explained.devices import float64_on_cpu
 
+MOST_STEPS = 100_000  # of a run or of a schedule: a number with too many zeros would take the memory of the machine
+
 
 class Level(NamedTuple):
     """Where a noisy sample lives: x_t = alpha * x_0 + sigma * eps at time t."""
@@ -72,7 +74,9 @@ class Schedule(ABC):
         """A JSON-able description; `schedule_from_config` builds the same schedule from it."""
 
     def level(self, t: float) -> Level:
-        """The level at one time."""
+        """The level at one time. Raises ValueError for what is no number, and for a time that the schedule lacks."""
+        if float64_on_cpu("t", t).ndim or isinstance(t, bool):
+            raise ValueError(f"t must be one number; got {t!r}. Give several to levels_at.")
         return Level(float(t), float(self.alpha(t)), float(self.sigma(t)))
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
@@ -125,9 +129,12 @@ def check_decreasing(levels: Sequence[Level]) -> None:
 
 
 def check_steps(number: int, most: int | None = None, what: str = "num_inference_steps") -> int:
-    """The number as an int. Raises ValueError, naming `what`, unless it is a whole number from 1 to `most`."""
-    whole = isinstance(number, numbers.Real) and not isinstance(number, bool) and math.isfinite(number)
-    if not whole or int(number) != number or number < 1 or (most is not None and number > most):
-        allowed = "1 or more" if most is None else f"1 to {most} (the schedule's num_train_timesteps)"
+    """The number as an int. Raises ValueError, naming `what`, unless it is a whole number from 1 to `most`.
+
+    most: the schedule's num_train_timesteps; without it MOST_STEPS.
+    """
+    whole = isinstance(number, numbers.Real) and not isinstance(number, bool)
+    if not whole or not 1 <= number <= (most or MOST_STEPS) or int(number) != number:
+        allowed = f"1 to {MOST_STEPS:,}" if most is None else f"1 to {most} (the schedule's num_train_timesteps)"
         raise ValueError(f"{what} must be a whole number, {allowed}; got {number!r}.")
     return int(number)

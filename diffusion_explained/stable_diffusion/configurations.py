@@ -302,7 +302,8 @@ def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Fa
     said = config.get("_class_name", class_name)
     if said != class_name:
         raise ValueError(
-            f"{part} is called a {class_name} in model_index.json and a {said} in its own config.json: one is wrong."
+            f"{part} is called a {class_name} in model_index.json and a {str(said)[:80]} in its own config.json: "
+            "one is wrong."
         )
     if isinstance(config.get("text_config"), Mapping):  # a whole CLIP's configuration, the text's inside it
         config = config["text_config"]

@@ -91,6 +91,7 @@ SIZES_GB = {
     "stabilityai/stable-diffusion-3-medium-diffusers": 6.0,
     "stabilityai/stable-diffusion-3.5-medium": 6.8,
 }
+CHECKERS_GB = {DEFAULT_MODEL: 0.6}  # the share of a safety checker in these
 T5_GB = 9.5
 OFFER_FLOAT16 = (  # as files of their own; the others keep half precision under the plain names, or have none
     DEFAULT_MODEL,

@@ -74,6 +74,7 @@ def record(
         "prompt": list(text.prompts),
         "negative": None if text.negative is None else list(text.negative),
         "sampler": options.get("sampler") or model.default_sampler,
+        "spacing": options.get("spacing"),
         "guidance_scale": model.family.guidance_scale if scale is None else float(scale),
         "num_inference_steps": len(rows),
         "seeds": seeds,

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffusion_explained.names import unknown_name
+from diffusion_explained.names import shortened, unknown_name
 from diffusion_explained.samplers import SAMPLERS
 
 INFINITY = float("inf")
+MOST_TIMESTEPS = 100_000  # whose levels no memory feels
 # defaults that several classes share
 CURVE = {"num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear",
          "trained_betas": None}  # fmt: skip
@@ -239,7 +240,7 @@ def scheduler_class(config: Mapping[str, Any]) -> SchedulerClass:
     """The class that a scheduler's configuration names. Raises ValueError for one that is not driven here."""
     name = config.get("_class_name")
     if not isinstance(name, str):
-        raise ValueError(f"The model's scheduler configuration names no class (_class_name is {name!r}).")
+        raise ValueError(f"The model's scheduler configuration names no class (_class_name is {shortened(name)}).")
     if name not in CLASSES:
         driven = [one for one, entry in CLASSES.items() if not entry.refused]
         raise unknown_name("scheduler class of the model", name, driven)
@@ -285,7 +286,8 @@ def family_of(config: Mapping[str, Any]) -> str:
     predicts, flow = config.get("prediction_type"), config.get("use_flow_sigmas", False)
     if entry.family == "vp" and (predicts == "flow_prediction") != bool(flow):
         raise ValueError(
-            f"The model's scheduler, {name}, sets prediction_type to {predicts!r} and use_flow_sigmas to {flow}: a "
+            f"The model's scheduler, {name}, sets prediction_type to {shortened(predicts)} and use_flow_sigmas to "
+            f"{shortened(flow)}: a "
             'flow model has "flow_prediction" and true, any other model neither.'
         )
     return "flow" if flow else entry.family
@@ -300,7 +302,7 @@ def _check_key(name: str, own: SchedulerClass, target: SchedulerClass, key: str,
         return
     if not defaults and key not in HARMLESS:
         raise unknown_name(f"key of the scheduler configuration of {name}", key, own.defaults)
-    _check_type(name, key, value, defaults)
+    _check_type(name, key, value, [own.defaults[key]] if key in own.defaults else defaults)
     if key in ("clip_sample", "thresholding") and value:
         raise _not_obeyed(name, key, value, "the sampler would have to change every predicted x_0")
     if key == "variance_type" and str(value).startswith("learned"):
@@ -317,14 +319,32 @@ def _check_key(name: str, own: SchedulerClass, target: SchedulerClass, key: str,
 
 def _check_type(name: str, key: str, value: Any, defaults: list[Any]) -> None:
     """Whether a value is of the kind of the defaults: a number where they are numbers, and so on."""
+    if value is None:
+        if key in OBEYED and any(type(default) in (int, float, str) for default in defaults) and None not in defaults:
+            raise _of_another_kind(name, key, value, f"it must be of the kind of {defaults[0]!r}")
+        return
+    if key == "trained_betas":
+        if not isinstance(value, list) or not 0 < len(value) <= MOST_TIMESTEPS or not all(map(_is_number, value)):
+            raise _of_another_kind(name, key, value, f"it must be a list of at most {MOST_TIMESTEPS} numbers")
+        return
     kinds = {bool: (bool,), int: (int, float), float: (int, float), str: (str,)}
     for default in defaults[:1]:
         allowed = kinds.get(type(default))
         wrong = allowed is not None and not isinstance(value, allowed)
-        if value is not None and (wrong or (isinstance(value, bool) and allowed == (int, float))):
-            raise ValueError(
-                f"The model's scheduler, {name}, sets {key} to {value!r}: it must be of the kind of {default!r}."
-            )
+        if wrong or (isinstance(value, bool) and allowed == (int, float)):
+            raise _of_another_kind(name, key, value, f"it must be of the kind of {default!r}")
+    if isinstance(value, int | float) and not _is_number(value) and value not in defaults:
+        raise _of_another_kind(name, key, value, "it must be a finite number, below a million")
+    if key == "num_train_timesteps" and not (value == int(value) and 1 <= value <= MOST_TIMESTEPS):
+        raise _of_another_kind(name, key, value, f"it must be a whole number from 1 to {MOST_TIMESTEPS}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < 1e6  # and so neither NaN nor infinity
+
+
+def _of_another_kind(name: str, key: str, value: Any, allowed: str) -> ValueError:
+    return ValueError(f"The model's scheduler, {name}, sets {key} to {shortened(value)}: {allowed}.")
 
 
 def _check_values(name: str, family: str, options: Mapping[str, Any], sampler: str | None) -> None:
@@ -354,6 +374,6 @@ def _check_values(name: str, family: str, options: Mapping[str, Any], sampler: s
 def _not_obeyed(name: str, key: str, value: Any, why: str = "") -> ValueError:
     because = f" ({why})" if why else ""
     return ValueError(
-        f"The model's scheduler, {name}, sets {key} to {value!r}, which is not driven here{because}. "
+        f"The model's scheduler, {name}, sets {key} to {shortened(value)}, which is not driven here{because}. "
         "If the model does without it, change the key in its scheduler_config.json."
     )

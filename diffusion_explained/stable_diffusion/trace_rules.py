@@ -14,6 +14,7 @@ from typing import Any
 
 LABELS = ("live", "recorded", "stand-in")
 SAMPLERS = ("ddim", "ddpm", "dpm_solver_pp_2m", "euler", "euler_ancestral", "heun")  # as `samplers` has them, torchless
+SPACINGS = ("leading", "linspace", "trailing", "karras", "exponential", "beta")  # as `schedules` has them, torchless
 PICTURES = {"x_0": 5, "latents": 5, "pictures": 4}  # names of the arrays, and their dimensions
 MOST_STEPS, MOST_IMAGES = 1000, 4  # a step has about 25 kB an image
 LARGEST = 512  # pixels of a kept picture's longer side
@@ -97,6 +98,7 @@ SETTINGS = {
     "prompt": PROMPTS,
     "negative": perhaps(PROMPTS),
     "sampler": one_of(*SAMPLERS),
+    "spacing": perhaps(one_of(*SPACINGS)),
     "guidance_scale": real(0, 100),
     "num_inference_steps": whole(1, MOST_STEPS),
     "seeds": several(whole(0, 2**64 - 1), 1, MOST_IMAGES),
@@ -113,6 +115,7 @@ SETTINGS = {
     "date": SHORT,
     "seconds": fields({stage: real(0, FAR) for stage in ("text", "steps", "decode")}),
 }
+LATER = ("spacing",)  # settings that the first files do not have: of those it is not known
 TOKENS = {  # of one prompt, as one text encoder reads it
     "encoder": text(100, least=1),
     "ids": several(whole(0, 10**7), 1, MOST_IDS),
@@ -160,7 +163,7 @@ def check_words(words: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -
     steps, images = shapes["x_0"][:2]
     settings, tokens, rows = words["settings"], words["tokens"], words["rows"]
     _keep({"label": words["label"]}, {"label": one_of(*LABELS)}, "the trace")
-    _keep(settings, SETTINGS, "settings")
+    _keep(settings, SETTINGS, "settings", LATER)
     if settings["num_inference_steps"] != steps:
         raise ValueError(f"its settings say {settings['num_inference_steps']} steps, and its pictures {steps}")
     if len(settings["seeds"]) != images:
@@ -190,7 +193,8 @@ def check_words(words: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -
             raise ValueError(f"row {k} has neither signal nor noise")
     for k, (row, after) in enumerate(pairwise(rows)):
         falls = after["sigma"] * row["alpha"] < row["sigma"] * after["alpha"]  # of sigma/alpha, where alpha may be 0
-        if not (falls and after["t"] < row["t"]):
+        # the time that the network is told may stay: DPM-Solver++ rounds it to whole timesteps
+        if not (falls and after["t"] <= row["t"]):
             raise ValueError(f"the level of row {k + 1} is not cleaner than that of row {k}")
 
 
@@ -211,16 +215,19 @@ def _check_tokens(one: Any) -> None:
         raise ValueError("its words take more tokens than are used")
 
 
-def _keep(values: Any, rules: Mapping[str, Rule], where: str) -> None:
-    """Raise ValueError, naming the field, unless `values` has exactly the fields of `rules` and each keeps its own."""
+def _keep(values: Any, rules: Mapping[str, Rule], where: str, optional: Sequence[str] = ()) -> None:
+    """Raise ValueError, naming the field, unless `values` has exactly the fields of `rules` and each keeps its own.
+
+    optional: fields that may be missing.
+    """
     if not isinstance(values, dict):
         raise ValueError(f"{where} must be named fields, got {_shown(values)}")
-    if missing := sorted(rules.keys() - values.keys()):
+    if missing := sorted(rules.keys() - values.keys() - set(optional)):
         raise ValueError(f"{where} lacks {', '.join(missing)}")
     if unknown := sorted(values.keys() - rules.keys()):
         raise ValueError(f"{where} has fields that are not known: {_shown(unknown)}")
     for name, rule in rules.items():
-        if not rule.holds(values[name]):
+        if name in values and not rule.holds(values[name]):
             raise ValueError(f"{name} of {where} must be {rule.words}, got {_shown(values[name])}")
 
 

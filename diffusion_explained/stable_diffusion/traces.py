@@ -32,7 +32,8 @@ class Trace:
     """What a run did, step by step, for B images in n steps.
 
     label: "live" of a run that was made now, "recorded" of one that was loaded, "stand-in" of random weights, always.
-    settings: model, prompt, negative, sampler, scale, steps, seeds, size, shapes, device, date, seconds by stage.
+    settings: model, prompt, negative, sampler, spacing (null for the model's own; files of earlier releases do not
+        name it), scale, steps, seeds, size, shapes, device, date, seconds by stage.
     tokens: of each prompt, each text encoder's: encoder, ids, pieces, words, used, cut.
     rows: one a step: i, t, alpha, sigma, and, one number an image, the norms of x_t, of the noise predicted with the
         prompt (eps_cond) and without it (eps_uncond), and of their difference; None where guidance is off.
@@ -86,7 +87,7 @@ class Trace:
                 words = {name: _parsed(name, metadata[name]) for name in WORDS}
                 check_words(words, shapes)
                 arrays = {name: file.get_tensor(name) for name in PICTURES}
-        except (SafetensorError, ValueError) as error:
+        except (SafetensorError, ValueError, OSError) as error:
             raise OSError(f"{path} is damaged, or is no trace of this package: {error}") from error
         if words["label"] == "live":
             words["label"] = "recorded"

@@ -15,8 +15,10 @@ from typing import Any
 
 from diffusion_explained.data.hub import hub_is_reachable
 from diffusion_explained.extras import extra
+from diffusion_explained.files import read_bytes
 from diffusion_explained.stable_diffusion.configurations import check_part, check_pipeline, check_together
 from diffusion_explained.stable_diffusion.families import (
+    CHECKERS_GB,
     MICRO,
     MICRO_FAMILY,
     MICRO_TITLE,
@@ -278,7 +280,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         held = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
         raise ValueError(f"{folder} is no pipeline: there is no {INDEX} in it (it holds {held}).")
     index = read_json(path)
-    if not isinstance(index.get("_class_name"), str):
+    if not isinstance(index.get("_class_name"), str) or len(index["_class_name"]) > 100:
         raise ValueError(f"{path} does not name a pipeline class, so this is no pipeline of diffusers.")
     return index
 
@@ -288,7 +290,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise WeightsUnavailableError(f"{path} is missing: the model is not whole. Copy or download it again.")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(read_bytes(path, "configuration"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}. Copy or download it again.") from error
     if not isinstance(found, dict):
@@ -366,8 +368,12 @@ def chosen_files(names: Iterable[str], *, t5: bool = False, leave_out: Sequence[
     return sorted(chosen)
 
 
-def download_size(repo: str, *, t5: bool = False) -> float | None:
-    """Gigabytes to download: asked of the hub where it answers, else from the table; None when neither knows."""
+def download_size(repo: str, *, t5: bool = False, safety_checker: bool | None = None) -> float | None:
+    """Gigabytes to download: asked of the hub where it answers, else from the table; None when neither knows.
+
+    safety_checker: False leaves it out of the sum, as `load` leaves it out of the download.
+    """
+    leave_out = (CHECKER, "feature_extractor") if safety_checker is False else ()
     if hub_is_reachable():
         with extra("sd"):
             from huggingface_hub import HfApi
@@ -375,11 +381,13 @@ def download_size(repo: str, *, t5: bool = False) -> float | None:
         try:
             files = HfApi().model_info(repo, files_metadata=True).siblings or []
             sizes = {file.rfilename: file.size for file in files}
-            return sum(sizes[name] or 0 for name in chosen_files(sizes, t5=t5)) / 1e9
+            return sum(sizes[name] or 0 for name in chosen_files(sizes, t5=t5, leave_out=leave_out)) / 1e9
         except Exception:  # gated, renamed, gone, or the client's and its HTTP library's own errors: the table is left
             pass
     size = SIZES_GB.get(repo)
-    return None if size is None else size + (T5_GB if t5 else 0)
+    if size is None:
+        return None
+    return size + (T5_GB if t5 else 0) - (CHECKERS_GB.get(repo, 0) if safety_checker is False else 0)
 
 
 def what_to_do(model: str, *, t5: bool = False) -> str:

@@ -7,6 +7,7 @@
 | `step`             | one gradient step, and the same step captured once for a GPU to replay             |
 | `checkpoints`      | a training that was interrupted resumes from its last checkpoint                   |
 | `processes`        | several processes that share each batch                                            |
+| `folder_lock`      | one training per folder                                                            |
 | `timed`            | training for a given time                                                          |
 | `classifier`       | the classifiers whose features the metrics use                                     |
 | `reflow`           | pairs of noise and image for rectification                                         |

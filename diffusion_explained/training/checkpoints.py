@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import NotWrittenError, atomic_path
+from diffusion_explained.tensor_files import read_tensors
 from diffusion_explained.weight_files import fingerprint
 
 KEPT = 2
@@ -42,12 +42,22 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write `folder/step-<progress["step"]>.safetensors`, then remove all but the newest two."""
+    """Write `folder/step-<progress["step"]>.safetensors`, then remove all but the newest two.
+
+    Raises NotWrittenError (an OSError) where it cannot be written, a full disk say; the one before it is then kept.
+    """
     words = json.dumps({"description": checkpoint.description, "progress": checkpoint.progress}, sort_keys=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
     path = folder / f"step-{checkpoint.progress['step']:08d}.safetensors"
-    with atomic_path(path) as part:
-        save_file(tensors, part, metadata={"checkpoint": words, "sha256": fingerprint(words, tensors)})
+    kept, needed = checkpoint_files(folder), len(words) + sum(tensor.nbytes for tensor in tensors.values())
+    try:
+        with atomic_path(path, needed) as part:
+            save_file(tensors, part, metadata={"checkpoint": words, "sha256": fingerprint(words, tensors)})
+    except NotWrittenError as error:
+        said = "No checkpoint was written before it."
+        if kept:
+            said = f"{kept[0].name}, the last whole checkpoint, is kept: the same training goes on from it."
+        raise NotWrittenError(f"{error} {said}") from error
     for old in checkpoint_files(folder)[KEPT:]:
         old.unlink()
     for abandoned in folder.glob(".step-*.part"):  # of a process that was killed while it wrote
@@ -58,17 +68,17 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read one file. Raises DamagedCheckpointError unless every byte is as it was written."""
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            words, expected = metadata["checkpoint"], metadata["sha256"]
-            names = list(file.keys())
-            tensors = {name: file.get_tensor(name) for name in names}
+        tensors, metadata = read_tensors(path, "checkpoint")
+        words, expected = metadata["checkpoint"], metadata["sha256"]
         content = json.loads(words)
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        description, progress = content["description"], content["progress"]
+        if not isinstance(description, dict) or not isinstance(progress, dict):
+            raise ValueError("its description and progress are no tables")
+    except (KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         raise DamagedCheckpointError(f"{path} is cut short, or is no checkpoint of a training: {error!r}") from error
     if fingerprint(words, tensors) != expected:
         raise DamagedCheckpointError(f"{path} was altered after it was written: its SHA-256 is another one")
-    return Checkpoint(content["description"], content["progress"], tensors)
+    return Checkpoint(description, progress, tensors)
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
@@ -106,7 +116,13 @@ def go_on(state: Any, description: Mapping[str, Any], folder: Path | None) -> No
     """
     if folder is not None and (saved := latest_checkpoint(folder)) is not None:
         check_same(description, saved, folder)
-        state.load(saved)
+        try:
+            state.load(saved)
+        except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
+            raise DamagedCheckpointError(
+                f"the newest checkpoint in {folder} does not fit this training, though it says so: {error}. Remove it "
+                "to train from the one before, or from the beginning."
+            ) from error
 
 
 def check_same(description: Mapping[str, Any], checkpoint: Checkpoint, folder: Path) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor
 from diffusion_explained.data import ImageDataset, load_dataset, to_float
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.devices import hardware
+from diffusion_explained.files import check_folder
 from diffusion_explained.models import Classifier, build_network, count_parameters, network_config, of_data
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
@@ -29,6 +30,7 @@ from diffusion_explained.tables import check_file_name, check_keys, read_table, 
 from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
 from diffusion_explained.training.checkpoints import go_on, save_checkpoint
 from diffusion_explained.training.classifier_state import ClassifierState, ClassifierTrainConfig
+from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.processes import process_count
 from diffusion_explained.weight_files import fingerprint, round_to_fp16, write_weights
 
@@ -50,6 +52,7 @@ class ClassifierRecord:
     seconds: float
 
 
+@one_at_a_time
 def train_classifier(
     network: Classifier,
     dataset: ImageDataset,
@@ -70,6 +73,7 @@ def train_classifier(
     Raises:
         ValueError: if the images are not what the network takes, or make less than one batch; for the checkpoints of
             another training.
+        FolderInUseError, NotWrittenError: (OSErrors) if another training holds that folder, or it cannot be written.
         FloatingPointError: when the loss is no longer a number.
     """
     check_data(network, dataset, config)
@@ -231,6 +235,7 @@ def run_recipe(
             f"a classifier is trained by one process, in minutes, and {count} were started: "
             "run `diffusion-explained train` itself, without `accelerate launch` or torchrun."
         )
+    check_folder(output.parent, "")  # before data is fetched
     config = recipe.training
     train, test = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
     # the initial weights are the seed's too

@@ -14,6 +14,7 @@ from diffusion_explained.devices import in_bfloat16, to_channels_last
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed, stream
+from diffusion_explained.tables import check_types
 from diffusion_explained.training.augmentation import PADDINGS
 from diffusion_explained.training.checkpoints import Checkpoint
 from diffusion_explained.training.config import PRECISIONS, check_allowed
@@ -47,6 +48,7 @@ class ClassifierTrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_seed(self.seed)
         allowed = {
             "epochs (1 or more)": self.epochs >= 1,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed
+from diffusion_explained.tables import check_types
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 NOISE_ON = ("cpu", "device")
@@ -58,6 +59,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         allowed = {
             "images (one batch or more)": self.images >= self.batch_size,
             "batch_size (1 or more)": self.batch_size >= 1,

@@ -34,6 +34,7 @@ from diffusion_explained.pretrained import Model
 from diffusion_explained.schedules import Schedule
 from diffusion_explained.training.checkpoints import go_on, save_checkpoint
 from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep, RecordedStep, has_dropout
@@ -60,6 +61,7 @@ class Record:
     model: Model
 
 
+@one_at_a_time
 def train(
     network: NetworkModule,
     images: Tensor,
@@ -95,6 +97,7 @@ def train(
     Raises:
         ValueError: for data, a kind or labels that do not fit the network; for the checkpoints of another training.
         DamagedCheckpointError: (an OSError) if there are checkpoints, but no good one.
+        FolderInUseError, NotWrittenError: (OSErrors) if another training holds that folder, or it cannot be written.
         FloatingPointError: when the loss is no longer a number.
     """
     check_data(network, images, labels, kind, drawn=noise is not None)

@@ -15,6 +15,7 @@ from diffusion_explained.models import Classifier, NetworkModule, build_network,
 from diffusion_explained.noise import seeded
 from diffusion_explained.pretrained import Model, load_pretrained
 from diffusion_explained.schedules import Schedule
+from diffusion_explained.tables import is_file_name
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.reflow import PairsConfig, PairsRecord, draw_pairs
 from diffusion_explained.weight_files import fingerprint
@@ -74,8 +75,8 @@ def start_from_weights(name: str | Path, network: nn.Module, kind: str, schedule
 
 def load_teacher(name: str, folder: Path, device: torch.device) -> Model:
     """A recipe's teacher: name is that of a recipe that was run into `folder`, of weights that ship, or a file."""
-    own = folder / name / f"{name}.safetensors"
-    return load_pretrained(own if own.is_file() else name, device)
+    own = folder / name / f"{name}.safetensors" if is_file_name(name) else None
+    return load_pretrained(own if own is not None and own.is_file() else name, device)
 
 
 def start_from_teacher(

@@ -24,7 +24,7 @@ from torch import nn
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
-from diffusion_explained.files import shipped
+from diffusion_explained.files import check_folder, read_bytes, shipped
 from diffusion_explained.guidance import check_guidance
 from diffusion_explained.models import Classifier, build_network, count_flops, count_parameters, of_data
 from diffusion_explained.names import unknown_name
@@ -51,6 +51,7 @@ NEEDED = {  # the keys that a recipe of each task of `Recipe` must have
     "reflow": ("name", "dataset", "teacher", "pairs", "schedule", "training"),
 }
 TASKS = (*NEEDED, "classifier")
+MOST_BYTES = 2**20  # of a recipe
 
 
 @dataclass(frozen=True)
@@ -179,11 +180,12 @@ def read_recipe(name: str | Path) -> tuple[dict[str, Any], Path]:
         path = Path(name)
         if path.is_dir():
             raise ValueError(f"{path} is a folder; give the .toml file of a recipe.")
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(f"there is no recipe {path}; shipped ones are {', '.join(recipe_names())}.")
     try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # with a byte-order mark or without one
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        text = read_bytes(path, "recipe", MOST_BYTES).decode("utf-8-sig")  # with a byte-order mark or without one
+        tables = tomllib.loads(text.replace("\r\n", "\n"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML: {error}.") from error
     if not isinstance(tables.get("task"), str) or tables["task"] not in TASKS:
         raise unknown_name(f"task in {path}:", tables.get("task"), TASKS)
@@ -248,6 +250,8 @@ def train_diffusion(
 
     Raises ValueError for a recipe that lacks a network or a teacher; errors of its parts as for `run_recipe`.
     """
+    if is_main_process():
+        check_folder(output.parent, "")  # before data is fetched or pairs are drawn
     schedule = schedule_from_config(recipe.schedule)
 
     def begin(network: nn.Module, kind: str) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -32,6 +31,8 @@ from diffusion_explained.noise import randn, stream
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import SAMPLERS, Step, final
+from diffusion_explained.tables import check_types
+from diffusion_explained.tensor_files import read_tensors
 from diffusion_explained.training.checkpoints import Checkpoint, check_same
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.weight_files import fingerprint
@@ -66,6 +67,7 @@ class PairsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, least in {"count": 1, "num_inference_steps": 1, "batch_size": 1, "seed": 0}.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} of the pairs must be {least} or more; got {getattr(self, name)}.")
@@ -183,10 +185,11 @@ def read_part(path: Path | None, description: dict) -> Tensor | None:
     if path is None or not path.is_file():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            found = json.loads((file.metadata() or {})["description"])
-            x_0 = file.get_tensor("x_0")
-    except (SafetensorError, KeyError, ValueError, OSError):
+        tensors, words = read_tensors(path, "file of pairs")
+        found, x_0 = json.loads(words["description"]), tensors["x_0"]
+    except (KeyError, ValueError, RecursionError, OSError):
+        return None
+    if not isinstance(found, dict):
         return None
     check_same(description, Checkpoint(found, {}, {}), path.parent)
     return x_0

@@ -42,6 +42,8 @@ class TimedConfig(TrainConfig):
         super().__post_init__()
         if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise ValueError(f"seconds (above 0) cannot be {self.seconds!r}.")
+        if not 0 <= self.ema_exponent <= 1000:
+            raise ValueError(f"ema_exponent (from 0 to 1000) cannot be {self.ema_exponent!r}.")
         if self.seconds is None and self.images == WITHOUT_END:
             raise ValueError("Say how long to train: give seconds, or images, or both.")
 

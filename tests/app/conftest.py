@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -19,7 +19,7 @@ from diffusion_explained.cli import launch
 
 APP = Path(__file__).parents[2] / "app"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
-sys.path.insert(0, str(APP))  # as `streamlit run app/main.py` does
+sys.path.insert(0, str(APP))  # as `streamlit run` does
 
 
 @pytest.fixture
@@ -36,6 +36,15 @@ def open_page():
         return at
 
     return opened
+
+
+def eventually(what: Callable[[], object]) -> None:
+    """Wait until it is true: half a minute at most, on a machine that is busy."""
+    for _ in range(3000):
+        if what():
+            return
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
 
 
 def finished(at: AppTest) -> AppTest:
@@ -85,8 +94,7 @@ def server(tmp_path_factory) -> Iterator[str]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = tmp_path_factory.mktemp("server") / "log"
-    options = ("--server.headless=true", f"--server.port={port}", "--server.address=127.0.0.1")
-    command = [sys.executable, "-m", "streamlit", "run", str(APP / "main.py"), *options]
+    command = launch.streamlit_command(port, browser=False)
     with log.open("w") as file:
         process = subprocess.Popen(
             command, stdout=file, stderr=subprocess.STDOUT, env={**os.environ, "HF_HUB_OFFLINE": "1"}

@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
 import pytest
+from conftest import eventually
 from explorer import jobs
 from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
 from streamlit.testing.v1 import AppTest
@@ -89,14 +90,6 @@ def desk(monkeypatch):
     eventually(lambda: all(one.done for one in begun))
 
 
-def eventually(what):
-    for _ in range(3000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen")
-
-
 def ended_as_stopped(job):
     eventually(lambda: job.done)
     with pytest.raises((jobs.StoppedError, CancelledError)):
@@ -126,6 +119,36 @@ def test_a_job_that_nobody_looks_at_ends_and_one_that_is_looked_at_once_a_minute
         time.sleep(0.02)
     assert not job.done
     desk.now += jobs.SILENT + 1
+    ended_as_stopped(job)
+
+
+@pytest.mark.parametrize("name", ["start", "schedules", "forward"])
+def test_a_visitor_who_reads_another_page_is_not_silent(desk, open_page, name):
+    job = desk.job()
+    at = open_page(name)
+    at.session_state["job"] = job
+    at.run()
+    desk.now += 10 * jobs.SILENT
+    time.sleep(0.1)
+    assert not job.done
+    watching = AppTest.from_function(page_that_watches)
+    watching.session_state["job"] = job
+    watching.run()
+    desk.now += jobs.SILENT - 1
+    time.sleep(0.1)
+    assert not job.done, "the page that shows it has just looked"
+    desk.now += 2
+    ended_as_stopped(job)
+
+
+def test_a_visitor_who_reads_another_page_and_closes_the_tab_is_gone(desk, open_page):
+    job = desk.job()
+    at = open_page("schedules")
+    at.session_state["job"] = job
+    at.run()
+    desk.connected.clear()
+    eventually(lambda: job._alone_since is not None)
+    desk.now += jobs.GRACE + 1
     ended_as_stopped(job)
 
 

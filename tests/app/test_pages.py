@@ -156,7 +156,8 @@ def test_a_setting_that_is_on_its_default_is_no_garbage(open_page):
 def test_looking_at_kept_steps_asks_no_network(open_page, network_calls):
     at = open_page("forward", seed="77")
     asked = len(network_calls)
-    assert asked >= 50, "one guess a level"
+    assert sum(network_calls) == 50, "one guess per level"
+    assert asked <= 10, "many levels at once: each call waits for the other visitors' Python"
     for frame in ("3", "49"):
         open_page("forward", seed="77", frame=frame)
     assert len(network_calls) == asked
@@ -223,6 +224,56 @@ def test_an_upload_with_alpha_is_shown_and_explained(open_page):
     at.file_uploader(key="upload").upload("a.png", png(mode="RGBA", color=(255, 255, 255, 90)), "image/png").run()
     assert not at.error and film(at)["key"] != digit
     assert any("ransparent" in caption.value for caption in at.caption)
+
+
+@pytest.fixture
+def decoded(monkeypatch) -> list:
+    """Grows with each file that is decoded."""
+    from explorer.shelf import shelf
+
+    from diffusion_explained.data import pictures
+
+    shelf("uploads", 64).clear()
+    files, converted = [], pictures._converted
+    monkeypatch.setattr(pictures, "_converted", lambda image, by: files.append(image.size) or converted(image, by))
+    return files
+
+
+def test_an_upload_is_decoded_once_for_all_reruns_and_visitors(open_page, decoded):
+    data = png((300, 300), color=(9, 200, 90))
+    for name, key, seed in (("forward", "upload", "seed"), ("latents", "latents_upload", "poke_amount")):
+        decoded.clear()
+        for _ in range(2):
+            at = open_page(name)
+            at.file_uploader(key=key).upload("a.png", data, "image/png").run()
+            for value in (3, 2):
+                widget = at.number_input(key=seed) if name == "forward" else at.slider(key=seed)
+                widget.set_value(value).run()
+            assert not at.error and not at.exception
+        assert decoded == [(300, 300)], name
+
+
+def test_a_refused_upload_is_read_once_too(open_page, decoded, monkeypatch):
+    from explorer import uploads
+
+    asked, load = [], uploads.load_image
+    monkeypatch.setattr(uploads, "load_image", lambda *args, **options: asked.append(1) or load(*args, **options))
+    at = open_page("forward")
+    at.file_uploader(key="upload").upload("a.png", png((300, 300))[:90], "image/png").run()
+    before = at.error[0].value
+    at.number_input(key="seed").set_value(3).run()
+    assert at.error[0].value == before and len(asked) == 1
+
+
+def test_a_start_picture_and_its_mask_are_decoded_once(open_page, decoded):
+    at = open_page("stable_diffusion", sd_steps="1", start="a picture with a hole", source="my own file")
+    at.file_uploader(key="start_upload").upload("a.png", png((300, 200), color=(9, 200, 90)), "image/png").run()
+    at.selectbox(key="hole").set_value("from a file").run()
+    at.file_uploader(key="mask_upload").upload("m.png", png((150, 100), color=(255,) * 3), "image/png").run()
+    for strength in (0.5, 0.7):
+        at.slider(key="hole_strength").set_value(strength).run()
+    assert not at.error and not at.exception
+    assert sorted(decoded) == [(150, 100), (300, 200)]
 
 
 def test_the_forward_page_shows_the_digit_and_its_noising(open_page):

@@ -1,6 +1,7 @@
 """Stable Diffusion and Compare: the stand-in at work, recorded runs, what is missing, and bad input."""
 
 import dataclasses
+import io
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from conftest import APP, finished
 from explorer import compared, jobs, page, stable
 from explorer.runs import Settings
 from explorer.shelf import quiet
+from PIL import Image
 from test_pages import film, frames, png
 
 from diffusion_explained import load_pretrained, stable_diffusion
@@ -20,7 +22,6 @@ from diffusion_explained.data import hub
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.stable_diffusion import NotEnoughMemoryError, Trace, recording, save_stand_in, weights
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
-from diffusion_explained.stable_diffusion.masks import load_mask, rectangle_mask
 from diffusion_explained.stable_diffusion.pace import Pace
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace, side_by_side
 
@@ -271,11 +272,22 @@ def test_image_to_image_takes_the_share_of_the_steps_and_inpainting_keeps_the_re
     assert "mask=mask" in at.code[0].value
 
 
-def test_masks():
-    assert rectangle_mask(8, 16, (0.25, 0.5), (0.0, 1.0)).sum() == 8 * 4
-    image, mask = png((40, 30)), png((40, 30), color=(255, 255, 255))
-    assert load_mask(mask, image, 64, 64).shape == (64, 64) and load_mask(mask, image, 64, 64).min() == 1
-    assert load_mask(png((20, 30)), image, 64, 64).shape == (30, 20)
+def test_a_mask_is_shown_as_it_was_understood_and_an_ambiguous_one_is_refused(open_page):
+    at = open_page("stable_diffusion", **QUICK, start="a picture with a hole", source="a CIFAR-10 picture",
+                   hole="from a file")  # fmt: skip
+    ink = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
+    ink.paste((0, 0, 0, 255), (0, 0, 64, 16))
+    out = io.BytesIO()
+    ink.save(out, "PNG")
+    at.file_uploader(key="mask_upload").upload("m.png", out.getvalue(), "image/png").run()
+    words = at.error[0].value.replace("\\", "")
+    assert "This mask cannot be used, so a run starts from pure noise: Nothing of the mask is white" in words
+    at.toggle(key="mask_invert").set_value(True).run()
+    assert not at.error and not at.exception
+    assert "25% of the picture is painted anew, where the mask is black. Its transparent parts are kept." in said(
+        at.caption
+    )
+    assert any("white is painted anew" in one.proto.body for one in at.get("html"))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import gc
 import threading
-import time
 import tomllib
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import APP
+from conftest import APP, eventually
 from explorer import runs, turns
 from explorer.shelf import Shelf, quiet, size_of
 from explorer.turns import Stopwatch, Turns
@@ -21,14 +20,6 @@ from diffusion_explained.cli import launch
 
 class LeftError(Exception):
     """The visitor is gone."""
-
-
-def eventually(what):
-    for _ in range(3000):
-        if what():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not happen")
 
 
 def test_no_collection_runs_after_each_look_and_what_is_loaded_is_frozen():

@@ -1,0 +1,27 @@
+"""The pages of Stable Diffusion: an address opens to the same pixels, with any of its controls off the default."""
+
+import pytest
+from same_pixels import check_all_at_once, check_alone
+from test_same_pixels import ids
+from visits import cheap_pages  # noqa: F401
+
+pytestmark = pytest.mark.usefixtures("cheap_pages")
+VARIANTS = (  # page and address: together they show every control
+    ("text_to_image", {"t2i_steps": "2", "t2i_count": "1"}),
+    ("text_to_image", {"t2i_steps": "2", "t2i_count": "1", "start": "a picture"}),
+    ("latents", {}),
+    ("stable_diffusion", {"sd_steps": "2"}),
+    ("stable_diffusion", {"sd_steps": "2", "start": "a picture", "source": "a CIFAR-10 picture"}),
+    ("stable_diffusion", {"sd_steps": "2", "start": "a picture with a hole", "hole": "a rectangle"}),
+    ("compare", {"compare_steps": "2"}),
+)
+
+
+@pytest.mark.parametrize("name, base", VARIANTS, ids=ids)
+def test_with_every_control_set(open_page, name, base):
+    check_all_at_once(open_page, name, base)
+
+
+@pytest.mark.parametrize("name, base", VARIANTS, ids=ids)
+def test_with_each_control_set_that_brings_others(open_page, name, base):
+    check_alone(open_page, name, base)

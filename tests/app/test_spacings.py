@@ -1,0 +1,111 @@
+"""The control of the spacing: what it offers is what the engine computes, on every page on which steps are chosen."""
+
+from dataclasses import replace
+
+import pytest
+from conftest import finished
+from explorer import spacings, stable
+from test_pages import film
+
+from diffusion_explained import load_pretrained
+from diffusion_explained.schedules import RATIO_SPACINGS, SPACINGS
+from diffusion_explained.stable_diffusion import record, stand_in
+
+OF_FLOW = (*RATIO_SPACINGS, "linspace", "trailing")
+ALL = (*RATIO_SPACINGS, *SPACINGS)
+PAGES = {  # page -> its key, and settings that make it quick
+    "reverse": ("spacing", {"steps": "3"}),
+    "guidance": ("spacing", {"per_class": "2", "sweep_steps": "4"}),
+    "samplers": ("spacing", {"most": "4"}),
+    "text_to_image": ("t2i_spacing", {"t2i_steps": "1", "t2i_count": "1"}),
+    "stable_diffusion": ("sd_spacing", {"sd_steps": "2"}),
+    "compare": ("compare_spacing", {"compare_steps": "2"}),
+}
+
+
+@pytest.fixture(autouse=True)
+def shorter_work(monkeypatch):
+    import explorer.runs
+
+    monkeypatch.setitem(explorer.runs.REFERENCE_STEPS, "digits", 4)
+    monkeypatch.setitem(explorer.runs.SCALES, "digits", (0.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    "name, counts, allowed",
+    [
+        ("mnist_unet_flow", (10,), OF_FLOW),
+        ("mnist_unet_flow", (1, 2), OF_FLOW),
+        ("mnist_unet_eps", (10,), ALL),
+        ("mnist_unet_eps", (1, 10), (*RATIO_SPACINGS, "trailing")),
+    ],
+)
+def test_what_is_offered_is_what_the_schedule_has_levels_for(name, counts, allowed):
+    assert spacings.of_network(name, *counts) == allowed
+    for spacing in set(ALL) - set(allowed):
+        with pytest.raises(ValueError):
+            [load_pretrained(name).levels(count, spacing=spacing) for count in counts]
+
+
+@pytest.mark.parametrize("name", [stable.MICRO, stable.STAND_IN])
+@pytest.mark.parametrize("sampler", ["ddim", "dpm_solver_pp_2m"])
+def test_what_is_offered_of_stable_diffusion_is_read_from_its_files(name, sampler):
+    from diffusion_explained.stable_diffusion import load
+
+    model = stand_in(device="cpu") if name == stable.STAND_IN else load(name)
+    for count in (1, 5):
+        allowed = spacings.of_stable_diffusion(name, count, sampler)
+        for spacing in ALL:
+            if spacing in allowed:
+                assert stable.levels(name, count, sampler, spacing) == model.levels(count, sampler, spacing)
+            else:
+                with pytest.raises(ValueError):
+                    model.levels(count, sampler, spacing)
+
+
+def test_of_a_model_that_is_not_here_all_are_offered():
+    assert spacings.of_stable_diffusion("somebody/elses", 5, "ddim") == ALL
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_spacing_that_the_model_has_not_falls_to_its_own_with_a_word(open_page, name):
+    key, quick = PAGES[name]
+    at = finished(open_page(name, **quick, **{key: "leading"}))
+    control = at.selectbox(key=key)
+    assert control.value == stable.OWN and tuple(control.options) == (stable.OWN, *OF_FLOW)
+    assert f"`{key}=leading`, which is not possible here" in " ".join(info.value for info in at.info)
+    assert not at.error and control.help.count(". ") == 1, "two sentences explain it"
+
+
+def test_fewer_steps_may_end_a_spacing(open_page):
+    at = open_page("reverse", model="mnist_unet_eps", steps="2", spacing="leading")
+    assert at.selectbox(key="spacing").value == "leading" and not at.info
+    at.select_slider(key="steps").set_value(1).run()
+    assert at.selectbox(key="spacing").value == stable.OWN and not at.error and film(at)
+
+
+@pytest.fixture(scope="module")
+def trace():
+    options = {"num_inference_steps": 2, "height": 64, "width": 64, "spacing": "leading"}
+    return replace(record(stand_in(device="cpu"), "a cat", **options), label="live")
+
+
+def test_a_recorded_run_says_its_spacing_and_an_earlier_file_none(open_page, trace):
+    assert "2 steps by leading spacing, w" in stable.facts(trace)
+    own = replace(trace, settings=trace.settings | {"spacing": None})
+    assert "2 steps by the model's own spacing, w" in stable.facts(own)
+    earlier = replace(trace, settings={key: value for key, value in own.settings.items() if key != "spacing"})
+    assert "2 steps, w" in stable.facts(earlier)
+    at = open_page("stable_diffusion", sd_model="recorded")
+    at.file_uploader(key="sd_trace").upload("run.safetensors", stable.saved(trace)).run()
+    assert any("2 steps by leading spacing" in caption.value for caption in at.caption)
+
+
+@pytest.mark.parametrize("model, word", [("mnist_unet_flow", "has no leading spacing"), ("mnist_unet_eps", "")])
+def test_beside_a_recorded_run_ours_takes_its_spacing_where_it_can(open_page, trace, model, word):
+    at = open_page("compare", sd_model="recorded", model=model)
+    at.file_uploader(key="sd_trace").upload("run.safetensors", stable.saved(trace)).run()
+    said = " ".join(caption.value for caption in at.caption)
+    assert "As in the recorded run: ddim, 2 steps by leading spacing." in said
+    assert not at.error and not at.exception and film(at)
+    assert ("Our network" in said) == bool(word) and word in said

@@ -1,0 +1,183 @@
+"""What the tests of addresses and programs do on a page: find its controls, change them, and note what is shown.
+
+The pages run as they are, but for what costs time and is not compared: small networks stand in for the trained ones (a
+picture still depends on noise, time, class and network), a job ends before the page goes on, and each run of Stable
+Diffusion is made once.
+"""
+
+import hashlib
+import itertools
+import json
+import re
+from concurrent.futures import wait
+
+import pytest
+import torch
+from explorer import runs, stable, stable_parts
+
+from diffusion_explained.comparisons import Timing
+from diffusion_explained.models.dit import DiT
+from diffusion_explained.models.unet import UNet
+
+QUICK = {  # of the pages that would compute for long
+    "guidance": {"per_class": "2", "sweep_steps": "4"},
+    "samplers": {"most": "4"},
+    "reverse": {"steps": "2"},
+    "text_to_image": {"t2i_steps": "1", "t2i_count": "1"},
+    "stable_diffusion": {"sd_steps": "1"},
+    "compare": {"compare_steps": "2"},
+}
+PAGES = ("start", "forward", "schedules", "reverse", "guidance", "samplers", "text_to_image", "latents",
+         "stable_diffusion", "compare")  # fmt: skip
+NO_SETTINGS = {"t2i_example"}  # it fills in the prompt
+# controls that bring other controls, or set them: they are changed alone, the others all at once
+ALONE = {
+    "data",
+    "model",
+    "sd_model",
+    "own",
+    "start",
+    "source",
+    "hole",
+    "emoji",
+    "other",
+    "start_emoji",
+    "poke_where",
+    "sampler",
+}
+NAMED = {  # choices that are shown by other words than the address has
+    "data": {"mnist": "cifar10", "cifar10": "mnist"},
+    "model": {"mnist_unet_flow": "mnist_unet_eps", "cifar10_unet_flow": "cifar10_unet_eps"},
+    "sd_model": {"micro": "stand-in"},
+}
+FORECASTS = ("Takes about", "The first run also loads")  # the second until the model was measured
+# a time is what this run took, and a busy machine disturbs it
+MEASURED = re.compile(
+    r"(from [\d.]+ to )?[\d.]+ (ms|s|minutes)\b| \*\*Other work disturbed this measurement\*\*[^.]*\."
+)
+
+
+def small_network(self, x_t, t, labels=None):
+    """A network of a few operations whose output depends on all that a trained one's does, its weights included."""
+    classes = torch.full((len(x_t),), -1.0) if labels is None else labels.float().expand(len(x_t))
+    times = torch.as_tensor(t, dtype=torch.float32).expand(len(x_t))
+    place = torch.linspace(0, 6, x_t[0].numel()).reshape(x_t.shape[1:])
+    waves = torch.sin((2 + classes)[:, None, None, None] * place + times[:, None, None, None] / 300)
+    own = next(self.parameters()).flatten()[:100].float().mean()
+    return 0.6 * torch.tanh(x_t.float()) + 0.3 * waves + own
+
+
+@pytest.fixture
+def cheap_pages(monkeypatch):
+    """Pages that take a moment: see the head of this file."""
+    for network in (UNet, DiT):
+        monkeypatch.setattr(network, "forward", small_network)
+    for pace in ("digits", "pictures", "slow"):
+        monkeypatch.setitem(runs.REFERENCE_STEPS, pace, 4)
+        monkeypatch.setitem(runs.SCALES, pace, (0.0, 2.0))
+    # the curve over time moves with every reading of the clock, and no address can hold that
+    monkeypatch.setattr(runs, "time_evaluation", lambda *_, **__: Timing(0.01, 0.009, 0.011, 9))
+    begin = stable_parts.begin
+    monkeypatch.setattr(stable_parts, "begin", lambda job: (begin(job), wait([job._future])))
+    monkeypatch.setattr(stable, "draw", drawn_once)
+
+
+_draw, _drawings = stable.draw, {}
+
+
+def drawn_once(kept, name, ask, begun, tell):
+    """`stable.draw`, kept by all that it is given."""
+    given = hashlib.sha256(repr((name, ask, begun.strength)).encode())
+    for tensor in (begun.image, begun.mask):
+        given.update(b"none" if tensor is None else tensor.numpy().tobytes())
+    key = given.digest()
+    if key not in _drawings:
+        _drawings[key] = _draw(kept, name, ask, begun, tell)
+    return _drawings[key]
+
+
+def keys(at):
+    """The settings of a page, the frames of its films among them."""
+    visit = at.session_state.visit
+    return sorted({*visit.keys, *visit.films})
+
+
+def words_of(at):
+    """Everything on the page that is read as Markdown, but for the page's own."""
+    return [element.value for kind in (at.info, at.warning, at.error, at.caption, at.markdown) for element in kind]
+
+
+def widgets(at):
+    """key -> the page's widgets that a visitor can set."""
+    kinds_of = (at.slider, at.number_input, at.selectbox, at.select_slider, at.toggle, at.button_group, at.text_input)
+    found = {widget.key: widget for widget in itertools.chain(*kinds_of) if widget.key and not widget.disabled}
+    return {key: widget for key, widget in found.items() if key not in NO_SETTINGS}
+
+
+def another(widget):
+    """A value that the widget does not have now."""
+    value = widget.value
+    if widget.key in NAMED:
+        return NAMED[widget.key].get(value, next(iter(NAMED[widget.key])))
+    match widget.type:
+        case "slider" if isinstance(value, tuple | list):
+            return (value[0] + 5, value[1] + 10)
+        case "slider" | "number_input":
+            step = type(value)(widget.step or 1)
+            return value + step if value + step <= widget.max else value - step
+        case "toggle":
+            return not value
+        case "text_input":
+            return 'a "red" cat\\n'
+    if isinstance(value, list):
+        return value[1:]
+    options = [type(value)(option) for option in widget.options]
+    return next(option for option in options[1:] if option != value)
+
+
+def change(at, key):
+    """The page after another value of one control."""
+    return drawn(widgets(at)[key].set_value(another(widgets(at)[key])).run())
+
+
+def change_all(at):
+    """The page after another value of every control but those that are changed alone."""
+    values = {}
+    for key, widget in widgets(at).items():
+        if key not in ALONE:
+            values[key] = another(widget)
+            widget.set_value(values[key])
+    at = drawn(at.run())
+    now = {key: widget.value for key, widget in widgets(at).items()}
+    for key, value in values.items():
+        kept = now.get(key, "no more on the page")
+        assert kept == value, f"{key} is {kept!r}, not {value!r}: is there a control to be named in ALONE?"
+    return at
+
+
+def alone(at):
+    """The keys of the page's controls that are changed alone."""
+    return [key for key in widgets(at) if key in ALONE]
+
+
+def shown(at):
+    """All that the page shows: words, pictures, films, programs, and what its widgets say."""
+    films = [message for message in map(lambda one: json.loads(one.proto.json), at.get("bidi_component"))]
+    return {
+        "widgets": {key: widget.value for key, widget in widgets(at).items()},
+        "words": [MEASURED.sub("", text) for text in words_of(at) if not text.startswith(FORECASTS)],
+        "html": [MEASURED.sub("", one.proto.body) for one in at.get("html")],
+        "code": [one.value for one in at.code],
+        "images": [[image.url for image in one.proto.imgs] for one in at.get("imgs")],
+        "films": [(film["film"]["key"], film["frame"]) for film in films if "film" in film],
+    }
+
+
+def drawn(at):
+    """The page after what its button starts has ended, if it has one that was not pressed for these settings."""
+    run = [button for button in at.button if button.label.startswith("Run") and not button.disabled]
+    stale = "made with other settings" in " ".join(caption.value for caption in at.caption)
+    if run and (stale or not shown(at)["films"]):
+        at = run[0].click().run()
+    assert not at.exception and not at.get("progress"), at.exception
+    return at
