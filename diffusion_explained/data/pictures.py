@@ -178,7 +178,7 @@ def _read(file: File) -> bytes:
             with Path(file).open("rb") as opened:
                 data = opened.read(MAX_BYTES + 1)
         except OSError as error:
-            raise OSError(f"the picture {file} cannot be read: {error.strerror}.") from error
+            raise type(error)(f"the picture {file} cannot be read: {error.strerror}.") from error
     else:
         data = file if isinstance(file, bytes) else file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
