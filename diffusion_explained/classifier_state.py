@@ -12,6 +12,7 @@ from torch import Tensor
 
 from diffusion_explained.augmentation import PADDINGS
 from diffusion_explained.checkpoints import Checkpoint
+from diffusion_explained.checks import named_options
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed, stream
@@ -20,6 +21,7 @@ from diffusion_explained.train_config import PRECISIONS, check_allowed
 from diffusion_explained.training import in_bfloat16
 
 
+@named_options
 @dataclass(frozen=True)
 class ClassifierTrainConfig:
     """How to train a classifier; the defaults suit digits.

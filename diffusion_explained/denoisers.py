@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import float_data, number
+from diffusion_explained.checks import float_data, named_options, number
 from diffusion_explained.forward import like
 from diffusion_explained.predictions import check_kind, input_scale, to_x0_eps
 from diffusion_explained.schedules import Level, Schedule
@@ -96,6 +96,7 @@ class NetworkDenoiser:
         clip: clamp x_0 to [-clip, clip] and derive eps again; None is off. 1 suits images in pixel space.
     """
 
+    @named_options
     def __init__(
         self,
         network: Callable[[Tensor, Tensor, Any], Tensor],

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_finite, float_data, whole, whole_vector
+from diffusion_explained.checks import check_finite, float_data, named_options, whole, whole_vector
 from diffusion_explained.denoisers import Prediction, check_guidance, guide
 from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.forward import like
@@ -30,6 +30,7 @@ class GaussianMixture:
         classes: [K] class of each component (int64), for conditional denoising; None if there are no classes.
     """
 
+    @named_options
     def __init__(
         self,
         means: Tensor,
@@ -58,6 +59,7 @@ class GaussianMixture:
         self.weights = weights / weights.sum()
         self.classes = classes
 
+    @named_options
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """n points [n, D...] (float32) and the component that each came from [n]."""
         n = whole("n", n, 1)
@@ -124,6 +126,7 @@ class ExactDenoiser:
         guidance_scale: as everywhere: uncond + w * (cond - uncond), 1 is off.
     """
 
+    @named_options
     def __init__(
         self, mixture: GaussianMixture | Tensor, labels: Tensor | None = None, guidance_scale: float = 1.0
     ) -> None:

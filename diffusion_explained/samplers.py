@@ -79,6 +79,10 @@ def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step
 
     @functools.wraps(steps)
     def checked(*args: Any, **options: Any) -> Iterator[Step]:
+        check_options(steps.__name__, options, arguments.parameters)
+        return finite(*args, **options)
+
+    def finite(*args: Any, **options: Any) -> Iterator[Step]:
         waiting = []  # steps, and the answers [B] that are not read yet
         given = arguments.bind(*args, **options)
         levels, denoise = given.arguments["levels"], given.arguments["denoise"]
@@ -326,15 +330,16 @@ def run(name: str, denoise: Denoiser, start: Start, **options: Any) -> Iterator[
 
 
 def divide_options(
-    name: str, options: Mapping[str, Any], of_denoiser: Sequence[str]
+    name: str, options: Mapping[str, Any], of_denoiser: Sequence[str], steps: Callable[..., Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of a model's run, as those of its denoiser and those of the sampler of that name.
 
-    Raises ValueError for an option that neither has, naming all that there are.
+    Raises ValueError for an option that neither they have nor the method `steps` itself, naming all that there are.
     """
     check_sampler(name)
     own = set(inspect.signature(SAMPLERS[name]).parameters) - {"denoise", "x_t", "levels", "generator"}
-    check_options(f"a run with {name}", options, {*of_denoiser, *own})
+    of_run = set(inspect.signature(steps).parameters) - {"self", "options"}
+    check_options(f"a run with {name}", options, {*of_denoiser, *own, *of_run})
     mine = {key: value for key, value in options.items() if key in of_denoiser}
     return mine, {key: value for key, value in options.items() if key in own}
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checkpoints import fingerprint, go_on, save_checkpoint
+from diffusion_explained.checks import named_options
 from diffusion_explained.data import to_float
 from diffusion_explained.folder_lock import one_at_a_time
 from diffusion_explained.forward import add_noise, like
@@ -59,6 +60,7 @@ class Record:
     model: Model
 
 
+@named_options
 @one_at_a_time
 def train(
     network: nn.Module,

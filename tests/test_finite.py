@@ -85,7 +85,7 @@ def test_a_guidance_scale_beyond_all_use(scale, tmp_path):
     for command in (
         ("sample", "mnist_unet_flow", "--labels", "3", "--out", tmp_path / "out.png"),
         ("sample", "mnist_unet_flow", "--labels", "3", "--out", tmp_path / "out.gif"),
-        ("evaluate", "mnist_unet_flow", "-n", 20),
+        ("evaluate", "mnist_unet_flow", "-n", 100),
     ):
         result = run(*command, "--device", "cpu", f"--guidance-scale={scale}")
         assert_refused(result, "guidance_scale must be a finite number from 0 to 100 (1 is off)")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checkpoints import go_on
+from diffusion_explained.checks import named_options
 from diffusion_explained.folder_lock import one_at_a_time
 from diffusion_explained.gradient_step import GradientStep, RecordedStep
 from diffusion_explained.micro.emoji import EmojiSet
@@ -36,6 +37,7 @@ DRAWN_AT_ONCE = 8  # batches: drawing waits for the device several times, whatev
 MEASURED_SCENES = 2048  # to take the latents' mean and standard deviation from
 
 
+@named_options
 @dataclass(frozen=True)
 class AutoencoderConfig(TimedConfig):
     """How to train the autoencoder.
@@ -93,6 +95,7 @@ def autoencoder_loss(
     return difference.abs().mean() + config.edge_weight * edges + config.kl_weight * kl
 
 
+@named_options(of=train_for)
 @one_at_a_time
 def train_autoencoder(
     vae: Any,

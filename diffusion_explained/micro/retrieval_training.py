@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_explained.checkpoints import fingerprint, go_on
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import hardware
 from diffusion_explained.files import check_file
 from diffusion_explained.folder_lock import hold
@@ -153,6 +154,7 @@ def soften(x: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen[:, None, None, None], soft, x)
 
 
+@named_options
 def train_retrieval(
     emoji: EmojiSet,
     tokenizer: Any,

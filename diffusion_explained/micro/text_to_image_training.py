@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checkpoints import go_on
+from diffusion_explained.checks import named_options
 from diffusion_explained.folder_lock import one_at_a_time
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.gradient_step import GradientStep, RecordedStep
@@ -35,6 +36,7 @@ from diffusion_explained.training import in_bfloat16
 from diffusion_explained.training_state import TrainingState
 
 
+@named_options
 @dataclass(frozen=True)
 class TextToImageConfig(TimedConfig):
     """How to train the U-Net and the text encoder; label_dropout is how often a caption is the empty one.
@@ -75,6 +77,7 @@ def schedule_of(prediction: str) -> Schedule:
     return DDPMSchedule.scaled_linear() if prediction == "eps" else FlowSchedule()
 
 
+@named_options(of=train_for)
 @one_at_a_time
 def train_text_to_image(
     model: TextToImage,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.checkpoints import save_checkpoint
+from diffusion_explained.checks import named_options
 from diffusion_explained.gradient_step import GradientStep, RecordedStep
 from diffusion_explained.train_config import TrainConfig
 from diffusion_explained.training_state import TrainingState
@@ -24,6 +25,7 @@ from diffusion_explained.training_state import TrainingState
 WITHOUT_END = 2**40  # images, for a training that time ends
 
 
+@named_options
 @dataclass(frozen=True)
 class TimedConfig(TrainConfig):
     """A `TrainConfig` for a number of images, or of seconds, or what comes first.
@@ -72,6 +74,7 @@ class TimedRecord:
     seconds: float
 
 
+@named_options
 def train_for(
     step: GradientStep | RecordedStep,
     state: TrainingState,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import check_options, named_options
 from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import (
@@ -18,6 +19,7 @@ from diffusion_explained.schedules.spacing import (
 )
 
 CLOCKS = ("steps", "thousand", "c_noise")
+NAMED_OPTIONS = {"final_alpha_one", "steps_offset", "clock", "rescale_zero_terminal_snr"}  # of every named constructor
 
 
 class DDPMSchedule(Schedule):
@@ -37,6 +39,7 @@ class DDPMSchedule(Schedule):
             first two are one clock at T = 1000. A description without a clock (`to_config`) means "thousand".
     """
 
+    @named_options
     def __init__(
         self,
         betas: Tensor,
@@ -133,6 +136,7 @@ class DDPMSchedule(Schedule):
     def _named(
         cls, name: str, betas: Tensor, options: dict[str, Any], num_train_timesteps: int, **numbers: float
     ) -> "DDPMSchedule":
+        check_options(f"DDPMSchedule.{name}", options, NAMED_OPTIONS | {"num_train_timesteps": 0, **numbers}.keys())
         described = {"num_train_timesteps": num_train_timesteps, **numbers, **options}
         described.pop("clock", None)  # `to_config` adds it where it matters
         options = dict(options)
@@ -167,6 +171,7 @@ class DDPMSchedule(Schedule):
         )
         return to_float64(drawn)
 
+    @named_options
     def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
         """The timesteps to visit, decreasing (float64 [n]).
 
@@ -187,6 +192,7 @@ class DDPMSchedule(Schedule):
             )
         return t
 
+    @named_options
     def levels(self, num_inference_steps: int, spacing: str = "trailing") -> list[Level]:
         """The n levels that `timesteps` visits, then the clean one.
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
@@ -25,6 +26,7 @@ class EDMSchedule(Schedule):
             or "thousand", 1000 times that, the range for which this package's own networks are built.
     """
 
+    @named_options
     def __init__(
         self,
         sigma_min: float = 0.002,
@@ -60,11 +62,13 @@ class EDMSchedule(Schedule):
         checked_time(times, self.sigma_max * (1 + 1e-6), f"a noise level up to sigma_max = {self.sigma_max:g}")
         return super().levels_at(times)
 
+    @named_options
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """ln(sigma) ~ N(P_mean, P_std^2) (EDM, Table 1, "Training")."""
         normal = torch.randn(batch_size, generator=generator, dtype=torch.float64, device="cpu")
         return (self.P_mean + self.P_std * normal).exp()
 
+    @named_options
     def timesteps(self, num_inference_steps: int, spacing: str = "karras") -> Tensor:
         """The noise levels to visit (float64 [n]), from sigma_max to sigma_min, by one of `RATIO_SPACINGS`.
 

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.schedules.base import Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
@@ -26,6 +27,7 @@ class FlowSchedule(Schedule):
         num_train_timesteps: the network is given t times this number.
     """
 
+    @named_options
     def __init__(
         self, shift: float = 1.0, t_distribution: str = "logit_normal", num_train_timesteps: int = 1000
     ) -> None:
@@ -47,6 +49,7 @@ class FlowSchedule(Schedule):
         """t."""
         return checked_time(t, 1, "from 0 (data) to 1 (noise)").clamp(max=1)
 
+    @named_options
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Logit-normal: sigmoid of N(0, 1); uniform in (0, 1]; or U-shaped; then shifted.
 
@@ -65,6 +68,7 @@ class FlowSchedule(Schedule):
             )
         return self._shifted(t)
 
+    @named_options
     def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
         """The times to visit, decreasing (float64 [n]), shifted.
 
