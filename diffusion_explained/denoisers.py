@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import float_data, named_options, number
+from diffusion_explained.checks import float_data, named_options, number, same_shape
 from diffusion_explained.forward import like
 from diffusion_explained.predictions import check_kind, input_scale, to_x0_eps
 from diffusion_explained.schedules import Level, Schedule
@@ -48,6 +48,8 @@ def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
     w = 1 is off and w = 0 unconditional: the convention of Imagen, Eq. 2, and of Stable Diffusion. (The first paper,
     Ho & Salimans, Eq. 6, writes (1 + w') * cond - w' * uncond, so its w' is w - 1.)
     """
+    same_shape("cond and uncond", float_data("cond", cond), float_data("uncond", uncond))
+    check_guidance(guidance_scale)
     return uncond + guidance_scale * (cond - uncond)
 
 
@@ -59,13 +61,15 @@ def rescale_guided(guided: Tensor, cond: Tensor, guidance_rescale: float) -> Ten
     phi = guidance_rescale: 0 is off, 0.7 is the paper's choice. A flat output (std 0) has no contrast and is left as
     it is. Raises ValueError for images of a single number, which have no standard deviation.
     """
-    if guided[0].numel() < 2:
+    same_shape("guided and cond", float_data("guided", guided), float_data("cond", cond))
+    phi = number("guidance_rescale", guidance_rescale, "from 0 (off) to 1", 0, 1)
+    if len(guided) == 0 or guided[0].numel() < 2:
         raise ValueError("guidance_rescale compares the contrasts of images, and an image of one number has none.")
     axes = tuple(range(1, guided.ndim))
     spread = guided.std(axes, keepdim=True)
     flat = spread < 1e-12
     ratio = torch.where(flat, 1.0, cond.std(axes, keepdim=True) / torch.where(flat, 1.0, spread))
-    return guided * (guidance_rescale * ratio + (1 - guidance_rescale))
+    return guided * (phi * ratio + (1 - phi))
 
 
 def clip_x_0(pred: Prediction, x_t: Tensor, level: Level, clip: float) -> Prediction:

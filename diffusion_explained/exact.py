@@ -78,6 +78,8 @@ class GaussianMixture:
 
     def _log_joint(self, x_t: Tensor, level: Level) -> Tensor:
         """log(weight_k * N(x_t; alpha * mean_k, variance_k I)), [B, K]."""
+        if not isinstance(level, Level):
+            raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
         variance = (level.alpha * self.std) ** 2 + level.sigma**2  # [K]
         exact = "donot_use_mm_for_euclid_dist"  # differences, not |a|^2 - 2ab + |b|^2: near a data point that is noise
         distance = torch.cdist(self._beside_means(x_t), level.alpha * self.means.flatten(1), compute_mode=exact) ** 2
@@ -92,6 +94,7 @@ class GaussianMixture:
         """p(k | x_t) [B, K]: which component x_t came from; with labels [B], among that class's components only."""
         log_joint = self._log_joint(x_t, level)
         if labels is not None:
+            labels = whole_vector("labels", labels)
             if self.classes is None or labels.shape != (len(x_t),):
                 raise ValueError(f"labels are [{len(x_t)}], one per image, of a mixture with classes.")
             others = (self.classes[None, :] != labels.to(self.classes.device)[:, None]).to(log_joint.device)

@@ -101,7 +101,11 @@ def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step
 
 def _fitting(denoise: Denoiser, x_t: Tensor, level: Level) -> Prediction:
     """The denoiser's prediction, whose tensors have the shape of x_t: torch would repeat smaller ones in silence."""
+    if not callable(denoise):
+        raise ValueError(f"denoise must be a denoiser, called as denoise(x_t, level); got a {type(denoise).__name__}.")
     pred = denoise(x_t, level)
+    if not isinstance(pred, Prediction):
+        raise ValueError(f"A denoiser must return a Prediction(x_0, eps, eps_cond); got a {type(pred).__name__}.")
     same_shape("x_t and the denoiser's x_0", x_t, pred.x_0)
     same_shape("x_t and the denoiser's eps", x_t, pred.eps)
     return pred

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_options, named_options
+from diffusion_explained.checks import check_options, named_options, number, whole
 from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import (
@@ -19,6 +19,7 @@ from diffusion_explained.schedules.spacing import (
 )
 
 CLOCKS = ("steps", "thousand", "c_noise")
+BETA = "a positive noise variance, at most 1"
 NAMED_OPTIONS = {"final_alpha_one", "steps_offset", "clock", "rescale_zero_terminal_snr"}  # of every named constructor
 
 
@@ -64,7 +65,7 @@ class DDPMSchedule(Schedule):
         self.num_train_timesteps = len(betas)
         if clock not in CLOCKS:
             raise ValueError(f"clock must be one of {', '.join(CLOCKS)}; got {clock!r}.")
-        self.steps_offset, self.clock = steps_offset, clock
+        self.steps_offset, self.clock = whole("steps_offset", steps_offset, 0), clock
         self.final_alpha_one = final_alpha_one
         self.name = name
         self._options = options or {}
@@ -78,8 +79,8 @@ class DDPMSchedule(Schedule):
     ) -> "DDPMSchedule":
         """betas rise linearly (DDPM, Sec. 4)."""
         betas = torch.linspace(
-            beta_start,
-            beta_end,
+            number("beta_start", beta_start, BETA, 0, 1),
+            number("beta_end", beta_end, BETA, 0, 1),
             check_steps(num_train_timesteps, what="num_train_timesteps"),
             dtype=torch.float64,
             device="cpu",
@@ -95,11 +96,9 @@ class DDPMSchedule(Schedule):
         **options: Any,
     ) -> "DDPMSchedule":
         """sqrt(betas) rise linearly (latent diffusion; Stable Diffusion's own numbers by default)."""
-        if min(beta_start, beta_end) < 0:
-            raise ValueError(f"beta_start and beta_end must be positive, got {beta_start} and {beta_end}.")
         roots = torch.linspace(
-            beta_start**0.5,
-            beta_end**0.5,
+            number("beta_start", beta_start, BETA, 0, 1) ** 0.5,
+            number("beta_end", beta_end, BETA, 0, 1) ** 0.5,
             check_steps(num_train_timesteps, what="num_train_timesteps"),
             dtype=torch.float64,
             device="cpu",
@@ -118,7 +117,7 @@ class DDPMSchedule(Schedule):
             / num_train_timesteps
         )
         alpha_bar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
-        betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)
+        betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=number("max_beta", max_beta, BETA, 0, 1))
         return cls._named("cosine", betas, options, num_train_timesteps, max_beta=max_beta)
 
     @classmethod
@@ -129,7 +128,8 @@ class DDPMSchedule(Schedule):
         ramp = torch.linspace(
             -6, 6, check_steps(num_train_timesteps, what="num_train_timesteps"), dtype=torch.float64, device="cpu"
         ).sigmoid()
-        betas = ramp * (beta_end - beta_start) + beta_start
+        first, last = number("beta_start", beta_start, BETA, 0, 1), number("beta_end", beta_end, BETA, 0, 1)
+        betas = ramp * (last - first) + first
         return cls._named("sigmoid", betas, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end)
 
     @classmethod
@@ -167,7 +167,12 @@ class DDPMSchedule(Schedule):
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform integers 0 .. T-1, both ends included (DDPM, Algorithm 1, line 3)."""
         drawn = torch.randint(
-            0, self.num_train_timesteps, (batch_size,), generator=generator, dtype=torch.int64, device="cpu"
+            0,
+            self.num_train_timesteps,
+            (whole("batch_size", batch_size, 1),),
+            generator=generator,
+            dtype=torch.int64,
+            device="cpu",
         )
         return to_float64(drawn)
 
@@ -262,7 +267,7 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     betas [T] -> betas [T], the last one 1. A network that predicts eps says nothing at that level: use "v".
     """
     alpha = torch.cumprod(1 - float64_on_cpu("betas", betas), dim=0).sqrt()
-    if len(alpha) < 2:
+    if alpha.ndim != 1 or len(alpha) < 2:
         raise ValueError("Zero terminal SNR needs at least 2 timesteps.")
     alpha = (alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1]))
     alphas_cumprod = alpha**2

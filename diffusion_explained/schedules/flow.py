@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, number, whole
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.schedules.base import Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
@@ -31,7 +31,7 @@ class FlowSchedule(Schedule):
     def __init__(
         self, shift: float = 1.0, t_distribution: str = "logit_normal", num_train_timesteps: int = 1000
     ) -> None:
-        if not 0 < shift < math.inf:
+        if number("shift", shift, "a positive number (1 changes nothing)") <= 0:
             raise ValueError(f"shift must be a positive number (1 changes nothing), got {shift}.")
         if t_distribution not in T_DISTRIBUTIONS:
             raise ValueError(f"t_distribution must be one of {', '.join(T_DISTRIBUTIONS)}; got {t_distribution!r}.")
@@ -57,6 +57,7 @@ class FlowSchedule(Schedule):
 
         That is: t from p(t) = a exp(a t) / (exp(a) - 1), by the inverse of its distribution function, or 1 - t.
         """
+        batch_size = whole("batch_size", batch_size, 1)
         if self.t_distribution == "logit_normal":
             t = torch.randn(batch_size, generator=generator, dtype=torch.float64, device="cpu").sigmoid()
         else:
