@@ -144,7 +144,7 @@ def test_micro_trains_on_no_broken_autoencoder(broken_folders, tmp_path):
                  "--batch-size", 4, "--scenes", 8, "--sample", "--device", "cpu",
                  "--scenes-file", tmp_path / "scenes.safetensors")  # fmt: skip
     assert_refused(result, "latents hold NaN or infinity", "autoencoder's weights are broken")
-    assert not list(tmp_path.iterdir())
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_encoded_scenes_of_broken_numbers(folder, tmp_path):
