@@ -5,10 +5,12 @@ Every function raises a ValueError that says what was given, what is allowed and
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 import operator
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
@@ -104,6 +106,50 @@ def check_image_range(images: Tensor, what: str = "images") -> None:
             f"{what} must lie in [-1, 1], black to white; got {low:g} to {high:g}. "
             "Give bytes as uint8, or x / 127.5 - 1."
         )
+
+
+Called = TypeVar("Called", bound=Callable[..., Any])
+
+
+@overload
+def named_options(target: Called) -> Called: ...
+@overload
+def named_options(*, of: Callable[..., Any] | None = None, but: str = "") -> Callable[[Called], Called]: ...
+def named_options(target: Called | None = None, *, of: Callable[..., Any] | None = None, but: str = "") -> Any:
+    """A function, or a class, that answers an option it does not have as `check_options` does, with what there is.
+
+    Python's own answer is a TypeError that names neither the options that there are nor the nearest one.
+
+    Args:
+        of: whose keyword-only options the target's **options are, where it passes them on.
+        but: the one of them that the target itself gives.
+    """
+    if target is None:
+        return functools.partial(named_options, of=of, but=but)
+    if isinstance(target, type):
+        target.__init__ = named_options(target.__init__)  # type: ignore[misc]  # no subclass is looked at
+        return target
+    parameters = inspect.signature(target).parameters.values()
+    own = {one.name for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)}
+    allowed = frozenset(own - {"self", "cls"} | (_keyword_only(of) - {but}))
+    what = target.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(target)
+    def checked(*args: Any, **options: Any) -> Any:
+        if not allowed.issuperset(options):
+            check_options(what, options, allowed)
+        return target(*args, **options)
+
+    checked.passed_on = _keyword_only(of) - {but}  # type: ignore[attr-defined]  # for whoever passes options to it
+    return checked
+
+
+def _keyword_only(target: Callable[..., Any] | None) -> set[str]:
+    """The names that a callable takes by name only, those that it passes on among them."""
+    if target is None:
+        return set()
+    parameters = inspect.signature(target).parameters.values()
+    return {one.name for one in parameters if one.kind is one.KEYWORD_ONLY} | getattr(target, "passed_on", set())
 
 
 def check_options(what: str, given: Iterable[str], allowed: Iterable[str]) -> None:

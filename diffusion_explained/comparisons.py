@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import float_data
+from diffusion_explained.checks import check_finite, float_data
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser, Prediction
 from diffusion_explained.devices import to_float64
 from diffusion_explained.forward import like
@@ -37,9 +37,11 @@ def rms_distance(a: Tensor, b: Tensor) -> float:
 
     a and b are [B, ...]. Raises ValueError for two shapes.
     """
-    if a.shape != b.shape:
+    if float_data("a", a).shape != float_data("b", b).shape:
         raise ValueError(f"Only batches of one shape can be compared, got {tuple(a.shape)} and {tuple(b.shape)}.")
-    return float((to_float64(float_data("a", a)) - to_float64(float_data("b", b))).square().mean().sqrt())
+    for batch in (a, b):
+        check_finite(batch, "images")
+    return float((to_float64(a) - to_float64(b)).square().mean().sqrt())
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,8 @@ def levels_of_same_snr(schedule: Schedule, levels: Sequence[Level]) -> list[Leve
     All Gaussian paths agree up to scale and clock, so a network trained on one schedule can look at another's x_t.
     Beyond the schedule's own noisiest or cleanest level, that level.
     """
+    if not isinstance(schedule, Schedule) or not all(isinstance(level, Level) for level in levels):
+        raise ValueError(f"Give a schedule and levels (schedule.level(t)); got {schedule!r} and {levels!r}.")
     visited = schedule.levels(min(1000, getattr(schedule, "num_train_timesteps", 1000)))
     noisiest, cleanest = visited[0], visited[-2]
     _, alpha, sigma = torch.tensor(levels, dtype=torch.float64, device="cpu").unbind(1)

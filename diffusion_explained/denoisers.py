@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import float_data, number
+from diffusion_explained.checks import float_data, named_options, number
 from diffusion_explained.forward import like
 from diffusion_explained.guidance import check_guidance, guide, rescale_guided
 from diffusion_explained.predictions import check_kind, input_scale, to_x0_eps
@@ -80,6 +80,7 @@ class NetworkDenoiser:
     settings out of range.
     """
 
+    @named_options
     def __init__(
         self,
         network: Network,

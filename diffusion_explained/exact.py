@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_finite, float_data, whole, whole_vector
+from diffusion_explained.checks import check_finite, float_data, named_options, whole, whole_vector
 from diffusion_explained.denoisers import Prediction
 from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.forward import like
@@ -33,6 +33,7 @@ class GaussianMixture:
     Raises ValueError for means, std, weights or classes of other shapes, and for values that make no distribution.
     """
 
+    @named_options
     def __init__(
         self,
         means: Tensor,
@@ -61,6 +62,7 @@ class GaussianMixture:
         self.weights = weights / weights.sum()
         self.classes = classes
 
+    @named_options
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """n points [n, D...] (float32) and the component that each came from [n]."""
         n = whole("n", n, 1)
@@ -79,6 +81,8 @@ class GaussianMixture:
 
     def _log_joint(self, x_t: Tensor, level: Level) -> Tensor:
         """log(weight_k * N(x_t; alpha * mean_k, variance_k I)), [B, K]."""
+        if not isinstance(level, Level):
+            raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
         variance = (level.alpha * self.std) ** 2 + level.sigma**2  # [K]
         exact = "donot_use_mm_for_euclid_dist"  # differences, not |a|^2 - 2ab + |b|^2: near a data point that is noise
         distance = torch.cdist(self._beside_means(x_t), level.alpha * self.means.flatten(1), compute_mode=exact) ** 2
@@ -96,6 +100,7 @@ class GaussianMixture:
         """
         log_joint = self._log_joint(x_t, level)
         if labels is not None:
+            labels = whole_vector("labels", labels)
             if self.classes is None or labels.shape != (len(x_t),):
                 raise ValueError(f"labels are [{len(x_t)}], one per image, of a mixture with classes.")
             others = (self.classes[None, :] != labels.to(self.classes.device)[:, None]).to(log_joint.device)
@@ -135,6 +140,7 @@ class ExactDenoiser:
     Raises ValueError for a class that the mixture does not have, and for guidance without labels.
     """
 
+    @named_options
     def __init__(
         self, mixture: GaussianMixture | Tensor, labels: Tensor | None = None, guidance_scale: float = 1.0
     ) -> None:

@@ -65,9 +65,9 @@ def pixels(images: Tensor, limit: float | None = None) -> np.ndarray:
     (noise, differences): one value per pixel (`one_value`), on the diverging map from -limit to limit.
     Raises ValueError for another shape, for bytes, and for NaN or infinity, which is never drawn.
     """
-    if images.ndim != 4 or images.shape[1] not in (1, 3):
+    if float_data("images", images).ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"Images must be [B, 1 or 3, H, W], got a tensor of shape {tuple(images.shape)}.")
-    check_finite(float_data("images", images), "images")
+    check_finite(images, "images")
     if limit is None:
         array = images.detach().float().cpu().numpy()
         coloured = ((np.clip(array, -1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_explained.checks import check_finite, float_data, whole
+from diffusion_explained.checks import check_finite, float_data, named_options, whole
 from diffusion_explained.noise import randn, seeded, stream
 
 
@@ -19,6 +19,7 @@ def _network(outputs: int, width: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
+@named_options
 def train_gan(
     data: Tensor,
     steps: int,

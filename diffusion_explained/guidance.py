@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import number
+from diffusion_explained.checks import float_data, number, same_shape
 
 MAX_GUIDANCE_SCALE = 100.0  # far beyond any use: pictures burn out from 10 or 20 on
 MIDDLE = (0.2, 3.0)  # of the noise, in sigma/alpha: the guidance_interval that is measured in benchmarks/quality.py
@@ -20,8 +20,10 @@ def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
     w = 1 is off and w = 0 unconditional: the convention of Imagen, Eq. 2, and of Stable Diffusion. (The first paper,
     Ho & Salimans, Eq. 6, writes (1 + w') * cond - w' * uncond, so its w' is w - 1.)
 
-    cond and uncond are outputs [B, ...] of one shape.
+    cond and uncond are outputs [B, ...] of one shape; ValueError for others, and for a scale that means nothing.
     """
+    same_shape("cond and uncond", float_data("cond", cond), float_data("uncond", uncond))
+    check_guidance(guidance_scale)
     return uncond + guidance_scale * (cond - uncond)
 
 
@@ -35,13 +37,15 @@ def rescale_guided(guided: Tensor, cond: Tensor, guidance_rescale: float) -> Ten
 
     guided and cond are [B, ...].
     """
-    if guided[0].numel() < 2:
+    same_shape("guided and cond", float_data("guided", guided), float_data("cond", cond))
+    phi = number("guidance_rescale", guidance_rescale, "from 0 (off) to 1", 0, 1)
+    if len(guided) == 0 or guided[0].numel() < 2:
         raise ValueError("guidance_rescale compares the contrasts of images, and an image of one number has none.")
     axes = tuple(range(1, guided.ndim))
     spread = guided.std(axes, keepdim=True)
     flat = spread < 1e-12
     ratio = torch.where(flat, 1.0, cond.std(axes, keepdim=True) / torch.where(flat, 1.0, spread))
-    return guided * (guidance_rescale * ratio + (1 - guidance_rescale))
+    return guided * (phi * ratio + (1 - phi))
 
 
 def check_guidance(scale: float, interval: tuple[float, float] | None = None, rescale: float = 0.0) -> None:

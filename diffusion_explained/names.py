@@ -16,8 +16,8 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
     """
     names = sorted(known)
     near = difflib.get_close_matches(str(given).lower()[:100], names, n=3, cutoff=0.5)
-    hint = f" did you mean {' or '.join(map(repr, near))}?" if near else ""
-    return ValueError(f"unknown {what} {shortened(given)}:{hint} Known: {', '.join(names)}.")
+    hint = f": did you mean {' or '.join(map(repr, near))}?" if near else "."
+    return ValueError(f"unknown {what} {shortened(given)}{hint} Known: {', '.join(names)}.")
 
 
 def shortened(value: object, most: int = 80) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import check_finite, check_options, float_data, whole_vector
+from diffusion_explained.checks import check_finite, check_options, float_data, named_options, whole_vector
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.extras import missing
 from diffusion_explained.guidance import check_guidance
@@ -98,6 +98,7 @@ class Model:
         allowed = f"class indices 0 .. {self.num_classes - 1} ({', '.join(self.class_names)})"
         return whole_vector("labels", labels, self.num_classes - 1, allowed).to(self.device)
 
+    @named_options
     def levels(
         self, num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None
     ) -> list[Level]:
@@ -117,6 +118,7 @@ class Model:
             )
         return self.schedule.levels(steps, spacing=spacing)
 
+    @named_options
     def noise(self, batch_size: int, seed: int = 0, generator: Generators = None) -> Tensor:
         """x_T [B, C, H, W], where sampling starts; image i is drawn from the stream seeded seed + i.
 
@@ -127,6 +129,7 @@ class Model:
 
     # -- the stages that every model has: `StableDiffusion` has the same, with a prompt in the place of labels ----
 
+    @named_options
     def prepare(
         self, seed: int | Sequence[int] = 0, batch_size: int | None = None, *, levels: list[Level] | None = None
     ) -> Start:
@@ -159,7 +162,7 @@ class Model:
 
         Raises ValueError for labels that do not exist or are not one per image, and for unknown options.
         """
-        check_options("denoiser", options, DENOISER_OPTIONS)
+        check_options("denoiser", options, {*DENOISER_OPTIONS, "guidance_scale", "start"})
         cond = None if labels is None else self.labels(labels)
         if cond is not None and start is not None and len(cond) != len(start.x_t):
             raise ValueError(f"Give one label per image: got {len(cond)} labels for {len(start.x_t)} images.")
@@ -177,6 +180,7 @@ class Model:
             **{"clip": self.default_clip, **options},
         )
 
+    @named_options
     def decode(self, latents: Tensor) -> Tensor:
         """The images [B, C, H, W] in [-1, 1] of any step's x_t or predicted x_0: these models work on pixels.
 
@@ -213,7 +217,7 @@ class Model:
         Each step's tensors are [B, C, H, W].
         """
         name = sampler or self.default_sampler
-        of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS)
+        of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS, self.steps)
         levels = self.levels(num_inference_steps, name, spacing)
         if callable(labels):
             check_denoiser_alone(guidance_scale, of_denoiser)
@@ -285,6 +289,7 @@ def available() -> list[str]:
     return sorted(name for name in shipped_weights() if not name.endswith(("_classifier", "_retrieval")))
 
 
+@named_options
 def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Model:
     """A trained diffusion model, by its name or from a weight file of your own (a path that ends in .safetensors).
 
@@ -303,6 +308,7 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
     return Model(path.stem, network, schedule, settings.kind, settings.class_names, card, *defaults)
 
 
+@named_options
 def load_classifier(name: str | Path = "mnist_classifier", device: torch.device | str = "cpu") -> Classifier:
     """The classifier that measures samples; its card is `classifier.card`. Errors as for `load_pretrained`."""
     names = [name for name in shipped_weights() if name.endswith("_classifier")]
@@ -314,6 +320,7 @@ def load_classifier(name: str | Path = "mnist_classifier", device: torch.device 
     return network.to(device).eval().requires_grad_(False)
 
 
+@named_options
 def save_pretrained(path: Path, model: Model) -> None:
     """Write a model as a weight file that `load_pretrained(path)` reads: fp16, whole or not at all."""
     config = {

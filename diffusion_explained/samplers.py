@@ -80,6 +80,10 @@ def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step
 
     @functools.wraps(steps)
     def checked(*args: Any, **options: Any) -> Iterator[Step]:
+        check_options(steps.__name__, options, arguments.parameters)
+        return finite(*args, **options)
+
+    def finite(*args: Any, **options: Any) -> Iterator[Step]:
         waiting = []  # steps, and the answers [B] that are not read yet
         given = arguments.bind(*args, **options)
         levels, denoise = given.arguments["levels"], given.arguments["denoise"]
@@ -98,7 +102,11 @@ def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step
 
 def _fitting(denoise: Denoiser, x_t: Tensor, level: Level) -> Prediction:
     """The denoiser's prediction, whose tensors have the shape of x_t: torch would repeat smaller ones in silence."""
+    if not callable(denoise):
+        raise ValueError(f"denoise must be a denoiser, called as denoise(x_t, level); got a {type(denoise).__name__}.")
     pred = denoise(x_t, level)
+    if not isinstance(pred, Prediction):
+        raise ValueError(f"A denoiser must return a Prediction(x_0, eps, eps_cond); got a {type(pred).__name__}.")
     same_shape("x_t and the denoiser's x_0", x_t, pred.x_0)
     same_shape("x_t and the denoiser's eps", x_t, pred.eps)
     return pred
@@ -340,15 +348,16 @@ def run(name: str, denoise: Denoiser, start: Start, **options: Any) -> Iterator[
 
 
 def divide_options(
-    name: str, options: Mapping[str, Any], of_denoiser: Sequence[str]
+    name: str, options: Mapping[str, Any], of_denoiser: Sequence[str], steps: Callable[..., Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """The options of a model's run, as those of its denoiser and those of the sampler of that name.
 
-    Raises ValueError for an option that neither has, naming all that there are.
+    Raises ValueError for an option that neither they have nor the method `steps` itself, naming all that there are.
     """
     check_sampler(name)
     own = set(inspect.signature(SAMPLERS[name]).parameters) - {"denoise", "x_t", "levels", "generator"}
-    check_options(f"a run with {name}", options, {*of_denoiser, *own})
+    of_run = set(inspect.signature(steps).parameters) - {"self", "options"}
+    check_options(f"a run with {name}", options, {*of_denoiser, *own, *of_run})
     mine = {key: value for key, value in options.items() if key in of_denoiser}
     return mine, {key: value for key, value in options.items() if key in own}
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from diffusion_explained import load_pretrained, samplers
-from diffusion_explained.comparisons import rms_distance
-from diffusion_explained.data import to_float, to_uint8
+from diffusion_explained.comparisons import level_of_same_snr, rms_distance
+from diffusion_explained.data import from_strokes, to_float, to_uint8, toy
 from diffusion_explained.denoisers import NetworkDenoiser, Prediction
 from diffusion_explained.evaluation import evaluate
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
@@ -29,12 +29,15 @@ from diffusion_explained.metrics import (
     mode_coverage,
     sliced_wasserstein,
 )
+from diffusion_explained.micro.emoji import load_emoji_sample
+from diffusion_explained.micro.scenes import SceneSampler
 from diffusion_explained.models import MLP, MLPConfig, UNet, UNetConfig
 from diffusion_explained.neighbours import nearest, neighbour_coverage
-from diffusion_explained.noise import MAX_SEED, check_seed, generators, randn, seeded, stream, streams_of
+from diffusion_explained.noise import MAX_SEED, check_seed, generators, numpy_stream, randn, seeded, stream, streams_of
 from diffusion_explained.predictions import target, to_x0_eps
-from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Level
-from diffusion_explained.stable_diffusion.latent_space import slerp
+from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level, rescale_zero_terminal_snr
+from diffusion_explained.stable_diffusion import stand_in
+from diffusion_explained.stable_diffusion.latent_space import poke, slerp
 from diffusion_explained.training import train
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.state import TrainingState
@@ -174,6 +177,39 @@ REFUSED = {
     "bytes of NaN": lambda: to_uint8(X * NAN),
     "a picture of NaN": lambda: pixels(X * NAN),
     "a picture of bytes": lambda: pixels(BYTES),
+    "floats made floats again": lambda: to_float(X),
+    "noise level 0 told to a network": lambda: EDMSchedule().network_time(0.0),
+    "a negative noise level": lambda: EDMSchedule().network_time(-1.0),
+    "shift of words": lambda: FlowSchedule(shift="3"),
+    "shift NaN": lambda: FlowSchedule(shift=NAN),
+    "sigma_min as sigma_max": lambda: EDMSchedule(sigma_min=80.0),
+    "rho NaN": lambda: EDMSchedule(rho=NAN),
+    "P_mean NaN": lambda: EDMSchedule(P_mean=NAN),
+    "beta_start of words": lambda: DDPMSchedule.linear(beta_start="small"),
+    "beta_end 2": lambda: DDPMSchedule.scaled_linear(beta_end=2),
+    "max_beta a vector": lambda: DDPMSchedule.cosine(max_beta=torch.ones(3)),
+    "steps_offset 1.5": lambda: DDPMSchedule.linear(steps_offset=1.5),
+    "betas [T, 1]": lambda: rescale_zero_terminal_snr(torch.full((5, 1), 0.1)),
+    "no times": lambda: FlowSchedule().sample_t(0),
+    "times 1.5": lambda: DDPMSchedule.linear().sample_t(1.5),
+    "guide of one for two": lambda: guide(X[:1], X, 2.0),
+    "guide by NaN": lambda: guide(X, X, NAN),
+    "rescale bytes": lambda: rescale_guided(BYTES, X, 0.7),
+    "rescale by words": lambda: rescale_guided(X, X, "0.7"),
+    "no denoiser": lambda: list(samplers.euler(None, X, LEVELS)),
+    "a denoiser that returns a tensor": lambda: list(samplers.euler(lambda x, level: x, X, LEVELS)),
+    "a mixture at a time": lambda: GaussianMixture(X, 0.1).responsibilities(X, 0.5),
+    "poke bytes": lambda: poke(BYTES, 0, 0),
+    "poke at 1.5": lambda: poke(X, 1.5, 0),
+    "poke by words": lambda: poke(X, 0, 0, by="far"),
+    "the level of the same noise of no level": lambda: level_of_same_snr(FLOW, 0.5),
+    "rms of a list": lambda: rms_distance([1.0], [2.0]),
+    "a picture of a list": lambda: pixels([[0.0]]),
+    "scene seed 2^32": lambda: SceneSampler(load_emoji_sample(), seed=2**32),
+    "toy seed 1.5": lambda: toy("moons", 10, seed=1.5),
+    "toy seed True": lambda: from_strokes([[(0, 0), (1, 1)]], 5, seed=True),
+    "stand-in seed -1": lambda: stand_in(device="cpu", seed=-1),
+    "toy of 1.5 points": lambda: toy("moons", 1.5),
     "a GAN of images": lambda: next(train_gan(X, 1)),
     "a GAN of NaN": lambda: next(train_gan(POINTS * NAN, 1)),
 }
@@ -250,6 +286,18 @@ def test_two_seeds_are_two_streams():
     assert check_seed(np.int64(5)) == 5 and check_seed(torch.tensor(5)) == 5
     # why the rest is refused: torch itself takes it, and draws what seed 0 draws
     assert torch.equal(torch.randn(4, generator=torch.Generator().manual_seed(2**32)), randn((4,), stream(0)))
+
+
+@pytest.mark.parametrize("seed", [5, np.int64(5), np.uint8(5), torch.tensor(5)])
+def test_a_seed_is_a_whole_number_of_python_numpy_or_torch(seed):
+    assert torch.equal(toy("moons", 10, seed=seed)[0], toy("moons", 10, seed=5)[0])
+    assert torch.equal(randn((4,), stream(seed)), randn((4,), stream(5)))
+    assert numpy_stream(seed, 2).random() == numpy_stream(5, 2).random()
+
+
+def test_latents_of_two_dtypes_are_mixed():
+    assert slerp(X, X.flip(0).half(), 0.5).dtype == torch.float32
+    assert slerp(X.half(), X.flip(0), 0.5).dtype == torch.float16
 
 
 def test_nothing_is_divided_by_a_spread_of_0():

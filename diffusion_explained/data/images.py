@@ -14,8 +14,13 @@ from diffusion_explained.checks import check_finite, float_data
 def to_float(images: Tensor) -> Tensor:
     """Bytes to the range that diffusion works in: x = image / 127.5 - 1, so 0 -> -1 and 255 -> 1, float32.
 
+    Raises ValueError for anything but bytes: numbers that are floats already would be scaled a second time.
+
     The images may have any shape: [...] -> [...].
     """
+    if not isinstance(images, Tensor) or images.dtype != torch.uint8:
+        given = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise ValueError(f"to_float makes floats of bytes, a uint8 tensor; got {given}.")
     return images.to(torch.float32).div_(127.5).sub_(1.0)
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.data.hub import DamagedDataError, DataUnavailableError, fetch_command, hub_file
 from diffusion_explained.data.images import ImageDataset
 from diffusion_explained.data.known import DATASETS, MNIST_SAMPLE, HubDataset, check_arrays, sha256
@@ -39,6 +40,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_explained"
 
 
+@named_options
 def load_dataset(name: str, split: str = "train", *, download: bool = True) -> ImageDataset:
     """One split of "mnist" or "cifar10": "train", "test", or for MNIST "sample", the 10,000 that are bundled.
 

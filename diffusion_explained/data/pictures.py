@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.data.images import to_float
 
 File = str | PathLike[str] | bytes | BinaryIO
@@ -50,6 +51,7 @@ OTHERS = (  # what files of other kinds begin with, their names, and what to do 
 )  # fmt: skip
 
 
+@named_options
 def load_image(
     file: File,
     size: int | tuple[int, int],

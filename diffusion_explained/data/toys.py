@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
-from diffusion_explained.checks import whole
+from diffusion_explained.checks import named_options, whole
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import stream
@@ -108,6 +108,7 @@ TOYS: dict[str, tuple[Callable[[int, Generator], Points], tuple[float, float], f
 }
 
 
+@named_options
 def toy(name: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Draw a toy: points float32 [n, 2], centred, of mean variance 1 a coordinate, and labels int64 [n].
 
@@ -134,6 +135,7 @@ def gaussian_modes(name: str) -> tuple[Tensor, float]:
     return (means / scale).float(), std / scale
 
 
+@named_options
 def from_points(points: Sequence[Sequence[float]] | Tensor) -> tuple[Tensor, Tensor]:
     """Points that somebody placed, one by one, as data: float32 [n, 2] centred and scaled like the toys, labels 0.
 
@@ -151,6 +153,7 @@ def from_points(points: Sequence[Sequence[float]] | Tensor) -> tuple[Tensor, Ten
     return (centred / scale).float(), torch.zeros(len(drawn), dtype=torch.int64, device="cpu")
 
 
+@named_options
 def from_strokes(
     strokes: Sequence[Sequence[Sequence[float]] | Tensor], n: int, seed: int = 0, jitter: float = 0.02
 ) -> tuple[Tensor, Tensor]:

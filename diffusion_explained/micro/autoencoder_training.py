@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import in_bfloat16, to_channels_last
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.reconstruction import balance_latents, reconstruction_psnr
@@ -36,6 +37,7 @@ DRAWN_AT_ONCE = 8  # batches: drawing waits for the device several times, whatev
 MEASURED_SCENES = 2048  # to take the latents' mean and standard deviation from
 
 
+@named_options
 @dataclass(frozen=True)
 class AutoencoderConfig(TimedConfig):
     """How to train the autoencoder.
@@ -99,6 +101,7 @@ def autoencoder_loss(
     return difference.abs().mean() + config.edge_weight * edges + config.kl_weight * kl
 
 
+@named_options(of=train_for)
 @one_at_a_time
 def train_autoencoder(
     vae: Any,

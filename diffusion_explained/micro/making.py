@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import hardware
 from diffusion_explained.files import atomic_folder
 from diffusion_explained.micro.autoencoder_training import AutoencoderConfig, finish_autoencoder, train_autoencoder
@@ -30,6 +31,7 @@ from diffusion_explained.training.timed import TimedConfig, TimedRecord
 CHECKPOINTS = "checkpoints"
 
 
+@named_options(of=train_autoencoder, but="checkpoints")
 def make_autoencoder(
     out: Path,
     emoji: EmojiSet,
@@ -71,6 +73,7 @@ def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Any:
     return vae.eval().requires_grad_(False).to(device)
 
 
+@named_options(of=encode_scenes)
 def make_scenes(
     vae_folder: Path,
     emoji: EmojiSet,
@@ -85,6 +88,7 @@ def make_scenes(
     return encode_scenes(vae.half() if torch.device(device).type == "cuda" else vae, tokenizer, emoji, count, **options)
 
 
+@named_options(of=train_text_to_image, but="checkpoints")
 def make_micro(
     out: Path,
     vae_folder: Path,

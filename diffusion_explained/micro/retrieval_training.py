@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import hardware, in_bfloat16, to_channels_last
 from diffusion_explained.files import check_file
 from diffusion_explained.micro.emoji import STYLES, EmojiSet
@@ -158,6 +159,7 @@ def soften(x: Tensor, chosen: Tensor) -> Tensor:
     return torch.where(chosen[:, None, None, None], soft, x)
 
 
+@named_options
 def train_retrieval(
     emoji: EmojiSet,
     tokenizer: Any,

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import in_bfloat16, to_channels_last
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.micro.encoded_scenes import EncodedScenes
@@ -35,6 +36,7 @@ from diffusion_explained.training.step import GradientStep, RecordedStep
 from diffusion_explained.training.timed import TimedConfig, TimedRecord, train_for
 
 
+@named_options
 @dataclass(frozen=True)
 class TextToImageConfig(TimedConfig):
     """How to train the U-Net and the text encoder; label_dropout is how often a caption is the empty one.
@@ -75,6 +77,7 @@ def schedule_of(prediction: str) -> Schedule:
     return DDPMSchedule.scaled_linear() if prediction == "eps" else FlowSchedule()
 
 
+@named_options(of=train_for)
 @one_at_a_time
 def train_text_to_image(
     model: TextToImage,

@@ -12,10 +12,12 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.tables import check_sizes
 
 
+@named_options
 @dataclass(frozen=True)
 class ClassifierConfig:
     """The shape of a classifier; every weight file carries one.

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding, sinusoids
@@ -25,6 +26,7 @@ from diffusion_explained.tables import check_sizes
 MLP_RATIO = 4  # how much wider a block's two-layer network is inside
 
 
+@named_options
 @dataclass(frozen=True)
 class DiTConfig:
     """The shape of a diffusion transformer; every weight file carries one.

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.embeddings import ClassEmbedding, TimeEmbedding
 from diffusion_explained.models.network import NetworkModule, zero_weights
 from diffusion_explained.tables import check_sizes
 
 
+@named_options
 @dataclass(frozen=True)
 class MLPConfig:
     """The shape of an MLP; every weight file carries one. `image_shape` is that of one point, (2,) in the plane.

@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding
@@ -38,6 +39,7 @@ from diffusion_explained.models.network import NetworkModule, zero_weights
 from diffusion_explained.tables import check_sizes
 
 
+@named_options
 @dataclass(frozen=True)
 class UNetConfig:
     """The shape of a U-Net; every weight file carries one.

@@ -1,5 +1,6 @@
 """What every schedule is made of: a `Level`, and the interface that trainers and samplers use."""
 
+import inspect
 import itertools
 import math
 import numbers
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import check_options
 from diffusion_explained.devices import float64_on_cpu
 
 MOST_STEPS = 100_000  # of a run or of a schedule: a number with too many zeros would take the memory of the machine
@@ -97,6 +99,7 @@ class Schedule(ABC):
 
     def levels(self, num_inference_steps: int, *args: Any, **options: Any) -> list[Level]:
         """The n levels that `timesteps`, given the same arguments, visits, then the clean one."""
+        check_options(f"{type(self).__name__}.levels", options, inspect.signature(self.timesteps).parameters)
         return self.levels_at(self.timesteps(num_inference_steps, *args, **options))
 
 

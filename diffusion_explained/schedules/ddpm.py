@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import check_options, named_options, number, whole
 from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import (
@@ -18,6 +19,8 @@ from diffusion_explained.schedules.spacing import (
 )
 
 CLOCKS = ("steps", "thousand", "c_noise")
+BETA = "a positive noise variance, at most 1"
+NAMED_OPTIONS = {"final_alpha_one", "steps_offset", "clock", "rescale_zero_terminal_snr"}  # of every named constructor
 
 
 class DDPMSchedule(Schedule):
@@ -39,6 +42,7 @@ class DDPMSchedule(Schedule):
     Raises ValueError for betas that are no vector of variances, and for an unknown clock.
     """
 
+    @named_options
     def __init__(
         self,
         betas: Tensor,
@@ -63,7 +67,7 @@ class DDPMSchedule(Schedule):
         self.num_train_timesteps = len(betas)
         if clock not in CLOCKS:
             raise ValueError(f"clock must be one of {', '.join(CLOCKS)}; got {clock!r}.")
-        self.steps_offset, self.clock = steps_offset, clock
+        self.steps_offset, self.clock = whole("steps_offset", steps_offset, 0), clock
         self.final_alpha_one = final_alpha_one
         self.name = name
         self._options = options or {}
@@ -77,8 +81,8 @@ class DDPMSchedule(Schedule):
     ) -> "DDPMSchedule":
         """betas rise linearly (DDPM, Sec. 4)."""
         betas = torch.linspace(
-            beta_start,
-            beta_end,
+            number("beta_start", beta_start, BETA, 0, 1),
+            number("beta_end", beta_end, BETA, 0, 1),
             check_steps(num_train_timesteps, what="num_train_timesteps"),
             dtype=torch.float64,
             device="cpu",
@@ -95,13 +99,11 @@ class DDPMSchedule(Schedule):
     ) -> "DDPMSchedule":
         """sqrt(betas) rise linearly (latent diffusion; Stable Diffusion's own numbers by default).
 
-        Raises ValueError for a beta of 0 or less.
+        Raises ValueError for a beta that is no number from 0 to 1.
         """
-        if min(beta_start, beta_end) < 0:
-            raise ValueError(f"beta_start and beta_end must be positive, got {beta_start} and {beta_end}.")
         roots = torch.linspace(
-            beta_start**0.5,
-            beta_end**0.5,
+            number("beta_start", beta_start, BETA, 0, 1) ** 0.5,
+            number("beta_end", beta_end, BETA, 0, 1) ** 0.5,
             check_steps(num_train_timesteps, what="num_train_timesteps"),
             dtype=torch.float64,
             device="cpu",
@@ -120,7 +122,7 @@ class DDPMSchedule(Schedule):
             / num_train_timesteps
         )
         alpha_bar = torch.cos((t + 0.008) / 1.008 * math.pi / 2) ** 2
-        betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=max_beta)
+        betas = (1 - alpha_bar[1:] / alpha_bar[:-1]).clamp(max=number("max_beta", max_beta, BETA, 0, 1))
         return cls._named("cosine", betas, options, num_train_timesteps, max_beta=max_beta)
 
     @classmethod
@@ -131,13 +133,15 @@ class DDPMSchedule(Schedule):
         ramp = torch.linspace(
             -6, 6, check_steps(num_train_timesteps, what="num_train_timesteps"), dtype=torch.float64, device="cpu"
         ).sigmoid()
-        betas = ramp * (beta_end - beta_start) + beta_start
+        first, last = number("beta_start", beta_start, BETA, 0, 1), number("beta_end", beta_end, BETA, 0, 1)
+        betas = ramp * (last - first) + first
         return cls._named("sigmoid", betas, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end)
 
     @classmethod
     def _named(
         cls, name: str, betas: Tensor, options: dict[str, Any], num_train_timesteps: int, **numbers: float
     ) -> "DDPMSchedule":
+        check_options(f"DDPMSchedule.{name}", options, NAMED_OPTIONS | {"num_train_timesteps": 0, **numbers}.keys())
         described = {"num_train_timesteps": num_train_timesteps, **numbers, **options}
         described.pop("clock", None)  # `to_config` adds it where it matters
         options = dict(options)
@@ -168,10 +172,16 @@ class DDPMSchedule(Schedule):
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform integers 0 .. T-1, both ends included (DDPM, Algorithm 1, line 3)."""
         drawn = torch.randint(
-            0, self.num_train_timesteps, (batch_size,), generator=generator, dtype=torch.int64, device="cpu"
+            0,
+            self.num_train_timesteps,
+            (whole("batch_size", batch_size, 1),),
+            generator=generator,
+            dtype=torch.int64,
+            device="cpu",
         )
         return to_float64(drawn)
 
+    @named_options
     def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
         """The timesteps to visit, decreasing (float64 [n]).
 
@@ -194,6 +204,7 @@ class DDPMSchedule(Schedule):
             )
         return t
 
+    @named_options
     def levels(self, num_inference_steps: int, spacing: str = "trailing") -> list[Level]:
         """The n levels that `timesteps` visits, then the clean one.
 
@@ -268,7 +279,7 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     Raises ValueError for fewer than two timesteps.
     """
     alpha = torch.cumprod(1 - float64_on_cpu("betas", betas), dim=0).sqrt()
-    if len(alpha) < 2:
+    if alpha.ndim != 1 or len(alpha) < 2:
         raise ValueError("Zero terminal SNR needs at least 2 timesteps.")
     alpha = (alpha - alpha[-1]) * (alpha[0] / (alpha[0] - alpha[-1]))
     alphas_cumprod = alpha**2

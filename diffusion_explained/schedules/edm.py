@@ -1,6 +1,5 @@
 """Karras' schedule, in which the noise level is the clock."""
 
-import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import named_options, number, whole
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
@@ -27,6 +27,7 @@ class EDMSchedule(Schedule):
     Raises ValueError for settings out of range, or an unknown clock.
     """
 
+    @named_options
     def __init__(
         self,
         sigma_min: float = 0.002,
@@ -36,7 +37,10 @@ class EDMSchedule(Schedule):
         P_std: float = 1.2,
         clock: str = "thousand",
     ) -> None:
-        if not 0 < sigma_min < sigma_max < math.inf or not 0 < rho < math.inf or not P_std > 0:
+        given = {"sigma_min": sigma_min, "sigma_max": sigma_max, "rho": rho, "P_mean": P_mean, "P_std": P_std}
+        for name, value in given.items():
+            number(name, value, "a finite number")
+        if not 0 < sigma_min < sigma_max or not rho > 0 or not P_std > 0:
             raise ValueError(
                 f"EDMSchedule needs 0 < sigma_min < sigma_max, rho > 0 and P_std > 0; got sigma_min={sigma_min}, "
                 f"sigma_max={sigma_max}, rho={rho}, P_std={P_std}."
@@ -65,11 +69,13 @@ class EDMSchedule(Schedule):
         checked_time(times, self.sigma_max * (1 + 1e-6), f"a noise level up to sigma_max = {self.sigma_max:g}")
         return super().levels_at(times)
 
+    @named_options
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """ln(sigma) ~ N(P_mean, P_std^2) (EDM, Table 1, "Training")."""
-        normal = torch.randn(batch_size, generator=generator, dtype=torch.float64, device="cpu")
+        normal = torch.randn(whole("batch_size", batch_size, 1), generator=generator, dtype=torch.float64, device="cpu")
         return (self.P_mean + self.P_std * normal).exp()
 
+    @named_options
     def timesteps(self, num_inference_steps: int, spacing: str = "karras") -> Tensor:
         """The noise levels to visit (float64 [n]), from sigma_max to sigma_min, by one of `RATIO_SPACINGS`.
 
@@ -80,8 +86,14 @@ class EDMSchedule(Schedule):
         return torch.from_numpy(spaced_ratios(spacing, n, self.sigma_max, self.sigma_min, self.rho))
 
     def network_time(self, t: Tensor | float) -> Tensor:
-        """c_noise = ln(sigma) / 4 (EDM, Table 1), times 1000 on the clock "thousand"."""
-        c_noise = float64_on_cpu("t", t).log() / 4
+        """c_noise = ln(sigma) / 4 (EDM, Table 1), times 1000 on the clock "thousand".
+
+        Raises ValueError for a noise level that is not above 0.
+        """
+        t = float64_on_cpu("t", t)
+        if not bool(((t > 0) & t.isfinite()).all()):
+            raise ValueError(f"t must be a noise level above 0 for this schedule; got {t.flatten()[:4].tolist()}.")
+        c_noise = t.log() / 4
         return (c_noise if self.clock == "c_noise" else 1000 * c_noise).float()
 
     def to_config(self) -> dict[str, Any]:

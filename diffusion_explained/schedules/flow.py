@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import named_options, number, whole
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.schedules.base import Schedule, check_steps, checked_time
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
@@ -28,10 +29,11 @@ class FlowSchedule(Schedule):
     Raises ValueError for settings out of range.
     """
 
+    @named_options
     def __init__(
         self, shift: float = 1.0, t_distribution: str = "logit_normal", num_train_timesteps: int = 1000
     ) -> None:
-        if not 0 < shift < math.inf:
+        if number("shift", shift, "a positive number (1 changes nothing)") <= 0:
             raise ValueError(f"shift must be a positive number (1 changes nothing), got {shift}.")
         if t_distribution not in T_DISTRIBUTIONS:
             raise ValueError(f"t_distribution must be one of {', '.join(T_DISTRIBUTIONS)}; got {t_distribution!r}.")
@@ -49,6 +51,7 @@ class FlowSchedule(Schedule):
         """t."""
         return checked_time(t, 1, "from 0 (data) to 1 (noise)").clamp(max=1)
 
+    @named_options
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Logit-normal: sigmoid of N(0, 1); uniform in (0, 1]; or U-shaped; then shifted.
 
@@ -56,6 +59,7 @@ class FlowSchedule(Schedule):
 
         That is: t from p(t) = a exp(a t) / (exp(a) - 1), by the inverse of its distribution function, or 1 - t.
         """
+        batch_size = whole("batch_size", batch_size, 1)
         if self.t_distribution == "logit_normal":
             t = torch.randn(batch_size, generator=generator, dtype=torch.float64, device="cpu").sigmoid()
         else:
@@ -67,6 +71,7 @@ class FlowSchedule(Schedule):
             )
         return self._shifted(t)
 
+    @named_options
     def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
         """The times to visit, decreasing (float64 [n]), shifted.
 

@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.names import unknown_name
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
@@ -80,6 +81,7 @@ class RecordedAttention:
         """What is attended to, in order: the start, the prompt's words, the end, and all padding as one."""
         return ("start", *(word for word, _ in self._tokens(image).words), "end", "padding")
 
+    @named_options
     def maps(
         self, image: int = 0, *, layers: Sequence[str] | None = None, head: int | None = None, upsample: bool = True
     ) -> Tensor:
@@ -100,6 +102,7 @@ class RecordedAttention:
         count = len(self.columns(image))
         return torch.stack([self._mean(step, names, image, head, upsample)[:count] for step in self.layers])
 
+    @named_options(of=maps)
     def of(self, word: str, image: int = 0, **options: Any) -> Tensor:
         """One word's maps [steps, h, w], all its places in the prompt together; options as for `maps`.
 
@@ -111,6 +114,7 @@ class RecordedAttention:
         places = [k for k, column in enumerate(columns) if column == word]
         return self.maps(image, **options)[:, places].sum(1)
 
+    @named_options(of=maps)
     def shares(self, image: int = 0, **options: Any) -> Tensor:
         """How the attention is divided among the columns, over the whole picture: [steps, columns], rows sum to 1."""
         return self.maps(image, **options).mean((-2, -1))

@@ -7,13 +7,12 @@ touched = reach(model, z, row=8, column=8)             # which pixels one latent
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import float_data, number, same_shape
+from diffusion_explained.checks import float_data, number, same_shape, whole
 from diffusion_explained.devices import to_float64
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 
@@ -28,6 +27,7 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
     """
     same_shape("both ends", float_data("a", a), float_data("b", b))
     share = number("share", share, "a number, 0 at the first end and 1 at the second")
+    b = b.to(a.dtype)
     flat_a, flat_b = a.flatten(1), b.flatten(1)
     cosine = torch.nn.functional.cosine_similarity(flat_a, flat_b).clamp(-1, 1)
     angle = to_float64(cosine).acos().reshape(-1, *[1] * (a.ndim - 1)).to(dtype=a.dtype).to(a.device)
@@ -74,13 +74,15 @@ class Reach:
 
 def poke(latents: Tensor, row: int, column: int, channel: int | None = None, by: float = 1.0) -> Tensor:
     """Latents [B, C, h, w] with `by` added to one pixel, in one channel or in all. ValueError for one outside."""
+    if float_data("latents", latents).ndim != 4:
+        raise ValueError(f"latents must be [B, C, h, w]; got {list(latents.shape)}.")
     _, channels, height, width = latents.shape
+    row, column = (whole(what, value, 0) for what, value in (("row", row), ("column", column)))
+    by = number("by", by, "a finite number, in standard deviations of latents")
     if not (0 <= row < height and 0 <= column < width):
         raise ValueError(f"latent pixel ({row}, {column}) is outside of {height} x {width}, counted from 0.")
-    if channel is not None and not 0 <= channel < channels:
+    if channel is not None and whole("channel", channel, 0) >= channels:
         raise ValueError(f"channel {channel} is none of {channels}, counted from 0.")
-    if not math.isfinite(by):
-        raise ValueError(f"by must be a finite number, in standard deviations of latents; got {by}.")
     poked = latents.clone()
     poked[:, slice(None) if channel is None else channel, row, column] += by
     return poked

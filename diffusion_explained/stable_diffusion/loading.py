@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import choose_device, torch_defaults
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.configurations import check_part
@@ -32,6 +33,7 @@ class NoGPUError(OSError):
     """There is no GPU, and a CPU was not asked for by name."""
 
 
+@named_options
 def load(
     model: str | os.PathLike[str] = DEFAULT_MODEL,
     device: str | None = None,

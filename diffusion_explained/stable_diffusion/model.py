@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import check_finite, check_options, float_data
+from diffusion_explained.checks import check_finite, check_options, float_data, named_options
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.guidance import check_guidance
 from diffusion_explained.noise import streams_of
@@ -115,6 +115,7 @@ class StableDiffusion:
         """Whether the network takes the guidance scale as an input, in one pass (a latent consistency model)."""
         return self.network.config.get("time_cond_proj_dim") is not None
 
+    @named_options
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of a picture's latents. Raises ValueError for a size that they cannot have."""
         if height is None or width is None:
@@ -130,11 +131,13 @@ class StableDiffusion:
 
     # -- the four stages ----------------------------------------------------------------------------------
 
+    @named_options
     def encode_text(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None) -> Text:
         """Prompts, and what to move away from, as tokens and embeddings: see `text.Text`."""
         with enough_memory("the text encoders"):
             return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
 
+    @named_options
     def levels(
         self,
         num_inference_steps: int | None = None,
@@ -166,6 +169,7 @@ class StableDiffusion:
         _, h, w = self.latent_shape(height, width)
         return (h // patch) * (w // patch)
 
+    @named_options
     def prepare(
         self,
         seed: int | Sequence[int] = 0,
@@ -253,7 +257,7 @@ class StableDiffusion:
 
         Raises ValueError for a negative prompt, an interval or a rescale where the network takes the scale as an input.
         """
-        check_options("denoiser", options, DENOISER_OPTIONS)
+        check_options("denoiser", options, {*DENOISER_OPTIONS, "guidance_scale", "start"})
         count = len(text) if start is None else len(start.x_t)
         scale = self.default_guidance_scale if guidance_scale is None else guidance_scale
         channels, known = (None, None) if start is None else (start.channels, start.known)
@@ -299,6 +303,7 @@ class StableDiffusion:
         )
         return embedded.to(self.device, autoencoder.dtype_of(self.network))
 
+    @named_options
     def decode(self, latents: Tensor) -> Tensor:
         """Latents of any step, or a predicted x_0, [B, C, h, w], as pictures [B, 3, H, W] in [-1, 1].
 
@@ -317,6 +322,7 @@ class StableDiffusion:
             )
             return checked(self.pipe, images, self.device)
 
+    @named_options
     def encode(self, images: Tensor) -> Tensor:
         """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
         height, width = images.shape[-2:]
@@ -324,6 +330,7 @@ class StableDiffusion:
         with enough_memory("encoding the image"):
             return autoencoder.encode(self.pipe.vae, self.device, images)
 
+    @named_options
     def preview(self, latents: Tensor) -> Tensor:
         """What latents [B, C, h, w] look like, without the decoder: [B, 3, h, w], a linear map (`preview`)."""
         return self._preview(latents)
@@ -364,7 +371,7 @@ class StableDiffusion:
         Each step's tensors are [B, C, h, w]. Raises ValueError for options that are unknown or do not fit.
         """
         name = sampler or self.default_sampler
-        of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS)
+        of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS, self.steps)
         size = (height, width) if image is None else tuple(image.shape[-2:])
         levels = self.levels(num_inference_steps, name, spacing, height=size[0], width=size[1])
         if callable(prompt):

@@ -22,9 +22,7 @@ def fit_preview(decode: Callable[[Tensor], Tensor], channels: int, device: torch
     """The function from latents [B, C, h, w] to colours [B, 3, h, w] in [-1, 1], as `decode` would average them."""
     latents = randn((1, channels, SIDE, SIDE), generators(1), device)
     images = decode(latents)
-    check_finite(
-        images, "decoded pictures", "the decoder's weights are broken, or overflow float16: load it in float32"
-    )
+    check_finite(images, "decoded pictures", "the decoder is broken, or overflows float16: load it in float32")
     images = torch.nn.functional.avg_pool2d(images, images.shape[-1] // SIDE)
 
     def columns(z: Tensor) -> Tensor:

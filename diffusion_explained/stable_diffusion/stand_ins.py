@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import choose_device
 from diffusion_explained.extras import extra
 from diffusion_explained.names import unknown_name
@@ -36,6 +37,7 @@ DDPM_CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scale
                "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False, "skip_prk_steps": True}  # fmt: skip
 
 
+@named_options
 def stand_in(
     family: str = "sd",
     *,
@@ -75,6 +77,7 @@ def stand_in(
     return of_pipeline(pipe.to(chosen, dtype), FAMILIES[family], NOTICE, LABEL)
 
 
+@named_options(of=stand_in, but="device")
 def save_stand_in(folder: str | os.PathLike[str], family: str = "sd", **options: Any) -> Path:
     """Write a stand-in in diffusers' format, where `load(folder, device="cpu")` finds it, label included."""
     folder = Path(folder)

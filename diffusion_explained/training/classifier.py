@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.data import ImageDataset, load_dataset, to_float
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.devices import hardware
@@ -52,6 +53,7 @@ class ClassifierRecord:
     seconds: float
 
 
+@named_options
 @one_at_a_time
 def train_classifier(
     network: Classifier,
@@ -222,6 +224,7 @@ class ClassifierRecipe:
         return network
 
 
+@named_options
 def run_recipe(
     recipe: ClassifierRecipe, output: Path, device: str = "cpu", checkpoint_every: int = 500
 ) -> Iterator[ClassifierRecord]:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.devices import in_bfloat16, to_channels_last
 from diffusion_explained.models import Classifier
 from diffusion_explained.names import unknown_name
@@ -20,6 +21,7 @@ from diffusion_explained.training.checkpoints import Checkpoint
 from diffusion_explained.training.config import PRECISIONS, check_allowed
 
 
+@named_options
 @dataclass(frozen=True)
 class ClassifierTrainConfig:
     """How to train a classifier; the defaults suit digits.

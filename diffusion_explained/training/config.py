@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed
 from diffusion_explained.tables import check_types
@@ -20,6 +21,7 @@ def check_allowed(config: object, allowed: Mapping[str, bool]) -> None:
             raise ValueError(f"{what} cannot be {getattr(config, what.split()[0])!r}.")
 
 
+@named_options
 @dataclass(frozen=True)
 class TrainConfig:
     """How to train; the defaults suit digits and points.

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.data import to_float
 from diffusion_explained.devices import in_bfloat16, to_channels_last
 from diffusion_explained.forward import add_noise, like
@@ -61,6 +62,7 @@ class Record:
     model: Model
 
 
+@named_options
 @one_at_a_time
 def train(
     network: NetworkModule,

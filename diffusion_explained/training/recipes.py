@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.data.known import DATASETS
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
@@ -192,6 +193,7 @@ def read_recipe(name: str | Path) -> tuple[dict[str, Any], Path]:
     return tables, path
 
 
+@named_options
 def run_recipe(
     name: str | Path,
     folder: Path = Path("runs"),

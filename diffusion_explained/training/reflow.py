@@ -23,6 +23,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.files import atomic_path
 from diffusion_explained.guidance import check_guidance
 from diffusion_explained.models import network_config
@@ -43,6 +44,7 @@ PRECISIONS = ("float32", "float16")
 FIRST_STREAM, STREAMS_A_SEED, MAX_SEED = 2**31, 2**24, 2**7
 
 
+@named_options
 @dataclass(frozen=True)
 class PairsConfig:
     """How a teacher draws its pairs.
@@ -100,6 +102,7 @@ class PairsRecord:
     images_per_second: float
 
 
+@named_options
 def draw_pairs(
     teacher: Model, config: PairsConfig, folder: Path | None = None, processes: Processes | None = None
 ) -> Generator[PairsRecord, None, Pairs]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import named_options
 from diffusion_explained.training.checkpoints import save_checkpoint
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.state import TrainingState
@@ -24,6 +25,7 @@ from diffusion_explained.training.step import GradientStep, RecordedStep
 WITHOUT_END = 2**40  # images, for a training that time ends
 
 
+@named_options
 @dataclass(frozen=True)
 class TimedConfig(TrainConfig):
     """A `TrainConfig` for a number of images, or of seconds, or what comes first.
@@ -74,6 +76,7 @@ class TimedRecord:
     seconds: float
 
 
+@named_options
 def train_for(
     step: GradientStep | RecordedStep,
     state: TrainingState,
