@@ -154,7 +154,10 @@ def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -
 
 @torch.no_grad()
 def one_shots(denoise: NetworkDenoiser, schedule: Schedule, x_t: Tensor, levels: Sequence[Level]) -> Prediction:
-    """`one_shot` of a batch whose images x_t [B, ...] have a level each: one evaluation predicts them all."""
+    """`one_shot` of a batch whose images x_t [B, ...] have a level each: one evaluation predicts them all.
+
+    Raises ValueError for another number of levels than images.
+    """
     if len(levels) != len(x_t):
         raise ValueError(f"Give one level per image: got {len(levels)} levels for {len(x_t)} images.")
     own = levels_of_same_snr(schedule, levels)

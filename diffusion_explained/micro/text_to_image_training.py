@@ -41,6 +41,8 @@ class TextToImageConfig(TimedConfig):
 
     min_snr: an eps network's loss is weighted by min(SNR, min_snr) / SNR, so that the nearly clean levels, whose
         noise says little about the picture, do not outweigh the others (Hang et al. 2023, Eq. 8). None for no weight.
+
+    Raises ValueError for a setting out of range.
     """
 
     batch_size: int = 512
