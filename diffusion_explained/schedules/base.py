@@ -125,7 +125,10 @@ def checked_time(t: Tensor | float, most: float, what: str) -> Tensor:
 
 
 def noise_ratio(snr: Tensor | float) -> Tensor:
-    """sigma / alpha = 1 / sqrt(snr) as float64, inf in pure noise. Raises ValueError for a negative ratio or NaN."""
+    """sigma / alpha = 1 / sqrt(snr) as float64, inf in pure noise; snr may have any shape.
+
+    Raises ValueError for a negative ratio or NaN.
+    """
     snr = torch.as_tensor(snr, dtype=torch.float64, device="cpu")
     if not bool((snr >= 0).all()):
         raise ValueError(f"A signal-to-noise ratio is 0 or more; got {_shown(snr)}.")

@@ -57,7 +57,7 @@ class RecordedStep:
     A small network's step is some hundred short kernels, and starting them one by one from Python takes several times
     as long as they do. The replayed ones read and write where the recorded ones did, so inputs are copied there.
 
-    inputs and target [B, ...] are those of `GradientStep`.
+    The tensors [B, ...] of a batch are those of `GradientStep`.
     """
 
     def __init__(self, step: GradientStep) -> None:
@@ -73,7 +73,7 @@ class RecordedStep:
         return self.loss
 
     def record(self, batch: Sequence[Tensor | None]) -> torch.cuda.CUDAGraph:
-        """Warm up on a stream aside, then capture one step of the batch."""
+        """Warm up on a stream aside, then capture one step of the batch, tensors [B, ...]."""
         self.places = [None if value is None else value.clone() for value in batch]
         aside = torch.cuda.Stream()  # the warm-up must not be on the default stream (torch's notes on CUDA graphs)
         aside.wait_stream(torch.cuda.current_stream())
