@@ -13,7 +13,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "diffusion_explained"
 FILES = sorted(PACKAGE.rglob("*.py"))
 RAISES = re.compile(r"\bRaises?\b|\bErrors as\b|\w+Error\b")
-SHAPE = re.compile(r"\[[^\]]*\]|any shape|x_t, .*as for `ddim`")  # [B, C, H, W]; [] is a single number
+# [B, C, H, W], [] for a single number; not the range [-1, 1] or [0, 1]
+SHAPE = re.compile(r"\[(?!-1, 1\]|0, 1\]|\")[^\]]*\]|any shape|x_t, .*as for `ddim`")
 # Python and torch call these, and what they do is said by the class; __call__ and forward are a class's own point.
 OF_THE_CLASS = {"__init__", "__post_init__", "__call__", "forward"}
 

@@ -204,6 +204,11 @@ def test_only_the_first_of_several_processes_writes(tiny, tmp_path, monkeypatch)
         ("batch_size = 16", "batch_size = 0", "batch_size"),
         ("batch_size = 16", 'batch_size = "16"', r"tiny\.toml"),
         ("widths = [8]", "width = [8]", "did you mean 'widths'"),
+        (
+            TINY[TINY.index('network = "unet"') : TINY.index("[schedule]")],
+            'network = "classifier"\n',
+            "does not denoise",
+        ),
         ('name = "cosine"', 'name = "cosin"', "cosine"),
         ("[network]", "[network", "is no TOML"),
         ('name = "tiny"', 'name = "../../escaped"', "name must be a plain name"),

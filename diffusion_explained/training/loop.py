@@ -262,6 +262,8 @@ def check_pixels(images: Tensor, drawn: bool) -> None:
     """Raise ValueError unless float images span [-1, 1], as samples will.
 
     Images that a flow has drawn (pairs, `drawn`) go a little beyond, so only their mean size is looked at.
+
+    images: [N, C, H, W].
     """
     low, high = float(images.amin()), float(images.amax())
     beyond = float(images.abs().float().mean()) > 1 if drawn else max(-low, high) > 1.001
