@@ -1,4 +1,5 @@
 # make app    the explorer, in a browser          make test   lint, tests and every notebook, strictly compared
+# make check  lint, types, the fast tests and the changed notebooks: under a minute, for each change
 # make lab    the course, in JupyterLab           make notebooks [NAMES=01_forward]   write and execute the notebooks
 # make docs   the documentation, into site/       make lowest  the lowest versions that pyproject.toml allows, tested
 # make dist   the files that a package index gets make peers   other packages' U-Nets timed beside ours
@@ -28,7 +29,7 @@ LOWEST_TESTS := tests/test_packaging.py tests/test_extras.py tests/test_samplers
 	tests/test_cli.py tests/test_stable_diffusion.py tests/test_stable_diffusion_weights.py tests/test_micro_load.py \
 	tests/test_micro_tokens.py tests/test_micro_emoji.py tests/notebooks tests/app/test_pages.py
 
-.PHONY: app lab test lint notebooks docs dist lowest peers structure clean
+.PHONY: app lab test check lint notebooks docs dist lowest peers structure clean
 
 app: $(VENV)/.installed
 	$(VENV)/bin/diffusion-explained app
@@ -39,6 +40,11 @@ lab: $(VENV)/.installed
 test: lint
 	$(PYTEST) --dist loadfile
 	HF_HUB_OFFLINE=1 $(PYTEST) --dist loadscope $(NBVAL) notebooks
+
+check: lint
+	$(PYTEST) --dist loadfile $$($(PY) tests/fast.py)
+	changed=$$($(PY) tests/fast.py --notebooks); \
+		[ -z "$$changed" ] || HF_HUB_OFFLINE=1 $(PYTEST) --dist loadscope $(NBVAL) $$changed
 
 lint: $(VENV)/.installed-test
 	$(PY) -m ruff check .

@@ -24,6 +24,7 @@ ORDER = {
         "palette",
         "tensor_files",
         "weight_files",
+        "serving",
         "exercises",
         "measured",
     ),

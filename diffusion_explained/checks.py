@@ -99,7 +99,10 @@ def check_finite(values: Tensor, what: str, advice: str = "nothing can be measur
 
 
 def check_image_range(images: Tensor, what: str = "images") -> None:
-    """Raise ValueError for numbers far outside of [-1, 1], such as bytes 0..255 that were made floats."""
+    """Raise ValueError for numbers far outside of [-1, 1], such as bytes 0..255 that were made floats.
+
+    images: [B, C, H, W], or any shape.
+    """
     if images.numel() and float(images.abs().amax()) > IMAGE_BOUND:
         low, high = float(images.amin()), float(images.amax())
         raise ValueError(

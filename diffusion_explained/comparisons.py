@@ -130,30 +130,18 @@ def level_of_same_snr(schedule: Schedule, level: Level) -> Level:
 
 
 def levels_of_same_snr(schedule: Schedule, levels: Sequence[Level]) -> list[Level]:
-    """The levels of `schedule` that are as noisy as these: equal sigma / alpha, found by bisection in t.
+    """The levels of `schedule` that are as noisy as these: equal alpha^2 / sigma^2 (`Schedule.time_of_snr`).
 
     All Gaussian paths agree up to scale and clock, so a network trained on one schedule can look at another's x_t.
-    Beyond the schedule's own noisiest or cleanest level, that level.
+    Beyond the schedule's own noisiest or cleanest level, that level. Raises ValueError for what is no
+    schedule or level.
     """
     if not isinstance(schedule, Schedule) or not all(isinstance(level, Level) for level in levels):
         raise ValueError(f"Give a schedule and levels (schedule.level(t)); got {schedule!r} and {levels!r}.")
-    visited = schedule.levels(min(1000, getattr(schedule, "num_train_timesteps", 1000)))
-    noisiest, cleanest = visited[0], visited[-2]
-    _, alpha, sigma = torch.tensor(levels, dtype=torch.float64, device="cpu").unbind(1)
-    noisy, clean = torch.full_like(alpha, noisiest.t), torch.full_like(alpha, cleanest.t)
-    for _ in range(60):
-        middle = (noisy + clean) / 2
-        noisier = schedule.sigma(middle) * alpha > sigma * schedule.alpha(middle)
-        noisy, clean = torch.where(noisier, middle, noisy), torch.where(noisier, clean, middle)
-    t = (noisy + clean) / 2
-    found = map(Level, t.tolist(), schedule.alpha(t).tolist(), schedule.sigma(t).tolist())
-
-    def within(one: Level, level: Level) -> Level:
-        if noisiest.sigma * level.alpha <= level.sigma * noisiest.alpha:
-            return noisiest
-        return one if level.sigma * cleanest.alpha > cleanest.sigma * level.alpha else cleanest
-
-    return list(map(within, found, levels))
+    cleanest, noisiest = schedule.ends
+    t = schedule.time_of_snr(torch.tensor([level.snr for level in levels], dtype=torch.float64, device="cpu"))
+    t = t.clamp(cleanest, noisiest)
+    return [Level(*row) for row in zip(t.tolist(), schedule.alpha(t).tolist(), schedule.sigma(t).tolist(), strict=True)]
 
 
 @torch.no_grad()
@@ -171,7 +159,10 @@ def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -
 
 @torch.no_grad()
 def one_shots(denoise: NetworkDenoiser, schedule: Schedule, x_t: Tensor, levels: Sequence[Level]) -> Prediction:
-    """`one_shot` of a batch whose images x_t [B, ...] have a level each: one evaluation predicts them all."""
+    """`one_shot` of a batch whose images x_t [B, ...] have a level each: one evaluation predicts them all.
+
+    Raises ValueError for another number of levels than images.
+    """
     if len(levels) != len(x_t):
         raise ValueError(f"Give one level per image: got {len(levels)} levels for {len(x_t)} images.")
     own = levels_of_same_snr(schedule, levels)

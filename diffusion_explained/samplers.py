@@ -244,18 +244,52 @@ def _ode_scales(level: Level, next_level: Level) -> tuple[float, float]:
 
 
 @sampler
-def heun(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[Step]:
+def heun(
+    denoise: Denoiser,
+    x_t: Tensor,
+    levels: Sequence[Level],
+    *,
+    S_churn: float = 0.0,
+    S_tmin: float = 0.0,
+    S_tmax: float = math.inf,
+    S_noise: float = 1.0,
+    generator: Generators = None,
+) -> Iterator[Step]:
     """Heun's second-order method: a trial Euler step, then the mean of the two slopes (EDM, Algorithm 1).
 
         x' = Euler step;   x_next = x_t + (slope(x_t) + slope(x')) / 2 * step     (lines 4-8)
+
+    With S_churn > 0 some noise is added before each step, and the step starts from there (EDM, Algorithm 2): the
+    sampler becomes random, and new noise repairs what earlier steps did wrong.
+
+        gamma = min(S_churn / n, sqrt(2) - 1)  where S_tmin <= sigma / alpha <= S_tmax, else 0
+        x_t  <- x_t + S_noise * sqrt(t_hat^2 - t^2) * z,   t_hat = (1 + gamma) * t          (alpha = 1; lines 4-6)
 
     Two network evaluations a step, but one at the last, where the slope at sigma = 0 is unknown, and one at a first
     step from all but pure noise, which is Euler's: it spans nearly all of sigma / alpha, and multiplies any error of
     the second slope by that. The slope is that of x / alpha, or of x on the straight path: see `_ode_scales`.
 
-    denoise, x_t [B, ...] and levels: as for `ddim`.
+    Args:
+        denoise, x_t, levels: as for `ddim`.
+        S_churn: how much noise is added over all n steps; 0 is the deterministic Algorithm 1, EDM uses 30 to 80. A
+            step whose noise is raised is yielded with the raised level and its x_t.
+        S_tmin, S_tmax: the noise ratios sigma / alpha between which noise is added.
+        S_noise: the standard deviation of z; EDM uses up to 1.007, for networks that remove a little too much.
+        generator: for z; one, one per image, or None (torch's global stream).
+
+    Raises ValueError for S_churn > 0 on levels whose t is not sigma itself: only EDM's and the straight path have a
+    time at every level in between.
     """
-    for i, level, next_level in _pairs(x_t, levels):
+    S_churn, S_noise = number("S_churn", S_churn, "0 or more", 0), number("S_noise", S_noise, "0 or more", 0)
+    if not 0 <= S_tmin <= S_tmax:
+        raise ValueError(f"S_tmin and S_tmax must be 0 <= S_tmin <= S_tmax; got {S_tmin!r} and {S_tmax!r}.")
+    for i, level, next_level in _pairs(x_t, levels, generator):
+        if S_churn > 0 and S_tmin * level.alpha <= level.sigma <= S_tmax * level.alpha and level.alpha > 0:
+            gamma = min(S_churn / (len(levels) - 1), 2**0.5 - 1)
+            noisier = _raised(level, gamma)
+            scale, std = transition(level, noisier)
+            x_t = scale * x_t + S_noise * std * randn(x_t.shape, generator, x_t.device, x_t.dtype)
+            level = noisier
         pred, pred_2 = denoise(x_t, level), None
         x_next = next_level.alpha * pred.x_0 + next_level.sigma * pred.eps
         c, next_c = _ode_scales(level, next_level)
@@ -267,6 +301,20 @@ def heun(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[St
             x_next = next_c * (x_t / c + d_alpha * x_0 + d_sigma * eps)
         yield Step(i, level, next_level, x_t, pred, x_next, pred_2)
         x_t = x_next
+
+
+def _raised(level: Level, gamma: float) -> Level:
+    """The level at which sigma / alpha is (1 + gamma) times as large. Raises ValueError where t is not sigma."""
+    variance_exploding = level.alpha == 1
+    straight = abs(level.alpha + level.sigma - 1) < 1e-9
+    if abs(level.t - level.sigma) > 1e-9 or not (variance_exploding or straight):
+        raise ValueError(
+            f"S_churn needs levels whose time is sigma itself, as EDMSchedule's and FlowSchedule's; at t={level.t:g} "
+            f"sigma is {level.sigma:g}. Use euler_ancestral or ddim with eta = 1 for noise on this schedule."
+        )
+    ratio = (1 + gamma) * level.sigma / level.alpha
+    alpha = 1.0 if variance_exploding else 1 / (1 + ratio)
+    return Level(ratio * alpha, alpha, ratio * alpha)
 
 
 @sampler

@@ -91,6 +91,8 @@ def with_weights(build: Callable[[int], Network], tensors: Mapping[str, Tensor],
     build is told how many weights it may allocate: about as many as the file holds, for the file's configuration is not
     to be believed. torch's generator is left alone. Raises OSError, naming the file, where tensors are missing, are
     too many or have another shape or type, and ValueError, naming it, for what `build` refuses.
+
+    tensors: by name, each of any shape [...].
     """
     most = 2 * sum(tensor.numel() for tensor in tensors.values()) + SMALL
     try:

@@ -16,6 +16,7 @@ from diffusion_explained.comparisons import (
 from diffusion_explained.exact import ExactDenoiser
 from diffusion_explained.forward import add_noise
 from diffusion_explained.pretrained import load_pretrained
+from diffusion_explained.schedules import SCHEDULES as ALL_SCHEDULES
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 
 SCHEDULES = [DDPMSchedule.linear(), DDPMSchedule.cosine(), FlowSchedule(), EDMSchedule()]
@@ -137,3 +138,28 @@ def test_a_timing_is_warmed_repeated_and_says_its_spread():
     assert time_evaluation(noisy, x_t, level, repeats=5, clock=noisy.clock).disturbed
     with pytest.raises(ValueError, match="at least 3, got 1"):
         time_evaluation(noisy, x_t, level, repeats=1)
+
+
+def bisected(schedule, level):
+    """The time of the same signal-to-noise ratio found by halving, as `level_of_same_snr` did it once."""
+    visited = schedule.levels(min(1000, getattr(schedule, "num_train_timesteps", 1000)))
+    noisy, clean = visited[0], visited[-2]
+    if not noisy.sigma * level.alpha > level.sigma * noisy.alpha:
+        return noisy.t
+    if not level.sigma * clean.alpha > clean.sigma * level.alpha:
+        return clean.t
+    for _ in range(60):
+        middle = schedule.level((noisy.t + clean.t) / 2)
+        if middle.sigma * level.alpha > level.sigma * middle.alpha:
+            noisy = middle
+        else:
+            clean = middle
+    return (noisy.t + clean.t) / 2
+
+
+@pytest.mark.parametrize("name", ALL_SCHEDULES)
+def test_the_closed_form_finds_what_halving_found(name):
+    schedule, others = ALL_SCHEDULES[name](), (FlowSchedule(), DDPMSchedule.cosine(), EDMSchedule())
+    for other in others:
+        for level in [*other.levels(12)[:-1], *other.levels(3)[:-1]]:
+            assert level_of_same_snr(schedule, level).t == pytest.approx(bisected(schedule, level), abs=1e-6, rel=1e-6)

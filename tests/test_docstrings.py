@@ -13,7 +13,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "diffusion_explained"
 FILES = sorted(PACKAGE.rglob("*.py"))
 RAISES = re.compile(r"\bRaises?\b|\bErrors as\b|\w+Error\b")
-SHAPE = re.compile(r"\[[^\]]*\]")  # [B, C, H, W]; [] is a single number
+# [B, C, H, W], [] for a single number; not the range [-1, 1] or [0, 1]
+SHAPE = re.compile(r"\[(?!-1, 1\]|0, 1\]|\")[^\]]*\]|any shape|x_t, .*as for `ddim`")
 # Python and torch call these, and what they do is said by the class; __call__ and forward are a class's own point.
 OF_THE_CLASS = {"__init__", "__post_init__", "__call__", "forward"}
 
@@ -60,7 +61,7 @@ def public(path: Path) -> Iterator[Callable]:
     """The public functions of a module, and the methods of its public classes."""
     where = path.relative_to(PACKAGE.parent).as_posix()
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not is_stub(node):
             yield Callable(f"{where}:{node.lineno} {node.name}", node, [ast.get_docstring(node) or ""])
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
             of_class = ast.get_docstring(node) or ""
@@ -91,9 +92,10 @@ def raises(node: ast.FunctionDef) -> bool:
 
 
 def takes_tensors(node: ast.FunctionDef) -> bool:
-    """Whether a parameter is a tensor."""
+    """Whether a parameter is a tensor, or holds tensors; a callable that is given some says so where it is typed."""
     arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-    return any(re.search(r"\bTensor\b", ast.unparse(one.annotation)) for one in arguments if one.annotation)
+    types = [ast.unparse(one.annotation) for one in arguments if one.annotation]
+    return any(re.search(r"\bTensor\b", kind) and not kind.startswith("Callable") for kind in types)
 
 
 PUBLIC = [one for path in FILES for one in public(path)]

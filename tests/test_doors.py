@@ -394,7 +394,7 @@ class TestTraining:
         assert state.ema.layers[1].running_mean.abs().max() > 0.01
 
     def test_a_network_with_batchnorm_samples_what_it_learned(self, monkeypatch):
-        monkeypatch.setattr("diffusion_explained.training.network_config", lambda network: {})
+        monkeypatch.setattr("diffusion_explained.training.loop.network_config", lambda network: {})
         points = torch.tensor([[2.0, -1.0]]) + 0.1 * randn((512, 2), stream(0))
         config = TrainConfig(images=64 * 300, batch_size=64, ema_decay=0.9, learning_rate=5e-3)
         *_, record = train(seeded(1, Normed), points, None, FLOW, "flow", config, record_every=300)

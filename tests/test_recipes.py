@@ -109,8 +109,13 @@ def test_the_quick_recipe_is_the_flow_recipe_on_less():
     assert quick.split == "sample" and quick.training.images < full.training.images
 
 
-def test_a_run_ends_in_weights_with_a_measured_card(tiny, tmp_path):
+def test_a_run_ends_in_weights_with_a_measured_card(tiny, tmp_path, monkeypatch):
+    calls = []
+    for name in ("save_pretrained", "read_recipe"):
+        function = getattr(recipes, name)
+        monkeypatch.setattr(recipes, name, lambda *a, f=function, n=name: calls.append(n) or f(*a))
     records = list(run_recipe(tiny, tmp_path / "runs"))
+    assert calls == ["read_recipe", "save_pretrained"]  # read once, and saved once, when it is measured
     assert [r.step for r in records] == [10, 20, 30]
     path = weights_file(tiny, tmp_path / "runs")
     assert path == tmp_path / "runs" / "tiny" / "tiny.safetensors"
@@ -204,6 +209,11 @@ def test_only_the_first_of_several_processes_writes(tiny, tmp_path, monkeypatch)
         ("batch_size = 16", "batch_size = 0", "batch_size"),
         ("batch_size = 16", 'batch_size = "16"', r"tiny\.toml"),
         ("widths = [8]", "width = [8]", "did you mean 'widths'"),
+        (
+            TINY[TINY.index('network = "unet"') : TINY.index("[schedule]")],
+            'network = "classifier"\n',
+            "does not denoise",
+        ),
         ('name = "cosine"', 'name = "cosin"', "cosine"),
         ("[network]", "[network", "is no TOML"),
         ('name = "tiny"', 'name = "../../escaped"', "name must be a plain name"),

@@ -2,6 +2,7 @@
 
 import inspect
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -22,8 +23,9 @@ from diffusers import (
 
 from diffusion_explained import samplers
 from diffusion_explained.denoisers import NetworkDenoiser
+from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.noise import generators
-from diffusion_explained.samplers import SAMPLERS, final
+from diffusion_explained.samplers import SAMPLERS, final, heun
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
 
 LINEAR = DDPMSchedule.linear()
@@ -383,3 +385,65 @@ def test_a_network_of_50_timesteps_is_given_the_time_of_diffusers():
 
     torch.testing.assert_close(got(DDPMSchedule.linear(50)), x, **CLOSE)
     assert (got(DDPMSchedule.linear(50, clock="thousand")) - x).abs().max() > 1e-3
+
+
+def algorithm_2(D, x, t, S_churn, S_tmin, S_tmax, S_noise, generator):
+    """EDM's Algorithm 2 as the paper prints it: D(x, t) is the denoised x, t the noise levels, the last one 0."""
+    N = len(t) - 1
+    for i in range(N):
+        gamma = min(S_churn / N, 2**0.5 - 1) if S_tmin <= t[i] <= S_tmax else 0.0
+        t_hat = t[i] + gamma * t[i]
+        if gamma > 0:
+            eps = S_noise * torch.randn(x.shape, generator=generator, dtype=torch.float32).to(x)
+            x = x + (t_hat**2 - t[i] ** 2) ** 0.5 * eps
+        d = (x - D(x, t_hat)) / t_hat
+        x_next = x + (t[i + 1] - t_hat) * d
+        if t[i + 1] != 0:
+            d_next = (x_next - D(x_next, t[i + 1])) / t[i + 1]
+            x_next = x + (t[i + 1] - t_hat) * (d + d_next) / 2
+        x = x_next
+    return x
+
+
+@pytest.mark.parametrize("churn", [(0.0, 0.0, math.inf, 1.0), (40.0, 0.05, 50.0, 1.003), (3.0, 0.0, math.inf, 1.0)])
+def test_heun_with_churn_is_algorithm_2(churn):
+    exact = ExactDenoiser(GaussianMixture(torch.tensor([[0.5, -0.3], [-0.4, 0.6]]).double(), std=0.2))
+    levels = EDMSchedule().levels(18)
+    x_T = 80 * torch.randn(16, 2, generator=torch.Generator().manual_seed(0)).double()
+    options = dict(zip(("S_churn", "S_tmin", "S_tmax", "S_noise"), churn, strict=True))
+    got = list(heun(exact, x_T, levels, **options, generator=torch.Generator().manual_seed(1)))
+    wanted = algorithm_2(
+        lambda x, t: exact(x, Level(t, 1.0, t)).x_0,
+        x_T, [level.sigma for level in levels], **options, generator=torch.Generator().manual_seed(1),
+    )  # fmt: skip
+    torch.testing.assert_close(got[-1].x_next, wanted, atol=1e-10, rtol=1e-10)
+    raised = [step.level.sigma > level.sigma for step, level in zip(got, levels, strict=False)]
+    assert raised == [churn[0] > 0 and churn[1] <= level.sigma <= churn[2] for level in levels[:-1]]
+
+
+@pytest.mark.parametrize("schedule", [EDMSchedule(), FlowSchedule()], ids=["edm", "flow"])
+def test_churn_keeps_the_variance_of_a_gaussian(schedule):
+    std, levels = 0.7, schedule.levels(200)
+    exact = ExactDenoiser(GaussianMixture(torch.zeros(1, 2, dtype=torch.float64), std=std))
+    x_T = torch.randn(20_000, 2, generator=torch.Generator().manual_seed(0)).double()
+    x_T = x_T * (levels[0].alpha ** 2 * std**2 + levels[0].sigma ** 2) ** 0.5
+    by_noise = {}
+    for S_noise in (1.0, 1.1):
+        steps = heun(exact, x_T, levels, S_churn=40, S_noise=S_noise, generator=torch.Generator().manual_seed(1))
+        for step in steps:
+            if S_noise == 1.0:  # the raised x_t has the variance of the raised level
+                there = (step.level.alpha**2 * std**2 + step.level.sigma**2) ** 0.5
+                assert float(step.x_t.std()) == pytest.approx(there, rel=0.015)
+        by_noise[S_noise] = float(step.x_next.std())
+    assert by_noise[1.0] == pytest.approx(std, rel=0.015) and by_noise[1.1] > 1.03 * std
+
+
+def test_churn_is_off_by_default_and_refuses_a_clock_that_is_not_sigma():
+    levels, exact = LINEAR.levels(4), ExactDenoiser(GaussianMixture(torch.zeros(1, 3), std=1.0))
+    x = torch.randn(2, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(final(heun(exact, x, levels)), final(heun(exact, x, levels, S_churn=0)))
+    with pytest.raises(ValueError, match="S_churn needs levels whose time is sigma itself"):
+        list(heun(exact, x, levels, S_churn=1))
+    for wrong in ({"S_churn": -1}, {"S_noise": math.nan}, {"S_tmin": 2, "S_tmax": 1}, {"S_tmin": math.nan}):
+        with pytest.raises(ValueError, match="S_"):
+            list(heun(exact, x, levels, **wrong))

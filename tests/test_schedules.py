@@ -1,6 +1,7 @@
 """Schedules against diffusers, at both ends, and against their own equations."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from diffusers import (
 )
 
 from diffusion_explained.schedules import (
+    SCHEDULES,
     DDPMSchedule,
     EDMSchedule,
     FlowSchedule,
@@ -343,3 +345,50 @@ def test_a_level_is_asked_at_one_time_that_the_schedule_has(schedule, t):
         pytest.skip("sigma has no end there")
     with pytest.raises(ValueError, match=r"^t must be"):
         schedule.level(t)
+
+
+VARIANTS = {
+    **{name: make() for name, make in SCHEDULES.items()},
+    "ten steps": DDPMSchedule.linear(num_train_timesteps=10),
+    "zero terminal SNR": DDPMSchedule.scaled_linear(rescale_zero_terminal_snr=True),
+    "shifted flow": FlowSchedule(shift=3.0),
+    "wide edm": EDMSchedule(sigma_min=1e-4, sigma_max=1e4),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_inverse_of_the_snr_in_closed_form(name):
+    schedule = VARIANTS[name]
+    cleanest, noisiest = schedule.ends
+    t = torch.cat([torch.linspace(cleanest, noisiest, 3001, dtype=torch.float64), torch.tensor(schedule.ends)])
+    if name == "zero terminal SNR":  # between the last two timesteps all is pure noise
+        t = t[(t <= noisiest - 1) | (t == noisiest)]
+    found = schedule.time_of_snr((schedule.alpha(t) / schedule.sigma(t)) ** 2)
+    assert found.dtype == torch.float64 and found.shape == t.shape
+    torch.testing.assert_close(found, t.to(torch.float64), atol=1e-7, rtol=1e-10)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_inverse_of_the_snr_at_its_ends(name):
+    schedule = VARIANTS[name]
+    first, last = (0, sys.float_info.max) if isinstance(schedule, EDMSchedule) else (0, schedule.ends[1])
+    assert schedule.time_of_snr(math.inf) == first and schedule.time_of_snr(0.0) == last
+    for wrong in (-1.0, math.nan):
+        with pytest.raises(ValueError, match="signal-to-noise ratio is 0 or more; got"):
+            schedule.time_of_snr(wrong)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_every_schedule_is_registered_and_comes_back_from_its_description(name):
+    schedule = SCHEDULES[name]()
+    assert schedule_from_config(schedule.to_config()).to_config() == schedule.to_config()
+    t = torch.tensor(schedule.ends)
+    assert torch.equal(schedule_from_config(schedule.to_config()).alpha(t), schedule.alpha(t))
+
+
+def test_a_schedule_does_not_compute_its_tables_again(monkeypatch):
+    schedule = DDPMSchedule.linear()
+    whole = []
+    monkeypatch.setattr(torch.Tensor, "sqrt", lambda x: whole.append(x.shape) or torch.sqrt(x))
+    schedule.level(500.5), schedule.levels(10), schedule.levels(10, spacing="karras")
+    assert (1000,) not in whole

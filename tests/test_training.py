@@ -17,7 +17,7 @@ from diffusion_explained.forward import like
 from diffusion_explained.models import MLP, MLPConfig, UNet, UNetConfig
 from diffusion_explained.predictions import SIGMA_DATA
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
-from diffusion_explained.training import TRAINABLE, TrainConfig, train
+from diffusion_explained.training import TRAINABLE, TrainConfig, train, training_loss
 from diffusion_explained.training.checkpoints import checkpoint_files
 from diffusion_explained.training.state import TrainingState
 
@@ -108,6 +108,24 @@ def test_every_step_is_the_papers(kind):
     assert abs(eps.mean()) < 0.02 and abs(eps.std() - 1) < 0.02
     assert [r.step for r in records] == list(range(1, 21))
     assert [r.images_seen for r in records] == [64 * step for step in range(1, 21)]
+
+
+def test_the_loss_weighs_each_image():
+    x_0, eps = torch.randn(2, 3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    alpha, sigma, time = (
+        torch.tensor([0.9, 0.5, 0.1]),
+        torch.tensor([0.1, 0.5, 0.9]),
+        torch.tensor([100.0, 500.0, 900.0]),
+    )
+    weight = torch.tensor([0.0, 1.0, 4.0])
+    loss = training_loss(Spy(), "flow", x_0, eps, alpha, sigma, time, None, weight.sqrt())
+    wanted = [
+        training_loss(Spy(), "flow", x_0[i : i + 1], eps[i : i + 1], alpha[i], sigma[i], time[i : i + 1])
+        for i in range(3)
+    ]
+    torch.testing.assert_close(loss, (weight * torch.stack(wanted)).mean())
+    with pytest.raises(ValueError, match="one shape"):
+        training_loss(Spy(), "flow", x_0, eps[:1], alpha, sigma, time)
 
 
 def test_all_times_are_trained_the_last_included():

@@ -72,5 +72,5 @@ NetworkDenoiser(wrong, DDPMSchedule.linear(), "eps")
 
 
 def test_a_users_type_checker_knows_what_a_network_must_be(tmp_path: Path):
-    said = check(tmp_path, NETWORKS)
-    assert said.count("error:") == 1 and 'expected "Network"' in said, said
+    errors = [line for line in check(tmp_path, NETWORKS).splitlines() if "program.py:" in line and "error:" in line]
+    assert len(errors) == 1 and 'expected "Network"' in errors[0], errors

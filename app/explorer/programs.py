@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from diffusion_explained.schedules import SCHEDULES
 from explorer.runs import Settings
 from explorer.stable import Ask, Begun, in_python
 
@@ -59,7 +60,7 @@ def noising(
     invert: bool,
 ) -> str:
     """Forward: x_t [51, C, H, W] at all levels, and the network's guesses; own: channels and size of a file."""
-    made = "FlowSchedule()" if schedule == "flow" else f"DDPMSchedule.{schedule}()"
+    made = f"{SCHEDULES[schedule].__qualname__}()"
     if own:
         channels, size = own
         loading = "from diffusion_explained.data import load_image"

@@ -17,7 +17,7 @@ from diffusion_explained.models import Classifier, count_flops
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.pretrained import Model, load_classifier, load_pretrained
 from diffusion_explained.samplers import Step, final
-from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Level, Schedule
+from diffusion_explained.schedules import SCHEDULES, Level, Schedule
 from explorer import page
 from explorer.choices import data_of, pace_of
 from explorer.pictures import pictures
@@ -26,7 +26,7 @@ from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
 
 AT_ONCE = 10  # levels of a noised image that the network looks at together
 MOST_FRAMES = 60  # of a long run, so many are kept to look at
-SCHEDULES = ("linear", "scaled_linear", "cosine", "sigmoid", "flow")
+PATHS = tuple(name for name in SCHEDULES if name != "edm")  # whose x_t keeps the size of an image
 
 
 @st.cache_resource(max_entries=10, show_spinner="Loading the network")
@@ -67,7 +67,7 @@ def class_names(data: str) -> tuple[str, ...]:
 
 def schedule_of(name: str) -> Schedule:
     """A schedule by the name that the pages give it, with the usual numbers."""
-    return FlowSchedule() if name == "flow" else getattr(DDPMSchedule, name)()
+    return SCHEDULES[name]()
 
 
 # -- how long a run takes ------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ import streamlit as st
 import torch
 from explorer import address, choices, controls, page, programs
 from explorer.pictures import origin, per_class, picture, pictures, real_images
-from explorer.runs import SCHEDULES, class_names, noising
+from explorer.runs import PATHS, class_names, noising
 from explorer.scrubber import scrubber
 from explorer.uploads import digest, own_image
 
@@ -35,7 +35,7 @@ with image:
     )
 with settings:
     left, right = st.columns(2)
-    schedule = controls.choice(left, "Schedule", SCHEDULES, "cosine", key="schedule")
+    schedule = controls.choice(left, "Schedule", PATHS, "cosine", key="schedule")
     with right:
         choices.pick_network(choice, "Network that guesses")
     most = per_class(choice.data) - 1

@@ -11,9 +11,8 @@ from diffusion_explained import plots
 from diffusion_explained.film import shown
 from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import generators, randn
-from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Schedule
+from diffusion_explained.schedules import SCHEDULES, DDPMSchedule, Schedule
 
-NAMES = ("linear", "scaled_linear", "cosine", "sigmoid", "flow", "edm")
 DEFAULT_BETAS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "sigmoid": (1e-4, 0.02)}
 SHOWN = {"mnist": (8, 3), "cifar10": (7, 7)}  # the picture that is noised: its class, and which of that class
 VISIBLE_SNR = 1e-4  # above this, the last level still carries more than 1% of the image's amplitude
@@ -27,7 +26,9 @@ page.head(
     r"\text{flow: }\alpha_t = 1-t,\ \ \sigma_t = t",
 )
 choice = choices.choose(network=False)
-chosen = controls.many(st, "Schedules", NAMES, ["linear", "scaled_linear", "cosine", "flow"], key="schedules")
+chosen = controls.many(
+    st, "Schedules", tuple(SCHEDULES), ["linear", "scaled_linear", "cosine", "flow"], key="schedules"
+)
 with st.expander("Numbers: T, β, shift, terminal SNR", icon=":material/tune:"):
     first, second, third = st.columns(3)
     T = controls.number(first, "T, training timesteps", 10, 5000, 1000, step=10, key="T")
@@ -44,15 +45,14 @@ with st.expander("Numbers: T, β, shift, terminal SNR", icon=":material/tune:"):
 
 def call(name: str) -> tuple[Callable[..., Schedule], str, dict[str, object]]:
     """What makes a schedule: the callable, how it is spelt, its options."""
-    if name == "flow":
-        return FlowSchedule, "FlowSchedule", {"shift": shift}
-    if name == "edm":
-        return EDMSchedule, "EDMSchedule", {}
+    make = SCHEDULES[name]
+    if name in ("flow", "edm"):
+        return make, make.__qualname__, {"shift": shift} if name == "flow" else {}
     options: dict[str, object] = {"num_train_timesteps": T, "rescale_zero_terminal_snr": zero}
     if name in DEFAULT_BETAS:
         low, high = (beta_start, beta_end) if own else DEFAULT_BETAS[name]
         options |= {"beta_start": low, "beta_end": high}
-    return getattr(DDPMSchedule, name), f"DDPMSchedule.{name}", options
+    return make, make.__qualname__, options
 
 
 if not chosen:
@@ -60,7 +60,7 @@ if not chosen:
     page.end()
 if own and beta_end < beta_start:
     st.warning("β end is below β start: the noise is added fastest at the beginning.", icon=":material/warning:")
-calls = {name: call(name) for name in NAMES if name in chosen}
+calls = {name: call(name) for name in SCHEDULES if name in chosen}
 schedules = {name: make(**options) for name, (make, _, options) in calls.items()}
 
 for name, one in schedules.items():

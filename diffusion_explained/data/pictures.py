@@ -119,6 +119,8 @@ def decode(file: File, side: int, say: Say) -> Picture:
 
     A JPEG is decoded at a fraction of its size; anything else is decoded whole, and converted strip by strip, so that a
     picture takes little more memory than its pixels.
+
+    Raises ValueError for a picture that is cut short or damaged.
     """
     data = _read(file)
     with _opened(data) as image:

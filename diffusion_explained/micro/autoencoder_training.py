@@ -9,7 +9,7 @@ Latent diffusion, Sec. 3.1: a decoder behind a Gaussian encoder, held near N(0, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checks import named_options
-from diffusion_explained.devices import in_bfloat16, to_channels_last
+from diffusion_explained.devices import to_channels_last
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.reconstruction import balance_latents, reconstruction_psnr
 from diffusion_explained.micro.scene_stream import SceneBatches
@@ -29,7 +29,7 @@ from diffusion_explained.training.config import check_allowed
 from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
-from diffusion_explained.training.step import GradientStep, RecordedStep
+from diffusion_explained.training.step import compiled, make_step
 from diffusion_explained.training.timed import TimedConfig, TimedRecord, train_for
 from diffusion_explained.weight_files import round_to_fp16
 
@@ -75,19 +75,6 @@ class Reconstruction(nn.Module):
         return decoded, posterior.mean, posterior.logvar
 
 
-@dataclass
-class AutoencoderStep(GradientStep):
-    """`step([eps], images)`: a step of AdamW along the gradient of the autoencoder's loss."""
-
-    config: AutoencoderConfig
-
-    def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
-        """`autoencoder_loss` of pictures [B, 3, H, W], which are the target, with eps [B, C, h, w] as the one input."""
-        with torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bfloat16):
-            decoded, mean, logvar = self.predict(wanted, *inputs)
-        return autoencoder_loss(decoded.float(), wanted, mean.float(), logvar.float(), self.config)
-
-
 def autoencoder_loss(
     decoded: Tensor, images: Tensor, mean: Tensor, logvar: Tensor, config: AutoencoderConfig
 ) -> Tensor:
@@ -130,19 +117,20 @@ def train_autoencoder(
     description = {"network": dict(vae.config), "training": asdict(config), "emoji": len(emoji)}
     go_on(state, description, checkpoints)
 
-    reconstruction = Reconstruction(vae)
-    predict = torch.compile(reconstruction, dynamic=False) if config.compile else reconstruction
-    bfloat16 = in_bfloat16(config.precision, device)
-    eager = AutoencoderStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
-    step = RecordedStep(eager) if config.cuda_graph and device.type == "cuda" else eager
+    predict = compiled(Reconstruction(vae), config)
 
+    def loss(images: Tensor, eps: Tensor) -> Tensor:
+        decoded, mean, logvar = predict(images, eps)
+        return autoencoder_loss(decoded.float(), images, mean.float(), logvar.float(), config)
+
+    step = make_step(loss, state, config, Processes.here(device, config.batch_size))
     pictures = drawn(emoji, config, device, state.step, workers)
 
-    def batches() -> tuple[list[Tensor], Tensor]:
+    def batches() -> list[Tensor]:
         x = next(pictures)
         side = x.shape[-1] // 2 ** (len(vae.config.block_out_channels) - 1)
         shape = (len(x), vae.config.latent_channels, side, side)
-        return [randn(shape, state.noise_generator, device)], x
+        return [x, randn(shape, state.noise_generator, device)]
 
     yield from train_for(step, state, config, batches, description, checkpoints=checkpoints, **options)
     vae.load_state_dict(state.ema.state_dict())

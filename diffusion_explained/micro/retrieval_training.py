@@ -12,7 +12,7 @@ tell from its own: without them, a network need not look at anything but the sub
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_explained.checks import named_options
-from diffusion_explained.devices import hardware, in_bfloat16, to_channels_last
+from diffusion_explained.devices import hardware, to_channels_last
 from diffusion_explained.files import check_file
 from diffusion_explained.micro.emoji import STYLES, EmojiSet
 from diffusion_explained.micro.fidelity import naming_accuracy
@@ -38,7 +38,7 @@ from diffusion_explained.training.checkpoints import go_on
 from diffusion_explained.training.folder_lock import hold
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
-from diffusion_explained.training.step import GradientStep
+from diffusion_explained.training.step import make_step
 from diffusion_explained.training.timed import WITHOUT_END, TimedConfig, TimedRecord, train_for
 from diffusion_explained.weight_files import fingerprint, round_to_fp16
 
@@ -119,30 +119,12 @@ def same_rows(things: Tensor, colour: Tensor) -> Tensor:
     return (keys[:, None] == keys[None]).all(dim=2)
 
 
-class ContrastiveStep(GradientStep):
-    """A `GradientStep` on the symmetric InfoNCE loss of a batch, with contraries.
-
-        loss = (CE(s t x^T) + CE([s x t^T, s x . t'])) / 2
-
-    with x, t and t' the unit vectors of pictures, captions and contraries.
-    """
-
-    predict: Retrieval
-
-    def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
-        """`contrastive_loss` of (pictures [B, 3, H, W], ids [B, L], contraries [B, L], has_contrary [B])."""
-        x, tokens, contraries, has_contrary = (part for part in inputs if part is not None)
-        network = self.predict
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
-            pictures = network.embed_images(x)
-            captions, contraries = network.embed_tokens(torch.cat([tokens, contraries])).chunk(2)
-        return contrastive_loss(pictures, captions, contraries, has_contrary, wanted, network.scale)
-
-
 def contrastive_loss(
     pictures: Tensor, captions: Tensor, contraries: Tensor, has_contrary: Tensor, also_fits: Tensor, scale: Tensor
 ) -> Tensor:
-    """The loss of `ContrastiveStep` for unit vectors [B, D], contraries of which has_contrary [B] count; [].
+    """The symmetric InfoNCE loss of unit vectors [B, D], with contraries of which has_contrary [B] count; [].
+
+        (CE(s t x^T) + CE([s x t^T, s x . t'])) / 2,   x, t, t' the vectors of pictures, captions and contraries
 
     also_fits [B, B]: pairs of caption i and picture j that are left out of both softmaxes.
     """
@@ -206,16 +188,21 @@ def train_retrieval(
         feed = ContrastBatches(SceneSampler(emoji, "train", seed), batch_size, tokenizer)
         stream = feed.stream(state.step, config.num_steps - state.step, workers)
 
-        def batches() -> tuple[list[Tensor], Tensor]:
+        def batches() -> list[Tensor]:
             batch = next(stream)
             chosen = torch.rand(batch_size, generator=state.generator, dtype=torch.float32, device="cpu") < 0.5
             x = soften(draw_scenes(batch.scenes, sprites), to_device(chosen, device))
             x = x.contiguous(memory_format=torch.channels_last)
-            texts = (batch.tokens, batch.contraries, batch.has_contrary)
-            return [x, *(to_device(part, device) for part in texts)], to_device(batch.also_fits, device)
+            texts = (batch.tokens, batch.contraries, batch.has_contrary, batch.also_fits)
+            return [x, *(to_device(part, device) for part in texts)]
 
-        bfloat16 = in_bfloat16(config.precision, device)
-        step = ContrastiveStep(made, state, config, Processes.here(device, batch_size), bfloat16)
+        def loss(x: Tensor, tokens: Tensor, contraries: Tensor, has_contrary: Tensor, also_fits: Tensor) -> Tensor:
+            pictures = made.embed_images(x)
+            captions, contraries = made.embed_tokens(torch.cat([tokens, contraries])).chunk(2)
+            with torch.autocast(device.type, enabled=False):  # the vectors are compared as exactly as they are given
+                return contrastive_loss(pictures, captions, contraries, has_contrary, also_fits, made.scale)
+
+        step = make_step(loss, state, config, Processes.here(device, batch_size))
         yield from train_for(
             step, state, config, batches, description,
             record_every=record_every, checkpoints=checkpoints, checkpoint_every=checkpoint_every,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,19 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checks import named_options
-from diffusion_explained.devices import in_bfloat16, to_channels_last
-from diffusion_explained.forward import add_noise, like
+from diffusion_explained.devices import to_channels_last
 from diffusion_explained.micro.encoded_scenes import EncodedScenes
 from diffusion_explained.micro.networks import PREDICTIONS
 from diffusion_explained.micro.scene_stream import to_device
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
-from diffusion_explained.predictions import target
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Schedule
 from diffusion_explained.training.checkpoints import go_on
 from diffusion_explained.training.folder_lock import one_at_a_time
+from diffusion_explained.training.loop import training_loss
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
-from diffusion_explained.training.step import GradientStep, RecordedStep
+from diffusion_explained.training.step import compiled, make_step
 from diffusion_explained.training.timed import TimedConfig, TimedRecord, train_for
 
 
@@ -43,6 +43,8 @@ class TextToImageConfig(TimedConfig):
 
     min_snr: an eps network's loss is weighted by min(SNR, min_snr) / SNR, so that the nearly clean levels, whose
         noise says little about the picture, do not outweigh the others (Hang et al. 2023, Eq. 8). None for no weight.
+
+    Raises ValueError for a setting out of range.
     """
 
     batch_size: int = 512
@@ -56,18 +58,15 @@ class TextToImageConfig(TimedConfig):
 
 
 class TextToImage(nn.Module):
-    """The text encoder and the U-Net as one network: x_t [B, 4, h, w], times [B], token ids [B, L], weights [B].
-
-    The output is the U-Net's times the weight, the root of the loss's.
-    """
+    """The text encoder and the U-Net as one network: x_t [B, 4, h, w], times [B], token ids [B, L] -> [B, 4, h, w]."""
 
     def __init__(self, text_encoder: Any, unet: Any) -> None:
         super().__init__()
         self.text_encoder, self.unet = text_encoder, unet
 
-    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor, weight: Tensor) -> Tensor:
+    def forward(self, x_t: Tensor, t: Tensor, tokens: Tensor) -> Tensor:
         embeds = self.text_encoder(input_ids=tokens).last_hidden_state
-        return like(weight, x_t) * self.unet(x_t, t, encoder_hidden_states=embeds, return_dict=False)[0]
+        return self.unet(x_t, t, encoder_hidden_states=embeds, return_dict=False)[0]
 
 
 def schedule_of(prediction: str) -> Schedule:
@@ -112,30 +111,26 @@ def train_text_to_image(
         "scenes": scenes.made_from,
     }
     go_on(state, description, checkpoints)
-    predict = torch.compile(model, dynamic=False) if config.compile else model
-    bfloat16 = in_bfloat16(config.precision, device)
-    eager = GradientStep(predict, state, config, Processes.here(device, config.batch_size), bfloat16)
-    step = RecordedStep(eager) if config.cuda_graph and device.type == "cuda" else eager
+    loss = partial(training_loss, compiled(model, config), prediction)
+    step = make_step(loss, state, config, Processes.here(device, config.batch_size))
     scenes = scenes.to(device)
 
-    def batches() -> tuple[list[Tensor], Tensor]:
+    form = torch.channels_last if config.channels_last else torch.contiguous_format
+
+    def batches() -> list[Tensor]:
         """Algorithm 1 of DDPM, lines 2 to 4: scenes, times and noise."""
         on_cpu: dict[str, Any] = {"generator": state.generator, "device": "cpu"}
         chosen = to_device(torch.randint(len(scenes), (config.batch_size,), dtype=torch.int64, **on_cpu), device)
         dropped = to_device(torch.rand(config.batch_size, dtype=torch.float32, **on_cpu) < config.label_dropout, device)
         t = schedule.sample_t(config.batch_size, state.generator)
-        x_0 = scenes.latents[chosen].float()
+        x_0 = scenes.latents[chosen].float().contiguous(memory_format=form)
         tokens = torch.where(dropped[:, None], scenes.empty, scenes.tokens[chosen]).long()  # CFG, Algorithm 1
-        eps = randn(x_0.shape, state.noise_generator, device)
+        eps = randn(x_0.shape, state.noise_generator, device).contiguous(memory_format=form)
         alpha, sigma, weight = (
             to_device(column.float(), device)
             for column in (schedule.alpha(t), schedule.sigma(t), root_weight(schedule, prediction, t, config.min_snr))
         )
-        x_t = add_noise(x_0, eps, (t, alpha, sigma))
-        wanted = like(weight, x_0) * target(prediction, x_0, eps, alpha, sigma)
-        if config.channels_last:
-            x_t = x_t.contiguous(memory_format=torch.channels_last)
-        return [x_t, to_device(schedule.network_time(t), device), tokens, weight], wanted
+        return [x_0, eps, alpha, sigma, to_device(schedule.network_time(t), device), tokens, weight]
 
     yield from train_for(step, state, config, batches, description, checkpoints=checkpoints, **options)
     model.load_state_dict(state.ema.state_dict())

@@ -30,6 +30,7 @@ from diffusion_explained.tables import read_arguments
 
 __all__ = [
     "RATIO_SPACINGS",
+    "SCHEDULES",
     "SPACINGS",
     "DDPMSchedule",
     "EDMSchedule",
@@ -42,13 +43,17 @@ __all__ = [
 ]
 
 
-MAKERS: dict[tuple[str, str], Callable[..., Schedule]] = {
-    ("edm", ""): EDMSchedule,
-    ("flow", ""): FlowSchedule,
-    ("ddpm", "linear"): DDPMSchedule.linear,
-    ("ddpm", "scaled_linear"): DDPMSchedule.scaled_linear,
-    ("ddpm", "cosine"): DDPMSchedule.cosine,
-    ("ddpm", "sigmoid"): DDPMSchedule.sigmoid,
+SCHEDULES: dict[str, Callable[..., Schedule]] = {
+    "linear": DDPMSchedule.linear,
+    "scaled_linear": DDPMSchedule.scaled_linear,
+    "cosine": DDPMSchedule.cosine,
+    "sigmoid": DDPMSchedule.sigmoid,
+    "flow": FlowSchedule,
+    "edm": EDMSchedule,
+}
+"""What makes each schedule, by the name that pages, recipes and weight files know it by."""
+MAKERS: dict[tuple[str, str], Callable[..., Schedule]] = {  # by the family and the name of a description
+    (name, "") if isinstance(make, type) else ("ddpm", name): make for name, make in SCHEDULES.items()
 }
 OF_ALL_DDPM = {"final_alpha_one": bool, "steps_offset": int, "clock": str, "rescale_zero_terminal_snr": bool}
 RANGES = {  # of what a description may say; beyond them coefficients take all memory, or leave float32

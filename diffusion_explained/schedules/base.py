@@ -60,6 +60,19 @@ class Schedule(ABC):
         """The times that sampling visits, decreasing (float64 [n])."""
 
     @abstractmethod
+    def time_of_snr(self, snr: Tensor | float) -> Tensor:
+        """The time t at which alpha(t)^2 / sigma(t)^2 is snr, the inverse of the SNR in closed form.
+
+        snr: from 0 (pure noise) to inf (clean), of any shape; the result is float64, of the same shape. Where no time
+        of the schedule has this ratio, its first or its last one. Raises ValueError for a negative ratio or NaN.
+        """
+
+    @property
+    @abstractmethod
+    def ends(self) -> tuple[float, float]:
+        """The cleanest and the noisiest time that sampling visits."""
+
+    @abstractmethod
     def network_time(self, t: Tensor | float) -> Tensor:
         """The time that the network is given at time t, in training and in sampling (float32, the shape of t).
 
@@ -112,6 +125,17 @@ def checked_time(t: Tensor | float, most: float, what: str) -> Tensor:
     if not bool(((t >= 0) & (t <= most + 1e-9)).all()):
         raise ValueError(f"t must be {what} for this schedule, got {_shown(t)}.")
     return t
+
+
+def noise_ratio(snr: Tensor | float) -> Tensor:
+    """sigma / alpha = 1 / sqrt(snr) as float64, inf in pure noise; snr may have any shape.
+
+    Raises ValueError for a negative ratio or NaN.
+    """
+    snr = torch.as_tensor(snr, dtype=torch.float64, device="cpu")
+    if not bool((snr >= 0).all()):
+        raise ValueError(f"A signal-to-noise ratio is 0 or more; got {_shown(snr)}.")
+    return snr.rsqrt()
 
 
 def _shown(t: Tensor) -> str:

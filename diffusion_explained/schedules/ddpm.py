@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusion_explained.checks import check_options, named_options, number, whole
 from diffusion_explained.devices import float64_on_cpu, to_float64
-from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
+from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time, noise_ratio
 from diffusion_explained.schedules.spacing import (
     RATIO_SPACINGS,
     check_spacing,
@@ -64,6 +64,9 @@ class DDPMSchedule(Schedule):
             )
         self.betas = betas
         self.alphas_cumprod = torch.cumprod(1 - betas, dim=0)
+        self._alphas, self._sigmas = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()  # [T] each
+        self._karras = self._sigmas / self._alphas  # Karras' sigma [T]; inf at zero terminal SNR
+        self._ratios = ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()  # the same, rounded as diffusers does
         self.num_train_timesteps = len(betas)
         if clock not in CLOCKS:
             raise ValueError(f"clock must be one of {', '.join(CLOCKS)}; got {clock!r}.")
@@ -154,8 +157,8 @@ class DDPMSchedule(Schedule):
     def _alpha_sigma(self, t: Tensor | float) -> tuple[Tensor, Tensor]:
         t = checked_time(t, self.num_train_timesteps - 1, f"in 0 .. {self.num_train_timesteps - 1}")
         low, high = t.floor().long(), t.ceil().long()
-        alpha, sigma = self.alphas_cumprod.sqrt(), (1 - self.alphas_cumprod).sqrt()
-        ratio = torch.lerp(sigma[low] / alpha[low], sigma[high] / alpha[high], t - low)  # Karras' sigma
+        alpha, sigma = self._alphas, self._sigmas
+        ratio = torch.lerp(self._karras[low], self._karras[high], t - low)
         between = low != high
         alpha_t = torch.where(between, (1 + ratio**2).rsqrt(), alpha[low])
         sigma_t = torch.where(between, (1 - alpha_t**2).sqrt(), sigma[low])
@@ -168,6 +171,23 @@ class DDPMSchedule(Schedule):
     def sigma(self, t: Tensor | float) -> Tensor:
         """sqrt(1 - alphas_cumprod[t])."""
         return self._alpha_sigma(t)[1]
+
+    def time_of_snr(self, snr: Tensor | float) -> Tensor:
+        """t = i + (r - r_i) / (r_(i+1) - r_i), with r = sigma / alpha = 1 / sqrt(snr) between r_i and r_(i+1).
+
+        sigma / alpha is linear between two timesteps. At zero terminal SNR the last of them is infinite, and every
+        finite ratio beyond T-2's has the time T-2.
+        """
+        known, ratio = self._karras, noise_ratio(snr).clamp(min=float(self._karras[0]))
+        low = torch.searchsorted(known, ratio.contiguous(), right=True) - 1
+        high = (low + 1).clamp(max=len(known) - 1)
+        share = (ratio - known[low]) / (known[high] - known[low])
+        return low + torch.where(low == high, 0.0, share)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """0 and T-1."""
+        return 0.0, self.num_train_timesteps - 1.0
 
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform integers 0 .. T-1, both ends included (DDPM, Algorithm 1, line 3)."""
@@ -221,11 +241,6 @@ class DDPMSchedule(Schedule):
         ratios = self._spaced_ratios(len(t), spacing)
         alpha = (1 + ratios**2) ** -0.5
         return [*map(Level, t.tolist(), alpha.tolist(), (ratios * alpha).tolist()), Level(-1.0, 1.0, 0.0)]
-
-    @property
-    def _ratios(self) -> Tensor:
-        """sigma / alpha at every timestep [T]."""
-        return ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()
 
     def _spaced_ratios(self, n: int, spacing: str) -> Any:
         return spaced_ratios(spacing, n, float(self._ratios[-1]), float(self._ratios[0]))

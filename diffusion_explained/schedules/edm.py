@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusion_explained.checks import named_options, number, whole
 from diffusion_explained.devices import float64_on_cpu
-from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time
+from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time, noise_ratio
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
 
 CLOCKS = ("thousand", "c_noise")
@@ -59,6 +59,15 @@ class EDMSchedule(Schedule):
     def sigma(self, t: Tensor | float) -> Tensor:
         """t."""
         return checked_time(t, sys.float_info.max, "a noise level, 0 or more and finite,").clone()
+
+    def time_of_snr(self, snr: Tensor | float) -> Tensor:
+        """1 / sqrt(snr), for t is sigma / alpha itself; at most the largest float64."""
+        return noise_ratio(snr).clamp(max=sys.float_info.max)
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """sigma_min and sigma_max."""
+        return self.sigma_min, self.sigma_max
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
         """As `Schedule.levels_at`. Raises ValueError above sigma_max too, for which no network was trained.

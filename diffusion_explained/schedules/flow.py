@@ -9,7 +9,7 @@ from torch import Tensor
 
 from diffusion_explained.checks import named_options, number, whole
 from diffusion_explained.devices import float64_on_cpu
-from diffusion_explained.schedules.base import Schedule, check_steps, checked_time
+from diffusion_explained.schedules.base import Schedule, check_steps, checked_time, noise_ratio
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
 
 T_DISTRIBUTIONS = ("logit_normal", "uniform", "u_shaped")
@@ -50,6 +50,16 @@ class FlowSchedule(Schedule):
     def sigma(self, t: Tensor | float) -> Tensor:
         """t."""
         return checked_time(t, 1, "from 0 (data) to 1 (noise)").clamp(max=1)
+
+    def time_of_snr(self, snr: Tensor | float) -> Tensor:
+        """1 / (1 + sqrt(snr)), from sqrt(snr) = (1 - t) / t."""
+        return 1 / (1 + 1 / noise_ratio(snr))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The shifted 1/T, T at most 1000, and 1."""
+        least = 1 / min(self.num_train_timesteps, 1000)
+        return float(self._shifted(torch.tensor(least, dtype=torch.float64, device="cpu"))), 1.0
 
     @named_options
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:

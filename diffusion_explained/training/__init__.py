@@ -2,7 +2,8 @@
 
 | module             | holds                                                                              |
 |--------------------|------------------------------------------------------------------------------------|
-| `loop`             | `train`: Algorithm 1 of DDPM as a generator of records                             |
+| `loop`             | `train`: Algorithm 1 of DDPM as a generator of records; `training_loss`            |
+| `meter`            | mean loss, time, speed and checkpoints of every training loop                      |
 | `config`, `state`  | the settings of a training, and the moment at which it is                          |
 | `step`             | one gradient step, and the same step captured once for a GPU to replay             |
 | `checkpoints`      | a training that was interrupted resumes from its last checkpoint                   |
@@ -15,6 +16,6 @@
 """
 
 from diffusion_explained.training.config import TrainConfig
-from diffusion_explained.training.loop import TRAINABLE, Record, draw, train
+from diffusion_explained.training.loop import TRAINABLE, Record, draw, train, training_loss
 
-__all__ = ["TRAINABLE", "Record", "TrainConfig", "draw", "train"]
+__all__ = ["TRAINABLE", "Record", "TrainConfig", "draw", "train", "training_loss"]

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,10 +28,11 @@ from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
 from diffusion_explained.tables import check_file_name, check_keys, read_table, typed
 from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
-from diffusion_explained.training.checkpoints import go_on, save_checkpoint
+from diffusion_explained.training.checkpoints import go_on
 from diffusion_explained.training.classifier_state import ClassifierState, ClassifierTrainConfig
 from diffusion_explained.training.folder_lock import one_at_a_time
-from diffusion_explained.training.processes import process_count
+from diffusion_explained.training.meter import Meter
+from diffusion_explained.training.processes import Processes, process_count
 from diffusion_explained.weight_files import fingerprint, round_to_fp16, write_weights
 
 
@@ -88,45 +88,32 @@ def train_classifier(
     steps_per_epoch = len(dataset) // config.batch_size
     num_steps = config.epochs * steps_per_epoch
 
-    def record(speed: float) -> ClassifierRecord:
+    meter = Meter(
+        state, config, Processes.here(device, config.batch_size),
+        record_every=record_every, checkpoints=checkpoints, checkpoint_every=checkpoint_every, description=description,
+    )  # fmt: skip
+
+    def record() -> ClassifierRecord:
         rate, seen = config.learning_rate * one_cycle((state.step - 1) / num_steps), state.step * config.batch_size
-        epoch = state.step / steps_per_epoch
+        epoch, speed = state.step / steps_per_epoch, meter.images_per_second
         return ClassifierRecord(state.step, num_steps, epoch, seen, state.loss, rate, speed, state.seconds)
 
     if state.step == num_steps:  # its checkpoint is the last one
-        yield record(speed=0.0)
+        yield record()
     network.train()
-    losses, since, clock = (
-        torch.zeros((), device=device, dtype=torch.float32),
-        (state.step, state.seconds),
-        time.perf_counter(),
-    )
+    meter.start()
     while state.step < num_steps:
         first = state.step % steps_per_epoch * config.batch_size
         if first == 0:
             state.order = torch.randperm(len(dataset), generator=state.generator, device="cpu", dtype=torch.int64)
         chosen = state.order[first : first + config.batch_size].to(device)
         x = augment(to_float(images[chosen]), config, state.generator)
-        for group in state.optimizer.param_groups:
-            group["lr"] = config.learning_rate * one_cycle(state.step / num_steps)
-        losses += state.gradient_step(x, labels[chosen])
+        state.set_learning_rate(config.learning_rate * one_cycle(state.step / num_steps))
+        meter.add(state.gradient_step(x, labels[chosen]))
         state.step += 1
-
-        at_end = state.step == num_steps
-        is_saved = checkpoints is not None and (at_end or state.step % checkpoint_every == 0)
-        is_recorded = at_end or state.step % record_every == 0
-        if is_saved or is_recorded:
-            state.loss = losses.item() / (state.step - since[0])  # waits for the device
-            if not math.isfinite(state.loss):
-                raise FloatingPointError(f"the loss is {state.loss} at step {state.step}: lower the learning_rate.")
-            state.seconds += time.perf_counter() - clock
-            clock = time.perf_counter()
-        if checkpoints is not None and is_saved:
-            save_checkpoint(checkpoints, state.checkpoint(description))
-        if is_recorded:
-            yield record((state.step - since[0]) * config.batch_size / (state.seconds - since[1]))
-            losses.zero_()
-            since, clock = (state.step, state.seconds), time.perf_counter()  # the reader's time is not ours
+        if meter.after_step(last=state.step == num_steps):
+            yield record()
+            meter.start()
     network.eval()
 
 

@@ -89,6 +89,11 @@ class ClassifierState:
         self.order = torch.empty(0, dtype=torch.int64, device="cpu")  # of the images, in this epoch
         self.step, self.loss, self.seconds = 0, math.nan, 0.0
 
+    def set_learning_rate(self, rate: float) -> None:
+        """Give SGD the learning rate of this step."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+
     def gradient_step(self, x: Tensor, labels: Tensor) -> Tensor:
         """One step of SGD along the gradient of the loss, which it returns, []."""
         if self.config.channels_last:

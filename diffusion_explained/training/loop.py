@@ -13,10 +13,9 @@ machine gives the same weights, on a CPU bit for bit; also when it was killed an
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from torch import Tensor, nn
 
 from diffusion_explained.checks import named_options
 from diffusion_explained.data import to_float
-from diffusion_explained.devices import in_bfloat16, to_channels_last
+from diffusion_explained.devices import to_channels_last
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.models import NetworkModule, network_config
 from diffusion_explained.names import unknown_name
@@ -33,12 +32,13 @@ from diffusion_explained.noise import randn
 from diffusion_explained.predictions import input_scale, target
 from diffusion_explained.pretrained import Model
 from diffusion_explained.schedules import Schedule
-from diffusion_explained.training.checkpoints import go_on, save_checkpoint
+from diffusion_explained.training.checkpoints import go_on
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.folder_lock import one_at_a_time
+from diffusion_explained.training.meter import Meter
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
-from diffusion_explained.training.step import GradientStep, RecordedStep, has_dropout
+from diffusion_explained.training.step import compiled, make_step
 from diffusion_explained.weight_files import fingerprint
 
 TRAINABLE = ("eps", "x_0", "v", "flow", "edm")  # a score's target grows like 1/sigma: train eps, and divide
@@ -114,65 +114,82 @@ def train(
     go_on(state, description, checkpoints)
     processes.wait()  # nobody writes a checkpoint before all have read the last one
 
-    images = images.to(device)
-    labels, noise = (None if data is None else data.to(device) for data in (labels, noise))
-    # dynamic=False: kernels for any batch size, which torch makes after a teacher's other one, failed on CUDA
-    predict = torch.compile(network, dynamic=False) if config.compile else network
-    eager = GradientStep(predict, state, config, processes, in_bfloat16(config.precision, device))
-    recorded = config.cuda_graph and device.type == "cuda" and not has_dropout(network)
-    gradient_step = RecordedStep(eager) if recorded else eager
+    predict = compiled(network, config)
+    gradient_step = make_step(partial(training_loss, predict, kind), state, config, processes)
     names = class_names or [str(label) for label in range(network.num_classes or 0)]
     model = Model("in training", state.ema, schedule, kind, tuple(names), card={})
+    meter = Meter(
+        state, config, processes,
+        record_every=record_every, checkpoints=checkpoints, checkpoint_every=checkpoint_every, description=description,
+    )  # fmt: skip
 
-    def record(speed: float) -> Record:
+    def record() -> Record:
         rate, seen = config.learning_rate_at(max(0, state.step - 1)), state.step * config.batch_size
+        speed = meter.images_per_second
         return Record(state.step, config.num_steps, state.loss, rate, seen, speed, state.seconds, model)
 
     if state.step == config.num_steps:  # its checkpoint is the last one
-        yield record(speed=0.0)
+        yield record()
 
-    losses, since, clock = (
-        torch.zeros((), device=device, dtype=torch.float32),
-        (state.step, state.seconds),
-        time.perf_counter(),
-    )
+    images = images.to(device)
+    labels, noise = (None if data is None else data.to(device) for data in (labels, noise))
+    meter.start()
     while state.step < config.num_steps:
         # Algorithm 1 of DDPM; its line 1 is "repeat"
         # line 2: x_0 ~ q(x_0)
         chosen, x_0, label = draw(images, labels, config, network.num_classes, state.generator)
-        t = schedule.sample_t(config.batch_size, state.generator)  # line 3: t ~ Uniform({1, ..., T})
+        # line 3: t ~ Uniform({1, ..., T}), and with it the level
+        t = schedule.sample_t(config.batch_size, state.generator)
+        alpha, sigma, time = schedule.alpha(t).to(x_0), schedule.sigma(t).to(x_0), schedule.network_time(t).to(device)
         # line 4: eps ~ N(0, I)
         eps = randn(x_0.shape, state.noise_generator, device) if noise is None else noise[chosen].float()
-
-        alpha, sigma = schedule.alpha(t).to(x_0), schedule.sigma(t).to(x_0)  # [B] each
-        x_t = add_noise(x_0, eps, (t, alpha, sigma))
-        wanted = target(kind, x_0, eps, alpha, sigma)  # for DDPM, eps itself
-
         # line 5: a gradient step on || eps - eps_theta(x_t, t) ||^2
-        inputs = (like(input_scale(kind, alpha, sigma), x_t) * x_t, schedule.network_time(t).to(device), label)
         state.set_learning_rate(config.learning_rate_at(state.step))
-        losses += gradient_step([processes.part(x) for x in inputs], processes.part(wanted))
+        batch = (x_0, eps, alpha, sigma, time, label)
+        meter.add(gradient_step(*(processes.part(x) for x in batch)))
+
         state.average(config.ema_decay_at(state.step))
         state.step += 1
+        if meter.after_step(last=state.step == config.num_steps):
+            yield record()
+            meter.start()
 
-        at_end = state.step == config.num_steps
-        is_saved = checkpoints is not None and (at_end or state.step % checkpoint_every == 0)
-        is_recorded = at_end or state.step % record_every == 0
-        if is_saved or is_recorded:
-            state.loss = float(processes.mean(losses)) / (state.step - since[0])  # waits for the device
-            if not math.isfinite(state.loss):
-                raise FloatingPointError(
-                    f"the loss is {state.loss} at step {state.step}: "
-                    f"train with a smaller learning_rate than {config.learning_rate:g}"
-                )
-            state.seconds += time.perf_counter() - clock
-            clock = time.perf_counter()
-        if checkpoints is not None and is_saved and processes.is_main:
-            save_checkpoint(checkpoints, state.checkpoint(description))
-        if is_recorded:
-            yield record((state.step - since[0]) * config.batch_size / (state.seconds - since[1]))
-            losses.zero_()
-            since, clock = (state.step, state.seconds), time.perf_counter()  # the reader's time is not ours
+
+def training_loss(
+    network: Callable[..., Tensor],
+    kind: str,
+    x_0: Tensor,
+    eps: Tensor,
+    alpha: Tensor,
+    sigma: Tensor,
+    time: Tensor,
+    cond: Any = None,
+    root_weight: Tensor | None = None,
+) -> Tensor:
+    """The loss of one batch, the mean squared error of the network's output, [].
+
+        mean (network(c x_t, time, cond) - target)^2,   x_t = alpha * x_0 + sigma * eps         (DDPM, Eq. 14)
+
+    with the target a * x_0 + b * eps of `predictions.target` (for DDPM eps itself), and c 1 for all but EDM
+    (`predictions.input_scale`).
+
+    Args:
+        network: called as network(x [B, ...], time [B], cond) -> [B, ...].
+        kind: what it is trained to predict, one of `TRAINABLE`.
+        x_0, eps: data and standard normal noise, [B, ...].
+        alpha, sigma: the level of each image, schedule.alpha(t) and schedule.sigma(t), [B].
+        time: what the network is given as the time, schedule.network_time(t), [B].
+        cond: the condition, labels [B] or None.
+        root_weight: the square root of each image's weight in the mean, [B]; None: all weigh 1.
+
+    Raises ValueError for shapes or a kind that do not fit.
+    """
+    x_t = add_noise(x_0, eps, (time, alpha, sigma))
+    output = network(like(input_scale(kind, alpha, sigma), x_t) * x_t, time, cond).float()
+    wanted = target(kind, x_0, eps, alpha, sigma)
+    if root_weight is not None:
+        output, wanted = like(root_weight, x_0) * output, like(root_weight, x_0) * wanted
+    return (output - wanted).square().mean()
 
 
 def draw(
@@ -247,6 +264,8 @@ def check_pixels(images: Tensor, drawn: bool) -> None:
     """Raise ValueError unless float images span [-1, 1], as samples will.
 
     Images that a flow has drawn (pairs, `drawn`) go a little beyond, so only their mean size is looked at.
+
+    images: [N, C, H, W].
     """
     low, high = float(images.amin()), float(images.amax())
     beyond = float(images.abs().float().mean()) > 1 if drawn else max(-low, high) > 1.001

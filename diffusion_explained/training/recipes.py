@@ -30,7 +30,7 @@ from diffusion_explained.guidance import check_guidance
 from diffusion_explained.models import Classifier, build_network, count_flops, count_parameters, of_data
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
-from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
+from diffusion_explained.pretrained import Model, save_pretrained
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import schedule_from_config
 from diffusion_explained.tables import check_file_name, check_keys, read_table
@@ -46,6 +46,7 @@ from diffusion_explained.training.recipe_starts import (
     start_from_weights,
 )
 from diffusion_explained.training.reflow import PairsConfig, PairsRecord
+from diffusion_explained.weight_files import round_to_fp16
 
 NEEDED = {  # the keys that a recipe of each task of `Recipe` must have
     "diffusion": ("name", "dataset", "kind", "network", "schedule", "training"),
@@ -212,7 +213,7 @@ def run_recipe(
     last. Errors as for `read_recipe`, `load_dataset`, `load_pretrained` and `train`.
     """
     tables, path = read_recipe(name)
-    output = weights_file(name, folder)
+    output = _weights_file(tables, path, folder)
     if tables["task"] in NEEDED:
         recipe = Recipe.from_tables(tables, path)
         if split is not None and recipe.teacher is not None:
@@ -233,7 +234,10 @@ def run_recipe(
 
 def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
     """Where `run_recipe` writes. Raises ValueError for a recipe whose name is no file name, and as `read_recipe`."""
-    tables, path = read_recipe(name)
+    return _weights_file(*read_recipe(name), folder)
+
+
+def _weights_file(tables: Mapping[str, Any], path: Path, folder: Path) -> Path:
     try:
         named = check_file_name(tables.get("name"), "name")
     except ValueError as error:
@@ -290,21 +294,20 @@ def train_diffusion(
         return
 
     card = {**describe_training(recipe, start.data, record, device), **earlier}
-    network, defaults = record.model.network, (recipe.guidance_scale, recipe.clip)
+    # a copy, for the reader of the last record still holds the model
+    network = copy.deepcopy(record.model.network)
+    round_to_fp16(network)  # so that what is measured is what the file will hold
+    defaults = (recipe.guidance_scale, recipe.clip)
     made = Model(recipe.name, network, schedule, start.kind, start.class_names, card, *defaults)
+    card["evaluation"] = measure(made, recipe)
     save_pretrained(output, made)
-    measure(output, recipe, device)
 
 
-def measure(weights: Path, recipe: Recipe, device: str = "cpu") -> None:
-    """Measure a weight file, in its fp16, at the recipe's evaluation settings, and write that into its card."""
-    model = load_pretrained(weights, device)
-    model.card["evaluation"] = []
-    for settings in recipe.evaluation:
-        measured = evaluate(model, dataset=recipe.dataset, **settings).to_dict()
-        kept = ("n", "settings", "samples", "real", "unseen")
-        model.card["evaluation"].append({key: measured[key] for key in kept})
-    save_pretrained(weights, model)
+def measure(model: Model, recipe: Recipe) -> list[dict[str, Any]]:
+    """What `evaluate` finds at each of the recipe's evaluation settings, for a model card."""
+    kept = ("n", "settings", "samples", "real", "unseen")
+    found = [evaluate(model, dataset=recipe.dataset, **settings).to_dict() for settings in recipe.evaluation]
+    return [{key: measured[key] for key in kept} for measured in found]
 
 
 def describe_training(recipe: Recipe, data: str, record: Record, device: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.devices import in_bfloat16
 from diffusion_explained.noise import globally_seeded
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.processes import Processes
@@ -20,22 +21,20 @@ WARM_UP = 3  # steps before recording, in which libraries choose their kernels a
 
 @dataclass
 class GradientStep:
-    """`step(inputs, wanted)`: a step of AdamW along the gradient of the loss, which it returns, [].
+    """`step(*batch)`: a step of AdamW along the gradient of loss(*batch) -> [], which it returns.
 
-        loss = mean (predict(*inputs) - wanted)^2                                               (DDPM, Eq. 14)
-
-    predict is the network as it is called, compiled or not; inputs x_t, t and labels, and wanted are this process's
-    part of the batch.
+    The batch's tensors are this process's part of them; the loss is computed in bfloat16 where that is asked for
+    (autocast), and the network's dropout follows the training's own seed.
     """
 
-    predict: Callable[..., Any]
+    loss: Callable[..., Tensor]
     state: TrainingState
     config: TrainConfig
     processes: Processes
     bfloat16: bool
 
-    def __call__(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
-        loss = self.loss(inputs, wanted)
+    def __call__(self, *batch: Tensor | None) -> Tensor:
+        loss = self.forward(*batch)
         loss.backward()
         self.processes.average_gradients(self.state.network)
         nn.utils.clip_grad_norm_(self.state.network.parameters(), self.config.gradient_clip)
@@ -43,14 +42,13 @@ class GradientStep:
         self.state.optimizer.zero_grad()
         return loss.detach()
 
-    def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
-        """The loss [] of inputs (x_t [B, ...], t [B], labels [B] or None) against the target [B, ...]."""
+    def forward(self, *batch: Tensor | None) -> Tensor:
+        """The loss [], with its graph."""
         with (
-            torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bfloat16),
+            torch.autocast(self.processes.device.type, torch.bfloat16, enabled=self.bfloat16),
             seeded_dropout(self.state.network, self.state.generator, self.processes),
         ):
-            output = self.predict(*inputs)
-        return (output.float() - wanted).square().mean()
+            return self.loss(*batch)
 
 
 class RecordedStep:
@@ -59,37 +57,54 @@ class RecordedStep:
     A small network's step is some hundred short kernels, and starting them one by one from Python takes several times
     as long as they do. The replayed ones read and write where the recorded ones did, so inputs are copied there.
 
-    inputs and target [B, ...] are those of `GradientStep`.
+    The tensors [B, ...] of a batch are those of `GradientStep`.
     """
 
     def __init__(self, step: GradientStep) -> None:
         self.step = step
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
-        graph = self.record(inputs, wanted) if self.graph is None else self.graph
-        for place, value in zip(self.places, (*inputs, wanted), strict=True):
+    def __call__(self, *batch: Tensor | None) -> Tensor:
+        graph = self.record(batch) if self.graph is None else self.graph
+        for place, value in zip(self.places, batch, strict=True):
             if place is not None and value is not None:
                 place.copy_(value)
         graph.replay()
         return self.loss
 
-    def record(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> torch.cuda.CUDAGraph:
-        """Warm up on a stream aside, then capture one step of inputs and target [B, ...]."""
-        inputs, wanted = [None if value is None else value.clone() for value in inputs], wanted.clone()
-        self.places = [*inputs, wanted]
+    def record(self, batch: Sequence[Tensor | None]) -> torch.cuda.CUDAGraph:
+        """Warm up on a stream aside, then capture one step of the batch, tensors [B, ...]."""
+        self.places = [None if value is None else value.clone() for value in batch]
         aside = torch.cuda.Stream()  # the warm-up must not be on the default stream (torch's notes on CUDA graphs)
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):  # gradients only: no weight changes
-                self.step.loss(inputs, wanted).backward()
+                self.step.forward(*self.places).backward()
                 self.step.state.optimizer.zero_grad()
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = graph = torch.cuda.CUDAGraph()
         # of several processes, each has a thread that watches their messages: only this one's mistakes count
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.loss = self.step(inputs, wanted)
+            self.loss = self.step(*self.places)
         return graph
+
+
+def compiled(network: nn.Module, config: TrainConfig) -> Callable[..., Any]:
+    """The network as a training calls it, fused by torch.compile if the settings say so."""
+    # dynamic=False: kernels for any batch size, which torch makes after a teacher's other one, failed on CUDA
+    return torch.compile(network, dynamic=False) if config.compile else network
+
+
+def make_step(
+    loss: Callable[..., Tensor], state: TrainingState, config: TrainConfig, processes: Processes
+) -> GradientStep | RecordedStep:
+    """The gradient step of a loss in the precision of the settings, recorded on CUDA if they say so.
+
+    A network with dropout is never recorded: its replayed kernels would drop the same numbers each time.
+    """
+    step = GradientStep(loss, state, config, processes, in_bfloat16(config.precision, processes.device))
+    recorded = config.cuda_graph and processes.device.type == "cuda" and not has_dropout(state.network)
+    return RecordedStep(step) if recorded else step
 
 
 @contextmanager

@@ -7,18 +7,17 @@ that has passed, whichever is larger. So a training on a faster machine sees mor
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from diffusion_explained.checks import named_options
-from diffusion_explained.training.checkpoints import save_checkpoint
 from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.meter import Meter
+from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep, RecordedStep
 
@@ -81,7 +80,7 @@ def train_for(
     step: GradientStep | RecordedStep,
     state: TrainingState,
     config: TimedConfig,
-    batches: Callable[[], tuple[list[Tensor], Tensor]],
+    batches: Callable[[], Sequence[Tensor]],
     description: dict[str, Any],
     *,
     record_every: int = 20,
@@ -91,7 +90,7 @@ def train_for(
     """Take gradient steps until time or images are used up, yielding a record now and then, and one at the end.
 
     Args:
-        batches: draws (inputs, wanted) of the next step, at random from the state's generators if at random.
+        batches: draws what the next step is called with, at random from the state's generators if at random.
         description: what makes this training the one it is, for its checkpoints.
 
     Raises FloatingPointError when the loss is no longer a number.
@@ -99,42 +98,26 @@ def train_for(
     inputs and target are [B, ...].
     """
     device = next(state.network.parameters()).device
-    losses, since, clock = (
-        torch.zeros((), device=device, dtype=torch.float32),
-        (state.step, state.seconds),
-        time.perf_counter(),
-    )
-    saved, rate = state.step, 0.0
+    meter = Meter(
+        state, config, Processes.here(device, config.batch_size),
+        record_every=record_every, checkpoints=checkpoints, checkpoint_every=checkpoint_every, description=description,
+    )  # fmt: skip
+    progress, rate = config.progress(state.step, state.seconds), 0.0
 
-    def record(progress: float, speed: float) -> TimedRecord:
-        seen = state.step * config.batch_size
+    def record() -> TimedRecord:
+        seen, speed = state.step * config.batch_size, meter.images_per_second
         return TimedRecord(state.step, progress, state.loss, rate, seen, speed, state.seconds)
 
-    if config.progress(state.step, state.seconds) == 1:  # its checkpoint is the last one
-        yield record(1.0, speed=0.0)
-    while True:
-        progress = config.progress(state.step, state.seconds + time.perf_counter() - clock)
-        at_end = progress == 1
-        is_saved = checkpoints is not None and state.step != saved and (at_end or state.step % checkpoint_every == 0)
-        if state.step > since[0] and (at_end or is_saved or state.step % record_every == 0):
-            state.loss = float(losses) / (state.step - since[0])  # waits for the device
-            if not math.isfinite(state.loss):
-                raise FloatingPointError(
-                    f"the loss is {state.loss} at step {state.step}: "
-                    f"train with a smaller learning_rate than {config.learning_rate:g}"
-                )
-            state.seconds += time.perf_counter() - clock
-            if checkpoints is not None and is_saved:
-                saved = state.step
-                save_checkpoint(checkpoints, state.checkpoint(description))
-            yield record(progress, (state.step - since[0]) * config.batch_size / (state.seconds - since[1]))
-            losses.zero_()
-            since, clock = (state.step, state.seconds), time.perf_counter()  # the reader's time is not ours
-        if at_end:
-            return
-        inputs, wanted = batches()
+    if progress == 1:  # its checkpoint is the last one
+        yield record()
+    meter.start()
+    while progress < 1:
         rate = config.rate(state.step, progress)
         state.set_learning_rate(rate)
-        losses += step(inputs, wanted)
+        meter.add(step(*batches()))
         state.average(config.ema_decay_at(state.step))
         state.step += 1
+        progress = config.progress(state.step, meter.seconds)
+        if meter.after_step(last=progress == 1):
+            yield record()
+            meter.start()

@@ -43,7 +43,7 @@ from diffusion_explained.plots import curves, point_panels
 from diffusion_explained.predictions import target
 from diffusion_explained.samplers import ddim, final
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule
-from diffusion_explained.training import TrainConfig, draw, train
+from diffusion_explained.training import TrainConfig, draw, train, training_loss
 from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 110
@@ -79,8 +79,8 @@ for _ in tqdm(range(1500), desc="points"):
     x_0 = data[torch.randint(len(data), (256,), generator=stream)]
     t = schedule.sample_t(256, stream)
     eps = torch.randn(256, 2, generator=stream)
-    x_t = add_noise(x_0, eps, (t, schedule.alpha(t), schedule.sigma(t)))
-    loss = (network(x_t, schedule.network_time(t)) - eps).square().mean()
+    alpha, sigma, time = schedule.alpha(t), schedule.sigma(t), schedule.network_time(t)
+    loss = training_loss(network, "eps", x_0, eps, alpha, sigma, time)
 
     loss.backward()
     adam.step()
@@ -88,6 +88,9 @@ for _ in tqdm(range(1500), desc="points"):
     decay.step()
     losses.append(float(loss.detach()))
 
+x_t = add_noise(x_0, eps, (t, alpha, sigma))
+loss = (network(x_t, time) - eps).square().mean()  # Eq. 14, once more by hand
+torch.testing.assert_close(training_loss(network, "eps", x_0, eps, alpha, sigma, time), loss)
 plots.loss_curve(range(1500), losses, title="A point's noise, predicted")
 plt.show()
 early, late = sum(losses[:50]) / 50, sum(losses[-300:]) / 300
