@@ -150,7 +150,7 @@ def test_empty_and_foreign_prompts_are_answered(open_page, prompt):
     assert ("The prompt is empty" in said(at.info)) == (not prompt.strip())
     assert len(films(at)) == (2 if prompt.strip() else 1)
     if prompt.strip():
-        assert "Words that it does not know" in said(at.info) and "**кот** as 6 bytes" in said(at.info)
+        assert "The model does not know these words" in said(at.info) and "**кот** as 6 bytes" in said(at.info)
 
 
 def test_what_a_word_is_read_as():
