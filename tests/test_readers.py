@@ -361,8 +361,10 @@ OPENERS = {"open", "read_text", "read_bytes", "safe_open", "load_file", "from_pr
 OPENERS |= {"read_tensors", "read_json"}
 KNOWN = {  # module: why its reading is tried
     "files.py": "read_bytes, read_json", "tensor_files.py": "read_tensors", "weight_files.py": "read_weights",
-    "training/checkpoints.py": "read_checkpoint", "training/reflow.py": "a damaged part is drawn again: tests/test_reflow.py",
-    "measured.py": "read_measured", "training/recipes.py": "read_recipe", "cli/launch.py": "copy_course: tests/test_cli.py",
+    "training/checkpoints.py": "read_checkpoint",
+    "training/reflow.py": "a damaged part is drawn again: tests/test_reflow.py",
+    "measured.py": "read_measured", "training/recipes.py": "read_recipe",
+    "cli/launch.py": "copy_course: tests/test_cli.py",
     "training/folder_lock.py": "tests/test_outputs.py", "film.py": "its own frames, in memory",
     "data/load.py": "read_parquet, read_decoded", "data/made.py": "made_by_model", "data/pictures.py": "load_image",
     "micro/card.py": "read_card", "micro/emoji_set.py": "read_emoji", "micro/encoded_scenes.py": "read_scenes",

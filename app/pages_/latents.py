@@ -172,7 +172,7 @@ programs.show(
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- The latent is still a **map**: what is on the left of the picture is on the left of the latent. Therefore "
-        "convolutions work on it, and a hole can be inpainted.\n"
+        "convolutions work on it, and a hole can be painted anew.\n"
         "- Its channels are not colours, but they can be read: change a whole channel, and see what it stands for.\n"
         "- One latent pixel changes more than its own 8 × 8 pixels: the decoder's convolutions overlap.\n"
         "- Mixed as pixels, two pictures are a double exposure. Mixed as latents they are nearly the same: an "

@@ -91,8 +91,8 @@ with st.expander("What to look for", icon=":material/lightbulb:"):
         "- The **difference** of the two noises is what the prompt adds; guidance multiplies it by $w$. A scale of 5 "
         "to 15 is usual: a lower one leaves more freedom, a higher one follows the prompt and over-sharpens.\n"
         "- A **negative prompt** replaces the unconditional side, so guidance moves away from it.\n"
-        "- To refine, draw four seeds, pick one, and start from its picture at a strength of 0.3 to 0.5, or inpaint "
-        "a part of it.\n"
+        "- To refine, draw four seeds, pick one, and start from its picture at a strength of 0.3 to 0.5, or paint "
+        "a part of it anew.\n"
         "- The stand-in computes all of this with random weights: its numbers and shapes are right, its picture shows "
         "nothing."
     )

@@ -190,5 +190,5 @@ with st.expander("What to look for", icon=":material/lightbulb:"):
         "prompt and all things that the model was trained on. Its number is its confidence, and it can be wrong too.\n"
         "- A **negative prompt** replaces the unconditional side, so guidance moves away from it.\n"
         "- **Refine**: a strength of 0.3 to 0.5 keeps the picture's layout, 0.8 hardly anything. Paint a blob, and let "
-        "the words make something of it; or brush a hole, and only the hole is inpainted."
+        "the words make something of it; or brush a hole, and only the hole is painted anew."
     )
