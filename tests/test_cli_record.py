@@ -47,7 +47,7 @@ def test_what_is_missing_is_said(bare_machine, tmp_path):
     assert_refused(run("record", "a cat", "--device", "cpu"), "2.7 GB", "no network", "hf download")
     assert_refused(run("record", "a cat", "--out", "cat.png"), ".safetensors")
     assert_refused(run("record", "a cat", "--model", "stand-in", "--size", 100), "multiples of 8")
-    assert_refused(run("record", "a cat", "--model", tmp_path, "--device", "cpu"), "is no pipeline")
+    assert_refused(run("record", "a cat", "--model", tmp_path, "--device", "cpu"), "is not a pipeline")
     if not torch.cuda.is_available():
         assert_refused(run("record", "a cat"), "no GPU", "--device cpu")
 
