@@ -149,10 +149,10 @@ def test_misuse_is_said(model):
         attention.after(steps[-1])
         with pytest.raises(ValueError, match="not called since the last step"):
             attention.after(steps[-1])
-        with pytest.raises(ValueError, match="told another text"):
+        with pytest.raises(ValueError, match="given another text"):
             model.sample("a dog", **SIZE)
         list(model.steps(text, **SIZE, seed=[0, 1]))
-        with pytest.raises(ValueError, match="4 rows were recorded and the step has 1 images"):
+        with pytest.raises(ValueError, match="4 rows were recorded, but the step has 1 images"):
             attention.after(steps[-1])
     assert len(attention.levels) == 1
 

@@ -129,7 +129,7 @@ def test_files_that_are_no_traces(trace, saved, tmp_path):
         ({"rows": "3"}, "no rows for 3 steps"),
         ({"rows": "[" * 100_000}, "nested too deeply"),
         ({"settings": "{"}, "settings are no JSON"),
-        ({"settings": json.dumps(trace.settings).replace("128", "NaN")}, "NaN, which is no number"),
+        ({"settings": json.dumps(trace.settings).replace("128", "NaN")}, "NaN, which is not a number"),
         ({"settings": json.dumps(trace.settings).replace("128", "1e999")}, "width of settings must be a whole number"),
         ({"settings": json.dumps({**trace.settings, "more": 1})}, "fields that are not known: ..more"),
     ]:

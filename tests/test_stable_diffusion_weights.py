@@ -235,7 +235,10 @@ def test_an_index_that_is_damaged_or_strange(copy):
         ("{", "is damaged"),
         ("[]", "should hold an object"),
         ("{}", "does not name a pipeline class"),
-        (json.dumps({**index, "_class_name": "FluxPipeline"}), "A FluxPipeline is not supported. Supported are: Stable"),
+        (
+            json.dumps({**index, "_class_name": "FluxPipeline"}),
+            "A FluxPipeline is not supported. Supported are: Stable",
+        ),
         (json.dumps({**index, "unet": ["my_code", "Network"]}), "asks to run code of its own for unet"),
     ]:
         path.write_text(text)
