@@ -1,4 +1,4 @@
-"""Line 5 of DDPM's Algorithm 1, one gradient step; and the same step recorded once, for a GPU to replay."""
+"""One gradient step (DDPM, Algorithm 1, line 5), and the same step captured once as a CUDA graph and replayed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 
-WARM_UP = 3  # steps before recording, in which libraries choose their kernels and the compiler compiles
+WARM_UP = 3  # steps before the capture, in which libraries choose their kernels and the compiler compiles
 
 
 @dataclass
 class GradientStep:
-    """`step(inputs, wanted)`: a step of AdamW along the gradient of the loss, which it returns, [].
+    """`step(inputs, target)`: one step of AdamW along the gradient of the loss; returns the loss [].
 
-        loss = mean (predict(*inputs) - wanted)^2                                               (DDPM, Eq. 14)
+        loss = mean (predict(*inputs) - target)^2                                               (DDPM, Eq. 14)
 
-    predict is the network as it is called, compiled or not; inputs x_t, t and labels, and wanted are this process's
-    part of the batch.
+    predict is the network, compiled or not; the inputs (x_t, t and labels) and the target are this process's part of
+    the batch.
     """
 
     predict: Callable[..., Any]
@@ -34,8 +34,8 @@ class GradientStep:
     processes: Processes
     bfloat16: bool
 
-    def __call__(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
-        loss = self.loss(inputs, wanted)
+    def __call__(self, inputs: Sequence[Tensor | None], target: Tensor) -> Tensor:
+        loss = self.loss(inputs, target)
         loss.backward()
         self.processes.average_gradients(self.state.network)
         nn.utils.clip_grad_norm_(self.state.network.parameters(), self.config.gradient_clip)
@@ -43,21 +43,22 @@ class GradientStep:
         self.state.optimizer.zero_grad()
         return loss.detach()
 
-    def loss(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
+    def loss(self, inputs: Sequence[Tensor | None], target: Tensor) -> Tensor:
         """The loss [] of inputs (x_t [B, ...], t [B], labels [B] or None) against the target [B, ...]."""
         with (
-            torch.autocast(wanted.device.type, torch.bfloat16, enabled=self.bfloat16),
+            torch.autocast(target.device.type, torch.bfloat16, enabled=self.bfloat16),
             seeded_dropout(self.state.network, self.state.generator, self.processes),
         ):
             output = self.predict(*inputs)
-        return (output.float() - wanted).square().mean()
+        return (output.float() - target).square().mean()
 
 
 class RecordedStep:
-    """A `GradientStep` whose kernels a CUDA graph records at the first call and replays ever after.
+    """A `GradientStep` that is captured as a CUDA graph at the first call and replayed at all later calls.
 
-    A small network's step is some hundred short kernels, and starting them one by one from Python takes several times
-    as long as they do. The replayed ones read and write where the recorded ones did, so inputs are copied there.
+    A step of a small network consists of hundreds of short kernels, and launching them one by one from Python takes
+    several times as long as running them. A replay reads and writes the same memory as the capture, so the inputs are
+    copied there.
 
     inputs and target [B, ...] are those of `GradientStep`.
     """
@@ -66,35 +67,35 @@ class RecordedStep:
         self.step = step
         self.graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> Tensor:
-        graph = self.record(inputs, wanted) if self.graph is None else self.graph
-        for place, value in zip(self.places, (*inputs, wanted), strict=True):
+    def __call__(self, inputs: Sequence[Tensor | None], target: Tensor) -> Tensor:
+        graph = self.record(inputs, target) if self.graph is None else self.graph
+        for place, value in zip(self.places, (*inputs, target), strict=True):
             if place is not None and value is not None:
                 place.copy_(value)
         graph.replay()
         return self.loss
 
-    def record(self, inputs: Sequence[Tensor | None], wanted: Tensor) -> torch.cuda.CUDAGraph:
-        """Warm up on a stream aside, then capture one step of inputs and target [B, ...]."""
-        inputs, wanted = [None if value is None else value.clone() for value in inputs], wanted.clone()
-        self.places = [*inputs, wanted]
+    def record(self, inputs: Sequence[Tensor | None], target: Tensor) -> torch.cuda.CUDAGraph:
+        """Warm up on a separate CUDA stream, then capture one step of inputs and target [B, ...]."""
+        inputs, target = [None if value is None else value.clone() for value in inputs], target.clone()
+        self.places = [*inputs, target]
         aside = torch.cuda.Stream()  # the warm-up must not be on the default stream (torch's notes on CUDA graphs)
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):
             for _ in range(WARM_UP):  # gradients only: no weight changes
-                self.step.loss(inputs, wanted).backward()
+                self.step.loss(inputs, target).backward()
                 self.step.state.optimizer.zero_grad()
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = graph = torch.cuda.CUDAGraph()
-        # of several processes, each has a thread that watches their messages: only this one's mistakes count
+        # each of several processes has a thread that watches the communication; its calls must not end the capture
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            self.loss = self.step(inputs, wanted)
+            self.loss = self.step(inputs, target)
         return graph
 
 
 @contextmanager
 def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Processes) -> Iterator[None]:
-    """Let dropout, which knows only torch's global generators, follow the training's; they are left as they were."""
+    """Seed dropout, which uses torch's global generators, from the training run's generator; then restore them."""
     if not has_dropout(network):
         yield
         return
@@ -104,5 +105,5 @@ def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Pr
 
 
 def has_dropout(network: nn.Module) -> bool:
-    """Whether a layer of the network drops anything."""
+    """Whether the network has an active dropout layer."""
     return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
