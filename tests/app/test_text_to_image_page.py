@@ -130,7 +130,7 @@ def test_the_same_in_python_is_the_same(open_page):
 def test_without_micro_the_stand_in_takes_its_place_and_says_so(open_page, monkeypatch):
     monkeypatch.setattr(stable, "missing", lambda name: "not here" if name == stable.MICRO else "")
     at = opened(open_page)
-    assert "no picture is to be expected" in said(at.markdown) and films(at)
+    assert "do not expect a picture" in said(at.markdown) and films(at)
 
 
 # -- words --------------------------------------------------------------------------------------------------
