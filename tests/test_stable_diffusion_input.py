@@ -132,7 +132,7 @@ def test_bad_input(model, image):
         ({"image": image, "height": 128, "width": 128}, "leave the size out"),
         ({"image": image, "strength": 1.1}, "strength must be from 0"),
         ({"image": image, "strength": float("nan")}, "strength must be from 0"),
-        ({"image": image, "strength": 0.0}, "the picture would come back as it was"),
+        ({"image": image, "strength": 0.0}, "the picture would come back unchanged"),
         ({"image": image, "strength": 0.4}, "Give at least 0.5"),
         ({"image": image[:, :1]}, "image must be"),
         ({"image": image + 200}, "from -1 .black. to 1"),

@@ -338,11 +338,11 @@ def test_too_little_memory_is_said_and_the_page_lives_on(open_page, monkeypatch)
     record = recording.record
 
     def full(*args, **options):
-        raise NotEnoughMemoryError("The memory did not suffice. Lower the number of images or their size.")
+        raise NotEnoughMemoryError("The memory did not suffice. Reduce the number of images or their size.")
 
     monkeypatch.setattr(recording, "record", full)
     press(at, "Run")
-    assert "Lower the number of images" in at.error[0].value and film(at)
+    assert "Reduce the number of images" in at.error[0].value and film(at)
     monkeypatch.setattr(recording, "record", record)
     alive(at)
 
