@@ -399,7 +399,7 @@ def test_a_folder_is_loaded_and_measured_before_it_runs_on_a_cpu(open_page, tmp_
     assert page.literal(str(tmp_path / "pipeline")) in said(at.caption) and "stand-in" in said(at.markdown)
 
 
-@pytest.mark.parametrize("content, words", [({}, "no pipeline"), (None, "There is no folder")])
+@pytest.mark.parametrize("content, words", [({}, "not a pipeline"), (None, "There is no folder")])
 def test_a_folder_that_is_no_pipeline_is_refused_in_words(open_page, tmp_path, content, words):
     if content is not None:
         (tmp_path / "other").mkdir()
