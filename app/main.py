@@ -1,11 +1,11 @@
-"""The explorer's pages: `diffusion-explained app`, or `streamlit run app/server.py`, which watches their door."""
+"""The explorer's pages: start them with `diffusion-explained app`, or with `streamlit run app/server.py`."""
 
 from pathlib import Path
 
 import streamlit as st
 from explorer import address, jobs, page
 
-# a picture of our own: Streamlit would fetch an icon by name from another host
+# our own icon file: Streamlit would fetch a named icon from another host
 st.set_page_config(
     page_title="Diffusion, explained", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide"
 )

@@ -1,6 +1,6 @@
-"""The explorer with its door, which is what `diffusion-explained app` starts: `streamlit run app/server.py`.
+"""The explorer behind a check of every request; `diffusion-explained app` runs `streamlit run app/server.py`.
 
-Streamlit itself looks at the Host of its WebSocket alone, and lets pages of any port of this machine in.
+Streamlit itself checks the Host header of its WebSocket only, and accepts pages from any port of this machine.
 """
 
 import logging
@@ -22,13 +22,13 @@ from diffusion_explained.serving import is_shared, names_of, refusal
 
 LOG = logging.getLogger(__name__)
 HEADERS = {
-    "Content-Security-Policy": "frame-ancestors 'self'",  # no other page lays this one under its visitors' clicks
+    "Content-Security-Policy": "frame-ancestors 'self'",  # no foreign page can embed this one to catch clicks
     "X-Content-Type-Options": "nosniff",
 }
 
 
 class Door:
-    """Lets in what calls the explorer by its name and comes from its own pages; the rest gets 403, and why."""
+    """Accept requests to the explorer's own host from its own pages; answer the others with 403 and the reason."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app, self.names, self.shared = app, names_of(), is_shared()
@@ -45,13 +45,13 @@ class Door:
             return
         if scope["type"] == "http":
             await PlainTextResponse(f"{why}\n", 403, HEADERS)(scope, receive, send)
-        else:  # a browser shows no words of a WebSocket that is refused, so whoever runs the explorer gets them
+        else:  # a browser does not show why a WebSocket was refused, so the reason goes to the server's log
             LOG.warning(why)
             await WebSocket(scope, receive, send).close(1008)
 
 
 def guarded(send: Send) -> Send:
-    """`send`, with HEADERS in each HTTP answer."""
+    """Wrap `send` so that each HTTP response carries HEADERS."""
 
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -63,15 +63,15 @@ def guarded(send: Send) -> Send:
 
 @asynccontextmanager
 async def opened(_: st.App) -> AsyncIterator[None]:
-    """Warm up, and open the browser, unless there is none: with a server like this one Streamlit leaves that out.
+    """Warm up, and open the browser unless the server is headless; Streamlit does not open it for an app like this one.
 
-    The server's socket listens already, so the browser waits for the first answer.
+    The server's socket already listens, so the browser waits for the first answer.
     """
-    threading.Thread(target=warm_up, daemon=True).start()  # importing torch takes seconds
+    threading.Thread(target=warm_up, daemon=True).start()  # because importing torch takes seconds
     if not st.get_option("server.headless"):
         path = st.get_option("server.baseUrlPath").strip("/")
         url = f"http://{st.get_option('browser.serverAddress')}:{st.get_option('server.port')}/{path}"
-        # not awaited, because it may last as long as the browser
+        # not awaited: the call may last as long as the browser runs
         threading.Thread(target=webbrowser.open, args=[url], daemon=True).start()
     yield
 

@@ -1,13 +1,13 @@
-"""What Streamlit's garbage collection after each script run costs every page of the explorer, and a job of 8 steps.
+"""The cost of Streamlit's garbage collection after each script run, for every page of the explorer and for a job.
 
     python benchmarks/explorer_collection.py                           # all pages, then the job
     python benchmarks/explorer_collection.py --pages forward --rounds 3
 
-Two explorers of its own run side by side on this machine, and one visitor asks them in turn. "Before" is as Streamlit
-ships: `runner.postScriptGC` on, and nothing frozen. "After" is as this project ships: it is off, and what was loaded is
-frozen (`gc.freeze`). Each reading is the second of two runs of the same page, one straight after the other: so it has
-the first one's collection before it, as a page has that is used. Nothing is computed in these runs but the page itself,
-for the results are kept. The job is a new seed each time. Ratios are medians of pairs.
+The benchmark starts two explorers side by side on this machine, and one visitor asks them in turn. "Before" is
+Streamlit's default: `runner.postScriptGC` is on, and nothing is frozen. "After" is this project's setting: the option
+is off, and loaded objects are frozen (`gc.freeze`). Each measurement is the second of two consecutive runs of the same
+page, so that the collection of the first run precedes it, as in real use. The runs compute only the page, because its
+results are kept. Each job has a new seed. Ratios are medians of pairs.
 """
 
 import argparse
@@ -37,7 +37,7 @@ def as_streamlit_ships(port: int) -> list[str]:
 
 
 async def opened(stack: AsyncExitStack, port: int, page: str, query: str = "") -> Visitor:
-    """A visitor whose page is open, with all that it shows computed and kept."""
+    """A visitor whose page is open, with all of its results computed and kept."""
     path = f"ws://{LOCALHOST}:{port}/_stcore/stream"
     socket = await stack.enter_async_context(websockets.connect(path, subprotocols=["streamlit"], max_size=None))
     visitor = Visitor(socket, page, query=query)
@@ -47,7 +47,7 @@ async def opened(stack: AsyncExitStack, port: int, page: str, query: str = "") -
 
 
 async def timed(visitor: Visitor, pressed: str | None = None) -> float:
-    """Seconds until the page is whole and its job, if it has one, has ended."""
+    """Seconds until the page is complete and its job, if any, has ended."""
     begin = time.monotonic()
     await visitor.ask(pressed=pressed)
     if error := await visitor.answer():
@@ -56,7 +56,7 @@ async def timed(visitor: Visitor, pressed: str | None = None) -> float:
 
 
 async def page_runs(ports: tuple[int, int], page: str, rounds: int) -> list[tuple[float, float]]:
-    """Pairs of seconds, before and after, of a run of a page."""
+    """Pairs of seconds (before, after) per run of a page."""
     async with AsyncExitStack() as stack:
         visitors = [await opened(stack, port, page) for port in ports]
         pairs = []
@@ -65,13 +65,13 @@ async def page_runs(ports: tuple[int, int], page: str, rounds: int) -> list[tupl
             for k in (0, 1) if turn % 2 else (1, 0):
                 await timed(visitors[k])
                 pair[k] = await timed(visitors[k])
-                await asyncio.sleep(0.5)  # until the last collection has ended, which would take the other one's core
+                await asyncio.sleep(0.5)  # until the last collection has ended; it would slow down the other server
             pairs.append(tuple(pair))
         return pairs
 
 
 async def job_runs(ports: tuple[int, int], rounds: int) -> list[tuple[float, float]]:
-    """Pairs of seconds, before and after, of a job of Stable Diffusion with the small model."""
+    """Pairs of seconds (before, after) per job of Stable Diffusion with the small model."""
     async with AsyncExitStack() as stack:
         visitors = [await opened(stack, port, "stable_diffusion", JOB) for port in ports]
         pairs = []

@@ -1,13 +1,13 @@
-"""A class of thirty on one explorer: how long each page's answer takes while all of them work, and the server's memory.
+"""A class of thirty on one explorer: how long each page takes while all of them work, and the server's memory.
 
-    python benchmarks/explorer_load.py                                # 30 visitors for 5 minutes, the project's bar
-    python benchmarks/explorer_load.py --seconds 60                   # a short one
+    python benchmarks/explorer_load.py                                # 30 visitors for 5 minutes, the project's goal
+    python benchmarks/explorer_load.py --seconds 60                   # a short run
     python benchmarks/explorer_load.py --sessions 1 --pages samplers  # one visitor alone
 
 The benchmark starts an explorer of its own on this machine and talks to that one only, over websockets, as browsers do.
-Each visitor stays on one page, waits for its answer (a job's end included), thinks, and asks for something that nobody
-has asked for: another seed. The bar: nobody waits longer than 240 s, the pages Start, Forward and Schedules answer
-within 5 s at the median, and the mean memory of the second half is within 20% of the first's, warm-up left out.
+Each visitor stays on one page, waits for its answer (including the end of a job), thinks, and asks for something new:
+another seed. The goal: nobody waits longer than 240 s, the pages Start, Forward and Schedules answer within 5 s at the
+median, and the mean memory of the second half is within 20% of the first half's, without the warm-up.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from diffusion_explained.cli.launch import LOCALHOST, free_port, stop, streamlit
 
 PATIENCE = 240.0  # seconds after which a visitor gives up
 LIGHT, LIGHT_BAR, MEMORY_BAR = ("start", "forward", "schedules"), 5.0, 0.2
-CHANGED = {  # what a visitor of each page asks for next: the widget's key and kind of value, and a button's label
+CHANGED = {  # what each page's visitor changes next: a widget's key and kind of value, and a button's label
     "start": ((), "From other noise"),
     "forward": (("seed", "int_value"), None),
     "schedules": (("T", "int_value"), None),
@@ -49,7 +49,7 @@ CHANGED = {  # what a visitor of each page asks for next: the widget's key and k
 
 @dataclass
 class Answer:
-    """One wait of one visitor; first: the one that opened the page; error: what went wrong, if anything."""
+    """One wait of one visitor; first: whether it opened the page; error: a description, or empty."""
 
     page: str
     begin: float
@@ -60,7 +60,7 @@ class Answer:
 
 @dataclass
 class Visitor:
-    """A browser tab in small: it keeps the widgets' values, and asks for a fragment again when it was told to."""
+    """A minimal browser tab: it keeps the widgets' values, and requests a fragment again when the server says so."""
 
     socket: websockets.ClientConnection
     page: str
@@ -68,7 +68,7 @@ class Visitor:
     ids: dict[str, str] = field(default_factory=dict)  # key or label -> id
     script_hash: str = ""
     polls: dict[str, float] = field(default_factory=dict)  # fragment -> seconds
-    looking: bool = False  # whether what runs is a fragment
+    looking: bool = False  # whether a fragment runs, not the page
     query: str = ""  # the page's address, after the question mark
 
     async def ask(self, *, fragment: str = "", pressed: str | None = None) -> None:
@@ -85,7 +85,7 @@ class Visitor:
         await self.socket.send(message.SerializeToString())
 
     async def answer(self) -> str:
-        """Wait until the page is whole and no job of its is under way; what the page showed as an exception, or ""."""
+        """Wait until the page is complete and its job has ended; return the exception that the page showed, or ""."""
         error = ""
         while True:
             message = ForwardMsg()
@@ -108,7 +108,7 @@ class Visitor:
                     self.ids[held.id.rsplit("-", 1)[-1]] = held.id
             elif kind == "script_finished":
                 if message.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN:
-                    self.looking = False  # the page follows
+                    self.looking = False  # a run of the page follows
                     continue
                 if not self.polls:
                     return error
@@ -118,7 +118,7 @@ class Visitor:
 
 
 async def visit(port: int, page: str, number: int, begin: float, args: argparse.Namespace, answers: list) -> None:
-    """One visitor from the beginning to the end."""
+    """The whole visit of one visitor."""
     chance = random.Random(number)
     path = f"ws://{LOCALHOST}:{port}/_stcore/stream"
     try:
@@ -148,7 +148,7 @@ async def visit(port: int, page: str, number: int, begin: float, args: argparse.
 
 
 async def measure(port: int, server: psutil.Process, args: argparse.Namespace) -> tuple[list[Answer], list]:
-    """All visitors at once; their answers, and (seconds, bytes) of the server's memory each second."""
+    """Run all visitors at once; return their answers, and the server's memory each second as (seconds, bytes)."""
     answers, memory, begin = [], [], time.monotonic()
 
     async def watch() -> None:
@@ -164,7 +164,7 @@ async def measure(port: int, server: psutil.Process, args: argparse.Namespace) -
 
 
 def flatness(memory: list[tuple[float, int]]) -> float:
-    """By how much the mean memory of the last 40% of the time differs from that of the 40% before, as a share."""
+    """The relative change of mean memory from the middle 40% of the time to the last 40%."""
     end = memory[-1][0]
     before = [size for when, size in memory if 0.2 * end <= when < 0.6 * end]
     after = [size for when, size in memory if when >= 0.6 * end]
@@ -172,9 +172,9 @@ def flatness(memory: list[tuple[float, int]]) -> float:
 
 
 def report(answers: list[Answer], memory: list[tuple[float, int]], args: argparse.Namespace) -> bool:
-    """Print what was measured; whether it is within the bar."""
+    """Print the measurements; return whether they meet the goal."""
     print(f"\n{date.today()}, {psutil.cpu_count()} cores, load {psutil.getloadavg()[0]:.1f} at the end; "
-          f"{args.sessions} visitors for {args.seconds:.0f} s, {args.think:g} s of thought between")  # fmt: skip
+          f"{args.sessions} visitors for {args.seconds:.0f} s, {args.think:g} s between requests")  # fmt: skip
     print(f"{'page':18}{'answers':>8}{'median':>9}{'p95':>9}{'worst':>9}   seconds; errors")
     for page in args.pages:
         ones = [one for one in answers if one.page == page]
@@ -189,18 +189,18 @@ def report(answers: list[Answer], memory: list[tuple[float, int]], args: argpars
     light = [one.seconds for one in answers if one.page in LIGHT]
     drift, most = flatness(memory), max(size for _, size in memory)
     print(f"memory: {memory[0][1] / 1e6:.0f} MB at the beginning, {most / 1e6:.0f} MB at most, {drift:+.0%} from the "
-          "first half to the second, warm-up left out")  # fmt: skip
+          "first half to the second, without the warm-up")  # fmt: skip
     print(f"answers: {len(answers)}; the longest took {max(one.seconds for one in answers):.1f} s; "
           f"light pages' median {statistics.median(light) if light else 0:.2f} s")  # fmt: skip
     good = not any(one.error for one in answers) and abs(drift) <= MEMORY_BAR
     good = good and (not light or statistics.median(light) <= LIGHT_BAR)
-    print("within the bar" if good else "NOT within the bar")
+    print("goal met" if good else "goal NOT met")
     return good
 
 
 @contextlib.contextmanager
 def explorer(command: Callable[[int], list[str]] = lambda port: streamlit_command(port, browser=False)):
-    """A fresh server: (port, process). command: what starts it on a port, usually as `diffusion-explained app`."""
+    """Start a server and yield (port, process). command: port -> command line, by default `diffusion-explained app`."""
     port = free_port(8700)
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(command(port), stdout=log, stderr=subprocess.STDOUT)
@@ -216,13 +216,11 @@ def explorer(command: Callable[[int], list[str]] = lambda port: streamlit_comman
 
 
 def main() -> None:
-    """Measure, report, and exit with 1 where the bar is missed."""
+    """Measure, report, and exit with 1 if the goal is not met."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sessions", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=300.0)
-    parser.add_argument(
-        "--think", type=float, default=10.0, help="mean seconds between an answer and the next question"
-    )
+    parser.add_argument("--think", type=float, default=10.0, help="mean seconds between an answer and the next request")
     parser.add_argument("--pages", nargs="+", choices=CHANGED, default=list(CHANGED))
     args = parser.parse_args()
     if not 1 <= args.sessions <= 100 or not 1 <= args.seconds <= 3600:

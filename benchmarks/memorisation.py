@@ -1,11 +1,11 @@
 """Are CIFAR-10 samples copies? How far each is from its nearest training image, in pixels and in features.
 
-    python benchmarks/memorisation.py --device cuda           # 10,000 images a row; diffusion_explained/measured/
-    python benchmarks/memorisation.py --n 500                 # on a CPU, most of it for the features of 50,000 images
+    python benchmarks/memorisation.py --device cuda           # 10,000 images per row; diffusion_explained/measured/
+    python benchmarks/memorisation.py --n 500                 # on a CPU; mostly for the features of 50,000 images
 
-Beside the samples stand unseen real images, which copy nothing, and training images that were mirrored or moved by a
-pixel, which copy all: a measure is worth its name if it tells these apart. What is there already, drawn by the same
-weights in the same way, and as many images, is not measured again.
+The samples are compared with unseen real images, which are no copies, and with training images that were mirrored or
+moved by a pixel, which are copies: a useful measure distinguishes the two. A row that exists already, for the same
+weights, settings and number of images, is not measured again.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from diffusion_explained.neighbours import nearest
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import load_pretrained
 
-SAMPLES = {  # how a crowd of samples is drawn
+SAMPLES = {  # name -> model, and the settings that draw its samples
     "flow, w = 1": (FLOW, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 1.0}),
     "flow, w = 2": (FLOW, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 2.0}),
     "fine flow, w = 1": (FINE, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 1.0}),
@@ -33,7 +33,7 @@ SAMPLES = {  # how a crowd of samples is drawn
     "eps, w = 2": (EPS, {"sampler": "dpm_solver_pp_2m", "num_inference_steps": 30, "guidance_scale": 2.0}),
     "rectified": (RECTIFIED, {"sampler": "euler", "num_inference_steps": 8, "guidance_scale": 1.0}),
 }
-REAL = {  # how a crowd of real images is taken
+REAL = {  # name -> the choice of real images
     "unseen real": lambda train, test, chosen: test.batch(chosen)[0],
     "training, mirrored": lambda train, test, chosen: train.batch(chosen)[0].flip(-1),
     "training, moved": lambda train, test, chosen: train.batch(chosen)[0].roll(1, dims=-1),
@@ -43,12 +43,12 @@ BATCH = 1000
 
 
 def features_of(images: Tensor, classifier: torch.nn.Module) -> Tensor:
-    """Features [N, D] of images [N, C, H, W], a batch at a time."""
+    """Features [N, D] of images [N, C, H, W], computed batch by batch."""
     return torch.cat([classify(part, classifier)[0] for part in images.split(BATCH)])
 
 
-def crowd(name: str, n: int, train: ImageDataset, test: ImageDataset, device: str, folder: str) -> Tensor:
-    """The images [n, C, H, W] in [-1, 1] of a crowd, one of `REAL` or of `SAMPLES`."""
+def images_of(name: str, n: int, train: ImageDataset, test: ImageDataset, device: str, folder: str) -> Tensor:
+    """The images [n, C, H, W] in [-1, 1] of a name in `REAL` or `SAMPLES`."""
     if name in REAL:
         return REAL[name](train, test, torch.arange(n))
     model_name, settings = SAMPLES[name]
@@ -59,7 +59,7 @@ def crowd(name: str, n: int, train: ImageDataset, test: ImageDataset, device: st
 
 
 def kept_rows(n: int, weights: dict[str, str], sources: dict[str, str]) -> list[dict]:
-    """The rows of an earlier run that stand: of as many images, and drawn as now where a network drew them."""
+    """The rows of an earlier run that are still valid: n images, and the same weights and settings."""
     if "memorisation" not in studies():
         return []
     earlier = read_measured("memorisation")
@@ -72,7 +72,7 @@ def kept_rows(n: int, weights: dict[str, str], sources: dict[str, str]) -> list[
 
 
 def row(name: str, where: str, distance: Tensor) -> dict:
-    """A row: who, in which space, and quantiles of the distance [n] to the nearest training image."""
+    """A row: name, space (pixels or features), and quantiles of the distance [n] to the nearest training image."""
     values = {key: distance.quantile(q).item() for key, q in QUANTILES.items()}
     return {"who": name, "where": where, "n": len(distance), **values, "machine": machine()}
 
@@ -81,7 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--weights", default="", help="a folder runs/ to take the models from, in place of the shipped")
+    parser.add_argument("--weights", default="", help="a folder runs/ with the models, instead of the shipped ones")
     options = parser.parse_args()
     tried(parser, check_folder, MEASURED)
     weights = {name: weights_of(name, options.weights)[1] for name, _ in SAMPLES.values()}
@@ -92,7 +92,7 @@ def main() -> None:
         classifier = judge("cifar10", options.device)
         of_train = features_of(train.to_float(), classifier).to(options.device)
     for name in missing:
-        images = crowd(name, options.n, train, test, options.device, options.weights)
+        images = images_of(name, options.n, train, test, options.device, options.weights)
         rows.append(row(name, "pixels", nearest(images.to(options.device), train.images)[1]))
         rows.append(row(name, "features", nearest(features_of(images, classifier).to(options.device), of_train)[1]))
         print(*rows[-2:], sep="\n", flush=True)

@@ -1,22 +1,22 @@
-"""How well the micro Stable Diffusion draws what it is told: everything that measured/micro.json says.
+"""How well the micro Stable Diffusion follows its prompts: all measurements of measured/micro.json.
 
-    python benchmarks/micro.py --device cuda                           # all parts but speed, about a minute on one GPU
+    python benchmarks/micro.py --device cuda                           # all but speed, about a minute on one GPU
     python benchmarks/micro.py guidance --pictures 32                  # one part, small, on a CPU
     python benchmarks/micro.py --device cuda --model runs/micro_flow --name micro_flow --out runs      # a candidate
-    python benchmarks/micro.py speed --threads 2                       # on the CPU that it is about
+    python benchmarks/micro.py speed --threads 2                       # on a CPU
 
-Each part adds rows to <out>/micro.json as they are measured; a row that is there already, of the same weights, setting
-and number of pictures, is not measured again. Picture i starts from the noise of seed i, whatever is varied. The judge
-is the retrieval network (`micro.retrieval`); every measure is made of real pictures, too (the part "real", and the
-rows whose setting says so), and is to be read beside it.
+Each part adds rows to <out>/micro.json as it measures them; a row that is there already, for the same weights, setting
+and number of pictures, is not measured again. Picture i starts from the noise of seed i, whatever is varied. The
+retrieval network (`micro.retrieval`) measures the pictures. Every measure is also taken of real pictures (the part
+"real", and the rows whose setting says so): compare the two.
 
-    real          how well the judge reads real emoji, of the training and held out
+    real          how well the retrieval network recognises real emoji, of training and held out
     guidance      are plain subjects recognised, and are colours overdone, from guidance scale 1 to 12
-    composition   colours on subjects, and styles of subjects, that were never seen together, beside seen ones
-    order         two subjects, or subject and style, in either order; what each word of a caption changes
+    composition   pairs of colour and subject, and of style and subject: never seen in training, and seen
+    order         two subjects, or subject and style, in both orders; the effect of each word of a caption
     negative      a colour, or a style, as the negative prompt
     relations     left of and right of; two and three
-    autoencoder   reconstruction of emoji that no training saw
+    autoencoder   reconstruction of emoji that were never used in training
     steps         plain subjects by sampler and number of steps
     speed         seconds on a CPU
 """
@@ -71,7 +71,7 @@ from diffusion_explained.stable_diffusion import StableDiffusion, Text, find_wei
 
 STUDY = "micro"
 SCALES = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 12.0)
-STEPS, SCALE = 30, 4.0  # of every part that does not vary them
+STEPS, SCALE = 30, 4.0  # where a part does not vary them
 STEP_COUNTS = (4, 8, 15, 30, 50)
 SAMPLERS = ("ddim", "euler", "dpm_solver_pp_2m", "heun", "euler_ancestral")
 SEEDS = "picture i of a row starts from the noise of seed i, and where a second one is drawn of 1,000,000 + i"
@@ -86,11 +86,11 @@ SETTING = (
     "scale",
     "pictures",
     "precision",
-)  # what makes a row the one it is
+)  # these keys identify a row
 
 
 class Study:
-    """The model, its judge, the emoji, and the rows that are measured already."""
+    """The model, the retrieval network, the emoji, and the rows that are already measured."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, self.started = arguments, time.perf_counter()
@@ -125,18 +125,18 @@ class Study:
 
     @cached_property
     def names(self) -> Tensor:
-        """All subjects' names as the judge reads them, [N, D]."""
+        """The retrieval network's embeddings of all subjects' names, [N, D]."""
         return self.words(self.emoji.names)
 
     @cached_property
     def identity(self) -> dict[str, str]:
-        """Which files a row was measured with: the start of their SHA-256."""
+        """The files that a row was measured with: the start of their SHA-256."""
         found = find_weights(self.arguments.model)
         files = [file for part in sorted(found.parts) for file in sorted((found.folder / part).glob("*.safetensors"))]
         return {"weights": checksum(*files), "retrieval": checksum(self.arguments.retrieval)}
 
     def words(self, captions: Iterable[str]) -> Tensor:
-        """Captions as the judge reads them [N, D], the same ones only once."""
+        """The retrieval network's embeddings of captions [N, D]; equal captions are embedded only once."""
         captions = tuple(captions)
         if captions not in self.embedded:
             self.embedded[captions] = embed_captions(self.retrieval, captions, self.tokenizer)
@@ -148,7 +148,7 @@ class Study:
     def draw(
         self, captions: list[str], *, seeds: list[int] | None = None, negative: list[str] | None = None, **settings: Any
     ) -> Tensor:
-        """A picture of each caption, picture i from seed i or seeds[i]: [N, 3, 128, 128] in [-1, 1] on the device."""
+        """One picture per caption, picture i from seed i or seeds[i]: [N, 3, 128, 128] in [-1, 1] on the device."""
         settings = {"guidance_scale": self.arguments.scale, "num_inference_steps": STEPS, **settings}
         seeds, size, drawn = seeds or list(range(len(captions))), self.arguments.batch, []
         for start in range(0, len(captions), size):
@@ -159,18 +159,18 @@ class Study:
         return torch.cat(drawn)
 
     def text(self, captions: list[str], negative: list[str] | None) -> Text:
-        """Captions as the model reads them, the same ones only once."""
+        """The model's encoding of captions; equal captions are encoded only once."""
         key = (tuple(captions), tuple(negative or ()))
         if key not in self.texts:
             self.texts[key] = self.model.encode_text(captions, negative)
         return self.texts[key]
 
     def draw_again(self, captions: list[str]) -> Tensor:
-        """Other pictures of the same captions, from other seeds: how much pictures of one caption differ."""
+        """Other pictures of the same captions, from other seeds, to measure how much pictures of one caption differ."""
         return self.draw(captions, seeds=[OTHER_SEEDS + i for i in range(len(captions))])
 
     def scenes(self, sprite: Tensor, colour: Tensor | None = None, place: Tensor | None = None) -> Tensor:
-        """Real pictures of emoji [B, S] on white, recoloured and placed where that is given: [B, 3, 128, 128]."""
+        """Real pictures of emoji [B, S] on white, recoloured and placed if requested: [B, 3, 128, 128]."""
         whole = torch.tensor([0.0, 0.0, 1.0, 0.0]).expand(*sprite.shape, 4)
         scenes = Scenes(
             captions=[""] * len(sprite),
@@ -182,7 +182,7 @@ class Study:
         return draw_scenes(scenes, self.sprites)
 
     def add(self, part: str, setting: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> None:
-        """Measure a row and write it, unless it is there already or the time is used up."""
+        """Measure a row and write it, unless it exists already or the time is used up."""
         model = "real" if setting.get("pictures_of") == "real" else self.arguments.name
         row = {"part": part, "model": model, **self.identity, "setting": setting, "scale": self.arguments.scale}
         row |= {"pictures": self.pictures, "precision": str(self.model.network.dtype).removeprefix("torch.")}
@@ -196,7 +196,7 @@ class Study:
         began = time.perf_counter()
         row |= measure()
         row |= {"seconds": time.perf_counter() - began, "machine": machine()}
-        same = ("part", "model", "setting")  # what older weights measured there gives way
+        same = ("part", "model", "setting")  # a row of older weights is replaced
         self.rows = [kept for kept in self.rows if not all(kept.get(key) == row.get(key) for key in same)] + [row]
         write_measured(STUDY, {"seeds": SEEDS, "rows": self.rows}, self.out)
         self.say(f"{part} {setting}: {brief(row)}")
@@ -206,7 +206,7 @@ class Study:
 
 
 def checksum(*files: Path) -> str:
-    """The start of the SHA-256 of some files, one after the other."""
+    """The start of the SHA-256 of the concatenated files."""
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.read_bytes())
@@ -224,12 +224,12 @@ def mean(values: Tensor) -> dict[str, float]:
 
 
 def real(study: Study) -> None:
-    """The judge on real emoji, and where their colours lie."""
+    """The retrieval network on real emoji, and their colour statistics."""
     emoji = study.emoji
-    for split, wanted in (("train", ~emoji.held_out), ("held_out", emoji.held_out)):
+    for split, mask in (("train", ~emoji.held_out), ("held_out", emoji.held_out)):
 
-        def measure(wanted: Tensor = wanted) -> dict[str, Any]:
-            chosen = spread(wanted.nonzero().flatten(), max(study.pictures, 1000))
+        def measure(mask: Tensor = mask) -> dict[str, Any]:
+            chosen = spread(mask.nonzero().flatten(), max(study.pictures, 1000))
             images = on_white(study.sprites[chosen])
             return {**naming(study.read(images), study.names, emoji.subject[chosen]), **look(images)}
 
@@ -260,9 +260,9 @@ def guidance(study: Study) -> None:
 
 
 def one_picture_each(emoji: EmojiSet, subjects: Tensor, other_than: Tensor | None = None) -> Tensor:
-    """For each subject [B] the index of one of its training pictures, the styles in turn; or of another one than that.
+    """The index of one training picture per subject [B], with styles in turn, and if possible other than `other_than`.
 
-    A subject that has only one picture for training is shown by that one both times.
+    A subject with only one training picture has the same index both times.
     """
     chosen = []
     for place, subject in enumerate(subjects.tolist()):
@@ -274,7 +274,7 @@ def one_picture_each(emoji: EmojiSet, subjects: Tensor, other_than: Tensor | Non
 
 
 def composition(study: Study) -> None:
-    """Held-out combinations beside seen ones, drawn by the model and drawn from real emoji."""
+    """Held-out and seen combinations, drawn by the model and composed of real emoji."""
     for combination in ("held_out", "seen"):
         compose_colours(study, combination)
         compose_styles(study, combination)
@@ -315,15 +315,15 @@ def compose_styles(study: Study, combination: str) -> None:
 
 
 def of_colours(study: Study, images: Tensor, pairs: list[Combination]) -> dict[str, Any]:
-    """Is the colour right, by the judge and by the pixels; is the subject, among all of that colour; are both."""
+    """Shares of a right colour (by retrieval and by pixels), a right subject (among all of that colour), and both."""
     read, names = study.read(images), study.emoji.names
-    wanted = torch.tensor([pair.word for pair in pairs]).to(images.device)
+    target = torch.tensor([pair.word for pair in pairs]).to(images.device)
     of_all = [[with_article(f"{colour} {names[pair.subject]}") for colour in COLOURS] for pair in pairs]
-    colour = choices(study.retrieval, read, of_all, study.tokenizer) == wanted
-    by_pixels = colour_shares(images).argmax(dim=1) == wanted
+    colour = choices(study.retrieval, read, of_all, study.tokenizer) == target
+    by_pixels = colour_shares(images).argmax(dim=1) == target
     subject = torch.zeros(len(pairs), dtype=torch.bool, device=images.device)
-    for word in wanted.unique().tolist():  # all subjects with that colour's word, 11 times as many texts in all
-        rows = (wanted == word).nonzero().flatten()
+    for word in target.unique().tolist():  # all subjects with that colour's word; in total 11 times as many texts
+        rows = (target == word).nonzero().flatten()
         words = study.words([with_article(f"{COLOURS[word]} {name}") for name in names])
         truth = torch.tensor([pairs[i].subject for i in rows.tolist()], device=images.device)
         subject[rows] = (read[rows] @ words.T).argmax(dim=1) == truth
@@ -338,11 +338,11 @@ def of_colours(study: Study, images: Tensor, pairs: list[Combination]) -> dict[s
 
 
 def of_styles(study: Study, images: Tensor, pairs: list[Combination]) -> dict[str, Any]:
-    """Is the style right, among three; is the subject, among all; are both."""
+    """Shares of a right style (among three), a right subject (among all), and both."""
     read, names = study.read(images), study.emoji.names
-    wanted = torch.tensor([pair.word for pair in pairs], device=images.device)
+    target = torch.tensor([pair.word for pair in pairs], device=images.device)
     style = (
-        choices(study.retrieval, read, [in_styles(study.emoji, p.subject) for p in pairs], study.tokenizer) == wanted
+        choices(study.retrieval, read, [in_styles(study.emoji, p.subject) for p in pairs], study.tokenizer) == target
     )
     truth = torch.tensor([pair.subject for pair in pairs], device=images.device)
     subject = (read @ study.names.T).argmax(dim=1) == truth
@@ -419,7 +419,7 @@ def order(study: Study) -> None:
 
 
 def negative(study: Study) -> None:
-    """C30: what the negative prompt names becomes less."""
+    """C30: the negative prompt reduces what it names."""
     emoji, count = study.emoji, max(2, study.pictures // 2)
     subjects, colours = natural_colours(emoji, count)
     captions = [emoji.names[i] for i in subjects.tolist()]
@@ -438,7 +438,7 @@ def negative(study: Study) -> None:
     setting = {"of": "colour", "caption": captions[0]}
     study.add("negative", {**setting, "negative": ""}, lambda: of_colour(study.draw(captions)))
     study.add("negative", {**setting, "negative": named[0]}, lambda: of_colour(study.draw(captions, negative=named)))
-    shuffled = named[1:] + named[:1]  # another subject's colour: what any negative prompt does
+    shuffled = named[1:] + named[:1]  # another subject's colour, for the effect of any negative prompt
     study.add(
         "negative", {**setting, "negative": "another"}, lambda: of_colour(study.draw(captions, negative=shuffled))
     )
@@ -467,7 +467,7 @@ def side_by_side_pictures(study: Study, first: Tensor, second: Tensor) -> Tensor
 
 
 def relations(study: Study) -> None:
-    """C36: which stands left, and how many there are."""
+    """C36: which of two is on the left, and how many there are."""
     emoji, count = study.emoji, max(2, study.pictures // 2)
     first, second = pairs_of_things(emoji, count)
     names = [[emoji.names[i] for i in side.tolist()] for side in (first, second)]
@@ -514,12 +514,12 @@ def relations(study: Study) -> None:
 
 
 def autoencoder(study: Study) -> None:
-    """Emoji over white, encoded to the mean and decoded."""
+    """Emoji on white, encoded to the mean and decoded."""
     emoji = study.emoji
-    for split, wanted in (("train", ~emoji.held_out), ("held_out", emoji.held_out)):
+    for split, mask in (("train", ~emoji.held_out), ("held_out", emoji.held_out)):
 
-        def measure(wanted: Tensor = wanted) -> dict[str, Any]:
-            chosen = spread(wanted.nonzero().flatten(), study.pictures)
+        def measure(mask: Tensor = mask) -> dict[str, Any]:
+            chosen = spread(mask.nonzero().flatten(), study.pictures)
             images, given = on_white(study.sprites[chosen]), []
             for part in images.split(study.arguments.batch):
                 given.append(study.model.decode(study.model.encode(part)))
@@ -535,7 +535,7 @@ def autoencoder(study: Study) -> None:
 
 
 def steps(study: Study) -> None:
-    """Plain names by every sampler in few steps and in many."""
+    """Plain names by every sampler, in few and in many steps."""
     emoji = study.emoji
     subjects = plain_names(emoji, max(2, study.pictures // 2))
     captions = [emoji.names[i] for i in subjects.tolist()]
@@ -553,7 +553,7 @@ def steps(study: Study) -> None:
 
 
 def speed(study: Study) -> None:
-    """Seconds on the CPU, the candidates in turn: medians of --repeats rounds, decoding included."""
+    """Seconds on the CPU, the candidates in turn: medians of --repeats rounds, including decoding."""
     if study.device.type != "cpu":
         raise ValueError("speed is measured on the CPU: leave --device out.")
     model = study.model
@@ -594,11 +594,11 @@ PARTS = {
 }
 
 
-# -- what is printed -------------------------------------------------------------------------------------------
+# -- printing ------------------------------------------------------------------------------------------------
 
 
 def brief(row: dict[str, Any]) -> str:
-    """The shares and means of a row, and what else is one number, in one line."""
+    """The shares, means and other single numbers of a row, in one line."""
     found = []
     for name, value in row.items():
         if isinstance(value, dict) and "share" in value:
@@ -625,18 +625,20 @@ def as_table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which; all but speed if none is named")
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="the parts to measure [all except speed]")
     parser.add_argument("--model", default="micro", help='a folder in diffusers\' format, or "micro", the shipped one')
-    parser.add_argument("--name", default="micro", help="what the rows call the model")
-    parser.add_argument("--retrieval", type=Path, default=WEIGHTS, help="the judge's weights")
+    parser.add_argument("--name", default="micro", help="the model's name in the rows")
+    parser.add_argument("--retrieval", type=Path, default=WEIGHTS, help="the weights of the retrieval network")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--pictures", type=int, help="a setting [512 on a GPU, 16 on a CPU]")
-    parser.add_argument("--batch", type=int, help="pictures at once [512 on a GPU, 16 on a CPU]")
+    parser.add_argument("--pictures", type=int, help="per setting [512 on a GPU, 16 on a CPU]")
+    parser.add_argument("--batch", type=int, help="pictures per batch [512 on a GPU, 16 on a CPU]")
     parser.add_argument("--scale", type=float, default=SCALE, help="of guidance, where it is not varied")
-    parser.add_argument("--sample", action="store_true", help="the emoji that travel with the package, for a rehearsal")
+    parser.add_argument(
+        "--sample", action="store_true", help="use only the emoji that ship with the package, for a rehearsal"
+    )
     parser.add_argument("--threads", type=int, help="of a CPU")
     parser.add_argument("--repeats", type=int, default=7, help="rounds of speed")
-    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which nothing new begins")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which no new row is measured")
     parser.add_argument("--out", type=Path, default=MEASURED, help="the folder of micro.json")
     arguments = parser.parse_args()
     tried(parser, check_folder, arguments.out)

@@ -1,4 +1,4 @@
-"""What the micro model is asked for in its measurements: the same captions on every machine, chosen by hashes."""
+"""The captions of the micro model's measurements: the same on every machine, chosen by hashes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from diffusion_explained.micro.reconstruction import on_white
 from diffusion_explained.micro.scenes import LAYOUTS, SceneSampler, composable, held_out_pairs, plain_caption
 from diffusion_explained.micro.words import COLOURS, colour_words, is_held_out_colour, with_article
 
-ASKED = tuple(colour for colour in COLOURS if colour != "white")  # which on white is not to be seen by the pixels
-MOSTLY = 0.6  # the share of an emoji's pixels that makes its colour one
+ASKED = tuple(colour for colour in COLOURS if colour != "white")  # white pixels cannot be seen on a white background
+MOSTLY = 0.6  # the least share of pixels for an emoji to count as of one colour
 LEAST_WORDS = 5
 
 
@@ -31,28 +31,28 @@ class Combination:
 
 
 def shuffled(items: list, key: Callable[[object], str], most: int) -> list:
-    """At most so many of some items, in the order of their keys' hashes."""
+    """The first `most` items in the order of their keys' hashes."""
     return sorted(items, key=lambda item: hashed(f"measured {key(item)}"))[:most]
 
 
 def drawn_subjects(emoji: EmojiSet) -> list[int]:
-    """The subjects that the training saw: those with a picture that is not held out."""
+    """The subjects in training: those with a picture that is not held out."""
     return emoji.subject[~emoji.held_out].unique().tolist()
 
 
 def things(emoji: EmojiSet) -> list[int]:
-    """The subjects that are painted, counted and placed in training, without those that have a colour in their name."""
+    """The subjects that training recolours, counts and places, without those that have a colour in their name."""
     drawn = set(drawn_subjects(emoji))
     return [subject for subject in composable(emoji) if subject in drawn and not colour_words(emoji.names[subject])]
 
 
 def plain_names(emoji: EmojiSet, most: int) -> Tensor:
-    """Subjects, int64 [n], whose names are captions as they are."""
+    """Subjects, int64 [n], whose names serve as captions."""
     return torch.tensor(shuffled(drawn_subjects(emoji), lambda subject: emoji.names[subject], most))
 
 
 def colour_pairs(emoji: EmojiSet, most: int, held_out: bool) -> list[Combination]:
-    """ "a blue cat": colour and subject, of those that the training never joined, or of the others."""
+    """ "a blue cat": pairs of colour and subject that training never contained (held_out), or did contain."""
     never = set(held_out_pairs(emoji))
     found = [
         Combination(with_article(f"{colour} {emoji.names[subject]}"), subject, COLOURS.index(colour))
@@ -64,7 +64,7 @@ def colour_pairs(emoji: EmojiSet, most: int, held_out: bool) -> list[Combination
 
 
 def style_pairs(emoji: EmojiSet, most: int, held_out: bool) -> list[Combination]:
-    """ "cat, noto style": subject and style, of those pictures that are held out, or of the others."""
+    """ "cat, noto style": subject and style of the held-out pictures (held_out), or of the others."""
     found = []
     for picture in (emoji.held_out == held_out).nonzero().flatten().tolist():
         subject, style = int(emoji.subject[picture]), int(emoji.style[picture])
@@ -73,14 +73,15 @@ def style_pairs(emoji: EmojiSet, most: int, held_out: bool) -> list[Combination]
 
 
 def pairs_of_things(emoji: EmojiSet, most: int) -> tuple[Tensor, Tensor]:
-    """Two different things each, int64 [n] and [n]."""
+    """Pairs of two different things, int64 [n] and [n]."""
     one = shuffled(things(emoji), lambda i: f"first {emoji.names[i]}", most)
     other = one[1:] + one[:1]
     return torch.tensor(one), torch.tensor(other)
 
 
 def natural_colours(emoji: EmojiSet, most: int) -> tuple[Tensor, Tensor]:
-    """Things that are mostly of one colour in every style, without saying so, and that colour: int64 [n] and [n]."""
+    """Things that are mostly of one colour in every style, with no colour in their name: things and colours, int64 "
+    "[n]."""
     chosen = shuffled(things(emoji), lambda i: f"natural {emoji.names[i]}", 8 * most)
     subjects, colours = [], []
     for subject in chosen:
@@ -99,14 +100,15 @@ class Counted:
     names: list[str]
 
     def real(self, draw: Callable[..., Tensor], sprites: Tensor, number: int) -> Tensor:
-        """So many of each as in training, of the emoji [n], as `draw(sprite, place=)` makes pictures of them."""
+        """Pictures of `number` copies of each of the emoji [n], placed as in training; `draw(sprite, place=)` draws "
+        "them."""
         size, centres = LAYOUTS[number][0]
         place = torch.tensor([[x, y, size, 0.0] for x, y in centres])
         return draw(sprites[:, None].expand(-1, number), place=place.expand(len(sprites), number, 4))
 
 
 def counts(emoji: EmojiSet, most: int) -> Counted:
-    """Things of which there can be one, two or three."""
+    """Things to draw one, two or three times."""
     subjects = shuffled(things(emoji), lambda i: f"counted {emoji.names[i]}", most)
     return Counted(torch.tensor(subjects), [emoji.names[i] for i in subjects])
 
@@ -122,7 +124,7 @@ class Cut:
 
 
 def leave_one_out(emoji: EmojiSet, most: int) -> tuple[list[str], list[Cut]]:
-    """Longer captions of the training's kind, and each of them without one of its words."""
+    """Long captions as in training, and every version of them without one word."""
     sampler, whole = SceneSampler(emoji, "train", seed=1), {}
     for start in range(0, 100 * most, most):
         found = sampler.batch(range(start, start + most)).captions

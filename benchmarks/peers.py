@@ -2,10 +2,10 @@
 
     make peers        # or: pip install --no-deps -r benchmarks/requirements.txt && python benchmarks/peers.py
 
-Each in the configuration its authors publish for 28 x 28 digits (smalldiffusion's FashionMNIST example; for
-denoising-diffusion-pytorch, which publishes none, its README's dim 64 with three levels, since 28 halves only
-twice). Both packages import torchvision, for transforms that are not used here. Where it is missing, an empty module
-stands in for it, and the output says so.
+Each network has the configuration that its authors publish for 28 x 28 digits: smalldiffusion's FashionMNIST example;
+for denoising-diffusion-pytorch, which publishes none, its README's dim 64 with three levels, because 28 can be halved
+only twice. Both packages import torchvision, for transforms that are not used here. If it is missing, an empty module
+replaces it, and the output says so.
 """
 
 import importlib.util
@@ -26,7 +26,7 @@ DRAWN = 16  # images in a sampling call
 
 
 def stand_in_for_torchvision() -> bool:
-    """Whether torchvision is missing and an empty module now stands in its place."""
+    """Replace a missing torchvision by an empty module; return whether it was missing."""
     if importlib.util.find_spec("torchvision") is not None:
         return False
     for name in ("torchvision", "torchvision.transforms", "torchvision.utils", "torchvision.models"):
@@ -35,7 +35,7 @@ def stand_in_for_torchvision() -> bool:
 
 
 def networks() -> dict[str, tuple[nn.Module, Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]]]:
-    """Each network, and how it is called on x [B, 1, 28, 28], time in 0 .. 1 [B] and labels [B]."""
+    """Each network with its call on x [B, 1, 28, 28], times in [0, 1] of shape [B], and labels [B]."""
     from denoising_diffusion_pytorch import Unet as DDPMUnet
     from smalldiffusion import Unet as SmallUnet
 
@@ -99,7 +99,7 @@ def main(rounds: int = 3) -> None:
     print(machine(), end="\n\n")
     print(table(["U-Net", "parameters", "training, images/s", "time", "one evaluation, images/s", "time"], rows))
     if stood_in:
-        print("\nThe peers import torchvision for transforms that this does not use; an empty module stood in for it.")
+        print("\nThe peers import torchvision for transforms that are not used here; an empty module replaced it.")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """How good CIFAR-10 samples are: by sampler and number of network evaluations, and by guidance.
 
-    python benchmarks/quality.py samplers --device cuda       # 10,000 samples a point; a GPU's work of minutes
+    python benchmarks/quality.py samplers --device cuda       # 10,000 samples per point; minutes on a GPU
     python benchmarks/quality.py guidance --device cuda
     python benchmarks/quality.py samplers --n 1000            # coarser, and biased upwards: see notebook 08
 
-Every point starts from the same noise: sample i from the stream of seed i. What it measures goes into
-diffusion_explained/measured/, for the course and the README; what is there already, of the same weights, is not
-measured again. On a GPU the networks compute in float16.
+Every point starts from the same noise: sample i from the stream of seed i. The results go into
+diffusion_explained/measured/, for the course and the README; a point that is there already, for the same weights, is
+not measured again. On a GPU the networks compute in float16.
 """
 
 import argparse
@@ -30,12 +30,12 @@ from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model, load_pretrained, shipped_weights
 from diffusion_explained.samplers import SAMPLERS, final
 
-EVALUATIONS = (50, 8, 18, 4, 30, 100)  # the telling ones first: a run that is stopped keeps what it has
+EVALUATIONS = (50, 8, 18, 4, 30, 100)  # the most informative first: a run that is stopped keeps its results
 EPS, FLOW, FINE = "cifar10_unet_eps", "cifar10_unet_flow", "cifar10_unet_flow_fine"
 RECTIFIED = "cifar10_unet_reflow"
 GUIDED = 2.0
-TAUGHT = 3.0  # in the MIDDLE: the guidance of the pairs that RECTIFIED learned from
-FINE_GUIDED = 2.0  # in the MIDDLE, where the distance was least in the guidance study
+TAUGHT = 3.0  # in the interval MIDDLE: the guidance of the pairs that RECTIFIED was trained on
+FINE_GUIDED = 2.0  # in the interval MIDDLE: the scale with the least distance in the guidance study
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 GUIDANCE_STEPS = 18
 BATCH = 2000
@@ -43,7 +43,7 @@ BATCH = 2000
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """One setting of one model: what is drawn n times and measured."""
+    """One setting of one model; n samples of it are measured."""
 
     model: str
     sampler: str
@@ -54,9 +54,9 @@ class Point:
 
     @property
     def evaluations(self) -> int:
-        """How often the network is asked an image: Heun's method twice a step, but once at the last.
+        """Network evaluations per image: Heun's method needs two per step, but one at the last.
 
-        And once at the first of EPS, whose schedule begins in all but pure noise.
+        It also needs only one at the first step of EPS, whose schedule starts at almost pure noise.
         """
         if self.sampler != "heun":
             return self.num_inference_steps
@@ -64,7 +64,7 @@ class Point:
 
 
 def sampler_points() -> Iterator[Point]:
-    """Every sampler at every number of evaluations, without guidance; the best of them with it, too."""
+    """Every sampler at every number of evaluations, without guidance; the best of them also with guidance."""
     for count in EVALUATIONS:
         yield Point(FLOW, "euler", count)
         yield Point(EPS, "ddim", count)  # Euler's method is the same
@@ -90,7 +90,7 @@ def sampler_points() -> Iterator[Point]:
 
 
 def guidance_points() -> Iterator[Point]:
-    """Every scale; then guidance in a middle interval of the noise only, and with the contrast given back."""
+    """Every scale; then guidance at middle noise levels only, and with rescaled contrast."""
     for scale in SCALES:
         yield Point(FLOW, "euler", GUIDANCE_STEPS, scale)
     for scale in (2.0, 3.0, 5.0):
@@ -106,12 +106,13 @@ STUDIES = {"samplers": sampler_points, "guidance": guidance_points}
 
 @torch.no_grad()
 def draw(model: Model, point: Point, x_T: Tensor, labels: Tensor) -> Tensor:
-    """Samples of labels [n] from the noise x_T, before they are clamped to the range of pixels."""
+    """Samples of labels [n] from the noise x_T, before clamping to the range of pixels."""
     drawn, levels = [], model.schedule.levels(point.num_inference_steps)
     for start in range(0, len(labels), BATCH):
         part, options = slice(start, start + BATCH), {}
         if "generator" in inspect.signature(SAMPLERS[point.sampler]).parameters:
-            options["generator"] = torch.Generator(model.device).manual_seed(start)  # of the noise on the way
+            # for the noise that the sampler adds
+            options["generator"] = torch.Generator(model.device).manual_seed(start)
         denoise = model.denoiser(
             labels[part],
             point.guidance_scale,
@@ -123,7 +124,7 @@ def draw(model: Model, point: Point, x_T: Tensor, labels: Tensor) -> Tensor:
 
 
 def measure(model: Model, point: Point, x_T: Tensor, yardstick: Yardstick) -> dict:
-    """A row: the point, what is measured of its samples, and the share of pixels that lie beyond black and white."""
+    """A row: the point, the measures of its samples, and the share of pixels beyond black or white."""
     began = time.perf_counter()
     x_0 = draw(model, point, x_T, yardstick.labels)
     beyond, seconds = (x_0.abs() > 1.02).double().mean().item(), time.perf_counter() - began
@@ -144,18 +145,20 @@ def main() -> None:
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("--n", type=int, default=10_000)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--weights", default="", help="a folder runs/ to take the models from, in place of the shipped")
-    parser.add_argument("--models", nargs="*", default=[EPS, FLOW, FINE, RECTIFIED], help="only the points of these")
-    parser.add_argument("--most", type=int, default=1000, help="leave out what takes more evaluations")
+    parser.add_argument("--weights", default="", help="a folder runs/ with the models, instead of the shipped ones")
+    parser.add_argument(
+        "--models", nargs="*", default=[EPS, FLOW, FINE, RECTIFIED], help="only the points of these models"
+    )
+    parser.add_argument("--most", type=int, default=1000, help="leave out points with more evaluations")
     options = parser.parse_args()
     tried(parser, check_folder, MEASURED)
-    wanted = [p for p in STUDIES[options.study]() if p.evaluations <= options.most and p.model in options.models]
+    points = [p for p in STUDIES[options.study]() if p.evaluations <= options.most and p.model in options.models]
     on_gpu = torch.device(options.device).type == "cuda"
     precision = "float16" if on_gpu else "float32"
     yardstick = Yardstick("cifar10", options.n, device=options.device)
-    files = {name: weights_of(name, options.weights) for name in dict.fromkeys(point.model for point in wanted)}
+    files = {name: weights_of(name, options.weights) for name in dict.fromkeys(point.model for point in points)}
     models, noise = {}, {}
-    for point in wanted:
+    for point in points:
         path, checksum = files[point.model]
         if any(is_row_of(row, point, options.n, checksum) for row in kept_rows(options.study)):
             continue
@@ -173,7 +176,7 @@ def main() -> None:
 
 
 def kept_rows(study: str) -> list[dict]:
-    """What earlier runs measured: a run that was stopped goes on after it."""
+    """The rows that earlier runs measured; a stopped run resumes after them."""
     return read_measured(study)["rows"] if study in studies() else []
 
 
@@ -182,7 +185,7 @@ def is_same_setting(row: dict, point: Point) -> bool:
 
 
 def is_row_of(row: dict, point: Point, n: int, weights: str) -> bool:
-    """Whether a row is this point's, of these weights and as many samples."""
+    """Whether a row is of this point, these weights and n samples."""
     return is_same_setting(row, point) and (row["n"], row["weights"]) == (n, weights)
 
 

@@ -1,4 +1,4 @@
-"""What sampling costs: the sampler's own share, the two headline runs, and the import.
+"""The time of sampling: the sampler's own share, the main runs, and the import.
 
 python benchmarks/sampling.py
 """
@@ -16,7 +16,7 @@ from diffusion_explained.samplers import SAMPLERS, final
 
 
 def own_share(batch_size: int = 16, num_inference_steps: int = 10, rounds: int = 25) -> list[list[str]]:
-    """Wall time of a run over that of the same number of bare network calls, unguided."""
+    """Wall time of a run divided by that of the same number of bare network calls, unguided."""
     model = load_pretrained("mnist_unet_flow")
     labels = torch.arange(batch_size) % model.num_classes
     levels, x_T = model.schedule.levels(num_inference_steps), model.noise(batch_size, seed=0)
@@ -62,7 +62,7 @@ def headline_runs(rounds: int = 9) -> list[list[str]]:
 
 
 def import_time(rounds: int = 7) -> list[list[str]]:
-    """A fresh interpreter each time, torch alone against the whole package."""
+    """Import time in a fresh interpreter: torch alone, and the whole package."""
     runs = {
         statement: lambda s=statement: subprocess.run([sys.executable, "-c", s], check=True)
         for statement in ("import torch", "import diffusion_explained")

@@ -1,12 +1,12 @@
-"""The same recipe at three sizes of U-Net and of transformer: loss and distance against compute.
+"""The same recipe at three sizes of U-Net and of transformer: loss and Fréchet distance against compute.
 
-    python benchmarks/scaling.py train --device cuda          # all six, one after the other: a GPU's work of minutes
+    python benchmarks/scaling.py train --device cuda          # all six, one after the other: minutes on a GPU
     python benchmarks/scaling.py train unet-small dit-small --device cuda
     python benchmarks/scaling.py train prototype --images 3000000 --device cuda
     python benchmarks/scaling.py collect                          # diffusion_explained/measured/scaling.json
 
-Everything but the network is that of recipes/cifar10_unet_flow.toml and cifar10_dit_flow.toml; every network sees as
-many images. Training compute is 3 forward passes an image.
+Everything except the network is that of recipes/cifar10_unet_flow.toml and cifar10_dit_flow.toml; every network sees
+the same number of images. Training compute is counted as 3 forward passes per image.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from diffusion_explained.training import train
 from diffusion_explained.training.recipe_starts import start_from_data
 from diffusion_explained.training.recipes import Recipe, read_recipe
 
-SIZES = {  # what differs from the recipe's network
+SIZES = {  # a recipe, and the changes to its network
     "unet-small": ("cifar10_unet_flow", {"widths": [48, 96, 96]}),
     "unet-medium": ("cifar10_unet_flow", {"widths": [96, 160, 160]}),
     "unet-large": ("cifar10_unet_flow", {"widths": [160, 256, 256]}),
@@ -42,15 +42,15 @@ SIZES = {  # what differs from the recipe's network
     "dit-medium": ("cifar10_dit_flow", {"width": 192}),
     "dit-large": ("cifar10_dit_flow", {"width": 256}),
 }
-# what the shipped networks are held against: as large, as much work and as many images as a first, throw-away network
+# the baseline of the shipped networks: the size, work and number of images of the first, throw-away network
 PROTOTYPE = {"prototype": NETWORKS["fine"]}
-PROTOTYPE_GUIDED = 1.5  # its scale
-LOOKS = 20  # at the loss, along a training
+PROTOTYPE_GUIDED = 1.5  # its guidance scale
+RECORDS = 20  # of the loss, per training run
 
 
 @torch.no_grad()
 def test_loss(network: nn.Module, schedule: FlowSchedule, device: str) -> float:
-    """The mean squared error of the velocity on the test split, each image at its own time, the same for all."""
+    """Mean squared error of the velocity on the test split; each image has its own time, the same for all networks."""
     test = load_dataset("cifar10", "test", download=False)
     generator, total = torch.Generator().manual_seed(0), 0.0
     for x_0, labels in test.batches(1000):
@@ -64,14 +64,14 @@ def test_loss(network: nn.Module, schedule: FlowSchedule, device: str) -> float:
 
 
 def run(name: str, images: int, n: int, device: str) -> dict:
-    """Train one size, and measure it."""
+    """Train one size and measure it."""
     recipe_name, other = {**SIZES, **PROTOTYPE}[name]
     recipe = Recipe.from_tables(*read_recipe(recipe_name))
     recipe = dataclasses.replace(recipe, network={**recipe.network, **other})
     start = start_from_data(recipe.dataset, recipe.split, recipe.network, recipe.kind, recipe.training.seed)
     network, schedule, flops = start.network, schedule_from_config(recipe.schedule), count_flops(start.network)
     config = dataclasses.replace(recipe.training, images=images)
-    every, curve = max(1, config.num_steps // LOOKS), []
+    every, curve = max(1, config.num_steps // RECORDS), []
     for record in train(
         network,
         start.images,
@@ -113,9 +113,9 @@ def main() -> None:
     parser.add_argument("what", choices=["train", "collect"])
     parser.add_argument("sizes", nargs="*", default=list(SIZES))
     parser.add_argument("--images", type=int, default=1_500_000)
-    parser.add_argument("--n", type=int, default=10_000, help="samples that are measured, without guidance")
+    parser.add_argument("--n", type=int, default=10_000, help="number of unguided samples to measure")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--folder", type=Path, default=Path("runs/scaling"), help="where each size leaves its row")
+    parser.add_argument("--folder", type=Path, default=Path("runs/scaling"), help="where each size writes its row")
     options = parser.parse_args()
     tried(parser, check_folder, options.folder)
     if options.what == "train":
@@ -129,7 +129,7 @@ def main() -> None:
     rows = [json.loads(files[name].read_text()) for name in options.sizes]
     anew = {name: json.loads(files[name].read_text()) for name in PROTOTYPE if files[name].is_file()}
     print(write_measured("scaling", {**read_measured("scaling"), **anew, "rows": rows}))
-    header = ["network", "weights", "GFLOP a forward", "training PFLOP", "test loss", "Fréchet distance"]
+    header = ["network", "weights", "GFLOP per forward pass", "training PFLOP", "test loss", "Fréchet distance"]
     print(
         table(
             header,

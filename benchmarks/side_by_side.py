@@ -1,4 +1,4 @@
-"""Timing that survives a noisy machine: candidates take turns, and medians and paired ratios are reported."""
+"""Timing on a noisy machine: candidates take turns; medians and paired ratios are reported."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ import torch
 
 
 def side_by_side(candidates: dict[str, Callable[[], object]], rounds: int, warmup: int = 1) -> dict[str, list[float]]:
-    """Seconds of each candidate in each round; in every round all of them run once, in turn."""
+    """Seconds per candidate and round; in every round each candidate runs once, in turn."""
     for _ in range(warmup):
         for run in candidates.values():
             run()
@@ -26,7 +26,7 @@ def side_by_side(candidates: dict[str, Callable[[], object]], rounds: int, warmu
 
 
 def paired_ratio(seconds: dict[str, list[float]], name: str, base: str) -> float:
-    """The median over rounds of time(name) / time(base), each pair measured one after the other."""
+    """The median over rounds of time(name) / time(base), both measured in the same round."""
     return statistics.median(a / b for a, b in zip(seconds[name], seconds[base], strict=True))
 
 
@@ -37,7 +37,7 @@ def table(header: list[str], rows: list[list[str]]) -> str:
 
 
 def machine() -> str:
-    """Date, processor and library versions, to stand above every table."""
+    """Date, processor and library versions, for the line above every table."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -1,16 +1,16 @@
-"""Stable Diffusion 1.5's full architecture with random weights: ours beside diffusers, in one process.
+"""Stable Diffusion 1.5 at full size with random weights: our loop beside that of diffusers, in one process.
 
     python benchmarks/stable_diffusion.py --device cuda --out runs/stable_diffusion.json     # minutes on one GPU
     python benchmarks/stable_diffusion.py --size tiny --device cpu --backend eager           # a rehearsal
 
-Speed does not depend on what the weights are, so none are downloaded: the U-Net (860 M parameters), the autoencoder
-(84 M) and the text encoder (123 M) are built from the published configuration. Each part is written to --out when it is
-done; what would begin after --budget seconds is left out, and said. A whole run at full size is kept in
-diffusion_explained/measured/, for the course.
+Speed does not depend on the values of the weights, so none are downloaded: the U-Net (860 M parameters), the
+autoencoder (84 M) and the text encoder (123 M) are built from the published configuration. Each part is written to
+--out when it is done; a part that would begin after --budget seconds is left out, with a message. A complete run at
+full size is kept in diffusion_explained/measured/, for the course.
 
     speed      30 DDIM steps with guidance 7.5 and decoding: diffusers, ours, ours compiled; by stage; memory
     equality   the final latents of both loops, for four samplers, in float32 and float16
-    pixels     the same U-Net on 512 x 512 x 3: a few steps, and what 30 would take
+    pixels     the same U-Net on 512 x 512 x 3: a few steps, and the time of 30 by extrapolation
     batches    speed again, for the other --batches
 """
 
@@ -56,7 +56,7 @@ PIXEL_STEPS = 2
 
 
 class Study:
-    """The settings, the clock, and what was measured so far."""
+    """The settings, the clock, and the results so far."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, self.started = arguments, time.perf_counter()
@@ -71,7 +71,7 @@ class Study:
         print(f"[{time.perf_counter() - self.started:6.1f} s] {text}", flush=True)
 
     def has_time(self, what: str) -> bool:
-        """Whether the budget is not used up; if it is, `what` is noted as left out."""
+        """Whether there is time left; if not, note `what` as left out."""
         if time.perf_counter() - self.started < self.arguments.budget:
             return True
         self.say(f"left out, the budget is used up: {what}")
@@ -89,7 +89,7 @@ class Study:
             torch.cuda.synchronize()
 
     def seconds(self, run: Callable[[], object]) -> float:
-        """One run, timed, from an idle GPU to an idle GPU."""
+        """Seconds of one run, from an idle GPU to an idle GPU."""
         self.wait()
         start = time.perf_counter()
         run()
@@ -97,7 +97,7 @@ class Study:
         return time.perf_counter() - start
 
     def memory(self, run: Callable[[], object]) -> float | None:
-        """GiB that a run had allocated at its peak, above what was allocated before (the weights)."""
+        """Peak GiB that a run allocates, in addition to the memory allocated before (the weights)."""
         if self.device.type != "cuda":
             return None
         before = torch.cuda.memory_allocated()
@@ -106,7 +106,7 @@ class Study:
         return (torch.cuda.max_memory_allocated() - before) / 2**30
 
     def reserved(self) -> float | None:
-        """GiB that are kept though nothing runs: weights, and the memory that CUDA graphs compute in."""
+        """GiB that stay reserved while nothing runs: the weights, and the memory of CUDA graphs."""
         if self.device.type != "cuda":
             return None
         gc.collect()
@@ -115,7 +115,7 @@ class Study:
 
     @cached_property
     def plain(self) -> StableDiffusion:
-        """The model in half precision, as it comes."""
+        """The model in half precision, not compiled."""
         model = stand_in("sd", full_size=self.full, device=str(self.device), dtype=self.half)
         self.results["parameters"] = model.parameters()
         self.results["weights_GiB"] = sum(p.nbytes for part in modules(model) for p in part.parameters()) / 2**30
@@ -124,7 +124,7 @@ class Study:
 
     @cached_property
     def fast(self) -> StableDiffusion:
-        """The same, compiled; with weights of its own, for it lays them out anew."""
+        """The same model, compiled; it has its own copy of the weights, because compiling changes their layout."""
         parts = dict(self.plain.pipe.components)
         parts |= {name: copy.deepcopy(parts[name]) for name in ("unet", "vae")}
         pipe = type(self.plain.pipe)(**parts, requires_safety_checker=False)
@@ -137,7 +137,7 @@ def modules(model: StableDiffusion) -> list[torch.nn.Module]:
 
 
 def theirs(study: Study, model: StableDiffusion, sampler: str = "ddim") -> Callable[..., torch.Tensor]:
-    """diffusers' own pipeline over the same parts, with the scheduler of that sampler."""
+    """diffusers' own pipeline with the same parts, and its scheduler for that sampler."""
     library = diffusers()
     scheduler = getattr(library, SCHEDULERS[sampler]).from_config(
         model.pipe.scheduler.config, timestep_spacing="leading"
@@ -163,7 +163,7 @@ def theirs(study: Study, model: StableDiffusion, sampler: str = "ddim") -> Calla
 
 @contextlib.contextmanager
 def drawn_in_float32() -> Iterator[None]:
-    """diffusers draws noise in the latents' own dtype, and halves are another stream of numbers; ours is float32."""
+    """Make diffusers draw noise in float32, like ours; in float16 it would draw another stream of numbers."""
     with contextlib.ExitStack() as patches:
         for module in (pipeline_stable_diffusion, scheduling_euler_ancestral_discrete):
             draw = module.randn_tensor
@@ -176,7 +176,7 @@ def drawn_in_float32() -> Iterator[None]:
 
 
 def settings(study: Study, batch_size: int = 1) -> dict[str, Any]:
-    """Ours, for `StableDiffusion.steps` and `sample`."""
+    """Our settings, for `StableDiffusion.steps` and `sample`."""
     return {
         "negative": NEGATIVE,
         "guidance_scale": SCALE,
@@ -192,7 +192,8 @@ def settings(study: Study, batch_size: int = 1) -> dict[str, Any]:
 
 
 def stages(study: Study, model: StableDiffusion, batch_size: int) -> dict[str, float]:
-    """Median seconds of text, steps and decoding, and of one pass of the network on 2B latents, each on its own."""
+    """Median seconds of text, steps and decoding, and of one pass of the network on 2B latents, each measured "
+    "separately."""
     text = model.encode_text(PROMPT, NEGATIVE)
     levels = model.levels(study.steps)
     start = model.prepare(SEED, batch_size, levels=levels, height=study.side, width=study.side)
@@ -211,17 +212,17 @@ def stages(study: Study, model: StableDiffusion, batch_size: int) -> dict[str, f
 
 
 def speed(study: Study) -> None:
-    """Of the first batch size."""
+    """Measure the first batch size."""
     timed(study, study.arguments.batches[:1])
 
 
 def batches(study: Study) -> None:
-    """Of the others."""
+    """Measure the other batch sizes."""
     timed(study, study.arguments.batches[1:])
 
 
 def timed(study: Study, batch_sizes: list[int]) -> None:
-    """diffusers, ours, and ours compiled, in turn; then each alone, by stage."""
+    """Time diffusers, ours, and ours compiled, in turn; then each alone, by stage."""
     rows = study.results.setdefault("speed", [])
     for batch_size in batch_sizes:
         options = settings(study, batch_size)
@@ -280,10 +281,10 @@ def speed_row(row: dict[str, Any]) -> list[str]:
 
 
 def equality(study: Study) -> None:
-    """The largest difference between the final latents of both loops, beside their own spread.
+    """The largest difference between the final latents of both loops, beside their standard deviation.
 
-    In half precision diffusers keeps the latents in it too, while ours stay in float32; so how far each is from
-    diffusers in float32 is told as well.
+    In half precision diffusers also keeps the latents in half precision, while ours stay in float32; so the row also
+    has the difference of each loop to diffusers in float32.
     """
     torch.backends.cudnn.allow_tf32 = False
     rows, exact = [], {}
@@ -293,15 +294,15 @@ def equality(study: Study) -> None:
             if not study.has_time(f"equality of {sampler} in {dtype}"):
                 continue
             with drawn_in_float32():
-                wanted = theirs(study, model, sampler)(1, "latent").float()
+                expected = theirs(study, model, sampler)(1, "latent").float()
             got = final(model.steps(PROMPT, sampler=sampler, spacing="leading", **settings(study)))
-            reference = exact.setdefault(sampler, wanted)
+            reference = exact.setdefault(sampler, expected)
             row = {"sampler": sampler, "dtype": str(dtype).removeprefix("torch."), "steps": study.steps}
-            row |= {"largest": float((got - wanted).abs().max()), "mean": float((got - wanted).abs().mean())}
-            row |= {"std_of_latents": float(wanted.std()), "finite": bool((got - wanted).isfinite().all())}
+            row |= {"largest": float((got - expected).abs().max()), "mean": float((got - expected).abs().mean())}
+            row |= {"std_of_latents": float(expected.std()), "finite": bool((got - expected).isfinite().all())}
             if dtype != torch.float32:
                 row["mean_ours_to_float32"] = float((got - reference).abs().mean())
-                row["mean_theirs_to_float32"] = float((wanted - reference).abs().mean())
+                row["mean_theirs_to_float32"] = float((expected - reference).abs().mean())
             rows.append(row)
             study.say(json.dumps(row))
         study.results["equality"] = rows
@@ -315,8 +316,8 @@ def equality(study: Study) -> None:
 
 
 def pixels(study: Study) -> None:
-    """The same U-Net where the picture itself is denoised: 48 times the numbers, 64 times the pixels."""
-    model = stand_in("sd", device=str(study.device), dtype=study.half)  # for its schedule; a tiny one will do
+    """The same U-Net on the pixels of the picture: 48 times as many numbers, 64 times as many pixels."""
+    model = stand_in("sd", device=str(study.device), dtype=study.half)  # for its schedule; a tiny one is enough
     with study.device:
         unet = unet_of_sd(3, 3, study.side, full_size=study.full)
     unet = unet.to(study.half).eval().requires_grad_(False)
@@ -347,7 +348,7 @@ def pixels(study: Study) -> None:
     study.write()
     study.say(json.dumps(row))
     print(
-        f"{study.side} x {study.side} x 3: {row['seconds_a_step']:.2f} s a guided step ({PIXEL_STEPS} measured), so "
+        f"{study.side} x {study.side} x 3: {row['seconds_a_step']:.2f} s per guided step ({PIXEL_STEPS} measured), so "
         f"{row['extrapolated_seconds']:.0f} s for {study.steps} (extrapolated)",
         flush=True,
     )
@@ -358,15 +359,15 @@ PARTS = {"speed": speed, "equality": equality, "pixels": pixels, "batches": batc
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="which; all, in this order, if none is named")
+    parser.add_argument("parts", nargs="*", choices=[[], *PARTS], help="the parts to measure [all, in this order]")
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--size", choices=("full", "tiny"), default="full")
     parser.add_argument("--repeats", type=int, default=4)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 4])
     parser.add_argument("--backend", default="inductor", help="of torch.compile; eager for a rehearsal")
     parser.add_argument("--mode", default="reduce-overhead", help="of inductor; or max-autotune")
-    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which nothing new begins")
-    parser.add_argument("--out", type=Path, help="a JSON file, written anew after each part")
+    parser.add_argument("--budget", type=float, default=float("inf"), help="seconds after which no new part begins")
+    parser.add_argument("--out", type=Path, help="a JSON file, rewritten after each part")
     arguments = parser.parse_args()
     if arguments.out:
         tried(parser, check_file, arguments.out)

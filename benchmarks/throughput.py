@@ -1,9 +1,9 @@
-"""How fast a network trains on this GPU, what share of the chip's bfloat16 rate that is, and where the rest goes.
+"""How fast a network trains on this GPU, as a share of the chip's bfloat16 rate, and how a step's time is divided.
 
 python benchmarks/throughput.py                        # the network of cifar10_unet_flow; --network dit, wide, fine
 
-Each row adds one measure to the row above it, on the same steps of the same training: pictures are random bytes, which
-cost what real ones do.
+Each row adds one measure to the row above it, for the same training. The pictures are random bytes; training on them
+takes the same time as on real ones.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from diffusion_explained.schedules import schedule_from_config
 from diffusion_explained.training import Record, TrainConfig, train
 from diffusion_explained.training.recipes import Recipe, read_recipe
 
-NETWORKS = {  # a recipe, and what of its network is another
+NETWORKS = {  # a recipe, and the changes to its network
     "unet": ("cifar10_unet_flow", {}),
     "dit": ("cifar10_dit_flow", {}),
     # two U-Nets of about 3.2 GFLOP and 8 M weights: wide at half the resolution, or narrow at all of it
@@ -36,7 +36,7 @@ MEASURES = (
     ("compiled", {"compile": True}),
     ("replayed as a CUDA graph", {"cuda_graph": True}),
 )
-KINDS_OF_WORK = {  # the first whose words are in the kernel's name
+KINDS_OF_WORK = {  # a kernel belongs to the first kind of which a word is in its name
     "convolutions and matrix products": ("gemm", "conv", "xmma", "cutlass", "nvjet", "wgrad", "dgrad", "fprop", "sm90"),
     "attention": ("flash", "attention", "softmax"),
     "optimizer, clipping and average": ("adam", "multi_tensor", "foreach", "lpnorm"),
@@ -45,7 +45,7 @@ KINDS_OF_WORK = {  # the first whose words are in the kernel's name
 
 
 def training(recipe: Recipe, config: TrainConfig, record_every: int) -> Iterator[Record]:
-    """The training of a recipe, on random bytes."""
+    """The training run of a recipe, on random bytes."""
     network = build_network(recipe.network)
     images = torch.randint(0, 256, (50_000, *network.image_shape), dtype=torch.uint8)
     labels, schedule = torch.randint(10, (50_000,)), schedule_from_config(recipe.schedule)
@@ -53,7 +53,7 @@ def training(recipe: Recipe, config: TrainConfig, record_every: int) -> Iterator
 
 
 def steps(recipe: Recipe, config: TrainConfig, seconds: float) -> tuple[float, float]:
-    """Images a second in the median record, and the seconds of the first 25 steps, the compiler's among them."""
+    """Images per second in the median record, and the seconds of the first 25 steps, which include compiling."""
     begin, speeds, first = time.perf_counter(), [], 0.0
     for record in training(recipe, config, record_every=25):
         first = first or record.seconds
@@ -64,7 +64,7 @@ def steps(recipe: Recipe, config: TrainConfig, seconds: float) -> tuple[float, f
 
 
 def matrix_rate(n: int = 8192) -> float:
-    """FLOP/s of a bfloat16 matrix product of random numbers, the ceiling of everything below."""
+    """FLOP/s of a bfloat16 matrix product of random numbers, the upper limit of the rates below."""
     a, b = (torch.randn(n, n, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     for _ in range(3):
@@ -78,7 +78,7 @@ def matrix_rate(n: int = 8192) -> float:
 
 
 def where_it_goes(recipe: Recipe, config: TrainConfig, count: int = 20) -> dict[str, float]:
-    """The share of each kind of work in `count` training steps, and of the time in which the device waits."""
+    """The share of each kind of work in the time of `count` training steps, and the share of waiting."""
     run = training(recipe, config, record_every=count)
     next(run)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--network", choices=NETWORKS, default="unet")
     parser.add_argument("--batch-size", type=int, default=512)
-    parser.add_argument("--seconds", type=float, default=6, help="for each row, beside compiling")
+    parser.add_argument("--seconds", type=float, default=6, help="per row, without compiling")
     parser.add_argument("--last-only", action="store_true", help="only the row with all measures")
     options = parser.parse_args()
     name, other = NETWORKS[options.network]
@@ -109,7 +109,7 @@ def main() -> None:
     flops, peak = count_flops(network), matrix_rate()
     print(machine())
     print(
-        f"{count_parameters(network):,} weights, {flops / 1e9:.2f} GFLOP a forward pass, batch {options.batch_size}; "
+        f"{count_parameters(network):,} weights, {flops / 1e9:.2f} GFLOP per forward pass, batch {options.batch_size}; "
     )
     print(f"bfloat16 matrix products: {peak / 1e12:.0f} TFLOP/s", end="\n\n")
 
@@ -124,9 +124,14 @@ def main() -> None:
         speed, first = steps(recipe, config, options.seconds)
         rate = 3 * flops * speed  # a backward pass is two forward passes
         rows.append([name, f"{speed:,.0f}", f"{rate / 1e12:.0f}", f"{rate / peak:.1%}", f"{first:.1f}"])
-    print(table(["each with all above it", "images/s", "TFLOP/s", "of the chip's rate", "first 25 steps, s"], rows))
+    print(
+        table(
+            ["each row with all measures above it", "images/s", "TFLOP/s", "of the chip's rate", "first 25 steps, s"],
+            rows,
+        )
+    )
     shares = sorted(where_it_goes(recipe, config).items(), key=lambda pair: -pair[1])
-    print("\n" + table(["where a step's time goes", "share"], [[kind, f"{share:.0%}"] for kind, share in shares]))
+    print("\n" + table(["part of a step's time", "share"], [[kind, f"{share:.0%}"] for kind, share in shares]))
 
 
 if __name__ == "__main__":

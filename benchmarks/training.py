@@ -1,4 +1,4 @@
-"""From nothing to digits on this machine's processor: the quick recipe, timed, and what it then draws.
+"""Train the quick recipe on this machine's processor: its time, and the quality of its digits.
 
 python benchmarks/training.py
 """
@@ -35,7 +35,7 @@ def main() -> None:
     print(machine(), end="\n\n")
     header = ["images seen", "training, s", "images/s", "guided class accuracy, 1,000 samples", "Frechet distance"]
     print(table(header, rows))
-    print(f"\nWith the measuring, {total:.0f} s.")
+    print(f"\n{total:.0f} s with the evaluation.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""From a network to a belief: parameterisation, classifier-free guidance and clipping in one adapter.
+"""Turn a network's raw output into a prediction of x_0 and eps: parameterization, guidance and clipping in one adapter.
 
-A `Denoiser` is anything that maps (x_t, level) to a `Prediction`. Samplers see nothing else, so one sampler drives
-a network, Stable Diffusion, and the exact denoisers of `exact`, whose answers are known in closed form.
+A `Denoiser` is anything that maps (x_t, level) to a `Prediction`. A sampler uses nothing else, so the same sampler runs
+with a network, with Stable Diffusion, and with the exact denoisers of `exact`, which are known in closed form.
 """
 
 import math
@@ -20,10 +20,10 @@ from diffusion_explained.schedules import Level, Schedule
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a denoiser believes at x_t; every tensor is [B, ...] and x_t = alpha * x_0 + sigma * eps holds.
+    """A denoiser's prediction at x_t; every tensor is [B, ...], and x_t = alpha * x_0 + sigma * eps holds.
 
-    x_0 and eps are after guidance and clipping; eps_cond and eps_uncond are the two sides of guidance before them,
-    eps_uncond None when guidance is off.
+    x_0 and eps are after guidance and clipping; eps_cond and eps_uncond are the conditional and the unconditional
+    prediction before them. eps_uncond is None when guidance is off.
     """
 
     x_0: Tensor
@@ -33,17 +33,18 @@ class Prediction:
 
 
 class Denoiser(Protocol):
-    """Anything that says what it believes at a level."""
+    """Called as denoise(x_t, level) with x_t [B, ...]; returns a `Prediction`."""
 
     def __call__(self, x_t: Tensor, level: Level) -> Prediction: ...
 
 
 class Network(Protocol):
-    """What a network must be, to be driven by a `NetworkDenoiser`: called as network(x, t, cond) -> [B, ...].
+    """The interface of a network that a `NetworkDenoiser` can use: called as network(x, t, cond) -> [B, ...].
 
-    x [B, ...] is x_t, times `predictions.input_scale`; t [B] (float32) is the time of `Schedule.network_time`; cond is
+    x [B, ...] is x_t times `predictions.input_scale`; t [B] (float32) is the time of `Schedule.network_time`; cond is
     one condition per image, labels [B] or embeddings [B, ...], or None for no condition. The output has the shape of
-    x and is one of `predictions.KINDS`. To be trained it is a module too: `models.NetworkModule`.
+    x, and its prediction type is one of `predictions.KINDS`. For training, a network must also be a
+    `models.NetworkModule`.
     """
 
     def __call__(self, x: Tensor, t: Tensor, cond: Any, /) -> Tensor: ...
@@ -52,7 +53,7 @@ class Network(Protocol):
 def clip_x_0(pred: Prediction, x_t: Tensor, level: Level, clip: float) -> Prediction:
     """Clamp x_0 to [-clip, clip] and derive eps again, so that x_t = alpha * x_0 + sigma * eps still holds.
 
-    Without the second half a sampler would step with a noise that belongs to another picture.
+    If eps were not derived again, a sampler would combine the clipped x_0 with the noise of a different image.
     """
     x_0 = pred.x_0.clamp(-clip, clip)
     eps = (x_t - like(level.alpha, x_t) * x_0) / like(level.sigma, x_t)
@@ -62,22 +63,24 @@ def clip_x_0(pred: Prediction, x_t: Tensor, level: Level, clip: float) -> Predic
 class NetworkDenoiser:
     """A trained network as a `Denoiser`.
 
-    The raw outputs are guided first and converted afterwards (on one level the conversion is linear, so the order
-    matters only to rescaling). Both sides run as one batch of 2B; with guidance off there is one pass of B.
+    Guidance is applied to the raw outputs, which are converted afterwards (at one level the conversion is linear, so
+    the order matters only for rescaling). The conditional and the unconditional pass run as one batch of 2B; with
+    guidance off there is one pass of B.
 
     Args:
         network: a `Network`, called as network(x, t [B], cond [B, ...] or None) -> [B, ...].
-        schedule: whose levels will be visited; it also tells the network the time.
-        kind: what the network predicts, one of `predictions.KINDS`.
-        cond: the condition, one per image: labels [B], or embeddings [B, ...]; None: what the network takes as none.
-        uncond: what stands in for "no condition": the null label, another class (a negative prompt), or empty text.
+        schedule: the schedule whose levels the denoiser is called at; it also gives the network's time input.
+        kind: the network's prediction type, one of `predictions.KINDS`.
+        cond: the condition, one per image: labels [B], or embeddings [B, ...]; None is passed on to the network.
+        uncond: the condition that stands for "no condition": the null label, another class (a negative prompt), or the
+            embedding of empty text.
         guidance_scale: w of `guide`; 1 is off.
         guidance_interval: guide only where low <= sigma/alpha <= high (Kynkaanniemi et al. 2024); elsewhere w = 1.
         guidance_rescale: phi of `rescale_guided`.
         clip: clamp x_0 to [-clip, clip] and derive eps again; None is off. 1 suits images in pixel space.
 
-    Raises ValueError for an unknown kind, a guidance_scale without both conditions, conditions of two shapes, and
-    settings out of range.
+    Raises ValueError for an unknown kind, for a guidance_scale other than 1 without both conditions, for conditions
+    whose shapes differ, and for settings out of range.
     """
 
     @named_options
@@ -107,7 +110,7 @@ class NetworkDenoiser:
             and (cond.shape[1:] != uncond.shape[1:] or len(uncond) not in (1, len(cond)))
         ):
             raise ValueError(
-                f"uncond {list(uncond.shape)} must be as cond {list(cond.shape)}, one per image or one for all."
+                f"uncond {list(uncond.shape)} must be as cond {list(cond.shape)}: one per image, or one for all images."
             )
         if clip is not None and number("clip", clip, "a positive number, or None for none") <= 0:
             raise ValueError(f"clip must be a positive number, or None for none; got {clip}.")
@@ -118,9 +121,10 @@ class NetworkDenoiser:
 
     @torch.no_grad()
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
-        """The prediction at x_t [B, ...] and its level, or with guidance off a level per image: its three numbers [B].
+        """The prediction at x_t [B, ...] and its level.
 
-        x_t may be of any floating-point dtype, and the prediction is of the same; the network is given its own.
+        With guidance off, level may hold three vectors [B], one level per image. x_t may have any floating-point dtype,
+        and the prediction has the same dtype; the network's input is converted to the network's dtype.
         Raises ValueError for a shape, a dtype or a device that does not fit.
         """
         float_data("x_t", x_t)
@@ -140,10 +144,10 @@ class NetworkDenoiser:
             )
         if isinstance(level.t, Tensor):
             if self.guidance_scale != 1:
-                raise ValueError("A level per image is for a denoiser without guidance: give guidance_scale=1.")
+                raise ValueError("One level per image needs a denoiser without guidance: give guidance_scale=1.")
             time = self.schedule.network_time(level.t).to(x_t.device)
         else:
-            # filled in on the device: a tensor sent to a GPU would wait for all that was asked of it before
+            # created on the device: copying a number to a GPU would wait for all work queued there before
             time = torch.full((), self.schedule.time_at(level), device=x_t.device, dtype=torch.float32)
         scaled = x_t * like(input_scale(self.kind, level.alpha, level.sigma), x_t) if self.kind == "edm" else x_t
 

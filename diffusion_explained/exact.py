@@ -1,7 +1,7 @@
-"""Denoisers that are right by construction: of a Gaussian mixture, and of a finite data set.
+"""Exact denoisers in closed form: of a Gaussian mixture, and of a finite data set.
 
-They are the oracle that samplers are tested against, and they show what a network is trained to approximate: the
-posterior mean, a blurred guess in noise, one definite picture near the data.
+Samplers are tested against them, and they show what a network is trained to approximate: the posterior mean, which is a
+blurred average at high noise and a single image near the data.
 """
 
 import math
@@ -19,10 +19,11 @@ from diffusion_explained.schedules import Level
 
 
 class GaussianMixture:
-    """A mixture of round Gaussians, p(x_0) = sum_k weight_k N(x_0; mean_k, std_k^2 I), and all that follows exactly.
+    """A mixture of isotropic Gaussians, p(x_0) = sum_k weight_k N(x_0; mean_k, std_k^2 I), with its exact denoiser.
 
-    Noised to a level it is again a mixture, of N(alpha * mean_k, (alpha * std_k)^2 + sigma^2), so the perfect denoiser
-    is known. With std = 0 it is a finite data set: what a network that memorised everything would say.
+    Noised to a level, it is again a mixture, of N(alpha * mean_k, (alpha * std_k)^2 + sigma^2), so the optimal denoiser
+    has a closed form. With std = 0 it is a finite data set, and its denoiser is that of a network which memorised the
+    data.
 
     Args:
         means: [K, D...] component means (or the data points themselves).
@@ -30,7 +31,7 @@ class GaussianMixture:
         weights: [K], or None for equal ones.
         classes: [K] class of each component (int64), for conditional denoising; None if there are no classes.
 
-    Raises ValueError for means, std, weights or classes of other shapes, and for values that make no distribution.
+    Raises ValueError for means, std, weights or classes of other shapes, and for values that define no distribution.
     """
 
     @named_options
@@ -64,7 +65,7 @@ class GaussianMixture:
 
     @named_options
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """n points [n, D...] (float32) and the component that each came from [n]."""
+        """Draw n points [n, D...] (float32); returns them and the component that each was drawn from [n]."""
         n = whole("n", n, 1)
         k = torch.multinomial(self.weights.cpu(), n, replacement=True, generator=generator)
         noise = randn((n, *self.means.shape[1:]), generator, self.means.device)
@@ -72,7 +73,7 @@ class GaussianMixture:
         return self.means[k].float() + like(self.std[k], noise) * noise, k
 
     def _beside_means(self, x_t: Tensor) -> Tensor:
-        """x_t [B, D...] as float64 rows [B, D], where the means are."""
+        """x_t [B, D...] as float64 rows [B, D], on the device of the means."""
         if float_data("x_t", x_t).shape[1:] != self.means.shape[1:]:
             raise ValueError(
                 f"x_t {list(x_t.shape)} must be [B, {', '.join(map(str, self.means.shape[1:]))}], as the means."
@@ -84,19 +85,21 @@ class GaussianMixture:
         if not isinstance(level, Level):
             raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
         variance = (level.alpha * self.std) ** 2 + level.sigma**2  # [K]
-        exact = "donot_use_mm_for_euclid_dist"  # differences, not |a|^2 - 2ab + |b|^2: near a data point that is noise
+        # differences instead of |a|^2 - 2ab + |b|^2, which near a data point is dominated by rounding errors
+        exact = "donot_use_mm_for_euclid_dist"
         distance = torch.cdist(self._beside_means(x_t), level.alpha * self.means.flatten(1), compute_mode=exact) ** 2
         dimensions = x_t[0].numel()
         return self.weights.log() - distance / (2 * variance) - dimensions / 2 * (2 * math.pi * variance).log()
 
     def log_density(self, x_t: Tensor, level: Level) -> Tensor:
-        """log p_t(x_t) [B] (natural, float64), the marginal whose gradient is the score."""
+        """The log density of x_t, log p_t(x_t) [B] (natural logarithm, float64); its gradient is the score."""
         return torch.logsumexp(self._log_joint(x_t, level), dim=1)
 
     def responsibilities(self, x_t: Tensor, level: Level, labels: Tensor | None = None) -> Tensor:
-        """p(k | x_t) [B, K]: which component x_t came from; with labels [B], among that class's components only.
+        """p(k | x_t) [B, K], the probability that x_t came from component k.
 
-        Raises ValueError for labels of another length, or a mixture without classes.
+        With labels [B], only the components of each image's class count. Raises ValueError for labels of another
+        length, and for labels if the mixture has no classes.
         """
         log_joint = self._log_joint(x_t, level)
         if labels is not None:
@@ -108,7 +111,7 @@ class GaussianMixture:
         return log_joint.softmax(dim=1)
 
     def class_probabilities(self, x_t: Tensor, level: Level) -> Tensor:
-        """p(class | x_t) [B, number of classes]: Bayes' own classifier, which no trained one can beat on this data.
+        """p(class | x_t) [B, number of classes]: the Bayes classifier, the most accurate one possible on this data.
 
         Raises ValueError for a mixture without classes.
         """
@@ -118,7 +121,7 @@ class GaussianMixture:
         return self.responsibilities(x_t, level) @ members
 
     def x_0(self, x_t: Tensor, level: Level, labels: Tensor | None = None) -> Tensor:
-        """The posterior mean E[x_0 | x_t], the best possible prediction (for a finite data set: EDM, Eq. 57).
+        """The posterior mean E[x_0 | x_t], the prediction of least squared error (for a finite data set: EDM, Eq. 57).
 
         sum_k p(k | x_t) (mean_k + gain_k * (x_t - alpha mean_k)),
         gain_k = alpha std_k^2 / (alpha^2 std_k^2 + sigma^2)
@@ -130,12 +133,12 @@ class GaussianMixture:
 
 
 class ExactDenoiser:
-    """The perfect denoiser of a distribution that is known, as oracle and as teaching object.
+    """The exact denoiser of a known distribution, for tests and for teaching.
 
     Args:
         mixture: a `GaussianMixture`, or data points [K, D...] (a mixture with std 0).
         labels: [B], one per image, to denoise towards a class; needs the mixture's classes.
-        guidance_scale: as everywhere: uncond + w * (cond - uncond), 1 is off.
+        guidance_scale: w of uncond + w * (cond - uncond), as in `guidance.guide`; 1 is off.
 
     Raises ValueError for a class that the mixture does not have, and for guidance without labels.
     """
@@ -160,12 +163,12 @@ class ExactDenoiser:
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
         """The exact prediction at x_t [B, D...]; level.sigma must be above 0.
 
-        Raises ValueError at a clean level, or for what is no level.
+        Raises ValueError at a clean level, and if `level` is not a Level.
         """
         if not isinstance(level, Level):
             raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
         if level.sigma <= 0:
-            raise ValueError("There is nothing to denoise at sigma = 0: ask at a level that carries noise.")
+            raise ValueError("There is nothing to denoise at sigma = 0: give a level with sigma above 0.")
 
         def eps(x_0: Tensor) -> Tensor:
             return (x_t - level.alpha * x_0) / level.sigma

@@ -1,6 +1,7 @@
-"""The forward process: how data becomes noise, and what can be said backwards when the data is known.
+"""The forward process, which turns data into noise, and its posterior, the reverse step when the data is known.
 
-Fixed, not learned. Its two faces, the chain of small Gaussian steps and the closed form, agree in distribution.
+The forward process is fixed, not learned. It has two forms that agree in distribution: a chain of small Gaussian steps,
+and the closed form that reaches any level in one step.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,9 +14,9 @@ from diffusion_explained.schedules import Level
 
 
 def like(coefficient: Tensor | float, x: Tensor) -> Tensor | float:
-    """A coefficient ready to multiply x [B, ...]: a number as it is, a vector [B] with trailing dimensions added.
+    """Shape a coefficient to multiply x [B, ...]: a number stays unchanged, a vector [B] gets trailing dimensions.
 
-    Raises ValueError for x of whole numbers, and for a coefficient of another shape.
+    Raises ValueError if x holds integers, and for a coefficient of another shape.
     """
     float_data("data", x)
     if not isinstance(coefficient, Tensor):
@@ -33,15 +34,15 @@ def like(coefficient: Tensor | float, x: Tensor) -> Tensor | float:
 
 
 def add_noise(x_0: Tensor, eps: Tensor, level: Level | tuple[Tensor | float, Tensor, Tensor]) -> Tensor:
-    """Jump to any level at once.
+    """Noise data to a level in one step.
 
         x_t = alpha * x_0 + sigma * eps                         (DDPM, Eq. 4)
 
     Args:
-        x_0, eps: data and standard normal noise, float [B, ...], of one shape.
+        x_0, eps: data and standard normal noise, float [B, ...], of the same shape.
         level: a `Level` for the whole batch, or (t, alpha [B], sigma [B]), one level per image.
 
-    Raises ValueError for shapes that differ, for whole numbers (bytes), and for what is no level.
+    Raises ValueError for shapes that differ, for integer data (bytes), and if `level` is not a level.
     """
     same_shape("x_0 and eps", float_data("x_0", x_0), float_data("eps", eps))
     if not isinstance(level, tuple) or len(level) != 3:
@@ -55,9 +56,9 @@ def transition(level: Level, noisier: Level) -> tuple[float, float]:
 
         scale = alpha_t / alpha_s,   std^2 = sigma_t^2 - scale^2 * sigma_s^2         (VDM, App. A)
 
-    For neighbours of a DDPM schedule: scale = sqrt(1 - beta_t), std = sqrt(beta_t) (DDPM, Eq. 2).
+    For neighbouring timesteps of a DDPM schedule: scale = sqrt(1 - beta_t), std = sqrt(beta_t) (DDPM, Eq. 2).
 
-    Raises ValueError for what is no level, for a start in pure noise, and where the second level is less noisy.
+    Raises ValueError if an argument is not a level, if the first level is pure noise, and if the second is less noisy.
     """
     for one in (level, noisier):
         if not isinstance(one, Level):
@@ -72,14 +73,14 @@ def transition(level: Level, noisier: Level) -> tuple[float, float]:
 
 
 def q_chain(x_0: Tensor, levels: Sequence[Level], generator: Generators = None) -> Iterator[Tensor]:
-    """Walk the forward process one Gaussian step at a time, yielding x_t at each level.
+    """Run the forward process one Gaussian step at a time, yielding x_t at each level.
 
         x_t = scale * x_s + std * eps,   (scale, std) = transition(s, t)             (DDPM, Eq. 2)
 
     Args:
         x_0: data [B, ...].
-        levels: increasing in noise; the walk starts from the clean image.
-        generator: one stream for the batch, or one per image.
+        levels: increasing in noise; the chain starts from the clean image.
+        generator: one generator for the batch, or one per image.
     """
     x, here = float_data("x_0", x_0), Level(-1.0, 1.0, 0.0)
     for level in levels:
@@ -89,7 +90,7 @@ def q_chain(x_0: Tensor, levels: Sequence[Level], generator: Generators = None) 
 
 
 def posterior_std(level: Level, next_level: Level) -> float:
-    """The standard deviation of q(x_s | x_t, x_0), which no image enters: std_ts * sigma_s / sigma_t (DDPM, Eq. 7).
+    """The standard deviation of q(x_s | x_t, x_0), std_ts * sigma_s / sigma_t (DDPM, Eq. 7); it depends on no image.
 
     level, next_level: t (noisier) and s (less noisy).
     """
@@ -99,7 +100,7 @@ def posterior_std(level: Level, next_level: Level) -> float:
 
 
 def posterior(x_0: Tensor, x_t: Tensor, level: Level, next_level: Level) -> tuple[Tensor, float]:
-    """The step back when the data is known, q(x_s | x_t, x_0) = N(mean, std^2 I), as (mean, std).
+    """The reverse step when the data is known, q(x_s | x_t, x_0) = N(mean, std^2 I), as (mean, std).
 
         mean = (alpha_s std_ts^2 x_0 + scale sigma_s^2 x_t) / sigma_t^2,  std = std_ts * sigma_s / sigma_t
                                                     (DDPM, Eq. 6-7; any Gaussian path: VDM, App. A)
@@ -117,6 +118,6 @@ def posterior(x_0: Tensor, x_t: Tensor, level: Level, next_level: Level) -> tupl
 
 
 def check_noisy(level: Level) -> None:
-    """Raise ValueError for a level without noise, from which there is no step back."""
+    """Raise ValueError for a level without noise, which has no reverse step."""
     if not level.sigma > 0:
         raise ValueError(f"Level t={level.t:g} is clean (sigma = 0): there is no step back from it.")

@@ -1,6 +1,6 @@
-"""Classifier-free guidance: a network's conditional and unconditional outputs become one output.
+"""Classifier-free guidance: combine a network's conditional and unconditional outputs into one output.
 
-`denoisers.NetworkDenoiser` asks the network twice and calls `guide`; `exact` does the same with its closed forms.
+`denoisers.NetworkDenoiser` evaluates the network for both and calls `guide`; `exact` does so with its closed forms.
 """
 
 import math
@@ -10,17 +10,18 @@ from torch import Tensor
 
 from diffusion_explained.checks import float_data, number, same_shape
 
-MAX_GUIDANCE_SCALE = 100.0  # far beyond any use: pictures burn out from 10 or 20 on
-MIDDLE = (0.2, 3.0)  # of the noise, in sigma/alpha: the guidance_interval that is measured in benchmarks/quality.py
+MAX_GUIDANCE_SCALE = 100.0  # far beyond any use: images are oversaturated from 10 or 20 on
+MIDDLE = (0.2, 3.0)  # middle noise levels in sigma/alpha: the guidance_interval that benchmarks/quality.py measures
 
 
 def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
     """Classifier-free guidance, uncond + w * (cond - uncond).
 
-    w = 1 is off and w = 0 unconditional: the convention of Imagen, Eq. 2, and of Stable Diffusion. (The first paper,
-    Ho & Salimans, Eq. 6, writes (1 + w') * cond - w' * uncond, so its w' is w - 1.)
+    w = 1 turns guidance off and w = 0 is unconditional: the convention of Imagen, Eq. 2, and of Stable Diffusion. (The
+    first paper, Ho & Salimans, Eq. 6, writes (1 + w') * cond - w' * uncond, so its w' is w - 1.)
 
-    cond and uncond are outputs [B, ...] of one shape; ValueError for others, and for a scale that means nothing.
+    cond and uncond are outputs [B, ...] of the same shape. Raises ValueError for other shapes, and for a guidance
+    scale out of range.
     """
     same_shape("cond and uncond", float_data("cond", cond), float_data("uncond", uncond))
     check_guidance(guidance_scale)
@@ -28,12 +29,12 @@ def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
 
 
 def rescale_guided(guided: Tensor, cond: Tensor, guidance_rescale: float) -> Tensor:
-    """Give the guided output back the contrast of the conditional one (Lin et al. 2023, Eq. 15-16).
+    """Rescale the guided output towards the contrast of the conditional output (Lin et al. 2023, Eq. 15-16).
 
-        guided * (1 - phi + phi * std(cond) / std(guided)),   the standard deviations per image
+        guided * (1 - phi + phi * std(cond) / std(guided)),   with the standard deviations per image
 
-    phi = guidance_rescale: 0 is off, 0.7 is the paper's choice. A flat output (std 0) has no contrast and is left as
-    it is. Raises ValueError for images of a single number, which have no standard deviation.
+    phi = guidance_rescale: 0 is off, 0.7 is the paper's choice. A constant output (std 0) is returned unchanged.
+    Raises ValueError for images of a single number, which have no standard deviation.
 
     guided and cond are [B, ...].
     """
@@ -49,7 +50,7 @@ def rescale_guided(guided: Tensor, cond: Tensor, guidance_rescale: float) -> Ten
 
 
 def check_guidance(scale: float, interval: tuple[float, float] | None = None, rescale: float = 0.0) -> None:
-    """Raise ValueError for a guidance scale, interval or rescale that means nothing."""
+    """Raise ValueError for a guidance scale, interval or rescale out of range."""
     number(
         "guidance_scale", scale, f"a finite number from 0 to {MAX_GUIDANCE_SCALE:g} (1 is off)", 0.0, MAX_GUIDANCE_SCALE
     )

@@ -1,6 +1,6 @@
 """Random numbers that do not depend on the device or on the batch.
 
-Every image has a CPU generator of its own, so a seed gives the same picture alone, in a batch, on a CPU or on a GPU.
+Every image has its own generator on the CPU, so a seed gives the same image alone or in a batch, on a CPU or on a GPU.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,9 +22,9 @@ MAX_SEED = 2**32 - 1  # torch's generator on the CPU (mt19937) reads 32 bits: se
 
 
 def check_seed(seed: int, count: int = 1) -> int:
-    """A seed as an int, the first of `count` consecutive ones. ValueError unless all are whole numbers, 0 to 2^32 - 1.
+    """Convert a seed, the first of `count` consecutive seeds, to an int; numpy's integers are accepted too.
 
-    numpy's whole numbers are seeds too.
+    Raises ValueError unless all of the seeds are whole numbers from 0 to 2^32 - 1.
     """
     last = MAX_SEED - (count - 1)
     allowed = "2^32 - 1" if count == 1 else f"2^32 - {count}, for {count} images are seeded seed, seed + 1, ..."
@@ -35,20 +35,20 @@ def check_seed(seed: int, count: int = 1) -> int:
 
 
 def stream(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """One stream of random numbers, on the CPU if no device is given; two accepted seeds are two streams."""
+    """A generator of random numbers, on the CPU by default; two different accepted seeds give two different streams."""
     return torch.Generator(device).manual_seed(check_seed(seed))
 
 
 def numpy_stream(seed: int, i: int) -> np.random.Generator:
-    """The i-th of a seed's streams of numpy: what is made from it depends on nothing but the two numbers."""
+    """The i-th numpy generator of a seed; the numbers it draws depend only on the seed and i."""
     return np.random.default_rng((check_seed(seed), whole("i", i, 0)))
 
 
 def generators(batch_size: int, seed: int = 0) -> list[torch.Generator]:
-    """One CPU stream per image; image i of the batch is seeded seed + i.
+    """One CPU generator per image; image i of the batch has the seed `seed + i`.
 
-    So picture 5 of `generators(8, seed=0)` is the picture of `generators(1, seed=5)`.
-    Raises ValueError for a batch of none, and for seeds outside 0 .. 2^32 - 1.
+    So image 5 of `generators(8, seed=0)` is the same as the image of `generators(1, seed=5)`.
+    Raises ValueError for an empty batch, and for seeds outside 0 .. 2^32 - 1.
     """
     batch_size = whole("batch_size", batch_size, 1)
     seed = check_seed(seed, batch_size)
@@ -56,9 +56,9 @@ def generators(batch_size: int, seed: int = 0) -> list[torch.Generator]:
 
 
 def streams_of(seed: int | Sequence[int], count: int | None = None) -> list[torch.Generator]:
-    """One CPU stream per image: seeds one by one, or from one number on (image i is seeded seed + i).
+    """One CPU generator per image, from a list of seeds, or from one seed (image i then has the seed `seed + i`).
 
-    Raises ValueError for a number of seeds other than count.
+    Raises ValueError if the number of seeds is not count.
     """
     if not isinstance(seed, Sequence) and getattr(seed, "ndim", 0) == 0:
         return generators(1 if count is None else count, seed)
@@ -78,10 +78,10 @@ def randn(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> Tensor:
-    """Standard normal noise [B, ...], drawn in float32 on the CPU and then moved.
+    """Standard normal noise [B, ...], drawn in float32 on the CPU and then moved to the device.
 
-    generator: a list of B (one stream an image), one for the whole batch, or None for torch's global one. One for the
-    whole batch may live on a GPU, for speed in training; the noise is then drawn there.
+    generator: a list of B generators (one per image), one generator for the whole batch, or None for torch's global
+    generator. A generator for the whole batch may be on a GPU, for speed in training; the noise is then drawn there.
     """
     shape = tuple(shape)
     if generator is None or isinstance(generator, torch.Generator):
@@ -95,7 +95,7 @@ def randn(
 
 
 def check_generators(generator: Generators, batch_size: int) -> None:
-    """Raise ValueError unless it is None, one generator, or a list of one per image."""
+    """Raise ValueError unless `generator` is None, one generator, or a list of one generator per image."""
     if generator is None or isinstance(generator, torch.Generator):
         return
     if not isinstance(generator, Sequence) or not all(isinstance(g, torch.Generator) for g in generator):
@@ -109,7 +109,7 @@ def check_generators(generator: Generators, batch_size: int) -> None:
 def seeded(seed: int, build: Callable[[], Built]) -> Built:
     """Call build() with torch's global generator seeded (to initialise weights, say), then restore its state.
 
-    What is built is built on the CPU in float32, whatever torch's global defaults are.
+    build() runs with the CPU and float32 as torch's defaults, whatever torch's global defaults are.
     """
     with globally_seeded(seed, range(torch.cuda.device_count())), torch_defaults():
         return build()
@@ -117,7 +117,7 @@ def seeded(seed: int, build: Callable[[], Built]) -> Built:
 
 @contextmanager
 def globally_seeded(seed: int, devices: Iterable[torch.device | int]) -> Iterator[None]:
-    """Inside, torch's global generators are seeded; afterwards those of the CPU and of these GPUs are as before."""
+    """Seed torch's global generators within the block, then restore those of the CPU and of the given GPUs."""
     seed = check_seed(seed)
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(seed)

@@ -1,6 +1,6 @@
-"""What a network is asked to predict: one table, read in both directions.
+"""Prediction types: what a network's output means. One table gives the training target and the conversion back.
 
-Every output is a combination of the data and the noise, `output = a * x_0 + b * eps`:
+Every output is a linear combination of the data and the noise, `output = a * x_0 + b * eps`:
 
 | kind    | a                      | b                        | determinant       | from                   |
 |---------|------------------------|--------------------------|-------------------|------------------------|
@@ -11,10 +11,10 @@ Every output is a combination of the data and the noise, `output = a * x_0 + b *
 | `score` | 0                      | -1/sigma                 | -alpha/sigma      | score SDE, Eq. 7       |
 | `edm`   | sigma / (sigma_data r) | -sigma_data * alpha / r  | -r / sigma_data   | EDM, Eq. 7 and Table 1 |
 
-with the determinant alpha * b - sigma * a, and r = sqrt(sigma^2 + (sigma_data * alpha)^2). The row is the training
-target. Together with x_t = alpha * x_0 + sigma * eps it is a 2 x 2 system, and its inverse gives (x_0, eps) back.
-Where the determinant is 0 (eps in pure noise, x_0 in clean data) the output says nothing about the other unknown,
-and that is an error.
+with the determinant alpha * b - sigma * a, and r = sqrt(sigma^2 + (sigma_data * alpha)^2). The row (a, b) defines the
+training target. Together with x_t = alpha * x_0 + sigma * eps it is a 2 x 2 linear system, and its inverse recovers
+(x_0, eps). Where the determinant is 0 (eps in pure noise, x_0 in clean data) the output does not determine the other
+unknown, and the conversion raises an error.
 """
 
 from torch import Tensor
@@ -30,7 +30,7 @@ Coefficient = Tensor | float
 
 
 def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient]:
-    """The table's row (a, b) of output = a * x_0 + b * eps at a level; numbers in, numbers out, tensors likewise.
+    """The coefficients (a, b) of output = a * x_0 + b * eps at a level: numbers for numbers, tensors for tensors.
 
     alpha and sigma: numbers, or [B]. Raises ValueError for an unknown kind, and for the score at sigma = 0.
     """
@@ -53,7 +53,7 @@ def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coe
 
 
 def check_kind(kind: str) -> None:
-    """Raise ValueError for what is not one of `KINDS`."""
+    """Raise ValueError unless kind is one of `KINDS`."""
     if kind not in KINDS:
         raise unknown_name("kind of prediction", kind, KINDS)
 
@@ -63,14 +63,14 @@ def _any_zero(x: Coefficient) -> bool:
 
 
 def input_scale(kind: str, alpha: Coefficient, sigma: Coefficient) -> Coefficient:
-    """What x_t is multiplied by before a network of this kind sees it: EDM's c_in (Table 1), 1 for all others."""
+    """The factor on x_t at the network's input: c_in for "edm" (EDM, Table 1), otherwise 1."""
     if kind != "edm":
         return 1.0
     return (sigma**2 + (SIGMA_DATA * alpha) ** 2) ** -0.5
 
 
 def target(kind: str, x_0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coefficient) -> Tensor:
-    """What a network of this kind is trained to output: a * x_0 + b * eps.
+    """The training target of a network of this prediction type, [B, ...]: a * x_0 + b * eps.
 
     Args:
         kind: one of `KINDS`.
@@ -83,14 +83,14 @@ def target(kind: str, x_0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coeff
 
 
 def to_x0_eps(kind: str, output: Tensor, x_t: Tensor, alpha: Coefficient, sigma: Coefficient) -> tuple[Tensor, Tensor]:
-    """The data and the noise that an output stands for, by Cramer's rule.
+    """Convert a network's output to predictions of the data and the noise, by Cramer's rule.
 
         x_0 = (b * x_t - sigma * output) / d,   eps = (alpha * output - a * x_t) / d,   d = alpha * b - sigma * a
 
-    Args as in `target`; output and x_t are [B, ...] of one shape.
+    Arguments as in `target`; output and x_t are [B, ...] of the same shape.
 
     Raises:
-        ValueError: where d = 0, because the output does not determine the pair there.
+        ValueError: where d = 0, because the output does not determine x_0 and eps there.
     """
     same_shape("output and x_t", float_data("output", output), float_data("x_t", x_t))
     a, b = coefficients(kind, alpha, sigma)

@@ -1,14 +1,14 @@
-"""Samplers: ways from noise to data, each a generator of `Step`s.
+"""Samplers: methods that lead from noise to data, each written as a generator of `Step`s.
 
-A sampler is given a denoiser, x_T and the levels to visit, and never sees a network or a schedule. So the same
-functions move 2-D points, draw digits and drive Stable Diffusion. They all turn on one line,
+A sampler receives a denoiser, x_T and the levels to visit, and never a network or a schedule. So the same functions
+sample 2-D points, digits and Stable Diffusion's latents. They are all built on one line,
 
     x_next = next.alpha * pred.x_0 + next.sigma * pred.eps
 
 which is DDIM (Eq. 12, eta = 0), Karras' Euler step and the Euler step of flow matching at once.
 
-    steps = list(euler(denoise, x_T, levels))       # every step, to look at
-    x_0 = final(euler(denoise, x_T, levels))        # or only the end
+    steps = list(euler(denoise, x_T, levels))       # every step, to inspect
+    x_0 = final(euler(denoise, x_T, levels))        # or only the final sample
 """
 
 import functools
@@ -31,9 +31,10 @@ from diffusion_explained.schedules import Level, check_decreasing
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a sampler: it stood at x_t, on `level`, believed `pred`, and went to x_next, on `next_level`.
+    """One step of a sampler: x_t at `level`, the denoiser's prediction `pred` there, and x_next at `next_level`.
 
-    pred_2 is the second belief of a second-order step (Heun's, at the end of its trial step), None for the others.
+    pred_2 is the second prediction of a second-order step (Heun's, at the end of its trial step), otherwise None.
+    The tensors are [B, ...]; i counts the steps from 0.
     """
 
     i: int
@@ -56,7 +57,7 @@ def final(steps: Iterable[Step]) -> Tensor:
 
 
 def _pairs(x_t: Tensor, levels: Sequence[Level], generator: Generators = None) -> Iterator[tuple[int, Level, Level]]:
-    """(i, level, next_level) along the way, after a look at what was given."""
+    """Check a sampler's arguments, then return (i, level, next_level) for each step."""
     if not isinstance(levels, Sequence) or not all(isinstance(level, Level) for level in levels):
         raise ValueError(f"levels must be a list of Level, as schedule.levels(10) gives it; got {levels!r}.")
     check_decreasing(levels)
@@ -69,10 +70,10 @@ def _pairs(x_t: Tensor, levels: Sequence[Level], generator: Generators = None) -
 
 
 def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step]]:
-    """A sampler, without gradients, whose steps are finite: the one check between a network and a picture.
+    """Decorate a sampler: it runs without gradients, its predictions are checked for their shape, its steps for NaN.
 
-    NaN is never lost on the way to the picture, so a GPU, which would have to wait for each check, is asked once, at
-    the end; a CPU at every step.
+    NaN carries over from every step to the next. So on a GPU, where each check must wait for the device, the steps are
+    checked once, at the end; on a CPU, after every step.
     """
 
     arguments = inspect.signature(steps)
@@ -84,7 +85,7 @@ def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step
         return finite(*args, **options)
 
     def finite(*args: Any, **options: Any) -> Iterator[Step]:
-        waiting = []  # steps, and the answers [B] that are not read yet
+        waiting = []  # steps whose checks [B] are not yet read from the device
         given = arguments.bind(*args, **options)
         levels, denoise = given.arguments["levels"], given.arguments["denoise"]
         last = len(levels) - 2 if isinstance(levels, Sequence) else None
@@ -101,7 +102,7 @@ def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step
 
 
 def _fitting(denoise: Denoiser, x_t: Tensor, level: Level) -> Prediction:
-    """The denoiser's prediction, whose tensors have the shape of x_t: torch would repeat smaller ones in silence."""
+    """The denoiser's prediction, checked to have the shape of x_t: torch would silently broadcast smaller tensors."""
     if not callable(denoise):
         raise ValueError(f"denoise must be a denoiser, called as denoise(x_t, level); got a {type(denoise).__name__}.")
     pred = denoise(x_t, level)
@@ -134,14 +135,16 @@ def ddim(
     Args:
         denoise: called as denoise(x_t, level); returns a Prediction.
         x_t: noise at levels[0], [B, ...].
-        levels: decreasing in noise, the goal last.
-        eta: 0 to 1, the share of the posterior's noise.
-        generator: for z; one, one per image, or None (torch's global stream).
+        levels: decreasing in noise; the last is where sampling ends.
+        eta: 0 to 1, the factor on the posterior's standard deviation.
+        generator: draws z; one generator, one per image, or None (torch's global generator).
     """
     eta = number("eta", eta, "from 0 (deterministic) to 1 (DDPM)", 0, 1)
     for i, level, next_level in _pairs(x_t, levels, generator):
         pred = denoise(x_t, level)
-        std = min(eta * posterior_std(level, next_level), next_level.sigma)  # rounding may go beyond by its last digit
+        std = min(
+            eta * posterior_std(level, next_level), next_level.sigma
+        )  # rounding may exceed sigma in the last digit
         x_next = next_level.alpha * pred.x_0 + (next_level.sigma**2 - std**2) ** 0.5 * pred.eps
         if std > 0:
             x_next = x_next + std * randn(x_t.shape, generator, x_t.device, x_t.dtype)
@@ -158,14 +161,14 @@ def ddpm(
     variance: str = "small",
     generator: Generators = None,
 ) -> Iterator[Step]:
-    """Ancestral sampling: draw x_next from the posterior, with the predicted x_0 in the place of the data.
+    """Ancestral sampling: draw x_next from the posterior, with the predicted x_0 in place of the data.
 
         x_next ~ q(x_next | x_t, x_0 = pred.x_0)                            (DDPM, Algorithm 2 and Eq. 6-7)
 
     Args:
         denoise, x_t, levels, generator: as for `ddim`.
-        variance: "small", the posterior's (right for one data point), or "large", the forward step's own
-            (right for Gaussian data): the two choices of DDPM, Sec. 3.2.
+        variance: "small", the posterior's (exact for a single data point), or "large", that of the forward step
+            (exact for Gaussian data): the two choices of DDPM, Sec. 3.2.
 
     Raises ValueError for another variance.
 
@@ -186,7 +189,7 @@ def ddpm(
 
 @sampler
 def euler(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[Step]:
-    """Euler's method on the probability-flow ODE: follow the path's own tangent.
+    """Euler's method on the probability-flow ODE: one step along the tangent of the path.
 
         dx_t = x_0 d(alpha) + eps d(sigma)
 
@@ -206,13 +209,13 @@ def euler(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[S
 def euler_ancestral(
     denoise: Denoiser, x_t: Tensor, levels: Sequence[Level], *, eta: float = 1.0, generator: Generators = None
 ) -> Iterator[Step]:
-    """Euler down to a little below the next level, then fresh noise up to it (k-diffusion, sample_euler_ancestral).
+    """An Euler step to slightly below the next level, then new noise up to it (k-diffusion, sample_euler_ancestral).
 
-        r = (next.sigma / next.alpha) / (level.sigma / level.alpha)         how much of the noise ratio is left
+        r = (next.sigma / next.alpha) / (level.sigma / level.alpha)         the fraction of the noise ratio that is left
         up = eta * next.sigma * sqrt(1 - r^2),   down = sqrt(next.sigma^2 - up^2)
         x_next = next.alpha * x_0 + down * eps + up * z
 
-    Args as for `ddim`; eta = 0 is Euler, eta = 1 draws from the same law as DDPM.
+    Arguments as for `ddim`; eta = 0 is Euler, eta = 1 draws x_next from the same distribution as DDPM.
 
     x_t is [B, ...].
     """
@@ -230,14 +233,14 @@ def euler_ancestral(
 
 
 FEW_STEPS = 15
-PURE_NOISE = 1000.0  # the sigma / alpha from which on x_0 is out of sight; the cosine schedule ends at 20,000
+PURE_NOISE = 1000.0  # from this sigma / alpha on, x_t says almost nothing about x_0; the cosine schedule ends at 20,000
 
 
 def _ode_scales(level: Level, next_level: Level) -> tuple[float, float]:
-    """The factors c, at both ends of a step, that an ODE solver takes out of x before it integrates x / c.
+    """The factors c at both ends of a step by which an ODE solver divides x: it integrates x / c.
 
-    Karras integrates x / alpha, in which the slope d(x / alpha) / d(sigma / alpha) is eps. A flow model integrates
-    x itself: its straight path, alpha + sigma = 1, starts where there is no x / alpha (alpha = 0).
+    Karras et al. integrate x / alpha, for which the slope d(x / alpha) / d(sigma / alpha) is eps. On the straight path
+    of a flow model, alpha + sigma = 1, x itself is integrated: it starts at alpha = 0, where x / alpha is undefined.
     """
     straight = abs(level.alpha + level.sigma - 1) < 1e-9
     return (1.0, 1.0) if straight else (level.alpha, next_level.alpha)
@@ -319,14 +322,14 @@ def _raised(level: Level, gamma: float) -> Level:
 
 @sampler
 def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[Step]:
-    """DPM-Solver++ (2M): second order from one evaluation a step, by remembering the last x_0.
+    """DPM-Solver++ (2M): second order from one network evaluation per step, by reusing the previous prediction of x_0.
 
         h = lambda_next - lambda,  lambda = log(alpha / sigma),  r = h_before / h
         D = x_0 + (x_0 - x_0 before) / (2 r)                                (DPM-Solver++, Algorithm 2)
         x_next = next.sigma / sigma * x_t + next.alpha * (1 - exp(-h)) * D
 
-    The first step, a step from pure noise and the last one are of first order, where it is DDIM; a last step that ends
-    in noise is so only where there are fewer than 15, as in diffusers (lower_order_final).
+    The first step, a step from pure noise and the last step are of first order, which is DDIM. A last step that ends at
+    a noisy level is of first order only if there are fewer than 15 steps, as in diffusers (lower_order_final).
 
     denoise, x_t [B, ...] and levels: as for `ddim`.
     """
@@ -347,20 +350,20 @@ def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) ->
 
 @sampler
 def ddim_invert(denoise: Denoiser, x_0: Tensor, levels: Sequence[Level], *, iterations: int = 1) -> Iterator[Step]:
-    """DDIM backwards: from an image to the noise that DDIM turns into it.
+    """DDIM inversion: from an image to the noise that DDIM turns into this image.
 
     A DDIM step x_s = s.alpha * x_0 + s.sigma * eps(x_t) is solved for x_t by fixed-point iteration,
 
         x_t <- t.alpha / s.alpha * (x_s - s.sigma * eps(x_t)) + t.sigma * eps(x_t)
 
-    One iteration, with eps looked up at x_s, is the usual approximate inversion (DDIM, Sec. 4.3, Eq. 14 reversed);
-    some ten make the round trip exact where the steps are small.
+    One iteration, with eps evaluated at x_s, is the usual approximate inversion (DDIM, Sec. 4.3, Eq. 14 reversed);
+    about ten iterations make the round trip exact where the steps are small.
 
     Args:
         denoise: as for `ddim`; use guidance_scale 1 (guidance magnifies errors).
         x_0: images at the last of the levels, [B, ...].
-        levels: those of the forward trip, decreasing in noise; they are walked from the end.
-        iterations: network evaluations a step, 1 or more.
+        levels: those of sampling, decreasing in noise; the inversion visits them in reverse order.
+        iterations: network evaluations per step, 1 or more.
     """
     iterations = whole("iterations", iterations, 1)
     x_s = x_0
@@ -375,7 +378,7 @@ def ddim_invert(denoise: Denoiser, x_0: Tensor, levels: Sequence[Level], *, iter
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run starts: x_t [B, ...] at levels[0], the levels to visit, one stream of noise per image."""
+    """The start of a sampling run: x_t [B, ...] at levels[0], the levels to visit, and one generator per image."""
 
     x_t: Tensor
     levels: list[Level]
@@ -383,9 +386,9 @@ class Start:
 
 
 def run(name: str, denoise: Denoiser, start: Start, **options: Any) -> Iterator[Step]:
-    """The steps of the sampler of that name from a start; one that draws noise goes on with the start's streams.
+    """Run the named sampler from a start; a sampler that draws noise continues with the start's generators.
 
-    options are the sampler's own (eta). Raises ValueError for a name or an option that does not exist.
+    options: the sampler's options (eta). Raises ValueError for a name or an option that does not exist.
     """
     check_sampler(name)
     takes = inspect.signature(SAMPLERS[name]).parameters
@@ -398,9 +401,9 @@ def run(name: str, denoise: Denoiser, start: Start, **options: Any) -> Iterator[
 def divide_options(
     name: str, options: Mapping[str, Any], of_denoiser: Sequence[str], steps: Callable[..., Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The options of a model's run, as those of its denoiser and those of the sampler of that name.
+    """Divide the options of a sampling run into (those of the model's denoiser, those of the named sampler).
 
-    Raises ValueError for an option that neither they have nor the method `steps` itself, naming all that there are.
+    Raises ValueError for an option that neither they nor the method `steps` itself have; the message lists all.
     """
     check_sampler(name)
     own = set(inspect.signature(SAMPLERS[name]).parameters) - {"denoise", "x_t", "levels", "generator"}
@@ -411,14 +414,14 @@ def divide_options(
 
 
 def check_denoiser_alone(guidance_scale: float | None, of_denoiser: Mapping[str, Any]) -> None:
-    """Raise ValueError for options of a denoiser, given beside one that is made already."""
+    """Raise ValueError if options of a denoiser are given together with a finished denoiser."""
     given = [*of_denoiser, *([] if guidance_scale is None else ["guidance_scale"])]
     if given:
         raise ValueError(f"The denoiser is made already: give {', '.join(given)} to model.denoiser.")
 
 
 def check_sampler(name: str) -> None:
-    """Raise ValueError for what is no name of a sampler."""
+    """Raise ValueError unless `name` is the name of a sampler."""
     if name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
 

@@ -1,5 +1,5 @@
-"""MkDocs hooks: the pages link to the repository's files as GitHub shows them (`../notebooks/01.ipynb`); the site has
-its own copy of the pictures, and sends every other such link to the repository."""
+"""MkDocs hooks. The pages link to the repository's files by relative paths, as on GitHub (`../notebooks/01.ipynb`); the
+site has its own copy of the pictures, and turns every other such link into one to the repository."""
 
 import re
 from pathlib import Path

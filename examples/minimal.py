@@ -1,6 +1,6 @@
 """Diffusion on one screen: data, noise, a network, training, DDIM and guidance, with torch alone.
 
-    python examples/minimal.py          # half a minute on one CPU core; prints how near the samples are to the data
+    python examples/minimal.py          # half a minute on one CPU core; prints how close the samples are to the data
 
 Two classes of points in the plane: an upper and a lower half moon. Every line has its equation in a paper:
 DDPM (Ho et al. 2020), DDIM (Song et al. 2021), classifier-free guidance = CFG (Ho & Salimans 2022).
@@ -25,7 +25,7 @@ def data(labels: torch.Tensor) -> torch.Tensor:
 
 
 class Network(nn.Module):
-    """eps_theta(x_t, t, label): what noise is in x_t? [B, 2] in, [B, 2] out."""
+    """eps_theta(x_t, t, label) predicts the noise in x_t. [B, 2] in, [B, 2] out."""
 
     def __init__(self, width: int = 128) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Network(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(3))
 
     def forward(self, x_t: torch.Tensor, t: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        angles = t[:, None] / T * math.pi * 2.0 ** torch.arange(-1, 15) / 2  # each octave shows finer times
+        angles = t[:, None] / T * math.pi * 2.0 ** torch.arange(-1, 15) / 2  # each octave resolves finer times
         h = self.inp(x_t) + self.time(torch.cat([angles.sin(), angles.cos()], dim=1)) + self.label(label)
         for layer in self.layers:
             h = h + layer(nn.functional.silu(h))

@@ -1,4 +1,4 @@
-"""Make the pictures that stand in for CIFAR-10 where it is not: 400 of our own network, 40 a class, none picked.
+"""Make the pictures that replace CIFAR-10 where it is missing: 400 by our own network, 40 per class, none picked.
 
     python recipes/cifar10_made.py [OUTPUT.npz] [--weights NAME_OR_FILE] [--device cuda]
 
@@ -48,7 +48,7 @@ if __name__ == "__main__":
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     try:
-        check_file(given.output, "OUTPUT ")  # before a quarter of an hour
+        check_file(given.output, "OUTPUT ")  # check this before a quarter of an hour of work
     except OSError as error:
         parser.error(str(error))
     write(given.output, given.weights, given.device)

@@ -1,8 +1,9 @@
-"""Write the emoji sample that travels with the package: 154 well-known subjects in all three styles.
+"""Write the emoji sample that ships with the package: 154 well-known subjects in all three styles.
 
     python recipes/emoji_sample.py        # reads the whole set: load_emoji(download=True)
 
-Same packages, same pictures. WebP without loss is 40% smaller than PNG; it takes about three minutes to write.
+The same versions of the packages give the same pictures. Lossless WebP is 40% smaller than PNG; writing takes about
+three minutes.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ bear
 
 
 def sample_of(emoji: EmojiSet) -> EmojiSet:
-    """The pictures of SUBJECTS, in the order of the whole set. Raises ValueError for one it has not in every style."""
-    wanted = [" ".join(name.split()) for name in SUBJECTS.split(",")]
-    for name in wanted:
+    """The pictures of SUBJECTS, in the order of the whole set. Raises ValueError for a subject without all styles."""
+    subjects = [" ".join(name.split()) for name in SUBJECTS.split(",")]
+    for name in subjects:
         if name not in emoji.names:
             raise unknown_name("emoji", name, emoji.names)
         if int((emoji.subject == emoji.names.index(name)).sum()) != len(STYLES):
             raise ValueError(f"{name} is not drawn in all of {', '.join(STYLES)}")
-    kept = sorted(emoji.names.index(name) for name in set(wanted))
+    kept = sorted(emoji.names.index(name) for name in set(subjects))
     chosen = torch.isin(emoji.subject, torch.tensor(kept))
     return EmojiSet(
         emoji.images[chosen],

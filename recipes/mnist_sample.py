@@ -1,9 +1,9 @@
-"""Make the digits that travel with the package: 10,000 of MNIST's 60,000 training images, 1,000 a class.
+"""Make the digits that ship with the package: 10,000 of MNIST's 60,000 training images, 1,000 per class.
 
     python recipes/mnist_sample.py [OUTPUT.npz]
 
-It needs the full train split (fetched once from the hub, or in HF_HUB_CACHE). The choice is seeded, so the
-same file comes out again: images in their original order, their labels, and their indices in that split.
+This needs the full train split (downloaded once from the hub, or in HF_HUB_CACHE). The choice is seeded, so a second
+run writes the same file: images in their original order, their labels, and their indices in that split.
 """
 
 from __future__ import annotations

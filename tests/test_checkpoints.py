@@ -98,7 +98,7 @@ def test_a_damaged_one_is_named_and_the_one_before_is_used(tmp_path, damage):
     damage(newest)
     with pytest.raises(DamagedCheckpointError, match="step-00000020"):
         read_checkpoint(newest)
-    with pytest.warns(UserWarning, match=r"step-00000020\.safetensors .* goes on from .* step-00000010\.safetensors"):
+    with pytest.warns(UserWarning, match=r"step-00000020\.safetensors .* resumes from .* step-00000010\.safetensors"):
         assert latest_checkpoint(tmp_path).progress["step"] == 10
 
 

@@ -311,7 +311,7 @@ RECIPE = {
         ({"training": {"epochs": True}}, "must be a whole number; got True"),
         ({"training": {"epochs": 2.5}}, "must be a whole number; got 2.5"),
         ({"training": [3]}, r"\[training\] must be a table of settings"),
-        ({"training": {"seed": 1}}, "stands at its top"),
+        ({"training": {"seed": 1}}, "belongs at the top"),
         ({"epochz": 3}, "unknown key of the recipe 'epochz'"),
         ({"name": "../../escaped"}, "name must be a plain name"),
         ({"name": 3}, "must be a text; got 3"),
@@ -321,7 +321,7 @@ RECIPE = {
         ({"network": {"network": "unet"}}, "the network of a classifier's recipe"),
         ({"network": {"network": "classifier", "widths": []}}, "two widths or more"),
         ({"network": {"network": "classifier", "widths": [8, 10**9]}}, "more than"),
-        ({"network": {"network": "classifier", "num_classes": 3}}, "which the data set gives"),
+        ({"network": {"network": "classifier", "num_classes": 3}}, "which the data set determines"),
         ({"network": "classifier"}, "must be a table"),
     ],
 )

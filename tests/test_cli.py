@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 
 from diffusion_explained import files
 from diffusion_explained.cli import launch
-from diffusion_explained.cli.doctor import LOOKS
+from diffusion_explained.cli.doctor import CHECKS
 from diffusion_explained.cli.main import app, parse_labels
 from diffusion_explained.devices import choose_device
 from diffusion_explained.pretrained import load_pretrained, save_pretrained
@@ -148,11 +148,12 @@ def test_lab_says_what_it_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / original.name).write_bytes(b"")
     result = run("lab", "--folder", tmp_path, "--no-browser")
     assert (
-        result.exit_code == 0 and f"Copied anew, because they were empty or cut short: {original.name}" in result.stdout
+        result.exit_code == 0
+        and f"Copied again, because they were empty or cut short: {original.name}" in result.stdout
     )
     (tmp_path / original.name).write_bytes(b"{ mine")
     result = run("lab", "--folder", tmp_path, "--no-browser")
-    assert f"What they held is kept in {original.name}.damaged" in result.stdout
+    assert f"Their old content is kept in {original.name}.damaged" in result.stdout
 
 
 def test_a_disk_that_is_full_while_the_course_is_copied_leaves_nothing_half(tmp_path: Path):
@@ -317,7 +318,7 @@ def test_doctor_finds_a_bare_machine_fit_and_says_what_can_be_had(bare_machine: 
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     found = {finding["name"]: finding for finding in report["findings"]}
-    assert report["ok"] and list(found) == list(LOOKS)
+    assert report["ok"] and list(found) == list(CHECKS)
     assert {name for name, finding in found.items() if finding["status"] == "missing"} == {
         "MNIST", "CIFAR-10", "Stable Diffusion", "Network",
     }  # fmt: skip
@@ -337,10 +338,10 @@ def test_doctor_sees_data_that_is_there(bare_machine: None, tmp_path: Path):
     (tmp_path / "decoded").mkdir()
     for split in ("train", "test"):
         (tmp_path / "decoded" / f"mnist-{split}.safetensors").touch()
-    finding = LOOKS["MNIST"]("MNIST")
+    finding = CHECKS["MNIST"]("MNIST")
     assert (finding.status, finding.advice) == ("ok", "")
     (tmp_path / "decoded" / "mnist-test.safetensors").unlink()
-    finding = LOOKS["MNIST"]("MNIST")
+    finding = CHECKS["MNIST"]("MNIST")
     assert finding.status == "missing" and "test-00000" in finding.advice and "train-00000" not in finding.advice
 
 
@@ -372,7 +373,7 @@ def test_doctor_does_not_wait_for_a_network_that_is_silent(monkeypatch: pytest.M
             monkeypatch.setenv("HF_ENDPOINT", f"http://{launch.LOCALHOST}:{port}")
             monkeypatch.setenv("no_proxy", "*")
             started = time.monotonic()
-            finding = LOOKS["Network"]("Network")
+            finding = CHECKS["Network"]("Network")
             assert finding.status == "missing"
             assert time.monotonic() - started < 2  # the promise to the user, not a speed
         finally:
@@ -458,19 +459,19 @@ def test_train_that_was_stopped_says_how_to_go_on_and_does(recipe: Path, tmp_pat
         assert stop(process, signal.SIGINT) == 130
     log = (tmp_path / "log").read_text()
     kept = sorted(checkpoints.glob("step-*.safetensors"))[-1]
-    assert f"Stopped. {kept.relative_to(tmp_path)} is kept: the same command goes on from it." in log
+    assert f"Stopped. The same command resumes from {kept.relative_to(tmp_path)}." in log
     assert "Traceback" not in log
 
     result = run("train", recipe, "--out", tmp_path / "runs", "--device", "cpu")
     assert result.exit_code == 0, result.output
-    assert f"Going on from {kept}" in result.stdout
+    assert f"Resuming from {kept}" in result.stdout
     assert "200/200" in result.stderr
 
     result = run("train", recipe, "--images", 80, "--out", tmp_path / "runs", "--device", "cpu")
     assert_refused(result, "another training", "training.images")
     result = run("train", recipe, "--images", 80, "--out", tmp_path / "runs", "--device", "cpu", "--restart")
     assert result.exit_code == 0, result.output
-    assert "Going on" not in result.stdout
+    assert "Resuming" not in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 from hub_cache import put_into_cache
 from test_cli import assert_refused, run
 
-from diffusion_explained.cli.doctor import LOOKS
+from diffusion_explained.cli.doctor import CHECKS
 from diffusion_explained.stable_diffusion import Trace, save_stand_in, weights
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS
 
@@ -39,7 +39,7 @@ def test_a_folder_on_the_cpu_says_how_long_it_takes_and_what_was_cut(folder, tmp
     result = run("record", "castle " * 80, "--model", live, *SHORT, "--device", "cpu", "--out", out)
     assert result.exit_code == 0, result.output
     assert re.search(r"About \d+ minutes on this CPU", result.stdout)
-    assert "this was cut off: castle castle castle castle castle" in result.stderr
+    assert "this part was cut off: castle castle castle castle castle" in result.stderr
     assert "1 image\n" in result.stdout and Trace.load(out).label == "recorded"
 
 
@@ -47,7 +47,7 @@ def test_what_is_missing_is_said(bare_machine, tmp_path):
     assert_refused(run("record", "a cat", "--device", "cpu"), "2.7 GB", "no network", "hf download")
     assert_refused(run("record", "a cat", "--out", "cat.png"), ".safetensors")
     assert_refused(run("record", "a cat", "--model", "stand-in", "--size", 100), "multiples of 8")
-    assert_refused(run("record", "a cat", "--model", tmp_path, "--device", "cpu"), "is no pipeline")
+    assert_refused(run("record", "a cat", "--model", tmp_path, "--device", "cpu"), "is not a pipeline")
     if not torch.cuda.is_available():
         assert_refused(run("record", "a cat"), "no GPU", "--device cpu")
 
@@ -70,14 +70,14 @@ def test_nothing_is_downloaded_without_a_yes(bare_machine, folder, tmp_path, mon
 
 def test_doctor_finds_stable_diffusion_and_is_quick(bare_machine, folder, tmp_path):
     started = time.perf_counter()
-    finding = LOOKS["Stable Diffusion"]("Stable Diffusion")
+    finding = CHECKS["Stable Diffusion"]("Stable Diffusion")
     assert finding.status == "missing" and "2.7 GB" in finding.text and "stand-in" in finding.advice
     assert time.perf_counter() - started < 2
     snapshot = put_into_cache(tmp_path / "hub", MIRRORS[DEFAULT_MODEL][1], folder)
-    finding = LOOKS["Stable Diffusion"]("Stable Diffusion")
+    finding = CHECKS["Stable Diffusion"]("Stable Diffusion")
     assert finding.status == "ok" and DEFAULT_MODEL in finding.text
     (snapshot / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    finding = LOOKS["Stable Diffusion"]("Stable Diffusion")
+    finding = CHECKS["Stable Diffusion"]("Stable Diffusion")
     assert finding.status == "missing" and "not all of it" in finding.advice and "vae" in finding.advice
 
 
@@ -86,4 +86,4 @@ def test_no_look_of_the_doctor_asks_the_network_for_what_is_not_there(bare_machi
         raise AssertionError("a second and a half for each model that is not here")
 
     monkeypatch.setattr(weights, "hub_is_reachable", never)
-    assert LOOKS["Stable Diffusion"]("Stable Diffusion").status == "missing"
+    assert CHECKS["Stable Diffusion"]("Stable Diffusion").status == "missing"

@@ -132,7 +132,7 @@ def test_a_recorded_run_of_broken_numbers(place, number, tmp_path):
     else:
         trace.settings["guidance_scale"] = number
     path = trace.save(tmp_path / "trace.safetensors")
-    with pytest.raises(OSError, match=r"trace\.safetensors is damaged.*(NaN|Infinity), which is no number"):
+    with pytest.raises(OSError, match=r"trace\.safetensors is damaged.*(NaN|Infinity), which is not a number"):
         Trace.load(path)
     assert trace.pictures.dtype == np.uint8  # its pictures are bytes, which hold no NaN
 

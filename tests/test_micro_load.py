@@ -201,7 +201,7 @@ def test_record_offers_no_download_of_micro(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_doctor_speaks_of_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    look = doctor.LOOKS["Micro Stable Diffusion"]
+    look = doctor.CHECKS["Micro Stable Diffusion"]
     monkeypatch.setattr(weights, "MICRO_FOLDER", folder)
     assert look("micro").status == "ok" and MICRO_TITLE in look("micro").text
     monkeypatch.setattr(weights, "MICRO_FOLDER", tmp_path)

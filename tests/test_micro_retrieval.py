@@ -272,7 +272,7 @@ def test_the_command_trains_writes_and_says_how_well_it_reads(tmp_path):
 
 def test_the_command_refuses_a_file_of_another_kind(tmp_path):
     result = CliRunner().invoke(app, ["micro", "retrieval", "--images", "32", "--out", str(tmp_path / "it.pt")])
-    assert result.exit_code == 2 and "no .safetensors file" in result.output
+    assert result.exit_code == 2 and "is not a .safetensors file" in result.output
 
 
 # What ships

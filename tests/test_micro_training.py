@@ -401,7 +401,7 @@ def test_from_the_emoji_to_a_pipeline(tiny_networks: None, tmp_path: Path):
     vae, out = tmp_path / "vae", tmp_path / "micro"
     ran = run("vae", "--sample", "--images", 8, "--batch-size", 4, "--out", vae)
     assert ran.exit_code == 0, ran.output
-    assert "dB on emoji of the training" in ran.output
+    assert "dB on training emoji" in ran.output
     options = ("--sample", "--images", 8, "--batch-size", 4, "--scenes", 6)
     ran = run("train", "--vae", vae, "--prediction", "eps", *options, "--out", out)
     assert ran.exit_code == 0, ran.output
@@ -413,7 +413,7 @@ def test_from_the_emoji_to_a_pipeline(tiny_networks: None, tmp_path: Path):
     assert model.kind == "eps" and model.sample("red cat", num_inference_steps=2).shape == (1, 3, 128, 128)
 
     ran = run("train", "--vae", vae, "--prediction", "eps", *options, "--out", out)
-    assert ran.exit_code == 0 and "Going on from" in ran.output
+    assert ran.exit_code == 0 and "Resuming from" in ran.output
     assert json.loads((out / "micro.json").read_text()) == card, "it was over, and is as it was"
 
 

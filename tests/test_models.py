@@ -171,7 +171,7 @@ def test_counts_are_those_by_hand():
         ({"network": "unte"}, "did you mean 'unet'"),
         ({}, "unknown network None"),
         ({"network": "unet", "width": [32, 64]}, "did you mean 'widths'"),
-        ({"network": "unet", "widths": [32, 64], "blocks": [1]}, "one entry a resolution"),
+        ({"network": "unet", "widths": [32, 64], "blocks": [1]}, "one entry per resolution"),
         ({"network": "unet", "image_shape": [1, 28, 28], "patch_size": 3}, "28 x 28"),
         ({"network": "unet", "widths": [32, 64, 64], "blocks": [1, 1, 1], "attention": [False] * 3}, "28 x 28"),
         ({"network": "unet", "widths": [32, 72]}, "head_width"),

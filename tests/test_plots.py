@@ -215,4 +215,4 @@ def test_a_grid_leaves_room_for_captions_of_several_lines():
         :, 1
     ]  # the first row's upper and lower edge, in pixels
     assert top.y0 >= images[0] and below.y1 <= images[1]
-    assert plots.alt_text(fig) == "Four: 4 pictures in 2 rows (a cat on a mat, b, c, d)"
+    assert plots.alt_text(fig) == "Four: 4 images in 2 rows (a cat on a mat, b, c, d)"

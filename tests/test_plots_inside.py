@@ -52,7 +52,7 @@ def test_maps_of_every_resolution_are_drawn_at_one_size():
     tile = sheet[6:10, 6:10, :3].astype(int)
     assert (tile[:2, 2:] == tile[0, 2]).all() and tile[0, 2, 0] > tile[0, 2, 2]  # the quarter at the top right is red
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["fine", "coarse"]
-    assert alt_text(fig).startswith("Maps: fine, coarse, 3 pictures each")
+    assert alt_text(fig).startswith("Maps: fine, coarse, 3 images each")
 
 
 @BOTH_THEMES

@@ -124,7 +124,7 @@ def test_token_chips_show_pieces_ids_and_padding():
         "padding",
         "8",
     ]
-    assert alt_text(fig) == "T: 5, 1 of them only padding; tokens of each word: lie (2)"
+    assert alt_text(fig) == "T: 5, 1 of them padding; tokens per word: lie (2)"
     long = token_chips(tokens(["unbelievablyexpensive"]))
     assert long.axes[0].texts[2].get_text() == "unbeliev…"
 
@@ -154,7 +154,7 @@ def test_latent_strip_enlarges_pixel_by_pixel_and_averages():
     assert sheet[:2, :2, :3].min() == 255 and sheet[2:4, :4, :3].max() == 0  # each pixel twice as large
     assert set(np.unique(sheet[-4:, :4, :3])) == {128}  # black and white, averaged
     assert latent_strip({"s": small, "l": large}).axes[0].images[0].get_array().shape[:2] == (8 + 2 + 8, 8)
-    assert alt_text(strip()) == "Run: latents, decoded, 4 pictures each (t = 958, t = 700, t = 300, t = 1)"
+    assert alt_text(strip()) == "Run: latents, decoded, 4 images each (t = 958, t = 700, t = 300, t = 1)"
     with pytest.raises(ValueError, match="same number"):
         latent_strip({"s": small, "l": [*large, *large]})
 
@@ -196,5 +196,5 @@ def test_word_maps_give_each_word_one_scale_and_say_it():
     ]
     assert fig.axes[4].images[0].get_clim() == pytest.approx((0, 0.3))
     assert "cat 30.0% (at the end left), dog 80.0% (at the end upper right)" in alt_text(fig)
-    with pytest.raises(ValueError, match="as many pictures and maps"):
+    with pytest.raises(ValueError, match="as many images and maps"):
         word_maps(torch.zeros(1, 3, 8, 8), torch.zeros(2, 2, 4, 4), ["cat", "dog"], ["a", "b"])

@@ -22,7 +22,7 @@ from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.levels import schedule_of
 
 PROMPT, SIDE = "a photo of a cat", 64
-REFUSED = {"lcm_dreamshaper": "LatentConsistencyModelPipeline is not driven here"}
+REFUSED = {"lcm_dreamshaper": "LatentConsistencyModelPipeline is not supported"}
 CARDS = [(name, number) for name in published.NAMES for number in range(len(published.read(name)["cards"]))]
 
 
@@ -116,7 +116,7 @@ def test_a_card_that_says_guidance_0_means_off_which_is_1_here(folders):
     model = load(folders["sdxl_turbo"], device="cpu")
     off, one = ours(model, None, 1, guidance_scale=1.0), ours(model, None, 1, guidance_scale=as_here(0.0))
     assert torch.equal(off, one)
-    with pytest.warns(UserWarning, match=r"card says 0\.0 for guidance off, give 1"):
+    with pytest.warns(UserWarning, match=r"card says 0\.0 for no guidance, give 1"):
         zero = ours(model, None, 1, guidance_scale=0.0)
     assert (zero - off).abs().max() > 1e-3
 

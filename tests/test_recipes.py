@@ -230,7 +230,7 @@ def test_only_the_first_of_several_processes_writes(tiny, tmp_path, monkeypatch)
         ("images = 480", "images = 480\nlearning_rate = inf", "must be a finite number; got inf"),
         ("betas = [0.9, 0.95]", "betas = [0.9]", "betas of .training. must be a list of 2"),
         ("betas = [0.9, 0.95]", 'betas = "ab"', "betas of .training. must be a list of 2"),
-        ("widths = [8]", "widths = [1_000_000]\nnum_classes = 3", "which the data set gives"),
+        ("widths = [8]", "widths = [1_000_000]\nnum_classes = 3", "which the data set determines"),
         ("widths = [8]", "widths = [100_000_000]", "more than 200,000,000 weights"),
         ("patch_size = 4", "patch_size = 0", "patch_size must be 1 or more; got 0"),
         ("patch_size = 4", "patch_size = 3", "cannot be divided"),

@@ -149,10 +149,10 @@ def test_misuse_is_said(model):
         attention.after(steps[-1])
         with pytest.raises(ValueError, match="not called since the last step"):
             attention.after(steps[-1])
-        with pytest.raises(ValueError, match="told another text"):
+        with pytest.raises(ValueError, match="given another text"):
             model.sample("a dog", **SIZE)
         list(model.steps(text, **SIZE, seed=[0, 1]))
-        with pytest.raises(ValueError, match="4 rows were recorded and the step has 1 images"):
+        with pytest.raises(ValueError, match="4 rows were recorded, but the step has 1 images"):
             attention.after(steps[-1])
     assert len(attention.levels) == 1
 
@@ -210,5 +210,5 @@ def test_a_factor_of_one_changes_nothing_and_bad_ones_are_refused(model):
 
 def test_layers_lie_where_the_u_net_halves():
     assert grid_of(240, (12, 20)) == (12, 20) and grid_of(6, (12, 20)) == (2, 3) and grid_of(35, (9, 13)) == (5, 7)
-    with pytest.raises(ValueError, match="no halving"):
+    with pytest.raises(ValueError, match="do not result from halving"):
         grid_of(50, (12, 20))

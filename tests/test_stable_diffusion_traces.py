@@ -129,7 +129,7 @@ def test_files_that_are_no_traces(trace, saved, tmp_path):
         ({"rows": "3"}, "no rows for 3 steps"),
         ({"rows": "[" * 100_000}, "nested too deeply"),
         ({"settings": "{"}, "settings are no JSON"),
-        ({"settings": json.dumps(trace.settings).replace("128", "NaN")}, "NaN, which is no number"),
+        ({"settings": json.dumps(trace.settings).replace("128", "NaN")}, "NaN, which is not a number"),
         ({"settings": json.dumps(trace.settings).replace("128", "1e999")}, "width of settings must be a whole number"),
         ({"settings": json.dumps({**trace.settings, "more": 1})}, "fields that are not known: ..more"),
     ]:
@@ -143,10 +143,10 @@ def test_files_that_are_no_traces(trace, saved, tmp_path):
 @pytest.mark.parametrize(
     ("name", "array", "message"),
     [
-        ("x_0", np.zeros((3, 2, 16, 32, 3), np.float32), "no bytes"),
-        ("x_0", np.zeros((3, 2, 16, 32, 4), np.uint8), "x_0 are no pictures"),
-        ("x_0", np.zeros((3, 2, 16, 0, 3), np.uint8), "x_0 are no pictures"),
-        ("x_0", np.zeros((0, 2, 16, 32, 3), np.uint8), "x_0 are no pictures"),
+        ("x_0", np.zeros((3, 2, 16, 32, 3), np.float32), "not bytes"),
+        ("x_0", np.zeros((3, 2, 16, 32, 4), np.uint8), "x_0 must be pictures"),
+        ("x_0", np.zeros((3, 2, 16, 0, 3), np.uint8), "x_0 must be pictures"),
+        ("x_0", np.zeros((0, 2, 16, 32, 3), np.uint8), "x_0 must be pictures"),
         ("x_0", np.zeros((3, 2, 16, 513, 3), np.uint8), "at most 512 pixels"),
         ("x_0", np.zeros((3, 2, 8, 32, 3), np.uint8), "its latents are"),
         ("x_0", np.zeros((3, 100_000, 1, 1, 3), np.uint8), "3 steps of 100,000 images; allowed are 1,000 of 4"),

@@ -213,10 +213,10 @@ def test_what_is_no_pipeline(copy, tmp_path, cache):
     (tmp_path / "photos" / "cat.jpg").touch()
     (tmp_path / "model.ckpt").touch()
     for model, message in [
-        (tmp_path / "empty", "is no pipeline: there is no model_index.json in it .it holds nothing"),
+        (tmp_path / "empty", "is not a pipeline: there is no model_index.json in it .it holds nothing"),
         (tmp_path / "photos", "it holds cat.jpg"),
-        (tmp_path / "model.ckpt", "is one file, not a pipeline"),
-        ("model.safetensors", "is one file, not a pipeline"),
+        (tmp_path / "model.ckpt", "is a single file, not a pipeline"),
+        ("model.safetensors", "is a single file, not a pipeline"),
         ("", "empty name"),
     ]:
         with pytest.raises(ValueError, match=message):
@@ -224,7 +224,7 @@ def test_what_is_no_pipeline(copy, tmp_path, cache):
     for model in (tmp_path / "nowhere", "./nowhere", "nowhere", "a/b/c"):
         with pytest.raises(WeightsUnavailableError, match="no folder"):
             load(model, device="cpu")
-    with pytest.raises(ValueError, match="no name on the Hugging Face hub"):
+    with pytest.raises(ValueError, match="neither a name on the Hugging Face hub"):
         load("owner/mo del?", device="cpu")
 
 
@@ -235,8 +235,11 @@ def test_an_index_that_is_damaged_or_strange(copy):
         ("{", "is damaged"),
         ("[]", "should hold an object"),
         ("{}", "does not name a pipeline class"),
-        (json.dumps({**index, "_class_name": "FluxPipeline"}), "A FluxPipeline is not driven here. These are: Stable"),
-        (json.dumps({**index, "unet": ["my_code", "Network"]}), "wants to run code of its own for unet"),
+        (
+            json.dumps({**index, "_class_name": "FluxPipeline"}),
+            "A FluxPipeline is not supported. Supported are: Stable",
+        ),
+        (json.dumps({**index, "unet": ["my_code", "Network"]}), "asks to run code of its own for unet"),
     ]:
         path.write_text(text)
         with pytest.raises(ValueError, match=message):

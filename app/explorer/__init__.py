@@ -1,1 +1,1 @@
-"""What the explorer's pages share: their frame, the runs that are kept, and the scrubber."""
+"""What the explorer's pages share: their frame, the cached runs, and the scrubber."""

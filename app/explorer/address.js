@@ -1,5 +1,5 @@
-// Puts the page's settings into the browser's address, in place of the entry that is there: Back leaves the page.
-// data: { query: all settings but the films' frames, films: the keys of those, page: "" for the first, at: when it was made }
+// Writes the page's settings into the browser's address and replaces the history entry, so that Back leaves the page.
+// data: { query: all settings but the films' frames, films: the films' keys, page: "" for the first, at: the time of writing }
 
 let newest = 0;
 

@@ -1,12 +1,12 @@
-"""The address of a page: read once at the door, and written back whole, so that it opens to the same pixels elsewhere.
+"""The address of a page: read once on arrival and written back completely, so that it shows the same pixels elsewhere.
 
-A page's controls (`explorer.controls`) are its table of settings: each says what its key may be, takes its value from
-the address or from its default, and is written into the address when it is off its default. What an address asks for
-and no control can give is said in one note.
+A page's controls (`explorer.controls`) define its settings: each has allowed values, takes its value from the address
+or from its default, and is written into the address when it differs from the default. One note lists what the address
+asks for and no control can provide.
 
 Streamlit's own way is not used: `st.query_params[key] = value` pushes an entry onto the browser's history at every
-change, so that Back no longer leaves the page. A small script (`address.js`) replaces the entry instead. The slider of
-a film moves in the browser alone, so its frame is written by the browser too (`scrubber.js`).
+change, so that Back no longer leaves the page. A small script (`address.js`) replaces the entry instead. A film's
+slider moves in the browser only, so the browser also writes its frame (`scrubber.js`).
 """
 
 import time
@@ -23,22 +23,22 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from explorer.kinds import Kind, Whole
 from explorer.words import quoted
 
-SAID = 5  # so many unusable settings are named, the rest are counted
+SAID = 5  # the number of unusable settings that the note names; the rest are counted
 
 
 class EndedError(Exception):
-    """The page ends here. After `st.stop` Streamlit takes nothing more, and the address would stay as it was."""
+    """The page ends here. `st.stop` would end the script too, before the address could be written."""
 
 
 @dataclass
 class Visit:
-    """What a session knows of the page that it is on.
+    """The state of a session's present page.
 
-    given: what the address asks for and no control has read yet, key -> values; seen: the query strings that were read
-    or written; values: what the controls write; refused: what could not be used, and unused: what nothing here reads;
-    films: the keys that the browser writes; frames: of the films that are shown, their key and the frame asked for;
-    left_out: what decides the picture and fits into no address; place, note: where the script and the note stand;
-    written: the query string that was written last, and early: whether this run has written one before its end.
+    given: settings in the address that no control has read yet, key -> values; seen: the query strings that were read
+    or written; values: what the controls write; refused: settings that could not be used; unused: settings that no
+    control reads; films: the keys that the browser writes; frames: the films on the page, with the frame that the
+    address gives; left_out: what determines the picture but fits into no address; place, note: the containers of the
+    script and of the note; written: the last query string; early: whether this run wrote one before its end.
     """
 
     page: str
@@ -69,7 +69,7 @@ def _canonical(query: Mapping[str, Sequence[str]], without: Sequence[str]) -> st
 
 
 def visit() -> Visit:
-    """The session's present one. A page that runs outside of `kept` has one too, with an empty address."""
+    """The session's present visit. A page that runs outside of `kept` has one too, with an empty address."""
     if "visit" not in st.session_state:
         st.session_state.visit = Visit("", _asked())
     return st.session_state.visit
@@ -89,7 +89,7 @@ def _arrive(page: str) -> None:
     came = getattr(get_script_run_ctx(), "is_history_navigation", False)
     if here is None or here.page != page or came or _canonical(asked, here.films) not in here.seen:
         for key in here.keys if here is not None else ():
-            st.session_state.pop(key, None)  # the address says what it is now, or that it is the default
+            st.session_state.pop(key, None)  # the new address gives the value, or the default holds
         here = st.session_state.visit = Visit(page, asked, {_canonical(asked, ())})
     here.values, here.left_out, here.early = {}, [], False
     here.place, here.note = st.container(key="address-bar").empty(), st.empty()
@@ -101,13 +101,13 @@ def _leave() -> None:
         here.unused[key] = here.given.pop(key)
     _note(here)
     left = f" It leaves out {' and '.join(here.left_out)}, which no address can hold." if here.left_out else ""
-    st.caption(f"This page's address holds its settings: it opens to the same in another browser.{left}")
+    st.caption(f"This page's address holds its settings: it opens the same page in another browser.{left}")
     if here.place is not None:
         _write(here, here.place.container(), "address")
 
 
 def write_early() -> None:
-    """Write the address before work that takes long: with what is chosen so far, and what no control has read yet."""
+    """Write the address before long work: the settings chosen so far, and those that no control has read yet."""
     here = visit()
     if here.place is not None and not here.early:
         here.early = True
@@ -115,7 +115,7 @@ def write_early() -> None:
 
 
 def write_part(name: str) -> None:
-    """Write the address after a part of the page has run alone."""
+    """Write the address after only a fragment of the page has run."""
     here = visit()
     if _query(here) != here.written:
         _write(here, st.container(key=f"address-of-{name}"), f"address-{name}")
@@ -138,7 +138,7 @@ def _write(here: Visit, place: Any, key: str) -> None:
 
 
 def _note(here: Visit) -> None:
-    """Say in one note what of the address could not be used."""
+    """List in one note the settings of the address that could not be used."""
 
     def named(asked: Mapping[str, Sequence[str]]) -> str:
         pairs = [quoted(f"{key}={value}") for key, values in asked.items() for value in values or [""]]
@@ -151,7 +151,7 @@ def _note(here: Visit) -> None:
             f"The address asks for {named(here.refused)}, which is not possible here; the default is used instead."
         )
     if here.unused:
-        sentences.append(f"The address sets {named(here.unused)}, which nothing on this page reads as it is set now.")
+        sentences.append(f"The address sets {named(here.unused)}, which no control that this page shows now reads.")
     if sentences:
         here.note.info(" ".join(sentences), icon=":material/link_off:")
 
@@ -160,19 +160,19 @@ def _note(here: Visit) -> None:
 
 
 def take(key: str) -> list[str] | None:
-    """What the address asks of a key, once; None for nothing."""
+    """The values that the address gives for a key, removed from the visit; None if there are none."""
     here = visit()
     here.keys.add(key)
     return here.given.pop(key, None)
 
 
 def refuse(key: str, texts: list[str]) -> None:
-    """Remember that this could not be used."""
+    """Remember that these values could not be used."""
     visit().refused[key] = texts
 
 
 def put(key: str, texts: list[str] | None) -> None:
-    """What the address is to say of a key; None for nothing, which stands for the default."""
+    """Set the values that the address gives for a key; None removes the key, which means the default."""
     here = visit()
     here.values.pop(key, None)
     if texts is not None:
@@ -180,7 +180,7 @@ def put(key: str, texts: list[str] | None) -> None:
 
 
 def read(key: str, kind: Kind, default: object) -> object:
-    """What a key asks for if it asks for something possible; else the default, and the note will say so."""
+    """The value that the address gives for a key, or the default; the note reports an impossible value."""
     texts = take(key)
     if texts is None:
         return default
@@ -192,7 +192,7 @@ def read(key: str, kind: Kind, default: object) -> object:
 
 
 def seed(key: str, kind: Kind, default: object) -> None:
-    """Give a widget its value before it is made: the address's, the one that it has, or the default."""
+    """Set a widget's value before the widget is made: from the address, its own earlier value, or the default."""
     state, here = st.session_state, visit()
     if key in here.given:
         state[key] = read(key, kind, default)
@@ -202,14 +202,14 @@ def seed(key: str, kind: Kind, default: object) -> None:
 
 
 def keep(key: str, kind: Kind, value: object, default: object, *, always: bool = False) -> None:
-    """Write a widget's value into the address unless it is the default, or if another machine has another default."""
+    """Write a widget's value into the address unless it is the default. always: machines differ in the default."""
     put(key, kind.write(value) if always or value != default else None)
     if value != default:
         visit().refused.pop(key, None)
 
 
 def hidden(key: str, kind: Kind, default: object) -> object:
-    """A setting that no widget shows, but a button changes, in the session's state under this key."""
+    """A setting without a widget, which a button changes in the session's state under this key."""
     seed(key, kind, default)
     value = st.session_state[key]
     keep(key, kind, value, default)
@@ -217,13 +217,13 @@ def hidden(key: str, kind: Kind, default: object) -> object:
 
 
 def forget() -> None:
-    """Drop what the address asks for and no control has read: it was written for another data set."""
+    """Drop the settings that no control has read: they were written for another data set."""
     here = visit()
     here.given, here.refused, here.unused = {}, {}, {}
 
 
 def leaves_out(what: str) -> None:
-    """Name what decides the picture but fits into no address: a photograph, a painted stroke."""
+    """Name something that determines the picture but fits into no address: a photograph, a painted stroke."""
     here = visit()
     if what not in here.left_out:
         here.left_out.append(what)
@@ -233,12 +233,12 @@ def leaves_out(what: str) -> None:
 
 
 def films(*keys: str) -> None:
-    """Name the keys of the page's films before anything is shown: a film may come long after its address."""
+    """Name the keys of the page's films before anything is shown: a film may appear long after the address was read."""
     visit().films = keys
 
 
 def frame(key: str, film: str, last: int, usual: int) -> tuple[int, bool]:
-    """The frame at which a film begins, and whether the address asks for it: it does so of the first film shown."""
+    """The first frame to show, and whether the address gives it; the address applies to the first film shown only."""
     here = visit()
     if key not in here.films:
         here.films = (*here.films, key)

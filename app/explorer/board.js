@@ -1,9 +1,9 @@
-// A board to paint on, over a picture: in colours, or a hole for inpainting. Mouse, pen, finger and keyboard.
-// What is painted goes to Python as a PNG of the picture's own size, transparent where nothing was painted, after
-// each stroke; "" is a board that was cleared.
+// A board on which a visitor paints over a picture, by mouse, pen, finger or keyboard: in colours, or a hole to inpaint.
+// After each stroke, the painting goes to Python as a PNG of the picture's size, transparent where nothing was painted;
+// "" means an empty board.
 //
-// data: { picture: PNG as base64, painted: a data URL to begin with or "", width, height, hole: bool,
-//         paints: [[name, colour]], words: what the board is }
+// data: { picture: PNG as base64, painted: a data URL to start with, or "", width, height, hole: bool,
+//         paints: [[name, colour]], words: the board's label }
 
 const UNDO = 20;
 
@@ -67,7 +67,7 @@ class Board {
     return [row];
   }
 
-  // a chequered hole, which no picture looks like, in no colour that one must tell from another
+  // a chequered hole: no picture looks like it, and nobody has to tell colours apart
   checks() {
     const side = Math.max(2, Math.round(this.data.width / 32));
     const tile = element("canvas", { width: 2 * side, height: 2 * side });
@@ -200,11 +200,11 @@ class Board {
     const share = (100 * this.covered()) / (this.canvas.width * this.canvas.height);
     this.root.dataset.covered = share.toFixed(1);
     if (share === 0 && this.data.hole) {
-      this.output.textContent = "Nothing is brushed yet, so the whole picture is to be painted anew.";
+      this.output.textContent = "Nothing is brushed yet, so the whole picture will be painted anew.";
       return;
     }
     const amount = share === 0 ? "Nothing" : share < 1 ? "Less than 1 %" : `${Math.round(share)} %`;
-    this.output.textContent = `${amount} ${this.data.hole ? "of the picture is to be painted anew" : "of the picture is painted"}.`;
+    this.output.textContent = `${amount} ${this.data.hole ? "of the picture will be painted anew" : "of the picture is painted"}.`;
   }
 
   place() {
@@ -227,7 +227,7 @@ class Board {
   }
 }
 
-const mounted = new WeakMap(); // Streamlit calls again at every rerun: what is painted stays
+const mounted = new WeakMap(); // Streamlit calls this again at every rerun; the painting stays
 
 export default ({ parentElement, data, setStateValue }) => {
   if (!mounted.has(parentElement)) {

@@ -1,4 +1,4 @@
-"""A board in the page to paint on, over a picture: in colours, or a hole that is to be painted anew."""
+"""A board in the page on which a visitor paints over a picture: in colours, or a hole to be painted anew."""
 
 import base64
 import binascii
@@ -16,7 +16,7 @@ from diffusion_explained.film import pixels, png
 from diffusion_explained.micro.drawing import SHADES
 from diffusion_explained.micro.words import COLOURS
 
-# the colours that micro has words for, as it was shown them; white as white as paper
+# the colours that micro has words for, in the shades of its training pictures; white is pure white
 PAINTS = {name: "#ffffff" if name == "white" else SHADES[name][1] for name in COLOURS}
 PREFIX = "data:image/png;base64,"
 MOST_BYTES = 4 * 2**20
@@ -29,10 +29,10 @@ def _sources() -> tuple[str, str]:
 
 
 def board(image: Tensor, *, key: str, hole: bool = False) -> Tensor | None:
-    """A picture [1, 3, H, W] in [-1, 1] to paint on: what was painted, RGBA [4, H, W] in [0, 1], None for nothing.
+    """Show a picture [1, 3, H, W] in [-1, 1] to paint on. Return what was painted, RGBA [4, H, W] in [0, 1], or None.
 
-    Another picture is another board, and what was painted on the one before is gone; leaving the page keeps it.
-    Raises ValueError for what no board sends.
+    Another picture gets a new, empty board; leaving the page and returning keeps what was painted.
+    Raises ValueError for data that no board sends.
     """
     js, css = _sources()
     component = st.components.v2.component("diffusion_explained_board", js=js, css=css)
@@ -52,20 +52,22 @@ def board(image: Tensor, *, key: str, hole: bool = False) -> Tensor | None:
     sent = component(
         data=data, key=f"{key}-{number}", default={"painted": None}, on_painted_change=lambda: None
     ).painted
-    url = before if sent is None else sent  # a board that has just been put up has sent nothing yet
+    url = before if sent is None else sent  # a new board has sent nothing yet
     painted = read(url, height, width) if url else None
     st.session_state[f"{key}_kept"] = (number, url)
     return painted
 
 
 def read(url: str, height: int, width: int) -> Tensor:
-    """What a board sent as RGBA [4, H, W] in [0, 1]. Raises ValueError for anything but a PNG of that size."""
+    """Decode what a board sent to RGBA [4, H, W] in [0, 1]. Raises ValueError for anything but a PNG of that size."""
     if not isinstance(url, str) or not url.startswith(PREFIX) or len(url) > MOST_BYTES:
         raise ValueError(f"What was painted must come as a PNG of at most {MOST_BYTES // 2**20} MB.")
     try:
         with Image.open(io.BytesIO(base64.b64decode(url[len(PREFIX) :], validate=True)), formats=["PNG"]) as picture:
             if picture.size != (width, height):
-                raise ValueError(f"What was painted is {picture.size}, and the picture {(width, height)}: paint again.")
+                raise ValueError(
+                    f"What was painted has {picture.size} pixels, the picture {(width, height)}: paint again."
+                )
             array = np.asarray(picture.convert("RGBA"))
     except (OSError, binascii.Error, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"What was painted cannot be read: {error}.") from error
@@ -73,6 +75,6 @@ def read(url: str, height: int, width: int) -> Tensor:
 
 
 def over(painted: Tensor, image: Tensor) -> Tensor:
-    """A picture [1, 3, H, W] in [-1, 1] under what was painted, [4, H, W] in [0, 1]."""
+    """Put what was painted, RGBA [4, H, W] in [0, 1], over a picture [1, 3, H, W] in [-1, 1]."""
     colours, alpha = 2 * painted[None, :3] - 1, painted[None, 3:]
     return alpha * colours + (1 - alpha) * image

@@ -1,4 +1,4 @@
-"""What the pages have in common to choose: data set and network. Kept in the address, and for the whole visit."""
+"""The choice that the pages share: data set and network, kept in the address and for the whole visit."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from explorer import address, controls
 from explorer.kinds import OneOf
 
 DATA = {"mnist": "MNIST digits", "cifar10": "CIFAR-10 pictures"}
-NETWORKS = {  # what each network is, in its data set's group; the first of a group is the one to begin with
+NETWORKS = {  # what each network is, grouped by data set; the first of a group is the default
     "mnist_unet_flow": "U-Net · flow matching",
     "mnist_unet_eps": "U-Net · DDPM, predicts ε",
     "mnist_dit_flow": "DiT · flow matching",
@@ -20,7 +20,9 @@ NETWORKS = {  # what each network is, in its data set's group; the first of a gr
 }
 FIRST = next(iter(NETWORKS))
 SLOW = ("cifar10_unet_flow_fine", "cifar10_dit_flow")
-PATIENCE = "This network takes some seven times as long as the small U-Nets, so the pages ask less of it to begin with."
+PATIENCE = (
+    "This network takes about seven times as long as the small U-Nets, so the pages start with fewer steps and images."
+)
 NO_GUIDANCE = "Guidance was trained into this network when its flow was rectified, so it is sampled at w = 1."
 
 
@@ -35,13 +37,13 @@ def data_of(model: str) -> str:
 
 
 def pace_of(model: str) -> str:
-    """How much can be asked of a network while a visitor waits: that of "digits", of "pictures", or of a "slow" one."""
+    """How much a network can compute while a visitor waits: "digits", "pictures" or "slow"."""
     return "slow" if model in SLOW else "digits" if data_of(model) == "mnist" else "pictures"
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The visitor's data set and network; renewed: whether the data set was changed just now."""
+    """The visitor's data set and network; renewed: whether the visitor has just changed the data set."""
 
     data: str
     model: str
@@ -58,7 +60,7 @@ class Choice:
         return pace_of(self.model)
 
     def default(self, key: str, value: float) -> float:
-        """A widget's default for this data set, which the widget takes on when the data set is changed."""
+        """A widget's default for this data set; the widget is set to it when the visitor changes the data set."""
         if self.renewed:
             st.session_state[key] = value
         return value
@@ -75,9 +77,9 @@ def _other_model() -> None:
 
 
 def choose(*, network: bool = True) -> Choice:
-    """The switch between the data sets; with `network`, `pick_network` is to follow, and the address names that.
+    """The switch between the data sets. With `network`, call `pick_network` next; the address then names the network.
 
-    The address may name a network, or a data set; it wins over what was chosen on another page.
+    The address may name a network or a data set; it overrides what was chosen on another page.
     """
     chosen = st.session_state.setdefault("chosen", FIRST)
     data = address.read("data", OneOf(tuple(DATA)), None)
@@ -86,7 +88,7 @@ def choose(*, network: bool = True) -> Choice:
         chosen = model
     elif data is not None and data != data_of(chosen):
         chosen = networks_of(data)[0]
-    if chosen not in NETWORKS:  # a list sends back whatever it was sent, and this becomes a file's name
+    if chosen not in NETWORKS:  # a client can send any value back, and this becomes a file's name
         chosen = FIRST
     st.session_state.chosen, st.session_state.data = chosen, data_of(chosen)
     if network:
@@ -107,7 +109,7 @@ def choose(*, network: bool = True) -> Choice:
 
 
 def pick_network(choice: Choice, label: str = "Network") -> None:
-    """The networks of the chosen data set, in words."""
+    """The list of the networks of the chosen data set."""
     st.session_state.model = choice.model
     st.selectbox(label, networks_of(choice.data), format_func=NETWORKS.get, key="model", on_change=_other_model)
     if choice.pace == "slow":
@@ -115,7 +117,7 @@ def pick_network(choice: Choice, label: str = "Network") -> None:
 
 
 def guidance_slider(choice: Choice, key: str, most: float, usual: float, *, rectified: bool) -> float:
-    """The guidance scale w, `usual` by default; a rectified network stays at 1, and the disabled slider says why."""
+    """The guidance scale w, `usual` by default. A rectified network stays at 1; a caption says why."""
     if rectified:
         st.slider("Guidance scale w", 0.0, most, 1.0, 0.5, key="no_guidance", disabled=True)
         st.caption(NO_GUIDANCE)

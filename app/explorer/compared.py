@@ -1,4 +1,4 @@
-"""One run of a small model of ours beside one of Stable Diffusion: a common film, and what each costs."""
+"""A run of a small model of ours beside one of Stable Diffusion: one film of both, and what each costs."""
 
 import math
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from explorer.turns import HEAVY, Tell
 
 @dataclass(frozen=True)
 class Compared:
-    """Two runs at the same steps: their film, their table's rows, and by what settings they were made."""
+    """Two runs at the same steps: their film, the rows of their table, and the settings that made them (`asked`)."""
 
     film: Film
     rows: tuple[tuple[str, str, str], ...]
@@ -24,19 +24,19 @@ class Compared:
 
     @property
     def head(self) -> tuple[str, str, str]:
-        """The table's head."""
+        """The head of the table."""
         return "", "ours", short_name(self.trace)
 
 
 def compare_live(kept: Shelf, name: str, ask: stable.Ask, settings: Settings, tell: Tell) -> Compared:
-    """Both run here, Stable Diffusion first."""
+    """Run both models here, Stable Diffusion first."""
     begun = stable.Begun()
     trace = stable.draw(kept, name, ask, begun, tell).trace
     return compare(trace, settings, stable.asked(name, ask, begun), tell)
 
 
 def compare(trace: Trace, settings: Settings, asked: tuple[object, ...], tell: Tell) -> Compared:
-    """Our model runs here, with the sampler and steps of the trace."""
+    """Run our model here, with the sampler and steps of the trace."""
     with HEAVY.turn(tell) as turn:
         counted, steps = denoiser(settings), []
         for step in steps_of(settings, counted):
@@ -48,12 +48,12 @@ def compare(trace: Trace, settings: Settings, asked: tuple[object, ...], tell: T
 
 
 def title(name: str) -> str:
-    """A network of ours in a word or two."""
+    """A short title of one of our networks."""
     return f"{'MNIST' if name.startswith('mnist') else 'CIFAR-10'} {NETWORKS[name].split(' · ')[0]}"
 
 
 def table(name: str, seconds: float, trace: Trace) -> tuple[tuple[str, str, str], ...]:
-    """What the two work on and what it costs: (what, ours, the trace's)."""
+    """What both models work on, and what it costs: rows of (quantity, ours, the trace's)."""
     ours, said = model(name), trace.settings
     ours_parameters = sum(p.numel() for p in ours.network.parameters())
     channels, side, _ = ours.image_shape

@@ -1,7 +1,7 @@
-"""The controls of the pages: Streamlit's widgets, whose values live in the address.
+"""The controls of the pages: Streamlit's widgets, whose values are kept in the address.
 
-A control is one row of its page's table of settings: its key, what the value may be, and the default. The address is
-read and written through the same bounds and choices that the widget shows, so nothing else ever reaches a widget.
+A control defines one setting of its page: its key, its allowed values, and its default. The address is read and
+written with the same bounds and choices that the widget shows, so no other value ever reaches a widget.
 `where` is `st` or a column.
 """
 
@@ -24,7 +24,7 @@ def _control(make: Callable[[], Any], key: str, kind: Kind, default: Any, always
 def number(
     where: Any, label: str, low: float, high: float, default: float, *, key: str, always: bool = False, **options: Any
 ) -> Any:
-    """A number to type, whole if its bounds are."""
+    """A number to type; an integer if its bounds are integers."""
     kind = Whole(low, high) if isinstance(low, int) else Number(low, high)
     return _control(lambda: where.number_input(label, low, high, key=key, **options), key, kind, default, always)
 
@@ -33,20 +33,20 @@ def slider(
     where: Any, label: str, low: float, high: float, default: float, step: float, *, key: str, always: bool = False,
     **options: Any,
 ) -> Any:  # fmt: skip
-    """A number to pull, whole if its bounds are."""
+    """A number on a slider; an integer if its bounds are integers."""
     kind = Whole(low, high) if isinstance(low, int) else Number(low, high)
     return _control(lambda: where.slider(label, low, high, step=step, key=key, **options), key, kind, default, always)
 
 
 def span(where: Any, label: str, low: int, high: int, default: tuple[int, int], *, key: str) -> tuple[int, int]:
-    """Two whole numbers to pull, from and to."""
+    """Two integers on a slider, from and to."""
     return _control(lambda: where.slider(label, low, high, key=key), key, Range(low, high), default)
 
 
 def steps(
     where: Any, label: str, choices: Sequence[Any], default: Any, *, key: str, always: bool = False, **options: Any
 ) -> Any:
-    """One of some values in order, to pull."""
+    """One of several ordered values, on a slider."""
     make = lambda: where.select_slider(label, choices, key=key, **options)  # noqa: E731
     return _control(make, key, OneOf(choices), default, always)
 
@@ -54,19 +54,19 @@ def steps(
 def choice(
     where: Any, label: str, choices: Sequence[Any], default: Any, *, key: str, always: bool = False, **options: Any
 ) -> Any:
-    """One of some choices, in a list."""
+    """One of several choices, in a list."""
     make = lambda: where.selectbox(label, choices, key=key, **options)  # noqa: E731
     return _control(make, key, OneOf(choices), default, always)
 
 
 def pills(where: Any, label: str, choices: Sequence[Any], default: Any, *, key: str, **options: Any) -> Any:
-    """One of some choices, all in sight."""
+    """One of several choices, all visible."""
     make = lambda: where.pills(label, choices, required=True, wrap=True, key=key, **options)  # noqa: E731
     return _control(make, key, OneOf(choices), default)
 
 
 def many(where: Any, label: str, choices: Sequence[Any], default: Sequence[Any], *, key: str) -> list[Any]:
-    """Any number of some choices, all in sight."""
+    """Any number of several choices, all visible."""
     make = lambda: where.pills(label, choices, selection_mode="multi", wrap=True, key=key)  # noqa: E731
     return _control(make, key, ManyOf(choices), list(default))
 
@@ -85,13 +85,13 @@ def switch(where: Any, label: str, default: bool = False, *, key: str, **options
 def text(
     where: Any, label: str, default: str = "", *, key: str, most: int = LONGEST, always: bool = False, **options: Any
 ) -> str:
-    """Words in one line."""
+    """A text of one line."""
     make = lambda: where.text_input(label, max_chars=most, key=key, **options)  # noqa: E731
     return _control(make, key, Text(most), default, always)
 
 
 def upload(label: str, *, key: str, help: str) -> Any:
-    """A file of the visitor's, None without one: any, for what reads it says what is wrong with it. In no address."""
+    """A visitor's file, or None. Any type is accepted: the code that reads it reports errors. It is in no address."""
     megabytes = sharing.upload_mb()
     file = st.file_uploader(label, type=None, key=key, max_upload_size=megabytes, help=help)
     sharing.say(f"a file may have at most {megabytes} MB")

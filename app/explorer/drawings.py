@@ -1,4 +1,4 @@
-"""Runs that are drawn while the visitor waits, and kept whole: every step's latents, and where each word landed."""
+"""Runs that are drawn while the visitor waits, and kept whole: the latents and the attention of every step."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -20,8 +20,8 @@ from explorer.turns import HEAVY, Tell, held
 class Drawing:
     """A finished run of B images.
 
-    steps: all of them; pictures: [B, 3, H, W]; tokens: the prompt's, one dict an encoder, as a trace has them;
-    columns, maps: of `attention.record_attention`, the words and [B, n, columns, h, w]; key: what tells it from others.
+    steps: all of them; pictures: [B, 3, H, W]; tokens: the prompt's, one dict per encoder, as in a trace;
+    columns, maps: of `attention.record_attention`, the words and [B, n, columns, h, w]; key: identifies the drawing.
     """
 
     key: tuple[object, ...]
@@ -36,7 +36,7 @@ class Drawing:
 
 
 def draw(name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawing:
-    """A run of a small model, loaded if it is not yet. Raises the engine's ValueErrors and OSErrors."""
+    """Run a small model, loading it first if necessary. Raises the engine's ValueErrors and OSErrors."""
     key = stable.asked(name, ask, begun)
 
     def make(tell: Tell) -> Drawing:
@@ -63,7 +63,8 @@ def draw(name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawing:
 
 
 def films(name: str, drawing: Drawing, image: int, tell: Tell) -> tuple[Film, Film | None]:
-    """The steps of one image, and where its words land at each of them; None for a prompt without words."""
+    """The film of one image's steps, and that of its words' attention; the latter is None for a prompt without "
+    "words."""
 
     def make(tell: Tell) -> tuple[Film, Film | None]:
         from diffusion_explained.stable_diffusion.image_films import decoded, step_film, word_film
@@ -78,16 +79,16 @@ def films(name: str, drawing: Drawing, image: int, tell: Tell) -> tuple[Film, Fi
 
 
 @st.cache_resource(show_spinner=False)
-def _judge() -> tuple[Retrieval, Tensor]:
-    """The retrieval network, and the vectors of all subjects' names: read only."""
+def _reader() -> tuple[Retrieval, Tensor]:
+    """The retrieval network, and the vectors of all subjects' names; callers only read them."""
     retrieval = load_retrieval()
     return retrieval, embed_captions(retrieval, vocabulary.names())
 
 
 def readings(drawing: Drawing, prompt: str, tell: Tell) -> list[tuple[str, float]]:
-    """What our retrieval network takes each picture for: all that micro was shown, and the prompt, are to choose from.
+    """What our retrieval network recognises in each picture: the prompt, or a subject that micro was trained on.
 
-    Each with its share of the choice. Nothing for the stand-in, whose pictures show nothing.
+    Each is a caption with its probability. The list is empty for the stand-in, whose pictures show nothing.
     """
     if drawing.label == "stand-in":
         return []
@@ -97,7 +98,7 @@ def readings(drawing: Drawing, prompt: str, tell: Tell) -> list[tuple[str, float
             return read()
 
     def read() -> list[tuple[str, float]]:
-        retrieval, words = _judge()
+        retrieval, words = _reader()
         names = vocabulary.names()
         if (asked := prompt.strip().lower()) and asked not in names:
             names, words = (*names, asked), torch.cat([words, embed_captions(retrieval, [asked])])
@@ -108,11 +109,11 @@ def readings(drawing: Drawing, prompt: str, tell: Tell) -> list[tuple[str, float
 
 
 def unknown_words(tokens: Sequence[dict]) -> dict[str, str]:
-    """The words of a prompt that the first tokenizer has no piece of its own for, and what they became.
+    """The words of a prompt for which the first tokenizer has no single piece -> the pieces that it made of them.
 
-    Pieces that are no letters (the bytes of another alphabet) are only counted.
+    Pieces that are not letters (the bytes of another alphabet) are only counted.
     """
-    first, found, place = tokens[0], {}, 1  # the start comes before them
+    first, found, place = tokens[0], {}, 1  # the start token comes before them
     for word, count in first["words"]:
         if count > 1:
             pieces = [piece.removesuffix("</w>") for piece in first["pieces"][place : place + count]]

@@ -1,4 +1,4 @@
-"""The emoji that travel with the package, on white, as the pages show and encode them."""
+"""The emoji that ship with the package, on white, as the pages show and encode them."""
 
 import streamlit as st
 from torch import Tensor
@@ -16,13 +16,13 @@ def _unpacked() -> EmojiSet:
 
 
 def sample() -> EmojiSet:
-    """The emoji themselves: read only."""
-    with page.needed("The file of emoji that travels with the package"):
+    """The emoji; callers only read them."""
+    with page.needed("The file of emoji that ships with the package"):
         return _unpacked()
 
 
 def names() -> tuple[str, ...]:
-    """What there is to choose from, in alphabetical order."""
+    """All names, in alphabetical order."""
     return tuple(sorted(sample().names))
 
 
@@ -33,14 +33,14 @@ def styles_of(name: str) -> tuple[str, ...]:
 
 
 def emoji(name: str, style: str) -> Tensor:
-    """One of them on white, [1, 3, 128, 128] in [-1, 1]."""
+    """One emoji on white, [1, 3, 128, 128] in [-1, 1]."""
     held = sample()
     chosen = (held.subject == held.names.index(name)) & (held.style == STYLES.index(style))
     return on_white(held.images[chosen][:1])
 
 
 def pick(where: str, key: str, usual: str = USUAL) -> tuple[str, str]:
-    """The controls for one: its name, which is searched by typing, and its style. Kept in the address under `key`."""
+    """The controls for one emoji: its name (a list with search) and its style, in the address under `key`."""
     known = names()
     first = known.index(usual) if usual in known else 0
     name = controls.choice(st, where, known, known[first], key=key)

@@ -1,8 +1,8 @@
-"""Work that outlasts a run of the page: done in a thread, watched on the page, and stopped by a button.
+"""Work that takes longer than a run of the page: it runs in a thread; the page shows its progress and a Stop button.
 
 A job belongs to the visitor who began it. It ends when the visitor is gone (the tab was closed) or silent (the page
-that shows the job has not looked at it for long; a visitor who reads another page is not silent), and a page that is
-loaded again finds its own job: the tab keeps an unguessable word.
+that shows the job has not asked for its progress for long; a visitor who reads another page is not silent). A page
+that is loaded again finds its own job, because the tab keeps a random token.
 """
 
 import secrets
@@ -20,9 +20,9 @@ from explorer import page
 from explorer.turns import Stopwatch, Tell
 
 T = TypeVar("T")
-POLL = 0.5  # seconds between looks at a job
-GRACE = 20.0  # seconds after which a tab that was closed is not being loaded again
-SILENT = 180.0  # seconds without a look after which a job ends; browsers let hidden tabs look once a minute
+POLL = 0.5  # seconds between updates of a job's progress
+GRACE = 20.0  # seconds without a connection after which a tab counts as closed; reloading a page takes less
+SILENT = 180.0  # seconds without an update after which a job ends; browsers let hidden tabs update once per minute
 LONGEST_WORD = 64
 
 clock = time.monotonic  # replaced by the tests
@@ -33,7 +33,7 @@ class StoppedError(Exception):
 
 
 class _Desk:
-    """The server's jobs: in a queue for one worker, so that what is large has the memory for itself."""
+    """The server's jobs, in a queue for one worker, so that each job has the memory for itself."""
 
     def __init__(self) -> None:
         self.worker, self.lock = ThreadPoolExecutor(1, "job"), threading.Lock()
@@ -47,7 +47,7 @@ def _desk() -> _Desk:
 
 
 def _session() -> str:
-    """The id of the session that this script runs for."""
+    """The id of the session for which this script runs."""
     context = get_script_run_ctx()
     return "" if context is None else context.session_id
 
@@ -58,10 +58,10 @@ def _connected(session: str) -> bool:
 
 
 class Job(Generic[T]):
-    """Work under way. `work` calls (part done, what is being done) often, which is where it can be stopped.
+    """Running or queued work. `work` is given a `Tell` and calls it often; a job stops at such a call.
 
-    kept: where its value goes in the session's state; stoppable: whether stopping would help; asked: by what settings
-    it works; expected: about how many seconds it will take, if that is known.
+    kept: the key of its value in the session's state; stoppable: whether to show a Stop button; asked: the settings
+    of the work; expected: about how many seconds it takes, if known.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Job(Generic[T]):
             self._desk.queue.remove(self)
 
     def tell(self, part: float | None, doing: str = "") -> None:
-        """How far it is; None while it waits for others. Raises StoppedError once it is to stop."""
+        """Set the progress; a part of None means that the job waits. Raises StoppedError if the job must stop."""
         if self._stop.is_set() or self.left():
             raise StoppedError
         self._watch.told(part)
@@ -102,15 +102,15 @@ class Job(Generic[T]):
         self.part, self.doing = self.part if part is None else part, doing
 
     def look(self) -> None:
-        """The visitor is here, in the session that this script runs for, and looks at it."""
+        """Note that the visitor, in the session of this script, sees the job's page."""
         self.session, self.seen, self.shown = _session(), clock(), True
 
     def look_away(self) -> None:
-        """The visitor is here and reads another page, which asks for no looks: being connected is enough."""
+        """Note that the visitor reads another page, which shows no progress: a connection is then enough."""
         self.session, self.shown = _session(), False
 
     def left(self) -> bool:
-        """Whether its visitor is gone for longer than a page takes to load again, or its page has long not looked."""
+        """Whether the visitor has been gone for longer than GRACE, or the job's page silent for longer than SILENT."""
         if _connected(self.session):
             self._alone_since = None
         elif self._alone_since is None:
@@ -119,13 +119,13 @@ class Job(Generic[T]):
         return gone or (self.shown and clock() - self.seen > SILENT)
 
     def stop(self) -> None:
-        """Let it end at the next `tell`."""
+        """Make the job end at its next `tell`."""
         self._stop.set()
         self._future.cancel()
 
     @property
     def left_to_do(self) -> float | None:
-        """About how many seconds of work are left, None where nothing is known."""
+        """About how many seconds of work are left; None if unknown."""
         spent = self._watch.seconds
         if self.part > 0 and spent > page.FORECAST:
             return spent * (1 - self.part) / self.part
@@ -133,7 +133,7 @@ class Job(Generic[T]):
 
     @property
     def words(self) -> str:
-        """What a progress bar says of it: its place in the queue, then how far it is."""
+        """The text of its progress bar: its place in the queue, or how far it is."""
         if self._stop.is_set():
             return f"{self.what} · stopping after this step"
         with self._desk.lock:
@@ -147,16 +147,16 @@ class Job(Generic[T]):
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Whether it has ended, with a value or an error."""
         return self._future.done()
 
     def value(self) -> T:
-        """What the work gave, or the error in which it ended."""
+        """The result of the work. Raises the error with which the work ended."""
         return self._future.result()
 
 
 def begin(job: Job) -> None:
-    """Make it the visitor's job: a visitor has one, and a newer one takes the place of an older."""
+    """Make it the visitor's job. A visitor has one job; a new one stops the old one."""
     if running():
         st.session_state.job.stop()
     st.session_state.pop("job_said", None)
@@ -169,13 +169,13 @@ def running() -> bool:
 
 
 def turn_page() -> None:
-    """A page begins to run; if it is one that shows the session's job, it will look at the job in a moment."""
+    """Call this when a page begins to run: the job counts as not shown until the page shows it (`Job.look`)."""
     if running():
         st.session_state.job.look_away()
 
 
 def _visitor() -> str:
-    """The word by which this tab is known, which nobody else can guess."""
+    """The random token that identifies this tab; nobody else can guess it."""
     return st.session_state.setdefault("visitor", secrets.token_urlsafe(16))
 
 
@@ -187,7 +187,7 @@ _TAB = """export default function ({ data, setStateValue }) {
 
 
 def recognise() -> None:
-    """Let a tab that was loaded again have its job back. The tab keeps its word until it is closed."""
+    """Give a tab that was loaded again its job back. The tab keeps its token until it is closed."""
     tab = st.components.v2.component("diffusion_explained_visitor", js=_TAB)
     word = tab(
         data={"visitor": _visitor()}, key="of_tab", default={"visitor": None}, on_visitor_change=lambda: None
@@ -198,7 +198,7 @@ def recognise() -> None:
     st.session_state.visitor = word
     if (job := _desk().of_visitor.get(word)) is not None:
         if own is not None:
-            own.stop()  # it began by itself when the page was loaded again
+            own.stop()  # this job began automatically when the page was loaded again
         job.look()
         st.session_state.job, st.session_state[f"{job.kept}_begun"] = job, True
     elif own is not None:
@@ -206,9 +206,9 @@ def recognise() -> None:
 
 
 def watch() -> None:
-    """Show how far the session's job is; keep the value of one that has ended, or say why there is none.
+    """Show the progress of the session's job; if it has ended, keep its value or show its error.
 
-    What is said stays until the next job: a page may be run again at any time.
+    The message stays until the next job, because a page may run again at any time.
     """
     if running():
         page.fragment(_look, run_every=POLL)()
@@ -218,16 +218,16 @@ def watch() -> None:
         try:
             key, value = job.kept, job.value()
         except (StoppedError, CancelledError):
-            words = f"{job.what}: stopped. What was shown before is still below."
+            words = f"{job.what}: stopped. The result before it is still below."
             key, value = "job_said", (st.info, words, ":material/stop_circle:")
         except (OSError, ValueError) as error:
             words = f"{job.what}: {page.literal(str(error))}"
             key, value = "job_said", (st.error, words, ":material/error:")
         except Exception:
-            _forget()  # it is shown as it is, once
+            _forget()  # Streamlit shows this error itself, once
             raise
         st.session_state[key] = value
-        _forget()  # last: Streamlit may leave this run whenever its state is touched, and begin anew
+        _forget()  # last: Streamlit may abort this run and start another whenever its state is touched
     if "job_said" in st.session_state:
         say, words, icon = st.session_state.job_said
         say(words, icon=icon)

@@ -1,7 +1,7 @@
-"""What a setting of a page may be, and how the address spells it: numbers, choices, switches, words.
+"""The kinds of values that a page's setting may have, and their form in the address: numbers, choices, switches, text.
 
-Each kind reads the list of values that a key has in an address (ValueError for what is not possible), writes a value as
-such a list, and knows whether it `has` a value.
+Each kind reads the list of values that a key has in an address (ValueError for an impossible one), writes a value as
+such a list, and tells whether a value is allowed (`has`).
 """
 
 import math
@@ -15,32 +15,32 @@ T = TypeVar("T", int, float)
 WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
 NUMBER = re.compile(r"[+-]?[0-9.]+([eE][+-]?[0-9]{1,3})?", re.ASCII)
 MOST_DIGITS = 24
-UNTYPED = ("Cc", "Cs", "Cn")  # of control letters, halves of letters, and what is none
+UNTYPED = ("Cc", "Cs", "Cn")  # control characters, surrogates, and unassigned code points
 LONGEST = 5000  # letters of a prompt
 
 
 class Kind(Protocol):
-    """What a setting may be."""
+    """The values that a setting may have."""
 
     def read(self, texts: list[str]) -> object:
-        """The value that an address asks for. Raises ValueError for what is not possible."""
+        """The value that an address asks for. Raises ValueError for an impossible one."""
 
     def write(self, value: object) -> list[str]:
-        """How an address asks for a value."""
+        """A value as an address writes it."""
 
     def has(self, value: object) -> bool:
-        """Whether it is one of these values."""
+        """Whether a value is allowed."""
 
 
 def one(texts: list[str]) -> str:
-    """The value of a key that is to have one."""
+    """The value of a key that must have exactly one."""
     if len(set(texts)) != 1:
         raise ValueError("This can be given once.")
     return texts[0]
 
 
 def _number(texts: list[str], written: re.Pattern[str], make: Callable[[str], T], kind: Kind, words: str) -> T:
-    """The number of a kind that a key has, if it is written so; ValueError with these words for any other text."""
+    """Parse the key's text as a number allowed by `kind`. Raises ValueError with `words` for any other text."""
     text = one(texts)
     if len(text) > MOST_DIGITS or not written.fullmatch(text) or not kind.has(number := make(text)):
         raise ValueError(words)
@@ -103,7 +103,7 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of some choices, spelt as they are written."""
+    """One of several choices; an address writes str(choice)."""
 
     choices: Sequence[object]
 
@@ -123,16 +123,16 @@ class OneOf:
 
 @dataclass(frozen=True)
 class ManyOf:
-    """Any number of some choices; a key without a value stands for none of them."""
+    """Any number of several choices; a key with an empty value means none of them."""
 
     choices: Sequence[object]
 
     def read(self, texts: list[str]) -> list[object]:
-        wanted = [] if texts == [""] else texts
+        chosen = [] if texts == [""] else texts
         named = {str(choice): choice for choice in self.choices}
-        if not named.keys() >= set(wanted):
+        if not named.keys() >= set(chosen):
             raise ValueError("Not all of these can be chosen.")
-        return [named[text] for text in dict.fromkeys(wanted)]  # in the order in which they were chosen
+        return [named[text] for text in dict.fromkeys(chosen)]  # in the order in which they were chosen
 
     def write(self, value: Sequence[object]) -> list[str]:
         return [str(choice) for choice in value] or [""]
@@ -160,7 +160,7 @@ class Switch:
 
 @dataclass(frozen=True)
 class Text:
-    """Words in one line, without control letters."""
+    """A text of one line, without control characters."""
 
     most: int = LONGEST
 

@@ -1,4 +1,4 @@
-"""What the page on latents computes: a picture encoded and decoded, a latent poked, two pictures mixed, the bill."""
+"""What the page on latents computes: a picture encoded and decoded, a latent changed, two pictures mixed, costs."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ AT_ONCE = 4  # pictures decoded in one batch
 class Encoded:
     """A picture x_0 [1, 3, H, W], its latents [1, C, h, w], and what the decoder gives back.
 
-    key: what tells it from others; model, label: whose latents they are.
+    key: identifies the picture; model, label: the name and label of the model that encoded it.
     """
 
     key: str
@@ -37,12 +37,12 @@ class Encoded:
 
     @property
     def psnr(self) -> float:
-        """How near the reconstruction is to the picture, in dB."""
+        """The reconstruction's peak signal-to-noise ratio, in dB."""
         return float(psnr(self.decoded, self.x_0))
 
 
 def encoded(name: str, key: str, x_0: Tensor, tell: Tell) -> Encoded:
-    """A picture through the encoder and the decoder of a model, loaded if it is not yet."""
+    """Encode and decode a picture with a model, which is loaded first if necessary."""
 
     def make(tell: Tell) -> Encoded:
         model = stable.load(stable.models(), name, tell).model
@@ -63,7 +63,7 @@ def poked(latents: Tensor, channel: int, amount: float, place: tuple[int, int] |
 
 
 def decode(name: str, latents: Tensor, tell: Tell) -> Tensor:
-    """Latents [B, C, h, w] as pictures on the CPU."""
+    """Decode latents [B, C, h, w] to pictures on the CPU."""
     model = stable.load(stable.models(), name, tell).model
     pictures = []
     with HEAVY.turn(tell) as turn:
@@ -74,7 +74,7 @@ def decode(name: str, latents: Tensor, tell: Tell) -> Tensor:
 
 
 def mixed(name: str, one: Encoded, other: Encoded, tell: Tell) -> Film:
-    """From one picture to another: their pixels mixed, and their latents mixed and then decoded."""
+    """A film from one picture to another: their pixels mixed, and their latents mixed and then decoded."""
 
     def make(tell: Tell) -> Film:
         shares = torch.linspace(0, 1, MIXES)[:, None, None, None]
@@ -91,16 +91,16 @@ def mixed(name: str, one: Encoded, other: Encoded, tell: Tell) -> Film:
 
 
 def enlarged(field: Tensor, limit: float, times: int = 8) -> np.ndarray:
-    """A signed field [h, w] as bytes [times h, times w, 4] on the diverging map."""
+    """A signed field [h, w] as bytes [times h, times w, 4], coloured by the diverging map."""
     return pixels(F.interpolate(field[None, None], scale_factor=times, mode="nearest"), limit)[0]
 
 
-# -- the bill -----------------------------------------------------------------------------------------------
+# -- the cost -----------------------------------------------------------------------------------------------
 
 
-@st.cache_data(show_spinner="Counting what Stable Diffusion would do")
+@st.cache_data(show_spinner="Counting the work of Stable Diffusion")
 def published() -> dict[str, tuple[int, ...]]:
-    """Parameters and FLOPs of Stable Diffusion 1.5 by part, from its configuration."""
+    """Part -> parameters and FLOP of Stable Diffusion 1.5, from its configuration."""
     from diffusion_explained.stable_diffusion.costs import published_parameters, published_work
 
     work, counted = published_work(), published_parameters()
@@ -108,8 +108,9 @@ def published() -> dict[str, tuple[int, ...]]:
 
 
 @dataclass(frozen=True)
-class Bill:
-    """What a model that is loaded here is and does: sizes of its latents, tokens, parameters, FLOPs of one pass."""
+class Cost:
+    """Sizes and work of a loaded model: its latents, tokens, parameters, and the FLOP of one pass of U-Net and "
+    "decoder."""
 
     sizes: Compression
     tokens: int
@@ -118,21 +119,21 @@ class Bill:
     decoder: int
 
 
-@st.cache_resource(show_spinner="Counting what it does")
-def bill(name: str) -> Bill:
-    """That of a model, one picture of the size it was trained on."""
+@st.cache_resource(show_spinner="Counting the work of the model")
+def cost_of(name: str) -> Cost:
+    """The cost of a model, for one picture of its training size."""
     from diffusion_explained.stable_diffusion.costs import count_work
 
     model = stable.load(stable.models(), name, quiet).model
     text, z = model.encode_text(""), torch.zeros(1, *model.latent_shape())
     unet = count_work(lambda: model.network(z, torch.ones(1), text.embeds)).total
     decoder = count_work(lambda: model.pipe.vae.decode(z)).total
-    return Bill(compression_of(model), len(text.tokens[0][0].ids), model.parameters(), unet, decoder)
+    return Cost(compression_of(model), len(text.tokens[0][0].ids), model.parameters(), unet, decoder)
 
 
 def table(name: str) -> list[tuple[str, str, str]]:
-    """(what, ours, Stable Diffusion 1.5): sizes from the configurations, work counted from the shapes."""
-    ours, theirs, large = bill(name), published(), PUBLISHED[0]
+    """Rows of (quantity, ours, Stable Diffusion 1.5): sizes from the configurations, work counted from the shapes."""
+    ours, theirs, large = cost_of(name), published(), PUBLISHED[0]
     counted = ours.parameters
 
     def millions(count: float) -> str:
@@ -153,14 +154,14 @@ def table(name: str) -> list[tuple[str, str, str]]:
         ("U-Net", millions(counted["unet"]), millions(theirs["U-Net"][0])),
         ("text encoder", f"{millions(counted['text_encoder'])}, {ours.tokens} tokens",
          f"{millions(theirs['text encoder'][0])}, 77 tokens"),
-        ("one look of the U-Net", work(ours.unet), work(theirs["U-Net"][1])),
-        ("the same look at pixels", "–", work(theirs["U-Net on pixels"][1])),
+        ("one pass of the U-Net", work(ours.unet), work(theirs["U-Net"][1])),
+        ("the same pass on pixels", "–", work(theirs["U-Net on pixels"][1])),
         ("decoding, once", work(ours.decoder), work(theirs["decoder"][1])),
     ]  # fmt: skip
 
 
 def others() -> str:
-    """The other published sizes in a sentence."""
+    """The other published sizes, in one sentence each."""
     return " ".join(
         f"{one.name}: {one.side} × {one.side} pixels, {one.channels} channels, {one.times:.0f} times fewer."
         for one in PUBLISHED[1:]

@@ -1,4 +1,4 @@
-"""The frame of every page: its head, its pictures in the reader's own theme, and progress."""
+"""The frame of every page: its head, its figures in the reader's theme, and progress bars."""
 
 import base64
 import functools
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-PATIENCE = 0.3  # seconds that may pass without a progress bar
-SHORT = 5  # letters of a caption that fits above its picture on a phone; longer ones stand upright there
-LONG = 20.0  # seconds of work that do not begin by themselves
-FORECAST = 2.0  # seconds after which it is also said how long it still takes
+PATIENCE = 0.3  # seconds of work after which a progress bar appears
+SHORT = 5  # letters that fit above a picture on a phone; a longer caption is turned upright there
+LONG = 20.0  # seconds; longer work does not begin by itself
+FORECAST = 2.0  # seconds of work after which the bar also shows the time that is left
 
 
 def theme() -> str:
@@ -34,7 +34,7 @@ def theme() -> str:
 
 
 def head(title: str, lead: str, *formulas: str) -> None:
-    """The page's title, what it is about in a sentence or two, and its formulas, which wrap on a narrow screen."""
+    """The page's title, its subject in a sentence or two, and its formulas, which wrap on a narrow screen."""
     st.title(title, anchor=False)
     st.markdown(lead)
     with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
@@ -43,7 +43,7 @@ def head(title: str, lead: str, *formulas: str) -> None:
 
 
 def show(key: Hashable, draw: "Callable[..., Figure]") -> None:
-    """A figure in the page, with its words for those who cannot see it: `draw(theme=...)`, once per key and theme."""
+    """Show a figure with its alternative text: `draw(theme=...)`, called once per key and theme."""
 
     def make(tell: Tell) -> tuple[bytes, str]:
         from diffusion_explained.plots import alt_text, png
@@ -57,7 +57,7 @@ def show(key: Hashable, draw: "Callable[..., Figure]") -> None:
 
 
 def strip(rows: "Mapping[str, Tensor | Sequence[Tensor]]", captions: Sequence[str], alt: str) -> None:
-    """Rows of pictures over time, name -> N of [C, H, W] in [-1, 1], under their captions, as wide as the page."""
+    """Show rows of pictures, name -> N of [C, H, W] in [-1, 1], under common captions, as wide as the page."""
     import torch
 
     from diffusion_explained.film import mosaic, pixels, png
@@ -75,7 +75,7 @@ def strip(rows: "Mapping[str, Tensor | Sequence[Tensor]]", captions: Sequence[st
 
 
 def gallery(pictures: "Sequence[tuple[str, str, bytes]]", *, note: str = "") -> None:
-    """Pictures of equal rank side by side, as many as the page has room for: (title, what it shows, PNG)."""
+    """Show pictures side by side, as many per row as fit: (title, alternative text, PNG) each."""
     figures = "".join(
         f"<figure><figcaption>{html.escape(title)}</figcaption>"
         f'<img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{html.escape(words, quote=True)}">'
@@ -89,7 +89,7 @@ def gallery(pictures: "Sequence[tuple[str, str, bytes]]", *, note: str = "") -> 
 
 
 def colour_scale(limit: float, words: str) -> None:
-    """What the colours of a signed field mean, with numbers: the diverging map from -limit to limit."""
+    """Show the colour scale of a signed field: the diverging map from -limit to limit, with numbers."""
     from diffusion_explained.palette import DIVERGING
 
     marks = (-limit, -limit / 2, 0, limit / 2, limit)
@@ -104,29 +104,31 @@ def colour_scale(limit: float, words: str) -> None:
 
 
 def colour_notice(data: str) -> None:
-    """How the noise of colour images is shown; digits have one channel, and need no word."""
+    """Say how noise of colour images is shown; digits have one channel and need no explanation."""
     if data != "mnist":
-        st.caption("Noise panels show one value a pixel, (red + green + blue) / √3: blue is below zero, red is above.")
+        st.caption(
+            "Noise panels show one value per pixel, (red + green + blue) / √3: blue is below zero, red is above."
+        )
 
 
 def dress() -> None:
-    """What Streamlit's theme has no setting for: the widest line, and the look of `strip`."""
+    """Add the style sheet for what Streamlit's theme has no setting: the maximal width, and the layout of `strip`."""
     st.html(Path(__file__).with_name("page.css"))
 
 
 def fragment(part: Callable[[], None], *, run_every: float | None = None) -> Callable[[], None]:
-    """`st.fragment`, in a container of the page's own.
+    """`st.fragment` in a container that belongs to the page.
 
-    When a fragment runs, Streamlit drops what the run before it wrote there and has not sent yet, its place on the page
-    with it. What the page shows after it would then be set beside nothing ("Bad delta path index"): the page stays,
-    unfinished.
+    When a fragment runs again, Streamlit drops the messages of its previous run that were not sent yet, including the
+    one that reserves its place on the page. The elements after the fragment then have no valid place ("Bad delta path
+    index"), and the page stays unfinished. The container reserves the place outside of the fragment.
     """
 
     @functools.wraps(part)
     def whole() -> None:
         with suppress(address.EndedError):
             part()
-        if getattr(get_script_run_ctx(), "fragment_ids_this_run", None):  # the page itself is not run now
+        if getattr(get_script_run_ctx(), "fragment_ids_this_run", None):  # only the fragment runs, not the page
             address.write_part(part.__name__)
 
     run = st.fragment(whole, run_every=run_every)
@@ -139,13 +141,13 @@ def fragment(part: Callable[[], None], *, run_every: float | None = None) -> Cal
 
 
 def end() -> NoReturn:
-    """End the page here: what it has said stays, and its address is written."""
+    """End the page here: what it has shown stays, and its address is written."""
     raise address.EndedError
 
 
 @contextmanager
 def needed(what: str) -> Iterator[None]:
-    """What a page cannot do without: where it is missing or damaged, say so, and end this page there."""
+    """Around reading a file that the page needs: if it is missing or damaged, say so and end the page."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -154,7 +156,7 @@ def needed(what: str) -> Iterator[None]:
 
 
 def duration(seconds: float) -> str:
-    """A time in the unit in which a person would say it."""
+    """A time in a readable unit: ms, s or minutes."""
     if seconds < 0.1:
         return f"{float(f'{1000 * seconds:.2g}'):g} ms"  # two digits, and 100 is not 1e+02
     if seconds < 120:
@@ -163,9 +165,9 @@ def duration(seconds: float) -> str:
 
 
 def progress_words(what: str, doing: str, part: float | None, spent: float) -> str:
-    """What is being done, and how long it still takes if it goes on as it did for the seconds of work that were spent.
+    """What is being done, and the time that is left at the pace of the `spent` seconds of work so far.
 
-    part: None while it waits for others, which says nothing of its pace.
+    part: the share that is done; None while the work waits, when no time can be estimated.
     """
     words = [what, doing] if doing else [what]
     if part is not None and spent > FORECAST and 0 < part < 1:
@@ -175,11 +177,10 @@ def progress_words(what: str, doing: str, part: float | None, spent: float) -> s
 
 @contextmanager
 def progress(what: str) -> Iterator[Tell]:
-    """A progress bar that appears only if the work outlasts PATIENCE; call it with (part done, what is being done).
+    """A progress bar that appears only if the work takes longer than PATIENCE; yields a `Tell`.
 
-    Call it with a part of None while the work waits for others.
-
-    Work of several seconds also says about how long it still takes, if it goes on as it did.
+    Call it with (part done, what is being done), and with a part of None while the work waits for others. After
+    FORECAST seconds of work the bar also shows about how much time is left.
     """
     address.write_early()
     place, begin, work, reached = st.empty(), time.monotonic(), Stopwatch(), 0.0
@@ -198,9 +199,9 @@ def progress(what: str) -> Iterator[Tell]:
 
 
 def may_begin(seconds: float, key: Hashable) -> bool:
-    """Whether a run that takes so long may begin: a long one waits for the visitor to press its button, once a key.
+    """Whether a run of this length may begin. A long one waits until the visitor presses its button, once per key.
 
-    On a shared explorer no long one begins.
+    On a shared explorer no long run begins.
     """
     if seconds <= LONG or (st.session_state.get("long_begun") == key and not sharing.is_shared()):
         return True

@@ -1,4 +1,4 @@
-"""The pictures that the pages noise: real digits, and CIFAR-10 where it is on this machine, else what a model made."""
+"""The pictures to which the pages add noise: digits, and CIFAR-10 if it is on this machine, or a model's pictures."""
 
 import os
 import time
@@ -11,8 +11,8 @@ from torch import Tensor
 from diffusion_explained.data import ImageDataset, bundled_mnist, load_dataset, made_by_model
 from explorer import page, sharing
 
-CIFAR10_BYTES = 119_705_255  # of the train split's file on the hub
-POLL = 0.25  # seconds between looks at a download
+CIFAR10_BYTES = 119_705_255  # the size of the train split's file on the hub
+POLL = 0.25  # seconds between readings of a download's progress
 
 
 @st.cache_resource(show_spinner="Unpacking the pictures")
@@ -21,28 +21,28 @@ def _unpacked(data: str) -> ImageDataset:
         return bundled_mnist()
     try:
         return load_dataset(data, "train", download=False)
-    except OSError:  # it is not here, or it is damaged, which asking for the download will say
+    except OSError:  # the data set is missing, or damaged; the download reports which
         return made_by_model(data)
 
 
 def pictures(data: str) -> ImageDataset:
-    """The 10,000 digits that travel with the package; CIFAR-10's train split, or pictures made by a model."""
-    with page.needed("The file of pictures that travels with the package"):
+    """The 10,000 digits that ship with the package; CIFAR-10's train split, or pictures made by a model."""
+    with page.needed("The file of pictures that ships with the package"):
         return _unpacked(data)
 
 
 def look_again() -> None:
-    """Forget whether CIFAR-10 is here, and look for it when it is next needed."""
+    """Forget whether CIFAR-10 is on this machine, and look for it when it is next needed."""
     _unpacked.clear()
 
 
 def real_images(data: str) -> bool:
-    """Whether `pictures` are the data set's own."""
+    """Whether `pictures` returns images of the data set itself."""
     return pictures(data).split != "made"
 
 
 def per_class(data: str) -> int:
-    """How many pictures there are to choose from in each class, at least."""
+    """How many pictures the smallest class has."""
     return int(pictures(data).labels.bincount().min())
 
 
@@ -54,7 +54,7 @@ def picture(data: str, label: int, number: int) -> Tensor:
 
 
 def origin(data: str) -> None:
-    """Say whether CIFAR-10's pictures are real, and offer the real ones where they are not. Digits always are."""
+    """Say whether CIFAR-10's pictures are real, and offer to download the real ones. Digits are always real."""
     if data == "mnist":
         return
     if real_images(data):
@@ -62,7 +62,7 @@ def origin(data: str) -> None:
         return
     words, offer = st.columns([2.2, 1], gap="medium", vertical_alignment="center")
     words.info(
-        "CIFAR-10 is not on this machine, so this picture is **not real: our own network made it** (400 of them travel "
+        "CIFAR-10 is not on this machine, so this picture is **not real: our own network made it** (400 of them ship "
         "with the package, none picked).",
         icon=":material/smart_toy:",
     )
@@ -79,16 +79,16 @@ def origin(data: str) -> None:
         try:
             download()
         except (OSError, ValueError) as error:
-            st.error(page.literal(f"CIFAR-10 could not be had: {error}"), icon=":material/cloud_off:")
+            st.error(page.literal(f"CIFAR-10 could not be downloaded: {error}"), icon=":material/cloud_off:")
         else:
             look_again()
             st.rerun()
 
 
 def download() -> None:
-    """Fetch and decode CIFAR-10's train split. Leaving the page does not stop it; what was fetched stays.
+    """Download and decode CIFAR-10's train split. Leaving the page does not stop it, and keeps what has arrived.
 
-    Raises DataUnavailableError or DamagedDataError, whose words say what to do, and ValueError on a shared explorer.
+    Raises DataUnavailableError or DamagedDataError, whose messages say what to do; ValueError on a shared explorer.
     """
     sharing.refuse(sharing.NO_DOWNLOAD)
     worker = ThreadPoolExecutor(1)
@@ -104,7 +104,7 @@ def download() -> None:
 
 
 def incomplete_bytes() -> int:
-    """What has arrived of a download under way, as the hub's client keeps it in its cache."""
+    """How many bytes of a running download have arrived, from the cache of the hub's client."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     blobs = Path(os.environ.get("HF_HUB_CACHE") or HF_HUB_CACHE) / "datasets--uoft-cs--cifar10" / "blobs"

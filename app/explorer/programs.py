@@ -1,7 +1,7 @@
-"""The program of what a page shows: "the same in Python", from the very settings that the page computes by.
+"""The program that computes what a page shows: "the same in Python", made from the page's own settings.
 
-Every value is printed by repr, and every option that the page gives to the engine is given by the program too, so that
-nothing hangs on a default. A test executes each program and compares its tensors with the page's.
+Every value is printed by repr, and the program passes every option that the page passes to the engine, so that nothing
+depends on a default. A test executes each program and compares its tensors with the page's.
 """
 
 from collections.abc import Mapping
@@ -14,18 +14,18 @@ from explorer.stable import Ask, Begun, in_python
 
 
 def show(program: str) -> None:
-    """A program on the page, folded."""
+    """Show a program on the page, in a closed expander."""
     with st.expander("The same in Python", icon=":material/code:"):
         st.code(program, language="python")
 
 
 def arguments(options: Mapping[str, object]) -> str:
-    """Options as they are written in a call."""
+    """Options as keyword arguments of a call."""
     return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
 def sampling(settings: Settings, *, seen: str = "") -> str:
-    """A run of one of our networks: model, denoise, steps, and x_0 [B, C, H, W] where it ends."""
+    """A run of one of our networks: model, denoise, steps, and the final x_0 [B, C, H, W]."""
     return f"""from diffusion_explained import load_pretrained
 from diffusion_explained.samplers import final
 
@@ -37,7 +37,7 @@ x_0 = final(steps){seen}"""
 
 
 def animated(settings: Settings, noun: str) -> str:
-    """The same, and its film as a file."""
+    """The same run, with its film saved as a GIF file."""
     return sampling(
         settings,
         seen=f"""
@@ -59,7 +59,7 @@ def noising(
     own: tuple[int, int] | None,
     invert: bool,
 ) -> str:
-    """Forward: x_t [51, C, H, W] at all levels, and the network's guesses; own: channels and size of a file."""
+    """Forward: x_t [51, C, H, W] at all levels, and the network's predictions; own: channels and size of a file."""
     made = f"{SCHEDULES[schedule].__qualname__}()"
     if own:
         channels, size = own
@@ -87,7 +87,7 @@ x_t = torch.cat([add_noise(x_0, eps, level) for level in levels])
 
 model = load_pretrained({model!r})
 denoise = model.denoiser(labels={None if own else f"[{label!r}] * 50"}, guidance_scale=1.0)
-guesses = one_shots(denoise, model.schedule, x_t[1:], levels[1:])  # x_0 and eps, each [50, C, H, W]"""
+predictions = one_shots(denoise, model.schedule, x_t[1:], levels[1:])  # x_0 and eps, each [50, C, H, W]"""
 
 
 LOADING = {"mnist": "bundled_mnist", "cifar10": "load_dataset", "made": "made_by_model"}
@@ -99,7 +99,7 @@ LOADED = {
 
 
 def schedules(made: Mapping[str, str], data: str, picture: tuple[int, int]) -> str:
-    """Schedules: the curves' functions, and x_t of a picture under each; made: name -> the call that makes it."""
+    """Schedules: each schedule, and x_t of a picture under it; made: name -> the call that makes the schedule."""
     classes = sorted({call.split(".")[0].split("(")[0] for call in made.values()})
     lines = "\n".join(f"    {name!r}: {call}," for name, call in made.items())
     return f"""from diffusion_explained.data import {LOADING[data]}
@@ -124,7 +124,7 @@ x_t = {{
 def guidance(
     model: str, scales: tuple[float, ...], per_class: int, num_inference_steps: int, spacing: str | None, seed: int
 ) -> str:
-    """Guidance: scale -> images [B, C, H, W], class accuracy and diversity."""
+    """Guidance: images [B, C, H, W], class accuracy and diversity at each scale."""
     return f"""import torch
 
 from diffusion_explained import load_pretrained
@@ -144,7 +144,7 @@ for scale in {scales!r}:
 
 
 def racing(settings: Settings, samplers: list[str], counts: list[int], spacing: str | None) -> str:
-    """Samplers: the reference x_0 [B, C, H, W], and one finish per sampler and number of steps."""
+    """Samplers: the reference x_0 [B, C, H, W], and one `Finish` per sampler and number of steps."""
     return sampling(
         settings,
         seen=f"""  # as good as exact
@@ -160,7 +160,7 @@ for one in finishes:
 
 
 def diffusion(name: str, ask: Ask, begun: Begun, *, model: str = "model", steps: str = "steps") -> str:
-    """A run of Stable Diffusion: model, steps, and the pictures [B, 3, H, W] at the end."""
+    """A run of Stable Diffusion: model, steps, and the final pictures [B, 3, H, W]."""
     loading = in_python(name)
     options = {key: value for key, value in ask.options().items() if key != "prompt"}
     lines = [f"{key}={value!r}," for key, value in options.items()]
@@ -181,7 +181,7 @@ pictures = {model}.decode({steps}[-1].x_next)  # any step's pred.x_0 can be deco
 
 
 def compared(name: str, ask: Ask, settings: Settings) -> str:
-    """Both runs of the page Compare: x_0 and pictures."""
+    """Both runs of the page Compare: x_0 of ours, pictures of Stable Diffusion."""
     return f"{sampling(settings)}\n\n{diffusion(name, ask, Begun(), model='theirs', steps='their_steps')}"
 
 
@@ -189,7 +189,7 @@ def latents(
     name: str, of_emoji: tuple[str, str], other: tuple[str, str], side: int, mixes: int, *, own: bool,
     channel: int, amount: float, place: tuple[int, int] | None,
 ) -> str:  # fmt: skip
-    """Latents: encoded, decoded, poked and mixed."""
+    """Latents: encode, decode, change and mix."""
     loading = in_python(name)
     where = ", ".join(map(str, (0, channel, *place))) if place is not None else f"0, {channel}"
     x_0 = f'load_image("picture.png", {side}, 3)  # your own file' if own else f"of_name(*{of_emoji!r})"

@@ -1,4 +1,4 @@
-"""What the pages compute, kept once it is computed. Every number comes from the package."""
+"""What the pages compute; each result is kept. Every number comes from the package."""
 
 import gc
 from collections.abc import Iterator, Sequence
@@ -24,8 +24,8 @@ from explorer.pictures import pictures
 from explorer.shelf import shelf
 from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
 
-AT_ONCE = 10  # levels of a noised image that the network looks at together
-MOST_FRAMES = 60  # of a long run, so many are kept to look at
+AT_ONCE = 10  # levels of a noised image in one batch of the network
+MOST_FRAMES = 60  # the most steps of a long run that are kept for its film
 PATHS = tuple(name for name in SCHEDULES if name != "edm")  # whose x_t keeps the size of an image
 
 
@@ -38,42 +38,42 @@ def _loaded(name: str) -> Model | Classifier:
 
 
 def settle() -> None:
-    """What was loaded stays, so that no garbage collection looks at it again; called after each loading."""
+    """Exclude everything that is loaded now from later garbage collections; called after each loading."""
     gc.collect()
     gc.freeze()
 
 
 def model(name: str) -> Model:
-    """A trained model, one for all sessions: read only."""
+    """A trained model, one for all sessions; callers only read it."""
     with page.needed(f"The network {name}"):
         return _loaded(name)
 
 
-def judge(data: str) -> Classifier:
-    """The classifier that measures a data set's samples: read only."""
+def classifier_of(data: str) -> Classifier:
+    """The classifier that measures a data set's samples; callers only read it."""
     with page.needed(f"The classifier of {data}"):
         return _loaded(f"{data}_classifier")
 
 
 def rectified(name: str) -> bool:
-    """Whether a model's guidance is trained in, so that it is sampled without."""
+    """Whether guidance was trained into a model, so that it is sampled without guidance."""
     return model(name).default_guidance_scale == 1
 
 
 def class_names(data: str) -> tuple[str, ...]:
-    """What a data set's classes are called: the digits, or airplane to truck."""
+    """The names of a data set's classes: the digits, or airplane to truck."""
     return DATASETS[data].class_names
 
 
 def schedule_of(name: str) -> Schedule:
-    """A schedule by the name that the pages give it, with the usual numbers."""
+    """The schedule that the pages call by this name, with its default numbers."""
     return SCHEDULES[name]()
 
 
 # -- how long a run takes ------------------------------------------------------------------------------------
 
 
-FLOPS, OVERHEAD = 80e9, 0.008  # that two quiet cores do in a second; seconds of an evaluation, however small
+FLOPS, OVERHEAD = 80e9, 0.008  # FLOP per second of two quiet cores; the least seconds per evaluation
 
 
 @st.cache_data(show_spinner=False)
@@ -82,14 +82,14 @@ def _flops(model_name: str) -> int:
 
 
 def seconds(model_name: str, evaluations: int, images: int, *, guided: bool = False) -> float:
-    """About how long so many evaluations of a network take on two quiet cores, from the work that they are."""
+    """About how many seconds the evaluations of a network take on two quiet cores, estimated from their FLOP."""
     return evaluations * (OVERHEAD + images * (2 if guided else 1) * _flops(model_name) / FLOPS)
 
 
 def seconds_of(settings: "Settings") -> float:
-    """About how long a sampling run takes on two quiet cores."""
-    looks = 2 if settings.sampler == "heun" else 1
-    evaluations = settings.num_inference_steps * looks
+    """About how many seconds a sampling run takes on two quiet cores."""
+    per_step = 2 if settings.sampler == "heun" else 1
+    evaluations = settings.num_inference_steps * per_step
     return seconds(settings.model, evaluations, len(settings.labels), guided=settings.guidance_scale != 1)
 
 
@@ -98,17 +98,17 @@ def seconds_of(settings: "Settings") -> float:
 
 @dataclass(frozen=True)
 class Noising:
-    """An image on its way into noise: its levels, data first, and the film with the network's guesses."""
+    """An image under increasing noise: its levels, data first, and the film with the network's predictions."""
 
     levels: tuple[Level, ...]
     film: Film
-    x_t: Tensor  # one a level, [n, C, H, W]
+    x_t: Tensor  # one per level, [n, C, H, W]
 
 
 def noising(
     key: tuple[object, ...], x_0: Tensor, label: int | None, schedule_name: str, model_name: str, seed: int, tell: Tell
 ) -> Noising:
-    """x_0 noised by the same eps at 51 levels, and what the network guesses at each; key says which x_0 it is."""
+    """x_0 with the same eps at 51 levels, and the network's prediction at each; key identifies x_0."""
 
     def make(tell: Tell) -> Noising:
         with LIGHT.turn(tell) as turn:
@@ -119,14 +119,14 @@ def noising(
         levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]
         eps = randn(x_0.shape, generators(1, seed))
         noisy = [add_noise(x_0, eps, level) for level in levels]
-        # nothing to guess at the first level: the image is there, and the noise is not
-        guessed_x_0, guessed_eps = [x_0], [torch.zeros_like(eps)]
+        # nothing to predict at the first level, which has no noise
+        predicted_x_0, predicted_eps = [x_0], [torch.zeros_like(eps)]
         for k in range(1, len(levels), AT_ONCE):
             some, x_t = levels[k : k + AT_ONCE], torch.cat(noisy[k : k + AT_ONCE])
             denoise = network.denoiser(None if label is None else [label] * len(some), guidance_scale=1.0)
             pred = one_shots(denoise, network.schedule, x_t, some)
-            guessed_x_0 += pred.x_0.split(1)
-            guessed_eps += pred.eps.split(1)
+            predicted_x_0 += pred.x_0.split(1)
+            predicted_eps += pred.eps.split(1)
             turn((k + len(some)) / len(levels), f"level {k + len(some)} of {len(levels)}")
 
         def sheets(images: Sequence[Tensor], limit: float | None = None) -> list:
@@ -136,9 +136,13 @@ def noising(
         panels = [
             ("noisy image xₜ", "the image with its noise at this time", sheets(noisy)),
             ("true x₀", "the clean image", sheets(truth)),
-            ("guessed x₀", "the clean image that the network guesses in one look", sheets(guessed_x_0)),
+            ("predicted x₀", "the clean image that the network predicts in one evaluation", sheets(predicted_x_0)),
             ("true noise ε", "the noise that was added", sheets(noise, EPS_RANGE)),
-            ("guessed noise ε", "the noise that the network guesses in one look", sheets(guessed_eps, EPS_RANGE)),
+            (
+                "predicted noise ε",
+                "the noise that the network predicts in one evaluation",
+                sheets(predicted_eps, EPS_RANGE),
+            ),
         ]
         charts = [
             histogram_chart(noisy),
@@ -164,7 +168,7 @@ def noising_caption(level: Level) -> str:
 
 @dataclass(frozen=True)
 class Settings:
-    """All that decides a sampling run."""
+    """All settings that determine a sampling run."""
 
     model: str
     sampler: str
@@ -180,7 +184,7 @@ class Settings:
     spacing: str | None = None
 
     def denoiser_options(self) -> dict[str, object]:
-        """The options of `Model.denoiser`, all of them: what runs, and what the program says."""
+        """All options of `Model.denoiser`, for the page and for its program."""
         return {
             "guidance_scale": self.guidance_scale,
             "negative_labels": None if self.negative is None else [self.negative] * len(self.labels),
@@ -190,14 +194,14 @@ class Settings:
         }
 
     def step_options(self) -> dict[str, object]:
-        """The options of `Model.steps` beside the count."""
+        """The options of `Model.steps`, except for the number of steps."""
         options = {"sampler": self.sampler, "spacing": self.spacing, "seed": self.seed}
         return options | ({"eta": self.eta} if self.sampler == "ddim" else {})
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its film, its final images [B, C, H, W], how often the network was evaluated."""
+    """A finished run: its film, its final images [B, C, H, W], its number of network evaluations."""
 
     film: Film
     x_0: Tensor
@@ -205,18 +209,18 @@ class Run:
 
 
 def denoiser(settings: Settings) -> Counted:
-    """The denoiser of these settings, counting how often it is asked."""
+    """The denoiser of these settings, which counts its evaluations."""
     return Counted(model(settings.model).denoiser(list(settings.labels), **settings.denoiser_options()))
 
 
 def steps_of(settings: Settings, denoise: Counted) -> Iterator[Step]:
-    """The sampler of these settings on its way."""
+    """The steps of the sampler of these settings, as a generator."""
     of = model(settings.model)
     return of.steps(denoise, len(settings.labels), settings.num_inference_steps, **settings.step_options())
 
 
 def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
-    """A sampling run, of which at most MOST_FRAMES steps are kept to look at; an overview shows x_t and x_0 only."""
+    """A sampling run, whose film has at most MOST_FRAMES steps; an overview shows x_t and x_0 only."""
 
     def make(tell: Tell) -> Run:
         with (LIGHT if overview else HEAVY).turn(tell) as turn:
@@ -224,9 +228,9 @@ def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
 
     def ran(turn: Turn) -> Run:
         denoise, count, kept = denoiser(settings), settings.num_inference_steps, []
-        wanted = set(torch.linspace(0, count - 1, min(count, MOST_FRAMES)).round().int().tolist())
+        frames = set(torch.linspace(0, count - 1, min(count, MOST_FRAMES)).round().int().tolist())
         for step in steps_of(settings, denoise):
-            if step.i in wanted:
+            if step.i in frames:
                 kept.append(step)
             turn((step.i + 1) / count, f"step {step.i + 1} of {count}")
         if overview:
@@ -241,7 +245,7 @@ def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
 # -- guidance -----------------------------------------------------------------------------------------------
 
 
-SCALES = {  # that are swept, by the pace of the network
+SCALES = {  # the scales of the sweep, by the pace of the network
     "digits": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
     "pictures": (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0),
     "slow": (0.0, 1.0, 2.0, 5.0),
@@ -250,7 +254,7 @@ SCALES = {  # that are swept, by the pace of the network
 
 @dataclass(frozen=True)
 class Guided:
-    """What one guidance scale gives from the common noise."""
+    """The images and measures of one guidance scale, from the common noise."""
 
     guidance_scale: float
     x_0: Tensor
@@ -259,13 +263,13 @@ class Guided:
 
 
 def real_diversity(data: str, per_class: int, tell: Tell) -> float:
-    """The diversity of as many real images of each class."""
+    """The diversity of per_class real images of each class."""
     from diffusion_explained.metrics import diversity
 
     def make(tell: Tell) -> float:
         real = pictures(data)
         indices = torch.cat([(real.labels == label).nonzero().flatten()[:per_class] for label in range(10)])
-        classifier = judge(data)
+        classifier = classifier_of(data)
         with HEAVY.turn(tell):
             return diversity(*real.batch(indices), classifier)
 
@@ -281,22 +285,22 @@ def guided(
     seed: int,
     tell: Tell,
 ) -> Guided:
-    """per_class images of every class at one scale; image i starts from the same noise whatever the scale."""
+    """per_class images of every class at one scale; image i starts from the same noise at every scale."""
     from diffusion_explained.metrics import class_accuracy, diversity
 
     def make(tell: Tell) -> Guided:
-        network, classifier = model(model_name), judge(data_of(model_name))
+        network, classifier = model(model_name), classifier_of(data_of(model_name))
         labels = torch.arange(network.num_classes).repeat(per_class)
         denoise = network.denoiser(labels, guidance_scale)
         with HEAVY.turn(tell) as turn:
 
-            def told() -> Iterator[Step]:
+            def with_progress() -> Iterator[Step]:
                 options = {"sampler": "euler", "spacing": spacing, "seed": seed}
                 for step in network.steps(denoise, len(labels), num_inference_steps, **options):
                     turn(step.i / num_inference_steps, f"w = {guidance_scale:g}")
                     yield step
 
-            x_0 = final(told()).clamp(-1, 1)
+            x_0 = final(with_progress()).clamp(-1, 1)
             accuracy = class_accuracy(x_0, labels, classifier)
             return Guided(guidance_scale, x_0, accuracy, diversity(x_0, labels, classifier))
 
@@ -312,25 +316,25 @@ RACERS = {"digits": (2, 3, 5, 8), "pictures": (8, 7), "slow": (8, 7)}  # the cla
 
 
 def race_settings(model_name: str, guidance_scale: float, seed: int) -> Settings:
-    """What all runners of a race share: the same classes; clipping x_0 changes the ODE, so only if needed."""
+    """The settings that all samplers of a race share. Clipping x_0 changes the ODE, so it is on only where needed."""
     pace = pace_of(model_name)
     clip = model(model_name).default_clip is not None
     return Settings(model_name, "heun", REFERENCE_STEPS[pace], RACERS[pace], guidance_scale, seed, clip=clip)
 
 
 def reference(settings: Settings, tell: Tell) -> Tensor:
-    """Where a fine solver ends: Heun with as many steps as the settings say."""
+    """The end of a fine solver: Heun with the settings' number of steps."""
     count = settings.num_inference_steps
 
     def make(tell: Tell) -> Tensor:
         with HEAVY.turn(tell) as turn:
 
-            def told() -> Iterator[Step]:
+            def with_progress() -> Iterator[Step]:
                 for step in steps_of(settings, denoiser(settings)):
                     turn((step.i + 1) / count, f"step {step.i + 1} of {count}")
                     yield step
 
-            return final(told())
+            return final(with_progress())
 
     return shelf("references").get(settings, make, tell)
 
@@ -347,7 +351,7 @@ def finish(settings: Settings, sampler: str, steps: int, spacing: str | None, go
 
 
 def timed(settings: Settings, tell: Tell) -> Timing:
-    """How long one evaluation of a race's network takes here. Kept unless other work may have disturbed it."""
+    """The time of one evaluation of a race's network here; kept unless other work may have disturbed it."""
 
     def make(tell: Tell) -> Timing:
         of, denoise = model(settings.model), denoiser(settings)

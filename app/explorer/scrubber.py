@@ -19,10 +19,10 @@ def _sources() -> tuple[str, str]:
 def scrubber(
     film: Film, *, key: str, name: str = "frame", frame: int | None = None, autoplay: bool = False, keep: bool = False
 ) -> None:
-    """Show a film at the frame that the address asks for under `name`, else at `frame` (the last by default).
+    """Show a film at the frame that the address gives under `name`, or otherwise at `frame` (the last by default).
 
-    Moves of its slider stay in the browser, which writes them into the address. autoplay: unless the address asks for a
-    frame; keep: another film of as many frames begins where the slider stands.
+    Moving its slider stays in the browser, which writes the frame into the address. autoplay: play, unless the address
+    gives a frame; keep: a new film with the same number of frames starts at the slider's present place.
     """
     js, css = _sources()
     component = st.components.v2.component("diffusion_explained_scrubber", js=js, css=css)

@@ -1,6 +1,6 @@
-"""What has been computed once and is looked at many times: models, runs and pictures, shared by all sessions.
+"""A cache of models, runs and pictures that are computed once, shown many times, and shared by all sessions.
 
-`st.cache_resource` alone would do, but for progress: a cached function may not write to the page that waits for it.
+`st.cache_resource` would be enough without progress bars: a cached function cannot write to the page that waits for it.
 """
 
 import threading
@@ -14,16 +14,16 @@ import streamlit as st
 from explorer.turns import POLL, Tell
 
 T = TypeVar("T")
-MEGABYTES = 64  # that a shelf holds at most, if nothing else is said; its newest value stays, however large
+MEGABYTES = 64  # the default limit of a shelf; its newest value stays, however large
 
 
 def quiet(part: float | None, doing: str = "") -> None:
-    """A `Tell` that shows nothing."""
+    """A `Tell` that shows no progress."""
 
 
 @dataclass
 class _Making:
-    """A value under way: who makes it holds the lock, and those who wait see how far it is."""
+    """A value that a thread is computing: that thread holds the lock, and threads that wait read the progress."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     visitors: int = 0
@@ -32,11 +32,11 @@ class _Making:
 
 
 class Shelf:
-    """The most recently used values by key. Who asks for a value that another session is making waits for it.
+    """The most recently used values by key. A session that needs a value that another one is computing waits for it.
 
-    Values are shared between threads, so they are never changed once they are made.
+    Threads share the values, so nobody changes a value after it was made.
 
-    most, megabytes: what is kept at most.
+    most, megabytes: the largest number of values, and their largest total size.
     """
 
     def __init__(self, most: int, megabytes: float = MEGABYTES) -> None:
@@ -54,10 +54,10 @@ class Shelf:
         *,
         keep: Callable[[T], bool] = lambda value: True,
     ) -> T:
-        """The value of key, made now if it is not kept.
+        """The value of key; computed now if it is not on the shelf.
 
-        make is called with a `Tell`, which all who wait for the value follow. An error that make raises is not kept,
-        nor a value that `keep` declines.
+        make is called with a `Tell`, whose progress every waiting session sees. Neither an error that make raises nor
+        a value for which `keep` returns False is kept.
         """
         with self._lock:
             if key in self._values:
@@ -85,23 +85,23 @@ class Shelf:
             if key in self._values:
                 return self._values[key]
 
-        def told(part: float | None, doing: str = "") -> None:
+        def progress(part: float | None, doing: str = "") -> None:
             making.part, making.doing = part, doing
             tell(part, doing)
 
-        value = make(told)
+        value = make(progress)
         if keep(value):
             with self._lock:
                 self._values[key], self._sizes[key] = value, size_of(value)
                 while len(self._values) > 1 and (
                     len(self._values) > self.most or sum(self._sizes.values()) > self.bytes
                 ):
-                    gone, _ = self._values.popitem(last=False)
-                    del self._sizes[gone]
+                    oldest, _ = self._values.popitem(last=False)
+                    del self._sizes[oldest]
         return value
 
     def clear(self) -> None:
-        """Keep nothing."""
+        """Drop all values."""
         with self._lock:
             self._values.clear()
             self._sizes.clear()
@@ -116,7 +116,7 @@ class Shelf:
 
 
 def size_of(value: object) -> int:
-    """About how many bytes a value holds: its tensors, arrays, bytes and words, however deep."""
+    """About how many bytes a value holds: its tensors, arrays, bytes and strings, at any depth."""
     if isinstance(value, bytes | bytearray | str):
         return len(value)
     if isinstance(size := getattr(value, "nbytes", None), int):
@@ -132,5 +132,5 @@ def size_of(value: object) -> int:
 
 @st.cache_resource(show_spinner=False)
 def shelf(name: str, most: int = 32, megabytes: float = MEGABYTES) -> Shelf:
-    """The shelf of that name: one for the whole server."""
+    """The shelf of that name; the whole server has one."""
     return Shelf(most, megabytes)

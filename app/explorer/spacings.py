@@ -1,6 +1,6 @@
-"""How a run's levels are spaced: one control for every page on which steps are chosen.
+"""How a run's levels are spaced: one control for every page on which a visitor chooses the number of steps.
 
-What a schedule has no levels for is not offered: each spacing is tried on the very steps that the page would run.
+The control offers only spacings for which the schedule has levels: each is tried with the steps that would run.
 """
 
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from explorer.runs import model
 from explorer.stable import OWN
 
 HELP = (
-    "How the noise levels of the steps are spread from noise to image: leading, linspace and trailing space the "
-    "timesteps, karras, exponential and beta the noise ratio σ/α. What this model's schedule has no levels for, at "
-    "this number of steps, is not offered."
+    "How the noise levels of the steps are distributed from noise to image: leading, linspace and trailing space the "
+    "timesteps; karras, exponential and beta space the noise ratio σ/α. Spacings for which this model's schedule has "
+    "no levels at this number of steps are not in the list."
 )
 
 
 def _allowed(levels: Callable[[str], object]) -> tuple[str, ...]:
-    """Those spacings, by name, of which a schedule has levels."""
+    """The names of the spacings for which `levels` does not raise ValueError."""
     allowed = []
     for spacing in (*RATIO_SPACINGS, *SPACINGS):
         try:
@@ -33,17 +33,17 @@ def _allowed(levels: Callable[[str], object]) -> tuple[str, ...]:
 
 @lru_cache(256)
 def of_network(name: str, *counts: int) -> tuple[str, ...]:
-    """The spacings of one of our networks, for each of these numbers of steps."""
+    """The spacings that one of our networks allows at every one of these numbers of steps."""
     of = model(name)
     return _allowed(lambda spacing: [of.levels(count, spacing=spacing) for count in counts])
 
 
 def of_stable_diffusion(name: str, count: int, sampler: str) -> tuple[str, ...]:
-    """The spacings of a Stable Diffusion model; of one that is not here, all."""
+    """The spacings that a Stable Diffusion model allows; all of them if the model is not on this machine."""
     return _allowed(lambda spacing: stable.levels(name, count, sampler, spacing))
 
 
 def choose(where: Any, allowed: tuple[str, ...], *, key: str, **options: Any) -> str | None:
-    """The control; None for the model's own spacing. allowed: by name."""
+    """Show the control. Return the chosen name out of `allowed`, or None for the model's own spacing."""
     chosen = controls.choice(where, "Spacing", (OWN, *allowed), OWN, key=key, help=HELP, **options)
     return None if chosen == OWN else chosen

@@ -1,4 +1,4 @@
-"""Stable Diffusion in the explorer: which models are on this machine, loading one, and its runs."""
+"""Stable Diffusion in the explorer: which models are on this machine, how one is loaded, and its runs."""
 
 import os
 import tempfile
@@ -50,36 +50,36 @@ MODELS = {
     RECORDED: "a recorded run",
     STAND_IN: "stand-in, random weights",
 }
-LABELS = {  # what a run is, as the engine calls it: its mark, and what that means
+LABELS = {  # the engine's label of a run -> its badge, and what that means
     "live": (":green-badge[:material/bolt: live]", "computed on this machine by a trained model"),
     "recorded": (
         ":blue-badge[:material/history: recorded]",
-        "a trained model made it before; here it is only shown",
+        "a trained model made this run earlier; it is shown here, not computed",
     ),
     "stand-in": (
         ":orange-badge[:material/casino: stand-in]",
-        "**random weights: no picture is to be expected.** The stages, their order and their tensors are the real ones",
+        "**random weights: do not expect a picture.** The stages, their order and their tensors are the real ones",
     ),
 }
 OF_MICRO = "computed on this machine by **micro**, a small model that this project trained on emoji"
-THUMBNAIL, SMALL, MANY = 96, 64, 150  # pixels of a step's picture; of so many, smaller ones, for what is saved
+THUMBNAIL, SMALL, MANY = 96, 64, 150  # pixels of a step's picture; smaller for more than MANY, so that files stay small
 BUSY = "waiting for another visitor's picture by this model"
-FORGET = 60  # seconds after which a machine is looked at again
+FORGET = 60  # seconds after which the machine is checked again
 OWN = "the model's own"  # spacing
-TOKENS = 1024  # of a picture to a transformer; how many there are decides no spacing
+TOKENS = 1024  # of a picture in a transformer; their number does not decide which spacings are allowed
 
 
-# -- what is here -------------------------------------------------------------------------------------------
+# -- what is on this machine ---------------------------------------------------------------------------------
 
 
 def on_cpu() -> bool:
-    """Whether there is no GPU, so that a real model takes minutes a picture."""
+    """Whether there is no GPU, so that a full-size model takes minutes per picture."""
     return choose_device().type == "cpu"
 
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
 def missing(name: str) -> str:
-    """Why a model cannot be loaded here, in the engine's words; nothing when it can."""
+    """Why a model cannot be loaded here, in the engine's words; empty if it can."""
     if name == STAND_IN:
         return ""
     try:
@@ -91,7 +91,7 @@ def missing(name: str) -> str:
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
 def to_download(name: str) -> float | None:
-    """Gigabytes that a download would fetch; None when there is no network, or nothing of that name."""
+    """The size of a download in gigabytes; None without a network, or if there is no model of that name."""
     from diffusion_explained.data.hub import hub_is_reachable
 
     return download_size(name) if hub_is_reachable() else None
@@ -99,7 +99,7 @@ def to_download(name: str) -> float | None:
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
 def _scheduler(name: str) -> dict[str, Any] | None:
-    """The configuration of a model's scheduler, its class included, from its files; None for a model not here."""
+    """The configuration of a model's scheduler, with its class, from its files; None if the model is not here."""
     if name == STAND_IN:
         return {**DDPM_CONFIG, "_class_name": "PNDMScheduler"}
     if (sharing.is_shared() and name != MICRO) or missing(name):
@@ -109,13 +109,13 @@ def _scheduler(name: str) -> dict[str, Any] | None:
         listed = read_index(folder)["scheduler"][1]
         return {**read_json(folder / "scheduler" / "scheduler_config.json"), "_class_name": listed}
     except (OSError, ValueError):
-        return None  # what is wrong is said where the model is to run
+        return None  # the error is reported where the model is loaded
 
 
 def levels(name: str, count: int, sampler: str, spacing: str | None) -> list[Level] | None:
-    """The levels that a model would visit, without loading it; None for a model that is not here.
+    """The levels of a model's run, without loading the model; None for a model that is not here.
 
-    Raises ValueError where its schedule has none of that spacing.
+    Raises ValueError if its schedule has no levels with that spacing.
     """
     config = _scheduler(name)
     return None if config is None else levels_of(config, count, sampler, spacing, sequence_length=TOKENS)
@@ -123,7 +123,7 @@ def levels(name: str, count: int, sampler: str, spacing: str | None) -> list[Lev
 
 @dataclass(frozen=True)
 class Usual:
-    """What a visit of a model begins with: as much as a visitor would wait for here, of what the model knows."""
+    """A model's default settings: a size and number of steps that a visitor would wait for, and a prompt it knows."""
 
     side: int
     steps: int
@@ -133,38 +133,38 @@ class Usual:
 
 
 def usual(name: str) -> Usual:
-    """The usual settings of a model on this machine."""
+    """The default settings of a model on this machine."""
     if name == MICRO:
         return Usual(128, 30, "a blue cat", MICRO_FAMILY.guidance_scale, "euler")
     return Usual(256, 12) if name == STAND_IN or on_cpu() else Usual(512, 30)
 
 
 def begins_by_itself(name: str, ask: "Ask", pictures: int = 1, steps: int = 0) -> bool:
-    """Whether a run costs about what a visit of its page usually does, so that it needs no button: at most twice that.
+    """Whether a run needs no button: its work is at most twice that of the page's default run.
 
-    pictures, steps: how many are usual on its page; without steps, the model's.
+    pictures, steps: the page's default numbers; steps=0 means the model's default.
     """
     of = usual(name)
     return ask.work <= 2 * pictures * (steps or of.steps) * of.side**2
 
 
 def embedded() -> str:
-    """What any machine can run at once: micro, or where its weights are missing the stand-in."""
+    """The model that any machine can run at once: micro, or the stand-in if micro's weights are missing."""
     return STAND_IN if missing(MICRO) else MICRO
 
 
 def first_choice() -> str:
-    """What a visit begins with: full Stable Diffusion where it can run, else what is embedded."""
+    """The default model: full Stable Diffusion where it can run, otherwise `embedded`."""
     return embedded() if sharing.is_shared() or on_cpu() or missing(DEFAULT_MODEL) else DEFAULT_MODEL
 
 
 def offered() -> tuple[str, ...]:
-    """The models to choose from; on a shared explorer those that ship, and recorded runs, which visitors bring."""
+    """The models to choose from; on a shared explorer only those that ship, and recorded runs that visitors upload."""
     return tuple(name for name in MODELS if not sharing.is_shared() or name in (*AT_ONCE, RECORDED))
 
 
 def download(name: str, gigabytes: float, tell: Tell) -> bool:
-    """Fetch a model's weights into the hub's cache. Raises WeightsUnavailableError, whose words say what to do."""
+    """Download a model's weights into the hub's cache. Raises WeightsUnavailableError, which says what to do."""
     from diffusion_explained.stable_diffusion.weights import fetch
 
     sharing.refuse(sharing.NO_DOWNLOAD)
@@ -182,7 +182,7 @@ def download(name: str, gigabytes: float, tell: Tell) -> bool:
 
 
 def _arrived(name: str) -> int:
-    """Bytes of a model that are in the hub's cache, under whichever name."""
+    """Bytes of a model in the hub's cache, under all of its names."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cache = Path(os.environ.get("HF_HUB_CACHE") or HF_HUB_CACHE)
@@ -195,9 +195,9 @@ def _arrived(name: str) -> int:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model and how fast it is here.
+    """A model and its speed here.
 
-    turn: held by who runs it: what is recorded of a run inside the network must not see another visitor's.
+    turn: the thread that runs the model holds this lock, so that its recording contains no other visitor's run.
     """
 
     model: "StableDiffusion"
@@ -206,20 +206,20 @@ class Loaded:
 
 
 def models() -> Shelf:
-    """The models that are loaded: micro and one more, or two others."""
-    return shelf("stable diffusion", 2)  # their number is bounded, not their bytes
+    """The loaded models: micro and one more, or two others."""
+    return shelf("stable diffusion", 2)  # limited by number, not by bytes
 
 
 def loaded(name: str) -> Loaded | None:
-    """A model if it is loaded already."""
+    """A model if it is already loaded, or None."""
     kept = models()
     return kept.get(name, lambda tell: None, keep=lambda value: False) if name in kept else None
 
 
 def load(kept: Shelf, name: str, tell: Tell) -> Loaded:
-    """The model of that name, loaded and measured if it is not yet. This is where diffusers is imported.
+    """The model of that name; loads and measures it first if necessary. This imports diffusers.
 
-    Raises ValueError on a shared explorer for any that does not ship, before its name is looked up anywhere.
+    Raises ValueError on a shared explorer for a model that does not ship, before its name is looked up anywhere.
     """
     if name not in AT_ONCE:
         sharing.refuse(sharing.ONLY_SHIPPED)
@@ -247,7 +247,7 @@ def load(kept: Shelf, name: str, tell: Tell) -> Loaded:
 
 @dataclass(frozen=True)
 class Ask:
-    """All that decides a run but what it starts from."""
+    """All settings that determine a run, except what it starts from."""
 
     prompt: str
     negative: str
@@ -261,9 +261,9 @@ class Ask:
 
     @property
     def work(self) -> int:
-        """What it costs, in pixels through the network."""
-        looks = 2 if self.sampler == "heun" else 1
-        return self.num_inference_steps * looks * len(self.seeds) * self.height * self.width
+        """The work of the run: network evaluations times pixels."""
+        per_step = 2 if self.sampler == "heun" else 1
+        return self.num_inference_steps * per_step * len(self.seeds) * self.height * self.width
 
     def options(self) -> dict[str, object]:
         """The options of `StableDiffusion.steps`."""
@@ -276,7 +276,7 @@ class Ask:
 class Begun:
     """What a run starts from: image [1, 3, H, W] in [-1, 1] and mask [H, W], or neither for pure noise.
 
-    key: what tells it from others; program: the lines that make image and mask.
+    key: identifies it; program: the lines of Python that make image and mask.
     """
 
     image: Tensor | None = None
@@ -292,10 +292,10 @@ class Begun:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A run to look at: its trace and film, and of one that was made here also its first latents.
+    """A run to show: its trace and film, and for a run that was made here also its first latents.
 
-    latents: x_T of the first picture [C, h, w]; notices: what the safety checker said; asked: by what settings it was
-    made.
+    latents: x_T of the first picture [C, h, w]; notices: what the safety checker said; asked: the settings that made
+    it.
     """
 
     trace: Trace
@@ -306,12 +306,12 @@ class Drawn:
 
 
 def asked(name: str, ask: Ask, begun: Begun) -> tuple[object, ...]:
-    """All that decides a run, to compare with another's."""
+    """All that determines a run, to compare with that of another run."""
     return name, ask, begun.key
 
 
 def draw(kept: Shelf, name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawn:
-    """A run of a model, loaded if it is not yet. Raises the engine's ValueErrors and OSErrors."""
+    """Run a model, loading it first if necessary. Raises the engine's ValueErrors and OSErrors."""
     from diffusion_explained.stable_diffusion import record
 
     here = load(kept, name, tell)
@@ -333,7 +333,7 @@ def draw(kept: Shelf, name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawn:
 
 @st.cache_data(max_entries=4, show_spinner="Opening the recorded run")
 def opened(data: bytes, name: str) -> Drawn:
-    """An uploaded file as the run that it holds. Raises OSError for any other file."""
+    """The run in an uploaded file. Raises OSError for any other file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.safetensors"
         path.write_bytes(data)
@@ -345,18 +345,18 @@ def opened(data: bytes, name: str) -> Drawn:
 
 
 def saved(trace: Trace) -> bytes:
-    """A trace as the file that `opened` reads."""
+    """The bytes of a file with this trace, for `opened` to read."""
     with tempfile.TemporaryDirectory() as folder:
         return trace.save(Path(folder) / "trace.safetensors").read_bytes()
 
 
 def spacing_of(said: Mapping[str, Any]) -> str:
-    """The spacing that a run's settings name, in words; files of earlier releases name none."""
+    """A phrase with the spacing in a run's settings; empty for files of earlier releases, which have none."""
     return f" by {said['spacing'] or OWN} spacing" if "spacing" in said else ""
 
 
 def facts(trace: Trace) -> str:
-    """What is known of a run in a line or two."""
+    """A run's settings, machine, date and times, in a line or two."""
     said, seconds = trace.settings, trace.settings["seconds"]
     stages = " · ".join(f"{name} {page.duration(seconds[name])}" for name in ("text", "steps", "decode"))
     seeds = ", ".join(map(str, said["seeds"]))
@@ -369,7 +369,7 @@ def facts(trace: Trace) -> str:
 
 
 def in_python(name: str) -> str:
-    """How a model is loaded in a program."""
+    """The call that loads a model in a program."""
     if name == STAND_IN:
         return "stand_in()"
     return f"load({name!r})" if name == MICRO else f"load({name!r}, device={str(choose_device())!r})"

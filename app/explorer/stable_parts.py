@@ -1,4 +1,4 @@
-"""What the pages on Stable Diffusion show: the choice of a model, the way to one that is missing, and a run's parts."""
+"""The parts of the pages on Stable Diffusion: the choice of a model, how to get a missing one, and a run's stages."""
 
 import html
 from collections.abc import Callable, Sequence
@@ -17,22 +17,22 @@ from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, Drawn
 from explorer.turns import Tell
 
 T = TypeVar("T")
-CHANNELS_A_ROW = 4
-NAME = 300  # letters of a model's name or folder
+CHANNELS_PER_ROW = 4
+NAME = 300  # the most letters of a model's name or folder
 
 
 # -- a model ------------------------------------------------------------------------------------------------
 
 
 def pick_model(words: str = "Model") -> str:
-    """The model: a name on the hub, a folder, MICRO, STAND_IN or RECORDED. Kept while the visitor looks elsewhere."""
+    """The chosen model: a name on the hub, a folder, MICRO, STAND_IN or RECORDED. Other pages keep the choice."""
     offered = stable.offered()
     chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
     chosen = address.read("sd_model", OneOf(offered), chosen)
-    if chosen not in offered:  # a list sends back whatever it was sent
+    if chosen not in offered:  # a client can send any value back
         chosen = stable.first_choice()
     st.session_state.sd_chosen = st.session_state.sd_model = chosen
-    address.put("sd_model", [chosen])  # always: what a visit begins with depends on the machine
+    address.put("sd_model", [chosen])  # always, because the default depends on the machine
     kind = st.selectbox(words, offered, format_func=MODELS.get, key="sd_model", on_change=_other_model)
     sharing.say(sharing.ONLY_SHIPPED)
     if kind != OTHER:
@@ -57,12 +57,12 @@ def _other_model() -> None:
         width=usual.side, height=usual.side, sd_steps=usual.steps, sd_w=usual.guidance_scale, sd_sampler=usual.sampler
     )
     for key in ("prompt", "compare_prompt"):
-        if state.get(key) in {stable.usual(name).prompt for name in MODELS}:  # the visitor's own words stay
+        if state.get(key) in {stable.usual(name).prompt for name in MODELS}:  # a prompt that the visitor typed stays
             state[key] = usual.prompt
 
 
 def upload_trace() -> Drawn | None:
-    """A recorded run from a file of the visitor's; a file that is none gets its words."""
+    """A recorded run from a visitor's file, or None; a file that cannot be used is reported."""
     megabytes = sharing.upload_mb()
     file = controls.upload(
         "A recorded run",
@@ -71,7 +71,7 @@ def upload_trace() -> Drawn | None:
     )
     if file is None:
         st.caption(
-            "Whoever has a GPU saves a run, on this page or with `diffusion-explained record`; a class opens it."
+            "Save a run on a machine with a GPU, on this page or with `diffusion-explained record`; then open it here."
         )
         return None
     address.leaves_out("the recorded run")
@@ -83,7 +83,7 @@ def upload_trace() -> Drawn | None:
 
 
 def can_run(name: str) -> bool:
-    """Whether a model can be run now; where it cannot, say what is missing and offer what helps."""
+    """Whether a model can run now; if not, say what is missing and offer what helps."""
     if name == OTHER:
         st.info("Give the model's name, or its folder.", icon=":material/touch_app:")
         return False
@@ -130,15 +130,16 @@ def run(
     *,
     usual_steps: int = 0,
 ) -> T | None:
-    """The button that does the work, how long it will take and how far it is; then what it gave, `asked` or not.
+    """Show the button that starts the work, its expected time and its progress. Return the latest result, or None.
 
-    The first run of a model that is small begins by itself, unless the address asks for much more than is usual.
+    The result may come from other settings than `asked`; a caption then says so. The first run of a small model begins
+    by itself, unless its settings need much more work than is usual.
     """
     recognise()
     if can_run(name):
         button, forecast = st.columns([1, 3], vertical_alignment="center")
         allowed = not sharing.is_shared() or stable.begins_by_itself(name, ask, sharing.PICTURES, usual_steps)
-        # not by on_click, which would know the settings of the page's last run, and miss one that was changed just now
+        # not by on_click: it would have the settings of the page's previous run, without the latest change
         pressed = button.button(
             words, type="primary", icon=":material/play_arrow:", width="stretch", disabled=not allowed
         ) and allowed  # fmt: skip
@@ -155,25 +156,25 @@ def run(
                     icon=":material/touch_app:")  # fmt: skip
         if running() and st.session_state.job.asked not in (None, asked):
             st.info(
-                f"What is being drawn now has other settings{_of_prompt(st.session_state.job.asked, ask)}. {words} "
-                "stops it, and begins with these.",
+                f"The run in progress has other settings{_of_prompt(st.session_state.job.asked, ask)}. {words} "
+                "stops it, and starts one with these.",
                 icon=":material/sync:",
             )
     watch()
     value = st.session_state.get(kept)
     if value is not None and value.asked != asked and not running():
-        st.caption(f"What is shown was made with other settings than these{_of_prompt(value.asked, ask)}.")
+        st.caption(f"The result below was made with other settings than these{_of_prompt(value.asked, ask)}.")
     return value
 
 
 def _of_prompt(asked: object, ask: stable.Ask) -> str:
-    """The prompt of what was asked (as `stable.asked` has it), in words, where it is another than that of `ask`."""
+    """A clause with the prompt in `asked` (a result of `stable.asked`), if it differs from that of `ask`."""
     before = next((one for one in asked if isinstance(one, stable.Ask)), ask) if isinstance(asked, tuple) else ask
     return "" if before.prompt == ask.prompt else f": its prompt is “{page.literal(before.prompt) or 'empty'}”"
 
 
 def _seconds(name: str, ask: stable.Ask) -> float | None:
-    """About how long a run will take, None until the model has been measured."""
+    """About how many seconds a run takes; None before the model was measured."""
     known = stable.loaded(name)
     if known is None:
         return None
@@ -181,7 +182,7 @@ def _seconds(name: str, ask: stable.Ask) -> float | None:
 
 
 def _estimate(name: str, ask: stable.Ask) -> str:
-    """About how long a run will take, once the model has been measured."""
+    """A sentence about how long a run takes, or that the first run measures it."""
     known, seconds = stable.loaded(name), _seconds(name, ask)
     if known is None or seconds is None:
         return "The first run also loads the model, and measures how long a step takes here."
@@ -189,14 +190,16 @@ def _estimate(name: str, ask: stable.Ask) -> str:
 
 
 def absent() -> None:
-    """On a machine that has only what is embedded: say what full Stable Diffusion needs."""
+    """On a machine that can run only the small models: say what full Stable Diffusion needs."""
     if sharing.is_shared():
         return
     why = stable.missing(stable.DEFAULT_MODEL)
     if why or stable.on_cpu():
         with st.expander("Full Stable Diffusion: what is missing here, and what to do", icon=":material/help:"):
-            gpu = "There is no GPU here; with one a picture takes about a second. " if stable.on_cpu() else ""
-            choose = "Choose it in the list of models: the page says the size, and downloads when you press its button."
+            gpu = "There is no GPU here; with a GPU, a picture takes about a second. " if stable.on_cpu() else ""
+            choose = (
+                "Choose it in the list of models: the page says its size, and downloads it when you press a button."
+            )
             st.markdown(f"{gpu}{page.literal(why)}\n\n{choose if why else ''}")
 
 
@@ -204,18 +207,18 @@ def absent() -> None:
 
 
 def label(trace: Trace) -> None:
-    """Whether what is shown is live, recorded or a stand-in, in words."""
+    """Say whether the run is live, recorded or of a stand-in."""
     kind(trace.label, trace.settings["model"])
 
 
 def kind(label: str, model: str) -> None:
-    """The same of a run that is kept otherwise: by its model's label and name."""
+    """Say the same of a run without a trace, by its model's label and name."""
     mark, meaning = LABELS[label]
     st.markdown(f"{mark} {OF_MICRO if label == 'live' and model == MICRO_TITLE else meaning}.")
 
 
 def tokens(of_prompt: Sequence[dict], text_shape: Sequence[int]) -> None:
-    """A prompt as each text encoder reads it: words with their ids, padding, and what was cut off."""
+    """Show a prompt as each text encoder reads it: words with their ids, padding, and the words that were cut off."""
     for one in of_prompt:
         if len(of_prompt) > 1:
             st.markdown(f"**{page.literal(one['encoder'])}**")
@@ -230,7 +233,7 @@ def tokens(of_prompt: Sequence[dict], text_shape: Sequence[int]) -> None:
 
 
 def _chips(one: dict) -> list[str]:
-    """The used tokens, those of one word in one chip, then the padding."""
+    """The used tokens, one chip per word, then the padding."""
     ids, counts = list(one["ids"][: one["used"]]), [count for _, count in one["words"]]
     starts = len(ids) - 1 - sum(counts)  # CLIP marks start and end, T5 the end alone
     chips = [_chip("start", ids[:starts], "special")] if starts > 0 else []
@@ -250,15 +253,15 @@ def _chip(word: str, ids: list[int], kind: str = "") -> str:
 
 
 def latents(drawn: Drawn) -> None:
-    """What the first picture starts from: its channels as signed fields, and in colours."""
+    """Show the first picture's initial latent: its channels as signed fields, and in colours."""
     z, size = drawn.latents, drawn.trace.settings
     with st.container(key="latents"):
         channels, preview = st.columns([4, 1], gap="small")
         if z is None:
-            channels.caption("A recorded run keeps the latents in colours alone, not channel by channel.")
+            channels.caption("A recorded run keeps the latents in colours only, not channel by channel.")
         else:
             alt = f"The {len(z)} channels of the first latent, as signed fields"
-            channels.image(png(mosaic(pixels(z[:, None], EPS_RANGE), CHANNELS_A_ROW)), width="stretch", alt=alt)
+            channels.image(png(mosaic(pixels(z[:, None], EPS_RANGE), CHANNELS_PER_ROW)), width="stretch", alt=alt)
             channels.caption(f"Its {len(z)} channels: blue is −{EPS_RANGE:g}, white is 0, red is {EPS_RANGE:g}.")
         alt = "The first latent in colours, by a linear map of its channels"
         preview.image(drawn.trace.latents[0, 0], width="stretch", alt=alt)
@@ -272,16 +275,16 @@ def latents(drawn: Drawn) -> None:
 
 
 def finished(drawn: Drawn) -> None:
-    """The decoded pictures, side by side."""
+    """Show the decoded pictures, side by side."""
     said = drawn.trace.settings
-    columns = st.columns(max(2, len(said["seeds"])))  # one picture alone takes half of the page
+    columns = st.columns(max(2, len(said["seeds"])))  # a single picture takes half of the page
     for column, picture, seed in zip(columns, drawn.trace.pictures, said["seeds"], strict=False):
         alt = f"The decoded picture of seed {seed}, {drawn.trace.label}: {said['prompt'][0]}"
         column.image(picture, width="stretch", alt=alt, caption=page.literal(f"seed {seed}"))
 
 
 def notices(drawn: Drawn) -> None:
-    """What else is to be known of a run."""
+    """Show the notices of a run: of the safety checker, and about an empty prompt."""
     for notice in drawn.notices:
         st.warning(page.literal(notice), icon=":material/visibility_off:")
     empty_prompt(drawn.trace.settings["prompt"][0])
@@ -291,18 +294,18 @@ def empty_prompt(prompt: str) -> None:
     """Say what an empty prompt means for guidance."""
     if not prompt.strip():
         st.info(
-            "The prompt is empty: without a negative prompt both sides of guidance are the same, and w is idle.",
+            "The prompt is empty: without a negative prompt both sides of guidance are the same, and w has no effect.",
             icon=":material/text_fields:",
         )
 
 
 def save(trace: Trace) -> None:
-    """The run as a file, which whoever has no GPU opens as a recorded one."""
+    """Offer the run as a file, which this page opens as a recorded run on a machine without a GPU."""
     st.download_button(
         "Save this run",
         lambda: stable.saved(trace),
         file_name="run.safetensors",
         icon=":material/save:",
         on_click="ignore",
-        help="Its words, norms and pictures, to be opened on this page as a recorded run where there is no GPU.",
+        help="Its tokens, norms and pictures; this page opens the file as a recorded run on a machine without a GPU.",
     )

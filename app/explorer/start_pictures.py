@@ -1,6 +1,6 @@
-"""A picture that a run of Stable Diffusion starts from or paints in: drawn, picked, one of ours, or the visitor's own.
+"""The picture that a run of Stable Diffusion starts from, or inpaints: picked, one of ours, or the visitor's own.
 
-It can be painted on, and a hole brushed into it.
+The visitor can paint on it, or brush a hole into it.
 """
 
 import hashlib
@@ -25,9 +25,9 @@ BRUSH, RECTANGLE, MASK_FILE = "by brush", "a rectangle", "from a file"
 
 
 def start_picture(height: int, width: int, sources: Sequence[str], picked: Tensor | None = None) -> Begun:
-    """The controls of where a run starts. A file that cannot be used gets its words, and pure noise takes its place.
+    """The controls of where a run starts. If a file cannot be used, say why, and start from pure noise.
 
-    sources: which pictures are offered, the usual one first; picked: [1, 3, H, W] of an earlier run, offered before.
+    sources: the pictures to offer, the default first; picked: [1, 3, H, W] of an earlier run, offered before them.
     """
     way = controls.choice(st, "Start from", (NOISE, IMAGE, INPAINT), NOISE, key="start")
     if way == NOISE:
@@ -54,23 +54,23 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
                 address.leaves_out("what you painted")
                 program += "  # without what you painted on it"
     except ValueError as error:
-        words = f"This {what} cannot be used, so a run starts from pure noise: {error}"
+        words = f"This {what} cannot be used, so the run starts from pure noise: {error}"
         st.error(page.literal(words), icon=":material/broken_image:")
         return Begun()
     key, usual = ("strength", 0.6) if way == IMAGE else ("hole_strength", 1.0)
-    what = "The share of the steps that are taken: 0 would keep the picture, 1 starts from noise alone."
+    what = "The share of the steps that run: 0 would keep the picture, 1 starts from pure noise."
     strength = controls.slider(st, "Strength", 0.0, 1.0, usual, 0.05, key=key, help=what)
     held = b"".join(tensor.numpy().tobytes() for tensor in (image, mask) if tensor is not None)
     return Begun(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}", program)
 
 
-OF_MASKS = "As large as the picture, or of its shape. What is black is kept, and so is what is transparent."
+OF_MASKS = "As large as the picture, or of its shape. Black and transparent parts are kept."
 LOAD = "from diffusion_explained.data import load_image\n"
 MAKE = f"import torch\n\n{LOAD}from diffusion_explained.film import mosaic, pixels, png\n"
 
 
 def _file(source: str, picked: Tensor | None) -> tuple[bytes | None, str]:
-    """The picture of a source as the bytes of a file, None while there is none, and the program that makes it."""
+    """A source's picture as the bytes of a file (None until the visitor chooses one), and the program that makes it."""
     if source == FILE:
         upload = controls.upload("Your own picture", key="start_upload", help="Scaled to the run's size.")
         if upload is None:
@@ -116,7 +116,7 @@ def _mask(file: bytes, image: Tensor) -> tuple[Tensor, str]:
     if way == BRUSH:
         painted = board(image, key="brush", hole=True)
         if painted is None:
-            st.caption("Brush over what is to be painted anew: the rest then stays as it is.")
+            st.caption("Brush over what is to be painted anew; the rest then stays as it is.")
         else:
             address.leaves_out("what you brushed")
         if painted is None:
@@ -131,13 +131,13 @@ def _mask(file: bytes, image: Tensor) -> tuple[Tensor, str]:
             for sentence in said:
                 st.caption(sentence)
             shown = png(pixels(2 * (mask[None, None] >= 0.5).float() - 1)[0])
-            page.gallery([("the hole, white", "The mask as it was understood: white is painted anew", shown)])
+            page.gallery([("the hole, white", "The mask as it was read: white is painted anew", shown)])
             program = (
                 "from diffusion_explained.stable_diffusion.masks import load_mask\n\n"
                 f'mask = load_mask("mask.png", file, {height}, {width}, invert={invert!r})  # your own'
             )
             return mask, program
-        st.caption("Without a file a rectangle in the middle is painted anew.")
+        st.caption("Without a file, a rectangle in the middle is painted anew.")
         return _rectangle(height, width, (0.25, 0.75), (0.25, 0.75))
     across = controls.span(st, "From left to right (%)", 0, 100, (25, 75), key="across")
     down = controls.span(st, "From top to bottom (%)", 0, 100, (25, 75), key="down")

@@ -1,6 +1,6 @@
-"""Who computes now: as many heavy computations at once as the machine has room for, and the others wait their turn.
+"""Turns at computing: as many heavy computations run at once as the machine has cores for; the others wait.
 
-A page's short work (Start, Forward, Schedules) has a place of its own, so that it never waits for a long one.
+The short work of a page (Start, Forward, Schedules) has a place of its own, so that it never waits for long work.
 """
 
 import os
@@ -9,27 +9,27 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-# Before torch is imported: its threads shall sleep, not spin, while they wait for each other. Beside other work on two
-# cores that made ten guided digits 0.7 s instead of 4 s.
+# Set before torch is imported: its threads must sleep, not spin, while they wait for each other. Beside other work on
+# two cores, ten guided digits then take 0.7 s instead of 4 s.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 Tell = Callable[[float | None, str], None]
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 CORES_EACH = 4  # more threads than these do little for networks as small as ours
 PLACES = max(1, CORES // CORES_EACH)
-POLL = 0.2  # seconds between looks at the queue, at which a visitor who has left is noticed
-SLICE = 0.5  # seconds that a turn lasts at least before it is passed on
-WEIGHT = 10.0  # a second of computing counts as much as so many seconds of waiting
+POLL = 0.2  # seconds between checks of the queue, which also notice that a visitor has left
+SLICE = 0.5  # the least seconds that a turn lasts before it is passed on
+WEIGHT = 10.0  # seconds of waiting that count as much as one second of computing
 
 
 class Stopwatch:
-    """Seconds of work: `told` is called as the work tells of itself, and a part of None means that it waits."""
+    """Measure seconds of work. `told` receives each progress report; a part of None means that the work waits."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._spent, self._since = clock, 0.0, clock()
 
     def told(self, part: float | None) -> None:
-        """Stop while it waits, go on when it works, begin anew at part 0."""
+        """Pause while the work waits, continue when it works, restart at part 0."""
         now = self._clock()
         if part is None:
             self._spent, self._since = self.seconds, None
@@ -40,14 +40,14 @@ class Stopwatch:
 
     @property
     def seconds(self) -> float:
-        """What was worked since part 0."""
+        """Seconds of work since part 0."""
         return self._spent + (0.0 if self._since is None else self._clock() - self._since)
 
 
 class Turn:
-    """A computation's hold on the machine. Call it as a `Tell`: between two steps the turn may be passed on.
+    """A computation's turn at the machine. Call it as a `Tell`: between two steps the turn may pass to another.
 
-    seconds: how long it has held the machine; alone: whether no other computation held it, or waited for it, meanwhile.
+    seconds: how long it has computed; alone: whether no other computation ran, or waited, in that time.
     """
 
     def __init__(self, turns: "Turns", tell: Tell) -> None:
@@ -60,7 +60,7 @@ class Turn:
 
     @property
     def rank(self) -> float:
-        """The lowest goes first: who came early, and who has computed little. Nobody waits for ever."""
+        """The lowest rank computes first: one that arrived early and has computed little. None waits for ever."""
         return self.arrived + WEIGHT * self.held
 
     def __call__(self, part: float | None, doing: str = "") -> None:
@@ -69,9 +69,9 @@ class Turn:
 
 
 class Turns:
-    """`places` computations at once; the others wait in the order of their rank.
+    """At most `places` computations run at once; the others wait in the order of their rank.
 
-    A thread that has a turn already computes on in it.
+    A thread that already has a turn keeps it when it asks for another.
     """
 
     def __init__(self, places: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -83,13 +83,13 @@ class Turns:
 
     @property
     def busy(self) -> int:
-        """How many compute or wait."""
+        """How many computations run or wait."""
         with self._queue:
             return len(self._holding) + len(self._waiting)
 
     @contextmanager
     def turn(self, tell: Tell) -> Iterator[Turn]:
-        """Wait for a place and hold it; tell is called while it waits, and may raise to give up."""
+        """Wait for a place and hold it; tell is called during the wait, and may raise to give up."""
         if (outer := getattr(self._own, "turn", None)) is not None:
             yield outer
             return
@@ -102,7 +102,7 @@ class Turns:
             self._leave(turn)
 
     def pass_on(self, turn: Turn) -> None:
-        """Let another go first who has waited long enough, and wait for the next place."""
+        """If a waiting computation has a lower rank, give it the place, and wait for the next one."""
         with self._queue:
             if turn not in self._holding or self.clock() - turn.since < SLICE:
                 return
@@ -148,7 +148,7 @@ HEAVY, LIGHT = Turns(PLACES), Turns(1)
 
 @contextmanager
 def held(lock: threading.Lock, tell: Tell, words: str) -> Iterator[None]:
-    """Hold a lock; while another has it, tell the words, and give up if tell raises."""
+    """Hold a lock. While another thread holds it, call tell(None, words); give up if tell raises."""
     while not lock.acquire(timeout=POLL):
         tell(None, words)
     try:
@@ -158,7 +158,7 @@ def held(lock: threading.Lock, tell: Tell, words: str) -> Iterator[None]:
 
 
 def warm_up() -> None:
-    """Import what every page computes with, and let a small network run, so that the first visitor need not wait."""
+    """Import what every page needs, and run a small network once, so that the first visitor does not wait for that."""
     from diffusion_explained import load_pretrained, plots  # noqa: F401
     from diffusion_explained.film import film_of
 
@@ -167,7 +167,7 @@ def warm_up() -> None:
 
 
 def share_the_cores() -> None:
-    """Give each place its share of the cores; called once torch is imported."""
+    """Give each place its share of the cores; call this after torch was imported."""
     import torch
 
     torch.set_num_threads(max(1, min(torch.get_num_threads(), CORES // PLACES)))

@@ -1,4 +1,4 @@
-"""Visitors' own pictures and masks: each file is decoded once, however often a page is run, and one at a time."""
+"""Visitors' own pictures and masks: each file is decoded once, however often the page runs, and one at a time."""
 
 import hashlib
 from collections.abc import Callable, Hashable
@@ -16,7 +16,7 @@ from explorer.turns import LIGHT, Tell
 
 @dataclass(frozen=True, eq=False)
 class Upload:
-    """What became of a file: its tensor and what was done to it, or why it cannot be used."""
+    """A decoded file: its tensor and sentences about what was done to it, or the reason why it cannot be used."""
 
     tensor: Tensor | None
     said: tuple[str, ...]
@@ -26,7 +26,7 @@ class Upload:
 def own_image(
     file: bytes, size: int | tuple[int, int], channels: int, *, invert: bool = False
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """`load_image`, and the sentences that it said. Raises ValueError as it does."""
+    """The result of `load_image`, and what it said. Raises ValueError where `load_image` does."""
     asked = ("image", digest(file), size, channels, invert)
     return _once(asked, lambda say: load_image(file, size, channels, invert=invert, say=say))
 
@@ -34,13 +34,13 @@ def own_image(
 def own_mask(
     file: bytes, image: bytes, height: int, width: int, *, invert: bool = False
 ) -> tuple[Tensor, tuple[str, ...]]:
-    """`load_mask`, and the sentences that it said. Raises ValueError as it does."""
+    """The result of `load_mask`, and what it said. Raises ValueError where `load_mask` does."""
     asked = ("mask", digest(file), digest(image), height, width, invert)
     return _once(asked, lambda say: load_mask(file, image, height, width, invert=invert, say=say))
 
 
 def digest(file: bytes) -> str:
-    """By what a file's content is known."""
+    """The SHA-256 of a file's content, its key in the cache."""
     return hashlib.sha256(file).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""The words that micro was shown, for a visitor to look through."""
+"""The words that micro was trained on, for a visitor to search."""
 
 import streamlit as st
 
@@ -21,7 +21,7 @@ def _loaded() -> Subjects:
 
 
 def subjects() -> Subjects:
-    """Kind -> subject -> its synonyms."""
+    """Group -> subject -> its synonyms."""
     with page.needed("The list of words that travels with the package"):
         return _loaded()
 
@@ -32,10 +32,10 @@ def names() -> tuple[str, ...]:
 
 
 def matching(query: str) -> dict[str, list[str]]:
-    """By kind the subjects that have a text in their names or synonyms, upper or lower case."""
-    wanted = query.strip().lower()
+    """Group -> the subjects whose names or synonyms contain the text, ignoring upper and lower case."""
+    text = query.strip().lower()
     found = {
-        group: [name for name, synonyms in of_group.items() if any(wanted in word for word in (name, *synonyms))]
+        group: [name for name, synonyms in of_group.items() if any(text in word for word in (name, *synonyms))]
         for group, of_group in subjects().items()
     }
     return {group: matches for group, matches in found.items() if matches}

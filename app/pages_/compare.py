@@ -10,8 +10,8 @@ from explorer.scrubber import scrubber
 
 from diffusion_explained.samplers import SAMPLERS
 
-STEPS = 12  # that are usual
-MOST_RECORDED = sharing.most(100, sharing.STEPS)  # steps
+STEPS = 12  # the default number
+MOST_RECORDED = sharing.most(100, sharing.STEPS)  # steps of a recorded run
 
 page.head(
     "Compare: a small model and Stable Diffusion",
@@ -33,7 +33,7 @@ with theirs:
     if name != stable.RECORDED:
         prompt = controls.text(st, "Prompt", stable.usual(name).prompt, key="compare_prompt")
 with common:
-    held = recorded is not None  # the recorded run's own sampler and steps are kept
+    held = recorded is not None  # a recorded run keeps its own sampler and steps
     sampler = controls.choice(st, "Sampler of both", list(SAMPLERS), "ddim", key="compare_sampler", disabled=held)
     steps = controls.slider(
         st, "Steps of both", 2, sharing.most(50, sharing.STEPS), STEPS, 1, key="compare_steps", disabled=held
@@ -47,16 +47,18 @@ with common:
         sampler, steps, spacing = said["sampler"], said["num_inference_steps"], said.get("spacing")
         st.caption(f"As in the recorded run: {page.literal(sampler)}, {steps} steps{stable.spacing_of(said)}.")
         if spacing not in (None, *spacings.of_network(choice.model, steps)):
-            st.caption(f"Our network's schedule has no {spacing} spacing at so many steps: it takes its own.")
+            st.caption(
+                f"Our network's schedule has no {spacing} spacing for this number of steps, so it uses its own spacing."
+            )
             spacing = None
 
 scale = model(choice.model).default_guidance_scale
 settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0, spacing=spacing)
 if name == stable.RECORDED:
     shown = None
-    if steps > MOST_RECORDED:  # ours would run as many here, and the page wait for it
+    if steps > MOST_RECORDED:  # our model would run the same number here, and the page would wait for it
         st.info(
-            f"The recorded run has {steps} steps; beside ours, runs of at most {MOST_RECORDED} are shown.",
+            f"The recorded run has {steps} steps; this page compares runs of at most {MOST_RECORDED} steps.",
             icon=":material/timer:",
         )
     elif held:
@@ -79,7 +81,8 @@ if shown is not None:
     if shown.trace.label == "stand-in":
         st.caption(
             "The stand-in has the stages and latents of Stable Diffusion 1.5, not its size (860 million parameters in "
-            "the network, 84 million in the autoencoder, 123 million in the text encoder): its times are its own."
+            "the network, 84 million in the autoencoder, 123 million in the text encoder): its times say nothing about "
+            "full Stable Diffusion."
         )
 
 if name in stable.AT_ONCE:
@@ -88,9 +91,10 @@ if name != stable.RECORDED:
     programs.show(programs.compared(name, ask, settings))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- Both begin in pure noise, guess a picture at every step, and end in what was guessed: one sampler, which "
-        "never sees what it draws.\n"
-        "- At 512 × 512 a picture is 786,432 values, and its latent 64 × 64 × 4 = 16,384: the network's every step "
-        "works on 48 times fewer. The decoder is paid for once, at the end.\n"
-        "- The curves show how fast each schedule clears the noise: the same step is not the same amount of noise."
+        "- Both start from pure noise, predict a clean picture at every step, and end at that prediction. The sampler "
+        "is the same function: it never sees which network it drives.\n"
+        "- At 512 × 512 a picture is 786,432 values, and its latent 64 × 64 × 4 = 16,384: every step of "
+        "the network works on 48 times fewer values. The decoder runs once, at the end.\n"
+        "- The curves show how fast each schedule removes the noise: the same step does not mean the same amount of "
+        "noise."
     )

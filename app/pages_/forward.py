@@ -1,4 +1,4 @@
-"""Forward: how an image becomes noise, and what a network sees in it at each time."""
+"""Forward: how an image becomes noise, and what a network predicts at each time."""
 
 import streamlit as st
 import torch
@@ -8,12 +8,12 @@ from explorer.runs import PATHS, class_names, noising
 from explorer.scrubber import scrubber
 from explorer.uploads import digest, own_image
 
-CLEAR = {"mnist": 7, "cifar10": 16}  # the number of a three, and of a horse, that is easy to recognise
+CLEAR = {"mnist": 7, "cifar10": 16}  # which three, and which horse: ones that are easy to recognise
 
 page.head(
     "Forward: from image to noise",
-    "Noising is fixed, not learned, and takes one line at any time $t$. It makes the training pairs: the noisy image, "
-    "and the noise that was added. **Drag the slider**: everything below follows.",
+    "Adding noise is fixed, not learned, and takes one line at any time $t$. It makes the training pairs: the noisy "
+    "image, and the noise that was added. **Drag the slider**: everything below follows.",
     r"x_t = \alpha_t\,x_0 + \sigma_t\,\varepsilon",
     r"\varepsilon\sim\mathcal N(0, I)",
     r"\mathrm{SNR} = \alpha_t^2/\sigma_t^2",
@@ -37,7 +37,7 @@ with settings:
     left, right = st.columns(2)
     schedule = controls.choice(left, "Schedule", PATHS, "cosine", key="schedule")
     with right:
-        choices.pick_network(choice, "Network that guesses")
+        choices.pick_network(choice, "Network that predicts")
     most = per_class(choice.data) - 1
     usual = choice.default("number", min(CLEAR[choice.data], most))
     number = controls.number(left, f"Which {choice.noun} of that class", 0, most, usual, key="number")
@@ -88,11 +88,12 @@ programs.show(
 )
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- At the far right the histogram is N(0, 1) and nothing of the image is left: its SNR is close to 0.\n"
-        "- The network's guess of $x_0$ is the *mean* of all images that fit the noisy one: sharp on the left, a blur "
-        "on the right. That blur is why sampling takes many small steps.\n"
-        "- The two guesses are one: $x_0$ and $\\varepsilon$ together must give back $x_t$.\n"
-        "- An image of your own is guessed as the nearest thing that the network knows.\n"
-        "- The network was trained on its own schedule. It can look at any other's $x_t$, because all Gaussian paths "
-        "of the same SNR differ only by a factor."
+        "- At the far right the histogram is that of N(0, 1), and nothing of the image is left: the SNR is close to "
+        "0.\n"
+        "- The network's prediction of $x_0$ is the *mean* of all images that fit the noisy one: sharp on the left, "
+        "blurred on the right. This blur is why sampling takes many small steps.\n"
+        "- The two predictions are one: $x_0$ and $\\varepsilon$ together must give back $x_t$.\n"
+        "- For an image of your own, the network predicts the most similar image of the kind that it was trained on.\n"
+        "- The network was trained on its own schedule. It can also denoise the $x_t$ of any other, because "
+        "Gaussian paths at the same SNR differ only by a factor."
     )

@@ -1,4 +1,4 @@
-"""Guidance: how much to obey the class, and what it costs."""
+"""Guidance: how closely samples follow the class, and what diversity that costs."""
 
 import time
 
@@ -11,11 +11,11 @@ from diffusion_explained import plots
 
 PER_CLASS = {"digits": (2, 4, 8, 16), "pictures": (2, 3, 4), "slow": (2, 3, 4)}
 USUAL = {"digits": (4, 10), "pictures": (2, 6), "slow": (2, 4)}  # images per class, steps
-REDRAW = 3.0  # seconds between drawings of the growing sweep
+REDRAW = 3.0  # seconds between redrawings of the growing sweep
 
 page.head(
-    "Guidance: obedience against diversity",
-    "One network predicts the noise twice, with the class and without, and the difference is exaggerated. "
+    "Guidance: class accuracy against diversity",
+    "The network predicts the noise twice, with the class and without, and guidance amplifies the difference. "
     "Every row below starts from **the same noise**; only the scale $w$ changes.",
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
     r"w=0:\text{ no class},\ \ w=1:\text{ no guidance}",
@@ -60,9 +60,9 @@ def draw() -> None:
             ),
         )
     with strip.container():
-        st.markdown("**Asked for this class, from the same noise**")
+        st.markdown("**Images of the class above each column, from the same noise**")
         rows = {f"w = {one.guidance_scale:g}": one.x_0[:10] for one in results}
-        page.strip(rows, class_names(choice.data), "images asked for at one guidance scale")
+        page.strip(rows, class_names(choice.data), "images of each class at one guidance scale")
 
 
 drawn = time.monotonic()
@@ -78,17 +78,18 @@ with page.progress("Sweeping the guidance scale") as tell:
             drawn = time.monotonic()
 draw()
 curves.caption(
-    f"{10 * per_class} images at each scale. Class accuracy: how many our own classifier takes for the class that was "
-    "asked for. Diversity: how far apart the images of one class are, on average; a class drawn the same way every "
-    "time would have 0."
+    f"{10 * per_class} images at each scale. Class accuracy: the share of images that our own classifier assigns to "
+    "the class that they were drawn for. Diversity: the mean distance between images of one class; it would be 0 if "
+    "all of them were equal."
 )
 
 programs.show(programs.guidance(choice.model, scales, per_class, steps, spacing, seed))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- At $w = 0$ the class is not heard: one image in ten is right by chance, and each class shows all ten, "
-        "hence the great diversity.\n"
-        "- A little above 1 most images are right; more only makes them more alike, with bolder strokes and colours.\n"
+        "- At $w = 0$ the class is ignored: one image in ten is right by chance, and every column mixes all ten "
+        "classes, hence the high diversity.\n"
+        "- A little above 1 most images are right; a larger scale only makes them more alike, with bolder strokes and "
+        "colours.\n"
         "- Very large scales push pixels out of range: the image is over-sharpened, and details are lost.\n"
-        "- Read along a column: one noise, one class, and the same image that grows surer."
+        "- Read down a column: with the same noise and class, the image becomes a clearer example of its class."
     )

@@ -1,4 +1,4 @@
-"""Latents: a picture as 48 times fewer numbers; look at them, poke them, mix two pictures, and see what it saves."""
+"""Latents: a picture as 48 times fewer numbers; look at them, change them, mix two pictures, see what they save."""
 
 import hashlib
 
@@ -12,14 +12,14 @@ from torch import Tensor
 from diffusion_explained.film import EPS_RANGE, pixels, png
 from diffusion_explained.stable_diffusion.latent_space import Reach
 
-ERROR_RANGE = 0.5  # of pixel values in [-1, 1]
-SEEN = 0.05  # a change of a pixel that one sees
+ERROR_RANGE = 0.5  # the colour scale's limit, for pixel values in [-1, 1]
+SEEN = 0.05  # the smallest change of a pixel that is visible
 PIXEL, CHANNEL = "one latent pixel", "a whole channel"
 
 page.head(
     "Latents: 48 times fewer numbers",
-    "Diffusion works on few numbers when an **autoencoder** takes care of the pixels: its encoder $E$ packs 8 × 8 "
-    "pixels into 4 numbers, and its decoder $D$ paints them out again. Here is the one of our small model, at work.",
+    "An **autoencoder** lets diffusion work on few numbers: its encoder $E$ compresses 8 × 8 pixels into 4 numbers, "
+    "and its decoder $D$ turns them back into pixels. This page shows the autoencoder of our small model.",
     r"z = E(x_0)",
     r"\hat x_0 = D(z)\approx x_0",
     r"128\cdot 128\cdot 3 = 48\cdot(16\cdot 16\cdot 4)",
@@ -63,7 +63,7 @@ with show:
     z = one.latents[0]
     error = (one.decoded - one.x_0).mean(1)[0]
     what = key if key == " ".join(of_emoji) else "your own"
-    words = "Decoded minus true, the mean of red, green and blue"
+    words = "The decoded picture minus the original, the mean of red, green and blue"
     page.gallery(
         [
             ("the picture x₀", f"The picture: {what}", png(pixels(one.x_0)[0])),
@@ -80,8 +80,8 @@ with show:
     page.colour_scale(EPS_RANGE, "Values of the latent")
     st.caption(
         f"{side} × {side} × 3 = {one.x_0.numel():,} numbers became {height} × {width} × {channels} = {z.numel():,}: "
-        f"{one.x_0.numel() / z.numel():.0f} times fewer. The decibels (PSNR) say how near the decoded picture is: "
-        "10 log₁₀(2² / mean squared error). In the error, blue is too dark and red too bright."
+        f"{one.x_0.numel() / z.numel():.0f} times fewer. The decibels (PSNR) measure how close the decoded picture is "
+        "to the original: 10 log₁₀(2² / mean squared error). In the error, blue is too dark and red too bright."
     )
 
 # -- poke ---------------------------------------------------------------------------------------------------
@@ -148,15 +148,15 @@ with show:
         mixed = latent_views.mixed(name, one, other, tell)
     scrubber(mixed, key="mixed", frame=latent_views.MIXES // 2)
 
-# -- the bill -----------------------------------------------------------------------------------------------
+# -- the cost -----------------------------------------------------------------------------------------------
 
 st.subheader("What it saves", anchor=False)
 ours = "micro" if name == stable.MICRO else "the stand-in"
 rows = [f"| **{what}** | {small} | {large} |" for what, small, large in latent_views.table(name)]
 st.markdown("\n".join([f"| | {ours} | Stable Diffusion 1.5 |", "|---|---|---|", *rows]))
 st.caption(
-    "Sizes are those of the configurations; the work of one pass of one picture is counted from the shapes "
-    "(convolutions and matrix products, a multiplication and an addition being two). Nothing was run at full size. "
+    "Sizes come from the configurations; the work per picture of one forward pass is counted from the shapes "
+    "(convolutions and matrix products; a multiplication and an addition count as two). Nothing ran at full size. "
     f"{latent_views.others()}"
 )
 
@@ -171,11 +171,11 @@ programs.show(
 )  # fmt: skip
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- The latent is still a **map**: what lies at the left of the picture lies at its left. So convolutions work "
-        "on it, and so a hole can be painted anew.\n"
-        "- Its channels are no colours, but one can read them: poke a whole channel, and see what it stands for.\n"
+        "- The latent is still a **map**: what is on the left of the picture is on the left of the latent. Therefore "
+        "convolutions work on it, and a hole can be painted anew.\n"
+        "- Its channels are not colours, but they can be read: change a whole channel, and see what it stands for.\n"
         "- One latent pixel changes more than its own 8 × 8 pixels: the decoder's convolutions overlap.\n"
-        "- Mixed as pixels, two pictures are a double exposure. Mixed as latents they are nearly that too: an "
-        "autoencoder packs, it does not know what a thing is. That is the diffusion model's part.\n"
-        "- What it costs is in the error: thin lines and small text suffer first."
+        "- Mixed as pixels, two pictures are a double exposure. Mixed as latents they are nearly the same: an "
+        "autoencoder compresses, and does not know what a picture shows. The diffusion model learns that.\n"
+        "- The error shows what the compression loses: thin lines and small text first."
     )

@@ -17,8 +17,8 @@ NONE = "none"
 
 page.head(
     "Reverse: from noise to image",
-    "Start from pure noise. At every step the network predicts the noise and with it the clean image; the "
-    "sampler keeps the prediction and moves to the next, less noisy level.",
+    "Start from pure noise. At every step the network predicts the noise, and with it the clean image; the "
+    "sampler combines the two at the next, less noisy level.",
     r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
 )
@@ -45,12 +45,12 @@ with asking:
     with st.expander("More", icon=":material/tune:"):
         negative = controls.choice(
             st, "Negative class", [NONE, *names], NONE, key="negative", disabled=unguided,
-            help="Stands in for the unconditional side: guidance moves away from it.",
+            help="Replaces the unconditional side: guidance moves away from this class.",
         )  # fmt: skip
         rescale = controls.slider(st, "Guidance rescale φ", 0.0, 1.0, 0.0, 0.1, key="rescale", disabled=unguided)
         middle = controls.switch(
             st, f"Guide only where {MIDDLE[0]:g} ≤ σ/α ≤ {MIDDLE[1]:g}", key="middle", disabled=unguided,
-            help="In the middle of the noise. Keeps more variety, and less contrast.",
+            help="Guides at middle noise levels only. Keeps more variety, with less contrast.",
         )  # fmt: skip
         clip = controls.switch(st, "Clip predicted x₀ to [−1, 1]", True, key="clip")
 
@@ -74,13 +74,13 @@ with result:
     with page.progress("Sampling") as tell:
         kept = run(settings, tell)
     scrubber(kept.film, key="run")
-    if label == ALL and choice.data != "mnist":  # digits say themselves which they are
+    if label == ALL and choice.data != "mnist":  # a digit is its own label
         st.caption(f"Row by row: {', '.join(names)}.")
     page.colour_notice(choice.data)
     sides = " of both sides" if scale != 1 else ""
     if sides and settings.guidance_interval:
         sides += ", where guided"
-        st.caption("Where guidance is off the network is not asked without the class, and two panels are blank.")
+        st.caption("Where guidance is off, the network is not evaluated without the class, and two panels are blank.")
     facts, save = st.columns([3, 1], vertical_alignment="center")
     facts.caption(
         f"{len(settings.labels)} images · {kept.evaluations} network evaluation{'' if kept.evaluations == 1 else 's'}"
@@ -102,9 +102,9 @@ programs.show(programs.animated(settings, choice.noun))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- The **predicted $x_0$** is decided early and only sharpened later; $x_t$ follows it.\n"
-        "- The **difference** of the two noises is the class itself: it is strong where the class decides, and small "
+        "- The **difference** of the two noises is what the class adds: it is large where the class decides, and small "
         "at the end.\n"
-        "- Deterministic samplers (euler, heun, ddim with eta 0) turn one noise into one image, with few steps or "
-        "many. ddpm and euler_ancestral add fresh noise, and need more steps.\n"
+        "- Deterministic samplers (euler, heun, ddim with eta 0) map the same noise to nearly the same image, with few "
+        "or many steps. ddpm and euler_ancestral add fresh noise, and need more steps.\n"
         "- Choose a negative class: guidance then moves away from that class."
     )

@@ -12,14 +12,14 @@ from diffusion_explained.comparisons import Finish
 from diffusion_explained.samplers import SAMPLERS
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-LOOK = 1  # which of the race's images is shown
+LOOK = 1  # the index of the race's image that is shown
 USUAL = {"digits": 24, "pictures": 12, "slow": 8}  # steps, at most
-REDRAW = 3.0  # seconds between drawings of the growing race
+REDRAW = 3.0  # seconds between redrawings of the growing race
 
 page.head(
     "Samplers: a race from the same noise",
-    "The samplers without noise of their own solve one equation. Each starts from **the same noise** and gets the "
-    "same network; what counts is how close it comes to the exact solution for how many looks of the network.",
+    "Deterministic samplers all solve the same differential equation. Each starts from **the same noise** and uses the "
+    "same network; the plots show how close it comes to the exact solution with how many network evaluations.",
     r"\text{Euler: error} \propto h",
     r"\text{Heun, DPM-Solver++: error} \propto h^2",
 )
@@ -37,7 +37,7 @@ with fourth:
     scale = choices.guidance_slider(choice, "race_w", 6.0, 1.0, rectified=rectified(choice.model))
 spacing = spacings.choose(fifth, spacings.of_network(choice.model, *counts), key="spacing")
 seed = controls.number(sixth, "Seed", 0, 99999, 0, key="seed")
-sharing.say(f"a runner has at most {sharing.STEPS} steps, and a race takes at most about {page.duration(page.LONG)}")
+sharing.say(f"a sampler has at most {sharing.STEPS} steps, and a race takes at most about {page.duration(page.LONG)}")
 if not chosen:
     st.info("Choose at least one sampler above.", icon=":material/touch_app:")
     page.end()
@@ -64,7 +64,7 @@ def draw() -> None:
             name: [(1000 * timing.seconds * one.evaluations, one.distance) for one in ones]
             for name, ones in by_name.items()
         }
-        title, xlabel = "The same, by the clock", "network time in milliseconds"
+        title, xlabel = "The same, against time", "network time in milliseconds"
         drawn = partial(plots.sampler_race, times, title=title, xlabel=xlabel)
         page.show((settings, timing.seconds, *finished()), drawn)
 
@@ -89,29 +89,30 @@ with page.progress("Racing") as tell:
 draw()
 st.caption(
     f"{len(settings.labels)} {choice.noun}s at once. The exact solution is Heun's with {settings.num_inference_steps} "
-    "steps. Distance is the root mean square difference of pixel values, where 2 is from black to white. Samplers that "
-    "add noise (ddpm, euler_ancestral) end at another image by design: their distance does not shrink to 0."
+    "steps. Distance is the root mean square difference of pixel values; from black to white is 2. Samplers that "
+    "add noise (ddpm, euler_ancestral) end at another image by design: their distance does not go to 0."
 )
 st.caption(
-    f"The clock: one evaluation of the network took {1000 * timing.seconds:.3g} ms here, the median of "
-    f"{timing.repeats} readings from {1000 * timing.low:.3g} to {1000 * timing.high:.3g} ms after a warm-up; a run "
-    "takes that times its number of evaluations."
-    + (" **Other work disturbed this measurement**, so it will be made again." if timing.disturbed else "")
+    f"Time: one evaluation of the network took {1000 * timing.seconds:.3g} ms here, the median of "
+    f"{timing.repeats} measurements from {1000 * timing.low:.3g} to {1000 * timing.high:.3g} ms after a warm-up; "
+    "a run takes this time multiplied by its number of evaluations."
+    + (" **Other work disturbed this measurement**, so it will be repeated." if timing.disturbed else "")
 )
 
 st.subheader("Where they end", anchor=False)
 shown = [name for name in SAMPLERS if name in chosen]
 rows = {"exact": [goal[LOOK]] * len(counts)}
 rows |= {name: [one.x_0[LOOK] for one in finishes if one.sampler == name] for name in shown}
-page.strip(rows, [str(count) for count in counts], "the image where it ends, by number of steps")
+page.strip(rows, [str(count) for count in counts], "the final image, by number of steps")
 
 programs.show(programs.racing(settings, chosen, counts, spacing))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- On log axes a method of order $p$ is a line of slope $-p$, once its steps are small: doubling them halves "
-        "Euler's error and should quarter Heun's. A trained network is less smooth than the theory asks; see how far "
-        "it holds here.\n"
-        "- Heun looks twice a step. DPM-Solver++ gets second order from one look, by remembering the last one.\n"
+        "- On log axes a method of order $p$ is a line of slope $-p$, once its steps are small: twice as many steps "
+        "halve Euler's error and should quarter Heun's. A trained network is less smooth than the theory assumes; see "
+        "how far the rule holds here.\n"
+        "- Heun needs two network evaluations per step. DPM-Solver++ reaches second order with one, because it reuses "
+        "the previous one.\n"
         "- ddim (at eta 0) and euler are one method on the straight path of flow matching: their curves coincide.\n"
-        "- Raise the guidance scale: the path bends more, and everyone needs more steps."
+        "- Raise the guidance scale: the path bends more, and every sampler needs more steps."
     )

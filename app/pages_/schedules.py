@@ -1,4 +1,4 @@
-"""Schedules: who sets the pace from image to noise."""
+"""Schedules: how fast an image becomes noise."""
 
 from collections.abc import Callable
 from functools import partial
@@ -14,13 +14,13 @@ from diffusion_explained.noise import generators, randn
 from diffusion_explained.schedules import SCHEDULES, DDPMSchedule, Schedule
 
 DEFAULT_BETAS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "sigmoid": (1e-4, 0.02)}
-SHOWN = {"mnist": (8, 3), "cifar10": (7, 7)}  # the picture that is noised: its class, and which of that class
+SHOWN = {"mnist": (8, 3), "cifar10": (7, 7)}  # the picture that is noised: its class, and its number within that class
 VISIBLE_SNR = 1e-4  # above this, the last level still carries more than 1% of the image's amplitude
 
 page.head(
     "Schedules: the pace of noising",
-    "A schedule is nothing but two functions of time, α for the signal and σ for the noise. "
-    "What a network must be good at, and what sampling starts from, hangs on them.",
+    "A schedule is two functions of time, α for the signal and σ for the noise. They decide at which noise "
+    "levels the network works, and what sampling starts from.",
     r"\textstyle\bar\alpha_t = \prod_{s\le t}(1-\beta_s)",
     r"\alpha_t=\sqrt{\bar\alpha_t},\ \ \sigma_t=\sqrt{1-\bar\alpha_t}",
     r"\text{flow: }\alpha_t = 1-t,\ \ \sigma_t = t",
@@ -44,7 +44,7 @@ with st.expander("Numbers: T, β, shift, terminal SNR", icon=":material/tune:"):
 
 
 def call(name: str) -> tuple[Callable[..., Schedule], str, dict[str, object]]:
-    """What makes a schedule: the callable, how it is spelt, its options."""
+    """What makes a schedule: the callable, its name in a program, its options."""
     make = SCHEDULES[name]
     if name in ("flow", "edm"):
         return make, make.__qualname__, {"shift": shift} if name == "flow" else {}
@@ -68,7 +68,8 @@ for name, one in schedules.items():
         st.warning(
             f"**{name}** ends with a terminal SNR of {one.terminal_snr:.2g}: its last level still holds "
             f"{float(one.alpha(T - 1)):.1%} of the image. Sampling starts from pure noise, which the network "
-            "never saw in training; that shows most in overall brightness. Rescaling to zero terminal SNR cures it.",
+            "never saw in training; the error is largest in overall brightness. Rescale to zero terminal SNR to remove "
+            "it.",
             icon=":material/warning:",
         )
 
@@ -100,6 +101,6 @@ with st.expander("What to look for", icon=":material/lightbulb:"):
         "- **linear** destroys the image early: the last quarter of its steps looks like noise already. "
         "**cosine** was made to spread the loss evenly (Nichol & Dhariwal 2021).\n"
         "- **scaled_linear** is Stable Diffusion's. Its terminal SNR is not 0, hence the warning.\n"
-        "- **flow** is the straight line. Shift above 1 spends more time in noise, which larger images need.\n"
+        "- **flow** is the straight line. A shift above 1 spends more time at high noise, which larger images need.\n"
         "- With few timesteps T and unchanged β, too little noise is added: try T = 100."
     )

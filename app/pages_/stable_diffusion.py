@@ -11,8 +11,8 @@ from diffusion_explained.samplers import SAMPLERS
 
 page.head(
     "Stable Diffusion: from words to a picture",
-    "A text encoder turns the prompt into vectors, one a token. A network removes noise from a small **latent** under "
-    "their guidance, by the very samplers that draw our digits. Only the end is decoded to pixels.",
+    "A text encoder turns the prompt into vectors, one per token. A network, conditioned on them, removes noise from a "
+    "small **latent**; the samplers are those that draw our digits. Only the last latent is decoded to pixels.",
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
     r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
 )
@@ -30,7 +30,10 @@ else:
     usual = stable.usual(name)
     prompt = controls.text(second, "Prompt", usual.prompt, key="prompt")
     negative = controls.text(
-        third, "Negative prompt", key="negative", help="It stands on the unconditional side of guidance."
+        third,
+        "Negative prompt",
+        key="negative",
+        help="It replaces the empty prompt on the unconditional side of guidance.",
     )
     with asking:
         scale = controls.slider(
@@ -38,14 +41,14 @@ else:
             help="1 is off; 5 to 15 is usual for full Stable Diffusion.",
         )  # fmt: skip
         sampler = controls.choice(st, "Sampler", list(SAMPLERS), usual.sampler, key="sd_sampler")
-        of_machine = name not in stable.AT_ONCE  # of these the usual numbers depend on whether there is a GPU
+        of_machine = name not in stable.AT_ONCE  # the default numbers of these depend on whether there is a GPU
         steps = controls.slider(
             st, "Steps", 1, sharing.most(100, sharing.STEPS), usual.steps, 1, key="sd_steps", always=of_machine
         )
         spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler), key="sd_spacing")
         left, right = st.columns(2)
         seed = controls.number(left, "Seed", 0, 99999, 0, key="sd_seed")
-        of_batch = "One batch, of this seed and the next ones."
+        of_batch = "One batch: this seed and the ones after it."
         count = controls.number(right, "Pictures", 1, sharing.most(4, sharing.PICTURES), 1, key="count", help=of_batch)
         side = sharing.most(1024, sharing.SIDE)
         left, right = st.columns(2)
@@ -82,13 +85,14 @@ if name != stable.RECORDED:
     programs.show(programs.diffusion(name, ask, begun))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- The words become vectors (77 in Stable Diffusion), and every step sees them all. What does not fit is cut "
-        "off, so the usual advice is: the subject first, style after.\n"
-        "- The **predicted $x_0$** can be decoded at any step. It is decided early, and only sharpened later.\n"
-        "- The **difference** of the two noises is what the prompt says; guidance multiplies it by $w$. A scale of 5 "
-        "to 15 is usual: less is freer, more obeys and over-sharpens.\n"
-        "- A **negative prompt** takes the unconditional side, so guidance moves away from it.\n"
-        "- To refine, draw four seeds, pick one, and start from its picture at a strength of 0.3 to 0.5, or paint a "
-        "part of it anew.\n"
-        "- In the stand-in all this happens to random weights: the numbers and shapes are right, the picture is none."
+        "- The words become vectors (77 in Stable Diffusion), and every step uses all of them. Words that do not fit "
+        "are cut off, so the usual advice is: the subject first, the style after it.\n"
+        "- The **predicted $x_0$** can be decoded at any step. It is decided early, and later only becomes sharper.\n"
+        "- The **difference** of the two noises is what the prompt adds; guidance multiplies it by $w$. A scale of 5 "
+        "to 15 is usual: a lower one leaves more freedom, a higher one follows the prompt and over-sharpens.\n"
+        "- A **negative prompt** replaces the unconditional side, so guidance moves away from it.\n"
+        "- To refine, draw four seeds, pick one, and start from its picture at a strength of 0.3 to 0.5, or paint "
+        "a part of it anew.\n"
+        "- The stand-in computes all of this with random weights: its numbers and shapes are right, its picture shows "
+        "nothing."
     )

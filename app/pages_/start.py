@@ -1,4 +1,4 @@
-"""Images emerge from noise at once; then the way to the other pages."""
+"""Start: images emerge from noise at once; links lead to the other pages."""
 
 import streamlit as st
 from explorer import address, choices, page, sharing
@@ -9,16 +9,16 @@ STEPS = {"digits": 20, "pictures": 8, "slow": 4}
 
 page.head(
     "Diffusion, explained",
-    "A network looks at pure noise and guesses a little of the picture in it; a sampler takes that guess, "
-    "removes a little noise, and asks again. **Nothing here is a recording**: the images below were just drawn on this "
-    "machine, by a network that was trained on MNIST's digits, or on CIFAR-10's small photographs.",
+    "A network is given pure noise and predicts the picture in it; a sampler uses that prediction to remove a little "
+    "noise, and asks again. **Nothing here is a recording**: the images below were just drawn on this machine, by a "
+    "network that was trained on MNIST's digits, or on CIFAR-10's small photographs.",
 )
-sharing.say("no folder of its machine can be opened, nothing is downloaded, and files and runs are bounded")
+sharing.say("no folder of its machine can be opened, nothing is downloaded, and the size of files and runs is limited")
 address.films("frame")
 choice = choices.choose()
 seed = address.hidden("start_seed", Whole(0, MOST_SEED), 0)
 
-with st.spinner("Waking the network"):  # torch takes its time, and the visitor has something to read by now
+with st.spinner("Loading the network"):  # importing torch takes seconds; the visitor already has something to read
     from explorer import programs
     from explorer.runs import Settings, class_names, model, run
     from explorer.scrubber import scrubber
@@ -50,13 +50,13 @@ st.caption(
 
 st.subheader("Look inside", anchor=False)
 WAYS = [
-    ("forward", ":material/blur_on:", "Forward", "How an image becomes noise, and what the network sees in it."),
-    ("schedules", ":material/show_chart:", "Schedules", "Who sets the pace: α, σ and the signal-to-noise ratio."),
+    ("forward", ":material/blur_on:", "Forward", "How an image becomes noise, and what the network predicts from it."),
+    ("schedules", ":material/show_chart:", "Schedules", "How fast noise is added: α, σ and the signal-to-noise ratio."),
     ("reverse", ":material/auto_awesome:", "Reverse", "Noise becomes an image: every step, every prediction."),
-    ("guidance", ":material/tune:", "Guidance", "Obey the class more, and pay for it with diversity."),
-    ("samplers", ":material/speed:", "Samplers", "A race from the same noise: who needs the fewest looks?"),
+    ("guidance", ":material/tune:", "Guidance", "Follow the class more closely, and lose diversity."),
+    ("samplers", ":material/speed:", "Samplers", "A race from the same noise: which needs the fewest evaluations?"),
     ("text_to_image", ":material/draw:", "Text to image", "Type words, and a small model draws them. Paint, refine."),
-    ("latents", ":material/compress:", "Latents", "A picture as 48 times fewer numbers: look, poke, mix."),
+    ("latents", ":material/compress:", "Latents", "A picture as 48 times fewer numbers: look, change, mix."),
     ("stable_diffusion", ":material/imagesmode:", "Stable Diffusion", "From words to a picture, in four stages."),
     ("compare", ":material/compare:", "Compare", "Our model and Stable Diffusion, at the same step."),
 ]

@@ -1,4 +1,4 @@
-"""Text to image: a whole latent diffusion model draws what is typed, at once and in this process; then refine it."""
+"""Text to image: a latent diffusion model draws what the visitor types, at once, in this process; then refine it."""
 
 import html
 import math
@@ -17,13 +17,14 @@ EXAMPLES = ("a blue cat", "red heart", "crying cat", "a rocket", "house with gar
             "a green car on a yellow background", "two dogs")  # fmt: skip
 STEPS = (1, 2, 4, 8, 12, 20, 30, 50)
 PREVIEW = 8
-PICTURES = 4  # that are usual
+PICTURES = 4  # the default number
 MOST_SEED = 99_996
 
 page.head(
     "Text to image: type it, and watch it drawn",
-    "A whole system in small, trained by this project and shipped with it: a text encoder, a network that removes "
-    "noise from a latent of 16 × 16 × 4 numbers under their guidance, and a decoder. It knows **emoji**, in English.",
+    "A small complete system, trained by this project and shipped with it: a text encoder, a network that removes "
+    "noise from a latent of 16 × 16 × 4 numbers conditioned on the text, and a decoder. It knows **emoji**, in "
+    "English.",
     r"\hat\varepsilon = \varepsilon_{\text{negative}} + w\,(\varepsilon_{\text{prompt}}-\varepsilon_{\text{negative}})",
     r"\text{attention} = \operatorname{softmax}\!\big(q\,k^{\top}/\sqrt d\big)",
 )
@@ -31,7 +32,7 @@ address.films("frame", "words_frame")
 state = st.session_state
 name = stable.embedded()
 usual = stable.usual(name)
-side = stable.usual(stable.MICRO).side  # of the stand-in too
+side = stable.usual(stable.MICRO).side  # the stand-in uses the same
 picked = state.get("t2i_picked")
 
 
@@ -63,16 +64,18 @@ def known_words() -> None:
     st.html(f'<dl class="words">{rows}</dl>')
     count, all_of_them = sum(map(len, found.values())), len(vocabulary.names())
     st.caption(
-        f"{count} of {all_of_them} things match." if query.strip() else f"{all_of_them} things, and how they may be."
+        f"{count} of {all_of_them} things match."
+        if query.strip()
+        else f"{all_of_them} things, and the words that describe them."
     )
 
 
-# -- what is asked ------------------------------------------------------------------------------------------
+# -- the request -------------------------------------------------------------------------------------------
 
 words, away = st.columns([1.6, 1], gap="medium")
 prompt = controls.text(words, "Prompt", EXAMPLES[0], key="t2i_prompt")
 negative = controls.text(
-    away, "Negative prompt", key="t2i_negative", help="What guidance moves away from; may be left empty."
+    away, "Negative prompt", key="t2i_negative", help="What guidance moves away from; may be empty."
 )
 st.pills("Examples", EXAMPLES, key="t2i_example", on_change=take_example, label_visibility="collapsed")
 with st.expander("The words it knows", icon=":material/menu_book:"):
@@ -83,7 +86,7 @@ with asking:
     begun = start_picture(side, side, (EMOJI, PAPER, FILE), picked)
     scale = controls.slider(
         st, "Guidance scale w", 0.0, 12.0, usual.guidance_scale, 0.5, key="t2i_w",
-        help="1 is off. More obeys the prompt more, until it over-sharpens.",
+        help="1 is off. A larger scale follows the prompt more closely, until it over-sharpens.",
     )  # fmt: skip
     steps = controls.steps(
         st,
@@ -123,7 +126,8 @@ with result:
     if unknown := drawings.unknown_words(drawing.tokens):
         read = ", ".join(f"**{page.literal(word)}** as {page.literal(pieces)}" for word, pieces in unknown.items())
         st.info(
-            f"Words that it does not know are read in pieces, and draw little: {read}.", icon=":material/translate:"
+            f"The model does not know these words. It reads them in pieces, which change the picture little: {read}.",
+            icon=":material/translate:",
         )
     with page.progress("Reading the pictures") as tell:
         readings = drawings.readings(drawing, prompt, tell)
@@ -144,14 +148,14 @@ with result:
     again, save = st.columns(2)
     again.button(
         f"Refine seed {chosen}", icon=":material/brush:", on_click=refine, args=(picture,), width="stretch",
-        help="Starts from this picture: paint on it, brush a hole, or draw variants of it.",
+        help="Start from this picture: paint on it, brush a hole, or draw variants of it.",
     )  # fmt: skip
     save.download_button(
         f"Save seed {chosen} as PNG", png(pixels(picture)[0]), f"seed-{chosen}.png", "image/png",
         icon=":material/save:", on_click="ignore", width="stretch",
     )  # fmt: skip
 
-    st.subheader("The words as it reads them", anchor=False)
+    st.subheader("The words as the model reads them", anchor=False)
     stable_parts.tokens(drawing.tokens, drawing.text_shape)
 
 # -- inside ------------------------------------------------------------------------------------------------
@@ -162,28 +166,29 @@ st.subheader(f"Every step of seed {chosen}", anchor=False)
 scrubber(of_steps, key="t2i_steps_film")
 st.subheader(f"Where the words land in seed {chosen}", anchor=False)
 if of_words is None:
-    st.caption("The prompt has no words to look for.")
+    st.caption("The prompt has no words, so there is no attention to show.")
 else:
     scrubber(of_words, key="t2i_words_film", name="words_frame")
     st.caption(
-        "Orange is attention: how much each place takes from a word, averaged over the network's layers, from none "
-        "to the word's own most. Beside it stands the word's share of all attention; the rest goes to the tokens "
-        "at the start, at the end and in the padding."
+        "Orange is attention: how much each place attends to a word, averaged over the network's layers, from zero to "
+        "the word's maximum. Beside it is the word's share of all attention; the rest goes to the tokens at the "
+        "start, at the end and in the padding."
     )
 
 programs.show(programs.diffusion(name, ask, begun))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
-        "- One prompt and four seeds: what all four share comes from the words, the rest from the noise.\n"
-        "- The **predicted $x_0$** shows early what it will be; later steps sharpen it. 8 steps are a preview.\n"
-        "- **Where the words land** changes from step to step: find the step at which a noun's attention lies on its "
-        "thing. Much of all attention goes to words that say little, and to the padding.\n"
-        "- Training never showed a blue cat or a purple apple, nor any other blue cat: it learned the words apart, and "
-        "puts them together.\n"
-        "- Several small things at once (two dogs) are hard: a small thing has few latents.\n"
-        "- **Reads as** is the opinion of a second network, trained apart on real emoji, which chooses among all "
-        "things that the model was shown and your prompt. Its number is how sure it is, and it can be wrong too.\n"
-        "- A **negative prompt** takes the unconditional side, so guidance moves away from it.\n"
+        "- One prompt and four seeds: what all four pictures share comes from the words, the rest from the noise.\n"
+        "- The **predicted $x_0$** shows the final picture early; later steps sharpen it. 8 steps are enough for a "
+        "preview.\n"
+        "- **Where the words land** changes from step to step: find the step at which a noun's attention lies on the "
+        "thing that it names. Much of the attention goes to words that say little, and to the padding.\n"
+        "- Training never showed a blue cat or a purple apple: the model learned the words separately, and combines "
+        "them.\n"
+        "- Several small things at once (two dogs) are hard: a small thing covers few latent pixels.\n"
+        "- **Reads as** comes from the retrieval network, trained separately on real emoji. It chooses among your "
+        "prompt and all things that the model was trained on. Its number is its confidence, and it can be wrong too.\n"
+        "- A **negative prompt** replaces the unconditional side, so guidance moves away from it.\n"
         "- **Refine**: a strength of 0.3 to 0.5 keeps the picture's layout, 0.8 hardly anything. Paint a blob, and let "
-        "the words make something of it; or brush a hole, and only that is painted anew."
+        "the words make something of it; or brush a hole, and only the hole is painted anew."
     )

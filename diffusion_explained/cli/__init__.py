@@ -1,4 +1,4 @@
-"""The command line: `main` has its commands, `record` and `micro` their own, `launch` starts the servers."""
+"""The command line: `main` defines most commands, `record` and `micro` their own, and `launch` starts the servers."""
 
 from diffusion_explained.cli.main import app
 

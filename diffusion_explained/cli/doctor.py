@@ -1,4 +1,4 @@
-"""What runs on this machine: device, weights, data, Stable Diffusion, and what to do where something is missing."""
+"""Check what runs on this machine: device, weights, data, Stable Diffusion; and say what to do if a part is missing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffusion_explained.extras import MissingExtraError, missing, require
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at. "missing" is something that can be had and need not be; "broken" needs mending."""
+    """The result of one check. "missing" is something optional that can be installed; "broken" needs repair."""
 
     name: str
     status: Literal["ok", "missing", "broken"]
@@ -24,13 +24,13 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything, one finding at a time; what a look raises is itself a finding."""
-    for name, look in LOOKS.items():
+    """Run all checks, and yield one finding per check; an error in a check is itself a finding."""
+    for name, check in CHECKS.items():
         try:
-            yield look(name)
+            yield check(name)
         except MissingExtraError as error:
             yield Finding(name, "missing", "a package that it needs is not installed", str(error))
-        except Exception as error:  # a doctor that dies of what it finds is of no use
+        except Exception as error:  # the other checks must still run
             yield Finding(name, "broken", f"{type(error).__name__}: {error}", "Install the package again.")
 
 
@@ -49,7 +49,7 @@ def _device(name: str) -> Finding:
         return Finding(name, "ok", f"{gpu.name} with {gpu.total_memory / 2**30:.0f} GiB (--device cuda), and {cpu}")
     if torch.backends.mps.is_available():
         return Finding(name, "ok", f"this Mac's GPU (--device mps), and {cpu}")
-    return Finding(name, "ok", f"{cpu}; no GPU, and the course and the explorer need none")
+    return Finding(name, "ok", f"{cpu}; no GPU, but the course and the explorer need none")
 
 
 def _weights(name: str) -> Finding:
@@ -57,7 +57,7 @@ def _weights(name: str) -> Finding:
 
     parameters = {}
     for model in available():
-        network = load_pretrained(model).network  # reads every tensor, so a file cut short is found
+        network = load_pretrained(model).network  # reads every tensor, so a truncated file is detected
         parameters[model] = sum(p.numel() for p in network.parameters()) / 1e6
     if not parameters:
         return Finding(name, "broken", "no trained network is here", "Install the package again.")
@@ -76,15 +76,15 @@ def _speed(name: str) -> Finding:
         started = time.perf_counter()
         model.sample(batch_size=16, num_inference_steps=10)
         seconds.append(time.perf_counter() - started)
-    return Finding(name, "ok", f"16 images of {model.name} in 10 steps take {min(seconds):.2f} s on the CPU here")
+    return Finding(name, "ok", f"16 images of {model.name} in 10 steps take {min(seconds):.2f} s on this CPU")
 
 
 def _server(package: str, extra: str) -> Callable[[str], Finding]:
-    def look(name: str) -> Finding:
+    def check(name: str) -> Finding:
         require(extra, package)
         return Finding(name, "ok", f"{package} {_version(package)} is installed")
 
-    return look
+    return check
 
 
 def _digits(name: str) -> Finding:
@@ -94,7 +94,7 @@ def _digits(name: str) -> Finding:
 
 
 def _dataset(dataset: str, size: str) -> Callable[[str], Finding]:
-    def look(name: str) -> Finding:
+    def check(name: str) -> Finding:
         from diffusion_explained.data import DataUnavailableError
         from diffusion_explained.data.hub import fetch_command, hub_file
         from diffusion_explained.data.known import DATASETS
@@ -110,13 +110,13 @@ def _dataset(dataset: str, size: str) -> Callable[[str], Finding]:
             except DataUnavailableError:
                 absent.append(file.filename)
         if not absent:
-            return Finding(name, "ok", f"{dataset}, all of it, is on this machine")
+            return Finding(name, "ok", f"all of {dataset} is on this machine")
         commands = "\n".join(fetch_command(known.repo_id, filename) for filename in absent)
         return Finding(
-            name, "missing", f"not on this machine ({size})", f"It is fetched on first use, or by\n{commands}"
+            name, "missing", f"not on this machine ({size})", f"It is downloaded on first use, or by\n{commands}"
         )
 
-    return look
+    return check
 
 
 def _micro(name: str) -> Finding:
@@ -150,7 +150,7 @@ def _stable_diffusion(name: str) -> Finding:
         except (OSError, ValueError) as error:
             partly.append(str(error))
     gpu = torch.cuda.is_available() or torch.backends.mps.is_available()
-    speed = "" if gpu else "; without a GPU one picture takes minutes, when it is asked for with --device cpu"
+    speed = "" if gpu else "; without a GPU one picture takes minutes, with --device cpu"
     library = f"diffusers {_version('diffusers')} is installed"
     if here:
         return Finding(
@@ -176,14 +176,14 @@ def _network(name: str) -> Finding:
 
 
 def _version(library: str) -> str:
-    """The installed version, "" for none."""
+    """The installed version of a library, "" if it is not installed."""
     try:
         return importlib.metadata.version(library)
     except importlib.metadata.PackageNotFoundError:
         return ""
 
 
-LOOKS: dict[str, Callable[[str], Finding]] = {
+CHECKS: dict[str, Callable[[str], Finding]] = {
     "Python": _python,
     "Device": _device,
     "Weights": _weights,

@@ -1,4 +1,4 @@
-"""Starting the explorer and the course: where their files are, a free port, and a server that ends with Ctrl-C."""
+"""Start the explorer and the course: find their files and a free port, and run a server that ends with Ctrl-C."""
 
 from __future__ import annotations
 
@@ -17,47 +17,51 @@ from pathlib import Path
 from diffusion_explained.files import atomic_path, not_written, shipped
 from diffusion_explained.serving import ALONE, LOCALHOST, Serving
 
-UPLOAD_MB, UPLOAD_MB_SHARED = 20, 10  # of one file
+UPLOAD_MB, UPLOAD_MB_SHARED = 20, 10  # the largest file
 PORTS_TRIED = 20
 SECONDS_TO_STOP = 10.0
 COURSE_FILES = ("*.ipynb", "*.md")
 
 
 def free_port(first: int, *, exact: bool = False, address: str = LOCALHOST) -> int:
-    """The first port of an address from `first` on that nothing listens on; with `exact`, that one or none.
+    """The first free port of an address, from `first` on; with `exact`, only `first` is tried.
 
-    Raises ValueError for what is no port, OSError when it (or PORTS_TRIED in a row) is taken, and for an address of
-    another machine.
+    Raises ValueError for a number that is not a port, OSError if the port (or PORTS_TRIED ports in a row) is in use,
+    and for an address that does not belong to this machine.
     """
     if not 1 <= first <= 65535:
         raise ValueError(f"{first} is not a port: allowed are 1 to 65535.")
     last = first if exact else min(first + PORTS_TRIED - 1, 65535)
     for port in range(first, last + 1):
         with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as probe:
-            if os.name == "posix":  # a port whose last connections are only waiting to be forgotten is free
+            if os.name == "posix":  # a port whose old connections are in TIME_WAIT counts as free
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address, port))
             except PermissionError:
-                raise OSError(f"Port {port} is not for ordinary users; choose one above 1023.") from None
+                raise OSError(f"Port {port} is reserved for the administrator; choose one above 1023.") from None
             except OSError as error:
                 if error.errno == errno.EADDRINUSE:
                     continue
                 raise OSError(
-                    f"{address} is no address of this machine ({error.strerror}). Give localhost, one of its own "
-                    "addresses, or 0.0.0.0 for all of them."
+                    f"{address} is not an address of this machine ({error.strerror}). Give localhost, one of this "
+                    "machine's addresses, or 0.0.0.0 for all of them."
                 ) from None
             return port
     if exact:
-        raise OSError(f"Port {first} is in use. Choose another one, or leave --port out to get the next free one.")
-    raise OSError(f"Ports {first} to {last} are all in use. Stop what runs there, or choose another with --port.")
+        raise OSError(f"Port {first} is in use. Choose another one, or leave out --port to get the next free one.")
+    raise OSError(
+        f"Ports {first} to {last} are all in use. Stop the programs that use them, or choose another with --port."
+    )
 
 
 def run_server(command: list[str], environment: Mapping[str, str] | None = None) -> int:
-    """Run a server until it ends by itself or by Ctrl-C, and leave no process behind; its exit code, 0 for Ctrl-C.
+    """Run a server until it ends by itself or by Ctrl-C, leave no process behind, and return its exit code.
 
-    environment: what is added to this process's own. A script's background jobs (`make app &`) are started with Ctrl-C
-    ignored, and would pass that on to the server: here it always works.
+    The exit code is 0 for Ctrl-C. Background jobs of a script (`make app &`) are started with Ctrl-C ignored, and the
+    server would inherit this; here Ctrl-C always works.
+
+    environment: variables that are added to those of this process.
     """
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `finally` runs
     interrupt = signal.getsignal(signal.SIGINT)
@@ -75,7 +79,7 @@ def run_server(command: list[str], environment: Mapping[str, str] | None = None)
 
 
 def stop(server: subprocess.Popen) -> None:
-    """End a server's process, by force if it takes longer than SECONDS_TO_STOP or Ctrl-C comes again."""
+    """End a server's process; kill it if it takes longer than SECONDS_TO_STOP or Ctrl-C is pressed again."""
     if server.poll() is None:
         server.terminate()
     try:
@@ -86,16 +90,16 @@ def stop(server: subprocess.Popen) -> None:
 
 
 def streamlit_command(port: int, *, browser: bool, serving: Serving = ALONE) -> list[str]:
-    """The command that serves the explorer, sends nothing out and asks for no e-mail address.
+    """The command that serves the explorer, without usage statistics and without asking for an e-mail address.
 
-    It is to run in `serving.environment()`.
+    Run it with the variables of `serving.environment()`.
     """
     options = {
         "server.address": serving.address,
         "server.port": port,
         "server.baseUrlPath": serving.base_path,
         "server.maxUploadSize": UPLOAD_MB_SHARED if serving.shared else UPLOAD_MB,
-        "server.allowedHosts": "*",  # app/server.py knows which, and asks the pages' requests too
+        "server.allowedHosts": "*",  # app/server.py checks the hosts, also for the requests of the pages
         "server.showEmailPrompt": "false",
         "server.fileWatcherType": "none",
         "browser.serverAddress": serving.name,
@@ -109,31 +113,33 @@ def streamlit_command(port: int, *, browser: bool, serving: Serving = ALONE) -> 
 
 
 def jupyterlab_command(folder: Path, port: int, *, browser: bool) -> list[str]:
-    """The command that opens JupyterLab on a folder, for this machine only and with its own access token."""
+    """The command that opens JupyterLab in a folder, for this machine only and with an access token."""
     command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={folder}", f"--ip={LOCALHOST}"]
-    command += [f"--port={port}", "--ServerApp.port_retries=0", "-y"]  # -y: Ctrl-C ends it without a question
+    command += [f"--port={port}", "--ServerApp.port_retries=0", "-y"]  # -y: Ctrl-C ends it without asking
     if not browser:
         command.append("--no-browser")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
-        command.append("--allow-root")  # Jupyter refuses root without it, and in a container there is no one else
+        command.append("--allow-root")  # Jupyter refuses root without it, and in a container root is the only user
     return command
 
 
 @dataclass
 class Copied:
-    """What `copy_course` did, by file name."""
+    """What `copy_course` did with each file, by file name."""
 
     new: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)  # there already, and changed by their owner
-    mended: list[str] = field(default_factory=list)  # there already, but empty or cut short: copied anew
-    set_aside: list[str] = field(default_factory=list)  # of these, what was not the course's own beginning
+    kept: list[str] = field(default_factory=list)  # they existed, with changes by their owner
+    mended: list[str] = field(default_factory=list)  # they existed, but empty or truncated: copied again
+    set_aside: list[str] = field(
+        default_factory=list
+    )  # copies of mended files that were more than a truncated original
 
 
 def copy_course(target: Path) -> Copied:
-    """Copy the notebooks into a folder, which is made if it is missing; each copy appears whole or not at all.
+    """Copy the notebooks into a folder, which is created if it is missing; each copy appears whole or not at all.
 
-    A file that is there and whole is never overwritten. One that is empty or cut short, as a full disk leaves it, is
-    replaced; what it held is kept beside it as `<name>.damaged`, unless that is only the beginning of the original.
+    An existing whole file is never overwritten. A file that is empty or truncated, as a full disk leaves it, is
+    replaced; its content is kept beside it as `<name>.damaged`, unless it is only the beginning of the original.
 
     Raises NotWrittenError (an OSError) where the folder cannot be written.
     """
@@ -150,7 +156,7 @@ def copy_course(target: Path) -> Copied:
             _write(copy, content)
             copied.new.append(copy.name)
             continue
-        except OSError:  # a folder, or a file that this user may not read: its owner's
+        except OSError:  # a folder, or a file that this user may not read: leave it alone
             copied.kept.append(copy.name)
             continue
         if found == content:
@@ -171,7 +177,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _is_whole(name: str, content: bytes) -> bool:
-    """Whether a file is no rest of a copy that failed: a notebook has cells, any other file has words."""
+    """Whether a file is not the remains of a failed copy: a notebook has cells, any other file is not empty."""
     if not name.endswith(".ipynb"):
         return bool(content.strip())
     try:
@@ -182,7 +188,7 @@ def _is_whole(name: str, content: bytes) -> bool:
 
 
 def _set_aside(path: Path, content: bytes) -> str:
-    """Keep what a damaged file held under a name of its own, which is returned."""
+    """Save a damaged file's content under a new name, and return that name."""
     names = (path.with_name(f"{path.name}.damaged{'' if i == 0 else f'-{i}'}") for i in count())
     place = next(name for name in names if not os.path.lexists(name))
     _write(place, content)

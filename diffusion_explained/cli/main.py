@@ -28,13 +28,13 @@ PNG_SCALE = 4  # screen pixels per image pixel
 
 
 class Commands(TyperGroup):
-    """What the library refuses, or cannot go on with, is one red message and exit code 2, not a traceback."""
+    """A group of commands that reports the library's errors as one red message and exit code 2, not a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; a ValueError or an OSError becomes its message and exit code 2."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # the reader, `head` say, has seen enough: typer ends quietly
+        except BrokenPipeError:  # the reader, for instance `head`, closed the pipe: typer ends quietly
             raise
         except (ValueError, OSError, FloatingPointError) as error:
             typer.secho(f"Error: {error}", fg="red", err=True)
@@ -53,38 +53,38 @@ app = typer.Typer(
 
 @app.command("app")
 def explorer(
-    port: Annotated[int | None, typer.Option(help="The port; without it, 8501 or the next free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; by default 8501 or the next free one.")] = None,
     browser: Browser = True,
     host: Annotated[
         str | None,
         typer.Option(
-            help="The address to serve on: localhost, one of this machine's own, or 0.0.0.0 for all of them; any but "
-            "localhost needs --shared. [localhost]"
+            help="The address to serve on: localhost, an address of this machine, or 0.0.0.0 for all of them; all but "
+            "localhost need --shared. [localhost]"
         ),
     ] = None,
     base_path: Annotated[
-        str, typer.Option(help="Serve below this path, as a proxy may need: /explorer.", metavar="PATH")
+        str, typer.Option(help="Serve below this path, for instance behind a proxy: /explorer.", metavar="PATH")
     ] = "",
     shared: Annotated[
         bool,
         typer.Option(
             "--shared",
-            help="For several people: no folder of this machine can be opened, nothing is downloaded, and uploads, "
-            "steps and pictures are bounded.",
+            help="Serve several people: no folder of this machine can be opened, nothing is downloaded, and uploads, "
+            "steps and pictures are limited.",
         ),
     ] = False,
     allowed_host: Annotated[
         list[str] | None,
         typer.Option(
-            help="A name by which visitors call it, as class.example.edu; may be given several times. An IP address "
-            "needs none.",
+            help="A host name in the visitors' addresses, for instance class.example.edu; may be given several times. "
+            "An IP address needs none.",
             metavar="NAME",
         ),
     ] = None,
 ) -> None:
     """Start the explorer on this machine and open it in the browser; Ctrl-C stops it.
 
-    It answers this machine only, under its own name, and no other web page. With --shared it can serve a class:
+    It answers only this machine's browser, and no other web page. With --shared it can serve a class:
     diffusion-explained app --shared --host 0.0.0.0
     """
     require("app", "streamlit")
@@ -104,10 +104,10 @@ def lab(
         Path | None,
         typer.Option(help=f"Work on a copy of the notebooks here (a wheel's default: {COURSE_COPY})."),
     ] = None,
-    port: Annotated[int | None, typer.Option(help="The port; without it, 8888 or the next free one.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port; by default 8888 or the next free one.")] = None,
     browser: Browser = True,
 ) -> None:
-    """Open the course in JupyterLab: the repository's notebooks, or a copy that is yours to change."""
+    """Open the course in JupyterLab: the repository's notebooks, or a copy that you can change."""
     require("course", "jupyterlab")
     chosen = launch.free_port(8888) if port is None else launch.free_port(port, exact=True)
     if folder is None and in_repository():
@@ -117,11 +117,11 @@ def lab(
         copied = launch.copy_course(folder)
         typer.echo(f"{folder}: {len(copied.new)} files copied")
         if copied.kept:
-            typer.echo(f"Kept as they are, because they differ from the course's: {', '.join(copied.kept)}")
+            typer.echo(f"Not overwritten, because they differ from the course's: {', '.join(copied.kept)}")
         if copied.mended:
-            typer.echo(f"Copied anew, because they were empty or cut short: {', '.join(copied.mended)}")
+            typer.echo(f"Copied again, because they were empty or cut short: {', '.join(copied.mended)}")
         if copied.set_aside:
-            typer.echo(f"What they held is kept in {', '.join(copied.set_aside)}")
+            typer.echo(f"Their old content is kept in {', '.join(copied.set_aside)}")
     typer.echo(f"The course: {folder}, on port {chosen} (Ctrl-C stops it)")
     raise typer.Exit(launch.run_server(launch.jupyterlab_command(folder, chosen, browser=browser)))
 
@@ -129,23 +129,28 @@ def lab(
 @app.command()
 def train(
     context: typer.Context,
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A name of recipes/, or a .toml file of your own.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="A recipe's name in recipes/, or a .toml file of your own.")
+    ],
     out: Annotated[
-        Path, typer.Option(help="Where the weights and checkpoints go, in a folder of the recipe's name.")
+        Path, typer.Option(help="The folder for weights and checkpoints, which go into a folder of the recipe's name.")
     ] = (Path("runs")),
-    images: Annotated[int | None, typer.Option(help="See this many images, in place of the recipe's number.")] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Train on this many images, instead of the recipe's number.")
+    ] = None,
     split: Annotated[
-        str | None, typer.Option(help='In place of the recipe\'s; "sample" is the 10,000 digits that need no download.')
+        str | None,
+        typer.Option(help='The split, instead of the recipe\'s; "sample" is 10,000 digits that need no download.'),
     ] = None,
     start_from: Annotated[
         str | None,
-        typer.Option(help="Weights to begin with, a name or a .safetensors file of the same network: a further leg."),
+        typer.Option(help="Continue training from weights: a name or a .safetensors file of the same network."),
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 500,
     device: Device = "auto",
-    restart: Annotated[bool, typer.Option("--restart", help="Begin anew, and remove the old checkpoints.")] = False,
+    restart: Annotated[bool, typer.Option("--restart", help="Remove the old checkpoints and start again.")] = False,
 ) -> None:
-    """Train a network; the same command again goes on where a training was stopped."""
+    """Train a network; the same command again resumes a stopped training from its newest checkpoint."""
     from tqdm import tqdm
 
     from diffusion_explained.devices import choose_device
@@ -164,7 +169,7 @@ def train(
     if speaks:
         typer.echo(f"Training {weights.stem} on {chosen}; the weights go to {weights}")
     if speaks and (kept := checkpoint_files(checkpoints)):
-        typer.echo(f"Going on from {kept[0]}")
+        typer.echo(f"Resuming from {kept[0]}")
     shown = ""
     try:
         with tqdm(unit="step", disable=not speaks) as bar:
@@ -179,7 +184,7 @@ def train(
             ):
                 draws_pairs = isinstance(record, PairsRecord)
                 doing = f"{weights.stem}, pairs" if draws_pairs else weights.stem
-                if doing != shown:  # the first one of its kind; a training that goes on starts in the middle
+                if doing != shown:  # the first record of its kind; a resumed training starts in the middle
                     shown = doing
                     bar.set_description(doing)
                     bar.reset(record.num_steps)
@@ -191,7 +196,7 @@ def train(
                     bar.set_description(f"{weights.stem}, measuring")
     except KeyboardInterrupt:
         kept = checkpoint_files(checkpoints)
-        where = f"{kept[0]} is kept: the same command goes on from it." if kept else "No checkpoint was written yet."
+        where = f"The same command resumes from {kept[0]}." if kept else "No checkpoint was written yet."
         typer.secho(f"\nStopped. {where}", fg="yellow", err=True)
         raise typer.Exit(130) from None
     if speaks:
@@ -202,11 +207,11 @@ def train(
 def sample(
     model: ModelName,
     labels: Annotated[
-        str | None, typer.Option(help='Classes, by name or number: "3,7". Without it, images without a condition.')
+        str | None, typer.Option(help='Classes, by name or number: "3,7". By default images are unconditional.')
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", "-n", min=1, help="How many; the labels are taken in turn. [one a label, or 16]"),
+        typer.Option("--n", "-n", min=1, help="How many images; labels are used in turn. [one per label, or 16]"),
     ] = None,
     steps: Steps = 10,
     sampler: Sampler = None,
@@ -216,11 +221,13 @@ def sample(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="The picture: .png, or .gif for the way from noise.")] = Path("samples.png"),
+    out: Annotated[Path, typer.Option(help="The file: .png for the images, .gif for all steps from noise.")] = Path(
+        "samples.png"
+    ),
 ) -> None:
-    """Draw images with a trained network and write them as one picture."""
+    """Sample images with a trained network and write them as one picture."""
     if out.suffix not in (".png", ".gif"):
-        raise ValueError(f"--out {out} is neither a .png (the images) nor a .gif (the way from noise).")
+        raise ValueError(f"--out {out} is neither a .png (the images) nor a .gif (all steps from noise).")
     from tqdm import tqdm
 
     from diffusion_explained import film
@@ -230,13 +237,13 @@ def sample(
 
     check_file(out)
     loaded = load_pretrained(model, choose_device(device))
-    wanted = parse_labels(labels, loaded.class_names) if labels is not None else None
-    count = n or (len(wanted) if wanted else 16)
-    if wanted:
-        wanted = [wanted[i % len(wanted)] for i in range(count)]
+    classes = parse_labels(labels, loaded.class_names) if labels is not None else None
+    count = n or (len(classes) if classes else 16)
+    if classes:
+        classes = [classes[i % len(classes)] for i in range(count)]
     if guidance_scale is None:
-        guidance_scale = loaded.default_guidance_scale if wanted else 1.0
-    denoise = loaded.denoiser(wanted, guidance_scale)
+        guidance_scale = loaded.default_guidance_scale if classes else 1.0
+    denoise = loaded.denoiser(classes, guidance_scale)
     run = loaded.steps(denoise, count, steps, sampler=sampler, spacing=spacing, seed=seed)
     kept: list[Any] = []  # steps
     for step in tqdm(run, total=steps, unit="step", desc=f"{loaded.name}, {sampler or loaded.default_sampler}"):
@@ -254,7 +261,7 @@ def sample(
 
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
-    """Class indices from "3,7" or "cat dog": names first, then numbers. ValueError for what is neither."""
+    """Class indices from "3,7" or "cat dog": each word is a class name or a number. Raises ValueError for neither."""
     from diffusion_explained.names import unknown_name
 
     indices = []
@@ -273,18 +280,18 @@ def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
 @app.command()
 def evaluate(
     model: ModelName,
-    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many samples, the classes in turn.")] = 1000,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many samples; the classes are used in turn.")] = 1000,
     steps: Steps = 10,
     sampler: Sampler = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 is off. [the model's own]")] = None,
     seed: Seed = 0,
     device: Device = "auto",
     dataset: Annotated[
-        str | None, typer.Option(help="Whose real images to compare with. [what the network was trained on]")
+        str | None, typer.Option(help="The data set to compare with. [the one that the network was trained on]")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a network's samples beside real images: accuracy, coverage, Frechet distance and its floor, diversity."""
+    """Compare a network's samples with real images: accuracy, coverage, Frechet distance and its floor, diversity."""
     from tqdm import tqdm
 
     from diffusion_explained.devices import choose_device
@@ -310,7 +317,7 @@ app.add_typer(micro, name="micro")
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Tell what runs on this machine, what is missing, and what to do; exit code 1 when something is broken."""
+    """Report what runs on this machine, what is missing, and what to do; exit code 1 if something is broken."""
     from diffusion_explained.cli.doctor import examine
 
     colours = {"ok": "green", "missing": "yellow", "broken": "red"}

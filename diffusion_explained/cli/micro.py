@@ -1,4 +1,4 @@
-"""The commands `diffusion-explained micro ...`: the emoji, and the trainings of Micro Stable Diffusion's networks."""
+"""The commands `diffusion-explained micro ...`: build the emoji set, and train Micro Stable Diffusion's networks."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 micro = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Train Micro Stable Diffusion: the emoji, the autoencoder, the text encoder with the U-Net, and their judge.",
+    help="Train Micro Stable Diffusion: emoji, autoencoder, text encoder and U-Net, and the retrieval network.",
 )
 
-Seconds = Annotated[float | None, typer.Option(help="Train for so long; the learning rate falls to 0 at its end.")]
-Images = Annotated[int | None, typer.Option(help="Train on so many images, if the seconds do not end before.")]
-LearningRate = Annotated[float | None, typer.Option(help="Of AdamW. [what suits the network]")]
-Workers = Annotated[int, typer.Option(min=0, help="Processes that make up scenes.")]
+Seconds = Annotated[float | None, typer.Option(help="How long to train; the learning rate falls to 0 at the end.")]
+Images = Annotated[int | None, typer.Option(help="How many images to train on, unless --seconds is reached first.")]
+LearningRate = Annotated[float | None, typer.Option(help="The learning rate of AdamW. [one that suits the network]")]
+Workers = Annotated[int, typer.Option(min=0, help="The number of processes that compose scenes.")]
 CheckpointEvery = Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")]
-Compiled = Annotated[bool, typer.Option("--compile", help="Let torch.compile fuse the network: a minute, then faster.")]
-CudaGraph = Annotated[bool, typer.Option(help="On CUDA, record a step's kernels once and replay them.")]
-Restart = Annotated[bool, typer.Option("--restart", help="Begin anew, and remove the old checkpoints.")]
-Sample = Annotated[bool, typer.Option("--sample", help="Only the emoji that travel with the package.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of the initial weights, the scenes and the noise.")]
+Compiled = Annotated[bool, typer.Option("--compile", help="Compile the network: takes a minute, then is faster.")]
+CudaGraph = Annotated[bool, typer.Option(help="On CUDA, capture the training step once and replay it.")]
+Restart = Annotated[bool, typer.Option("--restart", help="Remove the old checkpoints and start again.")]
+Sample = Annotated[bool, typer.Option("--sample", help="Use only the emoji that are part of the package.")]
+Seed = Annotated[int, typer.Option(min=0, help="The seed of the initial weights, the scenes and the noise.")]
 
 
 @micro.command()
 def data() -> None:
-    """Build the set of emoji from the npm registry, once; where it is here already, say so."""
+    """Build the emoji set from packages of the npm registry, once; if it is there already, only report it."""
     from diffusion_explained.files import check_file
     from diffusion_explained.micro.emoji import emoji_file, load_emoji
 
@@ -52,7 +52,7 @@ def vae(
     ),
     seconds: Seconds = None,
     images: Images = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures a step.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per step.")] = 64,
     learning_rate: LearningRate = None,
     device: Device = "auto",
     workers: Workers = 0,
@@ -63,7 +63,7 @@ def vae(
     seed: Seed = 0,
     restart: Restart = False,
 ) -> None:
-    """Train the autoencoder; the same command again goes on where a training was stopped."""
+    """Train the autoencoder; the same command again resumes a stopped training."""
     from diffusion_explained.micro.autoencoder_training import AutoencoderConfig
     from diffusion_explained.micro.card import read_card
     from diffusion_explained.micro.making import make_autoencoder
@@ -78,7 +78,7 @@ def vae(
     _show(training, "autoencoder", out)
     card = read_card(out)["autoencoder"]
     held_out = f"{card['psnr_held_out']:.2f} dB on held-out emoji" if "psnr_held_out" in card else "none held out"
-    typer.echo(f"{out}: {card['psnr_training']:.2f} dB on emoji of the training, {held_out}")
+    typer.echo(f"{out}: {card['psnr_training']:.2f} dB on training emoji, {held_out}")
 
 
 @micro.command()
@@ -89,13 +89,13 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The pipeline's folder. [runs/micro_<prediction>]")] = None,
     seconds: Seconds = None,
     images: Images = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = 512,
+    batch_size: Annotated[int, typer.Option(min=1, help="Scenes per step.")] = 512,
     learning_rate: LearningRate = None,
-    scenes: Annotated[int, typer.Option(min=1, help="How many scenes to encode before; each is seen repeatedly.")] = (
-        400_000
-    ),
+    scenes: Annotated[
+        int, typer.Option(min=1, help="How many scenes to encode before training; each is used repeatedly.")
+    ] = 400_000,
     scenes_file: Annotated[
-        Path | None, typer.Option(help="A .safetensors file to keep them in, for the next training.")
+        Path | None, typer.Option(help="A .safetensors file for the encoded scenes, for use in the next training.")
     ] = None,
     device: Device = "auto",
     workers: Workers = 0,
@@ -106,7 +106,7 @@ def train(
     seed: Seed = 0,
     restart: Restart = False,
 ) -> None:
-    """Train text encoder and U-Net together; the same command again goes on where a training was stopped."""
+    """Train text encoder and U-Net together; the same command again resumes a stopped training."""
     from tqdm import tqdm
 
     from diffusion_explained.files import check_file
@@ -116,10 +116,10 @@ def train(
     from diffusion_explained.micro.tokens import load_tokenizer
     from diffusion_explained.training.folder_lock import hold
 
-    schedule_of(prediction)  # a wrong name is said before anything is loaded
+    schedule_of(prediction)  # raises for a wrong name before anything is loaded
     out = out or Path(f"runs/micro_{prediction}")
     config = TextToImageConfig(**_settings(seconds, images, learning_rate, batch_size, compiled, cuda_graph, seed))
-    read_card(vae)  # a folder without an autoencoder is said before hours of encoding
+    read_card(vae)  # raises for a folder without an autoencoder before hours of encoding
     context.with_resource(hold(out, "--out "))
     if scenes_file is not None:
         check_file(scenes_file, "--scenes-file ")
@@ -135,7 +135,7 @@ def train(
     )
     _show(training, prediction, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file() and "checkpoints" not in file.parts)
-    typer.echo(f"{out}: {size / 1e6:.1f} MB; load it by stable_diffusion.load({str(out)!r})")
+    typer.echo(f"{out}: {size / 1e6:.1f} MB; load it with stable_diffusion.load({str(out)!r})")
 
 
 @micro.command()
@@ -145,14 +145,14 @@ def retrieval(
     ),
     seconds: Seconds = None,
     images: Images = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Scenes a step.")] = 512,
+    batch_size: Annotated[int, typer.Option(min=2, help="Scenes per step.")] = 512,
     device: Device = "auto",
     workers: Workers = 0,
     sample: Sample = False,
 ) -> None:
-    """Train the network that tells which words fit a picture; the same command again goes on where it was stopped."""
+    """Train the retrieval network, which ranks words for a picture; the same command again resumes it."""
     if out.suffix != ".safetensors":
-        raise ValueError(f"--out {out} is no .safetensors file.")
+        raise ValueError(f"--out {out} is not a .safetensors file.")
     from diffusion_explained.files import check_file
     from diffusion_explained.micro.retrieval import load_retrieval
     from diffusion_explained.micro.retrieval_training import train_retrieval
@@ -170,7 +170,7 @@ def retrieval(
             f"{split}: the right name of {found['among']} comes first for {top1['share']:.1%} of {top1['n']} emoji, "
             f"among the first five for {top5['share']:.1%}"
         )
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, with its card inside")
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, with its model card inside")
 
 
 def _settings(
@@ -182,7 +182,7 @@ def _settings(
     cuda_graph: bool,
     seed: int,
 ) -> dict[str, Any]:
-    """The options of a config; of the first three only those that were given, for the others are its own."""
+    """The options of a config; seconds, images and learning_rate only if given, so that the config's defaults hold."""
     given = {"seconds": seconds, "images": images, "learning_rate": learning_rate}
     return {
         **{name: value for name, value in given.items() if value is not None},
@@ -207,7 +207,7 @@ def _device(name: str) -> str:
 
 
 def _restart(out: Path, restart: bool) -> None:
-    """Remove the old checkpoints if asked to, else say that a training goes on."""
+    """Remove the old checkpoints if `restart` is set; otherwise report that a training is resumed."""
     from diffusion_explained.micro.making import CHECKPOINTS
     from diffusion_explained.training.checkpoints import checkpoint_files
 
@@ -216,11 +216,11 @@ def _restart(out: Path, restart: bool) -> None:
         for old in kept:
             old.unlink()
     elif kept:
-        typer.echo(f"Going on from {kept[0]}")
+        typer.echo(f"Resuming from {kept[0]}")
 
 
 def _show(training: Iterator[TimedRecord], name: str, out: Path) -> None:
-    """Run a training under a bar that counts to 100%; Ctrl-C says how to go on."""
+    """Run a training with a progress bar that counts to 100%; Ctrl-C says how to resume it."""
     from tqdm import tqdm
 
     try:
@@ -232,5 +232,5 @@ def _show(training: Iterator[TimedRecord], name: str, out: Path) -> None:
                 )
                 bar.update(100 * record.progress - bar.n)
     except KeyboardInterrupt:
-        typer.secho(f"\nStopped. The same command goes on from the newest checkpoint in {out}.", fg="yellow", err=True)
+        typer.secho(f"\nStopped. The same command resumes from the newest checkpoint in {out}.", fg="yellow", err=True)
         raise typer.Exit(130) from None

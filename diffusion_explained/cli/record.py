@@ -1,4 +1,4 @@
-"""The command `diffusion-explained record`: a run of Stable Diffusion, kept as a file."""
+"""The command `diffusion-explained record`: record a run of Stable Diffusion in a file."""
 
 from __future__ import annotations
 
@@ -11,38 +11,38 @@ from diffusion_explained.cli.options import Sampler, Seed, Spacing, Steps
 
 
 def record(
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What Stable Diffusion is to draw.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="What Stable Diffusion should draw.")],
     model: Annotated[
         str | None,
         typer.Option(
-            help='owner/model on the hub, a folder, "micro" (this project\'s own small one), or "stand-in" '
+            help='owner/model on the hub, a folder, "micro" (this project\'s own small model), or "stand-in" '
             "(random weights). [Stable Diffusion 1.5]"
         ),
     ] = None,
-    negative: Annotated[str | None, typer.Option(help="What it is to keep away from.")] = None,
+    negative: Annotated[str | None, typer.Option(help="The negative prompt: what it should avoid.")] = None,
     steps: Steps = 30,
     sampler: Sampler = None,
     spacing: Spacing = None,
     guidance_scale: Annotated[
-        float | None, typer.Option(help="1 is off, which model cards write as 0.0. [the model family's own]")
+        float | None, typer.Option(help="1 is off; some model cards write 0.0 for off. [the model family's own]")
     ] = None,
     seed: Seed = 0,
     n: Annotated[int, typer.Option("--n", "-n", min=1, max=4, help="How many images.")] = 1,
-    size: Annotated[int | None, typer.Option(help="Pixels a side. [what the model was trained on]")] = None,
-    device: Annotated[str | None, typer.Option(help="cuda, mps, or cpu, at minutes a picture. [a GPU]")] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels per side. [the size that the model was trained on]")] = None,
+    device: Annotated[str | None, typer.Option(help="cuda, mps, or cpu (minutes per picture). [a GPU]")] = None,
     safety_checker: Annotated[
         bool | None,
         typer.Option(
             "--safety-checker/--no-safety-checker",
-            help="Load the safety checker that some models ship, or leave it out. [if there is one]",
+            help="Load the safety checker that some models ship, or leave it out. [loaded if there is one]",
         ),
     ] = None,
     out: Annotated[Path, typer.Option(help="The trace, a .safetensors file.")] = Path("trace.safetensors"),
-    yes: Annotated[bool, typer.Option("--yes", help="Download weights that are missing without asking.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Download missing weights without asking.")] = False,
 ) -> None:
-    """Record a run of Stable Diffusion, every step of it, as a file of a few MB that opens where there is no GPU."""
+    """Record every step of a run of Stable Diffusion in a file of a few MB, which can be shown without a GPU."""
     if out.suffix != ".safetensors":
-        raise ValueError(f"--out {out} is no .safetensors file.")
+        raise ValueError(f"--out {out} is not a .safetensors file.")
     from tqdm import tqdm
 
     from diffusion_explained.files import check_file
@@ -68,7 +68,7 @@ def record(
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
         side = size or loaded.default_size
         minutes = measure_pace(loaded).estimate(steps, n, side, side, sampler or loaded.default_sampler) / 60
-        typer.echo(f"About {minutes:.0f} minutes on this CPU, by a step that was measured.")
+        typer.echo(f"About {minutes:.0f} minutes on this CPU, estimated from a few measured steps.")
     with tqdm(total=steps, unit="step", desc=loaded.name) as bar:
         trace = record(
             loaded,
@@ -87,11 +87,11 @@ def record(
     trace.save(out)
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {trace.label}, {steps} steps of {n} image{'s'[: n > 1]}")
     if cut := trace.tokens[0][0]["cut"]:
-        typer.secho(f"The prompt was too long; this was cut off: {cut}", fg="yellow", err=True)
+        typer.secho(f"The prompt was too long; this part was cut off: {cut}", fg="yellow", err=True)
 
 
 def _confirm_download(model: str, error: OSError, yes: bool, safety_checker: bool | None) -> None:
-    """Ask before gigabytes are fetched, their size first; raise the error again where they cannot be, or need not."""
+    """Show the size of the download and ask before it starts; re-raise the error if it is impossible or declined."""
     from diffusion_explained.data.hub import hub_is_reachable
     from diffusion_explained.stable_diffusion.weights import download_size
 

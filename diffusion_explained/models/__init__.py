@@ -1,4 +1,4 @@
-"""The networks, by the names under which weight files and recipes know them."""
+"""The networks, and the names by which weight files and recipes refer to them."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ __all__ = [
 
 
 def build_network(config: dict[str, Any], most_weights: int = MOST_WEIGHTS) -> NetworkModule | Classifier:
-    """The network that a config describes: its name under "network", and the fields of its config class.
+    """Build the network that a config describes: its name under "network", and the fields of its config class.
 
-    most_weights: the largest number of weights that may be allocated; it is looked at before they are.
-    Raises ValueError for a name or a field that does not exist, for a value of another type, for a shape that makes no
-    network, and for one with more weights.
+    most_weights: the largest allowed number of weights; it is checked before they are allocated.
+    Raises ValueError for a name or a field that does not exist, for a value of the wrong type, for sizes that make no
+    network, and for a network with more weights.
     """
     if not isinstance(config, Mapping):
         raise ValueError(f"A network is described by a table of its settings; got {config!r}.")
@@ -65,22 +65,22 @@ def build_network(config: dict[str, Any], most_weights: int = MOST_WEIGHTS) -> N
     try:
         with Allowance(most_weights):
             return network_class(read_table(config_class, options, f"the network {name}"))
-    except (ZeroDivisionError, IndexError, RuntimeError, OverflowError) as error:  # of sizes that no layer can have
-        raise ValueError(f"There is no {name} of these settings: {options}. ({error})") from error
+    except (ZeroDivisionError, IndexError, RuntimeError, OverflowError) as error:  # from sizes that no layer can have
+        raise ValueError(f"No {name} can be built with these settings: {options}. ({error})") from error
 
 
 def of_data(network: dict[str, Any], image_shape: Sequence[int], num_classes: int) -> dict[str, Any]:
-    """The configuration for `build_network` of a network for such data. Raises ValueError if it has its own of them."""
+    """Complete a configuration for `build_network` by image_shape and num_classes. Raises ValueError if it has them."""
     if given := sorted({"image_shape", "num_classes"} & network.keys()):
-        raise ValueError(f"[network] has {' and '.join(given)}, which the data set gives: leave that out.")
+        raise ValueError(f"[network] has {' and '.join(given)}, which the data set determines: leave that out.")
     return {**network, "image_shape": list(image_shape), "num_classes": num_classes}
 
 
 class Allowance(TorchFunctionMode):
-    """Within it torch allocates at most so many numbers; what would be more is a ValueError, and takes no memory.
+    """Within this context torch may allocate at most `most` numbers; more raise ValueError before they are allocated.
 
-    A weight file, or a recipe, can ask for a network that no memory holds. (Building on torch's meta device would tell
-    its size, too, but imports torch's compiler, which takes seconds.)
+    A weight file or a recipe can describe a network too large for any memory. (Building it on torch's meta device would
+    show its size too, but that imports torch's compiler, which takes seconds.)
     """
 
     def __init__(self, most: int) -> None:
@@ -91,19 +91,21 @@ class Allowance(TorchFunctionMode):
         if func in (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn):
             size = args[0] if args and isinstance(args[0], Sequence) else args
             self.used += math.prod(size)
-        elif func is torch.Tensor.clone:  # a module that is copied, layer by layer
+        elif func is torch.Tensor.clone:  # when a module is copied layer by layer
             self.used += args[0].numel()
         elif func is torch.meshgrid:
             self.used += math.prod(len(axis) for axis in args)
         elif func is torch.arange:
             self.used += int(max(args))
         if self.used > self.most:
-            raise ValueError(f"The network would have more than {self.most:,} weights, the most that are allowed here.")
+            raise ValueError(
+                f"The network would have more than {self.most:,} weights, the largest number allowed here."
+            )
         return func(*args, **(kwargs or {}))
 
 
 def network_config(network: nn.Module) -> dict[str, Any]:
-    """The JSON-able config from which `build_network` builds the same network (with other weights).
+    """The config from which `build_network` builds the same network with new weights; it can be written as JSON.
 
     Raises ValueError for a network that is not one of the package's.
     """
@@ -121,9 +123,9 @@ def count_parameters(network: nn.Module) -> int:
 
 @torch.no_grad()
 def count_flops(network: NetworkModule | Classifier) -> int:
-    """Floating-point operations of one forward pass of one image, a multiplication and an addition being two.
+    """The floating-point operations per image of one forward pass; a multiplication and an addition count as two.
 
-    Only convolutions and matrix products are counted (`torch.utils.flop_counter`); they are nearly all of it.
+    Only convolutions and matrix products are counted (`torch.utils.flop_counter`); they are nearly all of the work.
     """
     device = next(network.parameters()).device
     x = torch.zeros(1, *network.image_shape, device=device, dtype=torch.float32)

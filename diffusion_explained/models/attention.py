@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 
 class Attend(nn.Module):
-    """Queries, keys and values [B, N, width], in heads of head_width, to what each position gathers, [B, N, width].
+    """Multi-head attention: from queries, keys and values [B, N, width], in heads of head_width, to [B, N, width].
 
         softmax(q k^T / sqrt(head_width)) v               Vaswani et al. 2017, "Attention Is All You Need", Eq. 1
 
-    It has no weights of its own; it is a module so that one can look at what goes through it (`inside.attention_maps`).
+    It has no weights; it is a module so that a hook can read its input (`inside.attention_maps`).
     """
 
     def __init__(self, head_width: int) -> None:
@@ -17,9 +17,9 @@ class Attend(nn.Module):
         self.head_width = head_width
 
     def forward(self, qkv: Tensor) -> Tensor:
-        """qkv: the three beside each other, [B, N, 3 * width]."""
+        """qkv: queries, keys and values, concatenated, [B, N, 3 * width]."""
         q, k, v = self.heads(qkv)
-        # Written out for a CPU: for few positions that is 10 times as fast there as torch's fused one.
+        # Written out on a CPU: for few positions this is 10 times as fast as torch's fused function.
         on_cpu = qkv.device.type == "cpu"
         gathered = self.weights(q, k) @ v if on_cpu else F.scaled_dot_product_attention(q, k, v)
         return gathered.transpose(1, 2).flatten(2)  # [B, N, width]
@@ -29,5 +29,5 @@ class Attend(nn.Module):
         return [part.unflatten(-1, (-1, self.head_width)).transpose(1, 2) for part in qkv.chunk(3, dim=-1)]
 
     def weights(self, q: Tensor, k: Tensor) -> Tensor:
-        """How much each position looks at each, [B, heads, N, N]; every row sums to 1."""
+        """Attention weights [B, heads, N, N]; each row sums to 1."""
         return (q @ k.transpose(-1, -2) * self.head_width**-0.5).softmax(dim=-1)

@@ -1,7 +1,8 @@
-"""A small residual classifier: the measuring instrument for samples, and the space in which they are compared.
+"""A small residual classifier: it measures samples, and its features are the space in which samples are compared.
 
-It is the nine-layer ResNet of the DAWNBench races ("ResNet-9": D. Page, "How to Train Your ResNet", 2018), scaled
-down: convolution, then stages that each widen and halve the image, residual blocks in the first and the last one.
+It is the nine-layer ResNet of the DAWNBench benchmark ("ResNet-9": D. Page, "How to Train Your ResNet", 2018), scaled
+down: a convolution, then stages that each add channels and halve the resolution, with residual blocks in the first and
+the last stage.
 """
 
 from __future__ import annotations
@@ -20,12 +21,12 @@ from diffusion_explained.tables import check_sizes
 @named_options
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """The shape of a classifier; every weight file carries one.
+    """The configuration of a classifier, stored in its weight file.
 
     `patch_size` p folds p x p pixels into channels before the first convolution. `widths` are the channels of that
-    convolution and of each stage after it; every stage halves the image. Digits need (32, 64, 128) at p = 2;
-    ResNet-9 for CIFAR-10 is (64, 128, 256, 512) at p = 1. `logit_scale` multiplies the logits: 1/8 lets the last layer
-    learn at the high rate that suits the convolutions (Page, part 2).
+    convolution and of each stage after it; every stage halves the resolution. Digits need (32, 64, 128) at p = 2;
+    ResNet-9 for CIFAR-10 is (64, 128, 256, 512) at p = 1. `logit_scale` multiplies the logits: with 1/8 the last
+    layer can be trained at the high learning rate that suits the convolutions (Page, part 2).
 
     Raises ValueError for a setting out of range.
     """
@@ -45,14 +46,14 @@ class ClassifierConfig:
 class Classifier(nn.Module):
     """`classifier(x)`: images [B, C, H, W] in [-1, 1] -> logits [B, num_classes].
 
-    `classifier.features(x)` is the vector [B, widths[-1]] that the logits are a linear function of.
+    `classifier.features(x)` is the vector [B, widths[-1]] of which the logits are a linear function.
 
-    Raises ValueError for a configuration that images of its shape do not survive.
+    Raises ValueError for a configuration whose stages would shrink its images to nothing.
     """
 
     image_shape: tuple[int, int, int]
     num_classes: int
-    card: dict[str, Any]  # of `load_classifier`: how it was trained, and what it measures
+    card: dict[str, Any]  # set by `load_classifier`: how the network was trained, and its measured accuracy
 
     @torch_defaults()
     def __init__(self, config: ClassifierConfig) -> None:
@@ -78,7 +79,7 @@ class Classifier(nn.Module):
         self.head = nn.Linear(config.widths[-1], config.num_classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """What the classifier sees in each image: [B, widths[-1]], the largest response anywhere in the image."""
+        """The features of each image [B, widths[-1]]: each channel's largest response anywhere in the image."""
         # comments give the shapes for a 28 x 28 digit
         h = self.stem(F.pixel_unshuffle(x, self.config.patch_size))  # [B, 32, 14, 14]
         for stage in self.stages:
@@ -86,7 +87,7 @@ class Classifier(nn.Module):
         return h.amax(dim=(2, 3))  # [B, 128]
 
     def logits(self, features: Tensor) -> Tensor:
-        """The logits [B, num_classes] of features that are already known."""
+        """The logits [B, num_classes] of features [B, widths[-1]]."""
         return self.config.logit_scale * self.head(features)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -94,7 +95,7 @@ class Classifier(nn.Module):
 
 
 class Residual(nn.Module):
-    """Two convolutions, added to what they were given. x [B, C, H, W] -> [B, C, H, W]."""
+    """Two convolutions whose output is added to their input. x [B, C, H, W] -> [B, C, H, W]."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

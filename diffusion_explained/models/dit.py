@@ -1,11 +1,11 @@
 """The diffusion transformer: the image is cut into patches, and the patches are the tokens of a transformer.
 
-It is called like the U-Net and outputs the same: a tensor of the image's own shape.
+It is called like the U-Net, and its output has the shape of the image as well.
 
     x_t -> patches -> + positions -> [block, block, ...] -> norm, linear -> patches put back -> output
                                         each scaled, shifted and gated by time and class
 
-Peebles & Xie 2023, "Scalable Diffusion Models with Transformers" (DiT), Section 3; the blocks are its adaLN-Zero.
+Peebles & Xie 2023, "Scalable Diffusion Models with Transformers" (DiT), Section 3, with its adaLN-Zero blocks.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, Tim
 from diffusion_explained.models.network import NetworkModule, zero_weights
 from diffusion_explained.tables import check_sizes
 
-MLP_RATIO = 4  # how much wider a block's two-layer network is inside
+MLP_RATIO = 4  # hidden width of a block's two-layer network, relative to the tokens' width
 
 
 @named_options
 @dataclass(frozen=True)
 class DiTConfig:
-    """The shape of a diffusion transformer; every weight file carries one.
+    """The configuration of a diffusion transformer, stored in its weight file.
 
-    `patch_size` p makes a token of every p x p pixels: half the p is four times the tokens and the work. Each of
-    `depth` blocks works on tokens of `width` numbers, and attends in heads of `head_width`.
+    `patch_size` p makes one token of every p x p pixels: half of p means four times as many tokens, and at least four
+    times the computation. Each of `depth` blocks works on tokens of `width` numbers, with attention heads of
+    `head_width`.
 
     Raises ValueError for sizes that do not divide one another.
     """
@@ -52,11 +53,11 @@ class DiTConfig:
         if self.width % self.head_width:
             raise ValueError(f"head_width {self.head_width} must divide the width {self.width}: {self}")
         if self.width % 4:
-            raise ValueError(f"width is a multiple of 4, for the positions' sines and cosines: {self}")
+            raise ValueError(f"width must be a multiple of 4, for the sines and cosines of the positions: {self}")
 
     @property
     def grid(self) -> tuple[int, int]:
-        """How many patches lie below and beside each other."""
+        """The number of patches (rows, columns)."""
         return self.image_shape[1] // self.patch_size, self.image_shape[2] // self.patch_size
 
 
@@ -103,9 +104,10 @@ class DiT(NetworkModule):
 
 
 class Block(nn.Module):
-    """Attend, then think, each on normed tokens scaled and shifted by time and class, and each added through a gate.
+    """A transformer block: attention, then a two-layer network.
 
-    The gates start at 0 ("adaLN-Zero"), so a new block passes its tokens on unchanged.
+    Each works on normalized tokens, scaled and shifted by time and class, and its output is multiplied by a gate and
+    added to the tokens. The gates start at 0 ("adaLN-Zero"), so a new block returns its tokens unchanged.
 
     tokens [B, N, width] and cond [B, width] -> [B, N, width].
     """
@@ -136,9 +138,9 @@ def modulated(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 
 def positions(grid: tuple[int, int], width: int) -> Tensor:
-    """Where each patch lies, as sines and cosines of its row and of its column -> [rows * columns, width].
+    """The position of each patch, as sines and cosines of its row and of its column -> [rows * columns, width].
 
-    Without it a transformer could not tell one arrangement of the patches from another.
+    Without positions a transformer could not distinguish different arrangements of the same patches.
     """
     rows, columns = torch.meshgrid(
         *(torch.arange(side, device="cpu", dtype=torch.int64) for side in grid), indexing="ij"

@@ -1,4 +1,4 @@
-"""How a network is told the time t and the class: as vectors."""
+"""Embeddings: the time t and the class as vectors that a network can use; and a learned gain on the input."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def sinusoids(t: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
-    """Times t [B], up to about 1000 in size, as sines and cosines of `width` // 2 frequencies -> [B, width].
+    """Times t [B], of magnitude up to about 1000, as sines and cosines of `width` // 2 frequencies -> [B, width].
 
         [cos(t * w_0), ..., sin(t * w_0), ...],   w_i = max_period ** (-i / (width / 2))
 
@@ -38,9 +38,9 @@ class TimeEmbedding(nn.Module):
 
 
 class ClassEmbedding(nn.Module):
-    """labels [B] -> [B, width]: one learned row a class, and a last row for the null label, "no class said".
+    """labels [B] -> [B, width]: one learned vector per class, and a last one for the null label (no class given).
 
-    With `num_classes=None` there is nothing to say and every row is zero.
+    With `num_classes=None` the embedding is zero.
     """
 
     def __init__(self, num_classes: int | None, width: int) -> None:
@@ -58,9 +58,10 @@ class ClassEmbedding(nn.Module):
 
 
 class InputGain(nn.Linear):
-    """How much of x_t itself belongs in the output: nearly all of it when noise is predicted from nearly pure noise.
+    """A gain per channel, learned from time and class, with which x_t is added to the network's output. It starts at 0.
 
-    A network would have to learn to copy its input; this is one number a channel, known from the time. It starts at 0.
+    The predicted noise of nearly pure noise is nearly x_t itself; without the gain the network would have to learn to
+    copy its input.
     """
 
     def __init__(self, embedding_width: int, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""A small fully connected network for points in the plane: the smallest thing that can learn to denoise."""
+"""A small fully connected network for points in the plane: the smallest network here that can learn to denoise."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffusion_explained.tables import check_sizes
 @named_options
 @dataclass(frozen=True)
 class MLPConfig:
-    """The shape of an MLP; every weight file carries one. `image_shape` is that of one point, (2,) in the plane.
+    """The configuration of an MLP, stored in its weight file. `image_shape` is that of one point, (2,) in the plane.
 
     Raises ValueError for sizes that make no MLP.
     """
@@ -30,7 +30,7 @@ class MLPConfig:
     def __post_init__(self) -> None:
         check_sizes(self)
         if len(self.image_shape) != 1 or min(*self.image_shape, self.width, self.layers) < 1:
-            raise ValueError(f"an MLP takes points of shape (D,), and has a width and layers of 1 or more; got {self}")
+            raise ValueError(f"an MLP takes points of shape (D,), with width and layers of 1 or more; got {self}")
 
 
 class MLP(NetworkModule):

@@ -1,6 +1,6 @@
-"""What a network of this package is: a module of torch that says which data it takes, and is called as `Network`.
+"""The base class of this package's networks: a torch module with the shape of its data, called like a `Network`.
 
-A network of your own trains and samples as ours do, in `training.train` and `pretrained.Model`, when it has the same.
+Your own network works in `training.train` and `pretrained.Model` if it has the same attributes.
 """
 
 from __future__ import annotations

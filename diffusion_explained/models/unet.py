@@ -1,7 +1,7 @@
 """The U-Net of the diffusion papers: an encoder, a middle and a decoder joined by skip connections.
 
-It is given a noisy image x_t, the time t and a class label, and outputs a tensor of the image's own shape
-(noise, velocity, ...: what that output means is the business of `diffusion_explained.predictions`).
+From a noisy image x_t, the time t and a class label it computes a tensor of the image's shape; the prediction type
+(noise, velocity, ...: `diffusion_explained.predictions`) defines what this output means.
 
     x_t -> stem -> [block, block] ----------- skip -----------> [block, block] -> head -> output
                         down -> [block, block] -- skip --> [block, block] -> up
@@ -15,8 +15,8 @@ It differs from DDPM's network in these points, mostly to be fast on a CPU:
 - The input is unshuffled: `patch_size` p folds p x p pixels into channels before the first convolution.
 - Downsampling folds 2 x 2 positions into channels, then a 1 x 1 convolution (DDPM: a 3 x 3 convolution with stride 2);
   upsampling is a 1 x 1 convolution, then unfolding (DDPM: nearest neighbours, then a 3 x 3 convolution).
-- Skip connections start after each block, not after the stem and after downsampling too, so encoder and decoder have as
-  many blocks as each other (DDPM: one more per resolution in the decoder).
+- Skip connections start only after blocks, not after the stem or after downsampling, so encoder and decoder have the
+  same number of blocks (DDPM: one more per resolution in the decoder).
 - Group norm has 8 groups or fewer (DDPM: 32), and attention has several heads (DDPM: one).
 - Time and class scale and shift the second norm of a block (ADM); DDPM adds the time to the features.
 - `InputGain` adds a multiple of x_t, learned from time and class, to the output.
@@ -42,12 +42,12 @@ from diffusion_explained.tables import check_sizes
 @named_options
 @dataclass(frozen=True)
 class UNetConfig:
-    """The shape of a U-Net; every weight file carries one.
+    """The configuration of a U-Net, stored in its weight file.
 
     `patch_size` p folds p x p pixels into channels before the first convolution (28 x 28 becomes 14 x 14 for
-    p = 2), because convolutions at full resolution are where the time goes. `widths` are the channels at each
-    resolution, finest first, and `blocks` how many residual blocks each has on either side of the U.
-    `attention` says at which of the resolutions self-attention follows each block; the middle always has it.
+    p = 2), because convolutions at full resolution take most of the time. `widths` are the channels at each
+    resolution, finest first; `blocks` is the number of residual blocks per resolution, in the encoder and again in the
+    decoder; `attention` says at which resolutions self-attention follows each block; the middle always has it.
 
     Raises ValueError for sizes that do not divide one another, or lists of different lengths.
     """
@@ -66,13 +66,13 @@ class UNetConfig:
         check_sizes(self)
         levels = len(self.widths)
         if not levels == len(self.blocks) == len(self.attention) or levels == 0:
-            raise ValueError(f"widths, blocks and attention have one entry a resolution each; got {self}")
+            raise ValueError(f"widths, blocks and attention must have one entry per resolution each; got {self}")
         shrink = self.patch_size * 2 ** (levels - 1)
         _, height, width = self.image_shape
         if height % shrink or width % shrink:
             raise ValueError(f"{height} x {width} images cannot be divided by {shrink} (patches, then halves): {self}")
         if any(w % 4 or w < 4 for w in self.widths) or self.embedding_width % 2 or min(self.blocks) < 1:
-            raise ValueError(f"widths are multiples of 4, embedding_width is even, blocks are 1 or more; got {self}")
+            raise ValueError(f"widths must be multiples of 4, embedding_width even, and blocks 1 or more; got {self}")
         attending = {w for w, attends in zip(self.widths, self.attention, strict=True) if attends} | {self.widths[-1]}
         if any(w % self.head_width for w in attending):
             raise ValueError(f"head_width {self.head_width} must divide the widths {sorted(attending)}: {self}")
@@ -102,7 +102,7 @@ class UNet(NetworkModule):
         def block(in_width: int, out_width: int, attends: bool) -> Block:
             return Block(in_width, out_width, attends, config)
 
-        # Encoder: the blocks of one resolution after the other; each block's output is kept as a skip.
+        # Encoder: one resolution after the other; each block's output is kept for a skip connection.
         self.encoder = nn.ModuleList()
         skip_widths = []
         for level, level_width in enumerate(config.widths):
@@ -116,7 +116,7 @@ class UNet(NetworkModule):
 
         self.middle = nn.ModuleList([block(width, width, True), block(width, width, False)])
 
-        # Decoder: the same in reverse; each block is also given the skip of its opposite number.
+        # Decoder: the same in reverse; the input of each block also has the output of the corresponding encoder block.
         self.decoder = nn.ModuleList()
         for level, level_width in reversed(list(enumerate(config.widths))):
             for _ in range(config.blocks[level]):
@@ -157,7 +157,9 @@ class UNet(NetworkModule):
 
 
 class Block(nn.Module):
-    """A residual block: norm, convolve, norm scaled and shifted by time and class, convolve, add; then attend.
+    """A residual block: norm and convolution, twice, with a residual connection; then self-attention if `attends`.
+
+    The second norm's output is scaled and shifted by time and class.
 
     x [B, in_width, H, W] and cond [B, embedding_width] -> [B, out_width, H, W].
     """
@@ -172,7 +174,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(out_width, out_width, 3, padding=1)
         self.shortcut = nn.Identity() if in_width == out_width else nn.Conv2d(in_width, out_width, 1)
         self.attention = Attention(out_width, config.head_width) if attends else nn.Identity()
-        zero_weights(self.conv2)  # a new block passes its input on unchanged
+        zero_weights(self.conv2)  # so that a new block returns its input unchanged (apart from the shortcut)
 
     def forward(self, x: Tensor, cond: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))  # [B, out, H, W]
@@ -183,7 +185,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention among the positions of the feature map, added to it (Vaswani et al. 2017).
+    """Self-attention among the positions of a feature map, added to the map (Vaswani et al. 2017).
 
     x [B, width, H, W] -> [B, width, H, W].
     """
@@ -231,5 +233,5 @@ class Upsample(nn.Module):
 
 
 def group_norm(width: int) -> nn.GroupNorm:
-    """GroupNorm of 8 groups, or of as many as divide the width."""
+    """GroupNorm of 8 groups, or of the greatest common divisor of 8 and the width."""
     return nn.GroupNorm(math.gcd(8, width), width)

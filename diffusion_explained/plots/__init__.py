@@ -1,18 +1,18 @@
-"""Pictures for notebooks and explorer: every function draws one thing and returns a matplotlib Figure.
+"""Figures for the notebooks and the explorer: every function draws one figure and returns a matplotlib Figure.
 
-In a notebook, call one and then `plt.show()`; elsewhere `png(fig)` is its file. `alt_text(fig)` says in words what
-a figure shows. The colours are in `palette`.
+In a notebook, call a function and then `plt.show()`; elsewhere `png(fig)` returns the figure as a PNG file.
+`alt_text(fig)` describes in words what a figure shows. The colours are in `palette`.
 
 | module      | draws                                                                                   |
 |-------------|-----------------------------------------------------------------------------------------|
-| `figures`   | what every plot stands on: an empty figure, its axes' dress, its alt text, its file      |
-| `images`    | grids and films of images, schedules, losses, races of samplers, sweeps of guidance     |
-| `points`    | what lives in the plane: densities, trajectories, vector fields                         |
-| `lines`     | curves and panels of points, for what the course measures                               |
-| `measured`  | what the benchmarks measured                                                            |
-| `inside`    | what happens inside a network                                                           |
-| `attention` | the words of a prompt, each as a map of the picture                                     |
-| `latent`    | what is particular to latent diffusion                                                  |
+| `figures`   | what all plots share: an empty figure, the style of axes, legends, alt text, PNG files  |
+| `images`    | grids and films of images, schedules, losses, comparisons of samplers, guidance scales  |
+| `points`    | two-dimensional data: densities, trajectories, vector fields                            |
+| `lines`     | curves and panels of points, for the course's measurements                              |
+| `measured`  | the measurements of the benchmarks                                                      |
+| `inside`    | features and attention inside a network                                                 |
+| `attention` | the words of a prompt, each as an attention map over the image                          |
+| `latent`    | figures that only latent diffusion needs                                                |
 """
 
 from diffusion_explained.plots.attention import word_maps

@@ -1,7 +1,6 @@
-"""Figures of a prompt's words in the picture: where each lands, step by step.
+"""Figures of the attention maps of a prompt's words, step by step.
 
-As in `plots`, every function returns a Figure with its alt text. What they draw comes from
-`stable_diffusion.attention`.
+As in `plots`, every function returns a Figure with its alt text. The maps come from `stable_diffusion.attention`.
 """
 
 from collections.abc import Sequence
@@ -26,20 +25,20 @@ def word_maps(
     title: str = "",
     theme: str = "light",
 ) -> Figure:
-    """A row for each moment: its picture, then a map for each word, bright where the word is looked at most.
+    """One row per step: its image, then one map per word, bright where attention to the word is highest.
 
     Args:
-        pictures: [rows, 3, H, W] in [-1, 1], of those moments.
-        maps: shares of attention [rows, words, h, w]. A word's column has one scale, from 0 to its largest share, which
-            stands above it: so moments compare, and words only by that number.
-        captions: one a row.
+        pictures: [rows, 3, H, W] in [-1, 1], the images at those steps.
+        maps: attention shares [rows, words, h, w]. All maps of a word have the same scale, from 0 to its largest share,
+            which is written above the column: so steps can be compared by colour, and words only by that number.
+        captions: one per row.
 
     Raises ValueError for numbers of captions, words, pictures and maps that do not fit.
     """
     count, columns = len(captions), len(words)
     if len(pictures) != count or tuple(maps.shape[:2]) != (count, columns):
         raise ValueError(
-            f"{count} captions and {columns} words need as many pictures and maps; got {len(pictures)} pictures and "
+            f"{count} captions and {columns} words need as many images and maps; got {len(pictures)} images and "
             f"maps {tuple(maps.shape)}."
         )
     fig, axes = figure(1.12 * (1 + columns) + 0.8, 1.14 * count + 0.8, theme, nrows=count, ncols=1 + columns)
@@ -66,7 +65,7 @@ def word_maps(
 
 
 def _where(heat: Tensor) -> str:
-    """Where in the picture the middle of a map lies, in words."""
+    """Where in the image the centre of a map lies, in words."""
     share = heat / heat.sum().clamp(min=1e-12)
     height, width = heat.shape
     place: dict[str, Any] = {"device": heat.device, "dtype": torch.float32}

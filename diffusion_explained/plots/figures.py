@@ -1,7 +1,7 @@
-"""The ground that every plot stands on: a figure in one of the two themes, its axes' dress, its words, its file.
+"""What all plots share: a figure in one of the two themes, the style of its axes, its texts, and its PNG file.
 
-In a notebook that has imported pyplot a figure joins pyplot's, so that `plt.show()` shows it; without pyplot
-(the explorer's threads) it stays free of that global state, and `png(fig)` renders it.
+If pyplot is imported, as in a notebook, a new figure is registered with pyplot, so that `plt.show()` shows it. Without
+pyplot (as in the explorer's threads) the figure does not touch that global state, and `png(fig)` renders it.
 """
 
 import io
@@ -34,7 +34,7 @@ def figure(width: float, height: float, theme: str, **grid: Any) -> tuple[Figure
 
 
 def dress(ax: Axes, theme: str, *, title: str = "", xlabel: str = "", ylabel: str = "", grid: bool = True) -> None:
-    """Title, labels with their units, ticks, spines and legend text in the theme's colours; legible at 11 points."""
+    """Set title, axis labels, ticks, spines and legend text in the theme's colours, at 11 points and more."""
     colours = THEMES[theme]
     ax.set_facecolor("none")
     ax.set_title(labelled(title), loc="left", fontsize=12, fontweight="bold", color=colours.text)
@@ -54,12 +54,12 @@ def dress(ax: Axes, theme: str, *, title: str = "", xlabel: str = "", ylabel: st
 
 
 def literal(text: str) -> str:
-    """Words that came from elsewhere (a token, a prompt, a class) for matplotlib, to which dollars mean a formula."""
+    """Escape dollar signs in a text of the user (a token, a prompt, a class), which matplotlib reads as a formula."""
     return str(text).replace("$", r"\$")
 
 
 def labelled(text: str) -> str:
-    """A title or caption in which $...$ is a formula; one that is no formula stands as it is, and ends no drawing."""
+    """A title or caption in which $...$ is a formula; if it is not a valid formula, the dollar signs are escaped."""
     if "$" not in text:
         return text
     try:
@@ -71,24 +71,24 @@ def labelled(text: str) -> str:
 
 
 def legend(ax: Axes, **options: object) -> None:
-    """A frameless legend where there is room."""
+    """A legend without a frame, where it covers least."""
     ax.legend(**{"fontsize": 11, "frameon": False, "handlelength": 1.6, "loc": "best", **options})
 
 
 def legend_below(fig: Figure, theme: str) -> None:
-    """A legend of all curves under the axes, for more of them than find room inside."""
+    """A legend of all curves below the axes, for more curves than a legend inside has room for."""
     key = fig.legend(loc="outside lower center", ncols=3, fontsize=10.5, frameon=False, handlelength=1.6)
     for text in key.get_texts():
         text.set_color(THEMES[theme].text)
 
 
 def alt_text(fig: Figure) -> str:
-    """What the figure shows, in words."""
+    """The figure's alt text: what it shows, in words."""
     return str(fig.get_label())
 
 
 def png(fig: Figure, dpi: int = 180) -> bytes:
-    """The figure as a PNG file with a transparent background; it leaves pyplot's list of open figures."""
+    """The figure as a PNG file with a transparent background; the figure is then closed in pyplot."""
     buffer = io.BytesIO()
     with _drawing:
         fig.savefig(buffer, format="png", dpi=dpi, transparent=True)

@@ -1,4 +1,4 @@
-"""Grids and films of images, and the curves of schedules, losses, samplers and guidance scales."""
+"""Grids and film strips of images, and curves of schedules, losses, samplers and guidance scales."""
 
 from collections.abc import Mapping, Sequence
 
@@ -37,22 +37,22 @@ def image_grid(
     title: str = "",
     theme: str = "light",
 ) -> Figure:
-    """Images [B, C, H, W] in [-1, 1] as a grid, each with its caption, of one line or more, above it.
+    """Images [B, C, H, W] in [-1, 1] as a grid, each with its caption (of one or more lines) above it.
 
-    tile: the width of an image in inches, less where 8 inches do not hold so many columns.
+    tile: the width of an image in inches; it is reduced so that all columns together are at most 8 inches wide.
     """
     count, (height, width) = len(images), images.shape[-2:]
     columns = min(columns or 8, count)
     rows = -(-count // columns)
     tile = min(tile, 8 / columns)
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
-    words = min(0.6, 0.17 * lines / tile)  # their share of a tile; a line is 0.17 inches high
+    words = min(0.6, 0.17 * lines / tile)  # the captions' share of a tile; a line is 0.17 inches high
     gap = max(10, round(width * words / (1 - words))) if captions else 2
     sheet = mosaic(pixels(images), columns, gap)
     fig, axes = figure(columns * tile + 0.2, rows * tile * (height + gap) / (width + gap) + 0.3 + 0.17 * lines, theme)
     ax = axes[0, 0]
     _sheet(ax, sheet, theme)
-    ax.set(xticks=[], yticks=[], anchor="S")  # the room that is left is the title's
+    ax.set(xticks=[], yticks=[], anchor="S")  # the remaining space is for the title
     for k, caption in enumerate(captions):
         x, y = k % columns * (width + gap) + width / 2, k // columns * (height + gap) - 1.5
         ax.text(x, y, labelled(caption), ha="center", va="bottom", fontsize=11, color=THEMES[theme].text)
@@ -60,7 +60,7 @@ def image_grid(
         labelled(title), loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text, pad=6 + 13 * lines
     )
     fig.set_label(
-        f"{title or 'Images'}: {count} pictures in {rows} rows"
+        f"{title or 'Images'}: {count} images in {rows} rows"
         + (f" ({', '.join(captions)})".replace("\n", " ") * bool(captions))
     )
     return fig
@@ -74,9 +74,9 @@ def filmstrip(
     title: str = "",
     theme: str = "light",
 ) -> Figure:
-    """Rows of pictures over time: name -> images [N, C, H, W] (or N of [C, H, W]), one column each.
+    """Rows of images over time: name -> images [N, C, H, W] (or N of [C, H, W]), one column each.
 
-    limits: the rows that are signed fields rather than pictures, with the end of their diverging map.
+    limits: name -> the largest value of the diverging colour map, for rows that are signed fields instead of images.
 
     Raises ValueError for rows of different lengths.
     """
@@ -84,7 +84,7 @@ def filmstrip(
     stacks = {name: torch.stack(list(images)) for name, images in rows.items()}
     counts = {name: len(images) for name, images in stacks.items()}
     if len(set(counts.values())) != 1:
-        raise ValueError(f"All rows of a filmstrip need the same number of pictures, got {counts}.")
+        raise ValueError(f"All rows of a filmstrip need the same number of images, got {counts}.")
     count, gap = next(iter(counts.values())), 2
     tiles = np.concatenate([pixels(images, limits.get(name)) for name, images in stacks.items()])
     sheet, (height, width) = mosaic(tiles, count, gap), tiles.shape[1:3]
@@ -93,20 +93,20 @@ def filmstrip(
     wide = max(1.4, 0.2 + 0.09 * names) + max(count * tile, 0.105 * len(title))
     fig, axes = figure(wide, len(stacks) * tile + 0.6, theme)
     ax = axes[0, 0]
-    ax.set_anchor("W")  # what a long title needs stays free on the right
+    ax.set_anchor("W")  # leaves room on the right for a long title
     _sheet(ax, sheet, theme)
     ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], [labelled(one) for one in captions])
     ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], [labelled(one) for one in stacks])
     ax.tick_params(labelbottom=False, labeltop=True)
     ax.set_title(labelled(title), loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text)
-    fig.set_label(f"{title or 'Filmstrip'}: {', '.join(stacks)}, {count} pictures each ({', '.join(captions)})")
+    fig.set_label(f"{title or 'Filmstrip'}: {', '.join(stacks)}, {count} images each ({', '.join(captions)})")
     return fig
 
 
 def step_table(
     steps: Sequence[Step], *, image: int = 0, columns: int = 8, title: str = "", theme: str = "light"
 ) -> Figure:
-    """One image of a run through at most `columns` of its steps: x_t, predicted x_0, and the predicted noises.
+    """One image of a sampling run at up to `columns` of its steps: x_t, predicted x_0, and predicted noise.
 
     Raises ValueError for an empty list of steps.
     """
@@ -122,7 +122,7 @@ def step_table(
 
 
 def path_levels(schedule: Schedule, most: int = 200) -> tuple[np.ndarray, list[Level]]:
-    """Levels along a schedule's own sampling path, from data (0) to noise (1): positions in (0, 1] and the levels."""
+    """Levels along a schedule's sampling path, from data (0) to noise (1): their positions in (0, 1] and the levels."""
     count = min(most, getattr(schedule, "num_train_timesteps", most))
     return np.arange(1, count + 1) / count, schedule.levels(count)[count - 1 :: -1]
 
@@ -140,7 +140,7 @@ def schedule_curves(
     marker: tuple[float, float] | None = None,
     theme: str = "light",
 ) -> Figure:
-    """One quantity (alpha, sigma, alphas_cumprod or log_snr) of any schedules, from data (0) to noise (1).
+    """One quantity (alpha, sigma, alphas_cumprod or log_snr) of several schedules, from data (0) to noise (1).
 
     marker: a point (position, value) to mark on the curves. A sigma beyond 2 (EDM) gets a log axis.
 
@@ -173,7 +173,7 @@ def schedule_curves(
 
 
 def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of xₜ", theme: str = "light") -> Figure:
-    """How the values of x_t are distributed, against the density of N(0, 1). x_t [B, C, H, W], or of any shape."""
+    """A histogram of the values of x_t, with the density of N(0, 1). x_t [B, C, H, W], or of any shape."""
     values = x_t.detach().float().cpu().flatten().numpy()
     mean, std = float(values.mean()), float(values.std())
     fig, axes = figure(4.6, 3.3, theme)
@@ -183,7 +183,9 @@ def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of xₜ", theme: str = 
         np.clip(values, -4, 4), bins=64, range=(-4, 4), density=True, color=colours.data, alpha=0.75, label="pixels"
     )
     ax.plot(grid, np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi), color=colours.noise, linewidth=2.2, label="N(0, 1)")
-    ax.set_ylim(0, 1.2)  # fixed, so that pictures at several t compare; a clean image's spike runs out at the top
+    ax.set_ylim(
+        0, 1.2
+    )  # fixed, so that histograms at several t can be compared; the spikes of clean images are cut off
     legend(ax)
     dress(ax, theme, title=title, xlabel=f"pixel value (mean {mean:.2f}, std {std:.2f})", ylabel="density")
     fig.set_label(f"{title}: histogram with mean {mean:.2f} and standard deviation {std:.2f} against N(0, 1)")
@@ -193,9 +195,9 @@ def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of xₜ", theme: str = 
 def loss_curve(
     steps: Sequence[float], losses: Sequence[float], *, title: str = "Training loss", theme: str = "light"
 ) -> Figure:
-    """The loss of each step, and its running mean over about a fiftieth of the run.
+    """The loss of each step, and its running mean over about a fiftieth of all steps.
 
-    Raises ValueError for two lengths, or none.
+    Raises ValueError if steps and losses differ in length or are empty.
     """
     x, y = np.asarray(steps, float), np.asarray(losses, float)
     if len(x) != len(y) or not len(x):
@@ -220,7 +222,7 @@ def sampler_race(
     xlabel: str = "network evaluations",
     theme: str = "light",
 ) -> Figure:
-    """name -> (cost, distance) pairs in the order of their steps, on log axes; the cost is what xlabel says."""
+    """name -> (cost, distance) pairs in the order of their steps, on log axes; xlabel names the cost."""
     fig, axes = figure(5.2, 4.4, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     for k, (name, points) in enumerate(results.items()):
@@ -247,9 +249,9 @@ def guidance_sweep(
     real_diversity: float | None = None,
     theme: str = "light",
 ) -> Figure:
-    """Class accuracy (a fraction) and diversity (its own unit) over the guidance scale, one above the other.
+    """Class accuracy (a fraction) and diversity (its own unit) over the guidance scale, in two panels.
 
-    real_diversity: that of as many real images, as a line to compare with.
+    real_diversity: the diversity of the same number of real images, drawn as a dashed line.
     """
     fig, axes = figure(5.6, 4.6, theme, nrows=2, sharex=True)
     for k, (values, name) in enumerate(((accuracy, "class accuracy"), (diversity, "diversity"))):

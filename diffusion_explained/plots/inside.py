@@ -1,6 +1,6 @@
-"""Figures of what is inside a network: the shapes of its features, the features themselves, attention, similarities.
+"""Figures of the inside of a network: the shapes of its features, the features themselves, attention, similarities.
 
-As in `plots`, every function returns a Figure with its alt text. What they draw comes from `inside`.
+As in `plots`, every function returns a Figure with its alt text. The data come from `inside`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +23,9 @@ from diffusion_explained.plots.images import filmstrip
 def shape_diagram(
     features: Sequence[Feature], skips: Sequence[Skip] = (), *, title: str = "", theme: str = "light"
 ) -> Figure:
-    """Features [C, rows, columns] from left to right: as high as they have rows, as wide as they have channels.
+    """Features [C, rows, columns] as boxes from left to right: their height shows the rows, their width the channels.
 
-    Each is labelled with its rows x columns and, below, its channels; skips are arrows from source to target.
+    Each box is labelled with rows x columns above and the channels below; skips are arrows from source to target.
 
     Raises ValueError for features of another shape.
     """
@@ -43,7 +43,7 @@ def shape_diagram(
         ax.text(x, top + 0.03, f"{rows}×{columns}", va="bottom", **words)
         ax.text(x, -top - 0.03, channels, va="top", **words)
         ax.text(x, -0.68, feature.layer.replace(".", "\n"), va="top", **{**words, "color": colours.muted})
-    for k, skip in enumerate(reversed(skips)):  # the innermost first, each above the one before
+    for k, skip in enumerate(reversed(skips)):  # the innermost first, each drawn above the previous one
         (x, top), (x_target, top_target), height = place[skip.source], place[skip.target], 0.74 + 0.13 * k
         line = {"color": colours.noise, "linewidth": 1.6}
         ax.plot([x, x, x_target], [top + 0.14, height, height], **line)
@@ -57,9 +57,9 @@ def shape_diagram(
 
 
 def map_rows(rows: Mapping[str, Tensor], *, title: str = "", theme: str = "light") -> Figure:
-    """Rows of feature maps: name -> maps [K, rows, columns], all drawn at one size, blue below 0, red above.
+    """Rows of feature maps: name -> maps [K, rows, columns], all drawn at the same size, blue below 0, red above.
 
-    Each row has its own scale; 2% of its values lie beyond the end of the colours.
+    Each row has its own scale; 2% of its values lie beyond the ends of the colour map.
     """
     largest = max((maps.shape[-2:] for maps in rows.values()), key=lambda size: size[0])
     same = {name: F.interpolate(maps[:, None].float(), tuple(largest), mode="nearest") for name, maps in rows.items()}
@@ -68,7 +68,7 @@ def map_rows(rows: Mapping[str, Tensor], *, title: str = "", theme: str = "light
 
 
 def token_panels(image: Tensor, patch_size: int, *, title: str = "", theme: str = "light") -> Figure:
-    """An image [C, H, W] cut into patches, and beside it the same numbers as tokens: one row each, [N, C * p * p].
+    """An image [C, H, W] cut into patches, and beside it the same numbers as tokens [N, C * p * p], one row per token.
 
     Raises ValueError when patch_size does not divide the image.
     """
@@ -97,9 +97,10 @@ def attention_panels(
     title: str = "",
     theme: str = "light",
 ) -> Figure:
-    """Where one position looks: a row for each picture, name -> [C, H, W] in [-1, 1], beside its maps.
+    """Attention maps of one query position: one row per image, name -> [C, H, W] in [-1, 1], beside its maps.
 
-    maps: row -> layer -> [rows, columns], each bright where it looks most. `at`: the (row, column) that looks, framed.
+    maps: name of the image -> layer -> attention weights [rows, columns], bright where they are high. `at`: the query
+    position (row, column), marked with a frame.
     """
     layers = list(next(iter(maps.values())))
     fig, axes = figure(1.35 * (1 + len(layers)) + 0.5, 1.45 * len(pictures) + 0.5, theme,
@@ -135,7 +136,7 @@ def heat_panels(
     digits: int = 1,
     theme: str = "light",
 ) -> Figure:
-    """Tables [R, K] side by side, each number in its cell, on one scale from dark (the least) to bright (the most)."""
+    """Tables [R, K] side by side, with each number in its cell; one colour scale from dark (least) to bright (most)."""
     fig, axes = figure(
         0.62 * len(columns) * len(panels) + 1.2, 0.42 * len(rows) + 1.3, theme, ncols=len(panels), sharey=True
     )
@@ -157,7 +158,7 @@ def heat_panels(
 def similarity_panels(
     panels: Mapping[str, Tensor], names: Sequence[str], *, title: str = "", theme: str = "light"
 ) -> Figure:
-    """Matrices of cosines [K, K] side by side, on one scale from -1 (blue) through 0 (white) to 1 (red)."""
+    """Matrices of cosine similarities [K, K] side by side, on one scale from -1 (blue) through 0 (white) to 1 (red)."""
     fig, axes = figure(4.3 * len(panels) + 0.9, 4.6, theme, ncols=len(panels))
     cmap = LinearSegmentedColormap.from_list("diverging", DIVERGING)
     for k, (ax, (name, matrix)) in enumerate(zip(axes[0], panels.items(), strict=True)):

@@ -1,4 +1,4 @@
-"""Figures of what is particular to latent diffusion: tokens, what a word reaches, latents over the steps, the bill.
+"""Figures that only latent diffusion needs: tokens, the influence of a word, latents over the steps, the cost.
 
 As in `plots`, every function returns a Figure with its alt text.
 """
@@ -21,7 +21,7 @@ from diffusion_explained.palette import SEQUENTIAL, THEMES
 from diffusion_explained.plots.figures import dress, figure, labelled, legend, literal
 from diffusion_explained.schedules import Level
 
-if TYPE_CHECKING:  # a picture of latents needs no engine of Stable Diffusion
+if TYPE_CHECKING:  # drawing needs nothing of the Stable Diffusion engine
     from diffusion_explained.stable_diffusion.latent_space import Reach
 
 LONGEST_PIECE = 9  # characters that fit into a chip
@@ -29,9 +29,9 @@ SPECIAL = {"<|startoftext|>": "start", "<|endoftext|>": "end"}
 
 
 def token_chips(tokens: Any, *, columns: int = 11, title: str = "", theme: str = "light") -> Figure:
-    """One prompt's tokens (`stable_diffusion.text.Tokens`) as chips: piece above, id below, padding left pale.
+    """One prompt's tokens (`stable_diffusion.text.Tokens`) as chips: the text above, the id below; padding is pale.
 
-    A piece that ends a word is set as it is; one that is continued gets a dash ("li-").
+    A token that ends a word is written as it is; a token that the next one continues gets a dash ("li-").
     """
     rows = -(-len(tokens.ids) // columns)
     fig, axes = figure(9.4, 0.5 * rows + 0.5, theme)
@@ -51,9 +51,7 @@ def token_chips(tokens: Any, *, columns: int = 11, title: str = "", theme: str =
     dress(ax, theme, title=title, grid=False)
     ax.set(xticks=[], yticks=[])
     words = ", ".join(f"{word} ({count})" for word, count in tokens.words)
-    fig.set_label(
-        f"{title or 'Tokens'}: {len(tokens.ids)}, {tokens.padding} of them only padding; tokens of each word: {words}"
-    )
+    fig.set_label(f"{title or 'Tokens'}: {len(tokens.ids)}, {tokens.padding} of them padding; tokens per word: {words}")
     return fig
 
 
@@ -64,7 +62,7 @@ def _written(piece: str) -> str:
 
 
 def reach_map(changes: Tensor, words: Sequence[str], *, title: str = "", theme: str = "light") -> Figure:
-    """How much each embedding changes when one word is replaced: [words, positions], 0 drawn as the background."""
+    """The change of each embedding when one word is replaced, [words, positions]; 0 is drawn as the background."""
     fig, axes = figure(9.4, 0.27 * len(words) + 1.3, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     shown = np.ma.masked_less_equal(np.asarray(changes, float), 1e-6)
@@ -77,7 +75,7 @@ def reach_map(changes: Tensor, words: Sequence[str], *, title: str = "", theme: 
     bar.ax.tick_params(labelsize=10, labelcolor=colours.text, color=colours.muted)
     reached = [int((row > 1e-6).sum()) for row in np.asarray(changes)]
     fig.set_label(
-        f"{title or 'Reach'}: of {changes.shape[1]} embeddings, the number that change with each word: "
+        f"{title or 'Reach'}: the number of {changes.shape[1]} embeddings that change with each word: "
         + ", ".join(f"{word} {count}" for word, count in zip(words, reached, strict=True))
     )
     return fig
@@ -86,9 +84,9 @@ def reach_map(changes: Tensor, words: Sequence[str], *, title: str = "", theme: 
 def walked_levels(
     levels: Sequence[Level], walked: Mapping[str, Sequence[Level]], *, title: str = "", theme: str = "light"
 ) -> Figure:
-    """Which of a way's levels are visited: a row each, name -> levels, the others left hollow.
+    """Which of a schedule's levels are visited: one row per name -> levels; levels that are skipped are hollow.
 
-    The last level is where all arrive, so it is no step and not drawn.
+    The last level is the end of all of them, not a step, and is not drawn.
     """
     fig, axes = figure(9.4, 0.42 * len(walked) + 1.2, theme)
     ax, colours = axes[0, 0], THEMES[theme]
@@ -118,17 +116,17 @@ def latent_strip(
     title: str = "",
     theme: str = "light",
 ) -> Figure:
-    """A filmstrip (as `plots.filmstrip`) whose rows have pictures of different sizes: latents, and what they decode to.
+    """A filmstrip (as `plots.filmstrip`) whose rows have images of different sizes: latents, and their decoded images.
 
-    All are drawn `side` pixels high, as high as the largest by default: small ones enlarged pixel by pixel, so that one
-    sees what is coarse, larger ones averaged.
+    All are drawn `side` pixels high (by default the height of the largest): smaller ones are enlarged pixel by pixel,
+    so that their resolution stays visible, and larger ones are averaged.
 
-    rows: name -> pictures [C, H, W]. Raises ValueError for rows of different lengths.
+    rows: name -> images [C, H, W]. Raises ValueError for rows of different lengths.
     """
     stacks = {name: torch.stack(list(images)).float() for name, images in rows.items()}
     counts = {name: len(images) for name, images in stacks.items()}
     if len(set(counts.values())) != 1:
-        raise ValueError(f"All rows need the same number of pictures, got {counts}.")
+        raise ValueError(f"All rows need the same number of images, got {counts}.")
     largest = max((stack.shape for stack in stacks.values()), key=lambda shape: shape[2])
     count, height = largest[0], side or largest[2]
     width = round(height * largest[3] / largest[2])
@@ -145,24 +143,26 @@ def latent_strip(
     ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], [labelled(one) for one in captions])
     ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], [labelled(one) for one in stacks])
     ax.tick_params(labelbottom=False, labeltop=True, length=0)
-    fig.set_label(f"{title or 'Latents'}: {', '.join(stacks)}, {count} pictures each ({', '.join(captions)})")
+    fig.set_label(f"{title or 'Latents'}: {', '.join(stacks)}, {count} images each ({', '.join(captions)})")
     return fig
 
 
 def norm_panels(rows: Sequence[Mapping[str, Any]], *, image: int = 0, title: str = "", theme: str = "light") -> Figure:
-    """Both opinions of a guided run over its steps, and how large their difference is beside the conditional one.
+    """The norms of a guided run's conditional and unconditional predictions, and the relative norm of their difference.
 
-    rows: of `stable_diffusion.recording.row_of`, one a step. Raises ValueError for a step without guidance.
+    rows: of `stable_diffusion.recording.row_of`, one per step. Raises ValueError for a step without guidance.
     """
     if not rows or any(row["difference_norm"] is None for row in rows):
-        raise ValueError("Every step must be guided, or there are no two opinions: at scale 1 and outside an interval.")
+        raise ValueError(
+            "Every step must be guided: at scale 1 or outside guidance_interval there is no unconditional prediction."
+        )
     cond, uncond, difference = (
         np.array([row[key][image] for row in rows]) for key in ("cond_norm", "uncond_norm", "difference_norm")
     )
     fig, axes = figure(7.0, 4.4, theme, nrows=2, sharex=True, height_ratios=[1.2, 1])
     (above, below), colours, steps = axes[:, 0], THEMES[theme], np.arange(1, len(rows) + 1)
-    above.plot(steps, cond, color=colours.series[0], linewidth=3, label="told the prompt")
-    above.plot(steps, uncond, "--", color=colours.series[1], linewidth=2, label="told nothing")
+    above.plot(steps, cond, color=colours.series[0], linewidth=3, label="with the prompt")
+    above.plot(steps, uncond, "--", color=colours.series[1], linewidth=2, label="without a prompt")
     above.set_ylim(0, 1.5 * max(cond.max(), uncond.max()))
     legend(above, ncols=2, loc="upper right")
     dress(above, theme, title=title, ylabel="norm |ε|")
@@ -172,16 +172,16 @@ def norm_panels(rows: Sequence[Mapping[str, Any]], *, image: int = 0, title: str
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     dress(below, theme, xlabel="step", ylabel="difference, % of |ε|")
     fig.set_label(
-        f"{title or 'Two opinions'}: norms over {len(rows)} steps; told the prompt {cond[0]:.3g} to {cond[-1]:.3g}, "
-        f"told nothing {uncond[0]:.3g} to {uncond[-1]:.3g}, their difference {share[0]:.2g}% to {share[-1]:.2g}%"
+        f"{title or 'Two predictions'}: norms over {len(rows)} steps; with the prompt {cond[0]:.3g} to {cond[-1]:.3g}, "
+        f"without {uncond[0]:.3g} to {uncond[-1]:.3g}, their difference {share[0]:.2g}% to {share[-1]:.2g}%"
     )
     return fig
 
 
 def work_dots(work: Mapping[str, float], *, title: str = "", unit: str = "TFLOP", theme: str = "light") -> Figure:
-    """Amounts as dots on a logarithmic axis, each with its number: so what differs by factors can be compared.
+    """Amounts as dots on a logarithmic axis, each with its number, to compare amounts that differ by large factors.
 
-    Raises ValueError for an amount that is not positive, which has no place there.
+    Raises ValueError for an amount that is not positive, which a logarithmic axis cannot show.
     """
     if not work or min(work.values()) <= 0:
         raise ValueError(f"A logarithmic axis needs positive amounts, at least one; got {dict(work)}.")
@@ -190,7 +190,7 @@ def work_dots(work: Mapping[str, float], *, title: str = "", unit: str = "TFLOP"
     least, most = 10 ** np.floor(np.log10(0.7 * min(work.values()))), max(work.values())
     for y, amount in enumerate(work.values()):
         ax.plot(amount, y, "o", markersize=10, color=colours.data)
-        ground = {"facecolor": colours.background, "linewidth": 0, "pad": 1}  # so that no grid line crosses the words
+        ground = {"facecolor": colours.background, "linewidth": 0, "pad": 1}  # so that no grid line crosses the text
         ax.annotate(f"{amount:,.3g} {unit}", (amount, y), (11, 0), textcoords="offset points", va="center", fontsize=11,
                     color=colours.text, bbox=ground)  # fmt: skip
     ax.set_xscale("log")
@@ -205,9 +205,10 @@ def work_dots(work: Mapping[str, float], *, title: str = "", unit: str = "TFLOP"
 
 
 def poke_panels(reaches: Mapping[str, Reach], *, title: str = "", theme: str = "light") -> Figure:
-    """What one latent pixel moves: a column for each poke, the picture before and after, and how much each pixel moved.
+    """The effect of changing one latent pixel: one column per change, with the image before, after, and the difference.
 
-    The latent pixel's own pixels are framed; a dashed frame holds 95% of all change. Change is drawn on one scale.
+    A frame marks the image pixels that the latent pixel covers; a dashed frame contains 95% of the difference. All
+    differences are drawn on one scale.
     """
     fig, axes = figure(1.75 * len(reaches) + 1.6, 5.0, theme, nrows=3, ncols=len(reaches))
     colours, most = THEMES[theme], max(float(reach.moved.max()) for reach in reaches.values())

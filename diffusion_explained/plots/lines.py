@@ -1,4 +1,4 @@
-"""Figures that the course needs beside those of `plots`: curves of any quantity, and panels of 2-D points.
+"""Further figures for the course: curves of any quantity, and panels of 2-D points.
 
 As in `plots`, every function returns a Figure with its alt text.
 """
@@ -25,9 +25,9 @@ def curves(
     log: str = "",
     theme: str = "light",
 ) -> Figure:
-    """Curves name -> (x, y) on one pair of axes.
+    """Curves name -> (x, y) on one pair of axes; x and y are sequences or tensors [N].
 
-    reference: a value to hold the curves against, as (name, y), drawn as a dashed line.
+    reference: a value to compare the curves with, as (name, y), drawn as a dashed line.
     log: the axes to draw logarithmically: "", "x", "y" or "xy".
     """
     fig, axes = figure(7.0, 3.4, theme)
@@ -54,7 +54,7 @@ def point_panels(
     limit: float = 2.6,
     theme: str = "light",
 ) -> Figure:
-    """Panels name -> points [N, 2] side by side, each over the data."""
+    """Panels name -> points [N, 2] side by side, each drawn over the data [M, 2]."""
     fig, axes = figure(3.1 * len(panels), 3.9, theme, ncols=len(panels), sharey=True)
     colours = THEMES[theme]
     for ax, (name, points) in zip(axes[0], panels.items(), strict=True):

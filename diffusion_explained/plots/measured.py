@@ -1,4 +1,4 @@
-"""Figures of measurements: quality against work, guidance, the bias of a distance, cases side by side, neighbours.
+"""Figures of measurements: quality against cost, guidance, the bias of a distance, cases side by side, neighbours.
 
 As in `plots`, every function returns a Figure with its alt text. The rows are those of `measured.read_measured`.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.figures import dress, figure, legend, legend_below
 
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # with the colours, so that a grey print tells curves apart, too
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # different per curve, so that curves differ in a grey print too
 PANELS = {
     "accuracy": "class accuracy",
     "frechet_distance": "Fréchet distance",
@@ -29,12 +29,12 @@ def quality_curves(
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
     floor: float | None = None,
-    title: str = "Quality against work",
+    title: str = "Quality against cost",
     theme: str = "light",
 ) -> Figure:
     """Curves name -> measured rows: the Fréchet distance with its spread over network evaluations, on log axes.
 
-    floor: the distance of real images, as a line that no sampler can be asked to go below.
+    floor: the distance of unseen real images, drawn as a line; no sampler can be expected to go below it.
     """
     fig, axes = figure(7.4, 4.9, theme)
     ax, colours = axes[0, 0], THEMES[theme]
@@ -51,7 +51,7 @@ def quality_curves(
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(ScalarFormatter())
         axis.set_minor_formatter(NullFormatter())
-    dress(ax, theme, title=title, xlabel="network evaluations an image", ylabel="Fréchet distance (feature units²)")
+    dress(ax, theme, title=title, xlabel="network evaluations per image", ylabel="Fréchet distance (feature units²)")
     legend_below(fig, theme)
     fig.set_label(f"{title}: Fréchet distance over network evaluations of {', '.join(rows)}")
     return fig
@@ -64,7 +64,10 @@ def guidance_panels(
     title: str = "Guidance, measured",
     theme: str = "light",
 ) -> Figure:
-    """Curves name -> measured rows: six measures over the guidance scale, a panel each; real: those of real images."""
+    """Curves name -> measured rows: six measures over the guidance scale, one per panel.
+
+    real: the measures of real images, drawn as dashed lines.
+    """
     fig, axes = figure(9.6, 5.6, theme, nrows=2, ncols=3, sharex=True)
     for ax, (key, words) in zip(axes.flat, PANELS.items(), strict=True):
         for k, (name, points) in enumerate(rows.items()):
@@ -85,9 +88,9 @@ def guidance_panels(
 def extrapolation(
     distances: Mapping[str, Mapping[int, float]], *, title: str = "Distance against 1/n", theme: str = "light"
 ) -> Figure:
-    """name -> {n: distance} over 1/n, each with the straight line through them down to 1/n = 0, n infinite.
+    """Distances name -> {n: distance} over 1/n, each with its fitted straight line down to 1/n = 0 (infinite n).
 
-    Two panels: all of it, and its left fifth enlarged, where the lines meet the axis.
+    Two panels: the whole range of 1/n, and its left fifth enlarged, where the lines meet the axis.
     """
     fig, axes = figure(8.6, 3.8, theme, ncols=2)
     largest = max(1 / n for by_n in distances.values() for n in by_n)
@@ -99,10 +102,10 @@ def extrapolation(
             ax.plot(x, list(by_n.values()), **line, label=name)
             ax.plot([0, largest], [intercept, intercept + slope * largest], color=line["color"], linewidth=1.4)
         inside = [d for by_n in distances.values() for n, d in by_n.items() if 1 / n <= part * largest]
-        inside = inside or [min(by_n.values()) for by_n in distances.values()]  # no n is as large as that
+        inside = inside or [min(by_n.values()) for by_n in distances.values()]  # if no n is large enough for this panel
         ax.locator_params(axis="x", nbins=4)
         ax.set(xlim=(0, 1.04 * part * largest), ylim=(min(0.0, 1.1 * min(inside)), 1.25 * max(inside)))
-        if part == 1:  # before it is dressed, which colours its words
+        if part == 1:  # before `dress`, which colours the legend's text
             legend(ax)
         ylabel = "Fréchet distance (feature units²)" if part == 1 else ""
         dress(ax, theme, title=title if part == 1 else "where n is large", xlabel="1/n", ylabel=ylabel)
@@ -123,7 +126,7 @@ def line_of(distances: Mapping[int, float]) -> tuple[float, float]:
 def case_panels(
     cases: Mapping[str, Mapping[str, float]], *, title: str = "", best: str = "", theme: str = "light"
 ) -> Figure:
-    """Cases name -> {measure: value}: a panel of bars for each measure; a dashed line is the value of case `best`."""
+    """Cases name -> {measure: value}: one panel of bars per measure; a dashed line marks the value of case `best`."""
     measures, colours = list(next(iter(cases.values()))), THEMES[theme]
     fig, axes = figure(1.55 * len(measures) + 1.6, 0.36 * len(cases) + 1.3, theme, ncols=len(measures), sharey=True)
     names = list(cases)
@@ -150,7 +153,7 @@ def neighbour_curves(
     xlabel: str = "distance to the nearest training image",
     theme: str = "light",
 ) -> Figure:
-    """name -> distances [N]: the share of images whose nearest training image is at most so far away."""
+    """name -> distances [N]: the share of images whose nearest training image is at most that far away."""
     fig, axes = figure(7.0, 3.6, theme)
     ax = axes[0, 0]
     for k, (name, values) in enumerate(distances.items()):
@@ -170,7 +173,7 @@ def scaling_panels(
     title: str = "Does size help?",
     theme: str = "light",
 ) -> Figure:
-    """name -> measured rows, one a size: test loss and Fréchet distance over training compute, all axes logarithmic."""
+    """name -> measured rows, one per size: test loss and Fréchet distance over training compute, on log axes."""
     fig, axes = figure(9.2, 3.9, theme, ncols=2)
     labels = {"test_loss": "test loss (mean squared error)", "frechet_distance": PANELS["frechet_distance"]}
     for ax, (key, label) in zip(axes[0], labels.items(), strict=True):
@@ -203,7 +206,7 @@ def scaling_panels(
 
 
 def exponent(rows: Sequence[Mapping[str, Any]], measure: str) -> float:
-    """a of the power law measure ~ compute^(-a) that fits rows best (least squares of the logarithms)."""
+    """The exponent a of the power law measure ~ compute^(-a), fitted to rows by least squares of the logarithms."""
     compute, values = (np.log([row[key] for row in rows]) for key in ("training_flops", measure))
     return -float(np.polyfit(compute, values, 1)[0])
 

@@ -1,4 +1,4 @@
-"""Pictures of two-dimensional diffusion: points, paths, densities and vector fields.
+"""Figures of two-dimensional diffusion: points, paths, densities and vector fields.
 
 As in `plots`, every function returns a Figure with its alt text. Points are [N, 2].
 """
@@ -55,7 +55,7 @@ def trajectories(
     limit: float | None = None,
     theme: str = "light",
 ) -> Figure:
-    """Paths [n + 1, N, 2] of N points through n steps: hollow where they start, full where they end, over the data."""
+    """Paths [n + 1, N, 2] of N points through n steps, over the data; hollow circles are starts, full ones are ends."""
     fig, axes = figure(5.0, 5.0, theme)
     array = _draw_paths(axes[0, 0], paths, data, theme)
     legend(axes[0, 0])
@@ -72,7 +72,7 @@ def trajectory_panels(
     limit: float | None = None,
     theme: str = "light",
 ) -> Figure:
-    """Several `trajectories` side by side on equal axes: name -> paths [n + 1, N, 2], the legend in the first."""
+    """Several `trajectories` side by side on equal axes: name -> paths [n + 1, N, 2]; the first has the legend."""
     fig, axes = figure(3.5 * len(runs), 4.3, theme, ncols=len(runs), sharex=True, sharey=True)
     for ax, (name, paths) in zip(axes[0], runs.items(), strict=True):
         _draw_paths(ax, paths, data, theme)
@@ -89,14 +89,14 @@ def trajectory_panels(
 def density(
     points: Tensor, *, title: str = "Density", limit: float | None = None, bins: int = 80, theme: str = "light"
 ) -> Figure:
-    """How densely points [N, 2] lie in the plane, as a histogram over squares: probability per unit area."""
+    """The density of points [N, 2] in the plane, as a histogram over squares: probability per unit area."""
     array = _points(points, "points")
     limit = limit or float(np.abs(array).max()) * 1.05
     counts, edges, _ = np.histogram2d(array[:, 0], array[:, 1], bins=bins, range=[[-limit, limit]] * 2)
     values = counts.T / len(array) / (edges[1] - edges[0]) ** 2
     fig, axes = figure(5.4, 4.8, theme)
     ax, colours = axes[0, 0], THEMES[theme]
-    shown = np.ma.masked_equal(values, 0)  # empty squares stay the paper's colour
+    shown = np.ma.masked_equal(values, 0)  # empty squares keep the background colour
     image = ax.imshow(shown, origin="lower", extent=(-limit, limit) * 2, cmap=SEQUENTIAL, interpolation="nearest")
     bar = fig.colorbar(image, ax=ax, shrink=0.85)
     bar.outline.set_visible(False)
@@ -116,7 +116,7 @@ def vector_field(
     limit: float | None = None,
     theme: str = "light",
 ) -> Figure:
-    """Arrows vectors [N, 2] at points [N, 2], drawn to a common scale, over the data.
+    """Vectors [N, 2] as arrows at points [N, 2], drawn to a common scale, over the data.
 
     Raises ValueError for other shapes.
     """
@@ -136,7 +136,7 @@ def vector_field(
 
 
 def plane(limit: float, bins: int = 120) -> Tensor:
-    """The centres [bins * bins, 2] of the squares of a grid over (-limit, limit)^2, row by row from below."""
+    """The centres [bins * bins, 2] of the squares of a grid over (-limit, limit)^2, row by row from the bottom."""
     along = (torch.arange(bins, dtype=torch.float32, device="cpu") + 0.5) / bins * 2 * limit - limit
     y, x = torch.meshgrid(along, along, indexing="ij")
     return torch.stack([x, y], dim=-1).flatten(0, 1)
@@ -150,11 +150,11 @@ def density_panels(
     title: str = "",
     theme: str = "light",
 ) -> Figure:
-    """Densities side by side, each to its own scale: name -> values [bins * bins] at the points of `plane(limit)`.
+    """Densities side by side, each with its own scale: name -> values [bins * bins] at the points of `plane(limit)`.
 
     points: name -> samples [N, 2] to draw over a panel.
 
-    Raises ValueError for a panel of another number of values.
+    Raises ValueError for a panel whose number of values is not a square.
     """
     fig, axes = figure(3.5 * len(panels), 4.3, theme, ncols=len(panels), sharey=True)
     for ax, (name, values) in zip(axes[0], panels.items(), strict=True):

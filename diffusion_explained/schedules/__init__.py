@@ -1,10 +1,10 @@
-"""Noise schedules: how much signal and how much noise there is at each time.
+"""Noise schedules: the amount of signal and of noise at each time.
 
 Every model here is a Gaussian path between data and noise,
 
     x_t = alpha(t) * x_0 + sigma(t) * eps,        eps ~ N(0, I),  larger t is noisier,
 
-and a schedule is the clock t with its two functions alpha and sigma. Three families:
+and a schedule consists of a range of times t and the two functions alpha and sigma. Three families:
 
 | schedule        | t          | alpha                   | sigma                       | from            |
 |-----------------|------------|-------------------------|-----------------------------|-----------------|
@@ -12,7 +12,7 @@ and a schedule is the clock t with its two functions alpha and sigma. Three fami
 | `EDMSchedule`   | sigma      | 1                       | t                           | EDM, Table 1    |
 | `FlowSchedule`  | 0 .. 1     | 1 - t                   | t                           | rectified flow  |
 
-A sampler never sees a schedule: it is handed a list of `Level`s, decreasing in noise, the last one clean.
+A sampler never receives a schedule: it receives a list of `Level`s, decreasing in noise, of which the last is clean.
 All coefficients are float64 on the CPU.
 """
 
@@ -56,7 +56,7 @@ MAKERS: dict[tuple[str, str], Callable[..., Schedule]] = {  # by the family and 
     (name, "") if isinstance(make, type) else ("ddpm", name): make for name, make in SCHEDULES.items()
 }
 OF_ALL_DDPM = {"final_alpha_one": bool, "steps_offset": int, "clock": str, "rescale_zero_terminal_snr": bool}
-RANGES = {  # of what a description may say; beyond them coefficients take all memory, or leave float32
+RANGES = {  # allowed values in a description; beyond them the coefficients need too much memory or overflow float32
     "num_train_timesteps": (1, 100_000),
     "steps_offset": (0, 1000),
     "sigma_min": (1e-9, 1e6),
@@ -69,16 +69,16 @@ RANGES = {  # of what a description may say; beyond them coefficients take all m
 
 
 def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
-    """The schedule that `to_config` described.
+    """Build the schedule that a description from `Schedule.to_config` describes.
 
-    Raises ValueError for another family or name, for an argument that is unknown, of another type or out of range, and
-    for a schedule whose levels do not decrease in noise.
+    Raises ValueError for an unknown family or name, for an argument that is unknown, of the wrong type or out of range,
+    and for a schedule whose levels do not decrease in noise.
     """
     if not isinstance(config, Mapping):
         raise ValueError(f"A schedule is described by a table, its family first; got {shortened(config)}.")
     options = dict(config)
     if options.get("family") == "ddpm":
-        options.setdefault("clock", "thousand")  # what every network was given before the clock could be chosen
+        options.setdefault("clock", "thousand")  # the clock of every network trained before the clock became an option
     family, name = options.pop("family", None), options.pop("name", "")
     if not isinstance(family, str) or not isinstance(name, str) or (family, name) not in MAKERS:
         known = ", ".join(" ".join(key).strip() for key in MAKERS)

@@ -1,4 +1,4 @@
-"""What every schedule is made of: a `Level`, and the interface that trainers and samplers use."""
+"""`Level`, and `Schedule`, the interface of all schedules that training and samplers use."""
 
 import inspect
 import itertools
@@ -14,11 +14,11 @@ from torch import Tensor
 from diffusion_explained.checks import check_options
 from diffusion_explained.devices import float64_on_cpu
 
-MOST_STEPS = 100_000  # of a run or of a schedule: a number with too many zeros would take the memory of the machine
+MOST_STEPS = 100_000  # of a sampling run or a schedule: a mistyped, far larger number would exhaust the memory
 
 
 class Level(NamedTuple):
-    """Where a noisy sample lives: x_t = alpha * x_0 + sigma * eps at time t."""
+    """A noise level: at time t, a noisy sample is x_t = alpha * x_0 + sigma * eps."""
 
     t: float
     alpha: float
@@ -38,7 +38,7 @@ class Level(NamedTuple):
 
 
 class Schedule(ABC):
-    """What all schedules share; a subclass gives alpha, sigma, the clock to sample from and the clock to visit."""
+    """The interface of all schedules; a subclass defines alpha, sigma, the training times and the sampling times."""
 
     init_noise_sigma: float = 1.0  # standard deviation of x_T, the noise that sampling starts from
     clean: Level = Level(0.0, 1.0, 0.0)
@@ -57,7 +57,7 @@ class Schedule(ABC):
 
     @abstractmethod
     def timesteps(self, num_inference_steps: int) -> Tensor:
-        """The times that sampling visits, decreasing (float64 [n])."""
+        """The times that sampling visits, in decreasing order (float64 [n])."""
 
     @abstractmethod
     def time_of_snr(self, snr: Tensor | float) -> Tensor:
@@ -74,30 +74,30 @@ class Schedule(ABC):
 
     @abstractmethod
     def network_time(self, t: Tensor | float) -> Tensor:
-        """The time that the network is given at time t, in training and in sampling (float32, the shape of t).
+        """The network's time input at time t, in training and in sampling (float32, the shape of t).
 
-        By default 0 to 1000 for DDPM and flow matching, and 250 * ln(sigma), -1554 to 1096, for EDM; with the clock
-        "c_noise", ln(sigma / alpha) / 4. t: a number [], or one per image [B].
+        By default it is 0 to 1000 for DDPM and flow matching, and 250 * ln(sigma), from -1554 to 1096, for EDM; with
+        the clock "c_noise" it is ln(sigma / alpha) / 4. t: a number [], or one per image [B].
         """
 
     def time_at(self, level: Level) -> float:
-        """The time that the network is given at a level."""
+        """The network's time input at a level."""
         return float(self.network_time(level.t))
 
     @abstractmethod
     def to_config(self) -> dict[str, Any]:
-        """A JSON-able description; `schedule_from_config` builds the same schedule from it."""
+        """A description that can be written as JSON; `schedule_from_config` builds the same schedule from it."""
 
     def level(self, t: float) -> Level:
-        """The level at one time. Raises ValueError for what is no number, and for a time that the schedule lacks."""
+        """The level at one time. Raises ValueError if t is not a number, or is outside the schedule's range."""
         if float64_on_cpu("t", t).ndim or isinstance(t, bool):
-            raise ValueError(f"t must be one number; got {t!r}. Give several to levels_at.")
+            raise ValueError(f"t must be one number; got {t!r}. For several times, use levels_at.")
         return Level(float(t), float(self.alpha(t)), float(self.sigma(t)))
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
-        """The levels at chosen, decreasing timesteps, then the clean one: n + 1 levels for n steps.
+        """The levels at the given timesteps (decreasing), followed by the clean level: n + 1 levels for n steps.
 
-        Raises ValueError when there are none, or when they do not decrease in noise.
+        Raises ValueError for an empty list, and for timesteps whose levels do not decrease in noise.
 
         timesteps: [n].
         """
@@ -111,13 +111,13 @@ class Schedule(ABC):
         return levels
 
     def levels(self, num_inference_steps: int, *args: Any, **options: Any) -> list[Level]:
-        """The n levels that `timesteps`, given the same arguments, visits, then the clean one."""
+        """The n levels at the times that `timesteps` returns for the same arguments, followed by the clean level."""
         check_options(f"{type(self).__name__}.levels", options, inspect.signature(self.timesteps).parameters)
         return self.levels_at(self.timesteps(num_inference_steps, *args, **options))
 
 
 def checked_time(t: Tensor | float, most: float, what: str) -> Tensor:
-    """t as float64. Raises ValueError unless every time is from 0 to `most` (`what` names the range).
+    """Convert t to float64. Raises ValueError unless every time is from 0 to `most` (`what` names the range).
 
     t may have any shape, [...].
     """
@@ -144,7 +144,7 @@ def _shown(t: Tensor) -> str:
 
 
 def check_decreasing(levels: Sequence[Level]) -> None:
-    """Raise ValueError unless there are two levels or more, each less noisy (by sigma / alpha) than the one before."""
+    """Raise ValueError unless there are at least two levels, each with a smaller sigma / alpha than the one before."""
     if len(levels) < 2:
         raise ValueError(f"A sampler needs at least 2 levels (a noisy one and its goal), got {len(levels)}.")
     for i, (a, b) in enumerate(itertools.pairwise(levels)):
@@ -156,9 +156,9 @@ def check_decreasing(levels: Sequence[Level]) -> None:
 
 
 def check_steps(number: int, most: int | None = None, what: str = "num_inference_steps") -> int:
-    """The number as an int. Raises ValueError, naming `what`, unless it is a whole number from 1 to `most`.
+    """Convert the number to an int. Raises ValueError, naming `what`, unless it is a whole number from 1 to `most`.
 
-    most: the schedule's num_train_timesteps; without it MOST_STEPS.
+    most: the schedule's num_train_timesteps; if None, MOST_STEPS.
     """
     whole = isinstance(number, numbers.Real) and not isinstance(number, bool)
     if not whole or not 1 <= number <= (most or MOST_STEPS) or int(number) != number:

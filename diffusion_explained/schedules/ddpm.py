@@ -26,20 +26,21 @@ NAMED_OPTIONS = {"final_alpha_one", "steps_offset", "clock", "rescale_zero_termi
 class DDPMSchedule(Schedule):
     """The discrete variance-preserving schedule: alphas_cumprod[t] = prod_{s<=t} (1 - betas[s]) (DDPM, Eq. 4).
 
-    alpha = sqrt(alphas_cumprod), sigma = sqrt(1 - alphas_cumprod), t = 0 .. T-1. Index 0 already carries a
-    little noise (it is the paper's t = 1); the clean level has t = -1. A t between two integers interpolates
-    sigma / alpha linearly, as diffusers' Euler samplers do.
+    alpha = sqrt(alphas_cumprod), sigma = sqrt(1 - alphas_cumprod), t = 0 .. T-1. Index 0 already has a little noise
+    (it is the paper's t = 1); the clean level has t = -1. For a t between two integers, sigma / alpha is interpolated
+    linearly, as in diffusers' Euler samplers.
 
     Args:
         betas: [T] noise variances, each in (0, 1]; 1 only for the last (zero terminal SNR).
-        name, options: how it was made, kept for `to_config`.
-        final_alpha_one: end at the clean image (True) or at t = 0's level, as Stable Diffusion 1.5 is configured.
-        steps_offset: added to every timestep of "leading" spacing (Stable Diffusion 1.5 uses 1).
-        clock: the time that the network is given, at training and at sampling: "steps", t itself, 0 .. T-1, as
-            diffusers gives it; "thousand", t * 1000 / T; or "c_noise", ln(sigma / alpha) / 4 (EDM, Table 1). The
-            first two are one clock at T = 1000. A description without a clock (`to_config`) means "thousand".
+        name, options: the named constructor and its arguments, kept for `to_config`.
+        final_alpha_one: if True, sampling ends at the clean image; if False, at the level of t = 0, as Stable
+            Diffusion 1.5 is configured.
+        steps_offset: a number added to every timestep of "leading" spacing (Stable Diffusion 1.5 uses 1).
+        clock: the network's time input, in training and in sampling: "steps" is t itself, 0 .. T-1, as in diffusers;
+            "thousand" is t * 1000 / T; "c_noise" is ln(sigma / alpha) / 4 (EDM, Table 1). The first two are equal at
+            T = 1000. A description without a clock (`to_config`) means "thousand".
 
-    Raises ValueError for betas that are no vector of variances, and for an unknown clock.
+    Raises ValueError if betas is not a vector of variances, and for an unknown clock.
     """
 
     @named_options
@@ -82,7 +83,7 @@ class DDPMSchedule(Schedule):
     def linear(
         cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, **options: Any
     ) -> "DDPMSchedule":
-        """betas rise linearly (DDPM, Sec. 4)."""
+        """The schedule whose betas rise linearly (DDPM, Sec. 4)."""
         betas = torch.linspace(
             number("beta_start", beta_start, BETA, 0, 1),
             number("beta_end", beta_end, BETA, 0, 1),
@@ -100,7 +101,7 @@ class DDPMSchedule(Schedule):
         beta_end: float = 0.012,
         **options: Any,
     ) -> "DDPMSchedule":
-        """sqrt(betas) rise linearly (latent diffusion; Stable Diffusion's own numbers by default).
+        """The schedule whose sqrt(betas) rise linearly (latent diffusion; the defaults are Stable Diffusion's).
 
         Raises ValueError for a beta that is no number from 0 to 1.
         """
@@ -117,7 +118,7 @@ class DDPMSchedule(Schedule):
 
     @classmethod
     def cosine(cls, num_train_timesteps: int = 1000, max_beta: float = 0.999, **options: Any) -> "DDPMSchedule":
-        """alphas_cumprod follows cos^2((t/T + 0.008) / 1.008 * pi/2), betas capped (improved DDPM, Eq. 17)."""
+        """alphas_cumprod follows cos^2((t/T + 0.008) / 1.008 * pi/2), with betas capped (improved DDPM, Eq. 17)."""
         t = (
             torch.arange(
                 check_steps(num_train_timesteps, what="num_train_timesteps") + 1, dtype=torch.float64, device="cpu"
@@ -132,7 +133,7 @@ class DDPMSchedule(Schedule):
     def sigmoid(
         cls, num_train_timesteps: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02, **options: Any
     ) -> "DDPMSchedule":
-        """betas rise along a logistic curve from -6 to 6 (GeoDiff)."""
+        """The schedule whose betas rise along the logistic function from -6 to 6 (GeoDiff)."""
         ramp = torch.linspace(
             -6, 6, check_steps(num_train_timesteps, what="num_train_timesteps"), dtype=torch.float64, device="cpu"
         ).sigmoid()
@@ -146,7 +147,7 @@ class DDPMSchedule(Schedule):
     ) -> "DDPMSchedule":
         check_options(f"DDPMSchedule.{name}", options, NAMED_OPTIONS | {"num_train_timesteps": 0, **numbers}.keys())
         described = {"num_train_timesteps": num_train_timesteps, **numbers, **options}
-        described.pop("clock", None)  # `to_config` adds it where it matters
+        described.pop("clock", None)  # `to_config` adds the clock where it differs from the default
         options = dict(options)
         if options.pop("rescale_zero_terminal_snr", False):
             betas = rescale_zero_terminal_snr(betas)
@@ -203,14 +204,15 @@ class DDPMSchedule(Schedule):
 
     @named_options
     def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
-        """The timesteps to visit, decreasing (float64 [n]).
+        """The timesteps to visit, in decreasing order (float64 [n]).
 
-        "trailing" starts at T-1, the level that training knew as noise; "leading" starts about T/n below it and
-        ends at steps_offset; "linspace" includes both ends: integers, as diffusers' DDIMScheduler spaces them (Lin et
-        al. 2023, Table 2). "karras", "exponential" and "beta" space sigma / alpha between the schedule's own ends
-        (`spacing`), and their timesteps are fractions.
+        "trailing" starts at T-1, the noisiest level of training; "leading" starts about T/n below T-1 and ends at
+        steps_offset; "linspace" includes both ends. These three give integers, as in diffusers' DDIMScheduler (Lin et
+        al. 2023, Table 2). "karras", "exponential" and "beta" space sigma / alpha between the schedule's largest and
+        smallest values (`spacing`), and their timesteps are fractional.
 
-        Raises ValueError for an unknown spacing, for more steps than the schedule has, and for timesteps outside it.
+        Raises ValueError for an unknown spacing, for more steps than the schedule has, and for timesteps outside the
+        schedule.
         """
         n, T = check_steps(num_inference_steps, self.num_train_timesteps), self.num_train_timesteps
         check_spacing(spacing)
@@ -226,9 +228,9 @@ class DDPMSchedule(Schedule):
 
     @named_options
     def levels(self, num_inference_steps: int, spacing: str = "trailing") -> list[Level]:
-        """The n levels that `timesteps` visits, then the clean one.
+        """The n levels at the times of `timesteps`, followed by the clean level.
 
-        Raises ValueError for one step of "leading" or "linspace", which would visit the cleanest level only.
+        Raises ValueError for a single step of "leading" or "linspace", which would visit only the cleanest level.
         """
         t = self.timesteps(num_inference_steps, spacing)
         if len(t) == 1 and spacing in ("leading", "linspace") and self.num_train_timesteps > 1:
@@ -246,7 +248,7 @@ class DDPMSchedule(Schedule):
         return spaced_ratios(spacing, n, float(self._ratios[-1]), float(self._ratios[0]))
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
-        """As `Schedule.levels_at`; with final_alpha_one=False the list ends at t = 0, which cannot be visited too."""
+        """As `Schedule.levels_at`; with final_alpha_one=False the list ends at t = 0, so timesteps must end above 0."""
         timesteps = [float(t) for t in timesteps]
         if not self.final_alpha_one and timesteps and timesteps[-1] == 0:
             raise ValueError(
@@ -256,7 +258,7 @@ class DDPMSchedule(Schedule):
         return super().levels_at(timesteps)
 
     def network_time(self, t: Tensor | float) -> Tensor:
-        """The time on the schedule's `clock`."""
+        """The network's time input, as the schedule's `clock` defines it."""
         t = float64_on_cpu("t", t)
         if self.clock == "c_noise":
             alpha, sigma = self._alpha_sigma(t)
@@ -264,16 +266,13 @@ class DDPMSchedule(Schedule):
         return (t * (1000 / self.num_train_timesteps) if self.clock == "thousand" else t).float()
 
     def time_at(self, level: Level) -> float:
-        """As `network_time`; c_noise is that of the level's own sigma / alpha, wherever the level comes from."""
+        """As `network_time`; c_noise is computed from the level's own sigma / alpha, whichever schedule it is from."""
         if self.clock == "c_noise":
             return math.log(level.sigma / level.alpha) / 4
         return super().time_at(level)
 
     def to_config(self) -> dict[str, Any]:
-        """The named constructor and its arguments; a schedule of custom betas has none and says so.
-
-        Raises ValueError for it.
-        """
+        """The named constructor and its arguments. Raises ValueError for a schedule of custom betas, which has none."""
         if self.name == "custom":
             raise ValueError("A DDPMSchedule of custom betas cannot be described; use a named constructor.")
         clock = {} if self.num_train_timesteps == 1000 and self.clock != "c_noise" else {"clock": self.clock}
@@ -281,15 +280,16 @@ class DDPMSchedule(Schedule):
 
     @property
     def terminal_snr(self) -> float:
-        """alpha^2 / sigma^2 at T-1: 0 is what sampling from pure noise assumes (Lin et al. 2023, Sec. 3.1)."""
+        """alpha^2 / sigma^2 at T-1; sampling from pure noise assumes that it is 0 (Lin et al. 2023, Sec. 3.1)."""
         last = float(self.alphas_cumprod[-1])
         return last / (1 - last)
 
 
 def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
-    """Shift and scale sqrt(alphas_cumprod) so that the last is 0 and the first is kept (Lin et al. 2023, Algorithm 1).
+    """Shift and scale sqrt(alphas_cumprod) so that its last value is 0 and its first is unchanged.
 
-    betas [T] -> betas [T], the last one 1. A network that predicts eps says nothing at that level: use "v".
+    Lin et al. 2023, Algorithm 1. betas [T] -> betas [T], of which the last is 1. At that level a prediction of eps does
+    not determine x_0: use a network that predicts "v".
 
     Raises ValueError for fewer than two timesteps.
     """

@@ -1,4 +1,4 @@
-"""Karras' schedule, in which the noise level is the clock."""
+"""The schedule of EDM (Karras et al. 2022), in which the time t is the noise level sigma."""
 
 import sys
 from collections.abc import Sequence
@@ -16,15 +16,15 @@ CLOCKS = ("thousand", "c_noise")
 
 
 class EDMSchedule(Schedule):
-    """Karras' schedule: x_t = x_0 + t * eps, the clock is the noise level itself (EDM, Table 1, last column).
+    """The schedule of EDM: x_t = x_0 + t * eps; the time t is the noise level sigma (EDM, Table 1, last column).
 
     Args:
-        sigma_min, sigma_max, rho: of the levels to visit (EDM, Eq. 5).
-        P_mean, P_std: of ln(sigma) in training (EDM, Table 1).
-        clock: the time that the network is given: "c_noise", ln(sigma) / 4 as in the paper (Table 1) and in diffusers,
-            or "thousand", 1000 times that, the range for which this package's own networks are built.
+        sigma_min, sigma_max, rho: the range and the spacing of the levels that sampling visits (EDM, Eq. 5).
+        P_mean, P_std: mean and standard deviation of ln(sigma) in training (EDM, Table 1).
+        clock: the network's time input: "c_noise" is ln(sigma) / 4, as in the paper (Table 1) and in diffusers;
+            "thousand" is 1000 times c_noise, the range for which this package's networks are built.
 
-    Raises ValueError for settings out of range, or an unknown clock.
+    Raises ValueError for settings out of range, and for an unknown clock.
     """
 
     @named_options
@@ -70,7 +70,7 @@ class EDMSchedule(Schedule):
         return self.sigma_min, self.sigma_max
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
-        """As `Schedule.levels_at`. Raises ValueError above sigma_max too, for which no network was trained.
+        """As `Schedule.levels_at`. Also raises ValueError above sigma_max, where no network was trained.
 
         timesteps: [n].
         """
@@ -80,13 +80,13 @@ class EDMSchedule(Schedule):
 
     @named_options
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        """ln(sigma) ~ N(P_mean, P_std^2) (EDM, Table 1, "Training")."""
+        """Draw training times: ln(sigma) ~ N(P_mean, P_std^2) (EDM, Table 1, "Training"); float64 [B]."""
         normal = torch.randn(whole("batch_size", batch_size, 1), generator=generator, dtype=torch.float64, device="cpu")
         return (self.P_mean + self.P_std * normal).exp()
 
     @named_options
     def timesteps(self, num_inference_steps: int, spacing: str = "karras") -> Tensor:
-        """The noise levels to visit (float64 [n]), from sigma_max to sigma_min, by one of `RATIO_SPACINGS`.
+        """The noise levels to visit (float64 [n]), from sigma_max down to sigma_min, by one of `RATIO_SPACINGS`.
 
         "karras": sigma_i = (sigma_max^(1/rho) + i/(n-1) (sigma_min^(1/rho) - sigma_max^(1/rho)))^rho   (EDM, Eq. 5)
         """

@@ -13,18 +13,19 @@ from diffusion_explained.schedules.base import Schedule, check_steps, checked_ti
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
 
 T_DISTRIBUTIONS = ("logit_normal", "uniform", "u_shaped")
-STEEPNESS = 4.0  # a of the U-shaped distribution
+STEEPNESS = 4.0  # the parameter a of the U-shaped distribution
 
 
 class FlowSchedule(Schedule):
     """The straight path of rectified flow: x_t = (1 - t) x_0 + t eps (Liu et al. 2022, Eq. 1, with time reversed).
 
     Args:
-        shift: moves the visited and trained times towards noise, t' = shift * t / (1 + (shift - 1) * t)
-            (Stable Diffusion 3, Eq. 23); 1 changes nothing, more suits larger pictures.
-        t_distribution: training times before the shift: "logit_normal" (Stable Diffusion 3, Eq. 19), "uniform", or
-            "u_shaped", most at both ends, where a rectified flow is hardest to learn (Lee et al. 2024, Sec. 4.1).
-        num_train_timesteps: the network is given t times this number.
+        shift: moves the times of training and of sampling towards noise, t' = shift * t / (1 + (shift - 1) * t)
+            (Stable Diffusion 3, Eq. 23); 1 changes nothing, and larger images need a larger shift.
+        t_distribution: the distribution of training times before the shift: "logit_normal" (Stable Diffusion 3,
+            Eq. 19), "uniform", or "u_shaped", densest at both ends, where a rectified flow is hardest to learn (Lee et
+            al. 2024, Sec. 4.1).
+        num_train_timesteps: the network's time input is t times this number.
 
     Raises ValueError for settings out of range.
     """
@@ -63,11 +64,12 @@ class FlowSchedule(Schedule):
 
     @named_options
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
-        """Logit-normal: sigmoid of N(0, 1); uniform in (0, 1]; or U-shaped; then shifted.
+        """Draw training times (float64 [B]): sigmoid of N(0, 1), uniform in (0, 1], or U-shaped; then shifted.
 
             p(t) = (exp(a t) + exp(a (1 - t))) / (2 (exp(a) - 1) / a),   a = 4          (U-shaped; Lee et al. 2024)
 
-        That is: t from p(t) = a exp(a t) / (exp(a) - 1), by the inverse of its distribution function, or 1 - t.
+        The U-shaped t is drawn from p(t) = a exp(a t) / (exp(a) - 1) by inverting its distribution function, and
+        replaced by 1 - t with probability 1/2.
         """
         batch_size = whole("batch_size", batch_size, 1)
         if self.t_distribution == "logit_normal":
@@ -83,10 +85,10 @@ class FlowSchedule(Schedule):
 
     @named_options
     def timesteps(self, num_inference_steps: int, spacing: str = "trailing") -> Tensor:
-        """The times to visit, decreasing (float64 [n]), shifted.
+        """The times to visit, in decreasing order (float64 [n]), shifted.
 
-        "trailing": 1, (n-1)/n, ..., 1/n before the shift. "linspace": evenly from 1 to the shifted 1/T, shifted once
-        more, as diffusers' FlowMatchEulerDiscreteScheduler visits them: its last step spans almost nothing.
+        "trailing" is 1, (n-1)/n, ..., 1/n before the shift. "linspace" is even from 1 to the shifted 1/T, and shifted
+        once more, as in diffusers' FlowMatchEulerDiscreteScheduler; its last step is very short.
         "karras", "exponential" and "beta" space t between the ends of "linspace" (`spacing`).
         """
         n = check_steps(num_inference_steps)

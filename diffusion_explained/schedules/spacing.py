@@ -1,4 +1,4 @@
-"""How n levels are spaced: over the timesteps (leading, linspace, trailing) or over the noise ratio sigma / alpha.
+"""Spacings of n levels: in the timesteps (leading, linspace, trailing) or in the noise ratio sigma / alpha.
 
 | spacing       | n values, decreasing                                                      | from                     |
 |---------------|---------------------------------------------------------------------------|--------------------------|
@@ -9,8 +9,8 @@
 | `exponential` | log(ratio) evenly from the largest ratio to the smallest                  | k-diffusion              |
 | `beta`        | low + q (high - low), q the quantiles of Beta(0.6, 0.6) at 1, ..., 0      | Lee et al. 2024          |
 
-Timesteps are computed by the NumPy expressions of diffusers, in the same floating-point type, because half a step is
-rounded to one side or the other by the last bit.
+Timesteps are computed with the NumPy expressions of diffusers, in the same floating-point type, because the last bit
+decides whether a value of half a step is rounded up or down.
 """
 
 import math
@@ -23,15 +23,15 @@ BETA_SHAPE = 0.6  # both parameters of the Beta distribution (Lee et al. 2024, "
 
 
 def check_spacing(spacing: str, allowed: tuple[str, ...] = SPACINGS + RATIO_SPACINGS) -> None:
-    """Raise ValueError for a spacing that is not one of those allowed."""
+    """Raise ValueError for a spacing that is not in `allowed`."""
     if spacing not in allowed:
         raise ValueError(f"spacing must be one of {', '.join(allowed)}; got {spacing!r}.")
 
 
 def spaced_timesteps(spacing: str, n: int, T: int, steps_offset: int = 0) -> np.ndarray:
-    """The n integer timesteps (float64 [n], decreasing) that diffusers' DDIMScheduler visits, of 0 .. T-1."""
+    """The n integer timesteps among 0 .. T-1 that diffusers' DDIMScheduler visits (float64 [n], decreasing)."""
     if spacing == "trailing":
-        # [:n]: rounding of T / n makes NumPy's arange give one value too many, about 0, for some n (61 of T = 1000)
+        # [:n]: because T / n is rounded, NumPy's arange gives one value too many (about 0) for some n (61 at T = 1000)
         return np.round(np.arange(T, 0, -T / n))[:n] - 1
     if spacing == "leading":
         return (np.arange(n) * (T // n))[::-1].astype(np.float64) + steps_offset
@@ -41,7 +41,7 @@ def spaced_timesteps(spacing: str, n: int, T: int, steps_offset: int = 0) -> np.
 def spaced_ratios(spacing: str, n: int, high: float, low: float, rho: float = 7.0) -> np.ndarray:
     """n noise ratios sigma / alpha (float64 [n]) from `high` down to `low`, by one of `RATIO_SPACINGS`.
 
-    Raises ValueError where the ratios are not positive and finite (at zero terminal SNR the largest is infinite).
+    Raises ValueError if the ratios are not positive and finite (at zero terminal SNR the largest is infinite).
     """
     if not 0 < low <= high < math.inf:
         raise ValueError(
@@ -57,7 +57,7 @@ def spaced_ratios(spacing: str, n: int, high: float, low: float, rho: float = 7.
 
 
 def _beta_quantile(p: np.ndarray, a: float = BETA_SHAPE) -> np.ndarray:
-    """Where the distribution function of Beta(a, a) is p, by bisection.
+    """The quantile of Beta(a, a) at p, where its distribution function equals p, found by bisection.
 
         I_x(a, a) = x^a / B(a, a) * sum_k (1 - a)_k / k! * x^k / (a + k)            (Abramowitz & Stegun, 26.5.4)
 
@@ -77,12 +77,13 @@ def _beta_quantile(p: np.ndarray, a: float = BETA_SHAPE) -> np.ndarray:
 
 
 def time_of_ratio(ratios: np.ndarray, curve: np.ndarray) -> np.ndarray:
-    """The fractional timesteps (float64 [n]) at which the noise ratio of a curve [T], increasing, has these values.
+    """The fractional timesteps (float64 [n]) at which an increasing curve [T] of noise ratios has the given ratios [n].
 
-    Linear in log(ratio) between timesteps, held at both ends: what diffusers tells the network (_sigma_to_t).
+    Interpolated linearly in log(ratio) between timesteps and clamped at both ends, as diffusers computes the network's
+    time input (_sigma_to_t).
     """
-    wanted, known = np.log(np.maximum(ratios, 1e-10)), np.log(curve)
-    low = (np.searchsorted(known, wanted, side="right") - 1).clip(0, max(len(known) - 2, 0))
+    given, known = np.log(np.maximum(ratios, 1e-10)), np.log(curve)
+    low = (np.searchsorted(known, given, side="right") - 1).clip(0, max(len(known) - 2, 0))
     high = np.minimum(low + 1, len(known) - 1)
-    weight = ((known[low] - wanted) / np.where(high > low, known[low] - known[high], 1.0)).clip(0, 1)
+    weight = ((known[low] - given) / np.where(high > low, known[low] - known[high], 1.0)).clip(0, 1)
     return (1 - weight) * low + weight * high

@@ -1,16 +1,17 @@
-"""The switch: full Stable Diffusion, driven by the very samplers that draw digits.
+"""The switch to full Stable Diffusion, sampled by the same samplers that draw digits.
 
     from diffusion_explained.stable_diffusion import load, stand_in
 
-    model = load()                                          # Stable Diffusion 1.5, on a GPU; or stand_in(), anywhere
+    model = load()                                          # Stable Diffusion 1.5, on a GPU; stand_in() runs anywhere
     text = model.encode_text("a photo of a cat", negative="blurry")
-    start = model.prepare(seed=[0, 1])                      # x_t [2, 4, 64, 64], and the levels
+    start = model.prepare(seed=[0, 1])                      # x_t [2, 4, 64, 64], and the levels to visit
     denoise = model.denoiser(text, guidance_scale=7.5, start=start)
     for step in samplers.ddim(denoise, start.x_t, start.levels):
         show(model.decode(step.pred.x_0))                   # any step, lazily: [2, 3, 512, 512] in [-1, 1]
 
-`model.steps(prompt, ...)` and `model.sample(prompt, ...)` do all of it. Only here is diffusers imported, and only when
-a model is loaded or made; what is missing (weights, network, a GPU) is said before.
+`model.steps(prompt, ...)` and `model.sample(prompt, ...)` do all of these steps in one call. diffusers is imported only
+by this package, and only when a model is loaded or made; if the weights, the network or a GPU are missing, the error is
+raised before that import.
 """
 
 import importlib
@@ -32,7 +33,7 @@ HOMES = {
 }
 __all__ = list(HOMES)
 
-if TYPE_CHECKING:  # so that editors and type checkers see what is imported only when it is first asked for
+if TYPE_CHECKING:  # so that editors and type checkers see the names that are imported only on first use
     from diffusion_explained.stable_diffusion.loading import NoGPUError, load
     from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError
     from diffusion_explained.stable_diffusion.model import StableDiffusion
@@ -44,7 +45,7 @@ if TYPE_CHECKING:  # so that editors and type checkers see what is imported only
 
 
 def __getattr__(name: str) -> Any:
-    """Each is imported when first asked for, so that looking for weights waits for none of the rest."""
+    """Import each public name on first use, so that looking for weights does not import the other modules."""
     if name in HOMES:
         return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Where the words land: the cross-attention of a U-Net, recorded at each step, and the weight of a word, changed.
+"""Where each word of the prompt acts: record a U-Net's cross-attention at each step, or change the weight of a word.
 
     text = model.encode_text("a cat left of a dog")
     with record_attention(model, text) as attention:
@@ -8,13 +8,14 @@
     attention.maps()                        # [steps, columns, h, w], which sum to 1 over the columns
     attention.of("cat")                     # [steps, h, w]
 
-At every cross-attention each position of the latents asks all tokens, and takes from each in proportion to
+In every cross-attention layer each position of the latents compares its query with the keys of all tokens, and averages
+their values with the weights
 
     weights = softmax(q k^T / sqrt(head_width))        [positions, tokens]      (Hertz et al. 2022, Eq. 1)
 
-Averaged over layers, all brought to the size of the latents, they are heat maps of the words (Tang et al. 2022, DAAM,
-Eq. 5, which adds where this averages). The network is only watched, by hooks: what it computes is the same to the bit.
-Only the side of guidance that is told the prompt is kept.
+Resized to the latents and averaged over layers, the weights are heat maps of the words (Tang et al. 2022, DAAM, Eq. 5,
+which adds where this averages). The network is observed by hooks: what it computes stays the same to the bit. Only the
+conditional side of guidance, the one with the prompt, is kept.
 """
 
 from __future__ import annotations
@@ -38,11 +39,11 @@ from diffusion_explained.stable_diffusion.text import Text, Tokens
 
 @dataclass
 class RecordedAttention:
-    """What was recorded of a run, on the CPU.
+    """The recorded attention weights of a run, on the CPU.
 
-    text: of the run; size: (h, w) of the latents; levels: one a step.
-    layers: of each step, by the layer's name, weights [images, heads, columns, rows, cols], coarse layers coarse;
-    heads is 1, their mean, unless each was asked for.
+    text: the run's `Text`; size: (h, w) of the latents; levels: one per step.
+    layers: for each step {layer's name: weights [images, heads, columns, rows, cols]}, each layer at its own
+    resolution; heads is 1, the mean of all heads, unless every_head was set.
     """
 
     text: Text
@@ -53,14 +54,14 @@ class RecordedAttention:
     _calls: list[dict[str, Tensor]] = field(default_factory=list, repr=False)  # both sides, every token
 
     def after(self, step: Step) -> None:
-        """Keep what the network attended to in this step; of a step that calls it twice (Heun's), the mean.
+        """Keep the attention weights of this step; for a step with two network evaluations (Heun's), their mean.
 
-        Raises ValueError if the network was not called for it since the last step that was kept.
+        Raises ValueError if the network was not called since the last step that was kept.
         """
         calls, self._calls = self._calls[-1 - (step.pred_2 is not None) :], []
         if not calls:
             raise ValueError(
-                "The network was not called since the last step: call after(step) once, as each step comes."
+                "The network was not called since the last step: call after(step) once for each step, right after it."
             )
         count, guided = len(step.x_t), step.pred.eps_uncond is not None
         height, width = step.x_t.shape[2:]
@@ -70,7 +71,7 @@ class RecordedAttention:
             for name, weights in call.items():
                 if len(weights) != count * (1 + guided):
                     raise ValueError(
-                        f"{len(weights)} rows were recorded and the step has {count} images: not this step."
+                        f"{len(weights)} rows were recorded, but the step has {count} images: this is another step."
                     )
                 pooled = self._pooled(weights[-count:]) / len(calls)  # the prompt's side comes last
                 kept[name] = kept[name] + pooled if name in kept else pooled
@@ -78,16 +79,17 @@ class RecordedAttention:
         self.levels.append(step.level)
 
     def columns(self, image: int = 0) -> tuple[str, ...]:
-        """What is attended to, in order: the start, the prompt's words, the end, and all padding as one."""
+        """The names of the columns, in order: the start, the prompt's words, the end, and all padding as one column."""
         return ("start", *(word for word, _ in self._tokens(image).words), "end", "padding")
 
     @named_options
     def maps(
         self, image: int = 0, *, layers: Sequence[str] | None = None, head: int | None = None, upsample: bool = True
     ) -> Tensor:
-        """One image's maps [steps, columns, h, w]: the mean over layers, all or those named, and over heads, or one.
+        """One image's attention maps [steps, columns, h, w], which sum to 1 over the columns.
 
-        upsample: to the latents' size, bilinear; without it the layers named must be of one size.
+        The maps are the mean over the named layers (default: all) and over all heads, or those of one head.
+        upsample: to the size of the latents, bilinear; without it the named layers must be of one size.
         Raises ValueError for an image, layer or head that was not recorded.
         """
         if not self.layers:
@@ -104,7 +106,7 @@ class RecordedAttention:
 
     @named_options(of=maps)
     def of(self, word: str, image: int = 0, **options: Any) -> Tensor:
-        """One word's maps [steps, h, w], all its places in the prompt together; options as for `maps`.
+        """One word's attention maps [steps, h, w], summed over its occurrences in the prompt; options as for `maps`.
 
         Raises ValueError for a word that is not in the prompt.
         """
@@ -116,7 +118,7 @@ class RecordedAttention:
 
     @named_options(of=maps)
     def shares(self, image: int = 0, **options: Any) -> Tensor:
-        """How the attention is divided among the columns, over the whole picture: [steps, columns], rows sum to 1."""
+        """Each column's share of the attention over the whole picture: [steps, columns], rows sum to 1."""
         return self.maps(image, **options).mean((-2, -1))
 
     def _mean(self, step: dict[str, Tensor], names: list[str], image: int, head: int | None, upsample: bool) -> Tensor:
@@ -138,7 +140,7 @@ class RecordedAttention:
         return self.text.tokens[image if len(self.text) > 1 else 0][0]
 
     def _pooled(self, weights: Tensor) -> Tensor:
-        """Weights [B, heads, positions, tokens] as [B, heads, positions, columns]; where words are fewer, zeros."""
+        """Sum weights [B, heads, positions, tokens] to [B, heads, positions, columns]; missing columns are zero."""
         groups = [column_of_tokens(self._tokens(i)) for i in range(len(weights))]
         columns = max(len(self.columns(i)) for i in range(len(weights)))
         choose = torch.stack([F.one_hot(group, columns) for group in groups]).to(weights)  # [B, tokens, columns]
@@ -146,27 +148,29 @@ class RecordedAttention:
         return (pooled if self.every_head else pooled.mean(1, keepdim=True)).float().cpu()
 
     def _placed(self, weights: Tensor) -> Tensor:
-        """[B, heads, positions, columns] as [B, heads, columns, rows, cols], the positions put back where they lie."""
+        """Reshape [B, heads, positions, columns] to [B, heads, columns, rows, cols], the layer's grid of positions."""
         return weights.transpose(2, 3).unflatten(3, grid_of(weights.shape[2], self.size))
 
 
 @contextmanager
 def record_attention(model: StableDiffusion, text: Text, *, every_head: bool = False) -> Iterator[RecordedAttention]:
-    """Inside the `with`, each step given to `after` leaves its attention; the hooks are gone afterwards, in any case.
+    """Record attention inside the `with`, for each step given to `after`; the hooks are always removed at its end.
 
     Args:
-        text: what the steps are made from, `model.steps(text, ...)`; its words name the columns.
-        every_head: keep each head apart, which takes as many times the memory.
+        text: the same `Text` as in `model.steps(text, ...)`; its words name the columns.
+        every_head: keep each head separately, which multiplies the memory by the number of heads.
 
     Raises ValueError for a model without cross-attention (Stable Diffusion 3), or one that is compiled.
     """
     recorded = RecordedAttention(text, every_head)
 
     def begin(network: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        told = named["encoder_hidden_states"]
-        rows = told[-len(text) :] if len(text) > 1 else told[-1:]
+        embeds = named["encoder_hidden_states"]
+        rows = embeds[-len(text) :] if len(text) > 1 else embeds[-1:]
         if rows.shape != text.embeds.shape or not torch.equal(rows, text.embeds.to(rows)):
-            raise ValueError("The network is told another text than record_attention was: give both the same `Text`.")
+            raise ValueError(
+                "The network was given another text than record_attention: give model.steps the same `Text`."
+            )
         recorded._calls = [*recorded._calls[-1:], {}]  # no step has more than two; those that are skipped are dropped
 
     def keep_as(name: str) -> Any:
@@ -188,13 +192,13 @@ def record_attention(model: StableDiffusion, text: Text, *, every_head: bool = F
 
 @contextmanager
 def reweight(model: StableDiffusion, text: Text, factors: Mapping[str, float]) -> Iterator[None]:
-    """Inside the `with`, the attention to some words is multiplied: {"blue": 2.0}; 1 changes nothing, 0 takes it out.
+    """Multiply the attention to some words inside the `with`: {"blue": 2.0}; 1 changes nothing, 0 removes the word.
 
         weights[:, token] <- factor * weights[:, token]               (Prompt-to-Prompt, Sec. 3.2, re-weighting)
 
-    As what is taken from a token is its weight times its value, the value is multiplied, which is the same. The other
-    side of guidance stays as it is. Raises ValueError as `record_attention`, for a word that no prompt has, and for a
-    factor that is not finite.
+    A token contributes its weight times its value, so multiplying the value has the same effect; this is what is done.
+    The unconditional side of guidance does not change. Raises ValueError as `record_attention` does, for a word that
+    no prompt contains, and for a factor that is not finite.
     """
     known = dict.fromkeys(word for tokens in text.tokens for word, _ in tokens[0].words)
     for word, factor in factors.items():
@@ -210,8 +214,8 @@ def reweight(model: StableDiffusion, text: Text, factors: Mapping[str, float]) -
                 row[place] = factors.get(words[column], 1.0)
 
     def scale(to_v: nn.Module, inputs: tuple[Tensor], values: Tensor) -> Tensor:
-        told = inputs[0]
-        same = (told[:, None] == text.embeds.to(told)[None]).all(-1).all(-1)  # [rows, B]: who is told which prompt
+        embeds = inputs[0]
+        same = (embeds[:, None] == text.embeds.to(embeds)[None]).all(-1).all(-1)  # [rows, B]: which row, which prompt
         factor = torch.where(same.any(1, keepdim=True), of_prompts[same.int().argmax(1)], 1.0)
         return values * factor[..., None].to(values)
 
@@ -224,43 +228,48 @@ def reweight(model: StableDiffusion, text: Text, factors: Mapping[str, float]) -
 
 
 def cross_attentions(model: StableDiffusion) -> dict[str, Any]:
-    """The network's cross-attention layers, by name, in order. Raises ValueError where there is nothing to look at."""
+    """The network's cross-attention layers, by name, in order.
+
+    Raises ValueError for a network without cross-attention, or one that is compiled.
+    """
     if model.family.network != "unet":
         raise ValueError(
             f"{model.family.title} has no cross-attention: its text and picture attend to each other in one sequence. "
-            "Take a model with a U-Net (Stable Diffusion 1.x, 2.x, XL, micro)."
+            "Use a model with a U-Net (Stable Diffusion 1.x, 2.x, XL, micro)."
         )
     layers = {name: part for name, part in model.network.named_modules() if getattr(part, "is_cross_attention", False)}
     if model.call is not model.network:
-        raise ValueError("This model is compiled, and no hook sees inside: take it as it was before `accelerate`, or "
-                         "load it without fast=True.")  # fmt: skip
+        raise ValueError("This model is compiled, and hooks cannot observe a compiled network: use the model from "
+                         "before `accelerate`, or load it without fast=True.")  # fmt: skip
     if not layers:
         raise ValueError(f"The U-Net of {model.name} has no cross-attention layer.")
     return layers
 
 
-def weights_of(attend: Any, hidden: Tensor, told: Tensor) -> Tensor:
+def weights_of(attend: Any, hidden: Tensor, embeds: Tensor) -> Tensor:
     """A layer's softmax(q k^T / sqrt(head_width)) [N, heads, positions, tokens], by diffusers' own function."""
     q = attend.head_to_batch_dim(attend.to_q(hidden))
-    k = attend.head_to_batch_dim(attend.to_k(told))
+    k = attend.head_to_batch_dim(attend.to_k(embeds))
     return attend.get_attention_scores(q, k).unflatten(0, (len(hidden), -1))
 
 
 def column_of_tokens(tokens: Tokens) -> Tensor:
-    """For each token the number of its column [tokens]: 0 start, 1 and on the words, then the end, then padding."""
+    """For each token the number of its column [tokens]: 0 the start, from 1 the words, then the end and the padding."""
     counts = [count for _, count in tokens.words]
     lengths = torch.tensor([1, *counts, 1, tokens.padding], dtype=torch.int64, device="cpu")
     return torch.arange(len(lengths), dtype=torch.int64, device="cpu").repeat_interleave(lengths)
 
 
 def grid_of(positions: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(rows, cols) of a layer with so many positions, in a U-Net over latents of a size: levels halve, rounding up.
+    """(rows, cols) of a layer with `positions` positions in a U-Net on latents of `size`, halved by rounding up.
 
-    Raises ValueError when no level has as many.
+    Raises ValueError when no resolution of the U-Net has this number of positions.
     """
     rows, cols = size
     while rows * cols > positions:
         rows, cols = -(-rows // 2), -(-cols // 2)
     if rows * cols != positions:
-        raise ValueError(f"{positions} positions are no halving of latents of {size[0]} x {size[1]}.")
+        raise ValueError(
+            f"{positions} positions do not result from halving latents of {size[0]} x {size[1]} repeatedly."
+        )
     return rows, cols

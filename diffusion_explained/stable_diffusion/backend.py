@@ -1,4 +1,4 @@
-"""The one door to diffusers: imported when Stable Diffusion is asked for, never before, and told to be quiet."""
+"""The only place that imports diffusers: when Stable Diffusion is first used, and with its messages turned off."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from diffusion_explained.extras import extra
 
 
 def diffusers() -> ModuleType:
-    """The diffusers package, its progress bars and its advice to programmers off. The first call takes seconds."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read at import: it complains of a missing torchvision
+    """The diffusers package, without its progress bars and its advice to programmers. The first call takes seconds."""
+    os.environ.setdefault(
+        "TRANSFORMERS_VERBOSITY", "error"
+    )  # read at import; else a warning that torchvision is missing
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     with extra("sd"):
         import diffusers

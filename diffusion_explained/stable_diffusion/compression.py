@@ -1,4 +1,4 @@
-"""How much smaller latents are than pictures: ours beside the published ones, each from its configuration."""
+"""How much smaller latents are than pictures: for our autoencoder and the published ones, from their configurations."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from diffusion_explained.stable_diffusion.model import StableDiffusion
 
 @dataclass(frozen=True)
 class Compression:
-    """One autoencoder's trade: a picture side x side x 3 for latents side/pixels x side/pixels x channels.
+    """One autoencoder's compression: a picture side x side x 3 to latents side/pixels x side/pixels x channels.
 
-    side: pixels, what the model was trained to draw; pixels: how many a latent pixel is wide; scaling_factor: what
-    latents are multiplied by, so that their variance is about 1 (after shift_factor has been subtracted).
+    side: the side in pixels of the pictures that the model was trained on; pixels: the picture pixels per latent pixel
+    along a side; scaling_factor: the factor that gives latents a variance of about 1, after shift_factor has been
+    subtracted.
     """
 
     name: str
@@ -24,27 +25,27 @@ class Compression:
 
     @property
     def picture_values(self) -> int:
-        """Numbers in a picture."""
+        """The number of values in a picture."""
         return 3 * self.side**2
 
     @property
     def latent_side(self) -> int:
-        """Latent pixels in a row."""
+        """The number of latent pixels along a side."""
         return self.side // self.pixels
 
     @property
     def latent_values(self) -> int:
-        """Numbers in its latents."""
+        """The number of values in its latents."""
         return self.channels * self.latent_side**2
 
     @property
     def times(self) -> float:
-        """How many times fewer numbers: 3 * pixels^2 / channels, whatever the side."""
+        """The compression factor, 3 * pixels^2 / channels, which does not depend on the side."""
         return self.picture_values / self.latent_values
 
 
-# the models' own vae/config.json (latent_channels, block_out_channels, scaling_factor, shift_factor), and unet's or
-# transformer's sample_size
+# from the models' own vae/config.json (latent_channels, block_out_channels, scaling_factor, shift_factor) and the
+# sample_size of the U-Net or transformer
 PUBLISHED = (
     Compression("Stable Diffusion 1.5", 512, 4, 8, 0.18215),
     Compression("Stable Diffusion XL", 1024, 4, 8, 0.13025),
@@ -53,7 +54,7 @@ PUBLISHED = (
 
 
 def compression_of(model: StableDiffusion) -> Compression:
-    """A loaded model's, from its configuration."""
+    """The `Compression` of a loaded model, from its configuration."""
     config = model.pipe.vae.config
     return Compression(
         model.name,

@@ -1,14 +1,14 @@
-"""What a pipeline's configuration files may say: read by a table of what is known, refused by name where it is not.
+"""What a pipeline's configuration files may say: tables of known keys and allowed values; everything else is refused.
 
-A folder in diffusers' format is accepted by the classes that its model_index.json names, but every part is configured
-by a config.json of its own, and diffusers drops what it does not know. Here each class of part has a table:
+A folder in diffusers' format is accepted by the classes that its model_index.json names, but every part has a
+config.json of its own, and diffusers ignores the keys that it does not know. Here each class of part has a table:
 
     key -> what its value may be
 
-Keys of the architecture (widths, blocks, layers) are harmless: diffusers builds the network from them, and it is called
-in the same way. Keys that say how a part is called or scaled are obeyed by `networks` and `latents`, or limited to the
-values that mean "not used". A key that is in no table, and set, is refused. Nothing here imports diffusers, so a
-configuration is judged before any weights are downloaded or loaded.
+Keys of the architecture (widths, blocks, layers) are harmless: diffusers builds the network from them, and the network
+is called in the same way. Keys that say how a part is called or scaled are obeyed by `networks` and `latents`, or
+limited to the values that mean "not used". A key that is in no table, but is set, is refused. Nothing here imports
+diffusers, so a configuration is checked before any weights are downloaded or loaded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from diffusion_explained.stable_diffusion.families import Family
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value may be: in words, and as a test."""
+    """Which values are allowed: in words for messages, and as a test."""
 
     words: str
     allows: Callable[[Any], bool]
@@ -44,18 +44,18 @@ def whole(low: int, high: int) -> Rule:
 
 
 def only(*values: Any) -> Rule:
-    """One of these values; True is not 1."""
+    """One of these values, of the same type: True is not 1."""
     words = " or ".join("null" if value is None else repr(value) for value in values)
     return Rule(words, lambda given: any(given == value and type(given) is type(value) for value in values))
 
 
 def either(*rules: Rule) -> Rule:
-    """What any of the rules allows."""
+    """A value that at least one of the rules allows."""
     return Rule(" or ".join(rule.words for rule in rules), lambda value: any(rule.allows(value) for rule in rules))
 
 
 def each(rule: Rule, most: int = 16) -> Rule:
-    """A list of at most `most` values of that rule, or of lists of them."""
+    """A list of at most `most` values that the rule allows, or of lists of such values."""
 
     def allows(value: Any) -> bool:
         if not isinstance(value, (list, tuple)) or not 0 < len(value) <= most:
@@ -82,7 +82,7 @@ OFF = Rule("null, false or 0", lambda value: value is None or value == 0)
 # -- the networks -----------------------------------------------------------------------------------------
 
 UNET = {
-    "sample_size": either(NULL, SIDE, each(SIDE, most=2)),  # obeyed: the size that is drawn unless another is asked for
+    "sample_size": either(NULL, SIDE, each(SIDE, most=2)),  # obeyed: the default size of a picture
     "time_cond_proj_dim": either(NULL, whole(4, 65_536)),  # obeyed: the network takes the guidance scale as an input
     "in_channels": WIDTH,
     "out_channels": WIDTH,
@@ -121,7 +121,7 @@ UNET = {
     "addition_embed_type_num_heads": WIDTH,
     "mid_block_only_cross_attention": either(NULL, FLAG),
     "cross_attention_norm": either(NULL, NAME),
-    # inputs that nothing here gives the network: images, classes, boxes, a second text
+    # inputs that this package does not give the network: images, classes, boxes, a second text
     "encoder_hid_dim_type": only(None, "text_proj"),
     "class_embed_type": NULL,
     "num_class_embeds": NULL,
@@ -175,12 +175,12 @@ VAE = {
     "layers_per_block": DEPTH,
     "act_fn": NAME,
     "norm_num_groups": WIDTH,
-    "sample_size": either(NULL, whole(1, 65_536), each(whole(1, 65_536), most=2)),  # only of tiles
+    "sample_size": either(NULL, whole(1, 65_536), each(whole(1, 65_536), most=2)),  # used for tiles only
     "use_quant_conv": FLAG,
     "use_post_quant_conv": FLAG,
     "mid_block_add_attention": FLAG,
 }
-# diffusers' pipelines of one family obey what those of another ignore
+# these keys are obeyed by diffusers' pipelines of some families and ignored by those of others
 STATISTICS = either(NULL, each(NUMBER, most=256))
 SCALES = {
     "sd": {"shift_factor": OFF, "latents_mean": NULL, "latents_std": NULL},
@@ -207,7 +207,7 @@ TINY_VAE = {
 
 # -- the text encoders ------------------------------------------------------------------------------------
 
-TRANSFORMERS = {  # what transformers writes into every config.json, and its text encoders do not compute with
+TRANSFORMERS = {  # keys that transformers writes into every config.json, but that its text encoders do not use
     key: ANYTHING
     for key in (
         "architectures", "attention_dropout", "classifier_dropout", "decoder_start_token_id", "dropout", "dropout_rate",
@@ -259,7 +259,7 @@ T5 = TRANSFORMERS | {
 
 # -- the pipeline -----------------------------------------------------------------------------------------
 
-PIPELINE = {  # what a model_index.json says beside its parts
+PIPELINE = {  # the keys of a model_index.json besides its parts
     "requires_safety_checker": either(NULL, FLAG),
     "force_zeros_for_empty_prompt": FLAG,  # obeyed for Stable Diffusion XL
     "add_watermarker": either(NULL, FLAG),
@@ -269,7 +269,7 @@ PIPELINE = {  # what a model_index.json says beside its parts
 
 
 def tables_of(family: str) -> dict[str, dict[str, Mapping[str, Rule]]]:
-    """For each part of a family the classes that it may have, and the table of each class."""
+    """For each part of a family, the classes that are allowed, and the table of each class."""
     clip: dict[str, Mapping[str, Rule]] = {"CLIPTextModel": CLIP}
     projecting: dict[str, Mapping[str, Rule]] = {"CLIPTextModelWithProjection": CLIP}
     tables: dict[str, dict[str, Mapping[str, Rule]]] = {
@@ -286,53 +286,53 @@ def tables_of(family: str) -> dict[str, dict[str, Mapping[str, Rule]]]:
     return tables
 
 
-NEEDED = {  # keys without which diffusers' defaults would make another network
+NEEDED = {  # keys that must be set, because diffusers' defaults for them belong to another network
     ("sdxl", "unet"): ("addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim"),
     ("sd3", "vae"): ("shift_factor",),
 }
 
 
 def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Family) -> None:
-    """Raise ValueError for a part of a class, or with a value of a key, that is not driven here."""
+    """Raise ValueError for a part whose class, keys or values are not supported."""
     known = tables_of(family.name).get(part)
     if known is None:
         return
     if class_name not in known:
-        raise ValueError(f"{part} is a {class_name}, which is not driven here for {family.title}: {_use(known)}.")
-    said = config.get("_class_name", class_name)
-    if said != class_name:
+        raise ValueError(f"{part} is a {class_name}, which is not supported for {family.title}: {_use(known)}.")
+    stated = config.get("_class_name", class_name)
+    if stated != class_name:
         raise ValueError(
-            f"{part} is called a {class_name} in model_index.json and a {str(said)[:80]} in its own config.json: "
-            "one is wrong."
+            f"{part} is called a {class_name} in model_index.json and a {str(stated)[:80]} in its own config.json: "
+            "one of them is wrong."
         )
-    if isinstance(config.get("text_config"), Mapping):  # a whole CLIP's configuration, the text's inside it
+    if isinstance(config.get("text_config"), Mapping):  # the configuration of a whole CLIP contains the text encoder's
         config = config["text_config"]
     _check(config, known[class_name], f"{part} ({class_name})")
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if (mean is None) != (std is None):
-        raise ValueError(f"{part} ({class_name}) has one of latents_mean and latents_std: give both, or neither.")
+        raise ValueError(f"{part} ({class_name}) has only one of latents_mean and latents_std: give both or neither.")
     if mean is not None and std is not None:
         channels = config.get("latent_channels", 4)
         if not len(mean) == len(std) == channels or min(std) <= 0:
             raise ValueError(
-                f"{part} ({class_name}): latents_mean and latents_std are {channels} numbers each, one per latent "
-                f"channel, the second all above 0; got {mean!r} and {std!r}."
+                f"{part} ({class_name}): latents_mean and latents_std must be {channels} numbers each, one per latent "
+                f"channel, those of latents_std above 0; got {mean!r} and {std!r}."
             )
     for key in NEEDED.get((family.name, part), ()):
-        if key not in config and class_name != "AutoencoderTiny":  # its default is that of its models
+        if key not in config and class_name != "AutoencoderTiny":  # whose default is right for its models
             raise ValueError(f"{part} ({class_name}) has no {key}, which {family.title} needs in its config.json.")
 
 
 def check_pipeline(index: Mapping[str, Any], family: Family) -> None:
-    """Raise ValueError for what a model_index.json sets beside its parts, and is not driven here."""
+    """Raise ValueError for keys of a model_index.json, besides its parts, that are not supported."""
     own = {key: value for key, value in index.items() if not _is_part(value)}
     _check(own, PIPELINE, f"model_index.json ({index['_class_name']})")
 
 
 def check_together(configs: Mapping[str, Mapping[str, Any]], index: Mapping[str, Any], family: Family) -> None:
-    """Raise ValueError for parts that are each driven here but do not fit together.
+    """Raise ValueError for parts that are each supported but do not fit together.
 
-    configs: of each part, as its config.json says; what a file leaves out has diffusers' default.
+    configs: the config.json of each part; a missing key has diffusers' default.
     """
     network, vae = configs[family.network], configs["vae"]
     channels = 16 if family.name == "sd3" else 4  # diffusers' defaults
@@ -342,14 +342,14 @@ def check_together(configs: Mapping[str, Mapping[str, Any]], index: Mapping[str,
     allowed = {latent, 2 * latent + 1} if inpaints and family.name != "sd3" else {latent}
     if taken not in allowed:
         raise ValueError(
-            f"{family.network} takes in_channels {taken}, and the autoencoder's latents have {latent}. Driven here are "
-            f"networks of {latent} channels and, in an inpainting pipeline, {2 * latent + 1}; not those that are shown "
+            f"{family.network} takes in_channels {taken}, and the autoencoder's latents have {latent}. Supported are "
+            f"networks of {latent} channels and, in an inpainting pipeline, {2 * latent + 1}; not those that take "
             "another picture beside the latents (instruct-pix2pix, depth, upscaling)."
         )
     if given is not None and given != latent:
         raise ValueError(
             f"{family.network} has out_channels {given}, and the autoencoder's latents have {latent}: "
-            "a network that predicts a variance too is not driven here."
+            "a network that also predicts a variance is not supported."
         )
     widths = [
         _text_width(configs[part], "hidden_size") for part in ("text_encoder", "text_encoder_2") if part in configs
@@ -367,12 +367,12 @@ def check_together(configs: Mapping[str, Mapping[str, Any]], index: Mapping[str,
         if isinstance(width, int):
             _fit("the text encoders' hidden_size together", sum(widths), "unet's cross_attention_dim", width)
     if family.name == "sdxl":
-        told = 6 * network["addition_time_embed_dim"] + _text_width(configs["text_encoder_2"], "projection_dim")
-        wanted = network["projection_class_embeddings_input_dim"]
-        if told != wanted:
+        computed = 6 * network["addition_time_embed_dim"] + _text_width(configs["text_encoder_2"], "projection_dim")
+        stated = network["projection_class_embeddings_input_dim"]
+        if computed != stated:
             raise ValueError(
-                f"unet's projection_class_embeddings_input_dim is {wanted}, and six numbers of the picture's size with "
-                f"the pooled text make {told}: a network with other inputs (a refiner) is not driven here."
+                f"unet's projection_class_embeddings_input_dim is {stated}, but the six numbers of the picture's size "
+                f"and the pooled text give {computed}: a network with other inputs (a refiner) is not supported."
             )
 
 
@@ -382,9 +382,11 @@ def _text_width(config: Mapping[str, Any], key: str) -> int:
     return (inner if isinstance(inner, Mapping) else config).get(key, defaults[key])
 
 
-def _fit(what: str, value: int, other: str, wanted: int) -> None:
-    if value != wanted:
-        raise ValueError(f"{what}: {value}, and {other}: {wanted}. They must be equal; these parts are of two models.")
+def _fit(what: str, value: int, other: str, expected: int) -> None:
+    if value != expected:
+        raise ValueError(
+            f"{what}: {value}, and {other}: {expected}. They must be equal; these parts are of two models."
+        )
 
 
 def _is_part(value: Any) -> bool:
@@ -396,22 +398,22 @@ def _use(known: Mapping[str, Any]) -> str:
 
 
 def _check(config: Mapping[str, Any], table: Mapping[str, Rule], what: str) -> None:
-    """Raise ValueError for a value that its key's rule does not allow, and for a key that is unknown and set."""
+    """Raise ValueError for a value that its key's rule does not allow, and for an unknown key that is set."""
     for key, value in config.items():
-        if key.startswith("_"):  # who wrote the file, and from where
+        if key.startswith("_"):  # notes about the origin of the file
             continue
         rule = table.get(key)
         if rule is None and (value is None or value is False or value in ((), [], {}, "", 0)):
             continue
         if rule is None:
             raise ValueError(
-                f"{what} sets {key} to {_short(value)}, which is not known here, so a picture could be wrong without a "
-                "word. Use a model without it, or diffusers itself."
+                f"{what} sets {key} to {_short(value)}; this key is not known here, so pictures could be wrong without "
+                "a message. Use a model without it, or diffusers itself."
             )
         if not rule.allows(value):
             raise ValueError(
-                f"{what} sets {key} to {_short(value)}; driven here is {rule.words}. Use a model whose configuration "
-                "says so, or diffusers itself."
+                f"{what} sets {key} to {_short(value)}; supported is {rule.words}. Use a model with such a "
+                "configuration, or diffusers itself."
             )
 
 

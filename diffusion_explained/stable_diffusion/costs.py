@@ -1,7 +1,7 @@
-"""What Stable Diffusion 1.5 costs in its published size, counted without a GPU, without weights and without memory.
+"""The computational cost of Stable Diffusion 1.5 in its published size, counted without GPU, weights or memory.
 
-torch's meta device runs a network on shapes alone; its FLOP counter notes what each operation would have done. As in
-`models.count_flops`, only convolutions and matrix products count, a multiplication and an addition being two.
+torch's meta device runs a network on shapes alone; its FLOP counter counts what each operation would compute. As in
+`models.count_flops`, only convolutions and matrix products count, and a multiplication and an addition are two FLOPs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diffusion_explained.stable_diffusion.stand_ins import pipeline_of_sd, unet_
 
 
 class Work(NamedTuple):
-    """FLOPs by kind: convolutions, products with weights (linear layers), and attention's own (q kᵀ and its average).
+    """FLOPs by kind: convolutions, products with weights (linear layers), and attention (q kᵀ and weights times v).
 
     With the number of positions N the first two grow like N, and attention among the positions like N².
     """
@@ -36,9 +36,9 @@ class Work(NamedTuple):
 
 
 def count_work(call: Callable[[], Any]) -> Work:
-    """The FLOPs of whatever `call` does, on any device.
+    """Count the FLOPs of `call()`, on any device.
 
-    Attention is computed the plain way meanwhile: torch's counter does not know all of its fused kernels.
+    Attention is computed without fused kernels here, because torch's counter does not know all of them.
     """
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
         call()
@@ -50,7 +50,7 @@ def count_work(call: Callable[[], Any]) -> Work:
 
 @cache
 def published_work(height: int = 512, width: int = 512) -> dict[str, Work]:
-    """One pass of one image through each part of Stable Diffusion 1.5, for pictures of height x width pixels.
+    """The FLOPs of one forward pass of one image through each part of Stable Diffusion 1.5, for height x width pixels.
 
     "U-Net on pixels" is the same network with 3 channels in and out, run on the picture instead of its latents.
     Raises ValueError for a size that latents cannot have.
@@ -58,7 +58,7 @@ def published_work(height: int = 512, width: int = 512) -> dict[str, Work]:
     check_size(height, width, FAMILIES["sd"].multiple)
     pipe, on_pixels = _on_meta()
     place: dict[str, Any] = {"device": "meta", "dtype": torch.float32}
-    with torch.device("meta"):  # what the networks make on their way
+    with torch.device("meta"):  # for the tensors that the networks create
         time, ids = torch.ones(1, **place), torch.zeros(1, 77, device="meta", dtype=torch.int64)
         prompt = torch.zeros(1, 77, pipe.unet.config.cross_attention_dim, **place)
         latents = torch.zeros(1, pipe.unet.config.in_channels, height // 8, width // 8, **place)
@@ -72,7 +72,7 @@ def published_work(height: int = 512, width: int = 512) -> dict[str, Work]:
 
 
 def published_parameters() -> dict[str, int]:
-    """How many parameters each part of Stable Diffusion 1.5 has."""
+    """The number of parameters of each part of Stable Diffusion 1.5."""
     pipe, _ = _on_meta()
     parts = {"text encoder": pipe.text_encoder, "U-Net": pipe.unet, "autoencoder": pipe.vae}
     return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
@@ -80,7 +80,7 @@ def published_parameters() -> dict[str, int]:
 
 @cache
 def _on_meta() -> tuple[Any, Any]:
-    """The pipeline in its published size, and its U-Net for pixels, all shape and no numbers."""
+    """The pipeline in its published size, and its U-Net for pixels, on the meta device: shapes without values."""
     meta = torch.device("meta")
     with meta:
         on_pixels = unet_of_sd(3, 3, 512, full_size=True)

@@ -1,10 +1,10 @@
-"""The families of Stable Diffusion that are driven here, and how large their weights are.
+"""The supported families of Stable Diffusion, and how large their weights are.
 
 | family | network                    | predicts | text encoders                         | latents     |
 |--------|----------------------------|----------|---------------------------------------|-------------|
 | `sd`   | U-Net (SD 1.x, SD 2.x)     | eps or v | CLIP                                  | 4 channels  |
 | `sdxl` | U-Net                      | eps      | two CLIPs, pooled text, picture size  | 4 channels  |
-| `sd3`  | transformer (SD 3, SD 3.5) | flow     | two CLIPs, pooled text, T5 if wanted  | 16 channels |
+| `sd3`  | transformer (SD 3, SD 3.5) | flow     | two CLIPs, pooled text, optionally T5 | 16 channels |
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-# the same weights, uploaded again; the first one found on this machine is taken, and downloads try them in order
+# copies of the same weights; the first one found on this machine is used, and downloads try them in order
 MIRRORS = {
     DEFAULT_MODEL: (
         DEFAULT_MODEL,
@@ -29,10 +29,10 @@ class Family:
     """What the members of a family share.
 
     pipelines: the classes of diffusers that a model_index.json may name; the first one is for text to image.
-    network: the pipeline's attribute that denoises.
-    multiple: pixels; height and width must be multiples of it.
-    guidance_scale: what its authors suggest.
-    suits_cpu: small enough that a CPU takes seconds a picture, so that no GPU is asked for.
+    network: the name of the pipeline's attribute that holds the denoising network.
+    multiple: in pixels; height and width must be multiples of it.
+    guidance_scale: the one that its authors suggest.
+    suits_cpu: whether the model is so small that a CPU takes seconds per picture; then no GPU is required.
     """
 
     name: str
@@ -67,23 +67,23 @@ FAMILIES = {
     )
 }
 
-# this project's own small model, of the architecture and the pipeline of sd; the one that travels with the package
+# this project's own small model, with the architecture and the pipeline of sd; it is part of the package
 MICRO = "micro"
 MICRO_TITLE = "Micro Stable Diffusion (emoji, 128 x 128)"
 MICRO_FAMILY = replace(FAMILIES["sd"], title=MICRO_TITLE, guidance_scale=4.0, suits_cpu=True)
 
 
 def family_of_pipeline(class_name: str) -> Family:
-    """The family of a pipeline class of diffusers. Raises ValueError for one that is not driven here."""
+    """The family of a pipeline class of diffusers. Raises ValueError for one that is not supported."""
     for family in FAMILIES.values():
         if class_name in family.pipelines:
             return family
     known = ", ".join(name for family in FAMILIES.values() for name in family.pipelines)
-    raise ValueError(f"A {class_name} is not driven here. These are: {known}.")
+    raise ValueError(f"A {class_name} is not supported. Supported are: {known}.")
 
 
-# Gigabytes to download: float16 weights where they are offered, the safety checker included, T5 left out. About what
-# the hub lists; with a network the hub is asked.
+# Approximate gigabytes to download: float16 weights where they are offered, with the safety checker, without T5. If
+# there is a network, the hub is asked instead.
 SIZES_GB = {
     DEFAULT_MODEL: 2.7,
     "stabilityai/stable-diffusion-2-1": 2.6,
@@ -93,7 +93,7 @@ SIZES_GB = {
 }
 CHECKERS_GB = {DEFAULT_MODEL: 0.6}  # the share of a safety checker in these
 T5_GB = 9.5
-OFFER_FLOAT16 = (  # as files of their own; the others keep half precision under the plain names, or have none
+OFFER_FLOAT16 = (  # in separate files; other models store float16 under the plain names, or do not offer it
     DEFAULT_MODEL,
     "stabilityai/stable-diffusion-2-1",
     "stabilityai/stable-diffusion-xl-base-1.0",

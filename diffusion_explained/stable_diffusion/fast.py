@@ -1,7 +1,7 @@
-"""The same Stable Diffusion, compiled: fewer, larger kernels, replayed as CUDA graphs, and every step still yielded.
+"""Compile a Stable Diffusion: fewer, larger kernels, replayed as CUDA graphs; every step is still yielded.
 
-Only the network and the decoder are compiled. What the sampler does between two calls of the network stays as it is
-written: a few operations on the latents, which a GPU does while the next call is prepared.
+Only the network and the decoder are compiled. The sampler's few operations on the latents between two network
+evaluations are not: a GPU runs them while the next evaluation is prepared.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from diffusion_explained.stable_diffusion.model import StableDiffusion
 
 
 def accelerate(model: StableDiffusion, *, backend: str = "inductor", mode: str = "reduce-overhead") -> StableDiffusion:
-    """The model with its network and decoder compiled; it computes the same, to rounding.
+    """Return the model with its network and decoder compiled; its results are the same up to rounding.
 
-    The first step of each picture size and number of images waits for the compiler, half a minute and more. The
-    weights are laid out as a GPU's convolutions like them (channels_last), in place.
+    The first step of each picture size and number of images waits for the compiler, half a minute or more. The weights
+    are converted, in place, to the memory layout that is fast for convolutions on a GPU (channels_last).
 
     Args:
-        backend: of torch.compile; "eager" and "aot_eager" compile nothing, and test what is around.
-        mode: inductor's: "reduce-overhead" (CUDA graphs), or "max-autotune", which also tries kernels for minutes.
+        backend: of torch.compile; "eager" and "aot_eager" compile nothing, and serve to test the code around.
+        mode: of inductor: "reduce-overhead" (CUDA graphs), or "max-autotune", which also tries out kernels for minutes.
     """
     options = {"mode": mode} if backend == "inductor" else {}
     compiled = partial(torch.compile, backend=backend, dynamic=False, **options)
@@ -37,7 +37,7 @@ def accelerate(model: StableDiffusion, *, backend: str = "inductor", mode: str =
 
 
 def _graphed(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, told at each call that its last outputs may be overwritten: they have been copied by then."""
+    """Wrap a compiled function so that each call may overwrite the last call's outputs, which are copied by then."""
 
     def call(*args: Any, **options: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()

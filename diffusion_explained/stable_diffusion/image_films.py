@@ -1,7 +1,7 @@
-"""One image of a run that was kept whole, as films for the scrubber: its steps, and where its words land.
+"""Films for the scrubber of one image of a run: its steps, and the attention to each word.
 
 steps = list(model.steps(text, seed=0))
-x_0 = decoded(model, steps, 0)                              # [n, 3, H, W]: what is guessed at each step
+x_0 = decoded(model, steps, 0)                              # [n, 3, H, W]: the predicted x_0 at each step
 step_film(model, steps, x_0, 0)
 word_film(attention.columns(), attention.maps(), x_0)       # of `attention.record_attention`
 """
@@ -23,7 +23,7 @@ from diffusion_explained.stable_diffusion.recording import row_of
 from diffusion_explained.stable_diffusion.trace_films import DECODED, LATENTS, ending, norm_charts
 
 AT_ONCE = 4  # latents that are decoded in one batch
-WORD_SIDE = 64  # pixels of a word's picture, several of the latent's a pixel
+WORD_SIDE = 64  # pixels along a side of a word's picture; several per latent pixel
 WORDS_A_ROW = 5
 MOST_WORDS = 15
 STRONGEST = 0.85  # how much of the picture the strongest attention covers
@@ -32,7 +32,10 @@ STRONGEST = 0.85  # how much of the picture the strongest attention covers
 def decoded(
     model: StableDiffusion, steps: Sequence[Step], image: int, tell: Callable[[float], object] | None = None
 ) -> Tensor:
-    """The predicted x_0 of one image at each step, as pictures [n, 3, H, W]; tell is called with the part done."""
+    """The predicted x_0 of one image at each step, as pictures [n, 3, H, W].
+
+    tell: called with the share that is done, after each batch.
+    """
     latents, pictures = torch.stack([step.pred.x_0[image] for step in steps]), []
     for batch in latents.split(AT_ONCE):
         pictures.append(model.decode(batch).cpu())
@@ -42,11 +45,11 @@ def decoded(
 
 
 def step_film(model: StableDiffusion, steps: Sequence[Step], x_0: Tensor, image: int) -> Film:
-    """The latents, the picture that is guessed (x_0, of `decoded`), and what the prompt changes in the noise.
+    """A film of the latents, the predicted x_0, and the change of the predicted noise by the prompt.
 
-    The last frame is of the end. Where guidance is off, as in `film.step_fields`, nothing is changed.
+    The last frame shows the result. Without guidance the third panel is left out.
 
-    x_0: [n, 3, H, W].
+    x_0: pictures [n, 3, H, W], from `decoded`.
     """
     size, count = x_0.shape[2:], len(steps)
 
@@ -76,18 +79,18 @@ def step_film(model: StableDiffusion, steps: Sequence[Step], x_0: Tensor, image:
 
 
 def word_film(columns: Sequence[str], maps: Tensor, x_0: Tensor) -> Film:
-    """Where each word lands at each step: the picture guessed there in grey, and the attention to the word over it.
+    """A film of the attention to each word at each step, over the predicted x_0 in grey.
 
     Args:
-        columns, maps: of `RecordedAttention`, [n, columns, h, w]; start, end and padding are left out here.
-        x_0: pictures [n, 3, H, W], of `decoded`.
+        columns, maps: from `RecordedAttention`, maps [n, columns, h, w]; start, end and padding are left out here.
+        x_0: pictures [n, 3, H, W], from `decoded`.
 
-    Each word's attention is drawn from 0 to its own maximum over the run; beside the word stands its share of all.
-    Raises ValueError for a prompt without words.
+    Each word's attention is drawn on a scale from 0 to its own maximum over the run; the label gives the word's share
+    of all attention. Raises ValueError for a prompt without words.
     """
-    words = list(columns[1:-2])[:MOST_WORDS]  # the start before them, the end and the padding after them
+    words = list(columns[1:-2])[:MOST_WORDS]  # without the start before them, the end and the padding after them
     if not words:
-        raise ValueError("The prompt has no word to look at.")
+        raise ValueError("The prompt has no word whose attention could be shown: give a prompt of one word or more.")
     small = F.interpolate(x_0, (WORD_SIDE, WORD_SIDE), mode="area")
     grey = (small.mean(1).clamp(-1, 1) + 1) * 127.5
     colour = torch.tensor(rgb(LIGHT.noise), dtype=torch.float32, device="cpu")

@@ -1,10 +1,11 @@
-"""Inpainting with a network that was never trained for it: what is known is put back at every level.
+"""Inpainting with a network that was not trained for it: the known region is restored at every level.
 
-At each level the known region holds the picture, noised to that level with the noise that the run began with,
+At each level the known region holds the picture, noised to that level with the noise that the run started from,
 
     x_t <- mask * x_t + (1 - mask) * (alpha * z + sigma * eps)      (RePaint's idea, Sec. 4.1, in latents; as diffusers)
 
-and there the belief is what is known. It is a `Denoiser` around a `Denoiser`, so every sampler inpaints.
+and there the prediction is replaced by the known values. `KnownRegion` is a `Denoiser` that wraps a `Denoiser`, so
+every sampler can inpaint.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from diffusion_explained.stable_diffusion.latents import Known
 
 @dataclass(frozen=True)
 class KnownRegion:
-    """A denoiser that believes what is known where it is known (mask 0), and the network elsewhere (mask 1).
+    """A denoiser whose prediction is the known picture where the mask is 0, and the network's where it is 1.
 
     x_t and the predictions are [B, C, h, w].
     """
@@ -33,7 +34,7 @@ class KnownRegion:
     @torch.no_grad()
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
         known = self.known
-        if level != known.first:  # `start` has made the first x_t; at full strength that is pure noise everywhere
+        if level != known.first:  # the first x_t comes from `start`; at full strength it is pure noise everywhere
             x_t = paste(x_t, add_noise(known.image_latents, known.eps, level), known.mask)
         pred = self.denoise(x_t, level)
         return replace(
@@ -42,5 +43,5 @@ class KnownRegion:
 
 
 def paste(painted: Tensor, kept: Tensor, mask: Tensor) -> Tensor:
-    """painted where the mask is 1, kept where it is 0. All three are [B, C, h, w], the mask [B, 1, h, w]."""
+    """`painted` where the mask is 1, `kept` where it is 0: both [B, C, h, w], the mask [B, 1, h, w]."""
     return mask * painted + (1 - mask) * kept

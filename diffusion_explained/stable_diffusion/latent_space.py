@@ -1,8 +1,8 @@
-"""Walks in the space of latents: between two pictures, and one step aside at a single latent pixel.
+"""Explore the space of latents: interpolate between two pictures, and change a single latent pixel.
 
-z_mid = torch.lerp(z_a, z_b, 0.5)                      # as one mixes pictures
-x_mid = slerp(x_a, x_b, 0.5)                           # as one mixes noises, which lie near a sphere
-touched = reach(model, z, row=8, column=8)             # which pixels one latent pixel moves, and how much
+z_mid = torch.lerp(z_a, z_b, 0.5)                      # interpolates between the latents of pictures
+x_mid = slerp(x_a, x_b, 0.5)                           # interpolates between noises, which lie near a sphere
+touched = reach(model, z, row=8, column=8)             # which pixels one latent pixel changes, and by how much
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from diffusion_explained.stable_diffusion.model import StableDiffusion
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """The way on a sphere, each of [B, ...] on its own great circle (Shoemake 1985; DDIM, App. D.5).
+    """Spherical interpolation, each of [B, ...] on its own great circle (Shoemake 1985; DDIM, App. D.5).
 
         sin((1 - share) angle) / sin(angle) a + sin(share angle) / sin(angle) b
 
-    Between two independent noises, which are nearly orthogonal, the variance stays 1; on the straight way it falls to a
-    half. Parallel ones are mixed straight. Raises ValueError for shapes that differ.
+    Between two independent noises, which are nearly orthogonal, the variance stays 1; with linear interpolation it
+    falls to a half. Parallel tensors are interpolated linearly. Raises ValueError for shapes that differ.
     """
     same_shape("both ends", float_data("a", a), float_data("b", b))
     share = number("share", share, "a number, 0 at the first end and 1 at the second")
@@ -39,9 +39,9 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 
 @dataclass(frozen=True)
 class Reach:
-    """What moving one latent pixel does: before and after, pictures [3, H, W], and moved [H, W], the mean |change|.
+    """The effect of changing one latent pixel: pictures before and after [3, H, W], moved [H, W] = mean |change|.
 
-    own: the 8 x 8 pixels that the latent pixel covers, as (top, bottom, left, right), the ends not included.
+    own: the 8 x 8 pixels that the latent pixel covers, as (top, bottom, left, right), without bottom and right.
     """
 
     before: Tensor
@@ -51,12 +51,12 @@ class Reach:
 
     @property
     def inside(self) -> float:
-        """The share of all change that falls on the latent pixel's own pixels."""
+        """The share of all change that lies within the latent pixel's own pixels."""
         top, bottom, left, right = self.own
         return float(self.moved[top:bottom, left:right].sum() / self.moved.sum().clamp(min=1e-12))
 
     def box(self, share: float = 0.95) -> tuple[int, int, int, int]:
-        """The smallest square about the own pixels, cut at the edges, with a share of all change: as `own`."""
+        """The smallest square around `own`, cut at the edges, that contains `share` of all change; format as `own`."""
         height, width = self.moved.shape
         top, bottom, left, right = self.own
         for margin in range(max(height, width) + 1):
@@ -73,7 +73,10 @@ class Reach:
 
 
 def poke(latents: Tensor, row: int, column: int, channel: int | None = None, by: float = 1.0) -> Tensor:
-    """Latents [B, C, h, w] with `by` added to one pixel, in one channel or in all. ValueError for one outside."""
+    """Latents [B, C, h, w] with `by` added to one pixel, in one channel or in all.
+
+    Raises ValueError for a pixel or channel outside the latents, and for a `by` that is not finite.
+    """
     if float_data("latents", latents).ndim != 4:
         raise ValueError(f"latents must be [B, C, h, w]; got {list(latents.shape)}.")
     _, channels, height, width = latents.shape
@@ -82,7 +85,7 @@ def poke(latents: Tensor, row: int, column: int, channel: int | None = None, by:
     if not (0 <= row < height and 0 <= column < width):
         raise ValueError(f"latent pixel ({row}, {column}) is outside of {height} x {width}, counted from 0.")
     if channel is not None and whole("channel", channel, 0) >= channels:
-        raise ValueError(f"channel {channel} is none of {channels}, counted from 0.")
+        raise ValueError(f"channel {channel} is not one of the {channels} channels, counted from 0.")
     poked = latents.clone()
     poked[:, slice(None) if channel is None else channel, row, column] += by
     return poked
@@ -91,7 +94,7 @@ def poke(latents: Tensor, row: int, column: int, channel: int | None = None, by:
 def reach(
     model: StableDiffusion, latents: Tensor, row: int, column: int, channel: int | None = None, by: float = 1.0
 ) -> Reach:
-    """Decode one picture's latents [1, C, h, w] as they are and with one pixel poked: how far does it reach?
+    """Decode one picture's latents [1, C, h, w], unchanged and with one pixel changed by `poke`, and compare them.
 
     Raises ValueError for more than one picture, or a pixel that does not exist.
     """

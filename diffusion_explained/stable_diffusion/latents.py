@@ -1,10 +1,10 @@
-"""Pictures and latents: the autoencoder, the noise that sampling starts from, and what a given picture adds to it.
+"""Pictures and latents: the autoencoder, and the start of sampling from noise, from a picture, or for inpainting.
 
-A 512 x 512 picture is 64 x 64 x 4 numbers to the network. `Start` holds what a sampler begins with:
+The latents of a 512 x 512 picture are 64 x 64 x 4 numbers. `Start` holds where a sampler starts:
 
     text to image       x_T = eps
-    image to image      x_t = alpha * z + sigma * eps at the level that the strength names, z the encoded picture
-    inpainting          the same, and what is known of the picture, for `inpainting.KnownRegion` to keep
+    image to image      x_t = alpha * z + sigma * eps at the level given by the strength, z the encoded picture
+    inpainting          the same, and the known part of the picture, which `inpainting.KnownRegion` keeps
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from diffusion_explained.schedules import Level
 
 @dataclass(frozen=True)
 class Known:
-    """What inpainting knows: image_latents and eps [B, C, h, w], mask [B, 1, h, w] with 1 where to paint anew.
+    """The known region of inpainting: image_latents and eps [B, C, h, w], mask [B, 1, h, w], 1 where to paint anew.
 
-    first: the level that sampling starts at.
+    first: the level at which sampling starts.
     """
 
     image_latents: Tensor
@@ -38,10 +38,10 @@ class Known:
 
 @dataclass(frozen=True)
 class Start(samplers.Start):
-    """Where a run starts: x_t [B, C, h, w] at levels[0], the levels to visit, one stream per image.
+    """The start of a run: x_t [B, C, h, w] at levels[0], the levels to visit, one random stream per image.
 
-    For inpainting: known, for any network; or, for a network that was trained to inpaint, channels [B, 1 + C, h, w]
-    that it is shown beside x_t: the mask, and the picture with its hole grey.
+    For inpainting: `known`, with any network; or, with a network that was trained to inpaint, `channels`
+    [B, 1 + C, h, w], its inputs beside x_t: the mask, and the latents of the picture with the masked part grey.
     """
 
     known: Known | None = None
@@ -49,7 +49,7 @@ class Start(samplers.Start):
 
 
 def check_size(height: int, width: int, multiple: int) -> None:
-    """Raise ValueError for a picture size that the latents cannot have, naming the nearest that they can."""
+    """Raise ValueError for a picture size that is not a multiple of `multiple`; the message gives the nearest one."""
     if min(height, width) < multiple or height % multiple or width % multiple:
         near = [max(multiple, round(side / multiple) * multiple) for side in (height, width)]
         raise ValueError(
@@ -59,7 +59,7 @@ def check_size(height: int, width: int, multiple: int) -> None:
 
 
 def picture(images: Tensor, count: int) -> Tensor:
-    """Given pictures as [count, 3, H, W]. Raises ValueError for another shape, number, or range."""
+    """The user's picture or pictures as [count, 3, H, W]. Raises ValueError for another shape, number, or range."""
     images = images[None] if images.ndim == 3 else images
     if images.ndim != 4 or images.shape[1] != 3 or len(images) not in (1, count):
         raise ValueError(f"image must be [3, H, W], or [1 or {count}, 3, H, W]; got {tuple(images.shape)}.")
@@ -69,7 +69,10 @@ def picture(images: Tensor, count: int) -> Tensor:
 
 
 def mask_of(mask: Tensor, images: Tensor) -> Tensor:
-    """A mask as 0 and 1, [B, 1, H, W], 1 (and all from a half on) where to paint anew. ValueError for another size."""
+    """A mask [B, 1, H, W] of 0 and 1 from one of values 0 to 1: 1 (paint anew) from 0.5 on.
+
+    Raises ValueError for a mask of another size than the images [B, 3, H, W].
+    """
     given = tuple(mask.shape)
     mask = mask.reshape(*[1] * (4 - mask.ndim), *given) if mask.ndim < 4 else mask
     size = tuple(images.shape[-2:])
@@ -79,9 +82,9 @@ def mask_of(mask: Tensor, images: Tensor) -> Tensor:
 
 
 def steps_of_strength(strength: float, num_inference_steps: int) -> int:
-    """How many of the steps a strength leaves to take: int(strength * n), as in diffusers.
+    """The number of steps that image to image takes for a strength: int(strength * n), as in diffusers.
 
-    Raises ValueError for a strength outside (0, 1], or one that leaves no step.
+    Raises ValueError for a strength outside [0, 1], or one that leaves no step.
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be from 0 (keep the picture) to 1 (start from noise), got {strength}.")
@@ -89,23 +92,23 @@ def steps_of_strength(strength: float, num_inference_steps: int) -> int:
     if taken < 1:
         raise ValueError(
             f"strength {strength:g} leaves none of {num_inference_steps} steps to take, so the picture would come back "
-            f"as it was. Give at least {1 / num_inference_steps:.3g}."
+            f"unchanged. Give at least {1 / num_inference_steps:.3g}."
         )
     return taken
 
 
 def dtype_of(module: nn.Module) -> torch.dtype:
-    """The dtype of its weights; diffusers' own `.dtype` walks through all modules, which takes milliseconds."""
+    """The dtype of a module's weights; diffusers' own `.dtype` walks through all modules, which takes milliseconds."""
     return next(module.parameters()).dtype
 
 
 def statistics(vae: Any, device: torch.device) -> tuple[Tensor | float, Tensor | float]:
-    """(centre, spread) of an autoencoder's own numbers z: latents = (z - centre) * scaling_factor / spread.
+    """(centre, spread) of an autoencoder's raw latents z: latents = (z - centre) * scaling_factor / spread.
 
     The centre is latents_mean [C, 1, 1] and the spread latents_std, where the configuration has them; else shift_factor
-    and 1. `configurations` refuses those that diffusers' pipeline of the family ignores. (Inpainting with Stable
-    Diffusion XL in diffusers encodes without latents_mean and latents_std, though it decodes with them; here a picture
-    is encoded as it is decoded.)
+    and 1. `configurations` refuses keys that diffusers' pipeline of the family ignores. (In diffusers inpainting with
+    Stable Diffusion XL encodes without latents_mean and latents_std, but decodes with them; here encoding and decoding
+    both use them.)
     """
     config = vae.config
     if config.get("latents_mean") is None or config.get("latents_std") is None:
@@ -120,10 +123,12 @@ def statistics(vae: Any, device: torch.device) -> tuple[Tensor | float, Tensor |
 @torch_defaults()
 @torch.no_grad()
 def encode(vae: Any, device: torch.device, images: Tensor, streams: Sequence[torch.Generator] | None = None) -> Tensor:
-    """Pictures [B, 3, H, W] in [-1, 1] to latents [B, C, H/8, W/8], float32, of about unit variance.
+    """Encode pictures [B, 3, H, W] in [-1, 1] to latents [B, C, H/8, W/8], float32, of about unit variance.
 
-    z ~ N(mean, std^2) of the encoder, one stream an image; without streams the mean; a tiny autoencoder names z itself
-    latents = (z - centre) * scaling_factor / spread, see `statistics`  (latent diffusion, App. G)
+        z ~ N(mean, std^2) of the encoder
+        latents = (z - centre) * scaling_factor / spread, see `statistics`  (latent diffusion, App. G)
+
+    streams: one random stream per image; without streams z is the mean. A tiny autoencoder returns z itself.
     """
     encoded = vae.encode(images.to(device, dtype_of(vae)))
     if hasattr(encoded, "latent_dist"):
@@ -139,7 +144,10 @@ def encode(vae: Any, device: torch.device, images: Tensor, streams: Sequence[tor
 @torch_defaults()
 @torch.no_grad()
 def decode(vae: Any, device: torch.device, latents: Tensor, through: Callable[..., Any] | None = None) -> Tensor:
-    """Latents [B, C, h, w] to pictures [B, 3, 8h, 8w], float32 in [-1, 1]; `through` is vae.decode, compiled."""
+    """Decode latents [B, C, h, w] to pictures [B, 3, 8h, 8w], float32 in [-1, 1].
+
+    through: a compiled vae.decode, used instead of vae.decode.
+    """
     centre, spread = statistics(vae, latents.device)
     z = latents * spread / vae.config.scaling_factor + centre
     images = (through or vae.decode)(z.to(device, dtype_of(vae)), return_dict=False)[0]
@@ -158,14 +166,14 @@ def start(
     mask: Tensor | None = None,
     shows_mask: bool = False,
 ) -> Start:
-    """What a sampler begins with, its random numbers drawn in the order of diffusers' pipelines.
+    """The `Start` of a sampler, with random numbers drawn in the same order as in diffusers' pipelines.
 
     Args:
-        levels: of the whole way, from noise.
-        streams: one an image, [B].
-        shape: of one image's latents, (C, h, w).
+        levels: all levels, from pure noise on.
+        streams: one random stream per image, [B].
+        shape: the shape of one image's latents, (C, h, w).
         image, strength, mask: as in `StableDiffusion.prepare`.
-        shows_mask: whether the network takes the mask and the masked picture as channels.
+        shows_mask: whether the network takes the mask and the masked picture as input channels.
     """
     count = len(streams)
     if image is None:
@@ -175,7 +183,7 @@ def start(
     if mask is not None:
         mask = mask_of(mask, image).to(image.device)
         small = torch.nn.functional.interpolate(mask, size=shape[1:]).to(device)
-    # at full strength diffusers inpaints from pure noise, while its image to image keeps a trace of the picture
+    # at full strength diffusers' inpainting starts from pure noise, but its image to image keeps a trace of the picture
     pure = mask is not None and strength == 1
     image_latents = None if pure and shows_mask else encode(vae, device, image, streams)
     eps = randn((count, *shape), streams, device)

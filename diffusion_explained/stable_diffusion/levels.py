@@ -1,8 +1,8 @@
-"""The levels that a pipeline's scheduler would visit, as our own schedules give them.
+"""The levels that a pipeline's scheduler would visit, computed from our own schedules.
 
-The samplers are ours, so what is needed of diffusers' scheduler is its configuration (`schedulers`): the curve of the
-noise, how levels are spaced, and where sampling ends. For each sampler these are the levels that a user of diffusers
-visits who samples by the scheduler of that name, made by `XScheduler.from_config(pipe.scheduler.config)`:
+The samplers are ours, so only the configuration of diffusers' scheduler is needed (`schedulers`): the noise schedule,
+the spacing of the levels, and where sampling ends. For each sampler the levels are those that diffusers visits with the
+corresponding scheduler, made by `XScheduler.from_config(pipe.scheduler.config)`:
 
 | sampler            | scheduler of diffusers          | spacing, unless the configuration names one    | ends         |
 |--------------------|---------------------------------|------------------------------------------------|--------------|
@@ -14,15 +14,15 @@ visits who samples by the scheduler of that name, made by `XScheduler.from_confi
 | `heun`             | HeunDiscreteScheduler           | linspace, between timesteps too                | clean        |
 | `dpm_solver_pp_2m` | DPMSolverMultistepScheduler     | linspace of n + 1 parts without the last       | clean        |
 
-A configuration of the sampler's own class is taken as it stands, its use_karras_sigmas and the like included. A flow
+A configuration of the sampler's own class is used unchanged, including use_karras_sigmas and similar keys. A flow
 model's levels are those of its own class, whatever the sampler.
 
-One thing is not copied. diffusers' DDIMScheduler steps from t to t - T // n, whatever timestep it visits next. That is
-the next timestep for "leading", and for "trailing" where n divides T; otherwise ours step to the next timestep, and a
-configuration of "linspace" is refused for DDIM.
+One behaviour is not copied. diffusers' DDIMScheduler steps from t to t - T // n, whichever timestep it visits next.
+That is the next timestep for "leading", and for "trailing" if n divides T; in the other cases ours steps to the next
+timestep, and a configuration of "linspace" is refused for DDIM.
 
 EDM's levels (x_t = x_0 + sigma eps) are given in variance-preserving form, both factors divided by sqrt(1 + sigma^2):
-sampling starts from unit noise as for the other families; samplers and preconditioning are the same in either.
+then sampling starts from unit noise as for the other families. Samplers and preconditioning are the same in both forms.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ from diffusion_explained.stable_diffusion.schedulers import family_of, options_o
 
 
 def config_of(scheduler: Any) -> dict[str, Any]:
-    """The configuration of a scheduler of diffusers, with its class: one that was made by hand does not name it."""
+    """The configuration of a scheduler of diffusers, with its class name, which a scheduler made by hand leaves out."""
     return {**scheduler.config, "_class_name": type(scheduler).__name__}
 
 
@@ -68,11 +68,11 @@ CURVES: dict[str, Callable[..., DDPMSchedule]] = {
     "sigmoid": DDPMSchedule.sigmoid,
 }
 ALL_BUT_ZERO = 2**-24  # diffusers' alphas_cumprod at zero terminal SNR, except in DDIM and DDPM
-ON_RATIOS = ("euler", "euler_ancestral", "heun")  # whose diffusers' classes integrate x / alpha
+ON_RATIOS = ("euler", "euler_ancestral", "heun")  # samplers whose classes in diffusers integrate x / alpha
 
 
 def kind_of(config: Mapping[str, Any]) -> str:
-    """What the network predicts, one of `predictions.KINDS`. Raises ValueError for a type that has no row there."""
+    """The prediction type, one of `predictions.KINDS`. Raises ValueError for a type that is not among them."""
     family = family_of(config)
     if family == "flow":
         return "flow"
@@ -83,7 +83,7 @@ def kind_of(config: Mapping[str, Any]) -> str:
         if key not in EDM_KINDS:
             raise ValueError(
                 f"The model's scheduler, {config['_class_name']}, sets prediction_type to {predicted!r} with "
-                f'sigma_data {key[1]:g}; driven here are "epsilon" with 0.5 and "v_prediction" with 1.'
+                f'sigma_data {key[1]:g}; supported are "epsilon" with 0.5 and "v_prediction" with 1.'
             )
         return EDM_KINDS[key]
     if predicted not in KINDS:
@@ -92,18 +92,18 @@ def kind_of(config: Mapping[str, Any]) -> str:
 
 
 def default_sampler_of(config: Mapping[str, Any]) -> str:
-    """The sampler of `SAMPLERS` that computes what the model's own scheduler does; else Euler for a flow, or DDIM."""
+    """The one of `SAMPLERS` that computes the same as the model's own scheduler; else Euler for a flow, or DDIM."""
     own = scheduler_class(config).sampler
     return "euler" if family_of(config) == "flow" else own or "ddim"
 
 
 def schedule_of(config: Mapping[str, Any], sampler: str | None = None) -> Schedule:
-    """Our schedule for a scheduler's configuration, with the network's clock, ending where this sampler ends.
+    """Our schedule for a scheduler's configuration, with the network's time input, ending where this sampler ends.
 
-    The clock is the one that the network was trained with: the timestep 0 .. T-1, for a flow T * t, and c_noise =
-    ln(sigma / alpha) / 4 for EDM and for timestep_type "continuous".
+    The time input is the one of the training: the timestep 0 .. T-1; for a flow T * t; for EDM and for timestep_type
+    "continuous" c_noise = ln(sigma / alpha) / 4.
 
-    Raises ValueError for a configuration that is not understood.
+    Raises ValueError for a configuration that is not supported.
     """
     family, options = family_of(config), options_of(config, sampler)
     if family == "flow":
@@ -115,7 +115,7 @@ def schedule_of(config: Mapping[str, Any], sampler: str | None = None) -> Schedu
 
 
 def _vp_schedule(config: Mapping[str, Any], options: Mapping[str, Any], sampler: str | None) -> DDPMSchedule:
-    """The schedule of a variance-preserving model, by its curve or its own betas."""
+    """The schedule of a variance-preserving model, from the name of its beta schedule or from its own betas."""
     T = options["num_train_timesteps"]
     continuous = options.get("timestep_type") == "continuous" and options["prediction_type"] == "v_prediction"
     end = {
@@ -149,18 +149,18 @@ def levels_of(
     *,
     sequence_length: int | None = None,
 ) -> list[Level]:
-    """n levels and the goal, for one of `SAMPLERS`.
+    """The n levels of n steps, and the level where sampling ends, for one of `SAMPLERS`.
 
     Args:
-        config: of the model's scheduler, as scheduler_config.json or `pipe.scheduler.config` has it.
+        config: the configuration of the model's scheduler, from scheduler_config.json or `pipe.scheduler.config`.
         num_inference_steps: n.
-        sampler: whose levels; see the table above.
-        spacing: in place of the configuration's: one of `SPACINGS` or `RATIO_SPACINGS`. A flow model takes all but
-            "leading": "linspace" is what diffusers' pipeline visits by default, whose last step spans almost nothing;
+        sampler: the sampler that visits the levels; see the table above.
+        spacing: replaces the configuration's: one of `SPACINGS` or `RATIO_SPACINGS`. A flow model takes all but
+            "leading": "linspace" is the default of diffusers' pipeline, and its last step is almost of length 0;
             "trailing" is even before the shift, 1, (n-1)/n, ..., 1/n.
         sequence_length: the number of the transformer's image tokens, for use_dynamic_shifting.
 
-    Raises ValueError for a configuration that is not understood, or a spacing or number of steps that does not exist.
+    Raises ValueError for a configuration that is not supported, or a spacing or number of steps that does not exist.
     """
     if spacing is not None and spacing not in SPACINGS + RATIO_SPACINGS:
         raise unknown_name("spacing", spacing, SPACINGS + RATIO_SPACINGS)
@@ -173,7 +173,7 @@ def levels_of(
     else:
         levels = _vp_levels(config, options, n, sampler, spacing)
     if len(levels) > 2 and levels[-1].sigma * levels[-2].alpha == levels[-2].sigma * levels[-1].alpha:
-        del levels[-2]  # a last step of length 0, as diffusers takes it for some ends of "sigma_min"
+        del levels[-2]  # a last step of length 0, which diffusers takes for some configurations with "sigma_min"
         if sampler == "dpm_solver_pp_2m" and n <= FEW_STEPS:
             raise ValueError(
                 f"The model's scheduler, {config['_class_name']}, sets final_sigmas_type to 'sigma_min', where the "
@@ -184,7 +184,7 @@ def levels_of(
 
 
 def start_scale(config: Mapping[str, Any], sampler: str, levels: list[Level], spacing: str | None = None) -> float:
-    """What the noise that sampling starts from is multiplied by, as in diffusers: 1, or sigma of the first level.
+    """The factor of the initial noise, as in diffusers: 1, or sigma of the first level.
 
     A noisy sample is alpha x_0 + sigma eps, of about unit variance, and most samplers start from eps. With "linspace"
     and "trailing" diffusers' Euler and Heun start from sigma eps (0.2 to 0.4% less for Stable Diffusion).
@@ -210,7 +210,7 @@ def _flow_levels(
     spacing: str | None,
     sequence_length: int | None,
 ) -> list[Level]:
-    """Levels of a flow model, t = sigma: FlowMatchEulerDiscreteScheduler's, or of the class that has flow_shift."""
+    """Levels of a flow model, t = sigma, of FlowMatchEulerDiscreteScheduler or of the class that has flow_shift."""
     name, T = config["_class_name"], options["num_train_timesteps"]
     if spacing == "leading":
         raise ValueError('A flow model has no "leading" spacing; use linspace, trailing, karras, exponential or beta.')
@@ -227,8 +227,8 @@ def _flow_levels(
 
     if solver and sampler == "dpm_solver_pp_2m" and spacing is None:
         t = shifted(1 - np.linspace(1, 1 / T, n + 1))[:0:-1]
-        told = np.trunc(t * T) / T  # it gives the network whole timesteps
-        return [Level(float(told[i]), float(1 - t[i]), float(t[i])) for i in range(n)] + [Level(0.0, 1.0, 0.0)]
+        times = np.trunc(t * T) / T  # this solver gives the network whole timesteps
+        return [Level(float(times[i]), float(1 - t[i]), float(t[i])) for i in range(n)] + [Level(0.0, 1.0, 0.0)]
     if spacing == "trailing" or (solver and spacing is None):
         t = shifted(np.arange(n, 0, -1) / n)
     else:
@@ -246,11 +246,11 @@ def _flow_levels(
 def _edm_levels(config: Mapping[str, Any], options: Mapping[str, Any], n: int, spacing: str | None) -> list[Level]:
     """EDM's levels (Eq. 5), t = sigma, divided by sqrt(1 + sigma^2)."""
     if spacing in SPACINGS:
-        raise ValueError(f"A model of EDM's has no {spacing!r} spacing; use {', '.join(RATIO_SPACINGS)}.")
+        raise ValueError(f"An EDM model has no {spacing!r} spacing; use {', '.join(RATIO_SPACINGS)}.")
     if n == 1 and spacing is None and options["sigma_schedule"] == "exponential":
         raise ValueError(
-            f"The model's scheduler, {config['_class_name']}, sets sigma_schedule to 'exponential', of which a single "
-            'step visits only the cleanest level in diffusers: take 2 steps and more, or give spacing="karras".'
+            f"The model's scheduler, {config['_class_name']}, sets sigma_schedule to 'exponential', with which one "
+            'step visits only the cleanest level in diffusers: take 2 or more steps, or give spacing="karras".'
         )
     low, high = options["sigma_min"], options["sigma_max"]
     sigmas = spaced_ratios(spacing or options["sigma_schedule"], n, high, low, options["rho"]).tolist()
@@ -265,7 +265,7 @@ def _on_ratio(t: float, ratio: float) -> Level:
 
 
 def _ratio_spacing(options: Mapping[str, Any], spacing: str | None) -> str | None:
-    """The one of `RATIO_SPACINGS` that is asked for, or else configured; None for a spacing of timesteps."""
+    """The one of `RATIO_SPACINGS` that is given, else the configured one; None for a spacing of timesteps."""
     if spacing is not None:
         return spacing if spacing in RATIO_SPACINGS else None
     if options.get("use_lu_lambdas"):
@@ -276,7 +276,7 @@ def _ratio_spacing(options: Mapping[str, Any], spacing: str | None) -> str | Non
 def _vp_levels(
     config: Mapping[str, Any], options: Mapping[str, Any], n: int, sampler: str, spacing: str | None
 ) -> list[Level]:
-    """Levels of a variance-preserving model, in the steps of the sampler's class in diffusers."""
+    """Levels of a variance-preserving model, as visited by the sampler's class in diffusers."""
     name, schedule = config["_class_name"], _vp_schedule(config, options_of(config, sampler), sampler)
     T = check_steps(options["num_train_timesteps"])
     check_steps(n, T)
@@ -292,14 +292,12 @@ def _vp_levels(
             )
         t = _timesteps(by_time, n, T, sampler, options.get("steps_offset", 0))
         if t[-1] == 0 and not schedule.final_alpha_one:  # the last of diffusers' steps, from t = 0 to t = 0
-            if (
-                by_time == "linspace"
-            ):  # given by the caller, in no step of diffusers' DDIM: n steps, the last one to x_0
+            if by_time == "linspace":  # given by the caller; diffusers' DDIM cannot do this: n steps, the last to x_0
                 schedule = DDPMSchedule(schedule.betas, clock=schedule.clock)
             else:
                 t = t[:-1]
         return schedule.levels_at(t.tolist())
-    # in float32, as diffusers: whether 998.9999 or 999 is rounded down shows in the picture
+    # in float32, as in diffusers: whether 998.9999 or 999 is rounded down changes the picture
     alphas_cumprod = torch.cumprod(1 - schedule.betas.float(), dim=0).numpy()
     if options.get("rescale_betas_zero_snr"):
         alphas_cumprod[-1] = ALL_BUT_ZERO
@@ -312,18 +310,18 @@ def _vp_levels(
         if by_ratio is None:
             ratios, last = ratios[:-1], ratios[-1]
     if by_ratio is not None:
-        solver = sampler == "dpm_solver_pp_2m"  # it spaces between the curve's own ends, the others between these
+        solver = sampler == "dpm_solver_pp_2m"  # spaces between the ends of the curve, the others between ratios' ends
         ends = (curve[-1], curve[0]) if solver else (ratios[0], ratios[-1])
         high, low = (options.get(key) or end for key, end in zip(("sigma_max", "sigma_min"), ends, strict=True))
         ratios = spaced_ratios(by_ratio, n, float(high), float(low))
         t = time_of_ratio(ratios, curve)
-        if solver:  # it gives the network whole timesteps
+        if solver:  # this solver gives the network whole timesteps
             rounds = by_ratio == "karras" or (options["use_lu_lambdas"] and spacing is None)
             t = np.round(t) if rounds and options["beta_schedule"] != "squaredcos_cap_v2" else np.trunc(t)
     if sampler == "heun" and n > 1 and ratios[0] >= PURE_NOISE:
         raise ValueError(
-            f"The model's scheduler, {name}, starts from sigma/alpha = {ratios[0]:.0f}, all but pure noise, where "
-            "Heun's second slope is multiplied by that: use another sampler."
+            f"The model's scheduler, {name}, starts from sigma/alpha = {ratios[0]:.0f}, nearly pure noise, where "
+            "Heun's second slope is multiplied by this ratio: use another sampler."
         )
     return [*map(_on_ratio, t.tolist(), ratios.tolist()), _on_ratio(0.0 if last else -1.0, float(last))]
 
@@ -346,7 +344,7 @@ def _timesteps(spacing: str, n: int, T: int, sampler: str, steps_offset: int) ->
         )
     if n == 1 and t[0] < T // 4:
         raise ValueError(
-            f'One step of "{spacing}" spacing visits only t = {t[0]:g} of 0 .. {T - 1}, all but clean, where noise is '
-            'no starting point. Give spacing="trailing" for a single step, or take 2 and more.'
+            f'One step of "{spacing}" spacing visits only t = {t[0]:g} of 0 .. {T - 1}, a nearly clean level, which '
+            'cannot start from noise. Give spacing="trailing" for a single step, or take 2 or more.'
         )
     return t

@@ -1,4 +1,4 @@
-"""Load a Stable Diffusion from the hub's cache or a folder, or say at once why not."""
+"""Load a Stable Diffusion from the hub's cache or a folder, or report at once why it cannot be loaded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LIVE, STAND_IN = "live", "stand-in"
 
 
 class NoGPUError(OSError):
-    """There is no GPU, and a CPU was not asked for by name."""
+    """There is no GPU, and the CPU was not chosen explicitly."""
 
 
 @named_options
@@ -47,37 +47,42 @@ def load(
     tiling: bool = False,
     fast: bool = False,
 ) -> StableDiffusion:
-    """A Stable Diffusion, by its name on the hub or by its folder in diffusers' format.
+    """Load a Stable Diffusion by its name on the hub, or from a folder in diffusers' format.
 
-    What is missing is said within two seconds, before diffusers is imported: weights, network or GPU.
+    Missing weights, a missing network connection or a missing GPU is reported within two seconds, before diffusers is
+    imported.
 
     Args:
-        model: "owner/model", looked for in the hub's cache (Stable Diffusion 1.5 under its mirrors' names too), or
-            "micro", this project's own small one, which travels with the package and needs no GPU.
-        device: a GPU if it is not given; "cpu" works too, at minutes a picture (`pace.measure_pace` measures).
-        dtype: float16 on a GPU and float32 elsewhere, if it is not given.
-        download: fetch what is not on this machine; `weights.download_size` tells how much that is.
-        t5: Stable Diffusion 3's largest text encoder, 9.5 GB: if it is there (None), needed (True), or not (False).
-        safety_checker: the one that some models ship: taken if there is one (None), needed (True), or left out (False),
-            which a warning then says.
-        offload: keep on the GPU only the part that computes (needs accelerate).
-        slicing, tiling: decode a batch one by one, a large picture in parts.
-        fast: compile the network and the decoder (`fast.accelerate`), which takes a while at the first picture.
+        model: "owner/model", searched in the hub's cache (Stable Diffusion 1.5 also under its mirrors' names); a
+            folder; or "micro", this project's own small model, which is part of the package and needs no GPU.
+        device: default: a GPU. "cpu" also works, but takes minutes per picture (`pace.measure_pace` measures it).
+        dtype: default: float16 on a GPU, float32 elsewhere.
+        download: download files that are not on this machine; `weights.download_size` returns their size.
+        t5: Stable Diffusion 3's largest text encoder, 9.5 GB: None uses it if it is there, True requires it, False
+            leaves it out.
+        safety_checker: the safety checker that some models ship: None uses it if there is one, True requires it, False
+            leaves it out and warns.
+        offload: keep on the GPU only the part that is computing (needs the package accelerate).
+        slicing, tiling: decode the pictures of a batch one by one; decode a large picture in tiles.
+        fast: compile the network and the decoder (`fast.accelerate`), which delays the first picture.
 
     Raises:
         WeightsUnavailableError, NoGPUError: OSErrors that say what is missing and what to do.
-        ValueError: for pickled weights, a folder that is no pipeline, one whose files or configurations are not driven
-            here, weights that do not fill the networks, or no such device.
+        ValueError: for pickled weights, a folder that is not a pipeline, one with files or configurations that are not
+            supported, weights that do not match the networks, or a device that does not exist.
     """
     if fast and offload:
-        raise ValueError("fast keeps everything on the GPU, and offload moves it away: choose one of them.")
+        raise ValueError("fast keeps every part on the GPU, and offload moves parts away: choose one of them.")
     chosen = _device(device, model, t5)
     if offload and chosen.type == "cpu":
         raise ValueError("offload moves parts from the CPU to a GPU while they compute: it needs a GPU.")
     options = {"t5": t5, "safety_checker": safety_checker}
     weights = _fetched(model, **options) if download and model != MICRO else find_weights(model, **options)
     if weights.unchecked:
-        warnings.warn(f"{weights.name} ships a safety checker, and is loaded without it, as asked.", stacklevel=2)
+        warnings.warn(
+            f"{weights.name} ships a safety checker; it is loaded without it, because safety_checker is False.",
+            stacklevel=2,
+        )
     dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
     with enough_memory(f"loading {weights.name}"), torch_defaults():
         pipe = load_pipeline(weights, dtype)
@@ -94,7 +99,7 @@ def load(
 
 
 def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffusion:
-    """A pipeline of diffusers, already made, as a `StableDiffusion`."""
+    """Wrap an existing pipeline of diffusers as a `StableDiffusion`, after checking its network and autoencoder."""
     network = getattr(pipe, family.network)
     for part in (family.network, "vae"):
         module = getattr(pipe, part)
@@ -105,7 +110,7 @@ def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffu
     if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast and family.name == "sdxl":
         pipe.vae.to(torch.float32)  # its activations overflow float16
     pipe.set_progress_bar_config(disable=True)
-    device = pipe._execution_device  # asked once: diffusers looks through all parts for it, which takes milliseconds
+    device = pipe._execution_device  # read once: diffusers searches all parts for it, which takes milliseconds
     return StableDiffusion(name, family, pipe, label, device, network, partial(autoencoder.decode, pipe.vae, device))
 
 
@@ -124,9 +129,9 @@ def _device(device: str | None, model: str | os.PathLike[str], t5: bool | None) 
             raise
         also = f"\n{error}"
     raise NoGPUError(
-        'There is no GPU here. Stable Diffusion also runs on the CPU when it is asked to by name (device="cpu", '
-        f'--device cpu), at minutes a picture; "{MICRO}", small and of emoji, takes seconds; a stand-in runs '
-        f"everywhere, with random weights.{also}"
+        'There is no GPU here. Stable Diffusion also runs on the CPU if you choose it (device="cpu", --device cpu), '
+        f'in minutes per picture; "{MICRO}", a small model of emoji, takes seconds; a stand-in, with random weights, '
+        f"runs everywhere.{also}"
     )
 
 

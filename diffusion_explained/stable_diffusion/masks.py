@@ -1,4 +1,4 @@
-"""Masks for inpainting, [H, W], 1 where to paint anew: a rectangle, or a picture that is white there."""
+"""Masks for inpainting, [H, W], 1 where to paint anew: from a rectangle, or from a picture that is white there."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from torch import Tensor
 
 from diffusion_explained.data.pictures import File, Say, decode, fitted, picture_size
 
-COLOURED = 64  # of 255 between the largest and the smallest channel: a mask has no colours
-GREYS = (64, 191)  # of 255: in between, ink on a transparent ground is neither black nor white
-FEW = 0.01  # of the visible pixels, that may be coloured: what JPEG does at edges
-SOFT = 0.1  # of the visible pixels, that may be grey beside transparent ones: the rim of a brush
+COLOURED = 64  # of 255: a pixel whose largest and smallest channel differ by more is coloured
+GREYS = (64, 191)  # of 255: a value in between, on a transparent ground, is neither black nor white
+FEW = 0.01  # the share of visible pixels that may be coloured: JPEG colours edges
+SOFT = 0.1  # the share of visible pixels that may be grey beside transparent ones: the soft rim of a brush
 
 
 def rectangle_mask(height: int, width: int, across: tuple[float, float], down: tuple[float, float]) -> Tensor:
-    """1 within the rectangle from across[0] to across[1] of the width and down[0] to down[1] of the height."""
+    """A mask [height, width], 1 from across[0] to across[1] of the width and down[0] to down[1] of the height."""
     mask = torch.zeros(height, width, dtype=torch.float32, device="cpu")
     top, bottom = (round(share * height) for share in down)
     left, right = (round(share * width) for share in across)
@@ -27,17 +27,17 @@ def rectangle_mask(height: int, width: int, across: tuple[float, float], down: t
 def load_mask(
     file: File, image: File, height: int, width: int, *, invert: bool = False, say: Say | None = None
 ) -> Tensor:
-    """A mask [height, width] in [0, 1] from a picture file: 1 where it is white, which is to be painted anew.
+    """Read a mask [height, width] in [0, 1] from a picture file: 1 where the file is white, which is painted anew.
 
-    What is black is kept, and so is what is transparent: white ink on a transparent ground is as good as white ink on
-    black. Grey counts as white from a half on. Programs differ here (to some, what is transparent is to be painted
-    anew), so a mask whose visible part is neither black nor white is refused, and so is one without anything white.
+    Black parts are kept, and so are transparent parts: white on transparent means the same as white on black. Grey
+    counts as white from 0.5 on. Programs differ in this (some paint transparent parts anew), so a mask whose visible
+    part is neither black nor white is refused, and so is a mask without any white.
 
     Args:
-        file: the mask, of the picture's shape or the run's; it is fitted to height and width as the picture is.
-        image: the file of the picture to paint in.
-        invert: the mask is black where to paint anew. What is transparent is kept all the same.
-        say: called with one sentence for everything that was done to the mask, and for how much is painted anew.
+        file: the mask, with the shape of the picture or of the run; it is fitted to height and width like the picture.
+        image: the file of the picture to inpaint.
+        invert: the mask is black where to paint anew. Transparent parts are still kept.
+        say: called with one sentence for each change to the mask, and for the share that is painted anew.
 
     Raises ValueError for a mask of another shape, a coloured one, one that marks nothing, and as
     `data.pictures.load_image` does; OSError where a path cannot be read.
@@ -60,8 +60,8 @@ def load_mask(
     share = float((values >= 0.5).float().mean())
     if share == 0:
         raise ValueError(
-            f"Nothing of the mask is {marked}, so nothing would be painted anew. {marks} A mask that means "
-            "it the other way round can be inverted."
+            f"Nothing of the mask is {marked}, so nothing would be painted anew. {marks} A mask with the opposite "
+            "meaning can be inverted."
         )
     ground = " Its transparent parts are kept." if np.asarray(alpha).min() < 128 else ""
     say(f"{_percent(share)} of the picture is painted anew, where the mask is {marked}.{ground}")
@@ -69,7 +69,7 @@ def load_mask(
 
 
 def _check(mask: np.ndarray, grey: np.ndarray, marks: str) -> None:
-    """ValueError for a mask [H, W, 4] that is coloured, or has holes and shades, as a photograph has."""
+    """Raise ValueError for a mask [H, W, 4] that is coloured, or that has transparent parts and greys."""
     visible = mask[mask[..., 3] >= 128]
     if not len(visible):
         raise ValueError(f"The mask is transparent everywhere. {marks}")

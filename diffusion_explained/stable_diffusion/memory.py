@@ -1,4 +1,4 @@
-"""When the memory does not suffice: an error that says what to lower, after freeing what was taken."""
+"""Out of memory: free the memory of the failed attempt, and raise an error that says what to reduce."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CPU_ALLOCATOR = "DefaultCPUAllocator"  # it names itself in the RuntimeError tha
 
 
 class NotEnoughMemoryError(OSError):
-    """The device has too little free memory for what was asked; the message says what to lower."""
+    """The device has too little free memory for the request; the message says what to reduce."""
 
 
 @contextmanager
 def enough_memory(doing: str) -> Iterator[None]:
-    """Turn torch's out-of-memory error into `NotEnoughMemoryError`, once all that the attempt held is free again."""
+    """Turn torch's out-of-memory error into `NotEnoughMemoryError`, after freeing the memory of the failed attempt."""
     reason = None
     try:
         yield
@@ -27,13 +27,13 @@ def enough_memory(doing: str) -> Iterator[None]:
             raise
         reason = str(error).split(". ")[0]
         traceback.clear_frames(error.__traceback__)  # their local variables hold the tensors
-    # out here the old error is gone, and with it its hold on the frames
+    # outside the except block the old error is deleted, so it no longer keeps the frames alive
     if reason is not None:
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         raise NotEnoughMemoryError(
-            f"The memory did not suffice for {doing} ({reason}). Lower the number of images or their size, load with "
-            "slicing=True and tiling=True (decodes in parts) or offload=True (keeps parts on the CPU), or close what "
-            "else uses the GPU. What was taken is free again."
+            f"The memory did not suffice for {doing} ({reason}). Reduce the number of images or their size, load with "
+            "slicing=True and tiling=True (decodes in parts) or offload=True (keeps parts on the CPU), or close other "
+            "programs that use the GPU. The memory of this attempt is free again."
         )

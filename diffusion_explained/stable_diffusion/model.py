@@ -1,4 +1,4 @@
-"""A loaded Stable Diffusion: what `pretrained.Model` is to the digits, with a prompt in the place of a label."""
+"""A loaded Stable Diffusion: the counterpart of `pretrained.Model`, conditioned on a prompt instead of a label."""
 
 from __future__ import annotations
 
@@ -38,11 +38,12 @@ from diffusion_explained.stable_diffusion.text import Text, encode_text
 
 @dataclass(frozen=True)
 class StableDiffusion:
-    """A pipeline of diffusers whose network our own samplers drive.
+    """A pipeline of diffusers whose network is called by our own samplers.
 
-    name: as it was asked for; label: "live", or "stand-in" where the weights are random and no picture can be expected.
-    pipe: diffusers' pipeline, for all that is not here (`pipe.load_lora_weights`); device: where it computes.
-    call, decode_call: the network and the decoder as they are called, compiled or not (`fast.accelerate`).
+    name: as given to `load`; label: "live", or "stand-in" where the weights are random and no picture can be expected.
+    pipe: diffusers' pipeline, for features that are not wrapped here (`pipe.load_lora_weights`).
+    device: the device that the pipeline computes on.
+    call, decode_call: the functions that run the network and the decoder, compiled or not (`fast.accelerate`).
     """
 
     name: str
@@ -55,7 +56,7 @@ class StableDiffusion:
 
     @property
     def network(self) -> Any:
-        """The U-Net or the transformer, a module of diffusers."""
+        """The U-Net or the transformer: a module of diffusers."""
         return getattr(self.pipe, self.family.network)
 
     @property
@@ -70,54 +71,54 @@ class StableDiffusion:
 
     @cached_property
     def schedule(self) -> Schedule:
-        """The noise schedule that the network was trained on, with the network's clock."""
+        """The noise schedule that the network was trained with, including the time convention of its input t."""
         return schedule_of(self.scheduler_config)
 
     @property
     def default_sampler(self) -> str:
-        """The sampler of the model's own scheduler; Euler for a flow, and DDIM where that sampler is not here."""
+        """The sampler of the model's own scheduler; Euler for a flow; DDIM where we have no such sampler."""
         return default_sampler_of(self.scheduler_config)
 
     @property
     def default_num_inference_steps(self) -> int:
-        """30 steps, as most are asked of Stable Diffusion."""
+        """30 steps, a common choice for Stable Diffusion."""
         return 30
 
     @property
     def default_guidance_scale(self) -> float:
-        """The family's own."""
+        """The guidance scale that the authors of the model family suggest."""
         return self.family.guidance_scale
 
     @property
     def pixels(self) -> int:
-        """Picture pixels a latent pixel, 8."""
+        """Picture pixels per latent pixel along each side: 8."""
         return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
 
     @property
     def default_size(self) -> int:
-        """The larger side of the pictures that the network was trained on, in pixels. Errors as for `trained_size`."""
+        """The longer side of the training pictures, in pixels. Errors as for `trained_size`."""
         return max(self.trained_size)
 
     @property
     def trained_size(self) -> tuple[int, int]:
         """(height, width) of the pictures that the network was trained on, in pixels.
 
-        Raises ValueError where its configuration names none.
+        Raises ValueError where its configuration states no size.
         """
-        said = self.network.config.sample_size
-        if said is None:
+        size = self.network.config.sample_size
+        if size is None:
             raise ValueError(f"{self.name} does not say which size it was trained on: give height and width.")
-        sides = [said, said] if isinstance(said, int) else list(said)
+        sides = [size, size] if isinstance(size, int) else list(size)
         return sides[0] * self.pixels, sides[-1] * self.pixels
 
     @property
     def embeds_guidance(self) -> bool:
-        """Whether the network takes the guidance scale as an input, in one pass (a latent consistency model)."""
+        """Whether the network takes the guidance scale as an input: one pass per step (a latent consistency model)."""
         return self.network.config.get("time_cond_proj_dim") is not None
 
     @named_options
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
-        """(C, h, w) of a picture's latents. Raises ValueError for a size that they cannot have."""
+        """(C, h, w) of the latents of a picture of height x width. Raises ValueError for a size without latents."""
         if height is None or width is None:
             own = self.trained_size
             height, width = (own[0] if height is None else height), (own[1] if width is None else width)
@@ -125,7 +126,7 @@ class StableDiffusion:
         return self.pipe.vae.config.latent_channels, height // self.pixels, width // self.pixels
 
     def parameters(self) -> dict[str, int]:
-        """How many parameters each part has."""
+        """The number of parameters of each part."""
         parts = {name: part for name, part in self.pipe.components.items() if isinstance(part, nn.Module)}
         return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
 
@@ -133,7 +134,7 @@ class StableDiffusion:
 
     @named_options
     def encode_text(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None) -> Text:
-        """Prompts, and what to move away from, as tokens and embeddings: see `text.Text`."""
+        """Turn prompts and negative prompts into tokens and embeddings: see `text.Text`."""
         with enough_memory("the text encoders"):
             return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
 
@@ -147,7 +148,7 @@ class StableDiffusion:
         height: int | None = None,
         width: int | None = None,
     ) -> list[Level]:
-        """The levels that a user of diffusers visits by this sampler, or by this spacing: see `levels.levels_of`.
+        """The levels that diffusers visits with this sampler, or with this spacing: see `levels.levels_of`.
 
         height, width: of the picture in pixels, for a model that shifts its schedule by the picture's size.
         """
@@ -162,7 +163,7 @@ class StableDiffusion:
         )
 
     def _sequence_length(self, height: int | None, width: int | None) -> int | None:
-        """How many tokens a picture is to a transformer, None for a U-Net."""
+        """The number of tokens into which a transformer divides a picture; None for a U-Net."""
         patch = self.network.config.get("patch_size")
         if patch is None:
             return None
@@ -184,26 +185,28 @@ class StableDiffusion:
         sampler: str | None = None,
         spacing: str | None = None,
     ) -> Start:
-        """Where sampling starts: x_t [B, C, h, w], and its levels.
+        """Prepare the start of sampling: x_t [B, C, h, w], and the levels to visit.
 
         Args:
-            seed: one an image, or the first of batch_size consecutive ones. A seed is one picture in any batch.
-            levels: of the way from noise; 30 of the sampler if they are not given.
-            height, width: of the picture in pixels; the image's, or the model's own, if they are not given.
-            image: [1 or B, 3, H, W] in [-1, 1], to start from (image to image) or to paint in (with a mask).
-            strength: the share of the levels that an image goes through, 0 to 1.
-            mask: [H, W] as large as the image, 1 where to paint anew, 0 where to keep.
-            sampler, spacing: that the levels are for; diffusers scales the first noise by them (`levels.start_scale`).
-                Without a sampler it is the default one where no levels are given, and noise of unit variance else.
+            seed: one per image, or the first of batch_size consecutive seeds. A seed gives the same picture in any
+                batch.
+            levels: all levels from pure noise on; default: the sampler's levels for 30 steps.
+            height, width: of the picture in pixels; default: those of the image, or the model's own.
+            image: [1 or B, 3, H, W] in [-1, 1]: the start of image to image, or with a mask the picture to inpaint.
+            strength: the share of the levels that image to image visits, 0 to 1.
+            mask: [H, W], as large as the image: 1 where to paint anew, 0 where to keep the image.
+            sampler, spacing: those that the levels belong to; diffusers scales the initial noise according to them
+                (`levels.start_scale`). Without a sampler: the default sampler if no levels are given; otherwise the
+                initial noise has unit variance.
 
-        Raises ValueError for a picture, mask, size or strength that do not fit, and for an inpainting network without
+        Raises ValueError for a picture, mask, size or strength that does not fit, and for an inpainting network without
         picture and mask.
         """
         if levels is None:
             sampler = sampler or self.default_sampler
         if image is None:
             if mask is not None or strength != 1:
-                raise ValueError("strength and mask are for an image: give image= too.")
+                raise ValueError("strength and mask need an image: give image= too.")
             if self._shows_mask:
                 raise ValueError(f"{self.name} was trained to inpaint: give it an image and a mask.")
         else:
@@ -215,7 +218,7 @@ class StableDiffusion:
                 raise ValueError(f"{self.name} was trained to inpaint: give it a mask too.")
         levels = levels or self.levels(sampler=sampler, spacing=spacing, height=height, width=width)
         scale = 1.0
-        if sampler is not None and strength == 1 and (image is None or mask is not None):  # the start is noise alone
+        if sampler is not None and strength == 1 and (image is None or mask is not None):  # the start is pure noise
             scale = start_scale(self.scheduler_config, sampler, levels, spacing)
         with enough_memory("encoding the image"):
             begun = autoencoder.start(
@@ -244,15 +247,16 @@ class StableDiffusion:
         start: Start | None = None,
         **options: Any,
     ) -> Denoiser:
-        """The network as a `Denoiser` towards the text: both sides of guidance in one batch of 2B.
+        """The network as a `Denoiser` conditioned on the text: both sides of guidance in one batch of 2B.
 
         Args:
-            text: of `encode_text`, one prompt for all images or one an image.
-            guidance_scale: 1 is off; the family's own if it is not given. In diffusers every scale up to 1 is off, and
-                the cards of distilled models (SD-Turbo, SDXL-Turbo) write 0.0: that is 1 here. Here 0 is the picture of
-                the other side alone, as in the papers, and a scale below 1 says so in a warning. A network that takes
-                the scale as an input is given it, in one pass, as diffusers does.
-            start: of `prepare`, for as many images, and for what inpainting knows; one image a prompt without it.
+            text: from `encode_text`: one prompt for all images, or one per image.
+            guidance_scale: 1 is off; default: the family's own. In diffusers every scale up to 1 is off, and the cards
+                of distilled models (SD-Turbo, SDXL-Turbo) write 0.0; give 1 here for that. Here 0 gives the negative
+                (or unconditional) prediction alone, as in the papers, and a scale below 1 warns. A network that takes
+                the scale as an input gets it as an input, in one pass per step, as in diffusers.
+            start: from `prepare`: gives the number of images, and for inpainting the known region; without it there is
+                one image per prompt.
             options: `NetworkDenoiser`'s guidance_interval and guidance_rescale.
 
         Raises ValueError for a negative prompt, an interval or a rescale where the network takes the scale as an input.
@@ -267,8 +271,8 @@ class StableDiffusion:
             guidance, scale = self._guidance_embedding(scale, text, options), 1.0
         elif scale < 1:
             warnings.warn(
-                f"guidance_scale {scale:g} moves towards the negative side. Where a model's card says 0.0 for guidance "
-                "off, give 1.",
+                f"guidance_scale {scale:g} moves towards the negative prompt. If the model's card says 0.0 for no "
+                "guidance, give 1.",
                 stacklevel=2,
             )
         network = PromptedNetwork(
@@ -287,10 +291,10 @@ class StableDiffusion:
         return denoise if known is None else KnownRegion(denoise, known)
 
     def _guidance_embedding(self, scale: float, text: Text, options: dict[str, Any]) -> Tensor:
-        """The sines and cosines of w - 1, [1, D] (Luo et al. 2023, Sec. 4.2), as diffusers computes them."""
+        """The sinusoidal embedding of w - 1, [1, D] (Luo et al. 2023, Sec. 4.2), as diffusers computes it."""
         if any(text.negative or ()):
             raise ValueError(
-                f"{self.name} takes the guidance scale as an input and has no negative side: leave it out."
+                f"{self.name} takes the guidance scale as an input and has no negative side: leave negative out."
             )
         if options.get("guidance_interval") is not None or options.get("guidance_rescale"):
             raise ValueError(
@@ -305,9 +309,9 @@ class StableDiffusion:
 
     @named_options
     def decode(self, latents: Tensor) -> Tensor:
-        """Latents of any step, or a predicted x_0, [B, C, h, w], as pictures [B, 3, H, W] in [-1, 1].
+        """Decode latents of any step, or a predicted x_0, [B, C, h, w], to pictures [B, 3, H, W] in [-1, 1].
 
-        They pass the safety checker of a model that ships one; what it flags comes back black, with a warning.
+        If the model ships a safety checker, the pictures that it flags are returned black, with a warning.
 
         Raises ValueError for other shapes, and for NaN or infinity; NotEnoughMemoryError.
         """
@@ -324,7 +328,7 @@ class StableDiffusion:
 
     @named_options
     def encode(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, H, W] in [-1, 1] as latents [B, C, h, w]: the mean that the encoder names."""
+        """Encode pictures [B, 3, H, W] in [-1, 1] to latents [B, C, h, w]: the mean of the encoder's distribution."""
         height, width = images.shape[-2:]
         check_size(height, width, max(self.family.multiple, self.pixels))
         with enough_memory("encoding the image"):
@@ -332,7 +336,7 @@ class StableDiffusion:
 
     @named_options
     def preview(self, latents: Tensor) -> Tensor:
-        """What latents [B, C, h, w] look like, without the decoder: [B, 3, h, w], a linear map (`preview`)."""
+        """A coarse picture [B, 3, h, w] of latents [B, C, h, w] by a linear map, without the decoder (`preview`)."""
         return self._preview(latents)
 
     @cached_property
@@ -359,13 +363,13 @@ class StableDiffusion:
         mask: Tensor | None = None,
         **options: Any,
     ) -> Iterator[Step]:
-        """A sampler's steps from a prompt to a picture's latents: the `Step`s of the samplers that draw digits.
+        """Yield a sampler's steps from noise to the latents of pictures: the same `Step`s as for the digits.
 
-        There are as many images as seeds, or batch_size, or prompts. What is wrong with the input is said here, before
-        the first step.
+        The number of images is that of the seeds, batch_size, or the number of prompts. Errors in the arguments are
+        raised by this call, before the first step.
 
         Args:
-            prompt: one for all images or one per image, encoded or not; or a `Denoiser` that is made already.
+            prompt: one for all images or one per image, encoded or not; or an existing `Denoiser`.
             options: of `denoiser` (guidance_interval, guidance_rescale), or of the sampler (eta).
 
         Each step's tensors are [B, C, h, w]. Raises ValueError for options that are unknown or do not fit.
@@ -377,7 +381,7 @@ class StableDiffusion:
         if callable(prompt):
             check_denoiser_alone(guidance_scale, of_denoiser)
         if (callable(prompt) or isinstance(prompt, Text)) and negative is not None:
-            raise ValueError("The text is encoded already, its negative prompt with it: give negative to encode_text.")
+            raise ValueError("The text is already encoded, with its negative prompt: give negative to encode_text.")
         encoded: Denoiser | Text
         encoded = prompt if callable(prompt) or isinstance(prompt, Text) else self.encode_text(prompt, negative)
         if batch_size is None:
@@ -407,7 +411,7 @@ class StableDiffusion:
         num_inference_steps: int | None = None,
         **options: Any,
     ) -> Tensor:
-        """Finished pictures [B, 3, H, W] in [-1, 1]; the arguments are those of `steps`."""
+        """Run `steps` with the same arguments and decode its result: pictures [B, 3, H, W] in [-1, 1]."""
         return self.decode(final(self.steps(prompt, batch_size, num_inference_steps, **options)))
 
 
@@ -415,7 +419,7 @@ DENOISER_OPTIONS = ("guidance_interval", "guidance_rescale")
 
 
 def _run(steps: Iterator[Step], begun: Start) -> Iterator[Step]:
-    """A sampler's steps, the picture that inpainting knows put back at the end, and no GPU left full after an error."""
+    """Yield a sampler's steps; restore the known region after the last one; free the GPU's memory after an error."""
     with enough_memory(f"{len(begun.x_t)} images of {tuple(begun.x_t.shape[1:])} latents"):
         for step in steps:
             if begun.known is not None and step.next_level == begun.levels[-1]:

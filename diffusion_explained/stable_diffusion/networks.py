@@ -1,7 +1,7 @@
-"""A pipeline's U-Net or transformer as `NetworkDenoiser` calls a network: network(x, t, cond) -> output.
+"""An adapter from a pipeline's U-Net or transformer to the networks of `NetworkDenoiser`: network(x, t, cond).
 
-A prompt is several tensors (embeddings, pooled text, the picture's size), and the condition that a `NetworkDenoiser`
-carries is one. So the condition is a number, the row of the prompt in a table that the adapter holds.
+A prompt consists of several tensors (embeddings, pooled text, the picture's size), but a `NetworkDenoiser` passes one
+condition. So the condition is a number, the row of the prompt in a table that the adapter holds.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from diffusion_explained.devices import torch_defaults
 
 @dataclass(frozen=True)
 class PromptedNetwork:
-    """`call`, the network of a pipeline, with the conditions of 2B rows: B of the prompts, then B of the other side.
+    """`call`, the network of a pipeline, with conditions for 2B rows: B with the prompt, then B negative or empty ones.
 
-    family: whose arguments it takes; dtype: of its weights. What comes out is float32, as samplers work in it.
+    family: the family whose arguments the network takes; dtype: that of its weights. The output is float32, in which
+    samplers compute.
     embeds [2B, L, D]; pooled [2B, P] or None; channels [B, 5, h, w]: mask and masked picture for a network that was
-    trained to inpaint, or None; pixels: picture pixels a latent pixel, for Stable Diffusion XL, which is told the size;
-    guidance [1, D]: the embedded guidance scale for a network that takes it as an input (a latent consistency model).
+    trained to inpaint, or None; pixels: picture pixels per latent pixel, for Stable Diffusion XL, which takes the
+    picture's size as an input; guidance [1, D]: the embedded guidance scale for a network that takes it as an input (a
+    latent consistency model).
 
-    What steers a network beside its prompt joins `arguments`, in diffusers' own formats: a ControlNet's
+    Other conditions would be added to `arguments`, in diffusers' own formats: a ControlNet's
     down_block_additional_residuals, an image prompt's added_cond_kwargs["image_embeds"]. A LoRA is loaded into the
     pipeline itself.
     """
@@ -39,30 +41,30 @@ class PromptedNetwork:
     pixels: int = 8
     guidance: Tensor | None = None
 
-    @torch_defaults()  # what diffusers makes on its way
+    @torch_defaults()  # for the tensors that diffusers creates
     def __call__(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
         """The raw output for x [N, C, h, w] at times t [N], conditioned on rows [N] of the table."""
         if self.channels is not None:
             x = torch.cat([x, self.channels[rows % len(self.channels)]], dim=1)
         output = self.call(x.to(self.dtype), **self.arguments(x, t, rows), return_dict=False)[0]
-        # a copy, also where nothing is to convert: CUDA graphs write the next output into the same memory
+        # a copy, even if the dtype is right already: CUDA graphs write the next output into the same memory
         return output.to(torch.float32, copy=True)
 
     def arguments(self, x: Tensor, t: Tensor, rows: Tensor) -> dict[str, Any]:
-        """What the network is told beside x. x [N, C, h, w], t [N], rows [N]."""
-        told: dict[str, Any] = {"timestep": t, "encoder_hidden_states": self.embeds[rows]}
+        """The network's arguments besides x, by name. x [N, C, h, w], t [N], rows [N]."""
+        named: dict[str, Any] = {"timestep": t, "encoder_hidden_states": self.embeds[rows]}
         if self.guidance is not None:
-            told["timestep_cond"] = self.guidance.expand(len(x), -1)
+            named["timestep_cond"] = self.guidance.expand(len(x), -1)
         pooled = None if self.pooled is None else self.pooled[rows]
         if self.family == "sd3":
-            told["pooled_projections"] = pooled
+            named["pooled_projections"] = pooled
         if self.family == "sdxl":
             size = (x.shape[2] * self.pixels, x.shape[3] * self.pixels)
-            told["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": self._time_ids(size, len(x))}
-        return told
+            named["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": self._time_ids(size, len(x))}
+        return named
 
     def _time_ids(self, size: tuple[int, int], count: int) -> Tensor:
-        """(original size, top left corner of the crop, target size) [N, 6]: whole pictures (SDXL, Sec. 2.2)."""
+        """(original size, top left corner of the crop, target size) [N, 6], for uncropped pictures (SDXL, Sec. 2.2)."""
         numbers = (*size, 0, 0, *size)
         columns = [torch.full((count, 1), n, device=self.embeds.device, dtype=self.embeds.dtype) for n in numbers]
         return torch.cat(columns, dim=1)

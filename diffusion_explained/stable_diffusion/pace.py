@@ -1,4 +1,4 @@
-"""How long a run will take here: measured once per loaded model, on a few steps of a small picture."""
+"""Estimate how long a run will take on this machine, from a few measured steps of a small picture."""
 
 from __future__ import annotations
 
@@ -13,26 +13,32 @@ import torch
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.recording import record
 
-SIDE = 256  # pixels of what is measured
+SIDE = 256  # pixels along a side of the measured picture
 READINGS = 3
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of one guided step of one SIDE x SIDE picture, its predicted x_0 decoded."""
+    """Seconds per guided step of one SIDE x SIDE picture, including decoding its predicted x_0."""
 
     seconds: float
 
     def estimate(self, num_inference_steps: int, batch_size: int, height: int, width: int, sampler: str) -> float:
-        """About how long `record` will take: as the pixels and images. Large pictures take a little longer still."""
-        looks = 2 if sampler == "heun" else 1
-        return self.seconds * num_inference_steps * looks * batch_size * height * width / SIDE**2
+        """Roughly how many seconds `record` will take: proportional to network evaluations, images and pixels.
+
+        Large pictures take slightly longer than this.
+        """
+        evaluations = 2 if sampler == "heun" else 1  # per step
+        return self.seconds * num_inference_steps * evaluations * batch_size * height * width / SIDE**2
 
 
 def measure_pace(model: StableDiffusion) -> Pace:
-    """Run recorded steps: the first warms up, the others' median is the pace. Raises NotEnoughMemoryError."""
+    """Run a few recorded steps: the first warms up, the median of the others is the pace.
+
+    Raises NotEnoughMemoryError.
+    """
     marks: list[float] = []
-    # painting a grey picture anew is what every model can do, also one that was trained to inpaint
+    # inpainting a whole grey picture works with every model, including those that were trained to inpaint
     place: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
     grey, everywhere = torch.zeros(3, SIDE, SIDE, **place), torch.ones(SIDE, SIDE, **place)
     record(

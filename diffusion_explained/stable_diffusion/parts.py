@@ -1,7 +1,7 @@
-"""Load each part of a pipeline by its own class, and read what the library reports about it.
+"""Load each part of a pipeline with its own class, and check what the library reports about it.
 
-diffusers and transformers fill a network with whatever fits by name and leave the rest random, or on no device, without
-an error. Here a tensor that is missing, of another shape, or left over refuses the model.
+diffusers and transformers load the tensors whose names match and leave the others random, or on no device, without an
+error. Here a tensor that is missing, of another shape, or left over is an error.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from diffusion_explained.stable_diffusion.weights import CHECKER, Weights
 
 # tensors of old files that a newer library computes itself
 HARMLESS = ("position_ids", "decoder.", "lm_head.", "encoder.embed_tokens.weight", "relative_attention_bias.weight")
-ROOM = 1_000_000  # values that a part may have beyond its files: what is computed, not stored
+ROOM = 1_000_000  # how many values a part may have beyond those in its files: computed ones, which are not stored
 
 
 def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
-    """diffusers' pipeline with every weight of its parts from the files, on the CPU.
+    """Load diffusers' pipeline on the CPU, with all weights from the files.
 
-    Raises ValueError for files that do not fill their networks, or cannot be read.
+    Raises ValueError for files that do not match their networks or are damaged, OSError for files that cannot be read.
     """
     library = diffusers()
     half = weights.wants_float16(dtype == torch.float32)
@@ -48,7 +48,7 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
 
 
 def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:
-    """One part, a module of diffusers or transformers, with its weights, all of them from the files."""
+    """Load one part, a module of diffusers or transformers, with all its weights from the files."""
     found = _class_of(*weights.classes[part])
     files = weights.files(part, half)
     folder = weights.folder / part
@@ -77,23 +77,23 @@ def _class_of(library: str, name: str) -> Any:
 
 
 def _in_words(weights: Weights, what: str, call: Any) -> Any:
-    """What the call returns; its errors as one sentence, but for too little memory."""
+    """Return what the call returns; report its errors in a short message, except those of too little memory."""
     try:
         with enough_memory(f"loading {what} of {weights.name}"):
             return call()
     except (NotEnoughMemoryError, MemoryError):
         raise
-    except Exception as error:  # both libraries raise whatever comes from deep inside
+    except Exception as error:  # both libraries let errors of many types through
         first = str(error).strip().split("\n")[0][:300] or type(error).__name__
         kind = OSError if isinstance(error, (OSError, SafetensorError)) else ValueError
         raise kind(
             f"{what} of {weights.name} cannot be loaded from {weights.folder}: {first} "
-            "The files are damaged, or of another model: copy or download them again."
+            "The files are damaged, or belong to another model: copy or download them again."
         ) from error
 
 
 def _stored(files: Iterable[Any]) -> int:
-    """How many numbers are in safetensors, by their headers."""
+    """The number of values in safetensors files, according to their headers."""
     count = 0
     for file in files:
         with safe_open(file, framework="pt") as tensors:
@@ -106,7 +106,7 @@ def _stored(files: Iterable[Any]) -> int:
 
 
 def _check_size(weights: Weights, part: str, found: Any, stored: int) -> None:
-    """Raise ValueError where a configuration describes a far larger network than the files hold, before it is built."""
+    """Raise ValueError, before the network is built, if its configuration has far more weights than the files."""
     folder = weights.folder / part
 
     def build() -> int:
@@ -121,12 +121,12 @@ def _check_size(weights: Weights, part: str, found: Any, stored: int) -> None:
     if described > 1.1 * stored + ROOM:
         raise ValueError(
             f"{part} of {weights.name}: its config.json describes {described:,} weights and its files hold {stored:,}. "
-            "They are of two models, or damaged: copy or download the folder again."
+            "They belong to two models, or are damaged: copy or download the folder again."
         )
 
 
 def _check_report(weights: Weights, part: str, report: Mapping[str, Any]) -> None:
-    """Raise ValueError for tensors that the report names: missing, of another shape, or left over."""
+    """Raise ValueError for tensors that the library reports as missing, of another shape, left over, or unreadable."""
     for what, keys in (
         ("are missing in its files and would be random", report.get("missing_keys") or ()),
         ("have another shape than its config.json says", report.get("mismatched_keys") or ()),
@@ -139,19 +139,19 @@ def _check_report(weights: Weights, part: str, report: Mapping[str, Any]) -> Non
         if named:
             raise ValueError(
                 f"{part} of {weights.name}: {len(named)} tensors {what} ({', '.join(named[:3])}"
-                f"{', ...' if len(named) > 3 else ''}). The files are of another model, or not whole: copy or download "
-                "them again."
+                f"{', ...' if len(named) > 3 else ''}). The files belong to another model, or are not complete: copy "
+                "or download them again."
             )
 
 
 def _check_tokenizer(weights: Weights, name: str, tokenizer: Any, vocab_size: int) -> None:
-    """Raise ValueError for a tokenizer that does not split as its own vocabulary says, or beyond the embeddings."""
+    """Raise ValueError for a tokenizer with ids beyond the embeddings, or that does not use its own vocabulary."""
     where = f"{name} of {weights.name} ({weights.folder / name})"
     vocab = _in_words(weights, name, tokenizer.get_vocab)
     beyond = [piece for piece, number in vocab.items() if number >= vocab_size]
     if len(vocab) < 3 or beyond:
         raise ValueError(
-            f"{where} knows {len(vocab)} pieces, and its text encoder {vocab_size}: they are of two models, or the "
+            f"{where} knows {len(vocab)} pieces, and its text encoder {vocab_size}: they belong to two models, or the "
             "tokenizer's files are damaged. Copy or download them again."
         )
     ends = [

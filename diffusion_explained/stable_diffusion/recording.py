@@ -1,4 +1,4 @@
-"""Record a run of Stable Diffusion as a `Trace`: every step's thumbnails and norms, for a class without a GPU."""
+"""Record a run of Stable Diffusion as a `Trace`: thumbnails and norms of every step, to show without a GPU."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def record(
     progress: Callable[[Step], object] | None = None,
     **options: Any,
 ) -> Trace:
-    """Run `model.steps(prompt, ...)` and keep what there is to see of it; the predicted x_0 is decoded at each step.
+    """Run `model.steps(prompt, ...)` and keep its thumbnails and norms; the predicted x_0 is decoded at each step.
 
     Args:
         prompt, negative, options: as for `StableDiffusion.steps`.
-        thumbnail: the longer side of the small pictures.
+        thumbnail: the longer side of the small pictures, in pixels.
         progress: called with each step.
 
-    Raises ValueError for more than 4 images, and what `steps` raises.
+    Raises ValueError for more than 4 images or a thumbnail out of range, and what `steps` raises.
     """
     if not 8 <= thumbnail <= LARGEST:
         raise ValueError(f"thumbnail must be from 8 to {LARGEST} pixels, got {thumbnail}.")
@@ -55,7 +55,7 @@ def record(
         step = next(steps, None)
         if step is None:
             break
-        rows.append(row_of(step))  # its numbers wait for the GPU
+        rows.append(row_of(step))  # reading the norms waits for the GPU, so the time includes its work
         in_steps += time.perf_counter() - started
         latents.append(small(model.preview(step.x_t), thumbnail))
         x_0.append(small(model.decode(step.pred.x_0), thumbnail))
@@ -97,7 +97,7 @@ def record(
 
 
 def row_of(step: Step) -> dict[str, Any]:
-    """The numbers of a step: its level, and for each image the norms of x_t, of both predictions, of their difference.
+    """The numbers of a step: its level, and per image the norms of x_t, of both predicted noises, of their difference.
 
     |eps| = sqrt(sum eps^2),   about sqrt(C h w) for noise
     """
@@ -115,12 +115,12 @@ def row_of(step: Step) -> dict[str, Any]:
 
 
 def norms(x: Tensor) -> list[float]:
-    """The Euclidean norm of each of [B, ...]."""
+    """The Euclidean norm of each x of [B, ...]."""
     return x.flatten(1).norm(dim=1).tolist()
 
 
 def small(images: Tensor, side: int) -> np.ndarray:
-    """Pictures [B, 3, H, W] in [-1, 1] as bytes [B, h, w, 3], the longer side `side` pixels."""
+    """Pictures [B, 3, H, W] in [-1, 1] as bytes [B, h, w, 3], resized so that the longer side has `side` pixels."""
     height, width = images.shape[2:]
     scale = side / max(height, width)
     size = [max(1, round(height * scale)), max(1, round(width * scale))]

@@ -1,4 +1,4 @@
-"""The safety checker that some models ship, kept where they ship it."""
+"""The safety checker that some models ship; it is applied if the model has one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @torch.no_grad()
 def checked(pipe: Any, images: Tensor, device: torch.device) -> Tensor:
-    """Pictures [B, 3, H, W] in [-1, 1] as the pipeline's checker leaves them: black where it flags one."""
+    """Pictures [B, 3, H, W] in [-1, 1]; those that the pipeline's safety checker flags become black, with a warning."""
     checker = getattr(pipe, "safety_checker", None)
     if checker is None:
         return images

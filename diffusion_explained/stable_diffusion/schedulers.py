@@ -1,14 +1,14 @@
-"""What a scheduler_config.json says: one table of diffusers' scheduler classes, and what of each is obeyed here.
+"""Read a scheduler_config.json: a table of diffusers' scheduler classes, and which of their settings are obeyed here.
 
-The samplers are ours; of diffusers' scheduler only the configuration is needed. Each key of a configuration is
+The samplers are ours; only the configuration of diffusers' scheduler is needed. Each key of a configuration is
 
-    obeyed      it decides the curve of the noise, the levels that are visited, or what the network predicts
-    a solver's  it belongs to diffusers' own solver: of no account, unless our sampler is that very solver
+    obeyed      it determines the noise schedule, the levels that are visited, or the prediction type
+    a solver's  it belongs to diffusers' own solver: ignored, unless our sampler is the same solver
     harmless    it changes no picture
     refused     all others: a value that is not the class's default is a ValueError that names the class and the key
 
-and a class that is not in the table, or has no counterpart here, is refused by its name. Nothing is concluded from a
-missing key: it has its class's default. Importing this module needs neither diffusers nor a network.
+A class that is not in the table, or has no counterpart here, is refused by its name. A missing key has the default of
+its class. Importing this module needs neither diffusers nor a network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from diffusion_explained.names import shortened, unknown_name
 from diffusion_explained.samplers import SAMPLERS
 
 INFINITY = float("inf")
-MOST_TIMESTEPS = 100_000  # whose levels no memory feels
+MOST_TIMESTEPS = 100_000  # the levels of so many timesteps take little memory
 # defaults that several classes share
 CURVE = {"num_train_timesteps": 1000, "beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear",
          "trained_betas": None}  # fmt: skip
@@ -49,10 +49,10 @@ FLOW_MATCH = {"num_train_timesteps": 1000, "shift": 1.0, "use_dynamic_shifting":
 
 @dataclass(frozen=True)
 class SchedulerClass:
-    """A class of diffusers: its family ("vp", "edm" or "flow"), and every key of its configuration with its default.
+    """A scheduler class of diffusers: its family ("vp", "edm" or "flow"), and every configuration key with its default.
 
-    sampler: the one of `SAMPLERS` that computes what the class does, None where there is none.
-    refused: why the class is not driven here, for a class that is not.
+    sampler: the one of `SAMPLERS` that computes the same as the class; None if there is none.
+    refused: for an unsupported class, the reason; otherwise "".
     """
 
     family: str
@@ -65,9 +65,9 @@ def _refused(why: str) -> SchedulerClass:
     return SchedulerClass("refused", refused=why)
 
 
-CONSISTENCY = "consistency models are sampled otherwise (a jump to x_0, then fresh noise), by no sampler here"
+CONSISTENCY = "consistency models need another sampler (a jump to x_0, then fresh noise), which this package lacks"
 TOKENS = "it samples discrete tokens, not Gaussian noise"
-INVERSION = "it walks from a picture to noise; use samplers.ddim_invert on the levels of the model's own scheduler"
+INVERSION = "it goes from a picture to noise; use samplers.ddim_invert on the levels of the model's own scheduler"
 OTHER_MODEL = "it belongs to another kind of model than Stable Diffusion"
 
 CLASSES: dict[str, SchedulerClass] = {
@@ -135,7 +135,7 @@ CLASSES: dict[str, SchedulerClass] = {
     "KDPM2DiscreteScheduler": SchedulerClass("vp", KDPM2),
     "KDPM2AncestralDiscreteScheduler": SchedulerClass("vp", KDPM2),
     "LMSDiscreteScheduler": SchedulerClass("vp", {**CURVE, **EPSILON, **RATIOS, **LINSPACE}),
-    # EDM: the network is preconditioned, and told ln(sigma) / 4
+    # EDM: the network is preconditioned, and its time input is ln(sigma) / 4
     "EDMEulerScheduler": SchedulerClass("edm", EDM, "euler"),
     "EDMDPMSolverMultistepScheduler": SchedulerClass(
         "edm",
@@ -148,7 +148,7 @@ CLASSES: dict[str, SchedulerClass] = {
     # flow matching: x_t = (1 - t) x_0 + t eps
     "FlowMatchEulerDiscreteScheduler": SchedulerClass("flow", {**FLOW_MATCH, "stochastic_sampling": False}, "euler"),
     "FlowMatchHeunDiscreteScheduler": SchedulerClass("flow", {"num_train_timesteps": 1000, "shift": 1.0}, "heun"),
-    # known, and not driven
+    # known, but not supported
     "LCMScheduler": _refused(CONSISTENCY),
     "TCDScheduler": _refused(CONSISTENCY),
     "FlowMatchLCMScheduler": _refused(CONSISTENCY),
@@ -181,7 +181,8 @@ CLASSES: dict[str, SchedulerClass] = {
     "UnCLIPScheduler": _refused(OTHER_MODEL),
 }  # fmt: skip
 
-# whose configuration a user of diffusers makes, by XScheduler.from_config(pipe.scheduler.config), to sample by X
+# for each family and sampler X the scheduler class whose configuration a user of diffusers makes with
+# XScheduler.from_config(pipe.scheduler.config)
 COUNTERPARTS = {
     "vp": {
         "ddpm": "DDPMScheduler",
@@ -195,7 +196,7 @@ COUNTERPARTS = {
     "flow": {},  # every sampler visits the levels of the model's own class
 }
 
-# what the network was trained with: never dropped, also where the class of another sampler does not know the key
+# settings of the training: never dropped, even where the class of another sampler does not have the key
 TRAINED = {"num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type",
            "rescale_betas_zero_snr", "timestep_type", "sigma_data", "use_flow_sigmas", "flow_shift"}  # fmt: skip
 OBEYED = TRAINED | {
@@ -204,7 +205,8 @@ OBEYED = TRAINED | {
     "sigma_schedule", "rho", "shift", "use_dynamic_shifting", "base_shift", "max_shift", "base_image_seq_len",
     "max_image_seq_len", "time_shift_type", "shift_terminal",
 }  # fmt: skip
-# of diffusers' solvers: what ours computes. Any other value is refused where our sampler is the solver.
+# settings of diffusers' solvers, with the values that ours computes; where our sampler is the solver, any other value
+# is refused
 SOLVERS: dict[str, tuple[Any, ...]] = {
     "algorithm_type": ("dpmsolver++", "deis"),  # diffusers replaces DEIS's names by its own defaults
     "solver_type": ("midpoint", "logrho", "bh1", "bh2"),
@@ -231,13 +233,13 @@ VALUES = {
     "time_shift_type": ("exponential", "linear"),
 }
 LAST_STEP = ("lower_order_final", "euler_at_final")
-# settings of what is refused when it is on, and keys that older releases of diffusers wrote
+# parameters of features that are themselves refused when on, and keys that older releases of diffusers wrote
 HARMLESS = {"dynamic_thresholding_ratio", "sample_max_value", "clip_sample_range", "tensor_format",
             "skip_prk_steps", "timestep_values", "original_inference_steps", "timestep_scaling"}  # fmt: skip
 
 
 def scheduler_class(config: Mapping[str, Any]) -> SchedulerClass:
-    """The class that a scheduler's configuration names. Raises ValueError for one that is not driven here."""
+    """The class that a scheduler's configuration names. Raises ValueError for one that is not supported."""
     name = config.get("_class_name")
     if not isinstance(name, str):
         raise ValueError(f"The model's scheduler configuration names no class (_class_name is {shortened(name)}).")
@@ -246,21 +248,21 @@ def scheduler_class(config: Mapping[str, Any]) -> SchedulerClass:
         raise unknown_name("scheduler class of the model", name, driven)
     if why := CLASSES[name].refused:
         raise ValueError(
-            f"The model's scheduler is a {name}, which is not driven here: {why}. A scheduler_config.json that names "
+            f"The model's scheduler is a {name}, which is not supported: {why}. A scheduler_config.json that names "
             "DDIMScheduler, EulerDiscreteScheduler or DPMSolverMultistepScheduler is."
         )
     return CLASSES[name]
 
 
 def options_of(config: Mapping[str, Any], sampler: str | None = None) -> dict[str, Any]:
-    """Every setting of the scheduler by which a user of diffusers would sample with this sampler, defaults included.
+    """Every setting of the scheduler that diffusers would use for this sampler, defaults included.
 
-    For the configuration's own class (or without a sampler) these are the settings as they stand. For another one they
-    are what `XScheduler.from_config(pipe.scheduler.config)` makes of them in diffusers: a key that was written down is
-    carried over if X knows it; a key that was not takes X's default. So Stable Diffusion 1.5, whose PNDMScheduler
-    spaces its timesteps "leading" by default, is sampled with "linspace" by Euler's method.
+    For the configuration's own class (or without a sampler) these are the settings of the configuration. For another
+    class X they are those of `XScheduler.from_config(pipe.scheduler.config)` in diffusers: a key that the configuration
+    sets is carried over if X has it; any other key takes X's default. For example Stable Diffusion 1.5, whose
+    PNDMScheduler spaces its timesteps "leading" by default, is sampled with "linspace" by Euler's method.
 
-    Raises ValueError, naming class and key, for what is set and not obeyed.
+    Raises ValueError, which names the class and the key, for a setting that is not obeyed here.
     """
     if sampler is not None and sampler not in SAMPLERS:
         raise unknown_name("sampler", sampler, SAMPLERS)
@@ -281,20 +283,22 @@ def options_of(config: Mapping[str, Any], sampler: str | None = None) -> dict[st
 
 
 def family_of(config: Mapping[str, Any]) -> str:
-    """The family, "vp", "edm" or "flow". Raises ValueError where the class and its keys contradict each other."""
+    """The family, "vp", "edm" or "flow". Raises ValueError if the class and its keys contradict each other."""
     entry, name = scheduler_class(config), config["_class_name"]
     predicts, flow = config.get("prediction_type"), config.get("use_flow_sigmas", False)
     if entry.family == "vp" and (predicts == "flow_prediction") != bool(flow):
         raise ValueError(
             f"The model's scheduler, {name}, sets prediction_type to {shortened(predicts)} and use_flow_sigmas to "
-            f"{shortened(flow)}: a "
-            'flow model has "flow_prediction" and true, any other model neither.'
+            f'{shortened(flow)}: a flow model has "flow_prediction" and true, any other model neither.'
         )
     return "flow" if flow else entry.family
 
 
 def _check_key(name: str, own: SchedulerClass, target: SchedulerClass, key: str, value: Any, strict: bool) -> None:
-    """Whether a key that was written down is obeyed, or changes nothing; strict: by the class that samples, too."""
+    """Raise ValueError unless a key that the configuration sets is obeyed or harmless.
+
+    strict: the class of the chosen sampler must obey it too.
+    """
     defaults = [entry.defaults[key] for entry in CLASSES.values() if key in entry.defaults]
     if key == "predict_epsilon":  # written before there was prediction_type
         if value is not True:
@@ -318,10 +322,10 @@ def _check_key(name: str, own: SchedulerClass, target: SchedulerClass, key: str,
 
 
 def _check_type(name: str, key: str, value: Any, defaults: list[Any]) -> None:
-    """Whether a value is of the kind of the defaults: a number where they are numbers, and so on."""
+    """Raise ValueError for a value of another type than the defaults, or a number out of range."""
     if value is None:
         if key in OBEYED and any(type(default) in (int, float, str) for default in defaults) and None not in defaults:
-            raise _of_another_kind(name, key, value, f"it must be of the kind of {defaults[0]!r}")
+            raise _of_another_kind(name, key, value, f"it must be of the same type as {defaults[0]!r}")
         return
     if key == "trained_betas":
         if not isinstance(value, list) or not 0 < len(value) <= MOST_TIMESTEPS or not all(map(_is_number, value)):
@@ -332,7 +336,7 @@ def _check_type(name: str, key: str, value: Any, defaults: list[Any]) -> None:
         allowed = kinds.get(type(default))
         wrong = allowed is not None and not isinstance(value, allowed)
         if wrong or (isinstance(value, bool) and allowed == (int, float)):
-            raise _of_another_kind(name, key, value, f"it must be of the kind of {default!r}")
+            raise _of_another_kind(name, key, value, f"it must be of the same type as {default!r}")
     if isinstance(value, int | float) and not _is_number(value) and value not in defaults:
         raise _of_another_kind(name, key, value, "it must be a finite number, below a million")
     if key == "num_train_timesteps" and not (value == int(value) and 1 <= value <= MOST_TIMESTEPS):
@@ -348,7 +352,7 @@ def _of_another_kind(name: str, key: str, value: Any, allowed: str) -> ValueErro
 
 
 def _check_values(name: str, family: str, options: Mapping[str, Any], sampler: str | None) -> None:
-    """Whether the settings' values, defaults included, are ones that are computed here."""
+    """Raise ValueError for settings, defaults included, whose values our samplers do not implement."""
     for key, allowed in VALUES.items():
         if key in options and options[key] not in allowed:
             raise unknown_name(f"{key} of the model's scheduler, {name}", options[key], allowed)
@@ -360,11 +364,11 @@ def _check_values(name: str, family: str, options: Mapping[str, Any], sampler: s
     if family == "flow" and "flow_shift" in options:
         for key in (*RATIOS, "use_lu_lambdas", "use_dynamic_shifting", "shift_terminal", "sigma_min", "sigma_max"):
             if options.get(key):
-                raise _not_obeyed(name, key, options[key], "of this class's flow settings, flow_shift alone is")
+                raise _not_obeyed(name, key, options[key], "of this class's flow settings, only flow_shift is")
         if options.get("final_sigmas_type", "zero") != "zero":
             raise _not_obeyed(name, "final_sigmas_type", options["final_sigmas_type"], 'a flow model needs "zero"')
     if sampler in ("dpm_solver_pp_2m", "ddpm"):
-        ends_clean = options.get("final_sigmas_type", "zero") == "zero"  # then the last step is of first order anyway
+        ends_clean = options.get("final_sigmas_type", "zero") == "zero"  # the last step is then of first order anyway
         for key, computed in SOLVERS.items():
             if key in options and options[key] not in computed and not (key in LAST_STEP and ends_clean):
                 ours = " or ".join(repr(value) for value in computed)
@@ -374,6 +378,6 @@ def _check_values(name: str, family: str, options: Mapping[str, Any], sampler: s
 def _not_obeyed(name: str, key: str, value: Any, why: str = "") -> ValueError:
     because = f" ({why})" if why else ""
     return ValueError(
-        f"The model's scheduler, {name}, sets {key} to {shortened(value)}, which is not driven here{because}. "
-        "If the model does without it, change the key in its scheduler_config.json."
+        f"The model's scheduler, {name}, sets {key} to {shortened(value)}, which is not supported{because}. "
+        "If the model does not need it, change the key in its scheduler_config.json."
     )

@@ -1,10 +1,10 @@
-"""A stand-in for Stable Diffusion: its true architecture, tiny, with random weights, made in about a second.
+"""A stand-in for Stable Diffusion: the real architecture, tiny, with random weights, made in about a second.
 
-It shows every stage with tensors of true shape (77 tokens, latents an eighth of the picture's side, guidance, every
-step), where there are no weights and no GPU. No picture is to be expected of it, and its label says so.
+It shows every stage with tensors of the real shapes (77 tokens, latents an eighth of the picture's side, guidance,
+every step) where there are no weights and no GPU. It does not make meaningful pictures, and its label says so.
 
 With full_size=True it is Stable Diffusion 1.5 in its published configuration (860 M parameters in the U-Net, 84 M in
-the autoencoder, 123 M in CLIP), for measuring speed, which does not depend on what the weights are.
+the autoencoder, 123 M in CLIP), for measuring speed, which does not depend on the values of the weights.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.weights import STAND_IN
 
 NOTICE = "stand-in: random weights, no picture to be expected"
-# words of their own in the stand-in's vocabulary, so that a prompt of them splits as it would in CLIP's
+# words that are single tokens in the stand-in's vocabulary, so that a prompt of them is split as by CLIP
 WORDS = ("a", "the", "of", "in", "on", "and", "with", "photo", "painting", "cat", "dog", "astronaut", "horse", "castle",
          "mountain", "sea", "red", "blue", "green", "house", "riding", "light", "blurry", "style")  # fmt: skip
 
-# what the published models' scheduler_config.json say
+# the scheduler_config.json of the published models
 DDPM_CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
                "steps_offset": 1, "set_alpha_to_one": False, "clip_sample": False, "skip_prk_steps": True}  # fmt: skip
 
@@ -49,14 +49,14 @@ def stand_in(
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> StableDiffusion:
-    """A model with random weights, labelled "stand-in".
+    """Build a model with random weights, labelled "stand-in".
 
     Args:
         family: "sd", "sdxl" or "sd3".
-        prediction: "eps" or "v", for sd.
-        in_channels: 9 for an sd network that was "trained" to inpaint.
-        t5: with a third text encoder, for sd3.
-        full_size: Stable Diffusion 1.5's own size, for sd: 4 GB of float32, so give it float16 and a GPU.
+        prediction: the prediction type, "eps" or "v"; for sd.
+        in_channels: 9 for an sd network with the inputs of inpainting.
+        t5: add the third text encoder; for sd3.
+        full_size: the size of Stable Diffusion 1.5; for sd: 4 GB in float32, so use float16 and a GPU.
 
     Raises ValueError for another family, or options that the family does not have.
     """
@@ -79,7 +79,7 @@ def stand_in(
 
 @named_options(of=stand_in, but="device")
 def save_stand_in(folder: str | os.PathLike[str], family: str = "sd", **options: Any) -> Path:
-    """Write a stand-in in diffusers' format, where `load(folder, device="cpu")` finds it, label included."""
+    """Write a stand-in to a folder in diffusers' format, which `load(folder, device="cpu")` reads, label included."""
     folder = Path(folder)
     stand_in(family, device="cpu", **options).pipe.save_pretrained(folder, safe_serialization=True)
     (folder / STAND_IN).write_text(NOTICE + "\n", encoding="utf-8")
@@ -87,14 +87,14 @@ def save_stand_in(folder: str | os.PathLike[str], family: str = "sd", **options:
 
 
 def _tokenizer(pad: str = "<|endoftext|>", size: int = 0) -> Any:
-    """CLIP's tokenizer over bytes, with the few words above merged; `size` fills the vocabulary up."""
+    """CLIP's tokenizer over bytes, with merges for the few words above; the vocabulary is padded to `size` entries."""
     with extra("sd"):
         from transformers import CLIPTokenizer
 
     printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     alphabet = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
     pieces = [*alphabet, *(character + "</w>" for character in alphabet)]
-    merges: list[Any] = []  # pairs, which transformers takes and its annotation does not name
+    merges: list[Any] = []  # pairs, which transformers accepts but does not annotate
     for word in WORDS:
         parts = [*word[:-1], word[-1] + "</w>"]
         while len(parts) > 1:
@@ -152,7 +152,7 @@ def _vae(channels: int = 4, full_size: bool = False, **options: Any) -> Any:
 
 
 def unet_of_sd(in_channels: int = 4, out_channels: int = 4, sample_size: int = 64, *, full_size: bool = False) -> Any:
-    """Stable Diffusion 1.5's U-Net with random weights; on pixels it has 3 channels and sample_size 512."""
+    """Stable Diffusion 1.5's U-Net with random weights; for pixels give 3 channels and sample_size 512."""
     return diffusers().UNet2DConditionModel(
         sample_size=sample_size,
         in_channels=in_channels,
@@ -162,15 +162,15 @@ def unet_of_sd(in_channels: int = 4, out_channels: int = 4, sample_size: int = 6
         down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
         cross_attention_dim=768 if full_size else 32,
-        attention_head_dim=8 if full_size else 2,  # the number of heads, for all its name
+        attention_head_dim=8 if full_size else 2,  # the number of heads, in spite of its name
         norm_num_groups=32 if full_size else 8,
     )
 
 
 def pipeline_of_sd(prediction: str, in_channels: int, full_size_on: torch.device | None) -> Any:
-    """Tiny, drawn on the CPU, or of full size, its billion random numbers drawn where they are wanted.
+    """A pipeline of Stable Diffusion: tiny, initialised on the CPU, or of full size, initialised on `full_size_on`.
 
-    Raises ValueError for another prediction.
+    Raises ValueError for another prediction type.
     """
     library, full_size = diffusers(), full_size_on is not None
     kinds = {"eps": "epsilon", "v": "v_prediction"}
@@ -227,7 +227,7 @@ def _sdxl() -> Any:
 
 
 def _t5(width: int) -> tuple[Any, Any]:
-    """(encoder, tokenizer) of T5, over letters and the same few words."""
+    """(text encoder, tokenizer) of T5, with a vocabulary of letters and the same few words."""
     with extra("sd"):
         from transformers import T5Config, T5EncoderModel, T5Tokenizer
 

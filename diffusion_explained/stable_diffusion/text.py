@@ -1,7 +1,8 @@
-"""From a prompt to what conditions every step: tokens, padding, and the text encoders' embeddings.
+"""From a prompt to the text condition of every step: tokens, padding, and the text encoders' embeddings.
 
-Stable Diffusion's CLIP reads 77 tokens: a start, at most 75 of the prompt, an end, and padding. What is longer is cut
-off, and said. diffusers' own encode_prompt does the encoding, so the embeddings are the ones that it would use.
+Stable Diffusion's CLIP reads 77 tokens: a start token, at most 75 tokens of the prompt, an end token, and padding. A
+longer prompt is cut off, and the part that was cut off is reported. diffusers' own encode_prompt does the encoding, so
+the embeddings are those of diffusers.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ T5_LENGTH = 256  # tokens, as diffusers gives Stable Diffusion 3's third encoder
 class Tokens:
     """One prompt as one text encoder reads it.
 
-    encoder: the pipeline's name of it; ids: all of them, padding included; pieces: the vocabulary's spelling of each.
-    words: (word, how many tokens it takes), the special tokens left out.
-    used: how many ids come before the padding, start and end included; cut: the end of the prompt that did not fit.
+    encoder: the text encoder's name in the pipeline; ids: all token ids, padding included; pieces: the vocabulary
+    entry of each id.
+    words: (word, number of its tokens), without the special tokens.
+    used: the number of ids before the padding, start and end tokens included; cut: the end of the prompt that did not
+    fit.
     """
 
     encoder: str
@@ -36,16 +39,16 @@ class Tokens:
 
     @property
     def padding(self) -> int:
-        """How many of the ids only fill up."""
+        """The number of padding ids."""
         return len(self.ids) - self.used
 
 
 @dataclass(frozen=True)
 class Text:
-    """Encoded prompts, and what stands on the other side of guidance.
+    """Encoded prompts, and the encoded negative (or empty) prompts for guidance.
 
-    prompts, negative: the words [B]; a negative of None is the pipeline's own "no text".
-    tokens: for each prompt one `Tokens` an encoder; negative_tokens likewise, empty where negative is None.
+    prompts, negative: the texts [B]; negative is None for the pipeline's own "no text".
+    tokens: for each prompt one `Tokens` per text encoder; negative_tokens likewise, empty where negative is None.
     embeds, negative_embeds: [B, L, D], L = 77 (Stable Diffusion 3 with T5: 77 + 256).
     pooled, negative_pooled: [B, P] for the families that use one vector for the whole text, else None.
     """
@@ -64,16 +67,16 @@ class Text:
 
     @property
     def cut(self) -> tuple[str, ...]:
-        """For each prompt what its first encoder cut off, "" for nothing."""
+        """For each prompt the part that the first text encoder cut off, "" if nothing was."""
         return tuple(tokens[0].cut for tokens in self.tokens)
 
     def rows(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """(embeds, pooled) of 2 * count rows, the conditional ones first: one prompt serves all, or each its own.
+        """(embeds, pooled) of 2 * count rows, the conditional ones first: one prompt for all images, or one per image.
 
-        Raises ValueError when there are neither one prompt nor `count`.
+        Raises ValueError when the number of prompts is neither 1 nor `count`.
         """
         if len(self) not in (1, count):
-            raise ValueError(f"There are {len(self)} prompts for {count} images: give one prompt, or one an image.")
+            raise ValueError(f"There are {len(self)} prompts for {count} images: give one prompt, or one per image.")
 
         def both(cond: Tensor, uncond: Tensor) -> Tensor:
             return torch.cat([side.expand(count, *side.shape[1:]) for side in (cond, uncond)])
@@ -85,15 +88,15 @@ class Text:
 
 
 def prompts_of(prompt: str | Sequence[str], what: str = "prompt") -> tuple[str, ...]:
-    """One prompt or several as a tuple. Raises ValueError for what is no text."""
+    """One prompt or several as a tuple. Raises ValueError for a prompt that is not a text."""
     prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
     if not prompts or not all(isinstance(text, str) for text in prompts):
-        raise ValueError(f"{what} must be a text, or a list of them, one an image; got {prompt!r}.")
+        raise ValueError(f"{what} must be a text, or a list of texts, one per image; got {prompt!r}.")
     return prompts
 
 
 def tokenize(tokenizer: Any, prompt: str, encoder: str, length: int | None = None) -> Tokens:
-    """A prompt as a tokenizer reads it, padded to its length, what did not fit set aside."""
+    """Tokenize a prompt, pad it to the tokenizer's length, and keep the text that did not fit as `cut`."""
     length = length or tokenizer.model_max_length
     whole = tokenizer(prompt, truncation=False).input_ids
     ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True).input_ids
@@ -114,7 +117,7 @@ def tokenize(tokenizer: Any, prompt: str, encoder: str, length: int | None = Non
 
 
 def tokenizers(pipe: Any) -> list[tuple[str, Any, int | None]]:
-    """(the encoder's name, its tokenizer, the length it is filled up to) for each text encoder of a pipeline."""
+    """(the text encoder's name, its tokenizer, the length to pad to) for each text encoder of a pipeline."""
     found = []
     for number in ("", "_2", "_3"):
         tokenizer = getattr(pipe, f"tokenizer{number}", None)
@@ -123,7 +126,7 @@ def tokenizers(pipe: Any) -> list[tuple[str, Any, int | None]]:
     return found
 
 
-@torch_defaults()  # what transformers and diffusers make on their way
+@torch_defaults()  # for the tensors that transformers and diffusers create
 @torch.no_grad()
 def encode_text(
     pipe: Any,
@@ -132,17 +135,19 @@ def encode_text(
     prompt: str | Sequence[str],
     negative: str | Sequence[str] | None = None,
 ) -> Text:
-    """Prompts [B], and what to move away from, through a pipeline's tokenizers and text encoders.
+    """Encode prompts [B] and negative prompts with a pipeline's tokenizers and text encoders.
 
-    negative: one text for all, or one a prompt; None is the family's own "no text": the empty prompt, or for
-    Stable Diffusion XL, whose configuration says so, zeros.
+    negative: one text for all prompts, or one per prompt; None is the family's own "no text": the empty prompt, or for
+    Stable Diffusion XL, if its configuration says so, zeros.
 
-    Raises ValueError for what is no text, and for another number of negative prompts.
+    Raises ValueError for prompts that are not texts, and for a wrong number of negative prompts.
     """
     prompts = prompts_of(prompt)
     away = None if negative is None else prompts_of(negative, "negative")
     if away is not None and len(away) not in (1, len(prompts)):
-        raise ValueError(f"There are {len(away)} negative prompts for {len(prompts)} prompts: give one, or one each.")
+        raise ValueError(
+            f"There are {len(away)} negative prompts for {len(prompts)} prompts: give one, or one per prompt."
+        )
     away = away * len(prompts) if away is not None and len(away) == 1 else away
     options: dict[str, Any] = {"device": device, "num_images_per_prompt": 1}
     if family == "sd3":

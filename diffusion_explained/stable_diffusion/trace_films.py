@@ -1,4 +1,4 @@
-"""Traces as films for the scrubber: one run with its norms, or one beside a run of a small model of ours."""
+"""Films of traces for the scrubber: one run with its norms, or one beside a run of one of our small models."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from diffusion_explained.stable_diffusion.families import MICRO, MICRO_TITLE
 from diffusion_explained.stable_diffusion.traces import Trace
 
 LATENTS = ("latents xₜ", "the noisy latents in colours of a linear preview")
-DECODED = ("predicted x₀, decoded", "the picture that the network guesses, decoded")
+DECODED = ("predicted x₀, decoded", "the picture that the network predicts, decoded")
 
 
 def film_of_trace(trace: Trace, most: int = 60) -> Film:
-    """The latents and the decoded predicted x_0 of the steps, then of the end, with the norms of the two noises.
+    """A film of the latents and the decoded predicted x_0 at each step and at the end, with the norms of both noises.
 
-    Of a longer run, `most` steps are shown, evenly spread.
+    Of a run with more than `most` steps, `most` evenly spread steps are shown.
     """
     count = len(trace.rows)
     kept = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
@@ -33,9 +33,9 @@ def film_of_trace(trace: Trace, most: int = 60) -> Film:
 
 
 def norm_charts(rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[Chart]:
-    """How long the two predicted noises are at each step, and their difference; the mean over the images.
+    """Charts of the norms of the two predicted noises and of their difference at each step, averaged over the images.
 
-    kept: the steps that have a frame; one more frame follows, of the end.
+    kept: the steps that have a frame; one more frame follows, for the end.
     """
     cond = [_mean(row["cond_norm"]) for row in rows]
     guided = all(row["difference_norm"] is not None for row in rows)
@@ -52,12 +52,12 @@ def norm_charts(rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[Cha
 
 
 def side_by_side(steps: Sequence[Step], trace: Trace, ours: str) -> Film:
-    """The first image of a run of our model `ours` (its pixels), over the trace's first, at the same steps.
+    """A film of a run of our model (named `ours`, in pixels) beside the trace's first image, at the same steps.
 
-    Raises ValueError when the two have not as many steps.
+    Raises ValueError when the two runs have different numbers of steps.
     """
     if len(steps) != len(trace.rows):
-        raise ValueError(f"{ours} took {len(steps)} steps and the trace {len(trace.rows)}: only like can be compared.")
+        raise ValueError(f"{ours} took {len(steps)} steps and the trace {len(trace.rows)}: give runs of equal length.")
     size = trace.x_0.shape[2:4]
 
     def enlarged(images: Any) -> np.ndarray:
@@ -69,7 +69,7 @@ def side_by_side(steps: Sequence[Step], trace: Trace, ours: str) -> Film:
     x_0 = [enlarged(step.pred.x_0) for step in steps]
     panels = [
         (f"{ours}: xₜ", "the noisy image of our model", [*x_t, enlarged(steps[-1].x_next)]),
-        (f"{ours}: predicted x₀", "the clean image that our network guesses", [*x_0, x_0[-1]]),
+        (f"{ours}: predicted x₀", "the clean image that our network predicts", [*x_0, x_0[-1]]),
         (f"{theirs}: {LATENTS[0]}", LATENTS[1], _sheets(trace.latents[:, :1])),
         (f"{theirs}: {DECODED[0]}", DECODED[1], _sheets(trace.x_0[[*range(count), count - 1], :1])),
     ]
@@ -84,7 +84,7 @@ def side_by_side(steps: Sequence[Step], trace: Trace, ours: str) -> Film:
 
 
 def short_name(trace: Trace) -> str:
-    """What to call the model of a trace where there is little room."""
+    """A short name for the model of a trace."""
     return MICRO if trace.settings["model"] == MICRO_TITLE else "Stable Diffusion"
 
 
@@ -94,12 +94,12 @@ def levels_of_rows(rows: Sequence[dict[str, Any]]) -> list[Level]:
 
 
 def ending(count: int) -> str:
-    """What the last frame is, which has no step of its own."""
+    """The caption of the last frame, which shows the result after all steps."""
     return f"after {count} step{'s' if count > 1 else ''}"
 
 
 def _sheets(images: np.ndarray) -> list[np.ndarray]:
-    """Bytes [n, B, h, w, 3] as one mosaic a frame."""
+    """Bytes [n, B, h, w, 3] as one mosaic per frame."""
     opaque = np.concatenate([images, np.full((*images.shape[:-1], 1), 255, np.uint8)], axis=-1)
     return [mosaic(frame) for frame in opaque]
 
@@ -109,13 +109,13 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _curve(values: Sequence[float], role: str, name: str) -> Curve:
-    """Values over the steps; what is not finite (pure noise has a log SNR of -inf) is left out."""
+    """A curve of values over the steps; values that are not finite (pure noise: log SNR -inf) are left out."""
     kept = [(k + 1, round(value, 4)) for k, value in enumerate(values) if np.isfinite(value)]
     return Curve(tuple(float(k) for k, _ in kept), tuple(value for _, value in kept), role, name)
 
 
 def _chart(title: str, alt: str, curves: Sequence[Curve], kept: Sequence[int]) -> Chart:
-    """Curves over the steps, with a marker on the last of them for each frame: the kept steps, then the end."""
+    """Chart curves over the steps, with a marker on the last curve for each frame: the kept steps, then the end."""
     values = [y for curve in curves for y in curve.y]
     low, high = min(values, default=0.0), max(values, default=1.0)
     margin = 0.12 * (high - low) or max(0.05 * abs(high), 0.05)

@@ -1,7 +1,7 @@
-"""What a recorded run may say: every field of its words typed and bounded, and all of them in agreement.
+"""Rules for a recorded run: every field has a type and bounds, and the fields agree with each other.
 
-A trace comes from a stranger. It is read by these rules before anything is computed from it: what is missing,
-unknown, of another type, endless or at odds with the pictures is a ValueError that names the field.
+A trace may come from anyone, so these rules are applied before anything is computed from it: a field that is missing,
+unknown, of another type, too large, or that contradicts the pictures is a ValueError that names the field.
 """
 
 from __future__ import annotations
@@ -13,36 +13,37 @@ from itertools import pairwise
 from typing import Any
 
 LABELS = ("live", "recorded", "stand-in")
-SAMPLERS = ("ddim", "ddpm", "dpm_solver_pp_2m", "euler", "euler_ancestral", "heun")  # as `samplers` has them, torchless
-SPACINGS = ("leading", "linspace", "trailing", "karras", "exponential", "beta")  # as `schedules` has them, torchless
+# as in `samplers` and `schedules`, repeated here so that this module does not import torch
+SAMPLERS = ("ddim", "ddpm", "dpm_solver_pp_2m", "euler", "euler_ancestral", "heun")
+SPACINGS = ("leading", "linspace", "trailing", "karras", "exponential", "beta")
 PICTURES = {"x_0": 5, "latents": 5, "pictures": 4}  # names of the arrays, and their dimensions
-MOST_STEPS, MOST_IMAGES = 1000, 4  # a step has about 25 kB an image
+MOST_STEPS, MOST_IMAGES = 1000, 4  # a step takes about 25 kB per image
 LARGEST = 512  # pixels of a kept picture's longer side
-LARGEST_RUN = 16_384  # pixels a side of what was drawn
-MOST_LETTERS, MOST_IDS = 20_000, 4096  # of a prompt, of its tokens
-FAR = 1e9  # no time, norm or second is larger
+LARGEST_RUN = 16_384  # pixels along a side of the run's picture
+MOST_LETTERS, MOST_IDS = 20_000, 4096  # letters of a prompt, and its token ids
+FAR = 1e9  # the largest time, norm or number of seconds
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a value must be, in words, and whether it is."""
+    """What a value must be: in words for messages, and as a test."""
 
     words: str
     holds: Callable[[Any], bool]
 
 
 def whole(low: int, high: int) -> Rule:
-    """A whole number from low to high; true and false are none."""
+    """A whole number from low to high; true and false are not numbers."""
     return Rule(f"a whole number from {low:,} to {high:,}", lambda v: type(v) is int and low <= v <= high)
 
 
 def real(low: float, high: float) -> Rule:
-    """A number from low to high, which NaN is not."""
+    """A number from low to high; NaN is not allowed."""
     return Rule(f"a number from {low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high)
 
 
 def text(most: int, least: int = 0) -> Rule:
-    """A text of so many letters, each of which can be written as UTF-8 (half a surrogate pair cannot)."""
+    """A text of `least` to `most` letters, each of which can be written as UTF-8 (half a surrogate pair cannot)."""
 
     def holds(value: Any) -> bool:
         return isinstance(value, str) and least <= len(value) <= most and not re.search("[\ud800-\udfff]", value)
@@ -56,7 +57,7 @@ def one_of(*known: str) -> Rule:
 
 
 def several(rule: Rule, least: int, most: int) -> Rule:
-    """A list of so many values that keep a rule."""
+    """A list of `least` to `most` values, each of which satisfies a rule."""
 
     def holds(value: Any) -> bool:
         return isinstance(value, list | tuple) and least <= len(value) <= most and all(map(rule.holds, value))
@@ -75,7 +76,7 @@ def fields(rules: Mapping[str, Rule]) -> Rule:
 
 
 def perhaps(rule: Rule) -> Rule:
-    """null, or what keeps a rule."""
+    """null, or a value that satisfies a rule."""
     return Rule(f"null or {rule.words}", lambda v: v is None or rule.holds(v))
 
 
@@ -115,7 +116,7 @@ SETTINGS = {
     "date": SHORT,
     "seconds": fields({stage: real(0, FAR) for stage in ("text", "steps", "decode")}),
 }
-LATER = ("spacing",)  # settings that the first files do not have: of those it is not known
+LATER = ("spacing",)  # settings that the files of the first releases do not have
 TOKENS = {  # of one prompt, as one text encoder reads it
     "encoder": text(100, least=1),
     "ids": several(whole(0, 10**7), 1, MOST_IDS),
@@ -127,7 +128,7 @@ TOKENS = {  # of one prompt, as one text encoder reads it
 
 
 def row_rules(images: int) -> dict[str, Rule]:
-    """The fields of a step of a run of so many images."""
+    """The rules for the fields of one step of a run of `images` images."""
     norms = several(real(0, FAR), images, images)
     return {
         "i": whole(0, MOST_STEPS - 1),
@@ -142,24 +143,24 @@ def row_rules(images: int) -> dict[str, Rule]:
 
 
 def check_shapes(shapes: Mapping[str, Sequence[int]]) -> None:
-    """Raise ValueError where the pictures are none, are too large or too many, or do not belong together."""
+    """Raise ValueError for arrays that are not pictures, are too large or too many, or do not fit together."""
     if set(shapes) != set(PICTURES):
         raise ValueError(f"its arrays are {_shown(sorted(shapes))}, not {', '.join(PICTURES)}")
     for name, dimensions in PICTURES.items():
         shape = tuple(shapes[name])
         if len(shape) != dimensions or shape[-1] != 3 or min(shape) < 1 or max(shape[-3:-1]) > LARGEST:
-            raise ValueError(f"{name} are no pictures of at most {LARGEST} pixels a side: their shape is {shape}")
+            raise ValueError(f"{name} must be pictures of at most {LARGEST} pixels per side; their shape is {shape}")
     (steps, images, *side), latents = shapes["x_0"], shapes["latents"]
     if steps > MOST_STEPS or images > MOST_IMAGES:
         raise ValueError(f"it has {steps:,} steps of {images:,} images; allowed are {MOST_STEPS:,} of {MOST_IMAGES}")
     if tuple(latents) != (steps + 1, images, *side):
         raise ValueError(f"its latents are {tuple(latents)}, and its x_0 {tuple(shapes['x_0'])}")
     if shapes["pictures"][0] != images:
-        raise ValueError(f"it has {shapes['pictures'][0]} pictures of {images}")
+        raise ValueError(f"it has {shapes['pictures'][0]} pictures for {images} images")
 
 
 def check_words(words: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -> None:
-    """Raise ValueError where a field breaks its rule, or the fields do not agree with each other or the pictures."""
+    """Raise ValueError for a field that breaks its rule, or fields that contradict each other or the pictures."""
     steps, images = shapes["x_0"][:2]
     settings, tokens, rows = words["settings"], words["tokens"], words["rows"]
     _keep({"label": words["label"]}, {"label": one_of(*LABELS)}, "the trace")
@@ -193,13 +194,13 @@ def check_words(words: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -
             raise ValueError(f"row {k} has neither signal nor noise")
     for k, (row, after) in enumerate(pairwise(rows)):
         falls = after["sigma"] * row["alpha"] < row["sigma"] * after["alpha"]  # of sigma/alpha, where alpha may be 0
-        # the time that the network is told may stay: DPM-Solver++ rounds it to whole timesteps
+        # the network's time input may stay the same: DPM-Solver++ rounds it to whole timesteps
         if not (falls and after["t"] <= row["t"]):
             raise ValueError(f"the level of row {k + 1} is not cleaner than that of row {k}")
 
 
 def _check_size(settings: Mapping[str, Any], pictures: Sequence[int]) -> None:
-    """The kept pictures are as long as the run's, or LARGEST, and of the same shape but for rounding."""
+    """Raise ValueError unless the kept pictures have the run's size, scaled to at most LARGEST, up to rounding."""
     height, width = settings["height"], settings["width"]
     scale = min(1.0, LARGEST / max(height, width))
     for true, kept in zip((height, width), pictures[1:3], strict=True):
@@ -216,7 +217,7 @@ def _check_tokens(one: Any) -> None:
 
 
 def _keep(values: Any, rules: Mapping[str, Rule], where: str, optional: Sequence[str] = ()) -> None:
-    """Raise ValueError, naming the field, unless `values` has exactly the fields of `rules` and each keeps its own.
+    """Raise ValueError, naming the field, unless `values` has exactly the fields of `rules`, each as its rule says.
 
     optional: fields that may be missing.
     """
@@ -232,7 +233,7 @@ def _keep(values: Any, rules: Mapping[str, Rule], where: str, optional: Sequence
 
 
 def _shown(value: Any, most: int = 60) -> str:
-    """A value in a sentence, however long it is."""
+    """A value as text for a message, shortened to `most` letters."""
     if isinstance(value, int) and value.bit_length() > 200:
         return "a number of very many digits"
     begin = value[:most] if isinstance(value, str | list | tuple) else value

@@ -1,4 +1,4 @@
-"""A recorded run of Stable Diffusion: small enough to hand out, and opened where there is no GPU and no diffusers.
+"""A recorded run of Stable Diffusion: small enough to hand out, and readable without a GPU and without diffusers.
 
     trace = Trace.load("cat.safetensors")
     trace.label, trace.settings["prompt"]       # "recorded", "a photo of a cat"
@@ -29,16 +29,16 @@ MOST_HEADER = 8 * 2**20  # of the words; 1,000 steps of four images have 0.5 MB
 
 @dataclass(frozen=True)
 class Trace:
-    """What a run did, step by step, for B images in n steps.
+    """A run of n steps for B images, step by step.
 
-    label: "live" of a run that was made now, "recorded" of one that was loaded, "stand-in" of random weights, always.
+    label: "live" for a run that was made now, "recorded" for one that was loaded; for random weights always "stand-in".
     settings: model, prompt, negative, sampler, spacing (null for the model's own; files of earlier releases do not
-        name it), scale, steps, seeds, size, shapes, device, date, seconds by stage.
-    tokens: of each prompt, each text encoder's: encoder, ids, pieces, words, used, cut.
-    rows: one a step: i, t, alpha, sigma, and, one number an image, the norms of x_t, of the noise predicted with the
-        prompt (eps_cond) and without it (eps_uncond), and of their difference; None where guidance is off.
+        have it), scale, steps, seeds, size, shapes, device, date, seconds of each stage.
+    tokens: for each prompt and each text encoder: encoder, ids, pieces, words, used, cut (see `text.Tokens`).
+    rows: one per step: i, t, alpha, sigma, and, with one number per image, the norms of x_t, of the noise predicted
+        with the prompt (eps_cond) and without it (eps_uncond), and of their difference; None where guidance is off.
     x_0: thumbnails of the decoded predicted x_0, [n, B, h, w, 3]; latents: linear previews of x_t, [n + 1, B, h, w, 3],
-        the last one of the end; pictures: [B, H, W, 3]. All are bytes.
+        the last one after the last step; pictures: the results [B, H, W, 3]. All are bytes.
     """
 
     label: str
@@ -50,7 +50,7 @@ class Trace:
     pictures: np.ndarray
 
     def save(self, path: str | Path) -> Path:
-        """Write it, whole or not at all, as a .safetensors file. Raises ValueError for another suffix."""
+        """Write the trace as a .safetensors file, whole or not at all. Raises ValueError for another suffix."""
         path = Path(path)
         if path.suffix != ".safetensors":
             raise ValueError(f"A trace is a .safetensors file, got {path}.")
@@ -62,10 +62,10 @@ class Trace:
 
     @classmethod
     def load(cls, path: str | Path) -> Trace:
-        """Read what `save` wrote; a run that was live is a recorded one from now on.
+        """Read a file that `save` wrote; the label "live" becomes "recorded".
 
         Every field is checked by `trace_rules` before a picture is read.
-        Raises FileNotFoundError, or OSError for a file that is damaged or is no trace.
+        Raises FileNotFoundError, or OSError for a file that is damaged or is not a trace.
         """
         path = Path(path)
         if not path.is_file():
@@ -83,19 +83,19 @@ class Trace:
                 shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118, no mapping
                 check_shapes(shapes)
                 if kinds := {name: kind for name in shapes if (kind := file.get_slice(name).get_dtype()) != "U8"}:
-                    raise ValueError(f"its pictures are no bytes: {kinds}")
+                    raise ValueError(f"its pictures are not bytes: {kinds}")
                 words = {name: _parsed(name, metadata[name]) for name in WORDS}
                 check_words(words, shapes)
                 arrays = {name: file.get_tensor(name) for name in PICTURES}
         except (SafetensorError, ValueError, OSError) as error:
-            raise OSError(f"{path} is damaged, or is no trace of this package: {error}") from error
+            raise OSError(f"{path} is damaged, or is not a trace of this package: {error}") from error
         if words["label"] == "live":
             words["label"] = "recorded"
         return cls(**words, **arrays)
 
 
 def _check_length(path: Path) -> None:
-    """Raise ValueError where the file, or the header that it declares, is longer than a trace's."""
+    """Raise ValueError if the file, or the header that it declares, is longer than a trace may be."""
     size = path.stat().st_size
     if size > MOST_BYTES:
         raise ValueError(f"it is {size / 1e6:,.0f} MB; allowed are {MOST_BYTES / 1e6:,.0f}")
@@ -106,14 +106,14 @@ def _check_length(path: Path) -> None:
 
 
 def _parsed(name: str, words: str) -> Any:
-    """JSON as values. Raises ValueError for what is no JSON, NaN and infinities among it."""
+    """Parse JSON. Raises ValueError for text that is not JSON, and for NaN and infinity."""
 
     def refuse(constant: str) -> None:
-        raise ValueError(f"its {name} hold {constant}, which is no number")
+        raise ValueError(f"its {name} hold {constant}, which is not a number")
 
     try:
         return json.loads(words, parse_constant=refuse)
     except RecursionError:
         raise ValueError(f"its {name} are nested too deeply") from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"its {name} are no JSON: {error}") from None
+        raise ValueError(f"its {name} are not JSON: {error}") from None

@@ -1,7 +1,7 @@
 """Where a model's weights are: in a local folder, in the hub's cache, or not on this machine.
 
 Nothing here imports diffusers, so the answer comes at once. Weights are safetensors; a pickled file could run code
-when it is opened, so none is. Nothing is downloaded unless it was asked for.
+when it is opened, so pickled files are never opened. Nothing is downloaded unless the caller asks for it.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ MICRO_FOLDER = Path(__file__).parents[1] / "weights" / MICRO
 T5 = "text_encoder_3"
 CHECKER = "safety_checker"
 HOLD_WEIGHTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", T5, CHECKER)
-# the parts that a pipeline of a family cannot do without
+# the parts that a pipeline of a family needs
 NEEDED = {
     "sd": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
     "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
     "sd3": ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
 }
-UNUSED = ("image_encoder",)  # for image prompts, which nothing here gives
+UNUSED = ("image_encoder",)  # for image prompts, which this package does not use
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl", None)
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 REFUSED_PICKLES = (
-    "pickled weights can run code when they are opened, so they are refused. Use a copy of the model that holds "
+    "pickled weights can run code when they are opened, so they are refused. Use a copy of the model with "
     ".safetensors files"
 )
 
@@ -59,10 +59,10 @@ class WeightsUnavailableError(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Weights:
-    """A pipeline in diffusers' format that is whole: its folder, its family, and which parts of it to load.
+    """A complete pipeline in diffusers' format: its folder, its family, and which parts of it to load.
 
-    name: the model's, as it was asked for; classes: (library, class) of each part that holds weights; left_out: parts
-    to load without; unchecked: whether the safety checker that the model ships is one of those.
+    name: the model's name, as given to `load`; classes: (library, class) of each part that holds weights; left_out:
+    parts that are not loaded; unchecked: whether the model's safety checker is one of them.
     """
 
     name: str
@@ -80,13 +80,13 @@ class Weights:
         return tuple(self.classes)
 
     def wants_float16(self, float32: bool) -> bool:
-        """Whether to load files named .fp16 where a part offers them: wanted, or all that there is of a part."""
+        """Whether to load files named .fp16: a part offers them, and float32 is not asked for or not available."""
         offered = any(_whole(self.folder / part, half=True) for part in self.parts)
         needed = any(not _whole(self.folder / part, half=False) for part in self.parts)
         return offered and (not float32 or needed)
 
     def files(self, part: str, half: bool) -> list[Path]:
-        """The safetensors of a part: those named .fp16 where they are wanted and offered, else the others."""
+        """The safetensors of a part: those named .fp16 if `half` and offered, or if there are no others."""
         folder = self.folder / part
         half = _whole(folder, half=True) and (half or not _whole(folder, half=False))
         return _weight_files(folder, half)
@@ -95,17 +95,18 @@ class Weights:
 def find_weights(
     model: str | os.PathLike[str], *, t5: bool | None = None, safety_checker: bool | None = None
 ) -> Weights:
-    """The weights of a model, by its name on the hub or by its folder, if they are on this machine.
+    """Find the weights of a model on this machine, by its name on the hub or by its folder.
 
     Args:
-        model: a repository ("stabilityai/stable-diffusion-xl-base-1.0"; mirrors of it are looked at too), a folder, or
-            "micro", which travels with the package.
-        t5: Stable Diffusion 3's largest text encoder: True to need it, False to leave it out, None if it is there.
-        safety_checker: False leaves out the one that a model ships; True needs it; None takes it where there is one.
+        model: a repository ("stabilityai/stable-diffusion-xl-base-1.0"; its mirrors are searched too), a folder, or
+            "micro", which is part of the package.
+        t5: Stable Diffusion 3's largest text encoder: None uses it if it is there, True requires it, False leaves it
+            out.
+        safety_checker: None uses the model's safety checker if there is one, True requires it, False leaves it out.
 
     Raises:
-        WeightsUnavailableError: when they are not here, or a part of them is missing.
-        ValueError: for a folder that holds no pipeline, one that is not driven here, or pickled weights.
+        WeightsUnavailableError: when the weights are not on this machine, or some of them are missing.
+        ValueError: for a folder that holds no pipeline, a model that is not supported, or pickled weights.
     """
     name = os.fspath(model)
     if not isinstance(name, str):
@@ -116,7 +117,7 @@ def find_weights(
     if name == MICRO:
         if not (MICRO_FOLDER / INDEX).is_file():
             raise WeightsUnavailableError(
-                f"The weights of micro should travel with the package, and {MICRO_FOLDER} holds none: install the "
+                f"The weights of micro should be part of the package, but {MICRO_FOLDER} holds none: install the "
                 "package again, or train them (diffusion-explained micro --help) and give their folder."
             )
         return read_pipeline(MICRO_FOLDER, MICRO_TITLE, **options)
@@ -126,16 +127,16 @@ def find_weights(
     except RuntimeError as error:  # of expanduser: no such user, or no home
         raise WeightsUnavailableError(f"There is no folder {name}: {error} Give the folder's whole path.") from error
     except OSError as error:
-        raise WeightsUnavailableError(f"The folder {name} cannot be looked at: {error.strerror}.") from error
+        raise WeightsUnavailableError(f"The folder {name} cannot be read: {error.strerror}.") from error
     if is_folder:
         return read_pipeline(path, name, **options)
     if is_file or path.suffix in (*PICKLED, ".safetensors"):
         raise ValueError(
-            f"{name} is one file, not a pipeline. Give the folder of a model in diffusers' format (with a {INDEX}), "
-            "or a model's name on the hub."
+            f"{name} is a single file, not a pipeline. Give the folder of a model in diffusers' format (with a "
+            f"{INDEX}), or a model's name on the hub."
         )
     if not is_repository(name):
-        raise WeightsUnavailableError(f"There is no folder {name}, and it is no name on the hub (owner/model).")
+        raise WeightsUnavailableError(f"There is no folder {name}, and it is not a name on the hub (owner/model).")
     for repo in MIRRORS.get(name, (name,)):
         if (folder := cached_folder(repo)) is not None:
             return read_pipeline(folder, name, **options)
@@ -143,7 +144,7 @@ def find_weights(
 
 
 def is_repository(name: str) -> bool:
-    """Whether a name has the form of one on the hub, owner/model, and is no folder here."""
+    """Whether a name has the form of a hub repository, owner/model, and is not a local folder."""
     path = Path(name)
     return not (path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.is_dir())
 
@@ -151,23 +152,25 @@ def is_repository(name: str) -> bool:
 def cached_folder(repo: str) -> Path | None:
     """The newest snapshot of a repository in the hub's local cache, None if there is none.
 
-    Raises ValueError for what is no name on the hub.
+    Raises ValueError for a name that the hub does not allow.
     """
     with extra("sd"):
         from huggingface_hub import try_to_load_from_cache
         from huggingface_hub.errors import HFValidationError
 
     try:
-        # the variable is read here, so that a notebook may set it after huggingface_hub was imported
+        # HF_HUB_CACHE is read here, so that a notebook may set it after huggingface_hub was imported
         found = try_to_load_from_cache(repo, INDEX, cache_dir=os.environ.get("HF_HUB_CACHE"))
     except HFValidationError as error:
-        raise ValueError(f"{repo!r} is no name on the Hugging Face hub (owner/model), and no folder here.") from error
+        raise ValueError(
+            f"{repo!r} is neither a name on the Hugging Face hub (owner/model) nor a folder here."
+        ) from error
     return Path(found).parent if isinstance(found, str) else None
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a model_index.json lists: the family, (library, class) of each part to load, and the parts to do without."""
+    """What a model_index.json lists: the family, (library, class) of each part to load, and the parts to leave out."""
 
     index: Mapping[str, Any]
     family: Family
@@ -184,7 +187,10 @@ class Listing:
 def listing_of(
     index: Mapping[str, Any], folder: object, *, t5: bool | None = None, safety_checker: bool | None = None
 ) -> Listing:
-    """What a model_index.json lists, with the parts that are to be left out taken off. Raises ValueError."""
+    """Read what a model_index.json lists, without the parts to leave out.
+
+    Raises ValueError for parts that are missing, unknown, or would run code of their own.
+    """
     family = family_of_pipeline(str(index["_class_name"]))
     check_pipeline(index, family)
     listed = {part: tuple(entry) for part, entry in index.items() if isinstance(entry, list) and len(entry) == 2}
@@ -194,13 +200,13 @@ def listing_of(
         if library not in LIBRARIES or not (name is None or (isinstance(name, str) and name.isidentifier()))
     ]
     if strange:
-        raise ValueError(f"{folder} wants to run code of its own for {', '.join(strange)}; that is refused.")
+        raise ValueError(f"{folder} asks to run code of its own for {', '.join(strange)}, which is refused.")
     classes = {part: entry for part, entry in listed.items() if None not in entry}
     if lacking := [part for part in NEEDED[family.name] if part not in classes]:
-        raise ValueError(f"{folder} lists no {', '.join(lacking)} in its {INDEX}, and {family.title} needs them.")
+        raise ValueError(f"{folder} lists no {', '.join(lacking)} in its {INDEX}; {family.title} needs them.")
     known = {*HOLD_WEIGHTS, *UNUSED, *NEEDED[family.name], "tokenizer_3", "feature_extractor"}
     if foreign := [part for part in classes if part not in known]:
-        raise ValueError(f"{folder} has a part that is not driven here: {', '.join(foreign)}. Use diffusers itself.")
+        raise ValueError(f"{folder} has a part that is not supported: {', '.join(foreign)}. Use diffusers itself.")
     away = {part for part in listed if part not in classes or part in UNUSED}
     if t5 is False and T5 in classes:
         away |= {T5, "tokenizer_3"}
@@ -216,7 +222,7 @@ def listing_of(
 
 
 def read_pipeline(folder: Path, name: str, *, t5: bool | None = None, safety_checker: bool | None = None) -> Weights:
-    """What a folder in diffusers' format holds, after a look at every part. Errors as for `find_weights`."""
+    """Read what a folder in diffusers' format holds, and check every part. Errors as for `find_weights`."""
     try:
         return _read_pipeline(folder, name, t5, safety_checker)
     except PermissionError as error:
@@ -227,7 +233,7 @@ def read_pipeline(folder: Path, name: str, *, t5: bool | None = None, safety_che
 def _read_pipeline(folder: Path, name: str, t5: bool | None, safety_checker: bool | None) -> Weights:
     index = read_index(folder)
     micro = (folder / MICRO_CARD).is_file()
-    if t5 is None and not _whole(folder / T5):  # it is taken if it is there
+    if t5 is None and not _whole(folder / T5):  # None: T5 is used if it is there
         t5 = False
     found = listing_of(index, name, t5=t5, safety_checker=safety_checker)
     missing = [part for part in found.weighty if not _whole(folder / part)]
@@ -253,19 +259,19 @@ def _read_pipeline(folder: Path, name: str, t5: bool | None, safety_checker: boo
 def check_configurations(
     found: Listing, configs: Mapping[str, Mapping[str, Any]], scheduler: Mapping[str, Any], where: str
 ) -> None:
-    """Raise ValueError, naming where, for a configuration that is not driven here: of a part, or of the scheduler."""
+    """Raise ValueError, which begins with `where`, for an unsupported configuration of a part or the scheduler."""
     try:
         for part, config in configs.items():
             check_part(part, found.classes[part][1], config, found.family)
         check_together(configs, found.index, found.family)
         noise = {**scheduler, "_class_name": found.classes["scheduler"][1]}
-        kind_of(noise), schedule_of(noise)  # each refuses what it does not know
+        kind_of(noise), schedule_of(noise)  # each raises ValueError for an unknown configuration
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from error
 
 
 def refusal_of_pickles(parts: Sequence[str], files: Sequence[str], where: str) -> str:
-    """The sentence that refuses pickled weights, with the way around where only a safety checker is pickled."""
+    """The message that refuses pickled weights, with a workaround where only the safety checker is pickled."""
     around = ""
     if CHECKER in parts:
         others = [part for part in parts if part != CHECKER]
@@ -278,15 +284,18 @@ def read_index(folder: Path) -> dict[str, Any]:
     path = folder / INDEX
     if not path.is_file():
         held = ", ".join(sorted(file.name for file in folder.iterdir())[:5]) or "nothing"
-        raise ValueError(f"{folder} is no pipeline: there is no {INDEX} in it (it holds {held}).")
+        raise ValueError(f"{folder} is not a pipeline: there is no {INDEX} in it (it holds {held}).")
     index = read_json(path)
     if not isinstance(index.get("_class_name"), str) or len(index["_class_name"]) > 100:
-        raise ValueError(f"{path} does not name a pipeline class, so this is no pipeline of diffusers.")
+        raise ValueError(f"{path} does not name a pipeline class, so this is not a pipeline of diffusers.")
     return index
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file that holds an object. Raises ValueError for another one, WeightsUnavailableError for none."""
+    """Read a JSON file that holds an object.
+
+    Raises WeightsUnavailableError for a file that is missing, ValueError for one that is damaged or holds no object.
+    """
     if not path.is_file():
         raise WeightsUnavailableError(f"{path} is missing: the model is not whole. Copy or download it again.")
     try:
@@ -303,9 +312,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _weight_files(folder: Path, half: bool) -> list[Path]:
-    """The safetensors of a part that are there, float16 or not; none if a shard of them is missing.
+    """The safetensors files of a part, float16 (`half`) or full precision; an empty list if a shard is missing.
 
-    Raises ValueError for a shard index that is damaged, or that names a file outside of the part's folder.
+    Raises ValueError for a shard index that is damaged, or that names a file outside the part's folder.
     """
     files = [file for file in _files(folder) if (".fp16" in file.name) == half and ".non_ema" not in file.name]
     for index in (file for file in files if ".safetensors.index." in file.name and file.suffix == ".json"):
@@ -322,14 +331,14 @@ def _weight_files(folder: Path, half: bool) -> list[Path]:
 
 
 def _whole(folder: Path, half: bool | None = None) -> bool:
-    """Whether a part's safetensors are all there; half: only the float16 ones (True), the others (False), or either."""
+    """Whether a part's safetensors are complete: the float16 ones (half=True), the others (False), or either (None)."""
     if half is None:
         return _whole(folder, half=False) or _whole(folder, half=True)
     return bool(_weight_files(folder, half))
 
 
 def _check_tokenizer(folder: Path) -> None:
-    """Raise for a tokenizer whose files are missing or damaged; transformers would make one that splits otherwise."""
+    """Raise an error for missing or damaged tokenizer files: transformers would make one that splits differently."""
     names = {file.name for file in _files(folder) if file.is_file()}
     whole = {"tokenizer.json"} <= names or {"vocab.json", "merges.txt"} <= names or {"spiece.model"} <= names
     if not whole:
@@ -350,7 +359,7 @@ def _check_tokenizer(folder: Path) -> None:
 
 
 def chosen_files(names: Iterable[str], *, t5: bool = False, leave_out: Sequence[str] = ()) -> list[str]:
-    """Which files of a repository make up its pipeline: of each part the float16 safetensors, else the full ones."""
+    """The files of a repository's pipeline: for each part the float16 safetensors if offered, else the full ones."""
     names, chosen = list(names), []
     leave_out = (*leave_out, *UNUSED, *(() if t5 else (T5, "tokenizer_3")))
     for name in names:
@@ -369,9 +378,9 @@ def chosen_files(names: Iterable[str], *, t5: bool = False, leave_out: Sequence[
 
 
 def download_size(repo: str, *, t5: bool = False, safety_checker: bool | None = None) -> float | None:
-    """Gigabytes to download: asked of the hub where it answers, else from the table; None when neither knows.
+    """Gigabytes to download, from the hub if it answers, else from the table `SIZES_GB`; None if neither knows.
 
-    safety_checker: False leaves it out of the sum, as `load` leaves it out of the download.
+    safety_checker: False leaves the safety checker out of the sum, as `load` leaves it out of the download.
     """
     leave_out = (CHECKER, "feature_extractor") if safety_checker is False else ()
     if hub_is_reachable():
@@ -382,7 +391,7 @@ def download_size(repo: str, *, t5: bool = False, safety_checker: bool | None = 
             files = HfApi().model_info(repo, files_metadata=True).siblings or []
             sizes = {file.rfilename: file.size for file in files}
             return sum(sizes[name] or 0 for name in chosen_files(sizes, t5=t5, leave_out=leave_out)) / 1e9
-        except Exception:  # gated, renamed, gone, or the client's and its HTTP library's own errors: the table is left
+        except Exception:  # gated, renamed or deleted, or an error of the client or its HTTP library: use the table
             pass
     size = SIZES_GB.get(repo)
     if size is None:
@@ -391,13 +400,14 @@ def download_size(repo: str, *, t5: bool = False, safety_checker: bool | None = 
 
 
 def what_to_do(model: str, *, t5: bool = False) -> str:
-    """How to get a model's weights, with their size; or that there is no network now."""
+    """The part of a message that says how to get a model's weights, with their size, or that there is no network."""
     size = SIZES_GB.get(model)
     about = f"about {size + (T5_GB if t5 else 0):.1f} GB" if size else "several GB"
     if not hub_is_reachable():
         return (
             f"They are {about}, and there is no network to fetch them (or HF_HUB_OFFLINE is set). Run once with a "
-            f"network:\n    {fetch_command(model)}\nor give the folder of a pipeline that is here, or set HF_HUB_CACHE."
+            f"network:\n    {fetch_command(model)}\nor give the folder of a pipeline on this machine, or set "
+            "HF_HUB_CACHE."
         )
     return f"They are {about}. load(..., download=True) fetches them, and so does\n    {fetch_command(model)}"
 
@@ -410,14 +420,14 @@ def fetch_command(model: str) -> str:
 
 
 def fetch(model: str, *, t5: bool = False, safety_checker: bool | None = None) -> None:
-    """Fetch a model into the hub's cache, from the first mirror that gives it; what is there already is kept.
+    """Download a model into the hub's cache, from the first mirror that has it; files already there are kept.
 
-    First its model_index.json (1 kB) and the configuration of each part: a model that is not driven here is refused
-    before anything large. Then the list of its files: one with pickled weights only is refused too.
+    The model_index.json (1 kB), the list of files and the configuration of each part come first: a model that is not
+    supported, or that has only pickled weights, is refused before anything large is downloaded.
 
     Raises:
-        WeightsUnavailableError: when there is no network, or no mirror gives it.
-        ValueError: for a model that would be refused once it is here.
+        WeightsUnavailableError: when there is no network, or no mirror has the model.
+        ValueError: for a model that `load` would refuse.
     """
     if not hub_is_reachable():
         raise WeightsUnavailableError(f"The weights of {model} cannot be fetched. {what_to_do(model, t5=t5)}")
@@ -428,16 +438,16 @@ def fetch(model: str, *, t5: bool = False, safety_checker: bool | None = None) -
             return
         except (Refused, MemoryError):
             raise
-        except Exception as error:  # the client's own errors, its HTTP library's, the disk's: all mean no weights
+        except Exception as error:  # errors of the client, its HTTP library or the disk: all mean no weights
             failures.append(f"{repo}: {type(error).__name__}: {error}")
     raise WeightsUnavailableError(
-        f"Downloading {model} failed. Where a model asks for its licence to be accepted, do so on its page and run "
+        f"Downloading {model} failed. If the model's licence must be accepted, accept it on the model's page and run "
         "`hf auth login`.\n" + "\n".join(failures)
     )
 
 
 class Refused(ValueError):
-    """A model on the hub that is not driven here, and so is not downloaded."""
+    """A model on the hub is not supported, and therefore not downloaded."""
 
 
 def _fetch_from(repo: str, *, t5: bool, safety_checker: bool | None) -> None:
@@ -448,13 +458,15 @@ def _fetch_from(repo: str, *, t5: bool, safety_checker: bool | None) -> None:
 
     names = list(HfApi().list_repo_files(repo))
     if INDEX not in names:
-        raise Refused(f"{repo} is no pipeline in diffusers' format: there is no {INDEX} among its {len(names)} files.")
+        raise Refused(
+            f"{repo} is not a pipeline in diffusers' format: there is no {INDEX} among its {len(names)} files."
+        )
     try:
         index = read_index(get(INDEX).parent)
         found = listing_of(index, repo, t5=t5, safety_checker=safety_checker)
-        wanted = chosen_files(names, t5=t5, leave_out=found.left_out)
+        chosen = chosen_files(names, t5=t5, leave_out=found.left_out)
         parts = [part for part in found.weighty if part != T5 or t5]
-        lacking = [part for part in parts if not any(_is_weight_of(part, name) for name in wanted)]
+        lacking = [part for part in parts if not any(_is_weight_of(part, name) for name in chosen)]
         pickled = [n for n in names if n.rpartition("/")[0] in lacking and Path(n).suffix in PICKLED]
         if pickled:
             raise ValueError(refusal_of_pickles(lacking, pickled, repo))
@@ -464,7 +476,7 @@ def _fetch_from(repo: str, *, t5: bool, safety_checker: bool | None) -> None:
         check_configurations(found, configs, read_json(get("scheduler/scheduler_config.json")), repo)
     except ValueError as error:
         raise Refused(f"{error} Nothing large was downloaded.") from error
-    snapshot_download(repo, allow_patterns=wanted, cache_dir=os.environ.get("HF_HUB_CACHE"))
+    snapshot_download(repo, allow_patterns=chosen, cache_dir=os.environ.get("HF_HUB_CACHE"))
 
 
 def _is_weight_of(part: str, name: str) -> bool:

@@ -1,18 +1,18 @@
-"""Training: one loop for every kind of prediction and every schedule, and what goes around it.
+"""Training: one loop for every prediction type and every schedule, and the modules that it needs.
 
 | module             | holds                                                                              |
 |--------------------|------------------------------------------------------------------------------------|
 | `loop`             | `train`: Algorithm 1 of DDPM as a generator of records; `training_loss`            |
 | `meter`            | mean loss, time, speed and checkpoints of every training loop                      |
-| `config`, `state`  | the settings of a training, and the moment at which it is                          |
+| `config`, `state`  | the settings of a training run, and its state                                      |
 | `step`             | one gradient step, and the same step captured once for a GPU to replay             |
-| `checkpoints`      | a training that was interrupted resumes from its last checkpoint                   |
+| `checkpoints`      | an interrupted training run resumes from its last checkpoint                       |
 | `processes`        | several processes that share each batch                                            |
-| `folder_lock`      | one training per folder                                                            |
+| `folder_lock`      | one training run per folder                                                        |
 | `timed`            | training for a given time                                                          |
 | `classifier`       | the classifiers whose features the metrics use                                     |
 | `reflow`           | pairs of noise and image for rectification                                         |
-| `recipes`          | the trainings that made the shipped networks, as files                             |
+| `recipes`          | the training runs that made the shipped networks, as files                         |
 """
 
 from diffusion_explained.training.config import TrainConfig

@@ -1,6 +1,6 @@
-"""Random changes to images that leave what they show: each image of a batch by its own, on the device where it is.
+"""Random augmentations that keep an image's class, drawn for each image of a batch and applied on its device.
 
-The random numbers are drawn on the CPU, so that a seed means the same changes on every device.
+The random numbers are drawn on the CPU, so that a seed gives the same augmentations on every device.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ PADDINGS = ("black", "reflect")
 
 
 def shift_randomly(x: Tensor, max_shift: int, generator: torch.Generator, padding: str = "black") -> Tensor:
-    """Each image [B, C, H, W] moved by its own whole number of pixels each way, at most max_shift.
+    """Shift each image [B, C, H, W] by a random whole number of pixels, at most max_shift in each direction.
 
-    At the edges comes in black (-1), or with padding "reflect" the image's own reflection.
+    The uncovered edges are filled with black (-1), or with padding "reflect" by reflecting the image.
     """
     if max_shift == 0:
         return x
@@ -32,17 +32,17 @@ def shift_randomly(x: Tensor, max_shift: int, generator: torch.Generator, paddin
 
 
 def flip_randomly(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image [B, C, H, W] mirrored left to right, or not, with even chances."""
+    """Mirror each image [B, C, H, W] left to right with probability 1/2."""
     flipped = (torch.rand(len(x), generator=generator, device="cpu", dtype=torch.float32) < 0.5).to(x.device)
     return torch.where(flipped[:, None, None, None], x.flip(-1), x)
 
 
 def cut_out_randomly(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Each image [B, C, H, W] with a grey (0) square of size x size pixels somewhere inside it; size 0 changes nothing.
+    """Cover each image [B, C, H, W] with a grey (0) square of size x size pixels at a random place; size 0: none.
 
     Cutout (DeVries & Taylor 2017), so that a classifier does not rely on one part of an object alone.
 
-    Raises ValueError for a size beyond the image.
+    Raises ValueError for a size larger than the image.
     """
     if size == 0:
         return x

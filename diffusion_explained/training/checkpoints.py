@@ -1,10 +1,10 @@
-"""Checkpoints of a training: everything that it needs to go on as if nothing had happened, in safetensors files.
+"""Checkpoints of a training run: all it needs to resume as if it had never stopped, in safetensors files.
 
-A checkpoint holds the network, its moving average, the optimizer's state, the random generator's state and the step;
-the file's metadata holds what was being trained, and a SHA-256 of it all. Nothing is pickled.
+A checkpoint holds the network, its moving average, the optimizer's state, the random generators' states and the step;
+the file's metadata describe the training run and hold a SHA-256 of the whole content. Nothing is pickled.
 
-A folder keeps the newest two, `step-00001000.safetensors` and the one before it. Each appears whole or not at all,
-so a kill at any moment, also while one is written, leaves a good one.
+A folder keeps the newest two checkpoints, such as `step-00001000.safetensors` and the one before it. Each file appears
+whole or not at all, so if the process is killed at any moment, even while it writes, an intact checkpoint is left.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ NAME = re.compile(r"step-(\d+)\.safetensors")
 
 
 class DamagedCheckpointError(OSError):
-    """A checkpoint that is cut short, altered, or no checkpoint of this package."""
+    """The file is truncated, altered, or not a checkpoint of this package."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One file: what was trained (`description`), how far (`progress`: numbers such as the step), and the tensors."""
+    """The content of one file: a description of the training run, its progress (such as the step), and the tensors."""
 
     description: dict[str, Any]
     progress: dict[str, float]
@@ -44,7 +44,7 @@ class Checkpoint:
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
     """Write `folder/step-<progress["step"]>.safetensors`, then remove all but the newest two.
 
-    Raises NotWrittenError (an OSError) where it cannot be written, a full disk say; the one before it is then kept.
+    Raises NotWrittenError (an OSError) if it cannot be written, on a full disk for example; older ones are then kept.
     """
     words = json.dumps({"description": checkpoint.description, "progress": checkpoint.progress}, sort_keys=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.tensors.items()}
@@ -54,19 +54,19 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
         with atomic_path(path, needed) as part:
             save_file(tensors, part, metadata={"checkpoint": words, "sha256": fingerprint(words, tensors)})
     except NotWrittenError as error:
-        said = "No checkpoint was written before it."
+        remedy = "There is no earlier checkpoint."
         if kept:
-            said = f"{kept[0].name}, the last whole checkpoint, is kept: the same training goes on from it."
-        raise NotWrittenError(f"{error} {said}") from error
+            remedy = f"{kept[0].name}, the last whole checkpoint, is kept: the same training run resumes from it."
+        raise NotWrittenError(f"{error} {remedy}") from error
     for old in checkpoint_files(folder)[KEPT:]:
         old.unlink()
-    for abandoned in folder.glob(".step-*.part"):  # of a process that was killed while it wrote
+    for abandoned in folder.glob(".step-*.part"):  # left by a process that was killed while it wrote
         abandoned.unlink()
     return path
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read one file. Raises DamagedCheckpointError unless every byte is as it was written."""
+    """Read one file. Raises DamagedCheckpointError unless its content is exactly as it was written."""
     try:
         tensors, metadata = read_tensors(path, "checkpoint")
         words, expected = metadata["checkpoint"], metadata["sha256"]
@@ -75,16 +75,18 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if not isinstance(description, dict) or not isinstance(progress, dict):
             raise ValueError("its description and progress are no tables")
     except (KeyError, TypeError, ValueError, RecursionError, OSError) as error:
-        raise DamagedCheckpointError(f"{path} is cut short, or is no checkpoint of a training: {error!r}") from error
+        raise DamagedCheckpointError(
+            f"{path} is cut short, or is not a checkpoint of this package: {error!r}"
+        ) from error
     if fingerprint(words, tensors) != expected:
-        raise DamagedCheckpointError(f"{path} was altered after it was written: its SHA-256 is another one")
+        raise DamagedCheckpointError(f"{path} was altered after it was written: its SHA-256 does not match")
     return Checkpoint(description, progress, tensors)
 
 
 def latest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest good checkpoint in a folder, or None if there is none at all; a damaged one is named in a warning.
+    """The newest intact checkpoint in a folder, or None if the folder has none; a warning names damaged ones.
 
-    Raises DamagedCheckpointError if there are checkpoints, but no good one.
+    Raises DamagedCheckpointError if there are checkpoints, but all are damaged.
     """
     damaged = []
     for path in checkpoint_files(folder):
@@ -94,7 +96,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
             damaged.append(str(error))
             continue
         for message in damaged:
-            warnings.warn(f"{message}. Training goes on from the one before it, {path.name}.", stacklevel=2)
+            warnings.warn(f"{message}. Training resumes from the checkpoint before it, {path.name}.", stacklevel=2)
         return checkpoint
     if damaged:
         raise DamagedCheckpointError(f"{'; '.join(damaged)}. Remove {folder} to train from the beginning.")
@@ -102,7 +104,7 @@ def latest_checkpoint(folder: Path) -> Checkpoint | None:
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """The checkpoints in a folder, the newest first."""
+    """The paths of a folder's checkpoints, the newest first."""
     found = [
         (int(match[1]), path) for path in folder.glob("step-*.safetensors") if (match := NAME.fullmatch(path.name))
     ]
@@ -110,9 +112,10 @@ def checkpoint_files(folder: Path) -> list[Path]:
 
 
 def go_on(state: Any, description: Mapping[str, Any], folder: Path | None) -> None:
-    """Give a training's state, by its `load`, the newest checkpoint of this training in a folder, if there is one.
+    """Resume: load the newest checkpoint in a folder, if there is one, into the state of the same training run.
 
-    Raises ValueError for the checkpoints of another training, DamagedCheckpointError if there is no good one.
+    state: an object whose `load(checkpoint)` restores it. Raises ValueError if the checkpoints are of another training
+    run, and DamagedCheckpointError if none of them is intact.
     """
     if folder is not None and (saved := latest_checkpoint(folder)) is not None:
         check_same(description, saved, folder)
@@ -120,19 +123,19 @@ def go_on(state: Any, description: Mapping[str, Any], folder: Path | None) -> No
             state.load(saved)
         except (KeyError, RuntimeError, TypeError, ValueError, AttributeError) as error:
             raise DamagedCheckpointError(
-                f"the newest checkpoint in {folder} does not fit this training, though it says so: {error}. Remove it "
-                "to train from the one before, or from the beginning."
+                f"the newest checkpoint in {folder} does not fit this training run, although its description does: "
+                f"{error}. Remove it to resume from the checkpoint before it, or to train from the beginning."
             ) from error
 
 
 def check_same(description: Mapping[str, Any], checkpoint: Checkpoint, folder: Path) -> None:
-    """Raise ValueError, naming each difference, unless a checkpoint is of the training that is described."""
+    """Raise ValueError, naming each difference, unless a checkpoint is of the training run that is described."""
     asked, found = dict(_leaves(description)), dict(_leaves(checkpoint.description))
     differing = sorted(key for key in asked.keys() | found.keys() if asked.get(key) != found.get(key))
     if differing:
         listed = "; ".join(f"{key} is {found.get(key)!r} there and {asked.get(key)!r} here" for key in differing)
         raise ValueError(
-            f"{folder} holds the checkpoint of another training: {listed}. Train as it was begun, "
+            f"{folder} holds the checkpoint of another training: {listed}. Give the settings of that checkpoint, "
             f"or give another folder, or remove this one to train from the beginning."
         )
 

@@ -1,10 +1,10 @@
-"""Training the classifiers that measure samples: plain supervised learning, a record now and then.
+"""Training the classifiers that measure samples, by supervised learning.
 
     for record in train_classifier(network, load_dataset("mnist"), ClassifierTrainConfig(epochs=8)):
         print(record.step, record.loss)
     print(accuracy(network, load_dataset("mnist", "test")))
 
-`run_recipe` does this for a file of recipes/ and writes the weights that the package ships.
+`run_recipe` does this for a recipe file of recipes/ and writes the weights that the package ships.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from diffusion_explained.weight_files import fingerprint, round_to_fp16, write_w
 
 @dataclass(frozen=True)
 class ClassifierRecord:
-    """Where training is after `step` steps of `num_steps`; loss is the mean since the record before.
+    """The progress of training after `step` steps of `num_steps`; loss is the mean since the previous record.
 
-    epoch is how many times all images were seen; seconds is the time spent training, before checkpoints too.
+    epoch counts passes over all images; seconds is the total training time, including that before a checkpoint.
     """
 
     step: int
@@ -64,19 +64,21 @@ def train_classifier(
     checkpoints: Path | None = None,
     checkpoint_every: int = 500,
 ) -> Iterator[ClassifierRecord]:
-    """Train `network` in place, on the device where it is, yielding a record every record_every steps and at the end.
+    """Train `network` in place, on its device, yielding a record every record_every steps and at the end.
 
-    SGD on the cross entropy, one cycle of the learning rate (`one_cycle`), each image augmented anew. All images are
-    on the device; what is random is drawn on the CPU. The last batch of an epoch is dropped when it is not whole.
-    On one device and thread count the same seed gives the same network, also when a checkpoint is gone on from.
+    SGD on the cross entropy, with one cycle of the learning rate (`one_cycle`) and a new augmentation of each image in
+    every epoch. All images are kept on the device; random numbers are drawn on the CPU. An incomplete last batch of an
+    epoch is dropped. With the same device and number of threads, the same seed gives the same network, also when
+    training resumes from a checkpoint.
 
-    checkpoints: a folder to save to every checkpoint_every steps, and at the end; training goes on from what it holds.
+    checkpoints: a folder to save to every checkpoint_every steps and at the end; if the folder holds a checkpoint,
+        training resumes from it.
 
     Raises:
-        ValueError: if the images are not what the network takes, or make less than one batch; for the checkpoints of
-            another training.
-        FolderInUseError, NotWrittenError: (OSErrors) if another training holds that folder, or it cannot be written.
-        FloatingPointError: when the loss is no longer a number.
+        ValueError: if the images do not fit the network, or are fewer than one batch; if the checkpoints are of another
+            training run.
+        FolderInUseError, NotWrittenError: (OSErrors) if another training run uses the folder, or it cannot be written.
+        FloatingPointError: when the loss is no longer a finite number.
     """
     check_data(network, dataset, config)
     state = ClassifierState(network, config)
@@ -98,7 +100,7 @@ def train_classifier(
         epoch, speed = state.step / steps_per_epoch, meter.images_per_second
         return ClassifierRecord(state.step, num_steps, epoch, seen, state.loss, rate, speed, state.seconds)
 
-    if state.step == num_steps:  # its checkpoint is the last one
+    if state.step == num_steps:  # the checkpoint is that of the last step
         yield record()
     network.train()
     meter.start()
@@ -118,7 +120,7 @@ def train_classifier(
 
 
 def check_data(network: Classifier, dataset: ImageDataset, config: ClassifierTrainConfig) -> None:
-    """Raise ValueError unless the images are what the network takes, and make a batch."""
+    """Raise ValueError unless the images fit the network and make at least one batch."""
     if dataset.image_shape != tuple(network.image_shape) or dataset.num_classes != network.num_classes:
         raise ValueError(
             f"the network takes {network.image_shape} images of {network.num_classes} classes, "
@@ -126,12 +128,13 @@ def check_data(network: Classifier, dataset: ImageDataset, config: ClassifierTra
         )
     if config.epochs < 1 or not 1 <= config.batch_size <= len(dataset):
         raise ValueError(
-            f"{config.epochs} epochs of {len(dataset)} images in batches of {config.batch_size} make no step"
+            f"{config.epochs} epochs of {len(dataset)} images in batches of {config.batch_size} make no step: "
+            f"give 1 epoch or more, and a batch_size from 1 to {len(dataset)}."
         )
 
 
 def describe(network: Classifier, dataset: ImageDataset, config: ClassifierTrainConfig) -> dict[str, Any]:
-    """What makes a training this one: a checkpoint goes on only if all of it is the same."""
+    """The description of a training run: a checkpoint is resumed only if all of it is the same."""
     data = {"images": dataset.images, "labels": dataset.labels}
     return {
         "network": network_config(network),
@@ -141,7 +144,7 @@ def describe(network: Classifier, dataset: ImageDataset, config: ClassifierTrain
 
 
 def augment(x: Tensor, config: ClassifierTrainConfig, generator: torch.Generator) -> Tensor:
-    """Images [B, C, H, W] as training sees them: moved, mirrored, and partly hidden."""
+    """Images [B, C, H, W] as the network is trained on them: shifted, mirrored, and partly covered."""
     x = shift_randomly(x, config.max_shift, generator, config.padding)
     if config.flip:
         x = flip_randomly(x, generator)
@@ -149,14 +152,14 @@ def augment(x: Tensor, config: ClassifierTrainConfig, generator: torch.Generator
 
 
 def one_cycle(progress: float, peak: float = 0.25) -> float:
-    """The learning rate's factor at progress 0..1: half a cosine up to 1 at `peak`, another one down to 0."""
+    """The factor on the learning rate at progress 0..1: half a cosine up to 1 at `peak`, then another down to 0."""
     towards_peak = progress / peak if progress < peak else (1 - progress) / (1 - peak)
     return 0.5 * (1 - math.cos(math.pi * towards_peak))
 
 
 @torch.no_grad()
 def accuracy(network: Classifier, dataset: ImageDataset, batch_size: int = 500) -> float:
-    """The share of a data set's images, 0..1, whose label the network gives the largest logit."""
+    """The share of a data set's images, 0..1, for which the network's largest logit is that of the label."""
     network.eval()
     device = next(network.parameters()).device
     correct = 0
@@ -167,10 +170,10 @@ def accuracy(network: Classifier, dataset: ImageDataset, batch_size: int = 500) 
 
 @dataclass(frozen=True)
 class ClassifierRecipe:
-    """A classifier, from data to measured weights: a recipe of the task "classifier".
+    """A recipe of the task "classifier", from data to measured weights.
 
-    dataset: a name of `load_dataset`; network: for `build_network`, but for what the data set gives; training: of
-    `ClassifierTrainConfig`, whose seed is the recipe's.
+    dataset: a name of `load_dataset`; network: the configuration for `build_network`, without image_shape and
+    num_classes, which come from the data set; training: a `ClassifierTrainConfig` with the recipe's seed.
     """
 
     task: str
@@ -182,15 +185,15 @@ class ClassifierRecipe:
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], source: Path) -> ClassifierRecipe:
-        """Check what a TOML file holds, whole, before anything runs.
+        """Build a recipe from the content of a TOML file and check all of it, before anything runs.
 
-        Raises ValueError that names the file, the key, what was given and what is allowed.
+        Raises ValueError, naming the file, the key, what was given and what is allowed.
         """
         try:
             check_keys(cls, tables, "the recipe", ("name", "dataset", "seed", "network", "training"))
             seed = typed(int, tables["seed"], "seed")
             if isinstance(tables["training"], Mapping) and "seed" in tables["training"]:
-                raise ValueError("the seed of a classifier's recipe stands at its top, not in [training].")
+                raise ValueError("the seed of a classifier's recipe belongs at the top of the file, not in [training].")
             training = replace(read_table(ClassifierTrainConfig, tables["training"], "[training]"), seed=seed)
             others = {key: value for key, value in tables.items() if key != "training"}
             recipe = read_table(cls, others, "the recipe", training=training)
@@ -204,10 +207,12 @@ class ClassifierRecipe:
         return recipe
 
     def build(self, image_shape: Sequence[int], num_classes: int) -> Classifier:
-        """The classifier, its weights drawn from torch's global generator. Raises ValueError for another network."""
+        """The classifier, with weights drawn from torch's global generator. Raises ValueError for another network."""
         network = build_network(of_data(self.network, image_shape, num_classes))
         if not isinstance(network, Classifier):
-            raise ValueError(f'the network of a classifier\'s recipe is "classifier"; got {self.network["network"]!r}.')
+            raise ValueError(
+                f'the network of a classifier\'s recipe must be "classifier"; got {self.network["network"]!r}.'
+            )
         return network
 
 
@@ -215,20 +220,20 @@ class ClassifierRecipe:
 def run_recipe(
     recipe: ClassifierRecipe, output: Path, device: str = "cpu", checkpoint_every: int = 500
 ) -> Iterator[ClassifierRecord]:
-    """Train what a recipe describes, and write the weights and their card to `output`.
+    """Train the classifier that a recipe describes, and write the weights and their model card to `output`.
 
-    The card's accuracy is that of the fp16 weights, on the test split, each image seen once, as it is. Checkpoints are
-    kept beside the weights. Raises ValueError for several processes, and what `load_dataset` raises.
+    The card's accuracy is that of the fp16 weights on the test split, without augmentation. Checkpoints are kept beside
+    the weights. Raises ValueError for several processes, and the errors of `load_dataset`.
     """
     if (count := process_count()) != 1:
         raise ValueError(
-            f"a classifier is trained by one process, in minutes, and {count} were started: "
+            f"a classifier is trained by one process (it takes minutes), and {count} were started: "
             "run `diffusion-explained train` itself, without `accelerate launch` or torchrun."
         )
-    check_folder(output.parent, "")  # before data is fetched
+    check_folder(output.parent, "")  # before the data set is downloaded
     config = recipe.training
     train, test = load_dataset(recipe.dataset, "train"), load_dataset(recipe.dataset, "test")
-    # the initial weights are the seed's too
+    # the seed determines the initial weights too
     network = seeded(config.seed, lambda: recipe.build(train.image_shape, train.num_classes)).to(device)
     checkpoints = output.parent / "checkpoints"
     for record in train_classifier(network, train, config, checkpoints=checkpoints, checkpoint_every=checkpoint_every):

@@ -1,4 +1,4 @@
-"""How to train a classifier, and all that changes while it is trained."""
+"""The settings of a classifier's training, and its state."""
 
 from __future__ import annotations
 
@@ -24,14 +24,16 @@ from diffusion_explained.training.config import PRECISIONS, check_allowed
 @named_options
 @dataclass(frozen=True)
 class ClassifierTrainConfig:
-    """How to train a classifier; the defaults suit digits.
+    """The settings of a classifier's training; the defaults suit digits.
 
-    learning_rate: the highest, of SGD with Nesterov momentum 0.9; it rises for a quarter of the steps, then falls to 0.
+    learning_rate: the highest learning rate of SGD with Nesterov momentum 0.9; the rate rises for a quarter of the
+        steps, then falls to 0.
     label_smoothing: the share of each label that is spread over all classes (Szegedy et al. 2016, Section 7).
-    max_shift: every image is moved by up to so many pixels each way, anew each time; padding says what comes in at
-        the edges, "black" or the "reflect"ion of the image.
-    flip: mirror half of the images. cutout: the side of a grey square that hides a part of each image, 0 for none.
-    precision: as for `TrainConfig`. channels_last: as there.
+    max_shift: every image is shifted by up to this many pixels in each direction, differently in every epoch.
+    padding: what fills the edges of a shifted image: "black", or "reflect" for a reflection of the image.
+    flip: mirror each image with probability 1/2.
+    cutout: the side of a grey square that covers a part of each image; 0 for none.
+    precision, channels_last: as for `TrainConfig`.
 
     Raises ValueError for a setting out of range.
     """
@@ -69,7 +71,7 @@ class ClassifierTrainConfig:
 
 
 class ClassifierState:
-    """All that changes while a classifier is trained, and so all that a checkpoint holds."""
+    """The state of a classifier's training: everything that changes, and so the content of a checkpoint."""
 
     def __init__(self, network: Classifier, config: ClassifierTrainConfig) -> None:
         device = next(network.parameters()).device
@@ -86,7 +88,7 @@ class ClassifierState:
             fused=device.type in ("cpu", "cuda"),
         )
         self.generator = stream(config.seed)
-        self.order = torch.empty(0, dtype=torch.int64, device="cpu")  # of the images, in this epoch
+        self.order = torch.empty(0, dtype=torch.int64, device="cpu")  # the order of the images in this epoch
         self.step, self.loss, self.seconds = 0, math.nan, 0.0
 
     def set_learning_rate(self, rate: float) -> None:
@@ -95,10 +97,10 @@ class ClassifierState:
             group["lr"] = rate
 
     def gradient_step(self, x: Tensor, labels: Tensor) -> Tensor:
-        """One step of SGD along the gradient of the loss, which it returns, []."""
+        """One step of SGD along the gradient of the loss; returns the loss []."""
         if self.config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        # cuDNN's fastest kernels add in any order, and would make another network each time
+        # cuDNN's fastest kernels add in varying order, so each training run would give a different network
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
             with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bfloat16):
                 logits = self.network(x)
@@ -109,7 +111,7 @@ class ClassifierState:
         return loss.detach()
 
     def checkpoint(self, description: dict[str, Any]) -> Checkpoint:
-        """This moment, for a file."""
+        """The current state as a checkpoint, to be written to a file."""
         tensors = {"generator": self.generator.get_state(), "order": self.order}
         tensors |= {f"network/{name}": tensor for name, tensor in self.network.state_dict().items()}
         for name, parameter in self.network.named_parameters():
@@ -117,7 +119,7 @@ class ClassifierState:
         return Checkpoint(description, {"step": self.step, "loss": self.loss, "seconds": self.seconds}, tensors)
 
     def load(self, saved: Checkpoint) -> None:
-        """Go back to the moment of a checkpoint of the same training."""
+        """Restore the state from a checkpoint of the same training run."""
         prefix = "network/"
         of_network = {name.removeprefix(prefix): x for name, x in saved.tensors.items() if name.startswith(prefix)}
         self.network.load_state_dict(of_network)

@@ -1,4 +1,4 @@
-"""`TrainConfig`: how to train, and nothing of what; the same for a notebook cell and for a recipe."""
+"""`TrainConfig`: the settings of training, without network and data; notebooks and recipes use the same ones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ NOISE_ON = ("cpu", "device")
 
 
 def check_allowed(config: object, allowed: Mapping[str, bool]) -> None:
-    """Raise ValueError for the first setting that is not allowed; allowed: "name (what it may be)" -> whether it is."""
+    """Raise ValueError for the first setting out of range; allowed: "name (its range)" -> whether it is in range."""
     for what, holds in allowed.items():
         if not holds:
             raise ValueError(f"{what} cannot be {getattr(config, what.split()[0])!r}.")
@@ -24,21 +24,23 @@ def check_allowed(config: object, allowed: Mapping[str, bool]) -> None:
 @named_options
 @dataclass(frozen=True)
 class TrainConfig:
-    """How to train; the defaults suit digits and points.
+    """The settings of training; the defaults suit digits and points.
 
-    images: how many images to see, with repeats; there are images // batch_size steps.
-    learning_rate: of AdamW; reached after warmup_steps, then falling linearly to 0.
-    gradient_clip: the largest norm that a step's gradient may have.
-    ema_decay: of the moving average of the weights, which is what samples.
-    label_dropout: how often an image's label is replaced by the null label, for classifier-free guidance.
-    precision: "bfloat16" computes the network in it (autocast), "float32" does not; "auto" is bfloat16 where the
-        device is fast in it: CUDA, and processors with AVX512-BF16 or AMX (two times as fast there).
-    compile: let torch.compile fuse the network; worth its minute for long runs on CUDA.
-    cuda_graph: on CUDA, record a step's kernels once and replay them: a small network's training waits for Python else.
-    channels_last: keep the network's weights as a GPU's convolutions like them, the channels innermost.
-    noise_on: where the noise is drawn: "cpu", the same on every machine, or "device", the same on every device of one
-        kind, and no more the slowest part of the training of a small network on a GPU.
-    flip: mirror half of the images, where left and right mean nothing.
+    images: the number of training images processed, repeats included; there are images // batch_size steps.
+    learning_rate: the highest learning rate of AdamW, reached after warmup_steps; then it falls linearly to 0.
+    gradient_clip: the largest norm of a step's gradient; larger gradients are scaled down.
+    ema_decay: the decay of the moving average of the weights; samples are drawn with the averaged weights.
+    label_dropout: class dropout, the probability that an image's label is replaced by the null label, for
+        classifier-free guidance.
+    precision: "bfloat16" runs the network in bfloat16 (autocast), "float32" does not; "auto" is bfloat16 on devices
+        with fast bfloat16 arithmetic: CUDA, and processors with AVX512-BF16 or AMX (about twice as fast there).
+    compile: compile the network with torch.compile; this takes about a minute, which pays off in long runs on CUDA.
+    cuda_graph: on CUDA, capture the training step once and replay it; without this, a small network mostly waits for
+        Python to launch kernels.
+    channels_last: store the network's weights with the channels innermost, which is faster for convolutions on a GPU.
+    noise_on: where the noise is drawn. "cpu" gives the same noise on every machine; "device" draws the noise on the
+        GPU: faster, but reproducible only on the same kind of GPU.
+    flip: mirror each image with probability 1/2, for data in which left and right carry no meaning.
 
     Raises ValueError for a setting out of range.
     """
@@ -82,14 +84,14 @@ class TrainConfig:
 
     @property
     def num_steps(self) -> int:
-        """How many steps the images make."""
+        """The number of training steps, images // batch_size."""
         return self.images // self.batch_size
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of step 0, 1, ...: up linearly for warmup_steps, and down linearly to 0 at the end."""
+        """The learning rate of step 0, 1, ...: a linear rise for warmup_steps, and a linear fall to 0 at the end."""
         warmup = min(1.0, (step + 1) / max(1, self.warmup_steps))
         return self.learning_rate * warmup * (1 - step / self.num_steps)
 
     def ema_decay_at(self, step: int) -> float:
-        """The decay of step 0, 1, ...: small at first, so that the random initial weights are soon forgotten."""
+        """The decay of step 0, 1, ...: small at first, so that the average soon forgets the random initial weights."""
         return min(self.ema_decay, (1 + step) / (10 + step))

@@ -1,10 +1,10 @@
-"""One training per folder: two that write their checkpoints into the same one would each remove the other's.
+"""One training run per folder: two runs that wrote checkpoints into the same folder would remove each other's.
 
-    with hold(out, "training"):             # FolderInUseError where another process is at work in it
+    with hold(out, "--out "):               # FolderInUseError if another training run uses the folder
         ...
 
-The lock is the operating system's (filelock), so it ends with its process, however that ends. Reading needs no lock:
-samples can be drawn from the weights in the folder while a training goes on.
+The operating system holds the lock (filelock), so the lock ends with its process, even if the process is killed.
+Reading needs no lock: samples can be drawn from the weights in the folder during training.
 """
 
 from __future__ import annotations
@@ -24,22 +24,23 @@ from filelock import FileLock, Timeout
 from diffusion_explained.files import atomic_path, check_folder, not_written
 from diffusion_explained.training.processes import is_main_process
 
-LOCK, HOLDER = ".training.lock", ".training.json"  # the lock, and who holds it, for the message of the next one
+LOCK, HOLDER = ".training.lock", ".training.json"  # the lock, and which process holds it, for the error message
 Run = TypeVar("Run")
 
 
 class FolderInUseError(OSError):
-    """Another training is at work in the folder; the message says which."""
+    """Another training run uses the folder; the message says which."""
 
 
 @contextmanager
 def hold(folder: Path | None, what: str = "") -> Iterator[None]:
-    """Hold a folder while the block runs, after `check_folder`; with None, or beside a main process, do nothing.
+    """Check a folder with `check_folder` and lock it while the block runs.
 
-    what: stands before the path in the messages, "--out " say.
+    Does nothing if folder is None, or in a process that is not the main one. what: a prefix of the path in messages,
+    "--out " for example.
 
-    Raises FolderInUseError where another training, of this process or another one, holds the folder: its process, its
-    machine, and since when. Raises NotWrittenError where the folder cannot be written.
+    Raises FolderInUseError if another training run, of this process or of another one, has locked the folder; the
+    message names its process, its machine and its start. Raises NotWrittenError if the folder cannot be written.
     """
     if folder is None or not is_main_process():
         yield
@@ -50,9 +51,9 @@ def hold(folder: Path | None, what: str = "") -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise FolderInUseError(f"{what}{folder} is in use: {_holder(folder)}.") from None
-    except OSError as error:  # another user's lock file, say
+    except OSError as error:  # for example because the lock file belongs to another user
         raise not_written(folder / LOCK, error, what=what) from error
-    except NotImplementedError:  # a disk that knows no locks, in older versions of filelock: nothing is guarded there
+    except NotImplementedError:  # a file system without locks, in older versions of filelock: there is no protection
         yield
         return
     try:
@@ -66,25 +67,25 @@ def hold(folder: Path | None, what: str = "") -> Iterator[None]:
 
 
 def _holder(folder: Path) -> str:
-    """Who holds a folder, and what to do."""
+    """Which process has locked a folder, and what to do, for the error message."""
     try:
         who = json.loads((folder / HOLDER).read_text(encoding="utf-8"))
         pid, host, since = int(who["pid"]), str(who["host"])[:100], str(who["since"])[:40]
     except (OSError, ValueError, TypeError, KeyError):
-        return "another training is at work in it. Wait until it ends, or give another folder"
+        return "another training run uses it. Wait until that run ends, or give another folder"
     if (pid, host) == (os.getpid(), socket.gethostname()):
         return (
-            f"a training of this same process ({pid}), begun at {since}, is not at its end. Run it to its end, "
+            f"a training run of this same process ({pid}), started at {since}, is not finished. Finish it, "
             "close() it, or restart the kernel; or give another folder"
         )
     return (
-        f"process {pid} on {host} has been training in it since {since}. Wait until it ends, stop it, or give another "
-        "folder"
+        f"process {pid} on {host} has been training in it since {since}. Wait until that process ends, stop it, or "
+        "give another folder"
     )
 
 
 def one_at_a_time(train: Callable[..., Iterator[Run]]) -> Callable[..., Iterator[Run]]:
-    """A training, a generator with the keyword `checkpoints`, that holds this folder while it runs."""
+    """Decorate a training generator: it locks the folder of its keyword `checkpoints` while it runs."""
 
     @functools.wraps(train)
     def holding(*args: Any, checkpoints: Path | None = None, **options: Any) -> Iterator[Run]:

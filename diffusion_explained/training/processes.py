@@ -1,7 +1,7 @@
-"""Several processes that train one network together, by Hugging Face's accelerate; and the usual case of only one.
+"""Several processes that train one network together, with Hugging Face's accelerate; and the usual single process.
 
-Every process draws the whole batch from the same seed and works on its own part of it; then the gradients are averaged.
-So two processes do, up to rounding, what one does.
+Every process draws the whole batch from the same seed and computes gradients of its own part of the batch; then the
+gradients are averaged. So two processes give, up to rounding, the same result as one.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 def is_main_process() -> bool:
-    """Whether this is the one, of those that a launcher started, that writes files and prints."""
+    """Whether this process, of those that a launcher started, is the one that writes files and prints."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def process_count() -> int:
-    """How many processes a launcher, `accelerate launch` or torchrun, started: 1 without one."""
+    """The number of processes that a launcher (`accelerate launch` or torchrun) started; 1 without a launcher."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 @dataclass(frozen=True)
 class Processes:
-    """This process: its rank among `count`, and the device it works on. `accelerator` is None if it is alone."""
+    """This process: its rank among `count` processes, and its device. `accelerator` is None for a single process."""
 
     rank: int
     count: int
@@ -40,14 +40,14 @@ class Processes:
 
     @classmethod
     def here(cls, device: torch.device | str, batch_size: int) -> Processes:
-        """What a launcher started; else one process on `device`.
+        """The processes that a launcher started; without a launcher, one process on `device`.
 
         Raises ValueError if a batch cannot be divided evenly among the processes.
         """
         if process_count() == 1:
             return cls(0, 1, torch.device(device), None)
         with extra("train"):
-            from accelerate import Accelerator  # lazy: a second of import that a training alone need not wait for
+            from accelerate import Accelerator  # lazy: the import takes a second, and a single process does not need it
 
         accelerator = Accelerator(cpu=torch.device(device).type == "cpu")
         count = accelerator.num_processes
@@ -59,11 +59,11 @@ class Processes:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the one that writes files and prints."""
+        """Whether this process is the one that writes files and prints."""
         return self.rank == 0
 
     def share_weights(self, network: nn.Module) -> None:
-        """Give the network of every process the weights of the main one's."""
+        """Copy the main process's weights to the network of every process."""
         if self.accelerator is not None:
             with extra("train"):
                 from accelerate.utils import broadcast
@@ -71,9 +71,9 @@ class Processes:
             broadcast(list(network.state_dict().values()))
 
     def average_gradients(self, network: nn.Module) -> None:
-        """After the backward pass: put each gradient's mean over all processes in its place.
+        """After the backward pass: replace each gradient by its mean over all processes.
 
-        They travel as one vector: a message for each of some hundred weights would be mostly waiting.
+        All gradients are sent as one vector; one message per weight (about a hundred) would be slower.
         """
         if self.accelerator is None:
             return
@@ -95,10 +95,10 @@ class Processes:
         return x.chunk(self.count)[self.rank]
 
     def mean(self, x: Tensor) -> Tensor:
-        """The mean of a number [] over all processes."""
+        """The mean of a scalar [] over all processes."""
         return x if self.accelerator is None else self.accelerator.reduce(x, "mean")
 
     def wait(self) -> None:
-        """Wait until all processes have come this far."""
+        """Wait until all processes have reached this call."""
         if self.accelerator is not None:
             self.accelerator.wait_for_everyone()

@@ -1,4 +1,4 @@
-"""What a recipe's training begins with: a new network and a data set, trained weights, or a teacher and its pairs."""
+"""The start of a recipe's training: a new network and a data set, trained weights, or a teacher and its pairs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from diffusion_explained.weight_files import fingerprint
 
 
 class Start(NamedTuple):
-    """A network before its training, what it is trained on (for `train`), and that in words (for the card)."""
+    """A network before its training, its training data (for `train`), and their description (for the model card)."""
 
     network: NetworkModule
     images: Tensor
@@ -34,8 +34,9 @@ class Start(NamedTuple):
 
 
 def start_from_data(dataset: str, split: str, network: dict[str, Any], kind: str, seed: int) -> Start:
-    """A new network, its initial weights the seed's, and a data set; network: for `build_network`, but for its data.
+    """A new network, whose initial weights the seed determines, and a data set.
 
+    network: the configuration for `build_network`, without image_shape and num_classes, which come from the data set.
     Raises ValueError for a classifier.
     """
     data = load_dataset(dataset, split)
@@ -49,16 +50,16 @@ def start_from_data(dataset: str, split: str, network: dict[str, Any], kind: str
 
 
 def start_from_weights(name: str | Path, network: nn.Module, kind: str, schedule: Schedule) -> dict[str, Any]:
-    """Give a network the weights of a trained one; return that in words, for the card.
+    """Load the weights of a trained model into a network; returns an entry for the model card that says so.
 
-    Raises ValueError unless the trained one is the same network and predicts the same along the same schedule.
+    Raises ValueError unless the trained model has the same network, prediction type and schedule.
     """
     model = load_pretrained(name)
     trained = (network_config(model.network), model.kind, model.schedule.to_config())
-    wanted = (network_config(network), kind, schedule.to_config())
+    expected = (network_config(network), kind, schedule.to_config())
     differing = [
         what
-        for what, a, b in zip(("network", "kind", "schedule"), trained, wanted, strict=True)
+        for what, a, b in zip(("network", "kind", "schedule"), trained, expected, strict=True)
         if json.dumps(a) != json.dumps(b)
     ]
     if differing:
@@ -74,7 +75,7 @@ def start_from_weights(name: str | Path, network: nn.Module, kind: str, schedule
 
 
 def load_teacher(name: str, folder: Path, device: torch.device) -> Model:
-    """A recipe's teacher: name is that of a recipe that was run into `folder`, of weights that ship, or a file."""
+    """A recipe's teacher; name: a recipe whose weights are in `folder`, weights that ship, or a weight file."""
     own = folder / name / f"{name}.safetensors" if is_file_name(name) else None
     return load_pretrained(own if own is not None and own.is_file() else name, device)
 
@@ -82,7 +83,7 @@ def load_teacher(name: str, folder: Path, device: torch.device) -> Model:
 def start_from_teacher(
     teacher: Model, network: NetworkModule, config: PairsConfig, folder: Path, processes: Processes
 ) -> Generator[PairsRecord, None, Start]:
-    """A network like the teacher's, and pairs that the teacher draws, which are kept in `folder`."""
+    """A network of the teacher's architecture, and pairs that the teacher draws, which are kept in `folder`."""
     pairs = yield from draw_pairs(teacher, config, folder, processes)
     words = f"{config.count:,} pairs of noise and the images that {teacher.name} makes of it"
     return Start(network, pairs.x_0, pairs.labels, pairs.noise, teacher.kind, teacher.class_names, words)

@@ -1,12 +1,13 @@
-"""Rectification (reflow): a flow draws its own pairs of noise and image, and a second flow learns their straight lines.
+"""Rectification (reflow): a flow model draws pairs of noise and image, on whose straight lines a second one is trained.
 
     pairs = yield from draw_pairs(teacher, PairsConfig(count=10_000))
     train(student, pairs.x_0, pairs.labels, FlowSchedule(), "flow", config, noise=pairs.noise)
 
-The first flow was trained on noise and images paired at random; such lines cross, and where they do the network learns
-their mean, so its paths bend. Lines from each noise to where the flow takes it hardly cross, so the second flow's paths
-are nearly straight, and few Euler steps follow them (Liu et al. 2022, "Flow Straight and Fast", Sec. 2.2, Algorithm 1).
-Guidance is drawn into the pairs, so the second flow needs none (Liu et al. 2023, "InstaFlow").
+The first flow model was trained on noise and images paired at random. Their lines cross, and where lines cross the
+network learns the mean of their directions, so its paths are curved. Lines from each noise to the image that the flow
+model makes of it hardly cross, so the paths of the second flow model are nearly straight, and few Euler steps follow
+them (Liu et al. 2022, "Flow Straight and Fast", Sec. 2.2, Algorithm 1). The pairs are drawn with guidance, so the
+second flow model needs none (Liu et al. 2023, "InstaFlow").
 """
 
 from __future__ import annotations
@@ -38,22 +39,22 @@ from diffusion_explained.training.checkpoints import Checkpoint, check_same
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.weight_files import fingerprint
 
-DETERMINISTIC = ("euler", "heun", "ddim", "dpm_solver_pp_2m")  # only these pair a noise with one image
+DETERMINISTIC = ("euler", "heun", "ddim", "dpm_solver_pp_2m")  # only these give exactly one image for each noise
 PRECISIONS = ("float32", "float16")
-# the upper half of all seeds, far from those that samples are usually drawn from, so no sample starts where a pair does
+# seeds from the upper half of all seeds, which samples rarely use, so that samples do not start from a pair's noise
 FIRST_STREAM, STREAMS_A_SEED, MAX_SEED = 2**31, 2**24, 2**7
 
 
 @named_options
 @dataclass(frozen=True)
 class PairsConfig:
-    """How a teacher draws its pairs.
+    """The settings with which a teacher draws pairs.
 
-    count: how many; pair i is of class i % num_classes. sampler: one of `DETERMINISTIC`.
-    guidance_scale, guidance_interval: of the teacher's `NetworkDenoiser`.
-    batch_size: how many at once; each batch is a file, kept for a run that is killed.
-    precision: of the teacher's network on CUDA, "float16" (autocast) or "float32"; elsewhere it is float32.
-    compile: let torch.compile fuse the network.
+    count: the number of pairs; pair i is of class i % num_classes. sampler: one of `DETERMINISTIC`.
+    guidance_scale, guidance_interval: as for the teacher's `NetworkDenoiser`.
+    batch_size: pairs per batch; each batch is kept in a file, so that an interrupted run need not draw it again.
+    precision: of the teacher's network on CUDA, "float16" (autocast) or "float32"; on other devices it is float32.
+    compile: compile the teacher's network with torch.compile.
 
     Raises ValueError for a setting out of range.
     """
@@ -76,7 +77,7 @@ class PairsConfig:
         if self.seed >= MAX_SEED or self.count > STREAMS_A_SEED:
             raise ValueError(
                 f"the pairs are at most {STREAMS_A_SEED:,}, of a seed below {MAX_SEED}, "
-                f"so that their noise is their own; got {self.count:,} of seed {self.seed}."
+                f"so that no two seeds share noise; got {self.count:,} of seed {self.seed}."
             )
         check_guidance(self.guidance_scale, self.guidance_interval)
         if self.sampler not in DETERMINISTIC:
@@ -86,7 +87,7 @@ class PairsConfig:
 
 
 class Pairs(NamedTuple):
-    """Noise x_T and the images x_0 that a flow takes it to, float16 [N, ...] on the flow's device; labels [N]."""
+    """Noise x_T and the images x_0 that a flow model makes of it, float16 [N, ...] on its device; labels [N]."""
 
     noise: Tensor
     x_0: Tensor
@@ -95,7 +96,7 @@ class Pairs(NamedTuple):
 
 @dataclass(frozen=True)
 class PairsRecord:
-    """Where drawing is after `step` of `num_steps` batches; a batch that was found on disk took no time to speak of."""
+    """The progress after `step` of `num_steps` batches; images_per_second is very high for a batch read from disk."""
 
     step: int
     num_steps: int
@@ -106,21 +107,21 @@ class PairsRecord:
 def draw_pairs(
     teacher: Model, config: PairsConfig, folder: Path | None = None, processes: Processes | None = None
 ) -> Generator[PairsRecord, None, Pairs]:
-    """Let a flow model draw pairs, yielding a record a batch; the generator's value is the `Pairs`.
+    """Draw pairs with a flow model, yielding one record per batch; the generator returns the `Pairs`.
 
-        x_T ~ N(0, I),   x_0 = where the teacher's ODE, solved by the sampler, takes x_T, under its label
+        x_T ~ N(0, I),   x_0 = the end point of the teacher's ODE from x_T, solved by the sampler, for the pair's label
 
-    The noise is drawn on the CPU, a stream a batch, so a seed means the same noise everywhere. It is rounded to float16
-    before it is used. Images are kept in `folder`, a file a batch; when it holds some, they are not drawn again. So
-    several processes can each draw a share, and read what the others drew.
+    The noise is drawn on the CPU, with one generator per batch, so a seed gives the same noise on every machine. The
+    noise is rounded to float16 before it is used. Images are kept in `folder`, one file per batch; batches that are
+    already there are not drawn again. So each of several processes can draw a share and read those of the others.
 
     Raises:
-        ValueError: for a teacher that is no flow model; for a folder with pairs of another teacher or setting.
+        ValueError: if the teacher is not a flow model; if the folder holds pairs of another teacher or other settings.
         FloatingPointError: if an image is not finite.
     """
     if teacher.kind != "flow":
         raise ValueError(
-            f"only a flow model can be rectified, for its straight path is what the pairs are joined by; "
+            f"only a flow model can be rectified, because the pairs are joined by its straight path; "
             f"{teacher.name} predicts {teacher.kind}."
         )
     shape, device = (config.count, *teacher.image_shape), teacher.device
@@ -133,7 +134,7 @@ def draw_pairs(
     for step, i in enumerate(own + others):
         began = time.perf_counter()
         if step == len(own) and processes is not None:
-            processes.wait()  # now the others' batches are there to read
+            processes.wait()  # afterwards the batches of the other processes can be read
         start = i * config.batch_size
         part = slice(start, start + config.batch_size)
         of_batch = stream(FIRST_STREAM + STREAMS_A_SEED * config.seed + start)
@@ -152,7 +153,7 @@ def draw_pairs(
 
 
 class Drawing:
-    """`draw(x_T, labels)`: the images that a teacher's sampler makes; `description` says which teacher and how.
+    """`draw(x_T, labels)`: the images that a teacher's sampler makes; `description` holds the teacher and the settings.
 
     x_T and the images are [B, C, H, W], labels [B].
     """
@@ -175,15 +176,15 @@ class Drawing:
 
 
 def write_part(path: Path, x_0: Tensor, description: dict) -> None:
-    """Keep a batch of images x_0 [B, C, H, W], whole or not at all."""
+    """Write a batch of images x_0 [B, C, H, W] to a file, whole or not at all."""
     with atomic_path(path) as part:
         save_file({"x_0": x_0.cpu().contiguous()}, part, metadata={"description": json.dumps(description)})
 
 
 def read_part(path: Path | None, description: dict) -> Tensor | None:
-    """A batch of images that was kept, or None if it was not, or is damaged: then it is drawn again.
+    """Read a batch of images from its file; None if the file is missing or damaged, so that the batch is drawn again.
 
-    Raises ValueError if it was drawn by another teacher, or otherwise.
+    Raises ValueError if the batch was drawn by another teacher or with other settings.
     """
     if path is None or not path.is_file():
         return None
@@ -199,11 +200,11 @@ def read_part(path: Path | None, description: dict) -> Tensor | None:
 
 
 def straightness(steps: Iterable[Step]) -> float:
-    """How far a flow's paths are from straight lines walked at an even pace; 0 for those.
+    """How far a flow model's paths are from straight lines at constant velocity; 0 if they are such lines.
 
         S = integral over t of E || (x_T - x_0) - v(x_t, t) ||^2         (Liu et al. 2022, Eq. 7)
 
-    Take the steps of `samplers.euler` with a flow model, from noise to data; more of them see more of the bends.
+    steps: those of `samplers.euler` with a flow model, from noise to data; more steps resolve more of the curvature.
     """
     steps = list(steps)
     chord = steps[0].x_t - steps[-1].x_next

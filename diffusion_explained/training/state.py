@@ -1,4 +1,4 @@
-"""All that changes while a network is trained, and so all that a checkpoint holds."""
+"""The state of a training run: everything that changes during training, and so the content of a checkpoint."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Trained = TypeVar("Trained", bound=nn.Module)
 
 @dataclass
 class TrainingState(Generic[Trained]):
-    """A network, the moving average of its weights, the optimizer, the sources of all randomness, and how far it is.
+    """A network, the moving average of its weights, the optimizer, the random generators, and the progress.
 
-    generator draws the images, the times and the labels, noise_generator the noise: one and the same on the CPU.
-    loss is the last record's, seconds the time spent training, before checkpoints too.
+    generator draws the images, the times and the labels, and noise_generator the noise; on the CPU they are the same
+    object. loss is that of the last record; seconds is the total training time, including that before a checkpoint.
     """
 
     network: Trained
@@ -36,7 +36,7 @@ class TrainingState(Generic[Trained]):
 
     @classmethod
     def new(cls, network: Trained, config: TrainConfig) -> TrainingState[Trained]:
-        """The state before the first step, of a network that is on its device."""
+        """The state before the first step; the network must already be on its device."""
         device = next(network.parameters()).device
         recorded = config.cuda_graph and device.type == "cuda"
         optimizer = torch.optim.AdamW(
@@ -49,7 +49,7 @@ class TrainingState(Generic[Trained]):
             fused=device.type in ("cpu", "cuda"),
             capturable=recorded,
         )
-        for parameter in network.parameters():  # AdamW would do it at its first step, which may be recorded
+        for parameter in network.parameters():  # AdamW would do this in its first step, which a CUDA graph may capture
             zeros = torch.zeros_like(parameter)
             step = torch.zeros((), device=device, dtype=torch.float32)
             optimizer.state[parameter] = {"step": step, "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
@@ -60,9 +60,9 @@ class TrainingState(Generic[Trained]):
         return cls(network, ema, optimizer, generator, noise_generator)
 
     def set_learning_rate(self, rate: float) -> None:
-        """Give AdamW the learning rate of this step."""
+        """Set AdamW's learning rate for this step."""
         for group in self.optimizer.param_groups:
-            if isinstance(group["lr"], Tensor):  # a recorded step reads it from its place
+            if isinstance(group["lr"], Tensor):  # a captured step reads the rate from this tensor's memory
                 group["lr"].fill_(rate)
             else:
                 group["lr"] = rate
@@ -71,21 +71,21 @@ class TrainingState(Generic[Trained]):
     def average(self, decay: float) -> None:
         """After a step of AdamW: ema <- decay * ema + (1 - decay) * weights; buffers are copied.
 
-        Buffers are no weights, but what a layer counts or measures (the statistics of a BatchNorm).
+        Buffers are not weights, but values that a layer counts or measures (such as the statistics of a BatchNorm).
         """
         torch._foreach_lerp_(list(self.ema.parameters()), list(self.network.parameters()), 1 - decay)
         for kept, buffer in zip(self.ema.buffers(), self.network.buffers(), strict=True):
             kept.copy_(buffer)
 
     def checkpoint(self, description: dict[str, Any]) -> Checkpoint:
-        """This moment, for a file."""
+        """The current state as a checkpoint, to be written to a file."""
         tensors = {"generator": self.generator.get_state(), "noise_generator": self.noise_generator.get_state()}
         for part, named in self._parts().items():
             tensors |= {f"{part}/{name}": tensor for name, tensor in named.items()}
         return Checkpoint(description, {"step": self.step, "loss": self.loss, "seconds": self.seconds}, tensors)
 
     def load(self, saved: Checkpoint) -> None:
-        """Go back to the moment of a checkpoint of the same training."""
+        """Restore the state from a checkpoint of the same training run."""
         parts: dict[str, dict[str, Tensor]] = {"network": {}, "ema": {}, "optimizer": {}}
         for name, tensor in saved.tensors.items():
             if "/" in name:
@@ -112,7 +112,7 @@ class TrainingState(Generic[Trained]):
         for i, (name, parameter) in enumerate(self.network.named_parameters()):  # torch numbers them in this order
             prefix = f"{name}/"
             own = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            # in memory as the weights are, channels last or not: a fused AdamW goes through them side by side
+            # the same memory layout as the weights, channels last or not: a fused AdamW reads both in memory order
             state[i] = {key: torch.empty_like(parameter).copy_(x) if x.ndim else x for key, x in own.items()}
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": state, "param_groups": groups})

@@ -1,4 +1,4 @@
-"""Line 5 of DDPM's Algorithm 1, one gradient step; and the same step recorded once, for a GPU to replay."""
+"""One gradient step (DDPM, Algorithm 1, line 5), and the same step captured once as a CUDA graph and replayed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 
-WARM_UP = 3  # steps before recording, in which libraries choose their kernels and the compiler compiles
+WARM_UP = 3  # steps before the capture, in which libraries choose their kernels and the compiler compiles
 
 
 @dataclass
@@ -52,10 +52,11 @@ class GradientStep:
 
 
 class RecordedStep:
-    """A `GradientStep` whose kernels a CUDA graph records at the first call and replays ever after.
+    """A `GradientStep` that is captured as a CUDA graph at the first call and replayed at all later calls.
 
-    A small network's step is some hundred short kernels, and starting them one by one from Python takes several times
-    as long as they do. The replayed ones read and write where the recorded ones did, so inputs are copied there.
+    A step of a small network consists of hundreds of short kernels, and launching them one by one from Python takes
+    several times as long as running them. A replay reads and writes the same memory as the capture, so the inputs are
+    copied there.
 
     The tensors [B, ...] of a batch are those of `GradientStep`.
     """
@@ -73,7 +74,7 @@ class RecordedStep:
         return self.loss
 
     def record(self, batch: Sequence[Tensor | None]) -> torch.cuda.CUDAGraph:
-        """Warm up on a stream aside, then capture one step of the batch, tensors [B, ...]."""
+        """Warm up on a separate CUDA stream, then capture one step of the batch, tensors [B, ...]."""
         self.places = [None if value is None else value.clone() for value in batch]
         aside = torch.cuda.Stream()  # the warm-up must not be on the default stream (torch's notes on CUDA graphs)
         aside.wait_stream(torch.cuda.current_stream())
@@ -83,7 +84,7 @@ class RecordedStep:
                 self.step.state.optimizer.zero_grad()
         torch.cuda.current_stream().wait_stream(aside)
         self.graph = graph = torch.cuda.CUDAGraph()
-        # of several processes, each has a thread that watches their messages: only this one's mistakes count
+        # each of several processes has a thread that watches the communication; its calls must not end the capture
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             self.loss = self.step(*self.places)
         return graph
@@ -109,7 +110,7 @@ def make_step(
 
 @contextmanager
 def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Processes) -> Iterator[None]:
-    """Let dropout, which knows only torch's global generators, follow the training's; they are left as they were."""
+    """Seed dropout, which uses torch's global generators, from the training run's generator; then restore them."""
     if not has_dropout(network):
         yield
         return
@@ -119,5 +120,5 @@ def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Pr
 
 
 def has_dropout(network: nn.Module) -> bool:
-    """Whether a layer of the network drops anything."""
+    """Whether the network has an active dropout layer."""
     return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())

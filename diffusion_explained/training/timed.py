@@ -1,7 +1,7 @@
-"""Training for a given time, or a given number of images: what the autoencoder's and the U-Net's training share.
+"""Training for a given time or a given number of images, for the autoencoder and the text-to-image U-Net.
 
-Learning rate and moving average are fitted to the length as it is known: to the share of the time, or of the images,
-that has passed, whichever is larger. So a training on a faster machine sees more images, and ends as well.
+The learning rate follows the progress: the elapsed share of the time or of the images, whichever is larger. So on a
+faster machine training uses more images in the same time, and its learning rate still ends at 0.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.training.step import GradientStep, RecordedStep
 
-WITHOUT_END = 2**40  # images, for a training that time ends
+WITHOUT_END = 2**40  # images, for training that is limited only by time
 
 
 @named_options
 @dataclass(frozen=True)
 class TimedConfig(TrainConfig):
-    """A `TrainConfig` for a number of images, or of seconds, or what comes first.
+    """A `TrainConfig` for a number of images or of seconds, whichever is reached first.
 
-    ema_exponent: gamma of the moving average, whose window is a share of the training so far: 17 is about 5% of it.
+    ema_exponent: gamma of the moving average, whose window is a fixed share of the steps so far, about 5% for 17.
 
-    Raises ValueError for a setting out of range, or no end.
+    Raises ValueError for a setting out of range, and if neither images nor seconds are given.
     """
 
     images: int = WITHOUT_END
@@ -46,25 +46,25 @@ class TimedConfig(TrainConfig):
         if not 0 <= self.ema_exponent <= 1000:
             raise ValueError(f"ema_exponent (from 0 to 1000) cannot be {self.ema_exponent!r}.")
         if self.seconds is None and self.images == WITHOUT_END:
-            raise ValueError("Say how long to train: give seconds, or images, or both.")
+            raise ValueError("The length of training is missing: give seconds, or images, or both.")
 
     def progress(self, step: int, seconds: float) -> float:
-        """How much of the training lies behind, 0 to 1, before step 0, 1, ... at so many seconds of training."""
+        """The progress of training, 0 to 1, before step 0, 1, ... and after this many seconds of training."""
         in_time = 0.0 if self.seconds is None else seconds / self.seconds
         return min(1.0, max(step / self.num_steps, in_time))
 
     def rate(self, step: int, progress: float) -> float:
-        """The learning rate: up linearly for warmup_steps, and down linearly to 0 at the end."""
+        """The learning rate: it rises linearly for warmup_steps and falls linearly to 0 at the end."""
         return self.learning_rate * min(1.0, (step + 1) / max(1, self.warmup_steps)) * (1 - progress)
 
     def ema_decay_at(self, step: int) -> float:
-        """(1 - 1/n)^(gamma + 1) at the n-th step: a window that grows with the training (EDM2, Sec. 3.1)."""
+        """The decay (1 - 1/n)^(gamma + 1) of the n-th step: the window grows with the steps (EDM2, Sec. 3.1)."""
         return (1 - 1 / (step + 1)) ** (self.ema_exponent + 1)
 
 
 @dataclass(frozen=True)
 class TimedRecord:
-    """Where a training is: its loss is the mean since the record before, progress from 0 to 1, seconds of training."""
+    """The progress of training, from 0 to 1; loss is the mean since the previous record, seconds the training time."""
 
     step: int
     progress: float
@@ -87,13 +87,15 @@ def train_for(
     checkpoints: Path | None = None,
     checkpoint_every: int = 1000,
 ) -> Iterator[TimedRecord]:
-    """Take gradient steps until time or images are used up, yielding a record now and then, and one at the end.
+    """Take gradient steps until the time or the images are used up, yielding a record every record_every steps.
+
+    The last step is always recorded.
 
     Args:
         batches: draws what the next step is called with, at random from the state's generators if at random.
-        description: what makes this training the one it is, for its checkpoints.
+        description: the description of this training run, for its checkpoints.
 
-    Raises FloatingPointError when the loss is no longer a number.
+    Raises FloatingPointError when the loss is no longer a finite number.
 
     inputs and target are [B, ...].
     """
@@ -108,7 +110,7 @@ def train_for(
         seen, speed = state.step * config.batch_size, meter.images_per_second
         return TimedRecord(state.step, progress, state.loss, rate, seen, speed, state.seconds)
 
-    if progress == 1:  # its checkpoint is the last one
+    if progress == 1:  # the checkpoint is that of the last step
         yield record()
     meter.start()
     while progress < 1:

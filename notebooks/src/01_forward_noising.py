@@ -1,18 +1,17 @@
 # %% [markdown]
 # # 01 · Forward noising: how a picture becomes noise
 #
-# A diffusion model learns to undo a process that is so simple that nobody has to learn it: mix a picture with
-# Gaussian noise, a little more at every step, until nothing of the picture is left. This notebook is about that
-# process and nothing else. There is no network in it, and yet everything that a network will ever be asked is
-# decided here.
+# A diffusion model learns to undo a process that is so simple that it needs no learning: mix a picture with Gaussian
+# noise, a little more at every step, until nothing of the picture is left. This notebook is about this process only. It
+# contains no network, and yet it defines every task that a network is trained for later.
 #
 # **When you have worked through it, you can**
 #
 # - write a noisy image as $x_t = \alpha_t x_0 + \sigma_t \varepsilon$, and say what each letter does;
-# - jump to any step at once, and prove that the jump and the walk of a thousand small steps are the same thing;
-# - say what noise hides first, and why the same $t$ is not the same at another size;
-# - test that the end of the process is noise: by eye, by statistics, and with the best classifier there can be;
-# - say what a training pair is, and why knowing the noise is as good as knowing the picture;
+# - jump to any step at once, and prove that the jump and a walk of a thousand small steps have the same distribution;
+# - say what noise hides first, and why the same $t$ means something else for another image size;
+# - test that the end of the process is noise: by eye, by statistics, and with the best possible classifier;
+# - say what a training pair is, and why knowing the noise is equivalent to knowing the picture;
 # - write down the step *back* for a picture that you know, $q(x_{t-1} \mid x_t, x_0)$, on which DDPM is built.
 #
 # *Beside you:* Ho, Jain & Abbeel 2020, [Denoising Diffusion Probabilistic Models](https://arxiv.org/abs/2006.11239)
@@ -43,8 +42,8 @@ plt.rcParams["figure.dpi"] = 110
 # ## 1 · The data
 #
 # $x_0$ is a picture. Ours are handwritten digits from MNIST, $28 \times 28$ pixels, scaled from bytes to the interval
-# $[-1, 1]$: black is $-1$, white is $+1$. The scaling matters: noise has standard deviation 1, and the data should
-# be of that size too.
+# $[-1, 1]$: black is $-1$, white is $+1$. The scaling matters: noise has standard deviation 1, and the data should have
+# a similar scale.
 
 # %%
 digits = bundled_mnist()
@@ -65,13 +64,13 @@ plt.show()
 # q(x_t \mid x_{t-1}) = \mathcal N\!\left(\sqrt{1 - \beta_t}\; x_{t-1},\; \beta_t \mathbf I\right) \tag{DDPM, Eq. 2}
 # $$
 #
-# Why shrink? Because then the variance stays put. If $x_{t-1}$ has variance 1, then $x_t$ has
-# $(1 - \beta_t) \cdot 1 + \beta_t = 1$. Without the shrinking, the numbers would grow for ever.
+# Why shrink? Because then the variance stays constant. If $x_{t-1}$ has variance 1, then $x_t$ has
+# $(1 - \beta_t) \cdot 1 + \beta_t = 1$. Without the shrinking, the variance would grow at every step.
 #
-# In the library a place on the way is a `Level`, and `transition` is the small step between two of them.
+# In the library, one noise level of the process is a `Level`, and `transition` gives the small step between two levels.
 
 # %%
-schedule = DDPMSchedule.linear()  # DDPM's own: β from 0.0001 to 0.02 in a straight line
+schedule = DDPMSchedule.linear()  # the schedule of DDPM: β grows linearly from 0.0001 to 0.02
 
 scale, std = transition(schedule.level(499), schedule.level(500))
 beta = float(schedule.betas[500])
@@ -80,11 +79,11 @@ print(f"β = {beta:.5f}: multiply by {scale:.5f}, then add noise of standard dev
 assert abs(scale - (1 - beta) ** 0.5) < 1e-12 and abs(std - beta**0.5) < 1e-12
 
 # %% [markdown]
-# One thing to get out of the way, because it has cost many people an afternoon: **the paper counts from 1, code
-# counts from 0**. Our $t = 0$ is the paper's $t = 1$; it already carries a little noise ($\sqrt{\beta_1} = 0.01$).
-# The clean picture has no number in $0 \dots T-1$ at all.
+# One warning first, because it has cost many people an afternoon: **the paper counts from 1, code counts from 0**. Our
+# $t = 0$ is the paper's $t = 1$; the picture there already contains a little noise ($\sqrt{\beta_1} = 0.01$). The clean
+# picture has no number in $0 \dots T-1$.
 #
-# Now walk: a thousand steps, each from where the last one ended. `q_chain` yields every stop on the way.
+# Now take a thousand steps, each from the result of the step before. `q_chain` yields every $x_t$ of this walk.
 
 # %%
 levels = [schedule.level(t) for t in range(schedule.num_train_timesteps)]
@@ -109,8 +108,8 @@ assert len(walk) == 1000 and all(x_t.shape == x_0.shape for x_t in walk)
 # \tag{DDPM, Eq. 4}
 # $$
 #
-# with $\alpha_t = \sqrt{\bar\alpha_t}$ and $\sigma_t = \sqrt{1 - \bar\alpha_t}$. The box is the most important line
-# of the course. It is also one line of code, and the library's `add_noise` is nothing but it.
+# with $\alpha_t = \sqrt{\bar\alpha_t}$ and $\sigma_t = \sqrt{1 - \bar\alpha_t}$. The boxed equation is the most
+# important one of the course. It is also one line of code: the library's `add_noise` contains nothing else.
 
 # %%
 level = schedule.level(300)
@@ -124,8 +123,8 @@ assert torch.equal(x_t, level.alpha * x_0 + level.sigma * eps)
 # %% [markdown]
 # ### The walk and the jump are the same
 #
-# Let us prove that, twice. First with the numbers: if we chain the 301 small steps, the factors multiply up to
-# $\alpha_t$ and the variances add up to $\sigma_t^2$.
+# Let us prove that, twice. First with numbers: if we chain the 301 small steps, the product of the factors is
+# $\alpha_t$ and the accumulated variance is $\sigma_t^2$.
 
 # %%
 mean_factor, variance = 1.0, 0.0
@@ -137,31 +136,32 @@ print(f"chained: α = {mean_factor:.4f}, σ = {variance**0.5:.4f}")
 assert abs(mean_factor - level.alpha) < 1e-12 and abs(variance**0.5 - level.sigma) < 1e-12
 
 # %% [markdown]
-# Then with pictures: send 1,000 copies of one digit on the walk, each with noise of its own, and 1,000 more on the
-# jump. At $t = 300$ the two crowds must have the same mean, pixel by pixel, and the same spread.
+# Then with pictures: noise 1,000 copies of one digit by the walk, each with its own noise, and 1,000 more by the jump.
+# At $t = 300$ the two sets of samples must have the same mean and the same standard deviation in every pixel.
 
 # %%
-crowd = x_0[5:6].expand(1000, -1, -1, -1)
+copies = x_0[5:6].expand(1000, -1, -1, -1)
 stream = torch.Generator().manual_seed(2)
-walk_to_300 = deque(q_chain(crowd, levels[:301], stream), maxlen=1)  # only the last stop is kept
-walked, jumped = walk_to_300[0], add_noise(crowd, randn(crowd.shape, stream), level)
+walk_to_300 = deque(q_chain(copies, levels[:301], stream), maxlen=1)  # only the last x_t is kept
+walked, jumped = walk_to_300[0], add_noise(copies, randn(copies.shape, stream), level)
 
 tolerance = 5 * level.sigma / 1000**0.5  # five standard errors of a mean of 1,000
-for crowd_at_t in (walked, jumped):
-    assert (crowd_at_t.mean(0) - level.alpha * x_0[5]).abs().max() < tolerance
-    assert (crowd_at_t.std(0) / level.sigma - 1).abs().max() < 0.12
+for x_300 in (walked, jumped):
+    assert (x_300.mean(0) - level.alpha * x_0[5]).abs().max() < tolerance
+    assert (x_300.std(0) / level.sigma - 1).abs().max() < 0.12
 pictures = {"one of them": [walked[0], jumped[0]], "mean of 1,000": [walked.mean(0), jumped.mean(0)]}
 plots.filmstrip(pictures, captions=["walk", "jump"], title="t = 300")
 plt.show()
 
 # %% [markdown]
-# That is why training is cheap: to see a digit at $t = 700$ nobody walks 700 steps. We draw $\varepsilon$ once and
-# jump.
+# That is why training is cheap: to noise a digit to $t = 700$, training does not take 700 steps. It draws $\varepsilon$
+# once and jumps.
 #
-# ## 4 · Under your fingers
+# ## 4 · Interactive: the whole process
 #
-# Here is the whole process for eight digits, with the noise held fixed so that only $t$ changes. Drag, or use the
-# arrow keys. At which $t$ do *you* lose the digits? Note it down; section 6 has an answer to compare with.
+# Here is the whole process for eight digits, with the noise held fixed so that only $t$ changes. Drag the slider, or
+# use the arrow keys. At which $t$ do the digits become unreadable for *you*? Note this $t$ down; section 6 has an
+# answer to compare it with.
 
 # %%
 eps = randn(x_0.shape, generators(8, seed=1))
@@ -174,14 +174,14 @@ scrub(film([("x_t", "eight digits under noise", sheets)], captions), frame=30)
 # %% [markdown]
 # ## 5 · One number for "how noisy"
 #
-# $\alpha_t$ and $\sigma_t$ together say one thing: how much signal there is for each bit of noise. The
-# **signal-to-noise ratio** is $\mathrm{SNR}(t) = \alpha_t^2 / \sigma_t^2$, and because it runs over many orders of
-# magnitude people use its logarithm (Kingma et al. 2021, *Variational Diffusion Models*, Eq. 2):
+# $\alpha_t$ and $\sigma_t$ together determine one quantity: the ratio of signal to noise. The **signal-to-noise ratio**
+# is $\mathrm{SNR}(t) = \alpha_t^2 / \sigma_t^2$, and because it covers many orders of magnitude, its logarithm is used
+# (Kingma et al. 2021, *Variational Diffusion Models*, Eq. 2):
 #
 # $$ \log \mathrm{SNR}(t) = 2 \log \frac{\alpha_t}{\sigma_t} $$
 #
-# It is 0 where signal and noise are equally strong, and it always falls: the forward process never gives anything
-# back.
+# The log SNR is 0 where signal and noise are equally strong, and it always falls: the forward process never restores
+# lost signal.
 
 # %%
 log_snr = torch.tensor([level.log_snr for level in levels])
@@ -194,13 +194,14 @@ curves({"log SNR": (range(1000), log_snr)}, title="The linear schedule", xlabel=
 plt.show()
 
 # %% [markdown]
-# ### In colour: the same noise, another fate for every size of detail
+# ### In colour: noise hides details before large shapes
 #
-# Is one number enough? For the noise it is: noise is *white*, every frequency has the same share of it. Pictures are
-# not white. Their large shapes are strong and their details faint, and colour photographs show it best. The well-known
-# collection is CIFAR-10: 60,000 small photographs of ten kinds of things, which `load_dataset("cifar10")` downloads on
-# first use. This page must run without a network, so it takes 400 pictures of the same ten kinds that travel with the
-# package. They are *no photographs*: **a network of ours made them**, the best of those that notebook 08 measures.
+# Is one number enough? For the noise, yes: noise is *white*, its power is the same at every frequency. Pictures are not
+# white. Their large shapes are strong and their details are faint, and colour photographs show this best. The
+# best-known data set is CIFAR-10: 60,000 small photographs of ten classes, which `load_dataset("cifar10")` downloads on
+# first use. This notebook must run offline, so it uses 400 pictures of the same ten classes that are part of the
+# package. They are *not photographs*: **one of our networks generated them**, the best of those that notebook 08
+# measures.
 
 # %%
 colour = made_by_model("cifar10")
@@ -226,21 +227,22 @@ ax.set_xticks([], minor=True)
 plt.show()
 
 snr = torch.tensor([(level.alpha / level.sigma) ** 2 for level in levels])
-drowned = {k: int((snr * of_pictures[k - 1] > 1).sum()) for k in (1, 2, 4, 8, 16)}  # the first t with less signal
-print("noise takes over", ", ".join(f"{k} wave{'s' * (k > 1)} at t = {t}" for k, t in drowned.items()))
+# the first t where the noise is stronger than the picture, for each number of waves
+hidden = {k: int((snr * of_pictures[k - 1] > 1).sum()) for k in (1, 2, 4, 8, 16)}
+print("noise takes over", ", ".join(f"{k} wave{'s' * (k > 1)} at t = {t}" for k, t in hidden.items()))
 assert (of_noise - 1).abs().max() < 0.05 and of_pictures[0] > 100 * of_pictures[-1]
-assert all(drowned[k] > 1.3 * drowned[2 * k] for k in (1, 2, 4, 8))
+assert all(hidden[k] > 1.3 * hidden[2 * k] for k in (1, 2, 4, 8))
 
 # %% [markdown]
-# Where the blue curve lies above a horizontal line, the picture still shows through; to the right of the crossing,
-# noise rules. The finest detail is gone after a few steps of a thousand, the large shapes live thirty times as long.
-# (So whoever goes backwards through this process draws large shapes first and details last: Rissanen et al. 2023.
-# Watch for it in notebook 04.)
+# Where the blue curve lies above a horizontal line, the picture is still visible; to the right of the crossing, the
+# noise is stronger. The finest detail is lost after a few steps of a thousand; the large shapes last thirty times as
+# long. (So a sampler, which runs this process backwards, draws large shapes first and details last:
+# Rissanen et al. 2023. You can see this in notebook 04.)
 #
-# That has a consequence. **The same $t$ means something else at another size.** Averaging $4 \times 4$ pixels of
-# $x_t$ leaves the large shapes as they are, but of 16 independent noises it leaves a quarter of the standard
-# deviation. The small picture that is made from a noisy large one has a log SNR that is $\log 16$ higher than that of
-# a small picture noised at the same $t$:
+# This has a consequence. **The same $t$ means something else for another image size.** Averaging $4 \times 4$ pixels of
+# $x_t$ keeps the large shapes, but the average of 16 independent noise values has only a quarter of their standard
+# deviation. A small picture that is made by averaging a noisy large one has a log SNR that is $\log 16$ higher than
+# that of a small picture noised at the same $t$:
 
 # %%
 at_300 = schedule.level(300)
@@ -262,18 +264,18 @@ plots.filmstrip(enlarged, title="Two sizes, one t = 300")
 plt.show()
 
 # %% [markdown]
-# The fourth row is the third under a veil: large patches of light and dark are still where they should be. In the last
-# row, at the same $t$, hardly anything is. A schedule that was made for small pictures leaves too much of large ones;
-# notebook 02 measures how much.
+# The fourth row is the third row under weak noise: large patches of light and dark are still in their places. In the
+# last row, at the same $t$, hardly anything is visible. A schedule that was made for small pictures leaves too much
+# signal in large ones; notebook 02 measures how much.
 #
 # ## 6 · At the end, nothing is left
 #
-# The process must end in noise that we could have drawn *without* the picture; otherwise there would be nothing to
-# start sampling from. Three tests.
+# The process must end in noise that we could have drawn *without* the picture; otherwise a sampler would have no
+# starting point. Here are three tests.
 #
-# **A look at the statistics.** The pixels of digits are almost all $-1$ or $+1$. On the way their distribution melts
-# into the bell of $\mathcal N(0, 1)$. One number for how far it still has to go is the largest gap between the two
-# cumulative distributions, Kolmogorov and Smirnov's statistic.
+# **The statistics of the pixels.** The pixels of digits are almost all $-1$ or $+1$. Noising turns their distribution
+# into the bell curve of $\mathcal N(0, 1)$. The difference that is left can be measured by one number, the largest gap
+# between the two cumulative distributions: the Kolmogorov-Smirnov statistic.
 
 # %%
 some, some_labels = digits.batch(torch.arange(300))
@@ -285,7 +287,7 @@ centres = (edges[1:] + edges[:-1]) / 2
 bell = torch.distributions.Normal(0.0, 1.0)
 densities = {f"t = {t}": (centres, torch.histogram(x, edges, density=True).hist) for t, x in noisy.items()}
 curves({**densities, "N(0, 1)": (centres, bell.log_prob(centres).exp())},
-       title="Pixels melt into the bell", xlabel="pixel value", ylabel="density")  # fmt: skip
+       title="The distribution of pixels becomes Gaussian", xlabel="pixel value", ylabel="density")  # fmt: skip
 plt.show()
 
 
@@ -300,7 +302,7 @@ assert gaps[50] > 0.3 and gaps[999] < 0.01
 assert abs(noisy[999].mean()) < 0.02 and abs(noisy[999].std() - 1) < 0.02
 
 # %% [markdown]
-# **The terminal signal-to-noise ratio.** How much of the picture is left at $t = T - 1$? Not zero, but close.
+# **The terminal signal-to-noise ratio.** How much signal is left at $t = T - 1$? Not zero, but close.
 
 # %%
 last = schedule.level(999)
@@ -309,24 +311,24 @@ print(f"α at the end: {last.alpha:.4f}; terminal SNR: {schedule.terminal_snr:.6
 assert schedule.terminal_snr < 1e-4
 
 # %% [markdown]
-# **The best classifier there can be.** Statistics of pixels could miss a faint shape. So ask the hardest judge:
-# someone who knows every digit of a collection by heart, sees $x_t$, and weighs by Bayes' rule which digit it may
-# have been,
+# **The best possible classifier.** Statistics of pixels could miss a faint shape. So use the strongest test: a
+# classifier that knows every digit of a data set exactly, receives $x_t$, and computes by Bayes' rule how probable each
+# digit is,
 #
 # $$ p(k \mid x_t) \;\propto\; p(k)\, \mathcal N\!\left(x_t;\; \alpha_t x_0^{(k)},\; \sigma_t^2 \mathbf I\right). $$
 #
-# Summed over the digits of a class this is $p(\text{class} \mid x_t)$ exactly. No trained network can beat it on this
-# collection, so if *it* is at chance, the picture is really gone.
+# Summed over the digits of a class, this is $p(\text{class} \mid x_t)$ exactly. No trained network can have a higher
+# accuracy on this data set. So if the accuracy of *this* classifier is at chance, the picture is really lost.
 
 # %%
 known = digits.subset(torch.arange(2000))
-judge = GaussianMixture(known.to_float(), classes=known.labels)  # components of width 0: the digits themselves
+classifier = GaussianMixture(known.to_float(), classes=known.labels)  # components of width 0: the digits themselves
 
 
 def best_accuracy(level):
-    """How often the best possible classifier names the class of 300 of the digits it knows, at a level."""
+    """The accuracy of the best possible classifier on 300 of the digits that it knows, noised to a level."""
     x_t = add_noise(some, randn(some.shape, torch.Generator().manual_seed(4)), level)
-    return float((judge.class_probabilities(x_t, level).argmax(1) == some_labels).double().mean())
+    return float((classifier.class_probabilities(x_t, level).argmax(1) == some_labels).double().mean())
 
 
 visited = [0, 200, 300, 400, 500, 550, 600, 700, 800, 900, 999]
@@ -339,19 +341,20 @@ print(f"every digit is named up to t = 300: {min(accuracy[:3]) == 1}; at the end
 assert min(accuracy[:3]) == 1 and abs(accuracy[-1] - 0.1) < 0.06
 
 # %% [markdown]
-# Compare with your own number from section 4. Your eye gave up earlier than the perfect judge, and that gap is the
-# room in which a denoising network works: *there is more in a noisy picture than we see*.
+# Compare this with your own number from section 4. Your eye failed at a smaller $t$ than the best possible classifier,
+# and a denoising network works in this gap: *a noisy picture contains more information than we see*.
 #
-# The last third of the linear schedule carries next to no information. Is that a waste of steps? It is, and notebook
-# 02 looks for better schedules.
+# In the last third of the linear schedule, $x_t$ contains almost no information about the picture. Are these steps
+# wasted? Yes, and notebook 02 compares other schedules.
 #
-# ## 7 · Training pairs, for free
+# ## 7 · Training pairs without labels
 #
-# Here is what the forward process is *for*. Take any picture, any $t$, any noise, and you have a question with a
-# known answer: "here is $x_t$ and $t$; what was $\varepsilon$?" No labels, no adversary; the supply never ends.
+# This is the purpose of the forward process. Any picture, any $t$ and any noise give a question with a known answer:
+# "given $x_t$ and $t$, what was $\varepsilon$?" This needs no labels and no adversary, and the number of training pairs
+# is unlimited.
 
 # %%
-t = schedule.sample_t(8, torch.Generator().manual_seed(5))  # one level an image, uniform in 0 .. T-1
+t = schedule.sample_t(8, torch.Generator().manual_seed(5))  # one level per image, uniform in 0 .. T-1
 alpha, sigma = schedule.alpha(t), schedule.sigma(t)
 eps = randn(x_0.shape, generators(8, seed=6))
 
@@ -361,17 +364,18 @@ rows = {"question  $x_t$": x_t, "answer  $\\varepsilon$": eps, "the picture  $x_
 captions = [f"t = {n}" for n in t.long().tolist()]
 plots.filmstrip(rows, captions=captions, limits={"answer  $\\varepsilon$": 3.0}, title="Eight training pairs")
 plt.show()
-for i in range(8):  # each image sits at a level of its own
+for i in range(8):  # each image has its own level
     torch.testing.assert_close(x_t[i], add_noise(x_0, eps, schedule.level(t[i]))[i])
 
 # %% [markdown]
 # ### Knowing the noise is knowing the picture
 #
-# The boxed line is one equation with two unknowns, $x_0$ and $\varepsilon$. Whoever tells us one of them has told us
-# the other. So a network may be asked for either, or for any mixture $a\,x_0 + b\,\varepsilon$ that is not $x_t$
-# itself. The literature's favourites are rows of **one table**, and it is the backbone of this course:
+# The boxed equation is one equation with two unknowns, $x_0$ and $\varepsilon$. If one of them is known, the other one
+# follows. So a network may be trained to predict either of them, or any combination $a\,x_0 + b\,\varepsilon$ that is
+# not a multiple of $x_t$ itself. The prediction types of the literature are the rows of **one table**, which the whole
+# course uses:
 #
-# | kind | $a$ | $b$ | who |
+# | prediction type | $a$ | $b$ | used by |
 # |---|---|---|---|
 # | `eps` | $0$ | $1$ | DDPM |
 # | `x_0` | $1$ | $0$ | the picture itself |
@@ -380,14 +384,14 @@ for i in range(8):  # each image sits at a level of its own
 # | `score` | $0$ | $-1/\sigma$ | score matching |
 # | `edm` | $\sigma / (s\,r)$ | $-s\,\alpha / r$ | Karras et al. 2022 |
 #
-# (In the last row $s = \tfrac12$ is the spread that EDM expects of the data, and $r = \sqrt{\sigma^2 + s^2
-# \alpha^2}$.)
+# (In the last row $s = \tfrac12$ is the standard deviation that EDM assumes for the data, and
+# $r = \sqrt{\sigma^2 + s^2 \alpha^2}$.)
 #
-# `target` writes the answer in any of these languages, `to_x0_eps` translates it back.
+# `target` computes the training target for any of these prediction types; `to_x0_eps` converts a network's output back.
 
 # %%
 for kind in KINDS:
-    output = target(kind, x_0, eps, alpha, sigma)  # a perfect network's answer
+    output = target(kind, x_0, eps, alpha, sigma)  # the output of a perfect network
     got_x_0, got_eps = to_x0_eps(kind, output, x_t, alpha, sigma)
     torch.testing.assert_close(got_x_0, x_0, atol=1e-3, rtol=0)
     torch.testing.assert_close(got_eps, eps, atol=1e-3, rtol=0)
@@ -397,8 +401,9 @@ for kind in KINDS:
 # %% [markdown]
 # ## 8 · The step back, if you know the picture
 #
-# We can go from $x_{t-1}$ to $x_t$ blindly. Going back is harder: which $x_{t-1}$ did this $x_t$ come from? If the
-# picture $x_0$ is *known*, Bayes' rule answers exactly, and the answer is again a Gaussian:
+# The step from $x_{t-1}$ to $x_t$ needs no knowledge of the picture. The step back is harder: which $x_{t-1}$ did this
+# $x_t$ come from? If the picture $x_0$ is *known*, Bayes' rule gives the exact distribution, and it is again a
+# Gaussian:
 #
 # $$
 # q(x_{t-1} \mid x_t, x_0) = \mathcal N(\tilde\mu_t, \tilde\beta_t \mathbf I),\qquad
@@ -423,7 +428,7 @@ print(f"standard deviation of the step back: {std:.4f}, of the step forward: {be
 
 # %% [markdown]
 # Does it work? Start from **pure noise** that has nothing to do with any of our digits, and take the thousand steps
-# back, telling each step the picture that we have in mind.
+# back, with the chosen picture $x_0$ given to each step.
 
 # %%
 stream = generators(8, seed=7)
@@ -435,23 +440,23 @@ for level, next_level in zip(levels[:0:-1], levels[-2::-1], strict=True):
     backwards.append(x_t)
 
 rows = {f"digit {k}": [backwards[999 - t][k] for t in reversed(shown)] for k in (2, 5, 7)}
-plots.filmstrip(rows, captions=[f"t = {t}" for t in reversed(shown)], title="From pure noise, told the answer")
+plots.filmstrip(rows, captions=[f"t = {t}" for t in reversed(shown)], title="From pure noise to a known x₀")
 plt.show()
 print(f"within 0.1 of the digits at t = 0: {bool((x_t - x_0).abs().max() < 0.1)}")
 assert (x_t - x_0).abs().max() < 0.1
 
 # %% [markdown]
-# It is a perfect generator with one flaw: it has to be told the result. Replace the known $x_0$ by a **guess from
-# $x_t$**, by a network, and you have DDPM. That the guess is hard at first ($x_t$ is nearly noise) and easy at the
-# end is why it takes many steps, and why each of them may be a simple one.
+# This is a perfect generator with one flaw: it must know the result beforehand. Replace the known $x_0$ by a network's
+# **prediction from $x_t$**, and you have DDPM. The prediction is hard at first ($x_t$ is nearly noise) and easy at the
+# end; this is why sampling takes many steps, and why each step may be simple.
 #
 # ## Exercises
 #
 # Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution;
 # it sits in the folded cell between the two.
 #
-# **Exercise 1 · Half-way.** At which $t$ has the linear schedule lost half of the signal's *power*, $\bar\alpha_t <
-# 1/2$ for the first time? Guess before you compute: is it near 500?
+# **Exercise 1 · Half-way.** At which $t$ has the linear schedule lost half of the signal's *power*,
+# $\bar\alpha_t < 1/2$ for the first time? Guess before you compute: is this $t$ near 500?
 
 # %%
 my_t = ...
@@ -485,16 +490,16 @@ def recovers_the_noise(answer):
     for t in (0, 300, 999):
         level = schedule.level(t)
         got = answer(add_noise(x_0, eps, level), x_0, level)
-        assert got.shape == eps.shape, f"it must have the shape of x_t, {tuple(eps.shape)}"
+        assert got.shape == eps.shape, f"the result must have the shape of x_t, {tuple(eps.shape)}"
         assert (got - eps).abs().max() < 1e-3, f"at t = {t} this is not the noise: solve the boxed line for ε"
 
 
 check(my_eps, solution_eps, recovers_the_noise)
 
 # %% [markdown]
-# **Exercise 3 · A jump from the middle.** Somebody hands you $x_{300}$ and wants $x_{600}$. It is
+# **Exercise 3 · A jump from the middle.** Compute $x_{600}$ from a given $x_{300}$. It is
 # `factor * x_300 + spread * noise` with fresh noise. Find `(factor, spread)` from `schedule.alphas_cumprod` alone,
-# without `transition`. (Hint: the product from 301 to 600 is a quotient of two products that you have.)
+# without `transition`. (Hint: the product from 301 to 600 is a quotient of two known products.)
 
 # %%
 my_factor_and_spread = ...
@@ -514,40 +519,40 @@ def is_the_jump(answer):
 check(my_factor_and_spread, solution_factor_and_spread, is_the_jump)
 
 # %% [markdown]
-# **Exercise 4 · Where the judge gives up.** With the curve of section 6 in mind: at which *log SNR* does the best
-# possible classifier fall to about one half? Give a number within 0.4. (`schedule.level(t).log_snr` and
-# `best_accuracy(schedule.level(t))` are at hand.)
+# **Exercise 4 · Where the best classifier fails.** Use the curve of section 6: at which *log SNR* does the accuracy of
+# the best possible classifier fall to about one half? Give a number within 0.4. (You can use
+# `schedule.level(t).log_snr` and `best_accuracy(schedule.level(t))`.)
 
 # %%
 my_log_snr = ...
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-solution_log_snr = schedule.level(550).log_snr  # read off the curve: half of the digits are lost at about t = 550
+solution_log_snr = schedule.level(550).log_snr  # read off the curve: the accuracy is one half at about t = 550
 
 
 # %%
-def is_where_the_judge_gives_up(answer):
-    def judged(log_snr):  # the level of that log SNR, whatever the schedule
+def is_where_accuracy_is_half(answer):
+    def accuracy_at(log_snr):  # the level of that log SNR, for any schedule
         variance = 1 / (1 + torch.tensor(log_snr).exp().item())
         return best_accuracy(Level(0, (1 - variance) ** 0.5, variance**0.5))
 
-    assert judged(answer - 0.5) < 0.5, "there the classifier is still right more than half of the time: lower"
-    assert judged(answer + 0.5) > 0.5, "there the classifier is already wrong more than half of the time: higher"
+    assert accuracy_at(answer - 0.5) < 0.5, "there the classifier is still right more than half of the time: lower"
+    assert accuracy_at(answer + 0.5) > 0.5, "there the classifier is already wrong more than half of the time: higher"
 
 
-check(my_log_snr, solution_log_snr, is_where_the_judge_gives_up)
+check(my_log_snr, solution_log_snr, is_where_accuracy_is_half)
 
 # %% [markdown]
 # ## What to remember
 #
 # - One line, $x_t = \alpha_t x_0 + \sigma_t \varepsilon$, is the whole forward process; the walk and the jump agree.
-# - Fixed, not learned: a schedule of numbers, and a random generator.
-# - Noise takes the details first and the large shapes last, so the same $t$ is milder on a larger picture.
-# - At $T$ the linear schedule leaves nothing that even a perfect classifier could use.
-# - Predicting $\varepsilon$, $x_0$, $v$ or the velocity is the same knowledge in other words: one table.
-# - With $x_0$ known, the way back is exact. All that is left to learn is the guess.
+# - The forward process is fixed, not learned: a schedule of numbers, and a random generator.
+# - Noise hides the details first and the large shapes last, so the same $t$ hides less of a larger picture.
+# - At $T$ the linear schedule leaves nothing that even the best possible classifier could use.
+# - Predictions of $\varepsilon$, $x_0$, $v$ or the velocity are equivalent: one table converts them.
+# - With $x_0$ known, the step back is exact. A network only has to learn the prediction of $x_0$.
 #
-# **Next:** [02 · Schedules](02_schedules.ipynb) asks who chose those $\beta_t$, and what happens with others.
+# **Next:** [02 · Schedules](02_schedules.ipynb) compares these $\beta_t$ with other choices.
 #
 # ## References
 #

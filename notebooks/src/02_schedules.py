@@ -1,19 +1,19 @@
 # %% [markdown]
-# # 02 · Schedules: who sets the pace?
+# # 02 · Schedules: how much noise, and when?
 #
-# Notebook 01 took DDPM's $\beta_t$ as given. But someone chose them, someone else chose others, and a third group
-# threw the steps away and kept a continuous clock. Read three papers and you meet three notations. This notebook lays
-# them over each other until only one question is left: *how much noise is there, and when?*
+# Notebook 01 took DDPM's $\beta_t$ as given. But they are a choice: other papers chose other values, and some replaced
+# the discrete steps by a continuous time. Three papers have three notations. This notebook translates them into each
+# other until only one question is left: *how much noise is there, and when?*
 #
 # **When you have worked through it, you can**
 #
 # - draw the linear, scaled-linear, cosine and sigmoid schedules, EDM's and flow matching's on **one axis**, the log
 #   SNR;
 # - translate a time of one schedule into a time of any other, and show that the pictures are the same;
-# - find the two famous flaws, a terminal SNR above zero and a first step that is not the last level, and measure
-#   what they do to samples;
+# - find the two famous flaws, a terminal SNR above zero and sampling that does not start at the last level, and measure
+#   their effect on samples;
 # - choose which timesteps to visit (leading, linspace, trailing), and say what `shift` does;
-# - check all of it against the schedulers of `diffusers`, number by number.
+# - compare all schedules with the schedulers of `diffusers`, number by number.
 #
 # *Beside you:* Nichol & Dhariwal 2021, [Improved DDPM](https://arxiv.org/abs/2102.09672), Section 3.2, and Lin et al.
 # 2023, [Common Diffusion Noise Schedules and Sample Steps are Flawed](https://arxiv.org/abs/2305.08891).
@@ -43,15 +43,15 @@ x_0, labels = digits.batch(torch.tensor([int((digits.labels == k).nonzero()[3]) 
 eps = randn(x_0.shape, generators(8, seed=0))
 
 # %% [markdown]
-# ## 1 · Three families, one line
+# ## 1 · Three families, one equation
 #
-# Whatever the paper, a noisy picture is $x_t = \alpha(t)\, x_0 + \sigma(t)\, \varepsilon$. A schedule is a clock $t$
-# and the two functions.
+# Whatever the paper, a noisy picture is $x_t = \alpha(t)\, x_0 + \sigma(t)\, \varepsilon$. A schedule is a time
+# variable $t$ and the two functions $\alpha(t)$ and $\sigma(t)$.
 #
-# | family | clock $t$ | $\alpha$ | $\sigma$ | idea |
+# | family | time $t$ | $\alpha$ | $\sigma$ | idea |
 # |---|---|---|---|---|
 # | DDPM | $0, \dots, T-1$ | $\sqrt{\bar\alpha_t}$ | $\sqrt{1 - \bar\alpha_t}$ | $\alpha^2 + \sigma^2$ stays 1 |
-# | EDM | the noise level itself | $1$ | $t$ | the signal stays, noise is piled on it, up to 80 |
+# | EDM | the noise level itself | $1$ | $t$ | the signal stays constant, noise is added to it, up to 80 |
 # | flow | from 0 to 1 | $1 - t$ | $t$ | a straight line, $\alpha + \sigma$ stays 1 |
 #
 # Within DDPM's family the choice is $\beta_t$: *linear* (Ho et al. 2020); *scaled linear*, a line in $\sqrt\beta$
@@ -78,52 +78,53 @@ curves(series, title="What is left of the signal's power", xlabel="t", ylabel="�
 plt.show()
 
 # %% [markdown]
-# *Linear* loses the picture early, *sigmoid* late and fast, *cosine* lets it fade evenly, and *scaled linear* is
-# **still above zero at the right-hand end** (0.0047, hardly visible here). Keep that in mind.
+# With *linear* the signal falls early, with *sigmoid* late and fast, with *cosine* evenly, and with *scaled linear* it
+# is **still above zero at the right-hand end** (0.0047, hardly visible here). Keep that in mind.
 #
-# Here is the same digit with the same noise at equal fractions of each schedule's clock. (EDM's pictures grow to 80;
-# they are shown divided by $\sqrt{\alpha^2 + \sigma^2}$.)
+# Here is the same digit with the same noise at equal fractions of each schedule's list of levels. (The values of EDM's
+# pictures grow to 80; the pictures are shown divided by $\sqrt{\alpha^2 + \sigma^2}$.)
 
 # %%
 fractions = np.arange(1, 9) / 8
 rows = {}
 for name, schedule in schedules.items():
-    levels = schedule.levels(8)[-2::-1]  # from data to noise, without the clean one
+    levels = schedule.levels(8)[-2::-1]  # from data to noise, without the clean level
     rows[name] = [add_noise(x_0, eps, level)[3] / (level.alpha**2 + level.sigma**2) ** 0.5 for level in levels]
-plots.filmstrip(rows, captions=[f"{8 * f:.0f}/8" for f in fractions], title="One digit, one noise, six clocks")
+plots.filmstrip(rows, captions=[f"{8 * f:.0f}/8" for f in fractions], title="One digit, one noise, six schedules")
 plt.show()
 assert all(len(row) == 8 for row in rows.values())
 
 # %% [markdown]
-# Six rows, and at the same column six different pictures. So is the choice of a family important? Look at the next
+# There are six rows, and every column has six different pictures. So is the choice of a family important? Read the next
 # section before you answer.
 #
-# ## 2 · One axis for all
+# ## 2 · One axis for all schedules
 #
-# Divide a noisy picture by $\alpha$: $\;x_t / \alpha = x_0 + (\sigma / \alpha)\, \varepsilon$. The scale of the
-# numbers is only bookkeeping; what can be *seen* depends on the ratio $\sigma / \alpha$ alone, or on its logarithm,
+# Divide a noisy picture by $\alpha$: $\;x_t / \alpha = x_0 + (\sigma / \alpha)\, \varepsilon$. The scale of the numbers
+# carries no information; what is *visible* depends on the ratio $\sigma / \alpha$ alone, or on its logarithm,
 #
 # $$ \log \mathrm{SNR} = 2 \log (\alpha / \sigma). $$
 #
-# Two levels with the same log SNR are the same picture. Let us take one level of DDPM and look for its twins.
+# Two levels with the same log SNR give the same picture. Let us take one level of DDPM and find the equivalent levels
+# of EDM and flow matching.
 
 # %%
 level = ddpm_schedules["cosine"].level(500)
 ratio = level.sigma / level.alpha
 
-twin_edm = EDMSchedule().level(ratio)  # σ/α = t
-twin_flow = FlowSchedule().level(ratio / (1 + ratio))  # σ/α = t / (1 - t)
+edm_level = EDMSchedule().level(ratio)  # σ/α = t
+flow_level = FlowSchedule().level(ratio / (1 + ratio))  # σ/α = t / (1 - t)
 
-for twin in (twin_edm, twin_flow):
-    assert abs(twin.log_snr - level.log_snr) < 1e-9
-    scaled = add_noise(x_0, eps, twin) / twin.alpha
+for same_level in (edm_level, flow_level):
+    assert abs(same_level.log_snr - level.log_snr) < 1e-9
+    scaled = add_noise(x_0, eps, same_level) / same_level.alpha
     torch.testing.assert_close(scaled, add_noise(x_0, eps, level) / level.alpha, atol=1e-5, rtol=1e-5)
-print(f"cosine t = 500 is EDM t = {twin_edm.t:.3f} is flow t = {twin_flow.t:.3f}: log SNR {level.log_snr:.3f}")
+print(f"cosine t = 500 is EDM t = {edm_level.t:.3f} is flow t = {flow_level.t:.3f}: log SNR {level.log_snr:.3f}")
 
 # %% [markdown]
-# So a network that was trained on one path can be *sampled* along another; only the bookkeeping is changed. (That is
-# how Stable Diffusion, trained as a DDPM, runs under Karras' EDM samplers.) What the schedules do differ in is
-# where they spend their steps: how fast they run down the log-SNR axis.
+# So a network that was trained on one path can be *sampled* along another; only scale and time have to be converted.
+# (That is how Stable Diffusion, trained as a DDPM, works with the EDM samplers of Karras et al.) The schedules do
+# differ in how they distribute their steps: how fast they move along the log-SNR axis.
 
 # %%
 plots.schedule_curves(schedules, "log_snr")
@@ -133,19 +134,19 @@ for schedule in schedules.values():
     assert log_snrs == sorted(log_snrs)  # from noise to data, always up
 
 # %% [markdown]
-# Where is the log SNR worth visiting? Ask notebook 01's perfect judge, this time along our axis. It names every digit
-# above about 0 and hardly does better than chance below $-8$: all that makes a digit *this* digit is decided in
-# between. Count how many of its thousand steps each schedule spends there.
+# Which values of the log SNR matter? We use the best possible classifier of notebook 01, this time along the log-SNR
+# axis. It classifies every digit correctly above about 0 and is hardly better than chance below $-8$: the class of a
+# digit is decided between these two values. Count how many of the thousand steps each schedule spends there.
 
 # %%
 known = digits.subset(torch.arange(500))
-judge = GaussianMixture(known.to_float(), classes=known.labels)
+classifier = GaussianMixture(known.to_float(), classes=known.labels)
 
 
 def best_accuracy(level):
-    """How often the best possible classifier names the class of the 500 digits that it knows, at a level."""
+    """The accuracy of the best possible classifier on the 500 digits that it knows, noised to a level."""
     x_t = add_noise(known.to_float(), randn(known.images.shape, torch.Generator().manual_seed(4)), level)
-    return float((judge.class_probabilities(x_t, level).argmax(1) == known.labels).double().mean())
+    return float((classifier.class_probabilities(x_t, level).argmax(1) == known.labels).double().mean())
 
 
 visited = np.linspace(-10, 2, 13)
@@ -163,13 +164,14 @@ for name, schedule in ddpm_schedules.items():
 assert accuracy[0] < 0.2 and min(accuracy[-3:]) > 0.98
 
 # %% [markdown]
-# For these small digits the classic schedules are not bad. For larger pictures they are: neighbouring pixels say the
-# same thing, the noise averages out, and a picture of four times the pixels is as readable at a log SNR that is
-# $\log 4$ lower. The end of section 3 measures it. Hence `shift`, in section 6.
+# For these small digits the classic schedules are not bad. For larger pictures they are: neighbouring pixels carry the
+# same information, the noise averages out, and a picture with four times the pixels is equally readable at a log SNR
+# that is $\log 4$ lower. The end of section 3 measures this. It is the reason for `shift`, in section 6.
 #
 # ## 3 · Flaw one: the end is not noise
 #
-# Sampling starts from pure noise. Training's noisiest level should then *be* pure noise: SNR 0 at $t = T - 1$. Is it?
+# Sampling starts from pure noise. So the noisiest level of training should *be* pure noise: SNR 0 at $t = T - 1$. Is
+# this the case?
 
 # %%
 rescaled = DDPMSchedule.scaled_linear(rescale_zero_terminal_snr=True)
@@ -177,19 +179,18 @@ ends = {**ddpm_schedules, "scaled_linear, rescaled": rescaled}
 
 for name, schedule in ends.items():
     last = schedule.level(999)
-    print(f"{name:>24}: α = {last.alpha:.4f} at the end; the judge finds a digit there: {best_accuracy(last) > 0.16}")
+    print(f"{name:>24}: α = {last.alpha:.4f} at the end; better than chance there: {best_accuracy(last) > 0.16}")
 assert rescaled.terminal_snr == 0 and ddpm_schedules["scaled_linear"].terminal_snr > 0.004
 assert best_accuracy(rescaled.level(999)) < 0.15 < 0.2 < best_accuracy(ddpm_schedules["scaled_linear"].level(999))
 
 # %% [markdown]
-# On Stable Diffusion's own schedule the perfect judge still does about **twice as well as chance at the very last
-# step**. Our explanation of forward noising, "at the end the image cannot be told from noise", is true of the linear
-# and cosine schedules, and *not quite* true of the one that made diffusion famous.
+# On Stable Diffusion's own schedule the accuracy of the best possible classifier is still about **twice that of chance
+# at the very last step**. The explanation of forward noising, "at the end the image cannot be distinguished from
+# noise", is true for the linear and cosine schedules, and *not quite* true for the schedule that made diffusion famous.
 #
 # The remedy is one line (Lin et al. 2023, Algorithm 1): shift and stretch $\sqrt{\bar\alpha_t}$ so that it ends at 0
-# and starts where it did. At that last level $\varepsilon$ says nothing about $x_0$ any more (the table's
-# determinant is
-# $\alpha = 0$), so such a network must predict $v$.
+# and keeps its first value. At that last level $\varepsilon$ no longer determines $x_0$ (the determinant for the `eps`
+# row of notebook 01's table is $\alpha = 0$), so such a network must predict $v$.
 
 # %%
 before, after = ddpm_schedules["scaled_linear"].alphas_cumprod.sqrt(), rescaled.alphas_cumprod.sqrt()
@@ -204,33 +205,34 @@ plt.show()
 # %% [markdown]
 # ### In colour: the larger the picture, the worse the flaw
 #
-# Is "about twice as well as chance" much? It depends on the size of the picture. Take colour pictures of CIFAR-10's
-# ten kinds, make them smaller by averaging, and send the perfect judge down the log-SNR axis at three sizes. (As in
-# notebook 01, these are 200 of the pictures that **our own network made**, which travel with the package; the real
-# ones come by `load_dataset("cifar10")`, which downloads them on first use.)
+# Is "about twice that of chance" much? It depends on the size of the picture. Take colour pictures of CIFAR-10's ten
+# classes, make them smaller by averaging, and measure the best possible classifier along the log-SNR axis at three
+# sizes. (As in notebook 01, these are 200 of the pictures that **our own network generated**, which are part of the
+# package; `load_dataset("cifar10")` downloads the real photographs on first use.)
 
 # %%
 colour = made_by_model("cifar10")
 colour = colour.subset(torch.arange(0, len(colour), 2))
 sizes = {side: avg_pool2d(colour.to_float(), 32 // side) for side in (8, 16, 32)}
-judges = {side: GaussianMixture(x, classes=colour.labels) for side, x in sizes.items()}
+classifiers = {side: GaussianMixture(x, classes=colour.labels) for side, x in sizes.items()}
 
 
 def colour_accuracy(side, level):
-    """How often the best possible classifier names the class of the 200 pictures that it knows, at a size and level."""
+    """The accuracy of the best possible classifier on the 200 pictures that it knows, at a size and a level."""
     x_t = add_noise(sizes[side], randn(sizes[side].shape, torch.Generator().manual_seed(5)), level)
-    return float((judges[side].class_probabilities(x_t, level).argmax(1) == colour.labels).double().mean())
+    return float((classifiers[side].class_probabilities(x_t, level).argmax(1) == colour.labels).double().mean())
 
 
 visited = np.linspace(-8, 1, 10)
-named = {side: [colour_accuracy(side, FlowSchedule().level(1 / (1 + np.exp(log_snr / 2)))) for log_snr in visited]
-         for side in sizes}  # fmt: skip
-curves({f"{side} × {side}": (visited, accuracy) for side, accuracy in named.items()}, title="One judge, three sizes",
+accuracies = {side: [colour_accuracy(side, FlowSchedule().level(1 / (1 + np.exp(log_snr / 2)))) for log_snr in visited]
+              for side in sizes}  # fmt: skip
+curves({f"{side} × {side}": (visited, accuracy) for side, accuracy in accuracies.items()},
+       title="The best possible classifier at three sizes",
        xlabel="log SNR", ylabel="accuracy", reference=("chance", 0.1))  # fmt: skip
 plt.show()
 
-half = {side: float(np.interp(0.5, accuracy, visited)) for side, accuracy in named.items()}
-print(f"with twice the side the judge is half right at a log SNR that is {half[8] - half[16]:.1f}, then "
+half = {side: float(np.interp(0.5, accuracy, visited)) for side, accuracy in accuracies.items()}
+print(f"with twice the side an accuracy of 1/2 is reached at a log SNR that is {half[8] - half[16]:.1f}, then "
       f"{half[16] - half[32]:.1f} lower; log 4 is {np.log(4):.1f}")  # fmt: skip
 assert 1 < half[8] - half[16] < 2.2 and 1 < half[16] - half[32] < 2.2
 for name in ("linear", "scaled_linear"):
@@ -240,15 +242,17 @@ for name in ("linear", "scaled_linear"):
     assert max(at_the_end.values()) < 0.2 if name == "linear" else max(at_the_end.values()) > 0.2
 
 # %% [markdown]
-# The same curve, moved by about $\log 4$ each time: there is more to average. So what is *the end* of a
-# schedule for a small picture is not the end for a large one. On $32 \times 32$ colour pictures the judge is right
-# more than twice as often as chance at the last step of Stable Diffusion's schedule; and this judge knows 200 pictures.
-# Two remedies: zero terminal SNR, as above; and a schedule that is moved towards noise by as much as the curve has
-# moved (Hoogeboom et al. 2023, *simple diffusion*, for DDPM's family; section 6 for flows).
+# Each doubling of the side moves the same curve by about $\log 4$, because there are more pixels to average. So a level
+# that hides a small picture completely does not hide a large one. On $32 \times 32$ colour pictures the classifier's
+# accuracy is more than twice that of chance at the last step of Stable Diffusion's schedule, although this classifier
+# knows only 200 pictures. There are two remedies: zero terminal SNR, as above; and a schedule that is moved towards
+# noise by as much as the curve has moved (Hoogeboom et al. 2023, *simple diffusion*, for DDPM's family; section 6 for
+# flows).
 #
-# ## 4 · Flaw two: starting from a step that is not the last
+# ## 4 · Flaw two: sampling that does not start at the last level
 #
-# Nobody samples with all 1,000 steps. From $n$ of them, which? Three conventions are in use:
+# In practice, sampling does not use all 1,000 steps. If only $n$ of them are used, which ones? There are three
+# conventions:
 #
 # | spacing | visits, for $n = 5$ | used by |
 # |---|---|---|
@@ -264,18 +268,18 @@ assert linear.timesteps(5, spacing="trailing")[0] == 999 and linear.timesteps(5,
 assert linear.timesteps(1, spacing="leading").tolist() == [0]
 
 # %% [markdown]
-# *Leading* never visits $t = 999$. It takes pure noise and tells the network: "this is a picture at $t = 800$",
-# where a picture should already show through. The network believes it. With one step it is absurd: it visits $t = 0$
-# and calls pure noise an almost clean picture. (And here is the off-by-one trap of notebook 01 again: index 0 is
-# *not* the clean picture; it comes after it. Our lists of levels therefore end with a level of their own, $\alpha =
-# 1$, $\sigma = 0$.)
+# *Leading* never visits $t = 999$. It gives the network pure noise together with the time $t = 800$, where a picture
+# should already be faintly visible. The network then predicts as if this noise contained a picture. With one step the
+# result is absurd: *leading* visits only $t = 0$ and treats pure noise as an almost clean picture. (And here is the
+# off-by-one trap of notebook 01 again: index 0 is *not* the clean picture; the clean picture comes after it. Our lists
+# of levels therefore end with an extra level, $\alpha = 1$, $\sigma = 0$.)
 #
-# How much does it matter? Lin et al. saw washed-out, medium-bright pictures. We can measure it *without any network's
-# error*, because for a finite collection the perfect denoiser is known: `ExactDenoiser`. Its samples must have the
-# mean brightness of the collection. So: 200 samples in 20 steps, on Stable Diffusion's schedule.
+# How much does it matter? Lin et al. saw washed-out, medium-bright pictures. We can measure the effect *without any
+# error of a network*, because for a finite data set the perfect denoiser is known: `ExactDenoiser`. Its samples must
+# have the mean brightness of the data set. We draw 200 samples in 20 steps, on Stable Diffusion's schedule.
 
 # %%
-perfect = ExactDenoiser(judge)
+perfect = ExactDenoiser(classifier)
 x_T = randn((200, 1, 28, 28), generators(200, seed=0))
 scaled_linear = ddpm_schedules["scaled_linear"]
 ways = {
@@ -285,30 +289,31 @@ ways = {
 }
 samples = {name: final(ddim(perfect, x_T, levels)) for name, levels in ways.items()}
 
-wanted = float(known.to_float().mean())
+expected = float(known.to_float().mean())
 spread = float(known.to_float().mean((1, 2, 3)).std()) / 200**0.5  # standard error of a mean of 200
-bias = {name: (float(x.mean()) - wanted) / spread for name, x in samples.items()}
+bias = {name: (float(x.mean()) - expected) / spread for name, x in samples.items()}
 for name, error in bias.items():
     print(f"{name:>19}: first t = {ways[name][0].t:.0f}, too bright by over 3 standard errors: {error > 3}")
 assert bias["leading"] > 3 and bias["leading"] > bias["trailing"] > 1
 assert abs(bias["trailing, zero SNR"]) < 2
 
 pictures = {name: x[:8] for name, x in samples.items()}
-plots.filmstrip(pictures, title="The same eight noises, with a perfect denoiser")
+plots.filmstrip(pictures, title="The same eight noise images, with a perfect denoiser")
 plt.show()
 
 # %% [markdown]
-# Leading is too bright by 3.8 standard errors (so we measured): the noise's mean, 0, leaks into pictures whose mean is
-# $-0.74$. Trailing alone leaves 2.6 of them, because the last level itself still claims a trace of picture; zero
-# terminal SNR as well brings it to 0.9 on the other side, which is chance. All samples are perfect digits of the
-# collection; what is wrong is *which* of them come up: follow the sixth and seventh noise down the figure, from bold
-# to slim. The denoiser was the same perfect one throughout: **the schedule alone did this.**
+# With leading, the samples are too bright by 3.8 standard errors (as we measured): the mean of the noise, 0, affects
+# pictures whose mean is $-0.74$. Trailing alone leaves an error of 2.6 standard errors, because the last level itself
+# still contains a little signal; trailing with zero terminal SNR has an error of 0.9 in the other direction, which is
+# within chance. All samples are perfect digits of the data set; the error is in *which* digits are drawn: compare the
+# three rows in the sixth and seventh column, where bold digits become thin. The denoiser was the same perfect one
+# throughout: **the schedule alone caused this.**
 #
-# ## 5 · EDM: spend the steps where the curve bends
+# ## 5 · EDM: more steps at low noise
 #
-# Karras et al. dropped the thousand steps. Their clock is the noise level, from $\sigma_{\max} = 80$ down to
-# $\sigma_{\min} = 0.002$, visited on a curve with exponent $\rho = 7$ that crowds the small levels, where details
-# are made:
+# Karras et al. do not use a thousand steps. Their time is the noise level itself, from $\sigma_{\max} = 80$ down to
+# $\sigma_{\min} = 0.002$. The levels follow a curve with exponent $\rho = 7$ that places more of them at low noise,
+# where details are decided:
 #
 # $$
 # \sigma_i = \left(\sigma_{\max}^{1/\rho} + \tfrac{i}{n-1}\,(\sigma_{\min}^{1/\rho} -
@@ -327,14 +332,15 @@ curves({f"ρ = {rho}": (range(18), EDMSchedule(rho=rho).timesteps(18)) for rho i
 plt.show()
 
 # %% [markdown]
-# ## 6 · Flow, and what `shift` shifts
+# ## 6 · Flow matching, and the effect of `shift`
 #
-# Flow matching has the simplest schedule of all, a straight line, and one knob. Stable Diffusion 3 moves the times
+# Flow matching has the simplest schedule, a straight line, and one parameter. Stable Diffusion 3 moves the times
 # towards noise for larger pictures:
 #
 # $$ t' = \frac{s\,t}{1 + (s - 1)\,t} \tag{Stable Diffusion 3, Eq. 23} $$
 #
-# It looks arbitrary until it is put on our axis: it **moves every log SNR by the same amount**, $-2 \log s$.
+# The formula looks arbitrary until it is written in terms of the log SNR: `shift` **moves every log SNR by the same
+# amount**, $-2 \log s$.
 
 # %%
 plain, shifted = FlowSchedule(), FlowSchedule(shift=3.0)
@@ -348,9 +354,8 @@ plt.show()
 print("with shift 3, half of the steps are spent above t =", shifted.levels(8)[4].t)
 
 # %% [markdown]
-# Now drag. Each frame puts the same digits at one log SNR and shows them as DDPM, EDM and flow matching hold them:
-# three different sets of numbers (look at $\alpha$ and $\sigma$ in the caption), and one and the same picture once
-# the scale is taken out.
+# Now drag the slider. Each frame shows the same digits at one log SNR as DDPM, EDM and flow matching represent them:
+# three different pairs of $\alpha$ and $\sigma$ (see the caption), and the same picture after division by the scale.
 
 # %%
 log_snrs = np.linspace(8, -8, 65)
@@ -370,10 +375,10 @@ assert all((a == b).mean() > 0.99 for a, b in zip(panels["DDPM"], panels["flow"]
 scrub(film([(name, f"four digits on the {name} path", sheets) for name, sheets in panels.items()], captions), frame=24)
 
 # %% [markdown]
-# ## 7 · Trust, but verify: the same numbers as `diffusers`
+# ## 7 · A check: the same numbers as `diffusers`
 #
-# This is the library that most people sample with. Its schedulers keep the schedule, the spacing and the sampler in
-# one object; ours keep them apart. If we understood the papers, the numbers agree.
+# `diffusers` is the most widely used library for sampling. Its schedulers combine the schedule, the spacing and the
+# sampler in one object; our library separates them. If both implement the papers correctly, the numbers agree.
 
 # %%
 from diffusers import DDPMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
@@ -407,8 +412,8 @@ print("four DDPM schedules with three spacings, EDM and flow: all equal")
 # Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution,
 # which sits in the folded cell between.
 #
-# **Exercise 1 · Translate.** At which time $t$ of the flow path is the picture the same as at $t = 700$ of the
-# linear DDPM schedule, up to scale?
+# **Exercise 1 · Translate.** At which time $t$ of the flow path is the picture, up to scale, the same as at $t = 700$
+# of the linear DDPM schedule?
 
 # %%
 my_flow_t = ...
@@ -420,7 +425,7 @@ solution_flow_t = level.sigma / (level.alpha + level.sigma)
 
 # %%
 def is_the_same_picture(t):
-    assert 0 < t < 1, "the flow clock runs from 0 (data) to 1 (noise)"
+    assert 0 < t < 1, "the time of the flow path runs from 0 (data) to 1 (noise)"
     difference = FlowSchedule().level(t).log_snr - linear.level(700).log_snr
     assert abs(difference) < 1e-3, f"the log SNR is {difference:+.3f} off: solve t / (1 - t) = σ/α"
 
@@ -467,7 +472,9 @@ solution_shift = 2.0  # 2 log s = log 4
 # %%
 def moves_by_log_4(shift):
     moved = FlowSchedule(shift=shift).levels(4)[2].log_snr - FlowSchedule().levels(4)[2].log_snr
-    assert abs(moved + np.log(4)) < 1e-6, f"this one moves the log SNR by {moved:.3f}, wanted is {-np.log(4):.3f}"
+    assert abs(moved + np.log(4)) < 1e-6, (
+        f"this shift moves the log SNR by {moved:.3f}; it should move it by {-np.log(4):.3f}"
+    )
 
 
 check(my_shift, solution_shift, moves_by_log_4)
@@ -475,14 +482,15 @@ check(my_shift, solution_shift, moves_by_log_4)
 # %% [markdown]
 # ## What to remember
 #
-# - A schedule is a clock with two functions, $\alpha$ and $\sigma$; all that can be seen depends on the log SNR.
-# - Families differ in bookkeeping, schedules in where they spend their steps.
-# - Larger pictures want noisier schedules: $\log 4$ for twice the side.
+# - A schedule is a time variable with two functions, $\alpha$ and $\sigma$; what is visible depends only on the log
+#   SNR.
+# - Families differ only in scale and time variable; schedules differ in where they spend their steps.
+# - Larger pictures need noisier schedules: the log SNR must be $\log 4$ lower for twice the side.
 # - The last level should be pure noise, and sampling should start at it: *zero terminal SNR, trailing spacing*.
-# - Stable Diffusion 1.5 does neither, and a perfect denoiser is enough to show the damage.
+# - Stable Diffusion 1.5 does neither, and the error is visible even with a perfect denoiser.
 #
-# **Next:** [03 · Training to predict noise](03_training_to_predict_noise.ipynb): a network takes the place of the
-# perfect denoiser.
+# **Next:** [03 · Training to predict noise](03_training_to_predict_noise.ipynb): a network replaces the perfect
+# denoiser.
 #
 # ## References
 #
@@ -490,7 +498,7 @@ check(my_shift, solution_shift, moves_by_log_4)
 # - A. Nichol, P. Dhariwal 2021, [Improved DDPM](https://arxiv.org/abs/2102.09672), Eq. 17: cosine.
 # - R. Rombach et al. 2022, [Latent Diffusion](https://arxiv.org/abs/2112.10752): scaled linear, as Stable Diffusion
 #   uses.
-# - T. Karras et al. 2022, [EDM](https://arxiv.org/abs/2206.00364), Eq. 5 and Table 1: one view on many schedules.
+# - T. Karras et al. 2022, [EDM](https://arxiv.org/abs/2206.00364), Eq. 5 and Table 1: one framework for many schedules.
 # - S. Lin et al. 2023, [Common Diffusion Noise Schedules and Sample Steps are
 #   Flawed](https://arxiv.org/abs/2305.08891).
 # - E. Hoogeboom, J. Heek, T. Salimans 2023, [simple diffusion](https://arxiv.org/abs/2301.11093): noise by the

@@ -1,20 +1,20 @@
 # %% [markdown]
 # # 04 · From DDPM to DDIM: the same network, fifty times fewer steps
 #
-# In notebook 03 a network learned to name the noise in a noisy digit. That is all it learned: nobody told it how to
-# *draw* one. Drawing is the business of a **sampler**, and there are many samplers for one network. The first, DDPM,
-# takes a thousand small random steps. DDIM takes ten or fifty large ones, with no randomness at all, from the same
-# weights. This notebook is about why that is allowed.
+# In notebook 03 a network learned to predict the noise in a noisy digit. That is all it learned: its training contained
+# no procedure for *drawing* a digit. Drawing is the task of a **sampler**, and there are many samplers for one network.
+# The first, DDPM, takes a thousand small random steps. DDIM takes ten or fifty large steps, without any randomness,
+# with the same weights. This notebook explains why that is possible.
 #
 # **When you have worked through it, you can**
 #
-# - read DDPM's Algorithm 2 as one sentence: *step back as if your guess of the picture were true*;
-# - turn one dial, $\eta$, from DDIM ($\eta = 0$) to DDPM ($\eta = 1$), and say what it leaves unchanged;
-# - explain why steps can be skipped without training anything again, and measure what is lost;
+# - read DDPM's Algorithm 2 as one sentence: *step back as if the predicted picture were the true one*;
+# - change one parameter, $\eta$, from DDIM ($\eta = 0$) to DDPM ($\eta = 1$), and say what it leaves unchanged;
+# - explain why steps can be skipped without new training, and measure what is lost;
 # - show that a random process and an ordinary differential equation can share every marginal;
-# - measure the order of a solver, and know what Heun and DPM-Solver++ buy;
-# - run the process backwards: from a picture to its noise, and home again;
-# - clamp a guess without the mistake that is most often made in a sampler's inner loop.
+# - measure the order of a solver, and say what Heun and DPM-Solver++ gain;
+# - run the process backwards: from a picture to its noise, and back to the picture;
+# - clamp a prediction without the most common mistake in a sampler's inner loop.
 #
 # *Beside you:* Song, Meng & Ermon 2021, [Denoising Diffusion Implicit Models](https://arxiv.org/abs/2010.02502) (DDIM),
 # Sections 3 to 5. About 40 minutes to read, under a minute to run.
@@ -49,12 +49,13 @@ plt.rcParams["figure.dpi"] = 100
 #
 # $$ q(x_{t-1} \mid x_t, x_0) = \mathcal N(\tilde\mu_t(x_t, x_0),\ \tilde\beta_t \mathbf I). \tag{DDPM, Eq. 6-7} $$
 #
-# A sampler does not know $x_0$. But it has a network that names the noise, and the noise names the picture:
+# A sampler does not know $x_0$. But it has a network that predicts the noise, and the predicted noise determines the
+# predicted picture:
 #
 # $$ \hat x_0 = \frac{x_t - \sigma_t\, \varepsilon_\theta(x_t, t)}{\alpha_t}. $$
 #
-# DDPM puts the guess in the place of the truth. That is the whole algorithm: *step back as if your guess were true,
-# then guess again*. In the paper it looks different,
+# DDPM replaces the true picture by the prediction. That is the whole algorithm: *step back as if the prediction were
+# true, then predict again*. In the paper it looks different,
 #
 # $$
 # x_{t-1} = \frac{1}{\sqrt{1 - \beta_t}} \left( x_t - \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}\,
@@ -62,7 +63,7 @@ plt.rcParams["figure.dpi"] = 100
 # \tag{DDPM, Algorithm 2, line 4}
 # $$
 #
-# because $\hat x_0$ was inserted and the terms collected. It is the same number:
+# because $\hat x_0$ was inserted and the terms were collected. The result is the same number:
 
 # %%
 schedule = DDPMSchedule.linear()
@@ -70,7 +71,7 @@ stream = torch.Generator().manual_seed(0)
 x_t, eps = torch.randn(4, 1, 28, 28, generator=stream), torch.randn(4, 1, 28, 28, generator=stream)
 
 level, next_level = schedule.level(500), schedule.level(499)
-x_0 = (x_t - level.sigma * eps) / level.alpha  # what the noise says about the picture
+x_0 = (x_t - level.sigma * eps) / level.alpha  # the picture that this noise implies
 mean, std = posterior(x_0, x_t, level, next_level)
 
 beta, alpha_bar = float(schedule.betas[500]), float(schedule.alphas_cumprod[500])
@@ -79,9 +80,9 @@ torch.testing.assert_close(mean, line_4, atol=1e-5, rtol=0)
 print(f"one step back from t = 500: std of the fresh noise {std:.4f}; of the step forward, √β = {beta**0.5:.4f}")
 
 # %% [markdown]
-# The library's `samplers.ddpm` is this line in a loop. Give it a denoiser (a network that answers with a pair
-# $(\hat x_0, \hat\varepsilon)$), some noise, and the levels to visit. It yields every `Step`, so that nothing is
-# hidden. One digit of each class, in all thousand steps:
+# The library's `samplers.ddpm` is this line in a loop. Its arguments are a denoiser (a network that returns a pair
+# $(\hat x_0, \hat\varepsilon)$), some noise, and the levels to visit. It yields every `Step`, so that all intermediate
+# results are visible. The next cell draws one digit of each class, in all thousand steps:
 
 # %%
 model = load_pretrained("mnist_unet_eps")  # predicts ε; a digit's class is its condition
@@ -94,23 +95,25 @@ started = time.perf_counter()
 kept = [s for s in ddpm(denoise, x_T, levels, generator=generators(10, seed=100)) if s.i % 40 == 0 or s.i == 999]
 seconds_ddpm = time.perf_counter() - started
 
-print(f"{len(levels) - 1} network calls, from t = {levels[0].t:.0f} to a goal with σ = {levels[-1].sigma:.0f}")
+print(
+    f"{len(levels) - 1} network evaluations, from t = {levels[0].t:.0f} to a last level with σ = {levels[-1].sigma:.0f}"
+)
 assert len(levels) == 1001 and kept[-1].next_level.sigma == 0
 scrub(kept, columns=10)
 
 # %% [markdown]
-# Drag the slider and watch the row *predicted $x_0$* rather than $x_t$. At first it is a blur: the average of all the
-# pictures that $x_t$ may become. Around the middle it decides, and the last third only sharpens. And look at how
-# *little* it changes from one step to the next. A thousand calls for a guess that moves this slowly should make you
-# suspicious.
+# Drag the slider and watch the row *predicted $x_0$* rather than $x_t$. At first the prediction is a blur: the average
+# of all the pictures that $x_t$ may become. Around the middle it becomes one digit, and the last third only sharpens
+# it. And notice how *little* the prediction changes from one step to the next. A thousand network evaluations seem too
+# many for a prediction that changes this slowly.
 #
-# ## 2 · The dial η
+# ## 2 · The parameter η
 #
 # Here is DDIM's step from level $t$ to **any** less noisy level $s$ (the paper's Eq. 12, in our letters):
 #
 # $$
-# x_s = \underbrace{\alpha_s\, \hat x_0}_{\text{the picture, as guessed}}
-#     + \underbrace{\sqrt{\sigma_s^2 - \varsigma^2}\;\hat\varepsilon}_{\text{the noise, as guessed}}
+# x_s = \underbrace{\alpha_s\, \hat x_0}_{\text{predicted picture}}
+#     + \underbrace{\sqrt{\sigma_s^2 - \varsigma^2}\;\hat\varepsilon}_{\text{predicted noise}}
 #     + \underbrace{\varsigma\, z}_{\text{fresh noise}},
 # \qquad
 # \varsigma = \eta \cdot \underbrace{\frac{\sigma_s}{\sigma_t}
@@ -118,11 +121,11 @@ scrub(kept, columns=10)
 # \tag{DDIM, Eq. 12 and 16}
 # $$
 #
-# Read it as a recipe: *rebuild the picture at the lower noise level, from your two guesses*. The lower level needs
-# noise of standard deviation $\sigma_s$. You may recycle the noise you believe is there ($\eta = 0$), or replace a
-# share of it by fresh noise ($\eta > 0$). The two parts always add up to $\sigma_s^2$.
+# Read it as a recipe: *rebuild the noisy picture at the lower noise level, from the two predictions*. The lower level
+# needs noise of standard deviation $\sigma_s$. The step may reuse the predicted noise ($\eta = 0$), or replace a share
+# of it by fresh noise ($\eta > 0$). The variances of the two parts always add up to $\sigma_s^2$.
 #
-# At $\eta = 1$ the share is exactly DDPM's. Not approximately: it is the same sampler.
+# At $\eta = 1$ the share is exactly that of DDPM: it is the same sampler, not an approximation.
 
 # %%
 few = model.schedule.levels(20)
@@ -133,8 +136,8 @@ print(f"DDPM and DDIM with η = 1 give the same pictures: {torch.allclose(by_ddp
 torch.testing.assert_close(by_ddpm, by_ddim, atol=1e-3, rtol=0)
 
 # %% [markdown]
-# And $\eta = 0$ draws no random number at all. Everything that will be in the picture is then in $x_T$: the map from
-# noise to picture is a *function*. Start five times from one $x_T$ with five streams of fresh noise:
+# And $\eta = 0$ draws no random number at all. The picture is then determined by $x_T$: the map from noise to picture
+# is a *function*. Start five times from one $x_T$ with five streams of fresh noise:
 
 # %%
 same_start, five = x_T[3:4].expand(5, -1, -1, -1), model.denoiser(torch.full((5,), 3), guidance_scale=1)
@@ -150,8 +153,9 @@ print("how far the five pictures differ:", {eta: round(s, 2) for eta, s in sprea
 assert spread[0.0] < 1e-4 < spread[0.25] < spread[1.0]
 
 # %% [markdown]
-# In two dimensions the dial can be seen as motion. The data are eight Gaussians, and the denoiser is the *exact* one
-# (notebook 01's Bayes' rule; no network, no training error), so whatever you see is the sampler's doing.
+# In two dimensions the effect of $\eta$ is visible as motion. The data are eight Gaussians, and the denoiser is the
+# *exact* one (by Bayes' rule, as in notebook 01; no network, no training error), so everything that you see is caused
+# by the sampler.
 
 # %%
 means, std = gaussian_modes("eight_gaussians")
@@ -164,7 +168,7 @@ runs = {}
 for eta in (0.0, 0.5, 1.0):
     steps = list(ddim(exact, starts, fine, eta=eta, generator=torch.Generator().manual_seed(3)))
     runs[f"η = {eta}"] = torch.stack([starts, *(step.x_next for step in steps)])
-plots.trajectory_panels(runs, data=data, limit=2.6, title="Eight points, the same starts, three values of the dial")
+plots.trajectory_panels(runs, data=data, limit=2.6, title="Eight points, the same starts, three values of η")
 plt.show()
 
 lengths = {name: float(paths.diff(dim=0).norm(dim=-1).sum(0).mean()) for name, paths in runs.items()}
@@ -172,24 +176,25 @@ print("mean length of a path:", {name: round(length, 1) for name, length in leng
 assert lengths["η = 0.0"] < lengths["η = 0.5"] < lengths["η = 1.0"]
 
 # %% [markdown]
-# Smooth curves on the left, a drunkard's walk on the right; and both end on the data.
+# The curves on the left are smooth, those on the right are random walks; and both end on the data.
 #
 # ## 3 · Why steps can be skipped
 #
-# DDPM was derived from a *chain*: $x_{t-1}$ makes $x_t$. Skip a link and the derivation is gone. DDIM's observation is
-# that **training never saw the chain**. Its loss
+# DDPM was derived from a *chain*: $x_t$ is made from $x_{t-1}$. If a link is skipped, the derivation no longer holds.
+# DDIM's observation is that **training does not use the chain**. Its loss
 #
 # $$
 # \mathbb E_{x_0, \varepsilon, t}\, \big\| \varepsilon
 # - \varepsilon_\theta(\alpha_t x_0 + \sigma_t \varepsilon,\ t) \big\|^2
 # $$
 #
-# knows each level by itself, the marginal $q(x_t \mid x_0)$, and never two levels together. So the network serves
-# *every* process that has these marginals, however its levels hang together, and there is a whole family of them: one
-# for each $\eta$, and for each choice of levels to visit. If $x_t$ is where it should be, so is $x_s$, because the sum
-# of the two noises has variance $(\sigma_s^2 - \varsigma^2) + \varsigma^2 = \sigma_s^2$. That is DDIM's Lemma 1.
+# depends on each level separately, through the marginal $q(x_t \mid x_0)$, and never on two levels together. So the
+# network can be used for *every* process that has these marginals, whatever the joint distribution of its levels, and
+# there is a whole family of such processes: one for each $\eta$, and for each choice of levels to visit. If $x_t$ has
+# the right distribution, so has $x_s$, because the sum of the two noises has variance
+# $(\sigma_s^2 - \varsigma^2) + \varsigma^2 = \sigma_s^2$. That is DDIM's Lemma 1.
 #
-# Let us see it hold over a jump of 300 levels, for three values of $\eta$, on 20,000 noisy copies of one point.
+# The next cell checks this for a jump of 300 levels, for three values of $\eta$, on 20,000 noisy copies of one point.
 
 # %%
 x_0 = torch.tensor([[0.8, -0.5]]).expand(20_000, 2)
@@ -200,52 +205,53 @@ for eta in (0.0, 0.5, 1.0):
     x_t = add_noise(x_0, eps, here)
     std = eta * posterior(x_0, x_t, here, there)[1]
     x_s = there.alpha * x_0 + (there.sigma**2 - std**2) ** 0.5 * eps + std * randn(x_0.shape, stream)
-    together = (
+    correlation = (
         float(((x_s - there.alpha * x_0) * eps).mean()) / there.sigma
     )  # correlation of the noise before and after
-    print(f"η = {eta}: mean as it should be, std as it should be, noise recycled: {together:.1f}")
+    print(f"η = {eta}: mean and std are correct; correlation of old and new noise: {correlation:.1f}")
     assert (x_s.mean(0) - there.alpha * x_0[0]).abs().max() < 5 * there.sigma / 20_000**0.5
     assert (x_s.std(0) / there.sigma - 1).abs().max() < 0.02
 
 # %% [markdown]
-# Every member of the family is right in law when its two guesses are. So the only question is how good the guess
-# $\hat x_0(x_t)$ is *on the way to the next level*: a long step holds it fixed while it should have been moving.
-# $\eta = 0$ keeps to smooth curves along which the guess changes slowly. That is why the deterministic end of the dial
-# bears the longest steps.
+# Every member of the family has the right distribution if its two predictions are right. So the only question is how
+# good the prediction $\hat x_0(x_t)$ is *along the way to the next level*: a long step keeps it fixed although it
+# should change. With $\eta = 0$ the path is a smooth curve along which the prediction changes slowly. That is why the
+# deterministic sampler allows the longest steps.
 #
-# ### What is lost? Measure
+# ### What is lost? A measurement
 #
-# Now the claim that made DDIM famous: *50 steps, or 20, instead of 1,000*. The judge is a classifier that saw only real
-# digits. Two numbers for each sampler:
+# Now the claim that made DDIM famous: *50 steps, or 20, instead of 1,000*. It is measured with a classifier that was
+# trained on real digits only. There are two numbers for each sampler:
 #
-# - **accuracy**: how often it reads the digit that we asked for;
-# - **Fréchet distance**: how far the crowd of samples is from the crowd of real digits, in the classifier's features (0
-#   is equal; it depends on how many are compared, so all rows, and the row of real digits, use the same number).
+# - **accuracy**: the share of samples that the classifier assigns to the requested class;
+# - **Fréchet distance**: the distance between the samples and the real digits, in the classifier's features (0 means
+#   equal; the distance depends on the number of images, so all rows, including the row of real digits, use the same
+#   number).
 
 # %%
-N_JUDGED = 150
+N_MEASURED = 150
 digits = bundled_mnist()
-wanted = torch.arange(N_JUDGED) % 10
-by_class = torch.stack([digits.of_class(k).to_float()[: N_JUDGED // 5] for k in range(10)], dim=1)
-real, other_real = (half.flatten(0, 1) for half in by_class.chunk(2))  # two crowds of real digits, 0..9 in turn
+targets = torch.arange(N_MEASURED) % 10
+by_class = torch.stack([digits.of_class(k).to_float()[: N_MEASURED // 5] for k in range(10)], dim=1)
+real, other_real = (half.flatten(0, 1) for half in by_class.chunk(2))  # two sets of real digits, 0..9 in turn
 real_features, _ = metrics.classify(real)
 
 
-def judge(x_0):
-    """(class accuracy, Fréchet distance to real digits) of N_JUDGED pictures of the wanted classes."""
+def measure(x_0):
+    """(class accuracy, Fréchet distance to real digits) of N_MEASURED pictures of the target classes."""
     features, logits = metrics.classify(x_0.clamp(-1, 1))
-    accuracy = float((logits.argmax(dim=1) == wanted).double().mean())
+    accuracy = float((logits.argmax(dim=1) == targets).double().mean())
     return accuracy, metrics.frechet_distance(features, real_features)
 
 
-ask, x_T = model.denoiser(wanted, guidance_scale=1), model.noise(N_JUDGED, seed=0)
+predict, x_T = model.denoiser(targets, guidance_scale=1), model.noise(N_MEASURED, seed=0)
 results = {}
 for name, solve, counts in (("DDIM", ddim, (2, 5, 10, 50)), ("DDPM", ddpm, (2, 5, 20)),
                             ("DPM-Solver++ 2M", dpm_solver_pp_2m, (2, 5, 10))):  # fmt: skip
     for n in counts:
-        fresh = {"generator": generators(N_JUDGED, seed=5000)} if solve is ddpm else {}
-        results[name, n] = judge(final(solve(ask, x_T, model.schedule.levels(n), **fresh)))
-results["real digits", ""] = judge(other_real)
+        fresh = {"generator": generators(N_MEASURED, seed=5000)} if solve is ddpm else {}
+        results[name, n] = measure(final(solve(predict, x_T, model.schedule.levels(n), **fresh)))
+results["real digits", ""] = measure(other_real)
 
 for (name, n), (accuracy, far) in results.items():
     print(f"{name:>16} {n:>3}: accuracy {accuracy:4.0%}, Fréchet distance {far:4.1f}")
@@ -256,7 +262,7 @@ lines = {
     name: tuple(zip(*((n, far) for (who, n), (_, far) in results.items() if who == name), strict=True))
     for name in ("DDIM", "DDPM", "DPM-Solver++ 2M")
 }
-ax = curves(lines, log="x", title="How few steps will do?", xlabel="network calls", ylabel="Fréchet distance",
+ax = curves(lines, log="x", title="How few steps are enough?", xlabel="network evaluations", ylabel="Fréchet distance",
             reference=("real digits", floor)).axes[0]  # fmt: skip
 ax.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
 ax.set_xticks([], minor=True)
@@ -268,31 +274,32 @@ seconds_ddim = time.perf_counter() - started
 print(f"ten digits by 1,000 steps of DDPM took {seconds_ddpm:.1f} s")
 print(f"ten digits by 50 steps of DDIM took {seconds_ddim:.1f} s")
 read = metrics.class_accuracy(kept[-1].x_next.clamp(-1, 1), classes)
-print(f"at least 9 of the 10 digits of section 1 (DDPM, 1,000 steps) are read as asked: {read >= 0.9}")
+print(f"at least 9 of the 10 digits of section 1 (DDPM, 1,000 steps) are classified as requested: {read >= 0.9}")
 assert all(accuracy > 0.9 and far < 2 * floor for (_, n), (accuracy, far) in results.items() if n and n >= 5)
 assert results["DDIM", 2][1] > 1.5 * results["DDIM", 5][1] and read >= 0.9
 
 # %% [markdown]
-# The claim holds, and with room to spare: on digits, **five** steps of DDIM are as near to real digits as fifty, and
-# both are as near as other real digits are. Mind two things before you carry it further.
+# The claim holds with a wide margin: on digits, the samples of **five** DDIM steps are as near to real digits as those
+# of fifty, and both are as near as other real digits are. But note two limits of this result.
 #
-# - *It nearly holds for DDPM's noise as well.* From 5 steps on, $\eta = 1$ is only a little worse here. On CIFAR-10,
-#   the DDIM paper's Table 1 has a Fréchet Inception distance of 13 for $\eta = 0$ and 41 for $\eta = 1$ at ten steps,
-#   and 4.0 against 4.7 at 1,000. Digits are few shapes on black; they forgive.
-# - *We did not judge 1,000 steps on a crowd.* That would have taken 150,000 network calls in this cell. Ten digits were
-#   drawn so, above, and they are good digits.
+# - *The claim nearly holds for DDPM's fresh noise as well.* From 5 steps on, $\eta = 1$ is only a little worse here. On
+#   CIFAR-10, the DDIM paper's Table 1 has a Fréchet Inception distance of 13 for $\eta = 0$ and 41 for $\eta = 1$ at
+#   ten steps, and 4.0 against 4.7 at 1,000. Digits are a few shapes on black, which makes them easy.
+# - *We did not measure 1,000 steps on many samples.* That would have taken 150,000 evaluations of single images in this
+#   cell. Ten digits were drawn in 1,000 steps above, and they are good digits.
 
 # %% [markdown]
 # ## 4 · Two processes, one set of marginals
 #
-# Let the number of steps grow. At $\eta = 0$ the path becomes smooth, the solution of an **ordinary differential
-# equation**, the *probability-flow ODE*; at $\eta = 1$ it stays rough, the solution of a **stochastic** one (Song et
-# al. 2021, *Score-Based Generative Modeling*, Sec. 4.3). In both, the only thing that comes from the network is the
-# **score**, the direction in which the noisy data become more likely:
+# Let the number of steps grow. At $\eta = 0$ the path becomes smooth: it is the solution of an **ordinary differential
+# equation**, the *probability-flow ODE*. At $\eta = 1$ it stays rough: it is the solution of a **stochastic** one (Song
+# et al. 2021, *Score-Based Generative Modeling*, Sec. 4.3). In both, the network provides only the **score**, the
+# direction in which the density of the noisy data grows fastest:
 #
 # $$ \nabla_{x_t} \log p_t(x_t) \;=\; -\,\frac{\hat\varepsilon(x_t)}{\sigma_t}. \tag{score SDE, Eq. 7} $$
 #
-# *Predicting the noise is knowing the score.* For the mixture $p_t$ is known, so differentiate it and compare:
+# *A prediction of the noise is a prediction of the score.* For the mixture, $p_t$ is known, so we can differentiate it
+# and compare:
 
 # %%
 level = schedule.level(300)
@@ -304,10 +311,10 @@ print(f"largest |score + ε̂/σ| over 500 points is under 1e-4: {bool((score + 
 torch.testing.assert_close(score, -eps / level.sigma, atol=1e-4, rtol=1e-4)
 
 # %% [markdown]
-# Now the surprising part: the two processes move differently and yet, **at every single $t$, the crowd looks the
-# same**. Let 4,000 points make the journey both ways, from the same starts, and compare each crowd with fresh draws of
-# the true $p_t$. The measure is `metrics.sliced_wasserstein` (0: the same crowd); two draws of the truth itself are the
-# floor.
+# Now the surprising part: the two processes move single points differently and yet, **at every $t$, the samples have
+# the same distribution**. Let 4,000 points follow both processes, from the same starts, and compare the samples with
+# fresh draws from the true $p_t$. The measure is `metrics.sliced_wasserstein` (0 means equal distributions); the
+# distance between two draws from the true $p_t$ is the floor.
 
 # %%
 N, stream = 4000, torch.Generator().manual_seed(6)
@@ -324,7 +331,7 @@ for i in (149, 209, 249):
         panels[name][f"{name}, t = {max(here.t, 0):.0f}: distance {far:.3f}"] = steps[i].x_next[:700]
         assert far < 2 * floor
     apart = float((ode[i].x_next - sde[i].x_next).norm(dim=1).mean())
-    print(f"t = {max(here.t, 0):.0f}: both crowds within twice the floor; the same point, two ways: {apart:.1f} apart")
+    print(f"t = {max(here.t, 0):.0f}: both within twice the floor; the two paths of a point are {apart:.1f} apart")
     assert apart > 1
 
 for name in panels:
@@ -332,22 +339,22 @@ for name in panels:
     plt.show()
 
 # %% [markdown]
-# The single point ends somewhere else, nearly two units away in a picture four units wide; the crowd does not notice.
-# So *choose the process by its practical side*. The ODE: few steps, a function of $x_T$, can be inverted. The SDE: its
-# fresh noise keeps correcting what earlier steps got wrong, at the price of many steps.
+# A single point ends at another place, nearly two units away in a figure four units wide; the distribution is the same.
+# So *choose the process for practical reasons*. The ODE needs few steps, is a function of $x_T$, and can be inverted.
+# The fresh noise of the SDE corrects errors of earlier steps, but needs many steps.
 #
 # ## 5 · Better solvers
 #
-# Once sampling is an ODE, three centuries of numerical analysis come for free. A solver has **order** $p$ if halving
-# its step divides the error by $2^p$. DDIM is Euler's method, order 1. Two of order 2:
+# Once sampling is an ODE, all numerical methods for ODEs can be used. A solver has **order** $p$ if halving its step
+# divides the error by $2^p$. DDIM is Euler's method, of order 1. Here are two of order 2:
 #
-# - **Heun** (`heun`; Karras et al. 2022, Algorithm 1) takes an Euler step as a trial, looks at the slope where it
-#   landed, and goes back to take the mean of both slopes. Two network calls a step.
-# - **DPM-Solver++ 2M** (`dpm_solver_pp_2m`; Lu et al. 2022, Algorithm 2) *remembers* the last guess instead, and
-#   extrapolates how $\hat x_0$ is moving. One call a step.
+# - **Heun** (`heun`; Karras et al. 2022, Algorithm 1) takes an Euler step as a trial, computes the slope at its end,
+#   and repeats the step with the mean of both slopes. It needs two network evaluations per step.
+# - **DPM-Solver++ 2M** (`dpm_solver_pp_2m`; Lu et al. 2022, Algorithm 2) stores the last prediction instead, and
+#   extrapolates the change of $\hat x_0$. It needs one network evaluation per step.
 #
-# Measured against a very fine solution, on Gaussians soft enough that the asymptote is reached early. On log-log axes
-# the order is the slope.
+# The error is measured against a very fine solution, on Gaussians that are wide enough for the asymptotic behaviour to
+# appear early. On log-log axes the order is the slope.
 
 # %%
 soft = ExactDenoiser(GaussianMixture(means, 0.3))
@@ -366,7 +373,7 @@ errors = {
     for name, solve in solvers.items()
 }
 curves({name: (counts, e) for name, e in errors.items()}, log="xy", title="Error of three solvers",
-       xlabel="steps (Heun calls the network twice in each)", ylabel="root mean square error")  # fmt: skip
+       xlabel="steps (Heun: two network evaluations per step)", ylabel="root mean square error")  # fmt: skip
 plt.show()
 
 orders = {name: float((torch.tensor(e[-2]) / e[-1]).log2()) for name, e in errors.items()}
@@ -374,30 +381,30 @@ print("measured order, to the nearest whole number:", {name: round(order) for na
 assert abs(orders["DDIM"] - 1) < 0.1 and abs(orders["Heun"] - 2) < 0.2 and abs(orders["DPM-Solver++ 2M"] - 2) < 0.2
 
 # %% [markdown]
-# Mind what the order does *not* say: look at the left end of the figure. At ten steps 2M is **worse** than plain DDIM
-# here. Order is a promise about small steps; with few large ones, everything depends on how the path bends.
+# Note what the order does *not* say, at the left end of the figure: at ten steps 2M is **worse** than plain DDIM here.
+# The order describes small steps only; with few large steps, the error depends on the curvature of the path.
 #
-# Does it carry over to the real network? Each $x_T$ stands for one digit, the exact solution of the ODE. How near does
-# a solver get to *that* digit, for its number of network calls?
+# Does this hold for the real network? Each $x_T$ determines one digit, the exact solution of the ODE. How near does a
+# solver get to *that* digit, for its number of network evaluations?
 
 # %%
 exactly = final(heun(denoise, model.noise(10, seed=0), model.schedule.levels(120)))
-entered, paces = ["ddim", "heun", "dpm_solver_pp_2m"], [5, 10, 20, 40]
-runs = {name: list(race(model, denoise, exactly, [name], paces)) for name in entered}
+names, step_counts = ["ddim", "heun", "dpm_solver_pp_2m"], [5, 10, 20, 40]
+runs = {name: list(race(model, denoise, exactly, [name], step_counts)) for name in names}
 plots.sampler_race({name: [(run.evaluations, run.distance) for run in done] for name, done in runs.items()},
-                   title="Distance to the digit that x_T stands for")  # fmt: skip
+                   title="Distance to the exact solution for x_T")  # fmt: skip
 plt.show()
 by_ddim, by_heun, by_2m = ([run.distance for run in done] for done in runs.values())
-print("2M is nearer than DDIM at every pace, and nearer in 20 steps than DDIM in 40:", by_2m[2] < by_ddim[3])
+print("2M is nearer than DDIM at every number of steps, and nearer in 20 steps than DDIM in 40:", by_2m[2] < by_ddim[3])
 assert all(a < b for a, b in zip(by_2m, by_ddim, strict=True)) and by_2m[2] < by_ddim[3]
 
 # %% [markdown]
 # ## 6 · Backwards: from a picture to its noise
 #
-# With $\eta = 0$ the path is a curve without chance, and a curve can be walked both ways. `ddim_invert` goes from a
-# picture up to the noise that DDIM would have drawn it from (DDIM, Sec. 5.4). Solving a step backwards needs
-# $\hat\varepsilon$ at the point where we *will* be; the usual shortcut takes it from where we are (`iterations=1`), and
-# a few fixed-point iterations repair that.
+# With $\eta = 0$ the path is a deterministic curve, and a curve can be followed in both directions. `ddim_invert` goes
+# from a picture to the noise from which DDIM would have drawn it (DDIM, Sec. 5.4). Solving a step backwards needs
+# $\hat\varepsilon$ at the *next* point; the usual shortcut evaluates it at the current point (`iterations=1`), and a
+# few fixed-point iterations correct this.
 
 # %%
 x_0, labels = digits.batch(torch.tensor([int((digits.labels == k).nonzero()[5]) for k in range(8)]))
@@ -410,7 +417,7 @@ for iterations in (1, 2, 5):
     home[iterations] = noise, final(ddim(plain, noise, levels))
 noise, back = home[5]
 plots.filmstrip({"picture $x_0$": x_0, "its noise $x_T$": noise, "and back": back}, limits={"its noise $x_T$": 3.0},
-                title="There and back again in 50 steps")  # fmt: skip
+                title="From a picture to its noise and back, 50 steps each")  # fmt: skip
 plt.show()
 
 error = {k: rms_distance(b, x_0) for k, (_, b) in home.items()}
@@ -418,8 +425,8 @@ print("root mean square error of the round trip:", {f"{k} iterations": round(e, 
 assert error[5] < 0.02 and error[5] < 0.5 * error[1]
 
 # %% [markdown]
-# The picture comes home. But look at the middle row: it is *not* the noise we know. And the other round trip, from
-# noise to picture to noise, fails:
+# The round trip returns the picture. But look at the middle row: this noise is *not* standard Gaussian noise. And the
+# other round trip, from noise to picture to noise, fails:
 
 # %%
 true_noise = model.noise(8, seed=0)
@@ -428,20 +435,22 @@ found = final(ddim_invert(plain, drawn, levels, iterations=2))
 correlation = float(torch.corrcoef(torch.stack([true_noise.flatten(), found.flatten()]))[0, 1])
 
 print(f"standard deviation of the noise of real digits: below 0.8, where true noise has 1: {bool(noise.std() < 0.8)}")
-print(f"noise, then picture, then noise: correlation with the true one between 0.2 and 0.7: {0.2 < correlation < 0.7}")
-print(f"and yet it draws the same picture: {rms_distance(final(ddim(plain, found, levels)), drawn) < 0.05}")
+print(
+    f"noise, then picture, then noise: correlation with the true noise between 0.2 and 0.7: {0.2 < correlation < 0.7}"
+)
+print(f"and yet both noises draw the same picture: {rms_distance(final(ddim(plain, found, levels)), drawn) < 0.05}")
 assert noise.std() < 0.8 and 0.2 < correlation < 0.7
 assert rms_distance(final(ddim(plain, found, levels)), drawn) < 0.05
 
 # %% [markdown]
-# Digits lie on a thin sheet in the space of all pictures: their background is black, exactly. On the way down
-# everything around the sheet is pressed onto it, and on the way up nobody can know what has been pressed flat. *Many
-# noises mean (almost) the same digit; inversion finds one of them*, and a quieter one than usual. For editing pictures,
-# which is what inversion is used for, that is enough.
+# Digits lie on a low-dimensional surface in the space of all pictures: their background is exactly black. Sampling maps
+# everything near this surface onto it, and inversion cannot recover what was lost. *Many noises give (almost) the same
+# digit; inversion finds one of them*, and one with a smaller standard deviation than usual. For editing pictures, the
+# main use of inversion, that is enough.
 #
-# Because the map from noise to picture is a function, and a smooth one, noise is a *latent code*, and codes can be
-# mixed. Halfway between two Gaussian vectors the straight line is too short to be Gaussian noise, so one walks on the
-# sphere (Shoemake's *slerp*; DDIM, Sec. 5.3 and App. D.5).
+# Because the map from noise to picture is a smooth function, noise is a *latent code*, and codes can be interpolated.
+# Halfway on the straight line between two Gaussian vectors, the norm is too small for Gaussian noise, so one
+# interpolates on the sphere (Shoemake's *slerp*; DDIM, Sec. 5.3 and App. D.5).
 
 # %%
 ends = model.noise(2, seed=2)
@@ -450,7 +459,7 @@ weights = torch.linspace(0, 1, 9)[:, None, None, None]
 mixed = ((1 - weights) * angle).sin() / angle.sin() * ends[:1] + (weights * angle).sin() / angle.sin() * ends[1:]
 
 norms = mixed.flatten(1).norm(dim=1)
-print(f"every mixture is as long as the ends, to 10%: {bool((norms / norms[0] - 1).abs().max() < 0.1)}")
+print(f"the norm of every mixture equals that of the ends, to 10%: {bool((norms / norms[0] - 1).abs().max() < 0.1)}")
 assert (norms / norms[0] - 1).abs().max() < 0.1
 
 morph = {
@@ -459,15 +468,14 @@ morph = {
 }
 plots.filmstrip({f"class {k}": x for k, x in morph.items()}, title="From one noise to another")
 plt.show()
-for x in morph.values():  # no single step makes the whole change
+for x in morph.values():  # no single interpolation step makes the whole change
     assert max(rms_distance(a, b) for a, b in pairwise(x)) < rms_distance(x[0], x[-1])
 
 # %% [markdown]
-# ## 7 · Is ours the real DDIM?
+# ## 7 · A check against diffusers
 #
-# You should not believe a course that tests its sampler only against itself. Here is `DDIMScheduler` of Hugging Face's
-# `diffusers`, which most of the world samples with, driven by the same network from the same noise, with half of the
-# dial turned up.
+# A sampler should not be tested only against itself. Here is `DDIMScheduler` of Hugging Face's `diffusers`, the most
+# widely used library for sampling, with the same network, the same noise, and $\eta = 0.5$.
 
 # %%
 from diffusers import DDIMScheduler
@@ -491,62 +499,66 @@ print(f"ours and diffusers' after 20 steps agree to 1e-3: {bool((ours - x_t).abs
 torch.testing.assert_close(ours, x_t, atol=1e-3, rtol=0)
 
 # %% [markdown]
-# ## 8 · A trap: clamping one guess of two
+# ## 8 · A trap: clamping only one of two predictions
 #
-# Pictures live in $[-1, 1]$, and a guess $\hat x_0$ outside it can be clamped; DDPM's own code does. At high noise this
-# matters, because $\hat x_0 = (x_t - \sigma_t \hat\varepsilon) / \alpha_t$ divides by a tiny $\alpha_t$. But the two
-# guesses are one statement, $x_t = \alpha_t \hat x_0 + \sigma_t \hat\varepsilon$. Clamp the first, keep the second, and
-# they belong to two different pictures: the sampler then steps to a place that neither of them is on. **After clamping,
-# derive $\hat\varepsilon$ again**; `denoiser(..., clip=1.0)` does.
+# The pixels of pictures lie in $[-1, 1]$, and a prediction $\hat x_0$ outside this range can be clamped; DDPM's own
+# code does. At high noise this matters, because $\hat x_0 = (x_t - \sigma_t \hat\varepsilon) / \alpha_t$ divides by a
+# tiny $\alpha_t$. But the two predictions are tied by one equation,
+# $x_t = \alpha_t \hat x_0 + \sigma_t \hat\varepsilon$. If the first is clamped and the second is kept, they belong to
+# two different pictures: the sampler then steps to a point that is consistent with neither of them. **After clamping,
+# compute $\hat\varepsilon$ again**; `denoiser(..., clip=1.0)` does.
 
 
 # %%
 def clamped_by_half(x_t, level):
-    """The trap: x_0 clamped, eps left as it was."""
-    pred = ask(x_t, level)
+    """The trap: x_0 is clamped, eps is not recomputed."""
+    pred = predict(x_t, level)
     return replace(pred, x_0=pred.x_0.clamp(-1, 1))
 
 
-ask = model.denoiser(wanted, guidance_scale=4.0)  # guidance (notebook 06) pushes guesses far out of the range
-clamped_well = model.denoiser(wanted, guidance_scale=4.0, clip=1.0)
-start, at_start = model.noise(N_JUDGED, seed=0), model.schedule.levels(10)[0]
-print(f"t = {at_start.t:.0f}: largest pixel of the guess is beyond 1: {bool(ask(start, at_start).x_0.abs().max() > 1)}")
-for name, denoiser in (("by half", clamped_by_half), ("well", clamped_well)):
+predict = model.denoiser(targets, guidance_scale=4.0)  # guidance (notebook 06) pushes predictions far out of the range
+clamped_well = model.denoiser(targets, guidance_scale=4.0, clip=1.0)
+start, at_start = model.noise(N_MEASURED, seed=0), model.schedule.levels(10)[0]
+beyond = bool(predict(start, at_start).x_0.abs().max() > 1)
+print(f"t = {at_start.t:.0f}: largest pixel of the predicted x̂₀ is beyond 1: {beyond}")
+for name, denoiser in (("x̂₀ only", clamped_by_half), ("x̂₀ and ε̂", clamped_well)):
     pred = denoiser(start, at_start)
     gap = float((start - at_start.alpha * pred.x_0 - at_start.sigma * pred.eps).abs().max())
     print(f"clamped {name}: x_t is still α x̂₀ + σ ε̂: {gap < 1e-4}")
 
-ways = {"not clamped": ask, "clamped by half": clamped_by_half, "clamped well": clamped_well}
+ways = {"not clamped": predict, "only x₀ clamped": clamped_by_half, "x₀ clamped, ε updated": clamped_well}
 drawn = {name: final(ddim(denoiser, start, model.schedule.levels(10))) for name, denoiser in ways.items()}
 plots.filmstrip({name: x[:10] for name, x in drawn.items()}, title="DDIM in ten steps")
 plt.show()
 for name, x in drawn.items():
-    accuracy, far = judge(x)
-    print(f"{name:>15}: accuracy {accuracy:.0%}, Fréchet distance {far:.1f}")
-    assert accuracy < 0.7 if name == "clamped by half" else accuracy > 0.97
+    accuracy, far = measure(x)
+    print(f"{name:>22}: accuracy {accuracy:.0%}, Fréchet distance {far:.1f}")
+    assert accuracy < 0.7 if name == "only x₀ clamped" else accuracy > 0.97
 
 # %% [markdown]
-# The same network, the same steps, one forgotten line: most of the digits are lost. Nothing crashed, and every pixel
-# was in its range, which is why the mistake survives.
+# With the same network and the same steps, one forgotten line of code destroys most of the digits. There was no error
+# message, and every pixel was in its range, which is why this mistake often goes unnoticed.
 #
-# ### In colour: how few steps, and a clamp that is not optional
+# ### In colour: how few steps, and a clamp that is necessary
 #
-# `cifar10_unet_eps` names the noise in colour pictures of CIFAR-10's ten kinds. It learned on the *cosine* schedule,
-# which ends at a far smaller $\alpha$ than the digits' linear one. The first guess of a picture divides by that
-# $\alpha$, so look at what it does to a small mistake in the noise, and then at the pictures.
+# `cifar10_unet_eps` predicts the noise in colour pictures of CIFAR-10's ten classes. It was trained on the *cosine*
+# schedule, which ends at a far smaller $\alpha$ than the digits' linear one. The first prediction of a picture divides
+# by that $\alpha$, so the next cell prints how much this magnifies a small error in the noise, and then shows the
+# pictures.
 
 # %%
 colour = load_pretrained("cifar10_unet_eps")
-kinds, colour_noise = torch.arange(4), colour.noise(4, seed=0)
+colour_classes, colour_noise = torch.arange(4), colour.noise(4, seed=0)
 for m in (model, colour):
     _, alpha, sigma = m.schedule.level(999)
-    print(f"{m.name}: a mistake in the noise is {sigma / alpha:,.0f} times as large in the first guess")
+    print(f"{m.name}: an error in the noise is {sigma / alpha:,.0f} times as large in the first prediction")
 
-ask, loose = colour.denoiser(kinds, guidance_scale=1), colour.denoiser(kinds, clip=None, guidance_scale=1)
+predict = colour.denoiser(colour_classes, guidance_scale=1)
+loose = colour.denoiser(colour_classes, clip=None, guidance_scale=1)
 not_clamped = final(ddim(loose, colour_noise, colour.schedule.levels(10)))
-in_steps = {n: final(ddim(ask, colour_noise, colour.schedule.levels(n))) for n in (5, 10, 20, 50)}
+in_steps = {n: final(ddim(predict, colour_noise, colour.schedule.levels(n))) for n in (5, 10, 20, 50)}
 plots.filmstrip({"10, not clamped": not_clamped, **{f"{n} steps": x for n, x in in_steps.items()}},
-                captions=colour.class_names[:4], title="Four noises, more and more steps")  # fmt: skip
+                captions=colour.class_names[:4], title="Four noises, increasing numbers of steps")  # fmt: skip
 plt.show()
 
 to_go = {n: rms_distance(in_steps[n], in_steps[50]) for n in (5, 10, 20)}
@@ -555,11 +567,11 @@ assert not_clamped.abs().max() > 3 > in_steps[10].abs().max()
 assert to_go[5] > 1.4 * to_go[10] > 1.4 * 1.4 * to_go[20] and to_go[20] < 0.15
 
 # %% [markdown]
-# Without the clamp there is no picture at all, so this model's denoiser clamps unless one forbids it
-# (`default_clip`). With it, twice the steps bring the picture nearly twice as near to that of 50, as section 5 measured
-# of DDIM: it is of first order. Five steps already show what it will be, but each pixel is still wrong by 0.3 of the
-# 2 between black and white; on digits five were enough. Four pictures show the direction only; notebook 08 has the
-# distances of a flow's crowds of 10,000.
+# Without the clamp there is no picture at all, so this model's denoiser clamps by default (`default_clip`). With the
+# clamp, twice the steps bring the picture nearly twice as near to that of 50 steps, in agreement with DDIM's first
+# order (section 5). Five steps already show the subject of the picture, but each pixel is still wrong by 0.3 of the 2
+# between black and white; on digits five were enough. Four pictures show only the trend; notebook 08 has distances of
+# 10,000 samples of a flow.
 #
 # ## Exercises
 #
@@ -583,15 +595,16 @@ def steps_like_ddim(answer):
     for step in ddim(exact, starts, schedule.levels(7)):
         got = answer(step.pred, step.next_level)
         assert got.shape == step.x_next.shape, "x_s has the shape of x_t"
-        assert torch.allclose(got, step.x_next, atol=1e-5), f"step {step.i}: rebuild x_s from both guesses"
+        assert torch.allclose(got, step.x_next, atol=1e-5), f"step {step.i}: rebuild x_s from both predictions"
 
 
 check(my_ddim, solution_ddim, steps_like_ddim)
 
 # %% [markdown]
-# **Exercise 2 · How much is fresh?** For the jump from $t = 600$ to $t = 300$ at $\eta = 1$: which share of the
-# *variance* of the noise in $x_s$ is fresh, $\varsigma^2 / \sigma_s^2$? Give a number to 0.01. (`posterior(...)[1]` is
-# $\varsigma$ at $\eta = 1$.) And for the step from 600 to 599? Compare: that is why DDPM's small steps forget slowly.
+# **Exercise 2 · How much of the noise is fresh?** For the jump from $t = 600$ to $t = 300$ at $\eta = 1$: which share
+# of the *variance* of the noise in $x_s$ is fresh, $\varsigma^2 / \sigma_s^2$? Give a number to 0.01.
+# (`posterior(...)[1]` is $\varsigma$ at $\eta = 1$.) And for the step from 600 to 599? Compare the two: this is why the
+# noise changes slowly in DDPM's small steps.
 
 # %%
 my_share = ...
@@ -604,7 +617,7 @@ solution_share = (posterior(zero, zero, schedule.level(600), schedule.level(300)
 # %%
 def is_the_fresh_share(answer):
     t, s = schedule.level(600), schedule.level(300)
-    kept = (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2  # of the variance, the part that x_t already carried
+    kept = (t.alpha * s.sigma / (s.alpha * t.sigma)) ** 2  # the share of the variance that comes from x_t
     assert 0 <= answer <= 1, "a share lies between 0 and 1"
     assert abs(answer - (1 - kept)) < 0.01, "square the standard deviation of the posterior, and divide by σ_s²"
 
@@ -612,9 +625,9 @@ def is_the_fresh_share(answer):
 check(my_share, solution_share, is_the_fresh_share)
 
 # %% [markdown]
-# **Exercise 3 · Buy accuracy.** You may spend 40 network calls on the soft Gaussians of section 5, between $t = 980$
-# and $t = 20$. Which solver gets nearest, and with how many steps? Answer with a pair `(name, n)`; Heun needs two calls
-# a step.
+# **Exercise 3 · Accuracy for a given cost.** You may spend 40 network evaluations on the wide Gaussians of section 5,
+# between $t = 980$ and $t = 20$. Which solver gets nearest, and with how many steps? Answer with a pair `(name, n)`;
+# Heun needs two network evaluations per step.
 
 # %%
 my_choice = ...
@@ -631,9 +644,11 @@ def error_of(name, n):
 def is_the_best_buy(answer):
     name, n = answer
     calls = {"Heun": 2}.get(name, 1) * n
-    assert calls <= 40, f"{name} with {n} steps takes {calls} calls"
+    assert calls <= 40, f"{name} with {n} steps takes {calls} network evaluations"
     best = min(error_of(other, 40 // {"Heun": 2}.get(other, 1)) for other in solvers)
-    assert error_of(name, n) < 1.05 * best, "another choice gets nearer for this price: compare at equal *calls*"
+    assert error_of(name, n) < 1.05 * best, (
+        "another choice gets nearer at this cost: compare at equal *network evaluations*"
+    )
 
 
 check(my_choice, solution_choice, is_the_best_buy)
@@ -641,15 +656,15 @@ check(my_choice, solution_choice, is_the_best_buy)
 # %% [markdown]
 # ## What to remember
 #
-# - DDPM steps back as if its guess were true. DDIM rebuilds the picture at the next level from both guesses.
-# - $\eta$ sets how much of the noise is fresh: 0 is an ODE, 1 is DDPM. The marginals do not notice.
-# - Training sees one level at a time, so any levels may be visited; long steps want a path along which the guess moves
-#   slowly.
-# - Second-order solvers win when steps are small enough; at the far end of few steps, measure.
-# - Without fresh noise, the path can be walked backwards: pictures have codes.
-# - $\hat x_0$ and $\hat\varepsilon$ are one statement. Change both or neither.
+# - DDPM steps back as if its prediction were true. DDIM rebuilds the picture at the next level from both predictions.
+# - $\eta$ sets how much of the noise is fresh: 0 is an ODE, 1 is DDPM. The marginals do not depend on it.
+# - Training uses one level at a time, so any levels may be visited; long steps need a path along which the prediction
+#   changes slowly.
+# - Second-order solvers are better when steps are small enough; for few steps, measure.
+# - Without fresh noise, the path can be followed backwards: pictures have latent codes.
+# - $\hat x_0$ and $\hat\varepsilon$ are tied by one equation. Change both or neither.
 #
-# **Next:** [05 · Flow matching](05_flow_matching.ipynb) draws the path itself as a straight line.
+# **Next:** [05 · Flow matching](05_flow_matching.ipynb) uses a path that is itself a straight line.
 #
 # ## References
 #

@@ -1,19 +1,19 @@
 # %% [markdown]
-# # 05 · Flow matching: the straight road from noise to data
+# # 05 · Flow matching: straight paths from noise to data
 #
-# The newest image models (Stable Diffusion 3, FLUX) are not trained to name the noise, and they have no $\beta_t$. They
-# learn a **velocity**: in which direction, and how fast, should this point move to become a picture? The training code
-# shrinks to three lines. This notebook is about that idea, about what is really straight in it and what is not, and
-# about how few steps it takes: measured, not claimed.
+# The newest image models (Stable Diffusion 3, FLUX) are not trained to predict the noise, and they have no $\beta_t$.
+# They learn a **velocity**: in which direction, and how fast, should this point move to become a picture? The training
+# code is only three lines long. This notebook explains this idea, shows which of its paths are straight and which are
+# not, and measures how few steps are enough.
 #
 # **When you have worked through it, you can**
 #
 # - write down the straight path, its velocity, and the training target $\varepsilon - x_0$;
 # - say why the network learns an *average* velocity, and why averages of straight lines are curved;
 # - show that Euler's step along the velocity *is* the DDIM step of notebook 04;
-# - predict what a single step from noise must give, and check it;
+# - predict the result of a single step from noise, and check it;
 # - compare a flow model with an $\varepsilon$ model at equal cost;
-# - explain `shift`, logit-normal times, and what rectification (*reflow*) does.
+# - explain `shift`, logit-normal times, and rectification (*reflow*).
 #
 # *Beside you:* Lipman et al. 2023, [Flow Matching for Generative Modeling](https://arxiv.org/abs/2210.02747), and Liu,
 # Gong & Liu 2023, [Flow Straight and Fast](https://arxiv.org/abs/2209.03003) (rectified flow). About 40 minutes to
@@ -48,19 +48,19 @@ plt.rcParams["figure.dpi"] = 110
 # %% [markdown]
 # ## 1 · A straight line, and its velocity
 #
-# Take a picture $x_0$ and some noise $\varepsilon$, and join them by the simplest path there is:
+# Take a picture $x_0$ and some noise $\varepsilon$, and join them by the simplest possible path:
 #
 # $$
 # x_t = (1 - t)\, x_0 + t\, \varepsilon, \qquad t \in [0, 1].
 # \tag{rectified flow, Eq. 1, time reversed}
 # $$
 #
-# It is one more Gaussian path, with $\alpha_t = 1 - t$ and $\sigma_t = t$; in the library, `FlowSchedule`. Along a
-# straight line the velocity is the same everywhere,
+# This is another Gaussian path, with $\alpha_t = 1 - t$ and $\sigma_t = t$; in the library it is `FlowSchedule`. Along
+# a straight line the velocity is constant,
 #
 # $$ v = \frac{d x_t}{d t} = \varepsilon - x_0, $$
 #
-# and that is what the network is trained to output: row `flow` of the table from notebook 01, $a = -1$, $b = 1$.
+# and this velocity is the network's training target: row `flow` of the table from notebook 01, $a = -1$, $b = 1$.
 
 # %%
 schedule = FlowSchedule()
@@ -74,53 +74,53 @@ torch.testing.assert_close(velocity, target("flow", x_0, eps, here.alpha, here.s
 print(f"at t = {here.t}: α = {here.alpha:.1f}, σ = {here.sigma:.1f}; the velocity is the target ε - x₀")
 
 # %% [markdown]
-# The whole of training is now this (compare DDPM's Algorithm 1):
+# The complete training step is now (compare DDPM's Algorithm 1):
 #
 # ```python
-# t = schedule.sample_t(batch_size)                       # where on the line
-# x_t = add_noise(x_0, eps, (t, 1 - t, t))                # stand there
-# loss = (network(x_t, t) - (eps - x_0)).square().mean()  # which way does the line run?
+# t = schedule.sample_t(batch_size)                       # a time on the line
+# x_t = add_noise(x_0, eps, (t, 1 - t, t))                # the point at this time
+# loss = (network(x_t, t) - (eps - x_0)).square().mean()  # the direction of the line
 # ```
 #
-# > **Two clocks.** Half of the literature (Lipman et al., Liu et al.) runs time the other way: $t = 0$ is noise,
-# > $t = 1$ is data, the velocity is $x_1 - x_0$ with $x_1$ the picture. Stable Diffusion 3, `diffusers` and this course
-# > keep "larger $t$ is noisier". Before you copy a formula, look which end is noise; a flipped sign trains just as well
-# > and samples garbage.
+# > **Two conventions for time.** Half of the literature (Lipman et al., Liu et al.) runs time the other way: $t = 0$ is
+# > noise, $t = 1$ is data, the velocity is $x_1 - x_0$ with $x_1$ the picture. Stable Diffusion 3, `diffusers` and this
+# > course use "larger $t$ is noisier". Before you copy a formula, check which end is noise; with the wrong sign,
+# > training works just as well, but sampling gives garbage.
 #
 # ## 2 · What is learned is an average
 #
-# Many lines pass through (nearly) the same place at the same time, and they run in different directions. A network that
-# only sees $x_t$ and $t$ cannot tell them apart; least squares makes it answer with their mean,
+# Many lines pass through (nearly) the same point at the same time, and they have different directions. A network whose
+# inputs are only $x_t$ and $t$ cannot distinguish them; a least-squares loss makes it predict their mean,
 #
 # $$ v(x, t) = \mathbb E\left[\varepsilon - x_0 \mid x_t = x\right]. \tag{Lipman et al., Eq. 8} $$
 #
-# Let us watch that happen without any network. The data are eight Gaussians in the plane, for which the mean is known
-# in closed form. Draw two million lines, keep those that pass close to one place at $t = 0.5$, and average their
+# Let us check this without any network. The data are eight Gaussians in the plane, for which the mean is known in
+# closed form. Draw two million lines, keep those that pass close to one point at $t = 0.5$, and average their
 # velocities:
 
 # %%
 means, std = gaussian_modes("eight_gaussians")
 mixture = GaussianMixture(means, std)
 exact = ExactDenoiser(mixture)
-place, halfway = torch.tensor([[0.45, 0.2]]), schedule.level(0.5)
+point, halfway = torch.tensor([[0.45, 0.2]]), schedule.level(0.5)
 
 x_0, eps = mixture.sample(2_000_000, stream)[0], randn((2_000_000, 2), stream)
-through = (add_noise(x_0, eps, halfway) - place).norm(dim=1) < 0.03
+through = (add_noise(x_0, eps, halfway) - point).norm(dim=1) < 0.03
 average = (eps - x_0)[through].mean(0)
 
-pred = exact(place, halfway)
+pred = exact(point, halfway)
 print(f"over 1,000 lines pass: {bool(through.sum() > 1000)}")
 print(f"their mean velocity: {[round(v, 1) for v in average.tolist()]}")
 assert (average - (pred.eps - pred.x_0)[0]).abs().max() < 0.06
-print(f"but one line differs from the mean by {float((eps - x_0)[through].std(0).norm()):.1f} on average")
+print(f"but a single line differs from the mean by {float((eps - x_0)[through].std(0).norm()):.1f} on average")
 
 # %% [markdown]
-# ## 3 · Straight lines cross; flows never do
+# ## 3 · Straight lines cross; the paths of a flow never do
 #
-# The picture that tells the whole story is one-dimensional: time to the right, position upwards, data at $-1$ and $+1$.
-# On the left, thirty training lines: straight, and crossing wildly. On the right, what comes out when thirty starting
-# points follow the *average* velocity. Two solutions of one ODE can never meet, so the curves must go round each other:
-# those that start above end above.
+# A one-dimensional example shows the whole effect: time on the horizontal axis, position on the vertical axis, data at
+# $-1$ and $+1$. The left panel shows thirty training lines: they are straight, and they cross. The right panel shows
+# thirty starting points that follow the *average* velocity. Two solutions of one ODE can never meet, so the curves
+# cannot cross: those that start above end above.
 
 # %%
 two = GaussianMixture(torch.tensor([[-1.0], [1.0]]), 0.1)
@@ -142,12 +142,12 @@ plt.show()
 
 order = noise[:, 0].argsort()
 print(f"the flow keeps the order of the points: {bool((flow[:, order, 0].diff(dim=1) > 0).all())}")
-print(f"the training lines do: {bool((lines[:, order, 0].diff(dim=1) > 0).all())}")
+print(f"the training lines keep it: {bool((lines[:, order, 0].diff(dim=1) > 0).all())}")
 assert (flow[:, order, 0].diff(dim=1) > 0).all()
 
 # %% [markdown]
-# So the famous sentence "flow matching has straight paths" needs care. *The paths we train on are straight. The paths
-# we sample along are not*, wherever the lines cross.
+# So the well-known sentence "flow matching has straight paths" needs care. *The training paths are straight. The
+# sampling paths are not*, wherever the training lines cross.
 #
 # ## 4 · Euler's step is DDIM's step
 #
@@ -161,7 +161,8 @@ assert (flow[:, order, 0].diff(dim=1) > 0).all()
 # $$ x_s = (1 - t) \hat x_0 + t\, \hat\varepsilon - (t - s)(\hat\varepsilon - \hat x_0)
 #        = (1 - s)\, \hat x_0 + s\, \hat\varepsilon = \alpha_s \hat x_0 + \sigma_s \hat\varepsilon . $$
 #
-# The right-hand side is DDIM at $\eta = 0$, letter for letter. One line drives them all:
+# The right-hand side is exactly DDIM at $\eta = 0$. The next cell compares Euler's method, DDIM and the formula by
+# hand:
 
 # %%
 starts = randn((500, 2), torch.Generator().manual_seed(3))
@@ -178,35 +179,35 @@ torch.testing.assert_close(by_euler, by_ddim, atol=1e-4, rtol=0)
 torch.testing.assert_close(by_euler, by_hand, atol=1e-4, rtol=0)
 
 # %% [markdown]
-# ### The same road under other names
+# ### The same map under other names
 #
-# It goes further. DDPM's path, Karras' path and the straight path differ only in a scale and a clock, and their ODEs
-# take **the same noise to the same picture**: one map, drawn on three kinds of paper (Karras et al. 2022, Eq. 4; Gao et
-# al. 2024, *Diffusion Meets Flow Matching: Two Sides of the Same Coin*). Integrate all three finely from the same 500
-# starts:
+# The equivalence goes further. DDPM's path, EDM's path and the straight path differ only in scale and time, and their
+# ODEs take **the same noise to the same picture**: they define one map in three notations (Karras et al. 2022, Eq. 4;
+# Gao et al. 2024, *Diffusion Meets Flow Matching: Two Sides of the Same Coin*). Integrate all three finely from the
+# same 500 starts:
 
 # %%
-papers = {"flow": schedule, "DDPM linear": DDPMSchedule.linear(), "EDM": EDMSchedule()}
-ends = {name: final(heun(exact, starts * s.init_noise_sigma, s.levels(300))) for name, s in papers.items()}
+schedules = {"flow": schedule, "DDPM linear": DDPMSchedule.linear(), "EDM": EDMSchedule()}
+ends = {name: final(heun(exact, starts * s.init_noise_sigma, s.levels(300))) for name, s in schedules.items()}
 for name in ("DDPM linear", "EDM"):
     apart = (ends[name] - ends["flow"]).norm(dim=1).median()
     print(f"flow and {name}: half of the points end within 0.01 of each other: {bool(apart < 0.01)}")
     assert apart < 0.01
 
 # %% [markdown]
-# Then where does flow matching's speed come from? Not from another map. From **where its steps fall**, and from what
-# training pays attention to. Look at a step count that one can afford:
+# Then why is flow matching fast? Not because of another map, but because of **the spacing of its steps**, and because
+# of the levels that its training emphasises. The next cell compares the schedules at practical numbers of steps:
 
 # %%
-crowd = randn((2000, 2), torch.Generator().manual_seed(4))
+points = randn((2000, 2), torch.Generator().manual_seed(4))
 truth, again = (mixture.sample(2000, torch.Generator().manual_seed(seed))[0] for seed in (5, 6))
-papers["DDPM cosine"] = DDPMSchedule.cosine()
+schedules["DDPM cosine"] = DDPMSchedule.cosine()
 counts = [1, 2, 4, 8, 16, 32, 64]
 far = {
-    name: [sliced_wasserstein(final(euler(exact, crowd * s.init_noise_sigma, s.levels(n))), truth) for n in counts]
-    for name, s in papers.items()
+    name: [sliced_wasserstein(final(euler(exact, points * s.init_noise_sigma, s.levels(n))), truth) for n in counts]
+    for name, s in schedules.items()
 }
-curves({name: (counts, d) for name, d in far.items()}, log="xy", title="One map, four ways to step along it",
+curves({name: (counts, d) for name, d in far.items()}, log="xy", title="One map, four schedules of steps",
        xlabel="Euler steps", ylabel="distance to the data",
        reference=("two draws of the data", sliced_wasserstein(truth, again)))  # fmt: skip
 plt.show()
@@ -216,35 +217,36 @@ assert far["flow"][2] < 0.6 * far["DDPM linear"][2] and abs(far["flow"][2] - far
 
 # %% [markdown]
 # At four steps the straight path's levels are three times as good as those of DDPM's linear schedule, which spends half
-# of its steps where there is nothing but noise (notebook 02). But the *cosine* schedule does just as well as the flow
-# here. With the exact denoiser, few-step quality is a question of **spacing**, not of straightness.
+# of its steps at levels of almost pure noise (notebook 02). But the *cosine* schedule is just as good as the flow here.
+# With the exact denoiser, quality at few steps depends on **spacing**, not on straightness.
 #
-# Which paths are the straighter ones? For data that are about as large as the noise, as here, even that is not what the
-# name suggests. Compare the length of each journey with the distance between its ends:
+# Which paths are straighter? For data of about the same scale as the noise, as here, even this is not what the name
+# suggests. Compare the length of each path with the distance between its ends:
 
 # %%
 few_starts = starts[:24]
 runs = {}
 for name in ("flow", "DDPM linear"):
-    steps = euler(exact, few_starts, papers[name].levels(200))
+    steps = euler(exact, few_starts, schedules[name].levels(200))
     runs[name] = torch.stack([few_starts, *(step.x_next for step in steps)])
 data, _ = mixture.sample(1500, torch.Generator().manual_seed(7))
-plots.trajectory_panels(runs, data=data, limit=2.4, title="The same starts, the same ends, two roads")
+plots.trajectory_panels(runs, data=data, limit=2.4, title="The same starts, the same ends, two paths")
 plt.show()
 
 detour = {name: float(p.diff(dim=0).norm(dim=-1).sum() / (p[-1] - p[0]).norm(dim=-1).sum()) for name, p in runs.items()}
-print("length of the road over the distance of its ends:", {name: round(d, 1) for name, d in detour.items()})
+print("length of the path over the distance of its ends:", {name: round(d, 1) for name, d in detour.items()})
 assert detour["flow"] > detour["DDPM linear"] > 1
 
 # %% [markdown]
-# The flow's road first heads for the *mean of all data*, the middle, because at $t = 1$ every picture is equally likely
-# and $v = \varepsilon - \mathbb E[x_0]$; then it turns. Keep that in mind for the next section.
+# The flow's path first moves towards the *mean of all data*, the centre, because at $t = 1$ the noise contains no
+# information about the picture and $v = \varepsilon - \mathbb E[x_0]$; then it turns. Keep that in mind for the next
+# section.
 #
 # ## 5 · Digits, and the cost of a sample
 #
-# `mnist_unet_flow` was trained with the three lines above on digits. First, a prediction that you can make from theory
-# alone: **what does it draw in a single step?** At $t = 1$ the input is pure noise and says nothing about the picture.
-# So the best guess $\hat x_0$ is the mean of all pictures of the class, whatever the noise.
+# `mnist_unet_flow` was trained with the three lines above on digits. First, a result that follows from theory alone:
+# **what does it draw in a single step?** At $t = 1$ the input is pure noise and contains no information about the
+# picture. So the best prediction $\hat x_0$ is the mean of all pictures of the class, for any noise.
 
 # %%
 model = load_pretrained("mnist_unet_flow")
@@ -258,29 +260,32 @@ plots.filmstrip({"one step": one_step, "mean of the class": mean_digits}, captio
 plt.show()
 
 hundred = torch.arange(100) % 10
-pure_noise, ask = model.noise(100, seed=0), model.denoiser(hundred, guidance_scale=1)
+pure_noise, predict = model.noise(100, seed=0), model.denoiser(hundred, guidance_scale=1)
 typical = rms_distance(digits.to_float()[:500], mean_digits[digits.labels[:500]])
 print(f"a real digit is {typical:.2f} away from the mean of its class (root mean square, in pixel values)")
-for told in (1.0, 0.95):
-    level = model.schedule.level(told)
-    guess = ask(level.sigma * pure_noise, level).x_0
-    print(f"the guess from pure noise, told that t = {told}: {rms_distance(guess, mean_digits[hundred]):.2f} away")
-    assert rms_distance(guess, mean_digits[hundred]) < typical * (0.6 if told == 1 else 0.3)
+for t_given in (1.0, 0.95):
+    level = model.schedule.level(t_given)
+    predicted = predict(level.sigma * pure_noise, level).x_0
+    print(
+        f"the prediction from pure noise, given t = {t_given}: {rms_distance(predicted, mean_digits[hundred]):.2f} away"
+    )
+    assert rms_distance(predicted, mean_digits[hundred]) < typical * (0.6 if t_given == 1 else 0.3)
 
 # %% [markdown]
-# Half right. The guess is much nearer to the mean than digits are, and it is grey and blurred as a mean should be. But
-# it is not *the* mean: every noise gives another one. Theory speaks of the best possible network, and ours was hardly
-# ever trained at $t = 1$ exactly (section 6 shows why). The proof is in the last line: hand it the same pure noise, but
-# *say* $t = 0.95$, where it was trained, and it answers with the mean, nearly.
+# The theory is half right. The prediction is much nearer to the mean than digits are, and it is grey and blurred as a
+# mean should be. But it is not *the* mean: every noise gives a different prediction. The theory describes the best
+# possible network, and ours was hardly ever trained at exactly $t = 1$ (section 6 shows why). The last line of the
+# output confirms this: for the same pure noise with the input $t = 0.95$, where the network was trained, its prediction
+# is nearly the mean.
 #
-# A second step makes a choice, and four make digits. Each column starts from the same noise, so what you see is one
-# digit coming into focus as we can afford more steps.
+# With two steps one digit becomes visible, and four steps give clear digits. Each column starts from the same noise, so
+# it shows one digit becoming sharper with more steps.
 
 # %%
-ask, x_T = model.denoiser(classes, guidance_scale=1), model.noise(10, seed=0)
-strips = {n: final(euler(ask, x_T, model.schedule.levels(n))) for n in (1, 2, 4, 8, 16)}
+predict, x_T = model.denoiser(classes, guidance_scale=1), model.noise(10, seed=0)
+strips = {n: final(euler(predict, x_T, model.schedule.levels(n))) for n in (1, 2, 4, 8, 16)}
 plots.filmstrip({f"steps: {n}": x for n, x in strips.items()}, captions=model.class_names,
-                title="One start, more and more steps")  # fmt: skip
+                title="One start, increasing numbers of steps")  # fmt: skip
 plt.show()
 to_go = [rms_distance(strips[n], strips[16]) for n in (1, 2, 4, 8)]
 assert all(
@@ -288,42 +293,43 @@ assert all(
 )  # every doubling brings the digits nearer to the last row
 
 # %%
-scrub(list(euler(ask, x_T, model.schedule.levels(20))), columns=10)
+scrub(list(euler(predict, x_T, model.schedule.levels(20))), columns=10)
 
 # %% [markdown]
 # ### Against the ε model, at equal cost
 #
-# One step is one network call in both; the two networks have the same shape and saw equally many pictures. The judge is
-# the classifier of notebook 04; the numbers are class accuracy and the Fréchet distance in its features, on 200 digits.
+# One step is one network evaluation for both models; the two networks have the same architecture and were trained on
+# equally many pictures. The classifier is that of notebook 04; the numbers are class accuracy and the Fréchet distance
+# in its features, on 200 digits.
 
 # %%
-N_JUDGED = 200
-wanted = torch.arange(N_JUDGED) % 10
-by_class = torch.stack([digits.of_class(k).to_float()[: N_JUDGED // 5] for k in range(10)], dim=1)
-real, other_real = (half.flatten(0, 1) for half in by_class.chunk(2))  # two crowds of real digits, 0..9 in turn
+N_MEASURED = 200
+targets = torch.arange(N_MEASURED) % 10
+by_class = torch.stack([digits.of_class(k).to_float()[: N_MEASURED // 5] for k in range(10)], dim=1)
+real, other_real = (half.flatten(0, 1) for half in by_class.chunk(2))  # two sets of real digits, 0..9 in turn
 real_features, _ = metrics.classify(real)
 
 
-def judge(x_0):
-    """(class accuracy, Fréchet distance to real digits) of N_JUDGED pictures of the wanted classes."""
+def measure(x_0):
+    """(class accuracy, Fréchet distance to real digits) of N_MEASURED pictures of the target classes."""
     features, logits = metrics.classify(x_0.clamp(-1, 1))
-    accuracy = float((logits.argmax(dim=1) == wanted).double().mean())
+    accuracy = float((logits.argmax(dim=1) == targets).double().mean())
     return accuracy, metrics.frechet_distance(features, real_features)
 
 
 eps_model = load_pretrained("mnist_unet_eps")
 counts, results = [1, 2, 4, 8, 16], {}
 for name, m, solve in (("flow, Euler", model, euler), ("ε, DDIM", eps_model, ddim)):
-    ask, x_T = m.denoiser(wanted, guidance_scale=1), m.noise(N_JUDGED, seed=0)
-    results[name] = {n: judge(final(solve(ask, x_T, m.schedule.levels(n)))) for n in counts}
-floor = judge(other_real)
+    predict, x_T = m.denoiser(targets, guidance_scale=1), m.noise(N_MEASURED, seed=0)
+    results[name] = {n: measure(final(solve(predict, x_T, m.schedule.levels(n)))) for n in counts}
+floor = measure(other_real)
 
 for name, rows in results.items():
     for n, (accuracy, far) in rows.items():
         print(f"{name:>12} {n:>3}: accuracy {accuracy:4.0%}, Fréchet distance {far:4.1f}")
 print(f" real digits    : accuracy {floor[0]:4.0%}, Fréchet distance {floor[1]:4.1f}")
 curves({name: (counts, [far for _, far in rows.values()]) for name, rows in results.items()}, log="xy",
-       title="Quality against cost", xlabel="network calls", ylabel="Fréchet distance",
+       title="Quality against cost", xlabel="network evaluations", ylabel="Fréchet distance",
        reference=("real digits", floor[1]))  # fmt: skip
 plt.show()
 
@@ -337,18 +343,18 @@ for n in (4, 8, 16):
 
 # %% [markdown]
 # "Four to eight steps instead of thirty to fifty": on digits the claim **holds for the flow, and it holds for the ε
-# model with DDIM as well**. From four steps on, both are about as near to real digits as other real digits are, and
-# what differs between them is the noise of 200 samples. The flow is ahead where it is really tight, at one and two
-# steps: it starts at $\alpha = 0$ without dividing by it, and its steps fall better. Colour pictures are less
-# forgiving: there the distance between "4 to 8" and "30 to 50" opens up, and the end of section 8 shows it.
+# model with DDIM as well**. From four steps on, both are about as near to real digits as other real digits are, and the
+# difference between them is within the random error of 200 samples. The flow is better at one and two steps: it starts
+# at $\alpha = 0$ without dividing by it, and its steps are better spaced. Colour pictures are harder: there "4 to 8"
+# and "30 to 50" steps differ clearly, as the end of section 8 shows.
 
 # %% [markdown]
 # ## 6 · Which $t$ to train on
 #
-# Where on the line is the question hard? At $t \approx 0$ the picture lies open. At $t \approx 1$ the answer is known
-# in advance: the mean. In the middle lies the work: is this becoming a 4 or a 9? So Stable Diffusion 3 draws training
-# times from a **logit-normal** law, $t = \operatorname{sigmoid}(z)$ with $z \sim \mathcal N(0, 1)$ (Esser et al. 2024,
-# Eq. 19).
+# At which times is the prediction hard? At $t \approx 0$ the picture is almost visible. At $t \approx 1$ the best
+# prediction is known in advance: the mean. The hard part is in the middle: is this becoming a 4 or a 9? So Stable
+# Diffusion 3 draws training times from a **logit-normal** distribution, $t = \operatorname{sigmoid}(z)$ with
+# $z \sim \mathcal N(0, 1)$ (Esser et al. 2024, Eq. 19).
 
 # %%
 t = schedule.sample_t(100_000, torch.Generator().manual_seed(8))
@@ -358,41 +364,42 @@ assert abs(middle - float(torch.special.ndtr(torch.tensor(3.0).log()) * 2 - 1)) 
 
 beyond = float(torch.special.ndtr(-torch.tensor(99.0, dtype=torch.float64).log()))  # t > 0.99 is z > log 99
 seen = model.card["images_seen"]
-print(f"of {seen:,} training pictures about {beyond * seen:.0f} were looked at beyond t = 0.99")
+print(f"of {seen:,} training pictures about {beyond * seen:.0f} had a training time above t = 0.99")
 
 x_0, labels = digits.batch(torch.arange(0, 10_000, 40))
 eps = randn(x_0.shape, torch.Generator().manual_seed(9))
 times = [k / 20 for k in range(1, 20)]
-error = []  # what the guess leaves unexplained at each of these times
+error = []  # mean square error of the predicted x_0 at each of these times
 for t_now in times:
     level = model.schedule.level(t_now)
     pred = model.denoiser(labels, guidance_scale=1)(add_noise(x_0, eps, level), level)
     error.append(float((pred.x_0 - x_0).square().mean()))
 density, _ = torch.histogram(t.float(), bins=19, range=(0.025, 0.975), density=True)
-curves({"error of the guess of x₀": (times, error), "training times (density / 10)": (times, density / 10)},
-       title="Where the work is", xlabel="t")  # fmt: skip
+curves({"error of the predicted x₀": (times, error), "training times (density / 10)": (times, density / 10)},
+       title="At which times the prediction is hard", xlabel="t")  # fmt: skip
 plt.show()
 
 at = dict(zip(times, error, strict=True))
 for start, end in ((0.95, 0.75), (0.75, 0.25), (0.25, 0.05)):
-    print(f"from t = {start} to {end} the error falls by {(at[start] - at[end]) / at[0.95]:.0%} of what it was")
+    print(f"from t = {start} to {end} the error falls by {(at[start] - at[end]) / at[0.95]:.0%} of its first value")
 assert at[0.75] - at[0.25] > 0.45 * at[0.95] and at[0.25] < 0.1 * at[0.95]
 
 # %% [markdown]
-# The curve is the story of a digit: noise, then a shape, then a finish. The middle half of the line does more than half
-# of the work and gets three quarters of the training. The last quarter has next to nothing left to do, and uniform
-# times would have spent a quarter of the training on it. At the other end the logit-normal law is mean: close to
-# $t = 1$ it never goes, and you saw in section 5 what that costs in a single step.
+# The curve shows how a digit is formed: first noise, then a shape, then the details. In the middle half of the line the
+# error falls by more than half, and this half gets three quarters of the training. In the last quarter there is almost
+# nothing left to predict, and uniform times would have spent a quarter of the training on it. At the other end the
+# logit-normal distribution has a drawback: it almost never draws a time close to $t = 1$, and section 5 showed the cost
+# of this for a single step.
 #
-# ## 7 · Shift: the same clock for larger pictures
+# ## 7 · Shift: adapting the times to larger pictures
 #
-# At a given $t$ a large picture is *easier* to see through the noise than a small one, since neighbouring pixels repeat
-# each other. To do the same work it needs more noise, and Stable Diffusion 3 moves all its times up by
+# At a given $t$ a large picture is *easier* to recognise under the noise than a small one, since neighbouring pixels
+# are similar. An equally hard task needs more noise, and Stable Diffusion 3 moves all times up by
 #
 # $$ t' = \frac{s\, t}{1 + (s - 1)\, t}. \tag{Esser et al., Eq. 23} $$
 #
-# The formula looks odd until you see what it does to the noise-to-signal ratio $\sigma/\alpha = t / (1 - t)$: it
-# **multiplies it by $s$**, everywhere.
+# The formula looks odd until you compute its effect on the noise-to-signal ratio $\sigma/\alpha = t / (1 - t)$: `shift`
+# **multiplies this ratio by $s$**, at every $t$.
 
 # %%
 for s in (0.5, 3.0):
@@ -402,31 +409,32 @@ for s in (0.5, 3.0):
     print(f"shift {s}: ten steps visit t =", [round(t, 2) for t in shifted.timesteps(10).tolist()])
 
 shifts = [0.33, 0.5, 1.0, 2.0, 3.0]
-far_by_shift = [sliced_wasserstein(final(euler(exact, crowd, FlowSchedule(s).levels(4))), truth) for s in shifts]
+far_by_shift = [sliced_wasserstein(final(euler(exact, points, FlowSchedule(s).levels(4))), truth) for s in shifts]
 best = shifts[far_by_shift.index(min(far_by_shift))]
 print(f"for our points in the plane, at 4 steps, the best of {shifts} is {best}")
 assert best <= 1 and far_by_shift[-1] > 2 * min(far_by_shift)
 
 # %% [markdown]
-# A point in the plane is the smallest picture there is; it wants no shift upwards. Megapixel models use 3 and more.
+# A point in the plane is the smallest possible picture; it needs no shift upwards. Megapixel models use 3 and more.
 #
 # ## 8 · Rectification: making the sampled paths straight too
 #
-# The lines cross because noise and data were paired *at random*. Now that we have a flow, we can pair better: join each
-# noise with the picture that **the flow itself** takes it to, and train once more on these lines (Liu et al., Sec. 2.2,
-# *reflow*). Lines of one flow do not cross much; their average is nearly each line itself; the new paths are nearly
-# straight; and a straight path needs a single Euler step.
+# The lines cross because noise and data were paired *at random*. With a trained flow, better pairs are possible: join
+# each noise with the picture to which **the flow itself** takes it, and train again on these lines (Liu et al., Sec.
+# 2.2, *reflow*). Lines between the ends of one flow rarely cross, so the average velocity at a point is nearly the
+# velocity of the one line through it. The new paths are nearly straight, and a straight path needs only a single Euler
+# step.
 #
-# We can do it without training a network. The learner below is the oldest there is, Nadaraya and Watson's regression:
-# the velocity at a place is the mean velocity of the lines that pass close by.
+# We can do this without training a network. The cell below uses a classical method, Nadaraya-Watson regression: the
+# velocity at a point is the mean velocity of the lines that pass close by.
 
 # %%
 reflow_noise = randn((3000, 2), torch.Generator().manual_seed(10))
-reflow_data = final(heun(exact, reflow_noise, schedule.levels(40)))  # where the flow takes each of them
+reflow_data = final(heun(exact, reflow_noise, schedule.levels(40)))  # the end of the flow for each noise
 
 
 def rectified(x_t, level, width=0.05):
-    """The velocity of the 3,000 new lines, averaged near x_t with Gaussian weights of this width."""
+    """The prediction by the mean velocity of the 3,000 new lines near x_t, with Gaussian weights of this width."""
     lines_now = add_noise(reflow_data, reflow_noise, level)
     near = (-(torch.cdist(x_t, lines_now) ** 2) / (2 * width**2)).softmax(dim=1)
     v = near @ (reflow_noise - reflow_data)
@@ -434,7 +442,7 @@ def rectified(x_t, level, width=0.05):
     return Prediction(x_0, eps, eps_cond=eps)
 
 
-test_noise, fresh = crowd[:1000], truth[:1000]
+test_noise, fresh = points[:1000], truth[:1000]
 for n in (1, 2, 8):
     d = {name: sliced_wasserstein(final(euler(f, test_noise, schedule.levels(n))), fresh)
          for name, f in (("first flow", exact), ("rectified", rectified))}  # fmt: skip
@@ -444,7 +452,7 @@ for n in (1, 2, 8):
 
 # %%
 def bending(denoise, x_T):
-    """How much the velocity changes on the way: the mean of |v_t - (x_T - x_0)|² (rectified flow, Eq. 7)."""
+    """How much the velocity changes along the path: the mean of |v_t - (x_T - x_0)|² (rectified flow, Eq. 7)."""
     steps = list(euler(denoise, x_T, schedule.levels(50)))
     chord = x_T - steps[-1].x_next
     return float(torch.stack([(s.pred.eps - s.pred.x_0 - chord).square().sum(1).mean() for s in steps]).mean())
@@ -462,21 +470,22 @@ print(f"bending before: {before:.1f}; after, less than a hundredth of it: {after
 assert after < before / 100
 
 # %% [markdown]
-# *Now* the name is earned. The price: the second model learns from the first one's samples, so it can be no better than
-# those, and somebody had to draw them.
+# *Now* the paths are really straight. The cost: the second model learns from the samples of the first, so it cannot be
+# better than these samples, and drawing them takes computation.
 #
 # ### In colour: 1, 4, 8 and 20 steps
 #
-# The same with networks, on colour pictures of CIFAR-10's ten kinds. `cifar10_unet_flow` was trained with the three
-# lines of section 1. `cifar10_unet_reflow` then learned from 400,000 pairs that this teacher drew: a noise, and the
-# picture to which the teacher's flow takes it, guided with $w = 3$ in the middle of the noise (notebook 06, section 7).
-# So the second needs no guidance, one network call a step instead of two. Both start from the same six noises.
+# The same with networks, on colour pictures of CIFAR-10's ten classes. `cifar10_unet_flow` was trained with the three
+# lines of section 1. `cifar10_unet_reflow` was then trained on 400,000 pairs that this teacher drew: a noise, and the
+# picture to which the teacher's flow takes it, guided with $w = 3$ at middle noise levels (notebook 06, section 7). So
+# the second network needs no guidance, and one network evaluation per step instead of two. Both start from the same six
+# noises.
 
 # %%
 teacher, student = load_pretrained("cifar10_unet_flow"), load_pretrained("cifar10_unet_reflow")
-kinds, colour_noise = torch.arange(6), teacher.noise(6, seed=0)
+colour_classes, colour_noise = torch.arange(6), teacher.noise(6, seed=0)
 as_the_pairs = {key: student.card["recipe"]["pairs"][key] for key in ("guidance_scale", "guidance_interval")}
-guided, plain = teacher.denoiser(kinds, **as_the_pairs), student.denoiser(kinds, guidance_scale=1)
+guided, plain = teacher.denoiser(colour_classes, **as_the_pairs), student.denoiser(colour_classes, guidance_scale=1)
 followed = {
     (name, n): list(euler(denoise, colour_noise, schedule.levels(n)))
     for name, denoise in (("flow", guided), ("rectified", plain))
@@ -490,48 +499,52 @@ bends = {name: straightness(followed[name, 20]) for name in ("flow", "rectified"
 print(f"the rectified paths bend less than half as much: {bends['rectified'] < 0.5 * bends['flow']}")
 for n in (4, 8):
     moved = {name: rms_distance(followed[name, n][-1].x_next, followed[name, 20][-1].x_next) for name in bends}
-    print(f"from {n} to 20 steps a picture still moves by", {name: round(far, 2) for name, far in moved.items()})
+    print(f"from {n} to 20 steps a picture still changes by", {name: round(far, 2) for name, far in moved.items()})
     assert moved["rectified"] < 0.7 * moved["flow"]
 assert bends["rectified"] < 0.5 * bends["flow"]
 
 # %% [markdown]
-# In each column the noise is the same, and so is, in outline, the picture: that is what the pairs have taught. The
-# flow's pictures of four steps are washed out; the rectified ones are nearly done, and recognisable after *one*. Six
-# pictures show the direction. These are the distances of crowds of 10,000, which `benchmarks/quality.py` measured on a
-# GPU (lower is better; as many real test pictures have 1.4):
+# In each column the noise is the same, and so is the outline of the picture: this is the effect of the pairs. The
+# flow's pictures after four steps are washed out; the rectified ones are nearly finished, and recognisable after *one*
+# step. Six pictures show only the trend. The next cell prints distances of 10,000 samples, which
+# `benchmarks/quality.py` measured on a GPU (lower is better; 10,000 real test pictures have 1.4):
 
 # %%
 far = {(row["model"], row["guidance_scale"], row["num_inference_steps"]): row["frechet_distance"]
        for row in read_measured("samplers")["rows"] if row["sampler"] == "euler"}  # fmt: skip
-usual, taught, learned = (teacher.name, 2.0), (teacher.name, 3.0), (student.name, 1.0)
-for name, which in {"flow, w = 2": usual, "flow, guided as for the pairs": taught, "rectified": learned}.items():
+teacher_2, teacher_3, student_1 = (teacher.name, 2.0), (teacher.name, 3.0), (student.name, 1.0)
+for name, which in {
+    "flow, w = 2": teacher_2,
+    "flow, guided as for the pairs": teacher_3,
+    "rectified": student_1,
+}.items():
     print(f"{name:<29}", ", ".join(f"{n} steps: {far[*which, n]:.1f}" for n in (4, 8, 50)))
-print(f"the rectified flow in one step: {far[*learned, 1]:.1f}, in two: {far[*learned, 2]:.1f}")
-assert far[*usual, 4] > 8 * far[*usual, 50] and far[*taught, 4] > 8 * far[*taught, 50]
-assert far[*learned, 4] < 1.05 * far[*learned, 50] and far[*learned, 50] < 1.12 * far[*taught, 50]
-assert far[*learned, 50] < far[*usual, 50] and far[*learned, 1] < far[*usual, 18]
+print(f"the rectified flow in one step: {far[*student_1, 1]:.1f}, in two: {far[*student_1, 2]:.1f}")
+assert far[*teacher_2, 4] > 8 * far[*teacher_2, 50] and far[*teacher_3, 4] > 8 * far[*teacher_3, 50]
+assert far[*student_1, 4] < 1.05 * far[*student_1, 50] and far[*student_1, 50] < 1.12 * far[*teacher_3, 50]
+assert far[*student_1, 50] < far[*teacher_2, 50] and far[*student_1, 1] < far[*teacher_2, 18]
 
 # %% [markdown]
-# **On colour pictures "4 to 8 steps" does not hold for the plain flow**: in four it is ten times as far from the data
-# as in fifty, in eight three times. **It holds for the rectified flow**, which was paid for with a second training: in
-# four steps it is where it is in fifty, a tenth behind its teacher of fifty, and ahead of the same teacher guided in
-# the common way. One step, one call of the network, gives what the plain flow needs more than eighteen steps and 36
-# calls for.
+# **On colour pictures "4 to 8 steps" does not hold for the plain flow**: with four steps its distance to the data is
+# ten times that with fifty, with eight steps three times. **It holds for the rectified flow**, which needed a second
+# training: with four steps its distance is the same as with fifty, a tenth above that of its teacher with fifty steps,
+# and below that of the same teacher with the usual guidance. One step, a single network evaluation, reaches a distance
+# for which the plain flow needs more than eighteen steps and 36 network evaluations.
 #
 # ## Exercises
 #
 # Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution;
 # it sits in the folded cell between the two.
 #
-# **Exercise 1 · A picture from a velocity.** You stand at $x_t$ on the straight path and a network told you $v$. Write
-# `my_guess(x_t, v, t)`, the picture $\hat x_0$ it has in mind. (One subtraction and one product.)
+# **Exercise 1 · A picture from a velocity.** A network predicts the velocity $v$ at a point $x_t$ of the straight path.
+# Write `my_x_0(x_t, v, t)`, the predicted picture $\hat x_0$ that follows from it. (One subtraction and one product.)
 
 # %%
-my_guess = ...
+my_x_0 = ...
 
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def solution_guess(x_t, v, t):
+def solution_x_0(x_t, v, t):
     return x_t - t * v
 
 
@@ -540,16 +553,16 @@ def names_the_picture(answer):
     x_0, eps = data[:50], randn((50, 2), torch.Generator().manual_seed(11))
     for t in (0.1, 0.5, 1.0):
         x_t, v = add_noise(x_0, eps, schedule.level(t)), eps - x_0
-        assert (answer(x_t, v, t) - x_0).abs().max() < 1e-4, f"not x_0 at t = {t}: walk back along v for a time t"
+        assert (answer(x_t, v, t) - x_0).abs().max() < 1e-4, f"not x_0 at t = {t}: go back along v for a time t"
         assert torch.allclose(answer(x_t, v, t), to_x0_eps("flow", v, x_t, 1 - t, t)[0], atol=1e-4)
 
 
-check(my_guess, solution_guess, names_the_picture)
+check(my_x_0, solution_x_0, names_the_picture)
 
 # %% [markdown]
-# **Exercise 2 · The other clock.** A paper writes $x_\tau = \tau\, x_{\text{data}} + (1 - \tau)\, x_{\text{noise}}$ and
-# trains $u = x_{\text{data}} - x_{\text{noise}}$. You have its network `u(x, tau)`. Write `my_velocity(u, x, t)`, the
-# velocity $\varepsilon - x_0$ on our clock.
+# **Exercise 2 · The other convention for time.** A paper writes
+# $x_\tau = \tau\, x_{\text{data}} + (1 - \tau)\, x_{\text{noise}}$ and trains $u = x_{\text{data}} - x_{\text{noise}}$.
+# You have its network `u(x, tau)`. Write `my_velocity(u, x, t)`, the velocity $\varepsilon - x_0$ in our convention.
 
 # %%
 my_velocity = ...
@@ -569,16 +582,18 @@ def is_our_velocity(answer):
     for t in (0.2, 0.7):
         pred = exact(data[:20], schedule.level(t))
         got = answer(u, data[:20], t)
-        assert not torch.allclose(got, pred.x_0 - pred.eps, atol=1e-3), "that runs from noise to data: mind the sign"
+        assert not torch.allclose(got, pred.x_0 - pred.eps, atol=1e-3), (
+            "this velocity points from noise to data: check the sign"
+        )
         assert torch.allclose(got, pred.eps - pred.x_0, atol=1e-3), "the sign may be right; which time does u expect?"
 
 
 check(my_velocity, solution_velocity, is_our_velocity)
 
 # %% [markdown]
-# **Exercise 3 · Choose a shift.** Of ten steps, you want the sixth level visited (index 5, at $t = 0.5$ without a
-# shift) to have three times as much noise as signal, $\sigma / \alpha = 3$. Which `shift`? Predict it from section 7,
-# then try.
+# **Exercise 3 · Choose a shift.** In ten steps, the sixth level (index 5, at $t = 0.5$ without a shift) should have
+# three times as much noise as signal, $\sigma / \alpha = 3$. Which `shift` gives this? Compute it from section 7, then
+# try it.
 
 # %%
 my_shift = ...
@@ -602,12 +617,13 @@ check(my_shift, solution_shift, shifts_the_middle)
 # - Flow matching is the Gaussian path with $\alpha = 1 - t$, $\sigma = t$, and a network that outputs
 #   $\varepsilon - x_0$.
 # - The training lines are straight; the learned field is their average, and its paths curve where lines cross.
-# - Euler on the flow is DDIM. All Gaussian paths share one map from noise to data; spacing decides about few steps.
-# - The best possible single step gives the mean of the class; a handful of steps gives digits.
-# - Rectification pairs noise with its own destination, and then a single step is nearly enough.
+# - Euler's method on the flow is DDIM. All Gaussian paths share one map from noise to data; with few steps, spacing
+#   decides about quality.
+# - The best possible single step gives the mean of the class; a few steps give digits.
+# - Rectification pairs each noise with the end of its own path, and then a single step is nearly enough.
 #
-# **Next:** [06 · Classifier-free guidance](06_classifier_free_guidance.ipynb): telling the flow *what* to draw, and how
-# loudly.
+# **Next:** [06 · Classifier-free guidance](06_classifier_free_guidance.ipynb): how strongly the flow follows the class
+# condition.
 #
 # ## References
 #
@@ -618,5 +634,5 @@ check(my_shift, solution_shift, shifts_the_middle)
 # - P. Esser et al. 2024, [Scaling Rectified Flow Transformers for High-Resolution Image
 #   Synthesis](https://arxiv.org/abs/2403.03206) (Stable Diffusion 3): logit-normal times (Eq. 19), shift (Eq. 23).
 # - T. Karras et al. 2022, [Elucidating the Design Space of Diffusion-Based Generative
-#   Models](https://arxiv.org/abs/2206.00364) (EDM): one ODE under many clocks and scales.
+#   Models](https://arxiv.org/abs/2206.00364) (EDM): one ODE for many schedules and scales.
 # - R. Gao et al. 2024, [Diffusion Meets Flow Matching: Two Sides of the Same Coin](https://diffusionflow.github.io/).

@@ -1,20 +1,20 @@
 # %% [markdown]
-# # 06 · Classifier-free guidance: how loudly to ask
+# # 06 · Classifier-free guidance: how strongly to follow the condition
 #
-# You can tell a diffusion model what to draw. You can also tell it *how much you mean it*. The knob is called the
-# guidance scale; every text-to-image program has it, usually at about 7, and hardly anybody can say what it multiplies.
-# It multiplies one subtraction. This notebook takes that subtraction apart: in the plane, where everything is known
-# exactly, and then on digits, where everything can be counted.
+# A condition, such as a class, determines what a diffusion model draws. The *guidance scale* determines how strongly
+# the model follows the condition. Every text-to-image program has this parameter, usually at about 7, but few users
+# know what it multiplies. It multiplies one difference. This notebook examines this difference: first in the plane,
+# where everything is known exactly, and then on digits, where everything can be counted.
 #
 # **When you have worked through it, you can**
 #
 # - write $\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}} -
-#   \varepsilon_{\text{uncond}})$, and say where one network gets its two opinions from;
-# - recognise the other convention, in which the same number means something else;
+#   \varepsilon_{\text{uncond}})$, and say how one network gives both predictions;
+# - recognise the other convention, in which the same number has another meaning;
 # - show that the difference is the gradient of a classifier that nobody trained;
-# - say what guidance samples from, and why it is *not* what the formula seems to promise;
-# - measure what a scale buys in obedience and what it costs in diversity;
-# - use a negative condition, a guidance interval and a rescaling, and count what it all costs.
+# - say what distribution guided samples have, and why it is *not* the one that the formula suggests;
+# - measure how a guidance scale changes accuracy and diversity;
+# - use a negative condition, a guidance interval and a rescaling, and count the network evaluations of each.
 #
 # *Beside you:* Ho & Salimans 2022, [Classifier-Free Diffusion Guidance](https://arxiv.org/abs/2207.12598). About 35
 # minutes to read, under a minute to run.
@@ -38,15 +38,15 @@ from diffusion_explained.widgets import scrub
 plt.rcParams["figure.dpi"] = 110
 
 # %% [markdown]
-# ## 1 · One network, two opinions
+# ## 1 · One network, two predictions
 #
-# A conditional network $\varepsilon_\theta(x_t, t, c)$ is told the class $c$. To get an unconditional one from the same
-# weights, **hide the class during training, one time in ten**: replace it by a special *null label* $\varnothing$. The
-# network then also learns what to answer when nobody says anything.
+# A conditional network $\varepsilon_\theta(x_t, t, c)$ receives the class $c$ as an input. To get an unconditional
+# prediction from the same weights, **hide the class during training, one time in ten** (class dropout): replace it by a
+# special *null label* $\varnothing$. The network then also learns to predict without a class.
 #
 # $$ c \leftarrow \varnothing \ \text{ with probability } 10\,\% \tag{Ho & Salimans, Algorithm 1, line 3} $$
 #
-# In our digit networks the null label is number 10. Ask both questions about one noisy batch:
+# In our digit networks the null label is number 10. The next cell computes both predictions for one noisy batch:
 
 # %%
 model = load_pretrained("mnist_unet_flow")
@@ -55,28 +55,29 @@ level = model.schedule.level(0.75)
 
 with_class = model.denoiser(threes, guidance_scale=1)
 steps = list(euler(with_class, x_T, model.schedule.levels(20)))
-x_t = steps[5].x_t  # t = 0.75, on the way to eight threes
+x_t = steps[5].x_t  # t = 0.75, on the path to eight threes
 cond, uncond = with_class(x_t, level), model.denoiser()(x_t, level)
-plots.filmstrip({"$x_t$": x_t, "guess, told “3”": cond.x_0, "guess, told nothing": uncond.x_0},
-                title="Two opinions on the same noise, t = 0.75")  # fmt: skip
+plots.filmstrip({"$x_t$": x_t, "prediction for “3”": cond.x_0, "without a class": uncond.x_0},
+                title="Two predictions from the same noise, t = 0.75")  # fmt: skip
 plt.show()
 
 print(f"null label: {model.num_classes}; dropped in training: {model.card['recipe']['training']['label_dropout']:.0%}")
-print(f"the two opinions differ: {bool((cond.eps - uncond.eps).abs().mean() > 0.01)}")
+print(f"the two predictions differ: {bool((cond.eps - uncond.eps).abs().mean() > 0.01)}")
 assert steps[5].level.t == level.t
 
 # %% [markdown]
 # ## 2 · The subtraction
 #
-# The difference of the two opinions is what the class *adds*. Guidance adds it $w$ times:
+# The difference between the two predictions is the effect of the class. Guidance adds this difference $w$ times:
 #
 # $$
 # \hat\varepsilon = \varepsilon_{\text{uncond}}
 # + w \left( \varepsilon_{\text{cond}} - \varepsilon_{\text{uncond}} \right)
 # $$
 #
-# $w = 0$ forgets the class, $w = 1$ is the plain conditional model (guidance *off*), $w > 1$ exaggerates. The library's
-# `guide` is this line, and `model.denoiser(labels, guidance_scale=w)` applies it at every step.
+# $w = 0$ ignores the class, $w = 1$ is the plain conditional model (guidance *off*), $w > 1$ exaggerates the effect of
+# the class. The library's `guide` is this line, and `model.denoiser(labels, guidance_scale=w)` applies it at every
+# step.
 
 # %%
 for w in (0.0, 1.0, 2.0, 5.0):
@@ -89,9 +90,9 @@ print("guiding the noise and guiding the picture are the same thing, at every sc
 
 # %% [markdown]
 # > **The convention trap.** The paper itself writes $\tilde\varepsilon = (1 + w')\, \varepsilon_{\text{cond}} - w'\,
-# > \varepsilon_{\text{uncond}}$ (Eq. 6). There, $w' = 0$ is off. Everybody's software (and this course) uses
-# > $w = 1 + w'$, where 1 is off. "Guidance 3" in a paper may be your 4. Before you compare numbers, ask which value
-# > switches it off.
+# > \varepsilon_{\text{uncond}}$ (Eq. 6). There, $w' = 0$ is off. Most software (and this course) uses
+# > $w = 1 + w'$, where 1 is off. "Guidance 3" in a paper may be a 4 here. Before you compare numbers, check which value
+# > switches guidance off.
 
 # %%
 w = 4.0
@@ -100,13 +101,14 @@ mixed_up = (1 + w) * cond.eps - w * uncond.eps
 
 torch.testing.assert_close(paper, guide(cond.eps, uncond.eps, w), atol=1e-4, rtol=0)
 torch.testing.assert_close(mixed_up, guide(cond.eps, uncond.eps, w + 1), atol=1e-4, rtol=0)
-print(f"w = {w:.0f} here is w' = {w - 1:.0f} in the paper; mixing them up is a whole unit too strong")
+print(f"w = {w:.0f} here is w' = {w - 1:.0f} in the paper; without the conversion, guidance is stronger by 1")
 
 # %% [markdown]
-# ## 3 · A classifier that nobody trained
+# ## 3 · An implicit classifier
 #
-# Why should that subtraction push towards the class? Noise is score (notebook 04):
-# $\varepsilon = -\sigma_t \nabla \log p_t$. So the difference is a difference of scores, and by Bayes' rule
+# Why does this difference push towards the class? The predicted noise is, up to scale, the score (notebook 04):
+# $\varepsilon = -\sigma_t \nabla \log p_t$. So the difference between the predictions is a difference of scores, and by
+# Bayes' rule
 #
 # $$
 # -\frac{\varepsilon_{\text{cond}} - \varepsilon_{\text{uncond}}}{\sigma_t}
@@ -114,9 +116,9 @@ print(f"w = {w:.0f} here is w' = {w - 1:.0f} in the paper; mixing them up is a w
 # = \nabla_{x_t} \log p_t(c \mid x_t).
 # $$
 #
-# It is the gradient of a **classifier** on noisy data, "which way does this look more like a 3?", and no classifier was
-# trained: hence the name. Here it is exactly, for three overlapping classes in the plane, whose Bayes classifier we
-# know.
+# It is the gradient of a **classifier** on noisy data, "in which direction does this become more like a 3?", and no
+# classifier was trained: hence the name. The next cell checks this exactly, for three overlapping classes in the plane,
+# whose Bayes classifier is known.
 
 # %%
 centres = torch.tensor([[-1.0, -0.4], [1.0, -0.4], [0.0, 1.0]])
@@ -134,22 +136,22 @@ x = at.clone().requires_grad_()
 torch.testing.assert_close(push, gradient.to(push), atol=1e-3, rtol=1e-3)
 print("the guidance direction is the gradient of log p(class | x_t): largest difference under 0.001")
 
-crowd, k = mixture.sample(900, torch.Generator().manual_seed(0))
-plots.vector_field(at, push, data=crowd[k == 0], limit=2.6, title="Where guidance towards class 0 pushes")
+points, k = mixture.sample(900, torch.Generator().manual_seed(0))
+plots.vector_field(at, push, data=points[k == 0], limit=2.6, title="Where guidance towards class 0 pushes")
 plt.show()
 
 # %% [markdown]
-# Inside the class (the dots) the arrows are short: there, everybody already agrees. They are long where the classes
-# compete, and they do *not* point at the centre of the class. They point **away from the others**.
+# Inside the class (the dots) the arrows are short: there, the class is already certain. They are long where the classes
+# overlap, and they do *not* point at the centre of the class. They point **away from the other classes**.
 #
-# ## 4 · What does it sample? Not what you think
+# ## 4 · The distribution of guided samples
 #
 # Multiply the score of a classifier by $w$, and it looks as if we sampled from the *sharpened* density
 #
 # $$ p_w(x \mid c) \;\propto\; p(x)\; p(c \mid x)^w, $$
 #
-# the same class with the doubtful cases thinned out. That is how guidance is usually explained (Ho & Salimans, Sec. 3).
-# In the plane both sides can be computed. Look:
+# the same class with fewer ambiguous cases. That is the usual explanation of guidance (Ho & Salimans, Sec. 3). In the
+# plane both the sharpened density and the guided samples can be computed:
 
 # %%
 limit, w = 3.2, 4.0
@@ -169,21 +171,22 @@ plt.show()
 
 for scale, x in sampled.items():
     sharpened = (log_p + scale * log_p_class).softmax(0)
-    promised = (sharpened[:, None] * grid).sum(0)
-    print(f"w = {scale:.0f}: mean of the sharpened density {[round(v, 1) for v in promised.tolist()]}, "
+    density_mean = (sharpened[:, None] * grid).sum(0)
+    print(f"w = {scale:.0f}: mean of the sharpened density {[round(v, 1) for v in density_mean.tolist()]}, "
           f"of the samples {[round(v, 1) for v in x.mean(0).tolist()]}")  # fmt: skip
-    apart = float((x.mean(0) - promised).norm())
+    apart = float((x.mean(0) - density_mean).norm())
     assert apart < 0.05 if scale == 1 else apart > 0.5
 
 # %% [markdown]
-# At $w = 1$ they agree, as they must. At $w = 4$ the samples have **overshot**: they lie beyond the sharpened density,
-# at places where the class itself hardly ever was. The reason is one line: the sharpened score at level $t$,
+# At $w = 1$ they agree, as they must. At $w = 4$ the samples **overshoot**: they lie beyond the sharpened density, at
+# places where the class itself has almost no probability. The reason is this: the sharpened score at level $t$,
 # $\nabla \log p_t(x) + w \nabla \log p_t(c \mid x)$, is not the score of the *noised* sharpened density. Sharpening and
-# noising do not commute. At high noise the classifier is unsure, its push is long-ranged, and it acts on points that a
-# sampler of $p_w$ would have left alone (Bradley & Nakkiran 2024, *Classifier-Free Guidance is a Predictor-Corrector*).
+# noising do not commute. At high noise the classifier is uncertain, its gradient extends over a long range, and it
+# moves points that a sampler of $p_w$ would not move (Bradley & Nakkiran 2024, *Classifier-Free Guidance is a
+# Predictor-Corrector*).
 #
-# Keep the picture: *guidance drives samples to the far edge of the class*, narrow, exaggerated, away from the rest. On
-# images we call that "vivid" at first, and then "overcooked".
+# Remember this result: *guidance moves samples to the far edge of the class*; they are narrow, exaggerated, and away
+# from the other classes. On images the effect is called "vivid" at moderate scales, and "oversaturated" at large ones.
 
 # %%
 spread = {scale: x.std(0).mean() for scale, x in sampled.items()}
@@ -195,8 +198,8 @@ assert share[1.0] < 0.93 and share[w] > 0.99 and spread[w] < 0.75 * spread[1.0]
 # %% [markdown]
 # ## 5 · On digits
 #
-# The same noise in every row; only the scale changes. Without the class ($w = 0$) the digits are anything. At 1 they
-# obey, nearly always. And at 8?
+# Every row starts from the same noise; only the scale changes. Without the class ($w = 0$) any digit can appear. At 1
+# the digits nearly always have the requested class. And at 8?
 
 # %%
 classes = torch.arange(10)
@@ -209,41 +212,43 @@ read = {w: metrics.class_accuracy(x.clamp(-1, 1), classes) for w, x in shown.ite
 assert read[0.0] < 0.5 and read[2.0] == read[4.0] == read[8.0] == 1
 
 # %% [markdown]
-# Scrub through one guided run. The last rows are the two opinions and their difference. When is the difference large?
+# Move the slider through one guided run. The last rows are the two predictions and their difference. At which steps is
+# the difference large?
 
 # %%
 guided_steps = list(euler(model.denoiser(classes, guidance_scale=3.0), x_T, model.schedule.levels(20)))
 scrub(guided_steps, columns=10, frame=8)
 
 # %% [markdown]
-# ### Counting
+# ### A measurement
 #
-# Now a sweep, on **common noise** so that nothing but the scale differs: 200 digits in ten steps, for each scale. Three
-# numbers:
+# Now a sweep over scales, from the **same noise** so that only the scale differs: 200 digits in ten steps, for each
+# scale. There are three numbers:
 #
-# - *accuracy*: how often the classifier sees the class that was asked for (obedience);
-# - *diversity*: how far the samples of one class are apart, on average, in the classifier's features;
-# - *saturation*: how much of the pixels' total size lies beyond $[-1, 1]$, where no pixel of a real digit is.
+# - *accuracy*: the share of samples that the classifier assigns to the requested class;
+# - *diversity*: the mean distance between samples of one class, in the classifier's features;
+# - *saturation*: the share of the pixels' total absolute value that lies beyond $[-1, 1]$, where no pixel of a real
+#   digit is.
 
 # %%
-wanted = torch.arange(200) % 10
+targets = torch.arange(200) % 10
 start = model.noise(200, seed=100)
 
 
 def measure(x_0):
-    """(accuracy, diversity, saturation) of 200 samples of the wanted classes."""
+    """(accuracy, diversity, saturation) of 200 samples of the target classes."""
     seen = x_0.clamp(-1, 1)
     outside = (x_0.abs() - 1).clamp(min=0).mean() / x_0.abs().mean()
-    return metrics.class_accuracy(seen, wanted), metrics.diversity(seen, wanted), float(outside)
+    return metrics.class_accuracy(seen, targets), metrics.diversity(seen, targets), float(outside)
 
 
 scales = [0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0]
-sweep = {w: measure(final(euler(model.denoiser(wanted, guidance_scale=w), start, levels))) for w in scales}
+sweep = {w: measure(final(euler(model.denoiser(targets, guidance_scale=w), start, levels))) for w in scales}
 for w, (accuracy, diversity, saturation) in sweep.items():
     print(f"w = {w:<3}: accuracy {accuracy:4.0%}, diversity {diversity:.1f}, saturation {saturation:.1%}")
 digits = bundled_mnist()
 real = torch.stack([digits.of_class(k).to_float()[:20] for k in range(10)], dim=1).flatten(0, 1)
-print(f"real digits: diversity {metrics.diversity(real, wanted):.1f}")
+print(f"real digits: diversity {metrics.diversity(real, targets):.1f}")
 accuracies, diversities, saturations = zip(*sweep.values(), strict=True)
 plots.guidance_sweep(scales, accuracies, diversities)
 plt.show()
@@ -254,54 +259,57 @@ assert by_scale[1.0][1] > by_scale[2.0][1] > by_scale[8.0][1]
 assert by_scale[8.0][2] > 2 * by_scale[2.0][2]
 
 # %% [markdown]
-# Without guidance these digits are as diverse as real ones, and one in fifty disobeys. By scale 2 all obey; everything
-# beyond is only paid for, in diversity and in pixels that leave their range. Where are the "5 to 15" that one reads
-# about? Those are for text to image: a sentence is far harder to obey than one of ten classes, and the plain
-# conditional model ($w = 1$) obeys it far less. *The shape of the curves is general; the numbers are not.* Whoever has
-# a classifier at hand should measure, as we just did.
+# Without guidance these digits are as diverse as real ones, and one in fifty has the wrong class. At scale 2 all have
+# the requested class; larger scales only cost diversity and move pixels out of their range. What about the often
+# recommended scales of "5 to 15"? Those are for text to image: a sentence is a far harder condition than one of ten
+# classes, and the plain conditional model ($w = 1$) follows it far less. *The shape of the curves is general; the
+# numbers are not.* With a classifier at hand, the best scale can be measured, as above.
 #
 # ### In colour
 #
-# Ten kinds of colour pictures, CIFAR-10's, are harder to obey than ten digits. The same measurement on 30 of them, with
-# a flow that learned from CIFAR-10 and a judge that did (the data themselves are not needed here; `load_dataset`
-# downloads them). Few pictures, so take the numbers as a direction only; the README has those of thousands.
+# The ten classes of CIFAR-10's colour pictures are harder to follow than ten digits. Here is the same measurement on 30
+# samples, with a flow and a classifier that were trained on CIFAR-10 (the data set itself is not needed here;
+# `load_dataset` downloads it). These are few pictures, so the numbers show only a trend; the README has numbers for
+# thousands of samples.
 
 # %%
-colour, colour_judge = load_pretrained("cifar10_unet_flow"), load_classifier("cifar10_classifier")
-kinds, colour_noise = torch.arange(30) % 10, colour.noise(30, seed=0)
+colour, colour_classifier = load_pretrained("cifar10_unet_flow"), load_classifier("cifar10_classifier")
+colour_classes, colour_noise = torch.arange(30) % 10, colour.noise(30, seed=0)
 in_colour = {
-    w: final(euler(colour.denoiser(kinds, guidance_scale=w), colour_noise, colour.schedule.levels(8)))
+    w: final(euler(colour.denoiser(colour_classes, guidance_scale=w), colour_noise, colour.schedule.levels(8)))
     for w in (1.0, 2.0, 5.0)
 }
 plots.filmstrip({f"w = {w:.0f}": x[:10] for w, x in in_colour.items()}, captions=colour.class_names,
                 title="One noise, three scales")  # fmt: skip
 plt.show()
 
-obeyed = {w: metrics.class_accuracy(x.clamp(-1, 1), kinds, colour_judge) for w, x in in_colour.items()}
-varied = {w: metrics.diversity(x.clamp(-1, 1), kinds, colour_judge) for w, x in in_colour.items()}
+accuracy_of = {
+    w: metrics.class_accuracy(x.clamp(-1, 1), colour_classes, colour_classifier) for w, x in in_colour.items()
+}
+diversity_of = {w: metrics.diversity(x.clamp(-1, 1), colour_classes, colour_classifier) for w, x in in_colour.items()}
 contrast = {w: float(x.clamp(-1, 1).std(dim=(1, 2, 3)).mean()) for w, x in in_colour.items()}
 for w in in_colour:
-    print(f"w = {w:.0f}: accuracy {obeyed[w]:.1f}; of what it is at w = 1, "
-          f"diversity {varied[w] / varied[1.0]:.2f}, contrast {contrast[w] / contrast[1.0]:.1f}")  # fmt: skip
-assert obeyed[1.0] < obeyed[2.0] <= obeyed[5.0] and obeyed[5.0] > 0.9
-assert varied[1.0] > 1.1 * varied[2.0] and contrast[5.0] > 1.1 * contrast[1.0]
+    print(f"w = {w:.0f}: accuracy {accuracy_of[w]:.1f}; relative to w = 1, diversity "
+          f"{diversity_of[w] / diversity_of[1.0]:.2f}, contrast {contrast[w] / contrast[1.0]:.1f}")  # fmt: skip
+assert accuracy_of[1.0] < accuracy_of[2.0] <= accuracy_of[5.0] and accuracy_of[5.0] > 0.9
+assert diversity_of[1.0] > 1.1 * diversity_of[2.0] and contrast[5.0] > 1.1 * contrast[1.0]
 
 # %% [markdown]
-# The same shape as on digits: at scale 2 the kinds are obeyed better, and the pictures of one kind have become more
-# alike. What comes after, up to 5, adds little but contrast. Look at the sky and the cars: *vivid* at first, then
-# overcooked, as section 4 foretold.
+# The curves have the same shape as on digits: at scale 2 accuracy is higher, and the pictures of one class are more
+# alike. Larger scales, up to 5, add little except contrast. Look at the sky and the cars: they are *vivid* at first,
+# then oversaturated, as section 4 predicts.
 
 # %% [markdown]
 # ## 6 · Negative conditions
 #
-# Nothing says that the reference must be the null label. Put *something you do not want* in its place, and guidance
-# moves away from that. It is all that a "negative prompt" is:
+# The reference prediction need not be that of the null label. Replace it by the prediction for *an unwanted condition*,
+# and guidance moves away from this condition. This is the definition of a "negative prompt":
 #
 # $$
 # \hat\varepsilon = \varepsilon_{\text{negative}} + w\,(\varepsilon_{\text{cond}} - \varepsilon_{\text{negative}}).
 # $$
 #
-# First with nothing wanted (the null label) and the eights unwanted: *draw anything, but no 8*.
+# First with the null label as the condition and class 8 as the negative one: *draw any digit except 8*.
 
 # %%
 null, eights = torch.full((200,), model.num_classes), torch.full((200,), 8)
@@ -318,21 +326,21 @@ plt.show()
 assert share_of_8[1.0] > 0.04 and share_of_8[3.0] < 0.01
 
 # %% [markdown]
-# Not one eight is left. Compare the columns: some innocent neighbours have moved too, because a push away from one
-# class is a push towards others. And mind the convention once more: at $w = 1$ a negative condition does **nothing**,
-# because the formula is then $\varepsilon_{\text{cond}}$ alone. Negative prompts need guidance to be on.
+# No eight is left. Compare the columns: some other digits have changed too, because a push away from one class is a
+# push towards others. And note the convention once more: at $w = 1$ a negative condition has **no effect**, because the
+# formula is then $\varepsilon_{\text{cond}}$ alone. Negative prompts need a guidance scale other than 1.
 
 # %% [markdown]
-# ## 7 · Repairs: an interval, and a rescale
+# ## 7 · Two corrections: an interval, and a rescaling
 #
-# Two cheap ideas take much of the sting out of large scales.
+# Two cheap methods reduce the side effects of large scales.
 #
-# **Guide only in the middle** (Kynkäänniemi et al. 2024). At the noisy end guidance decides too early and costs
-# diversity; at the clean end there is nothing left to decide, and it only adds contrast.
+# **Guide only at middle noise levels** (Kynkäänniemi et al. 2024). At high noise guidance fixes the picture too early
+# and costs diversity; at low noise nothing is left to decide, and guidance only adds contrast.
 # `guidance_interval=(low, high)` guides where $\mathit{low} \le \sigma / \alpha \le \mathit{high}$.
 #
-# **Give back the contrast** (Lin et al. 2023, Eq. 15-16). Guided outputs are larger than conditional ones; scale them
-# back to the same standard deviation, by a share $\varphi$: `guidance_rescale=0.7`.
+# **Rescale the contrast** (Lin et al. 2023, Eq. 15-16). Guided predictions have a larger standard deviation than
+# conditional ones; scale them back to the same standard deviation, by a share $\varphi$: `guidance_rescale=0.7`.
 
 # %%
 ways = {
@@ -340,31 +348,32 @@ ways = {
     "w = 6, in the middle": {"guidance_interval": (0.3, 3.0)},
     "w = 6, rescaled": {"guidance_rescale": 0.7},
 }
-repaired = {
-    name: final(euler(model.denoiser(wanted, guidance_scale=6.0, **options), start, levels))
+corrected = {
+    name: final(euler(model.denoiser(targets, guidance_scale=6.0, **options), start, levels))
     for name, options in ways.items()
 }
-for name, x in repaired.items():
+for name, x in corrected.items():
     accuracy, diversity, saturation = measure(x)
     print(f"{name:>20}: accuracy {accuracy:4.0%}, diversity {diversity:.1f}, saturation {saturation:.1%}")
-plots.filmstrip({name: x[:10] for name, x in repaired.items()}, captions=model.class_names,
-                title="Two repairs of a large scale")  # fmt: skip
+plots.filmstrip({name: x[:10] for name, x in corrected.items()}, captions=model.class_names,
+                title="Two corrections of a large scale")  # fmt: skip
 plt.show()
 
-plain, middle, rescaled = (measure(x) for x in repaired.values())
+plain, middle, rescaled = (measure(x) for x in corrected.values())
 assert min(plain[0], middle[0], rescaled[0]) > 0.97
 assert middle[1] > 1.2 * plain[1] and middle[2] < 0.6 * plain[2]  # more diverse, less saturated
 assert rescaled[2] < 0.7 * plain[2]
 
 # %% [markdown]
-# Both keep the obedience. The interval also gives back much of the diversity, since it leaves the first steps alone, in
-# which the large shapes are settled; and it saves work, as the next section counts.
+# Both keep the accuracy. The interval also restores much of the diversity, since it does not guide the first steps,
+# which decide the large shapes; and it saves network evaluations, as the next section counts.
 
 # %% [markdown]
-# ## 8 · What it costs
+# ## 8 · The cost of guidance
 #
-# Two opinions are two evaluations. They are independent, so the adapter asks both at once, as **one batch of twice the
-# size**; and where $w = 1$ it does not ask the second question at all. Count what reaches the network:
+# Two predictions are two network evaluations. They are independent, so the denoiser computes both at once, as **one
+# batch of twice the size**; and where $w = 1$ it does not compute the unconditional prediction. Count the images that
+# pass through the network:
 
 # %%
 batches = []
@@ -376,21 +385,22 @@ for name, options in {
 }.items():
     batches.clear()
     final(euler(model.denoiser(classes, **options), x_T, levels))
-    print(f"{name}: {len(batches)} calls, {sum(batches)} images through the network")
+    print(f"{name}: {len(batches)} forward passes, {sum(batches)} images through the network")
     assert len(batches) == 10 and set(batches) <= {10, 20}
     assert sum(batches) == {"w = 1": 100, "w = 3": 200}.get(name, sum(batches))
 hook.remove()
 
 # %% [markdown]
-# A call a step in each case; twice the images where guidance is on; and the interval gets part of that back.
+# There is one forward pass per step in each case, with twice the images where guidance is on; the interval saves a part
+# of this.
 #
 # ## Exercises
 #
 # Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution;
 # it sits in the folded cell between the two.
 #
-# **Exercise 1 · Translate.** A paper reports its best results with "guidance weight 1.5" and writes Eq. 6 of Ho &
-# Salimans. What do you set `guidance_scale` to?
+# **Exercise 1 · Convert.** A paper reports its best results with "guidance weight 1.5" and uses Eq. 6 of Ho & Salimans.
+# Which `guidance_scale` is the same?
 
 # %%
 my_scale = ...
@@ -424,8 +434,10 @@ def solution_compose(uncond, cond_a, cond_b, w):
 # %%
 def composes(answer):
     u, a, b = randn((3, 5, 2), torch.Generator().manual_seed(2))
-    assert torch.allclose(answer(u, u, u, 3.0), u, atol=1e-5), "conditions that say nothing new must change nothing"
-    assert torch.allclose(answer(u, a, u, 3.0), guide(a, u, 3.0), atol=1e-5), "one of them silent is plain guidance"
+    assert torch.allclose(answer(u, u, u, 3.0), u, atol=1e-5), "conditions that equal uncond must change nothing"
+    assert torch.allclose(answer(u, a, u, 3.0), guide(a, u, 3.0), atol=1e-5), (
+        "if one condition equals uncond, this is plain guidance"
+    )
     assert torch.allclose(answer(u, a, b, 2.0), answer(u, b, a, 2.0), atol=1e-5), "their order must not matter"
     assert torch.allclose(answer(u, a, b, 2.0), guide(a, u, 2.0) + guide(b, u, 2.0) - u, atol=1e-5)
 
@@ -434,7 +446,7 @@ check(my_compose, solution_compose, composes)
 
 # %% [markdown]
 # **Exercise 3 · Overshoot in the plane.** At which scale, to 0.5, does the mean of the guided samples of section 4
-# first leave the class's own two-sigma circle, $|\bar x - \mu_0| > 2 \cdot 0.55$? Guess from the figure, then search.
+# first leave the two-sigma circle of the class, $|\bar x - \mu_0| > 2 \cdot 0.55$? Guess from the figure, then search.
 # (`mean_of(w)` gives the mean.)
 
 
@@ -454,7 +466,9 @@ solution_leaving_scale = next(w / 2 for w in range(2, 40) if (mean_of(w / 2) - c
 # %%
 def leaves_the_circle(answer):
     assert (mean_of(answer + 0.25) - centres[0]).norm() > 1.1, "at that scale the mean is still inside: larger"
-    assert (mean_of(answer - 0.75) - centres[0]).norm() < 1.1, "it has left long before: smaller"
+    assert (mean_of(answer - 0.75) - centres[0]).norm() < 1.1, (
+        "the mean has left the circle at a smaller scale: smaller"
+    )
 
 
 check(my_leaving_scale, solution_leaving_scale, leaves_the_circle)
@@ -462,20 +476,21 @@ check(my_leaving_scale, solution_leaving_scale, leaves_the_circle)
 # %% [markdown]
 # ## What to remember
 #
-# - Drop the label one time in ten, and one network has two opinions; guidance exaggerates their difference.
+# - With class dropout in one case of ten, one network gives two predictions; guidance exaggerates their difference.
 # - The difference is the gradient of an implicit classifier. Guided samples overshoot the sharpened density.
-# - Scale up: obedience rises fast and saturates; diversity falls; pixels leave their range.
-# - The negative side may be any condition. An interval and a rescale soften large scales.
-# - It doubles the work of the steps where it is on, in one batch of $2B$.
+# - With a larger scale, accuracy rises fast and saturates; diversity falls; pixels leave their range.
+# - The subtracted prediction may have any condition. An interval and a rescaling reduce the side effects of large
+#   scales.
+# - Guidance doubles the network evaluations of the steps where it is on, in one batch of $2B$.
 #
 # **Back to:** [the list of notebooks](README.md).
 #
 # ## References
 #
-# - J. Ho, T. Salimans 2022, [Classifier-Free Diffusion Guidance](https://arxiv.org/abs/2207.12598): label dropout
+# - J. Ho, T. Salimans 2022, [Classifier-Free Diffusion Guidance](https://arxiv.org/abs/2207.12598): class dropout
 #   (Algorithm 1), the formula in the other convention (Eq. 6).
 # - P. Dhariwal, A. Nichol 2021, [Diffusion Models Beat GANs on Image Synthesis](https://arxiv.org/abs/2105.05233):
-#   guidance by a real classifier (Sec. 4), before it became classifier-free.
+#   guidance by a separate classifier (Sec. 4), the predecessor of classifier-free guidance.
 # - C. Saharia et al. 2022, [Imagen](https://arxiv.org/abs/2205.11487): the convention used here (Eq. 2), and
 #   saturation.
 # - T. Kynkäänniemi et al. 2024, [Applying Guidance in a Limited Interval](https://arxiv.org/abs/2404.07724).

@@ -1,19 +1,20 @@
 # %% [markdown]
 # # 08 · Measuring generative models, honestly
 #
-# "Our model reaches 2.1." Of what, on how many samples, judged by whom, and what would a photocopier have got? A
-# generative model has no test error: there is no right answer to compare a new picture with, only crowds of pictures.
-# So one measures crowds, by several numbers, and each of them can be fooled. This notebook builds the numbers, fools
-# every one of them on purpose, and then reads with them what our CIFAR-10 models really do.
+# "Our model reaches 2.1." Of which quantity, on how many samples, in whose features, and what would a photocopier have
+# reached? A generative model has no test error: there is no right answer to compare a single new picture with. So one
+# compares a set of samples with a set of real images, by several numbers, and each of these numbers can be fooled. This
+# notebook computes the numbers, fools every one of them on purpose, and then uses them to measure what our CIFAR-10
+# models really do.
 #
 # **When you have worked through it, you can**
 #
-# - compute a Fréchet distance by hand, and say what it sees and what it cannot see;
+# - compute a Fréchet distance by hand, and say what it measures and what it misses;
 # - say why two such distances of different sample sizes must not be compared, and extrapolate the bias away;
 # - choose measures that catch what others miss: wrong classes, missing classes, collapse, blur, copies;
-# - test a model for memorised training images, against the right yardstick;
+# - test a model for memorised training images, against the right baseline;
 # - read a figure of quality against network evaluations, and see which popular claims it supports;
-# - say what a scaling curve shows, and how far it carries.
+# - say what a scaling curve shows, and how far it can be trusted.
 #
 # *Beside you:* `diffusion_explained.metrics` and `.neighbours`, 60 lines of arithmetic in all. About 40 minutes to
 # read, half a minute to run.
@@ -35,17 +36,17 @@ from diffusion_explained.pretrained import load_classifier
 plt.rcParams["figure.dpi"] = 100
 
 # %% [markdown]
-# ## 1 · The distance of two crowds
+# ## 1 · The distance between two sets of images
 #
-# Pixels are a bad place to compare pictures in: a digit moved by two pixels is far from itself. So a classifier turns
-# each picture into a vector of *features*, a Gaussian is fitted to each crowd of vectors, and the distance of the two
-# Gaussians is taken (Heusel et al. 2017, Eq. 6):
+# Pixels are a poor space for comparing pictures: a digit that is moved by two pixels is far from the original. So a
+# classifier turns each picture into a vector of *features*, a Gaussian is fitted to each set of vectors, and the
+# distance between the two Gaussians is computed (Heusel et al. 2017, Eq. 6):
 #
 # $$
 # d^2 = |\mu_a - \mu_b|^2 + \mathrm{Tr}\left(C_a + C_b - 2\,(C_a C_b)^{1/2}\right)
 # $$
 #
-# In one dimension, or wherever both covariances are diagonal, that is $\sum_i (\mu_{a,i} - \mu_{b,i})^2 +
+# In one dimension, or whenever both covariances are diagonal, this is $\sum_i (\mu_{a,i} - \mu_{b,i})^2 +
 # (\sigma_{a,i} - \sigma_{b,i})^2$: **how far the means are apart, and how far the widths are.** By hand, and by the
 # library:
 
@@ -59,37 +60,38 @@ print(f"by hand {by_hand:.2f}, by the library {distance:.2f}")
 assert abs(distance - by_hand.item()) < 1e-9
 
 # %% [markdown]
-# With the features of *one certain* network, Inception v3 trained on ImageNet, this is the famous FID. **Ours is not
-# an FID.** The features here are those of our own small classifiers, one for digits and one for CIFAR-10; the unit of
-# the distance is that network's, and a number from it can be compared with other numbers in this package only. That
-# is not a defect of ours: an FID, too, is a statement about what Inception looks at.
+# With the features of *one particular* network, Inception v3 trained on ImageNet, this is the famous FID. **Ours is not
+# an FID.** The features here are those of our own small classifiers, one for digits and one for CIFAR-10. The unit of
+# the distance depends on the classifier, so our numbers can be compared with other numbers of this package only. An FID
+# has the same limit: it is a statement about Inception's features.
 #
-# Who is the judge? It must not be part of the game: ours saw real training images only, never a sample. And it must
-# be judged itself:
+# The classifier that measures must be independent of the models: ours saw real training images only, never a sample.
+# And the classifier itself must be measured:
 
 # %%
-judges = {name: load_classifier(f"{name}_classifier") for name in ("mnist", "cifar10")}
-for name, judge in judges.items():
-    print(f"{name}: right on {judge.card['test_accuracy']:.1%} of unseen real images")
+classifiers = {name: load_classifier(f"{name}_classifier") for name in ("mnist", "cifar10")}
+for name, classifier in classifiers.items():
+    print(f"{name}: right on {classifier.card['test_accuracy']:.1%} of unseen real images")
 
 digits = bundled_mnist()
 few = digits.subset(torch.arange(0, 10_000, 2))
 features, logits = metrics.classify(few.to_float())
 wrong = torch.nonzero(logits.argmax(1) != few.labels).flatten()
-plots.image_grid(few.to_float()[wrong[:8]], columns=8, title="What the judge gets wrong",
+plots.image_grid(few.to_float()[wrong[:8]], columns=8, title="What the classifier gets wrong",
                  captions=[f"{few.labels[i]}, seen as {logits[i].argmax()}" for i in wrong[:8]])  # fmt: skip
 plt.show()
-assert 0 < len(wrong) < 0.005 * len(few) and judges["mnist"].card["test_accuracy"] > 0.99
+assert 0 < len(wrong) < 0.005 * len(few) and classifiers["mnist"].card["test_accuracy"] > 0.99
 
 # %% [markdown]
-# These are *training* images of the judge's, so it is better on them than the 99.6% above. On CIFAR-10 it misreads one
-# real picture in twenty: a model whose samples it reads at 99% is not better than reality, it draws *easier* pictures.
-# Keep that in mind for section 5.
+# The classifier was trained on these images, so its accuracy on them is higher than the 99.6% above. On CIFAR-10 the
+# classifier misreads one real picture in twenty: a model whose samples it classifies with an accuracy of 99% is not
+# better than reality; it draws *easier* pictures. Keep that in mind for section 5.
 #
-# ### It has a bias
+# ### The Fréchet distance has a bias
 #
-# Cut one crowd of real digits into two random parts. They come from the same source, so their distance is 0. Measured,
-# it is not: each covariance is estimated from few samples, and errors of estimation are differences, too.
+# Divide one set of real digits into two random parts. Both parts come from the same distribution, so the true distance
+# is 0. The measured distance is not 0: each covariance is estimated from few samples, and estimation errors count as
+# differences, too.
 
 # %%
 bias = metrics.frechet_bias(features, sizes=(300, 500, 1000, 2500))
@@ -99,11 +101,10 @@ assert list(bias.values()) == sorted(bias.values(), reverse=True) and bias[300] 
 assert max(n * d for n, d in bias.items()) < 2 * min(n * d for n, d in bias.items())
 
 # %% [markdown]
-# A constant over $n$, within a factor of two for single draws (Bińkowski et al. 2018). Two consequences. **Never
-# compare distances of different $n$**: a worse model looks better with more samples. And since the bias is a straight
-# line in $1/n$, one can follow it to
-# $1/n = 0$, the distance of infinitely many samples (Chong & Forsyth 2020). Beside the real digits, the same digits a
-# little blurred:
+# The bias is a constant divided by $n$, within a factor of two for single draws (Bińkowski et al. 2018). This has two
+# consequences. **Never compare distances of different $n$**: a worse model looks better with more samples. And since
+# the bias is a straight line in $1/n$, the line can be extrapolated to $1/n = 0$, the distance for infinitely many
+# samples (Chong & Forsyth 2020). The next cell does this for the real digits, and for the same digits slightly blurred:
 
 
 # %%
@@ -125,17 +126,18 @@ assert bias[300] > soft[2500]  # real digits, few of them, look worse than blurr
 assert abs(limits["real"]) < 0.15 < 0.5 < limits["blurred"]
 
 # %% [markdown]
-# The line of the real digits ends at 0, within its scatter, as it must; that of the blurred ones does not. But 300
-# *real* digits "lose" to 2,500 blurred ones.
+# The line of the real digits ends at 0, within its scatter, as it must; the line of the blurred digits does not. But
+# 300 *real* digits have a larger distance than 2,500 blurred ones.
 #
-# So an honest distance comes with three companions: its **n**; its **floor**, the distance that as many *unseen real*
-# images have (`frechet_floor`); and its **spread**, how far it moves with other samples (`frechet_spread`, by the
-# bootstrap: draw the samples anew from themselves, with repeats). All the distances below have them.
+# So an honest distance is reported with three more numbers: the number of samples **n**; the **floor**, which is the
+# distance of as many *unseen real* images (`frechet_floor`); and the **spread**, which is how much the distance varies
+# with other samples (`frechet_spread`, by the bootstrap: resample the samples with replacement). All distances below
+# have these three numbers.
 #
-# ### It sees two moments, and nothing else
+# ### The Fréchet distance compares two moments, and nothing else
 #
 # Replace the features of real digits by random vectors from the Gaussian that was fitted to them. No picture has these
-# features. The distance is content:
+# features. The Fréchet distance does not notice:
 
 # %%
 root = metrics.matrix_root(features.T.cov()).float()
@@ -147,21 +149,22 @@ print(f"neighbour coverage: real digits {covered[0]:.1f}, made-up vectors {cover
 assert distances[1] < 1.5 * distances[0] + 0.05 and covered[1] < 0.4 < 0.9 < covered[0]
 
 # %% [markdown]
-# The second line knows better. **Neighbour coverage** (Naeem et al. 2020, Eq. 4) asks of every real image: is there a
-# sample at least as near as the fifth of its real neighbours?
+# The second line shows the difference. **Neighbour coverage** (Naeem et al. 2020, Eq. 4) tests for every real image: is
+# there a sample at least as near as its fifth nearest real neighbour?
 #
 # $$
 # \text{coverage} = \frac{1}{M} \sum_{i=1}^{M}
 # \mathbf{1}\left[\min_j |s_j - r_i| \le \text{the distance of } r_i \text{ to its 5th nearest real neighbour}\right]
 # $$
 #
-# Real images against as many others reach about $1 - 2^{-5} = 0.97$.
+# Real images, compared with equally many other real images, reach about $1 - 2^{-5} = 0.97$.
 
 # %% [markdown]
-# ## 2 · Eight crowds, six measures
+# ## 2 · Eight sets of samples, six measures
 #
-# Now we play the model, and cheat. A "training set" of 300 digits, thirty a class; the *yardstick*, 300 real digits
-# that are not among them; a real model; and six impostors, each with one fault that you can see.
+# Now we imitate a model, and cheat. There is a "training set" of 300 digits, thirty per class. The eight sets are: the
+# *reference*, 300 real digits that are not in the training set; the samples of a real model; and six sets with one
+# visible fault each.
 
 # %%
 labels = torch.arange(300) % 10
@@ -170,24 +173,24 @@ train, unseen, others = (digits.subset(places[a : a + 30].flatten()) for a in (0
 model = load_pretrained("mnist_unet_flow")
 real, noise = unseen.to_float(), randn((300, 1, 28, 28), torch.Generator().manual_seed(2))
 
-crowds = {
+cases = {
     "unseen real digits": real,
     "our model, 5 steps": draw(model, labels, num_inference_steps=5, guidance_scale=1.0),
     "copies of the training set": train.to_float(),
-    "ten pictures a class": real[:100].repeat(3, 1, 1, 1),
+    "ten pictures per class": real[:100].repeat(3, 1, 1, 1),
     "blurred": blurred(real),
     "noisy": (real + 0.3 * noise).clamp(-1, 1),
     "no sevens (ones instead)": torch.where((labels == 7)[:, None, None, None], others.to_float().roll(6, 0), real),
     "classes mixed up": real.roll(1, 0),
 }
 assert (train.labels == labels).all() and (unseen.labels == labels).all()
-plots.filmstrip({name: x[:10] for name, x in crowds.items()}, captions=[f"asked: {k}" for k in range(10)],
-                title="One crowd a row; each but the first two has a fault")  # fmt: skip
+plots.filmstrip({name: x[:10] for name, x in cases.items()}, captions=[f"asked: {k}" for k in range(10)],
+                title="One set of samples per row; all but the first two have a fault")  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# And everything that one could measure. *Diversity* is the mean distance of two images of a class, in features;
-# *nearest* is the median distance to the nearest training image, in pixels.
+# We compute six measures for each set. *Diversity* is the mean distance between two images of the same class, in
+# features; *nearest* is the median distance to the nearest training image, in pixels.
 
 
 # %%
@@ -206,54 +209,57 @@ def measures(x_0):
     }
 
 
-table = {name: measures(x_0) for name, x_0 in crowds.items()}
+table = {name: measures(x_0) for name, x_0 in cases.items()}
 print(f"{'':27}" + "".join(f"{name:>10}" for name in table["noisy"]))
 for name, row in table.items():
     accuracy, classes, coverage, distance, diversity, near = row.values()
     print(f"{name:27}{accuracy:10.2f}{classes:10d}{coverage:10.2f}{distance:10.1f}{diversity:10.1f}{near:10.1f}")
-plots.case_panels(table, best="unseen real digits", title="What each measure says of each crowd")
+plots.case_panels(table, best="unseen real digits", title="The six measures of each set of samples")
 plt.show()
 
-yard = table["unseen real digits"]
+ref = table["unseen real digits"]
 copies, collapsed, soft_, noisy = (list(table.values())[i] for i in (2, 3, 4, 5))
 missing, mixed = list(table.values())[6:]
-assert copies["Fréchet"] < yard["Fréchet"] and copies["coverage"] > yard["coverage"] and copies["nearest"] == 0
+assert copies["Fréchet"] < ref["Fréchet"] and copies["coverage"] > ref["coverage"] and copies["nearest"] == 0
 assert collapsed["accuracy"] > 0.98 and collapsed["classes"] == 10 and collapsed["coverage"] < 0.75
 assert missing["classes"] == 9 and missing["Fréchet"] > collapsed["Fréchet"]
-assert mixed["accuracy"] < 0.02 and abs(mixed["Fréchet"] - yard["Fréchet"]) < 1e-6
-assert soft_["diversity"] > yard["diversity"] and soft_["coverage"] < 0.85 and soft_["nearest"] < yard["nearest"]
-assert noisy["Fréchet"] == max(row["Fréchet"] for row in table.values()) and noisy["diversity"] > yard["diversity"]
+assert mixed["accuracy"] < 0.02 and abs(mixed["Fréchet"] - ref["Fréchet"]) < 1e-6
+assert soft_["diversity"] > ref["diversity"] and soft_["coverage"] < 0.85 and soft_["nearest"] < ref["nearest"]
+assert noisy["Fréchet"] == max(row["Fréchet"] for row in table.values()) and noisy["diversity"] > ref["diversity"]
 
 # %% [markdown]
-# Read it column by column, and ask of each measure which impostor it lets pass.
+# Read the table column by column, and ask for each measure which fault it misses.
 #
-# - **Accuracy** catches mixed-up classes, which no other measure notices: they do not look at what was asked for. It
-#   thinks that ten pictures a class are perfect.
+# - **Accuracy** catches mixed-up classes, which no other measure notices: the others ignore the requested class. It
+#   rates ten pictures per class as perfect.
 # - **Classes reached** catches the missing class and nothing else.
-# - **Fréchet distance**: best of all is the crowd of *copies*. Worst of all are noisy digits that you read without
-#   effort; it prefers ten pictures repeated over a missing class. It is a fair summary of honest models, not a judge.
+# - **Fréchet distance**: the set of *copies* has the best distance. Noisy digits, which you read without effort, have
+#   the worst; and ten repeated pictures have a better distance than a missing class. It is a fair summary of honest
+#   models, not a final verdict.
 # - **Neighbour coverage** catches collapse, blur, noise and the missing class. Copies score higher than reality.
-# - **Diversity** would catch one picture a class; ten of them it hardly notices, for it averages over pairs, and most
-#   pairs are still different. Blur and noise *raise* it: features that nothing real has are far apart.
-# - **Nearest** alone catches the photocopier. But blurred digits are "nearer" to the training set than real ones.
+# - **Diversity** would catch one picture per class; it hardly notices ten pictures per class, because it averages over
+#   pairs, and most pairs are still different. Blur and noise *raise* the diversity: features that no real image has are
+#   far apart.
+# - **Nearest** is the only measure that catches the copies. But blurred digits are "nearer" to the training set than
+#   real ones.
 #
-# **No measure ranks the eight rightly, and copies of the training set win everything but the last column.** Whoever
-# reports one number has chosen what not to see.
+# **No measure ranks the eight sets correctly, and copies of the training set win every column but the last.** A report
+# of only one number hides the faults that this number misses.
 
 # %% [markdown]
-# ## 3 · Is it memorised?
+# ## 3 · Did the model memorise its training images?
 #
-# A model that stores its training images and hands them out has perfect numbers and is useless. The test is to look up
-# the nearest training image of each sample, `nearest_training_images`, in pixels and in features. But "near" needs a
-# yardstick: *how near to a training image is a real image that is not one of them?*
+# A model that stores its training images and returns them has perfect numbers and is useless. The test is to find the
+# nearest training image of each sample, `nearest_training_images`, in pixels and in features. But "near" needs a
+# baseline: *how near to a training image is a real image that is not a training image?*
 #
-# Our model saw 60,000 digits, and 10,000 of them travel with the package. So: how far is each sample from the nearest
-# of these, and how far is each of 300 real digits from the nearest of the *others*?
+# Our model was trained on 60,000 digits, and 10,000 of them are part of the package. So: how far is each sample from
+# the nearest of these 10,000, and how far is each of 300 real digits from the nearest of the *others*?
 
 # %%
-samples = crowds["our model, 5 steps"]
+samples = cases["our model, 5 steps"]
 rest = torch.ones(len(digits), dtype=torch.bool)
-rest[places[300:330].flatten()] = False  # the 300 unseen ones are not compared with themselves
+rest[places[300:330].flatten()] = False  # the 300 unseen digits are not compared with themselves
 known = digits.subset(torch.nonzero(rest).flatten())
 index, in_pixels = nearest_training_images(samples, known)
 _, of_real = nearest_training_images(real, known)
@@ -272,12 +278,13 @@ assert of_real[ones].median() < 0.7 * of_real.median()
 
 # %% [markdown]
 # At the left end, where copies would be, the two curves lie on top of each other: *the nearest samples are as far from
-# the training images as the nearest fresh real digits are*. Further right the samples are a little nearer, for they
-# include fewer odd digits. A photocopier would be the third curve: a wall at zero. A model that copies one time in ten
-# would show a step there, and its median would show nothing; so look at the left end, not only at the middle.
+# the training images as the nearest fresh real digits are*. Further right the samples are a little nearer, because they
+# include fewer unusual digits. A model that only copies would have the third curve: a vertical line at zero. A model
+# that copies one time in ten would show a step at the left end, and its median would show nothing; so look at the left
+# end of the curve, not only at the middle.
 #
-# Look at them, too. The nearest in pixels overlap best; the nearest in features (`in_features=True`) look alike to the
-# judge. The question is always the same: *same picture, or same class?*
+# Look at the pairs, too. The nearest images in pixels overlap best; the nearest images in features (`in_features=True`)
+# look similar to the classifier. The question is always the same: *same picture, or same class?*
 
 # %%
 small = digits.subset(places[330:530].flatten())  # 2,000 of the digits, for speed
@@ -293,8 +300,8 @@ print(f"the ten are at least {in_features.min():.1f} from any of them in feature
 assert (small.labels[index_f] == labels[:10]).double().mean() >= 0.9 and in_features.min() > 0.2
 
 # %% [markdown]
-# Each has relatives of its class; none is a copy. The model card has the same answer for all 60,000 training digits,
-# with the test split for real ones:
+# Each sample has similar training images of its class; none is a copy. The model card gives the same result for all
+# 60,000 training digits, with the test split as the real images:
 
 # %%
 of_all = next(e for e in model.card["evaluation"] if e["settings"]["guidance_scale"] == 1.0)
@@ -306,9 +313,9 @@ assert abs(of_all["samples"]["nearest_training_image"] / of_all["real"]["nearest
 # %% [markdown]
 # ### On CIFAR-10
 #
-# From here on we read what was measured once, because it takes a GPU: `read_measured` gives 10,000 samples a setting,
-# all from common noise, drawn on an H200 or H100 by 2026-11-26 (`benchmarks/quality.py` makes it again). The training
-# images are all 50,000; the unseen real ones are the 10,000 of the test split.
+# From here on we read stored measurements, because they need a GPU: `read_measured` returns results of 10,000 samples
+# per setting, all from the same noise, drawn on an H200 or H100 by 2026-11-26 (`benchmarks/quality.py` repeats the
+# measurement). The training images are all 50,000; the unseen real images are the 10,000 of the test split.
 
 # %%
 study = read_measured("samplers")
@@ -316,8 +323,8 @@ unseen_real = study["real"]
 
 
 def rows_of(model_name, sampler, scale=1.0):
-    wanted = (f"cifar10_unet_{model_name}", sampler, scale)
-    found = [row for row in study["rows"] if (row["model"], row["sampler"], row["guidance_scale"]) == wanted]
+    key = (f"cifar10_unet_{model_name}", sampler, scale)
+    found = [row for row in study["rows"] if (row["model"], row["sampler"], row["guidance_scale"]) == key]
     return sorted(found, key=lambda row: row["evaluations"])
 
 
@@ -331,11 +338,12 @@ pale = [r for r in study["rows"] if r["evaluations"] <= 4 and r["model"] == "cif
 assert max(r["nearest_training_image"] for r in pale) < 13.5 and max(r["contrast"] for r in pale) < 0.31
 
 # %% [markdown]
-# With 29 evaluations and more, the samples are 17 to 19 from their nearest training image; unseen photographs are 18.5.
-# Half of all samples, then, are hardly nearer than a new photograph is. These are medians; a handful of copies among
-# 10,000 they would not show. So look at the left end, and put crowds beside it that *do* copy: training images that
-# were mirrored, or moved by one pixel. In pixels (P) and in the judge's features (F), where the moved ones are found
-# (the rectified network's crowd was drawn on two cores, the others on the H200):
+# With 29 network evaluations and more, the median distance of the samples to their nearest training image is 17 to 19;
+# that of unseen photographs is 18.5. The typical sample, then, is hardly nearer than a new photograph is. Medians would
+# not show a handful of copies among 10,000 samples. So look at the left end of the distribution, and compare it with
+# sets that *do* copy: training images that were mirrored, or moved by one pixel. Distances are in pixels (P) and in the
+# classifier's features (F), which detect the moved copies (the samples of the rectified network were drawn on two
+# cores, the others on the H200):
 
 # %%
 near = {(row["who"], row["where"]): row for row in read_measured("memorisation")["rows"]}
@@ -355,21 +363,21 @@ assert near["training, mirrored", "features"]["median"] > 0.9 * unseen["median"]
 # %% [markdown]
 # **No copy among 10,000 samples of any of our networks**, by this test: the nearest sample of all is 2.0 or more from
 # every training image in features, while a *real* unseen photograph gets as near as 1.5 (CIFAR-10 has near-duplicates
-# across its two splits), and a moved copy 0.6. What the test cannot see stands in the second row: a *mirrored* copy
-# looks like any new picture, at the median and at 1%. The judge knows that both are a horse, but nothing asks of it to
-# place the two near each other.
+# across its two splits), and a moved copy 0.6. The second row shows what the test cannot detect: a *mirrored* copy
+# looks like any new picture, at the median and at 1%. The classifier knows that both are a horse, but its training did
+# not require it to place the two near each other.
 #
-# **The trap** is in the first row: after four steps the distance is 11 to 13. Memorised? The contrast says what it is.
-# Few-step samples are pale and smooth, and *smooth pictures are near everything*: nearness to a training image is
-# evidence only between pictures of the same contrast.
+# **The trap** is in the first row of the table before this one: after four steps the distance is 11 to 13. Memorised?
+# The contrast explains it. Few-step samples are pale and smooth, and *smooth pictures are near everything*: a small
+# distance to a training image is evidence only between pictures of the same contrast.
 #
-# If CIFAR-10 is on your machine (`load_dataset("cifar10")` fetches it), the next cell shows eight samples over their
-# nearest training images. Nothing is downloaded here, and nothing below depends on it.
+# If CIFAR-10 is on your machine (`load_dataset("cifar10")` fetches it), the next cell shows eight samples above their
+# nearest training images. Nothing is downloaded here, and nothing below depends on CIFAR-10.
 
 # %%
 colour = load_pretrained("cifar10_unet_flow")
 eight = draw(colour, torch.arange(8), num_inference_steps=8, guidance_scale=2.0)
-shown = {"sample": eight, "nearest in pixels": torch.zeros_like(eight)}  # grey where the data are not here
+shown = {"sample": eight, "nearest in pixels": torch.zeros_like(eight)}  # grey if the data set is not on this machine
 try:
     photographs = load_dataset("cifar10", "train", download=False)
     shown["nearest in pixels"] = photographs.batch(nearest_training_images(eight, photographs)[0])[0]
@@ -380,10 +388,11 @@ plt.show()
 assert eight.shape == (8, 3, 32, 32) and eight.isfinite().all()
 
 # %% [markdown]
-# ## 4 · Quality against work
+# ## 4 · Quality against network evaluations
 #
-# How many network evaluations does a good picture need? Every point is 10,000 samples; the bars are the spread; the
-# dashed line is the floor, 10,000 unseen photographs. (Heun's method asks twice a step, so its points lie elsewhere.)
+# How many network evaluations does a good picture need? Every point is measured on 10,000 samples; the bars are the
+# spread; the dashed line is the floor, 10,000 unseen photographs. (Heun's method uses two network evaluations per step,
+# so its points lie at other numbers.)
 
 # %%
 lines = {
@@ -411,8 +420,8 @@ assert at["rectified, Euler"][1] < at["Euler, w = 2"][18]
 assert at["DPM-Solver++ 2M"][8] < 0.8 * at["Euler"][8]
 
 # %% [markdown]
-# Now the network that predicts the noise, along DDPM's cosine schedule, with $\hat x_0$ clipped to the range of pixels.
-# (Euler's method is DDIM here, to the last bit: notebook 04.)
+# Next, the network that predicts the noise, along DDPM's cosine schedule, with $\hat x_0$ clipped to the range of
+# pixels. (Euler's method equals DDIM here, to the last bit: notebook 04.)
 
 # %%
 lines = {
@@ -437,8 +446,8 @@ assert noise_at["DDIM"][4] < 0.5 * at["Euler"][4] and noise_at["DDIM"][8] < 0.85
 
 # %% [markdown]
 # All these curves end far above the floor. Is that the samplers' fault, or the network's? `cifar10_unet_flow_fine` has
-# a seventh more weights, but works on single pixels where the others work on patches of 2 x 2: an image costs it 4.6
-# times the arithmetic. It saw 25 million images, `cifar10_unet_flow` 30 million.
+# a seventh more weights, but works on single pixels where the others work on patches of 2 x 2: it needs 4.6 times the
+# arithmetic per image. It was trained on 25 million images, `cifar10_unet_flow` on 30 million.
 
 # %%
 lines = {
@@ -457,41 +466,45 @@ assert fine[50] < 0.6 * coarse[50] and fine_guided[50] < at["Euler, w = 3 in the
 assert fine[18] > 1.3 * fine[50] and coarse[18] < 1.1 * coarse[50] and fine[8] > 2.5 * fine[50]
 
 # %% [markdown]
-# **It was the network.** At 50 steps 10.6 against 21.9; guided 1.7 against 2.8, and at 100 steps 1.5 ± 0.1, where
-# photographs are at 1.4 ± 0.1: by this measure nothing is left to gain (section 2 says what that is worth, and the
-# pictures say that something is). And where the network errs less, *the sampler's* errors show: from 18 to 50 steps the
-# better network's distance falls by a quarter, the other's by 8%. In 8 steps it is the sampler that errs, and guided
-# the two networks are about as good. How many steps are enough is a question about a network *and* a sampler.
+# **It was the network.** At 50 steps the distance is 10.6 against 21.9; with guidance it is 1.7 against 2.8, and at 100
+# steps 1.5 ± 0.1, where photographs are at 1.4 ± 0.1: by this measure nothing is left to gain (section 2 says what that
+# is worth, and the pictures show that something is left). And where the network's error is smaller, *the sampler's*
+# error becomes visible: from 18 to 50 steps the better network's distance falls by a quarter, the other's by 8%. With 8
+# steps the sampler's error dominates, and with guidance the two networks are about equally good. How many steps are
+# enough depends on the network *and* on the sampler.
 
 # %% [markdown]
-# Which of the usual claims hold, on these models, by this judge?
+# Which of the usual claims hold, on these models, by this classifier's features?
 #
-# - **"30 to 50 steps are enough"** (C8): yes, and for the smaller networks without guidance 18 nearly are. From 30
-#   evaluations on their distance moves by a few percent, and more steps do not help. The better network still gains 9%
-#   from 30 to 50, and 5% from there to 100.
-# - **"DDPM needs 1,000 steps, DDIM 50, without loss"** (C37, C38): so it is. DDPM's 1,000 steps reach 25.7 ± 0.5, and
-#   so do DDIM's 50, 25.7; even 18 give 27.3.
-# - **"DPM-Solver++ and Euler-ancestral need 20 to 30"** (C39): half true. DPM-Solver++ is done at 18. Euler-ancestral
-#   is not: 39 at 18, 33 at 30, and only at 100 where the others are. It adds fresh noise at each step, and needs the
-#   rest of the steps to remove it.
-# - **"Flow matching needs 4 to 8 steps"** (C19, C40): **not this flow.** Unguided 84 at 4 and 40 at 8, against 22 at
-#   50; guided 46 and 13, against 4.5. In so few steps the older network is even *better*, 40 at 4 and 32 at 8, in part
-#   because its pictures are clipped at every step. Notebook 05 found the claim to hold on digits; they are easier.
-# - **Rectification does it**: 3.2 at 4, and 3.1 at 8; more steps add nothing, 3.1 at 50. *One* evaluation gives 5.0,
-#   less than 18 steps of the plain flow guided at 2, which are 36 evaluations of the network. Its pairs were guided at
-#   3, in the middle of the noise only (section 5). So guided, its teacher has 2.8 ± 0.1 at 50: 8 steps are 11 ± 5%
-#   above that, where we had aimed at a tenth, and 31% below the teacher at 2. What a student is given matters: our
-#   first one learned from 100,000 pairs guided at 2 instead of 400,000, for a tenth as long, and had 5.9 at 8.
-# - **Better samplers help in the middle**: DPM-Solver++ is a quarter below the flow's Euler at 8. Heun at 7 is a little
-#   below Euler at 8, and at 3 far worse: half the steps is too few. At 18 and beyond it hardly matters.
+# - **"30 to 50 steps are enough"** (C8): yes, and for the smaller networks without guidance 18 are nearly enough. From
+#   30 evaluations on, their distance changes by a few percent, and more steps do not help. The better network still
+#   gains 9% from 30 to 50, and 5% from there to 100.
+# - **"DDPM needs 1,000 steps, DDIM 50, without loss"** (C37, C38): true. DDPM reaches 25.7 ± 0.5 with 1,000 steps, DDIM
+#   reaches 25.7 with 50, and 27.3 with only 18.
+# - **"DPM-Solver++ and Euler-ancestral need 20 to 30"** (C39): half true. DPM-Solver++ has converged at 18.
+#   Euler-ancestral has not: its distance is 39 at 18, 33 at 30, and reaches that of the others only at 100. It adds
+#   fresh noise at each step, and needs the remaining steps to remove it.
+# - **"Flow matching needs 4 to 8 steps"** (C19, C40): **not this flow.** Without guidance the distance is 84 at 4 and
+#   40 at 8, against 22 at 50; with guidance 46 and 13, against 4.5. With so few steps the older network is even
+#   *better*, 40 at 4 and 32 at 8, in part because its pictures are clipped at every step. Notebook 05 found that the
+#   claim holds on digits, which are easier.
+# - **Rectification makes it true**: 3.2 at 4, and 3.1 at 8; more steps add nothing, 3.1 at 50. *One* network evaluation
+#   gives 5.0, less than 18 steps of the plain flow guided at 2, which are 36 network evaluations. The student's
+#   training pairs were guided at 3, at middle noise levels only (section 5). With this guidance its teacher has 2.8 ±
+#   0.1 at 50: the student's 8 steps are 11 ± 5% above that (our target was 10%), and 31% below the teacher guided at 2.
+#   The student's training pairs matter: our first student learned from 100,000 pairs guided at 2 instead of 400,000,
+#   for a tenth as long, and had 5.9 at 8.
+# - **Better samplers help at middle numbers of steps**: with the flow, DPM-Solver++ is a quarter below Euler at 8. Heun
+#   at 7 is a little below Euler at 8, and at 3 far worse: half the steps are too few. At 18 and beyond the sampler
+#   hardly matters.
 #
-# Guidance at 2 divides the distance by five. More on that now, and not only good.
+# Guidance at 2 divides the distance by five. The next section shows its benefits and its costs.
 
 # %% [markdown]
 # ## 5 · Guidance, and how it flatters the distance
 #
-# Notebook 06 measured guidance on hundreds of digits; here are 10,000 CIFAR-10 samples a scale, 18 Euler steps. Dashed:
-# unseen photographs.
+# Notebook 06 measured guidance on hundreds of digits; here are 10,000 CIFAR-10 samples per guidance scale, drawn in 18
+# Euler steps. The dashed line shows unseen photographs.
 
 # %%
 guidance = [row for row in read_measured("guidance")["rows"] if row["model"] == "cifar10_unet_flow"]
@@ -525,26 +538,28 @@ print("the better network, in the interval: "
 assert better[2.0]["frechet_distance"] < min(better[3.0]["frechet_distance"], 0.5 * interval[2.0]["frechet_distance"])
 
 # %% [markdown]
-# - **The distance falls from 24 to 5 on the way to w = 3, while diversity falls at once**, at w = 1.5 already below
-#   that of photographs. The distance rewards clean, typical pictures, and notices late that they resemble one another.
-#   Coverage turns earlier, at 2. A paper that picks its scale by the distance has picked a less diverse model.
+# - **The distance falls from 24 to 5 up to w = 3, while diversity falls at once**; at w = 1.5 it is already below that
+#   of photographs. The distance rewards clean, typical pictures, and it reacts late to their similarity to one another.
+#   Coverage has its maximum earlier, at 2. A paper that picks its scale by the distance has picked a less diverse
+#   model.
 # - **Accuracy passes that of real photographs (95%)** before w = 2, and reaches 99.5%. That is not "better than real":
-#   the judge is given textbook examples.
-# - **Over-sharpening** (C13) sets in from 3 on: contrast rises without end, 0.38 to 0.60, and at w = 8 a tenth of the
-#   pixels lie beyond black and white. Diversity *rises* again there, slightly; so did noisy digits' in section 2.
+#   the samples are textbook examples, which are easy to classify.
+# - **Over-sharpening** (C13) begins at 3: contrast keeps rising, from 0.38 to 0.60, and at w = 8 a tenth of the pixels
+#   lie beyond black and white. Diversity *rises* again there, slightly, like that of the noisy digits in section 2.
 # - **The interval helps**: at w = 3 the distance is a third lower, with more coverage, more diversity and less
-#   contrast, for fewer evaluations. At 2 it is merely a weaker guidance. The better network needs no more than that:
-#   its distance is least at 2.
-# - **Rescaling by 0.7 hardly matters here**: at w = 3 a wash; at 8 fewer pixels out of range, and no better distance.
+#   contrast, for fewer evaluations. At 2 the interval only weakens the guidance. The better network needs no more than
+#   that: its distance is lowest at 2.
+# - **Rescaling by 0.7 hardly matters here**: at w = 3 it makes no difference; at 8 fewer pixels are out of range, and
+#   the distance is no better.
 
 # %% [markdown]
-# ## 6 · Does size help, and whom does it help more?
+# ## 6 · Does size help, and which architecture gains more?
 #
 # "Quality grows with model size" (C3), and "transformers scale better" (C18). Both are statements about *curves*, so
-# one trains several sizes on the same images and plots what each gained against what it cost: three U-Nets and three
-# transformers, by the recipes of our shipped flows, 512,000 images each (ten passes over CIFAR-10, a sixtieth of what
-# the shipped U-Net saw), 10,000 unguided samples each (`benchmarks/scaling.py`, one H200). Compute is counted, three
-# forward passes an image; the numbers at the points are weights.
+# one trains several sizes on the same images and plots quality against cost: three U-Nets and three transformers, with
+# the recipes of our shipped flows, on 512,000 images each (ten passes over CIFAR-10, a sixtieth of the images that the
+# shipped U-Net was trained on), with 10,000 unguided samples each (`benchmarks/scaling.py`, one H200). Compute is
+# counted, not timed: three forward passes per image. The numbers at the points are the numbers of weights.
 
 # %%
 scaling = read_measured("scaling")["rows"]
@@ -572,13 +587,14 @@ assert medium["test_loss"] < large["test_loss"] and medium["frechet_distance"] >
 # %% [markdown]
 # - **Size helps, every time** (C3): in both families each larger network ends with a lower loss and a lower distance.
 # - **The transformer gains more from compute** (C18), in this range: its distance falls about as the square root of
-#   compute, the U-Net's as the fourth root. In the loss the two are closer, 0.11 and 0.09.
-# - **It begins behind.** At equal compute, 2.6 to 2.8 PFLOP, the U-Net's distance is 106 and the transformer's 125;
-#   the largest transformer, half again as costly, has passed it. And *the loss says the opposite* there: 0.2200 against
-#   0.2223 in the transformer's favour. A lower loss is not a better picture across architectures.
-# - **How far this carries:** three sizes, one seed, a factor of eight in compute, all of them far from converged
-#   (distances of 95 and more; the shipped U-Net, after sixty times the images, has 22). It is a small true curve, not
-#   a law.
+#   compute, the U-Net's as the fourth root. The exponents of the loss are closer, 0.11 and 0.09.
+# - **The transformer begins behind.** At equal compute, 2.6 to 2.8 PFLOP, the U-Net's distance is 106 and the
+#   transformer's 125; the largest transformer, which costs half as much again, has a lower distance than the U-Net. And
+#   *the loss says the opposite* there: 0.2200 against 0.2223 in the transformer's favour. A lower loss is not a better
+#   picture across architectures.
+# - **Limits of this result:** three sizes, one seed, a factor of eight in compute, and all networks are far from
+#   converged (distances of 95 and more; the shipped U-Net, after sixty times the images, has 22). It is a small true
+#   curve, not a law.
 
 # %% [markdown]
 # ## Exercises
@@ -602,7 +618,7 @@ def solution_distance(a, b):
 def is_the_distance(answer):
     a, b = features[:400, 3].double(), 2 * features[400:1000, 5].double() + 1
     expected = metrics.frechet_distance(a[:, None].repeat(1, 2), b[:, None].repeat(1, 2)) / 2  # two equal columns
-    assert abs(float(answer(a, a))) < 1e-9, "a crowd has distance 0 from itself"
+    assert abs(float(answer(a, a))) < 1e-9, "a set has distance 0 from itself"
     assert abs(float(answer(a, a + 2)) - 4) < 1e-6, "moved by 2, the squared distance is 4"
     assert abs(float(answer(a, b)) - expected) < 1e-3 * expected, "are both the means and the widths in it?"
 
@@ -610,8 +626,9 @@ def is_the_distance(answer):
 check(my_distance, solution_distance, is_the_distance)
 
 # %% [markdown]
-# **Exercise 2 · Without the bias.** Somebody reports two distances of one model: `d_1` with `n_1` samples, `d_2` with
-# `n_2`. Write `my_limit(n_1, d_1, n_2, d_2)`, the distance at infinitely many, if the distance is a line in $1/n$.
+# **Exercise 2 · Without the bias.** Somebody reports two distances of one model: `d_1` with `n_1` samples, and `d_2`
+# with `n_2` samples. Write `my_limit(n_1, d_1, n_2, d_2)`, the distance for infinitely many samples, if the distance is
+# a line in $1/n$.
 
 # %%
 my_limit = ...
@@ -633,9 +650,9 @@ def is_the_limit(answer):
 check(my_limit, solution_limit, is_the_limit)
 
 # %% [markdown]
-# **Exercise 3 · The photocopier in one number.** A median hides a model that copies one time in ten. Write
-# `my_copied(distances, real_distances)`: the share of samples nearer to a training image than *any* real unseen image
-# is. Which share do you expect of an honest model?
+# **Exercise 3 · Copies in one number.** A median hides a model that copies one time in ten. Write `my_copied(distances,
+# real_distances)`: the share of samples that are nearer to a training image than *any* real unseen image is. Which
+# share do you expect for an honest model?
 
 # %%
 my_copied = ...
@@ -649,9 +666,9 @@ def solution_copied(distances, real_distances):
 # %%
 def finds_copies(answer):
     some = torch.where(torch.arange(300) % 10 == 0, torch.zeros(()).double(), in_pixels)
-    assert float(answer(torch.zeros(300), of_real)) == 1, "a photocopier copies always"
+    assert float(answer(torch.zeros(300), of_real)) == 1, "a model that only copies has the share 1"
     assert abs(float(answer(some, of_real)) - 0.1) < 0.02, "every tenth was replaced by a copy"
-    assert float(answer(in_pixels, of_real)) < 0.02, "our model should be found (nearly) innocent"
+    assert float(answer(in_pixels, of_real)) < 0.02, "our model should have (nearly) no copies"
 
 
 check(my_copied, solution_copied, finds_copies)
@@ -659,16 +676,18 @@ check(my_copied, solution_copied, finds_copies)
 # %% [markdown]
 # ## What to remember
 #
-# - The Fréchet distance compares two Gaussians in *somebody's* features. Say whose. It is an FID in Inception's only.
-# - It is biased by about a constant over $n$: give n, floor and spread, and compare equal n only.
-# - Every measure has a cheat that wins it; copies of the training set win nearly all. Report several.
-# - Memorisation needs a yardstick (unseen real images), the left end of the curve, and equal contrast.
-# - On CIFAR-10 here: of a small network 18 to 50 evaluations are alike, a better one makes use of all; 4 to 8 need a
-#   rectified flow, a tenth behind its teacher; guidance improves the distance long after it has begun to cost
-#   diversity.
+# - The Fréchet distance compares two Gaussians in the features of *some* network. Say which network. It is an FID only
+#   with Inception's features.
+# - It has a bias of about a constant divided by $n$: report n, floor and spread, and compare equal n only.
+# - Every measure can be cheated; copies of the training set win nearly all of them. Report several measures.
+# - A test for memorisation needs a baseline (unseen real images), the left end of the curve, and equal contrast.
+# - On CIFAR-10 here: for a small network, 18 to 50 network evaluations give similar results, and a better network gains
+#   from all of them; 4 to 8 evaluations need a rectified flow, whose distance is a tenth above its teacher's; guidance
+#   improves the distance long after it has begun to cost diversity.
 # - Larger is better, in both families; the transformer gains faster with compute and begins behind.
 #
-# **Next:** [09 · Inside Stable Diffusion](09_stable_diffusion.ipynb): the same loop, on a sentence and on latents.
+# **Next:** [09 · Inside Stable Diffusion](09_stable_diffusion.ipynb): the same loop, with a sentence as condition and
+# on latents.
 #
 # ## References
 #
@@ -680,7 +699,7 @@ check(my_copied, solution_copied, finds_copies)
 # - M. F. Naeem et al. 2020, [Reliable Fidelity and Diversity Metrics for Generative
 #   Models](https://arxiv.org/abs/2002.09797): coverage (Eq. 4).
 # - G. Stein et al. 2023, [Exposing Flaws of Generative Model Evaluation Metrics](https://arxiv.org/abs/2306.04675): how
-#   metrics and human judgement part, and memorisation that metrics miss.
+#   metrics and human judgement differ, and memorisation that metrics miss.
 # - T. Kynkäänniemi et al. 2023, [The Role of ImageNet Classes in Fréchet Inception
 #   Distance](https://arxiv.org/abs/2203.06026): an FID improved without better pictures.
 # - N. Carlini et al. 2023, [Extracting Training Data from Diffusion Models](https://arxiv.org/abs/2301.13188).

@@ -144,7 +144,7 @@ def test_what_no_address_can_hold_is_said(open_page):
     from test_pages import png
 
     at = open_page("forward")
-    assert any("opens to the same in another browser." in caption.value for caption in at.caption)
+    assert any("opens the same page in another browser." in caption.value for caption in at.caption)
     at.file_uploader(key="upload").upload("a.png", png(), "image/png").run()
     assert any("leaves out your own image" in caption.value for caption in at.caption)
 

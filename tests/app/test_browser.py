@@ -278,7 +278,7 @@ def test_stable_diffusion_runs_beside_the_page_and_is_stopped(tab):
     page.wait_for_url(re.compile("sd_steps=100"))
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()  # the page's own, not Streamlit's
-    page.get_by_text("stopped. What was shown before is still below").wait_for()
+    page.get_by_text("stopped. The result before it is still below").wait_for()
     assert page.locator(".tokens").get_by_text("castle").count() == 0, (
         "the words that are shown are those of the run before"
     )

@@ -1,4 +1,4 @@
-"""Latents: encoded, poked and mixed as the library does it, the bill, and bad input."""
+"""Latents: encoded, changed and mixed as the library does it, the table of costs, and bad input."""
 
 import re
 

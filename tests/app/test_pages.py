@@ -156,7 +156,7 @@ def test_a_setting_that_is_on_its_default_is_no_garbage(open_page):
 def test_looking_at_kept_steps_asks_no_network(open_page, network_calls):
     at = open_page("forward", seed="77")
     asked = len(network_calls)
-    assert sum(network_calls) == 50, "one guess per level"
+    assert sum(network_calls) == 50, "one evaluation per level"
     assert asked <= 10, "many levels at once: each call waits for the other visitors' Python"
     for frame in ("3", "49"):
         open_page("forward", seed="77", frame=frame)
@@ -282,7 +282,7 @@ def test_the_forward_page_shows_the_digit_and_its_noising(open_page):
     x_0 = data.images[(data.labels == 5).nonzero().flatten()[3], 0].numpy()
     shown = frames(message)
     np.testing.assert_array_equal(shown[0][0][..., 0], x_0)  # clean
-    np.testing.assert_array_equal(shown[30][1][..., 0], x_0)  # the truth, beside every guess
+    np.testing.assert_array_equal(shown[30][1][..., 0], x_0)  # the truth, beside every prediction
     alphas_cumprod = DDPMSchedule.linear().alphas_cumprod
     snr_chart, power_chart = message["charts"][1:]
     assert power_chart["markers"][25][1] == pytest.approx(float(alphas_cumprod[499]), abs=1e-4)
@@ -294,7 +294,7 @@ def test_the_forward_page_shows_the_digit_and_its_noising(open_page):
     assert "SNR" in message["captions"][25]
 
 
-def test_the_guess_is_good_in_little_noise_and_a_blur_in_much(open_page):
+def test_the_prediction_is_good_in_little_noise_and_a_blur_in_much(open_page):
     shown = frames(film(open_page("forward", digit="5", number="3", schedule="linear")))
 
     def error(frame):
@@ -358,7 +358,7 @@ def test_the_race_counts_evaluations_and_comes_closer(open_page, monkeypatch):
     open_page("samplers", most="4", seed="6")
     points = next(points for points, options in reversed(drawn) if "xlabel" not in options)
     assert [n for n, _ in points["euler"]] == [1, 2, 3, 4]
-    assert [n for n, _ in points["heun"]] == [1, 3, 5, 7]  # the last step looks once
+    assert [n for n, _ in points["heun"]] == [1, 3, 5, 7]  # the last step needs one evaluation
     assert points["euler"][-1][1] < points["euler"][0][1]
     np.testing.assert_allclose([d for _, d in points["ddim"]], [d for _, d in points["euler"]], rtol=1e-3)
 

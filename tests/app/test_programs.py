@@ -105,8 +105,8 @@ def test_noising_is_the_page_s(open_page, base, monkeypatch):
     for what, at in changed(open_page, "forward", base):
         variables = executed(at)
         assert torch.equal(variables["x_t"], made[-1].x_t), what
-        guess = mosaic(pixels(variables["guesses"].x_0[9:10]))
-        np.testing.assert_allclose(frames(films(at)[0])[10][2], guess, atol=1)
+        predicted = mosaic(pixels(variables["predictions"].x_0[9:10]))
+        np.testing.assert_allclose(frames(films(at)[0])[10][2], predicted, atol=1)
 
 
 def test_schedules_are_the_page_s(open_page, monkeypatch):

@@ -185,7 +185,7 @@ def test_a_job_of_much_work_does_not_begin(open_page, name):
 
 def test_a_recorded_run_that_is_brought_is_still_shown(open_page):
     at = open_page("stable_diffusion", sd_model=stable.RECORDED)
-    assert at.get("file_uploader") and "a class opens it" in said(at)
+    assert at.get("file_uploader") and "then open it here" in said(at)
 
 
 def test_alone_nothing_is_said_and_nothing_is_closed(open_page, monkeypatch):

@@ -101,7 +101,7 @@ print(sorted({{"diffusers", "transformers"}} & set(sys.modules)))
 def test_it_answers_at_once_says_what_is_missing_and_shows_the_stand_in(open_page):
     at = finished(open_page("stable_diffusion"))
     assert not at.error and not at.warning and not at.exception
-    assert "stand-in" in said(at.markdown) and "no picture is to be expected" in said(at.markdown)
+    assert "stand-in" in said(at.markdown) and "do not expect a picture" in said(at.markdown)
     assert "are not on this machine" in said(at.markdown) and "2.7 GB" in said(at.markdown)
     assert [heading.value[0] for heading in at.subheader] == list("1234")
     assert "77 positions: 11 used, 66 of padding, as embeddings [77, 32]" in said(at.caption)
@@ -338,11 +338,11 @@ def test_too_little_memory_is_said_and_the_page_lives_on(open_page, monkeypatch)
     record = recording.record
 
     def full(*args, **options):
-        raise NotEnoughMemoryError("The memory did not suffice. Lower the number of images or their size.")
+        raise NotEnoughMemoryError("The memory did not suffice. Reduce the number of images or their size.")
 
     monkeypatch.setattr(recording, "record", full)
     press(at, "Run")
-    assert "Lower the number of images" in at.error[0].value and film(at)
+    assert "Reduce the number of images" in at.error[0].value and film(at)
     monkeypatch.setattr(recording, "record", record)
     alive(at)
 
@@ -399,7 +399,7 @@ def test_a_folder_is_loaded_and_measured_before_it_runs_on_a_cpu(open_page, tmp_
     assert page.literal(str(tmp_path / "pipeline")) in said(at.caption) and "stand-in" in said(at.markdown)
 
 
-@pytest.mark.parametrize("content, words", [({}, "no pipeline"), (None, "There is no folder")])
+@pytest.mark.parametrize("content, words", [({}, "not a pipeline"), (None, "There is no folder")])
 def test_a_folder_that_is_no_pipeline_is_refused_in_words(open_page, tmp_path, content, words):
     if content is not None:
         (tmp_path / "other").mkdir()
@@ -432,14 +432,14 @@ def test_a_recorded_run_is_shown_as_one(open_page, live_file, trace):
     at = recorded_page(open_page)
     assert not at.subheader and not at.error
     upload(at, live_file)
-    assert "recorded" in said(at.markdown) and "no picture is to be expected" not in said(at.markdown)
+    assert "recorded" in said(at.markdown) and "do not expect a picture" not in said(at.markdown)
     assert film(at)["key"] == film_of_trace(trace).key
     assert "77 positions" in said(at.caption) and "seeds 4, 9" in said(at.caption)
 
 
 def test_a_saved_stand_in_never_passes_for_a_recorded_picture(open_page, trace):
     at = upload(recorded_page(open_page), stable.saved(trace))
-    assert "random weights: no picture is to be expected" in said(at.markdown)
+    assert "random weights: do not expect a picture" in said(at.markdown)
 
 
 @pytest.mark.parametrize("kind", ["text", "another", "rows", "settings"])

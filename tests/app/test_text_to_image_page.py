@@ -130,7 +130,7 @@ def test_the_same_in_python_is_the_same(open_page):
 def test_without_micro_the_stand_in_takes_its_place_and_says_so(open_page, monkeypatch):
     monkeypatch.setattr(stable, "missing", lambda name: "not here" if name == stable.MICRO else "")
     at = opened(open_page)
-    assert "no picture is to be expected" in said(at.markdown) and films(at)
+    assert "do not expect a picture" in said(at.markdown) and films(at)
 
 
 # -- words --------------------------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def test_empty_and_foreign_prompts_are_answered(open_page, prompt):
     assert ("The prompt is empty" in said(at.info)) == (not prompt.strip())
     assert len(films(at)) == (2 if prompt.strip() else 1)
     if prompt.strip():
-        assert "Words that it does not know" in said(at.info) and "**кот** as 6 bytes" in said(at.info)
+        assert "The model does not know these words" in said(at.info) and "**кот** as 6 bytes" in said(at.info)
 
 
 def test_what_a_word_is_read_as():
