@@ -192,7 +192,7 @@ class Tokenizer:
 
 
 def test_a_retrieval_network_of_another_tokenizer_is_refused():
-    with pytest.raises(ValueError, match="20 tokens, the last one of a caption 19; this one has 20 and 18"):
+    with pytest.raises(ValueError, match="20 tokens and end token 19; this one has 20 and 18"):
         embed_captions(Retrieval(20, 19), ["a cat"], Tokenizer())
 
 

@@ -1,11 +1,11 @@
-"""Training the U-Net and the text encoder, together and from nothing, on the latents of captioned scenes.
+"""Train the U-Net and the text encoder, together and from scratch, on the latents of captioned scenes.
 
     scenes = encode_scenes(vae, tokenizer, emoji, 400_000)
     model = TextToImage(build_text_encoder(tokenizer), build_unet())
     for record in train_text_to_image(model, scenes, "flow", TextToImageConfig(seconds=300), device="cuda"):
         print(record.step, record.loss)
 
-Algorithm 1 of DDPM on latents (latent diffusion, Eq. 2 and 3), with classifier-free guidance's empty captions.
+Algorithm 1 of DDPM on latents (latent diffusion, Eq. 2 and 3), with some captions empty for classifier-free guidance.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from diffusion_explained.training.timed import TimedConfig, TimedRecord, train_f
 
 @dataclass(frozen=True)
 class TextToImageConfig(TimedConfig):
-    """How to train the U-Net and the text encoder; label_dropout is how often a caption is the empty one.
+    """The settings for training the U-Net and the text encoder; label_dropout is the share of empty captions.
 
     min_snr: an eps network's loss is weighted by min(SNR, min_snr) / SNR, so that the nearly clean levels, whose
-        noise says little about the picture, do not outweigh the others (Hang et al. 2023, Eq. 8). None for no weight.
+        noise says little about the picture, do not outweigh the others (Hang et al. 2023, Eq. 8). None: no weights.
     """
 
     batch_size: int = 512
@@ -56,7 +56,7 @@ class TextToImageConfig(TimedConfig):
 class TextToImage(nn.Module):
     """The text encoder and the U-Net as one network: x_t [B, 4, h, w], times [B], token ids [B, L], weights [B].
 
-    The output is the U-Net's times the weight, the root of the loss's.
+    The output is the U-Net's output times the weight, which is the square root of the loss weight.
     """
 
     def __init__(self, text_encoder: Any, unet: Any) -> None:
@@ -69,7 +69,7 @@ class TextToImage(nn.Module):
 
 
 def schedule_of(prediction: str) -> Schedule:
-    """Stable Diffusion 1.5's schedule for eps, the straight path for flow. Raises ValueError for another."""
+    """Stable Diffusion 1.5's schedule for eps, the straight path for flow. Raises ValueError for another prediction."""
     if prediction not in PREDICTIONS:
         raise unknown_name("prediction", prediction, PREDICTIONS)
     return DDPMSchedule.scaled_linear() if prediction == "eps" else FlowSchedule()
@@ -91,12 +91,12 @@ def train_text_to_image(
         loss = mean w(t) (unet(x_t, t, text) - target)^2,   x_t = alpha * x_0 + sigma * eps
 
     Args:
-        prediction: "eps" or "flow".
-        checkpoints: a folder; if it holds a checkpoint of this training, training goes on from there.
+        prediction: the prediction type, "eps" or "flow".
+        checkpoints: a folder; if it holds a checkpoint of this training, training resumes from it.
         options: record_every and checkpoint_every of `train_for`.
 
     Raises ValueError for an unknown prediction or the checkpoints of another training, FloatingPointError when the
-    loss is no number, and what `folder_lock.hold` raises.
+    loss is not finite, and what `folder_lock.hold` raises.
     """
     schedule, device = schedule_of(prediction), torch.device(device)
     if config.channels_last:
@@ -129,17 +129,17 @@ def train_text_to_image(
             for column in (schedule.alpha(t), schedule.sigma(t), root_weight(schedule, prediction, t, config.min_snr))
         )
         x_t = add_noise(x_0, eps, (t, alpha, sigma))
-        wanted = like(weight, x_0) * target(prediction, x_0, eps, alpha, sigma)
+        weighted_target = like(weight, x_0) * target(prediction, x_0, eps, alpha, sigma)
         if config.channels_last:
             x_t = x_t.contiguous(memory_format=torch.channels_last)
-        return [x_t, to_device(schedule.network_time(t), device), tokens, weight], wanted
+        return [x_t, to_device(schedule.network_time(t), device), tokens, weight], weighted_target
 
     yield from train_for(step, state, config, batches, description, checkpoints=checkpoints, **options)
     model.load_state_dict(state.ema.state_dict())
 
 
 def root_weight(schedule: Schedule, prediction: str, t: Tensor, min_snr: float | None) -> Tensor:
-    """The root of the loss's weight at times t [B]: sqrt(min(SNR, min_snr) / SNR) for eps, 1 for flow."""
+    """The square root of the loss weight at times t [B]: sqrt(min(SNR, min_snr) / SNR) for eps, 1 for flow."""
     if prediction != "eps" or min_snr is None:
         return torch.ones_like(schedule.alpha(t))
     snr = (schedule.alpha(t) / schedule.sigma(t)) ** 2
