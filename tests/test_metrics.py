@@ -307,7 +307,7 @@ class TestEvaluate:
         assert f"{evaluation.frechet_floor:.3f}" in text and "no FID" in text
 
     def test_refuses(self):
-        with pytest.raises(ValueError, match=r"n = 9000 takes 900 images of each class.*take a smaller n"):
+        with pytest.raises(ValueError, match=r"n = 9000 needs 900 images of each class.*give a smaller n"):
             evaluate(Copier(), n=9000)
         unused = Copier(lambda x: pytest.fail("drew samples before refusing"))
         with pytest.raises(ValueError, match="90 samples are too few"):
