@@ -169,7 +169,10 @@ def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -
 
 @torch.no_grad()
 def one_shots(denoise: NetworkDenoiser, schedule: Schedule, x_t: Tensor, levels: Sequence[Level]) -> Prediction:
-    """`one_shot` of a batch x_t [B, ...] with one level per image: one network evaluation for all of them."""
+    """`one_shot` of a batch x_t [B, ...] with one level per image: one network evaluation for all of them.
+
+    Raises ValueError unless there is one level per image.
+    """
     if len(levels) != len(x_t):
         raise ValueError(f"Give one level per image: got {len(levels)} levels for {len(x_t)} images.")
     own = levels_of_same_snr(schedule, levels)
