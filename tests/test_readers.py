@@ -284,7 +284,7 @@ def test_a_file_is_read_or_refused_in_words(tmp_path):
         read_bytes(path, most=4)
     with pytest.raises(OSError, match="cannot be read: a folder stands in its place"):
         read_bytes(tmp_path)
-    with pytest.raises(OSError, match="x is damaged, or is no JSON"):
+    with pytest.raises(OSError, match="x is damaged, or is not JSON"):
         path.write_text("{")
         read_json(path)
     os.mkfifo(tmp_path / "pipe")

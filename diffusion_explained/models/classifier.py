@@ -25,6 +25,8 @@ class ClassifierConfig:
     convolution and of each stage after it; every stage halves the resolution. Digits need (32, 64, 128) at p = 2;
     ResNet-9 for CIFAR-10 is (64, 128, 256, 512) at p = 1. `logit_scale` multiplies the logits: with 1/8 the last layer
     can be trained at the high learning rate that suits the convolutions (Page, part 2).
+
+    Raises ValueError for a setting out of range.
     """
 
     image_shape: tuple[int, int, int] = (1, 28, 28)
