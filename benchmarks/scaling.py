@@ -127,8 +127,8 @@ def main() -> None:
         return
     files = {name: options.folder / f"{name}.json" for name in (*options.sizes, *PROTOTYPE)}
     rows = [json.loads(files[name].read_text()) for name in options.sizes]
-    anew = {name: json.loads(files[name].read_text()) for name in PROTOTYPE if files[name].is_file()}
-    print(write_measured("scaling", {**read_measured("scaling"), **anew, "rows": rows}))
+    baseline = {name: json.loads(files[name].read_text()) for name in PROTOTYPE if files[name].is_file()}
+    print(write_measured("scaling", {**read_measured("scaling"), **baseline, "rows": rows}))
     header = ["network", "weights", "GFLOP per forward pass", "training PFLOP", "test loss", "Fréchet distance"]
     print(
         table(

@@ -31,7 +31,7 @@ NETWORKS = {  # a recipe, and the changes to its network
 MEASURES = (
     ("float32, noise from the CPU", {"precision": "float32", "noise_on": "cpu"}),
     ("bfloat16", {"precision": "bfloat16"}),
-    ("noise from the device", {"noise_on": "device"}),
+    ("noise drawn on the GPU", {"noise_on": "device"}),
     ("channels last", {"channels_last": True}),
     ("compiled", {"compile": True}),
     ("replayed as a CUDA graph", {"cuda_graph": True}),

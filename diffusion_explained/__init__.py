@@ -1,4 +1,4 @@
-"""Diffusion models made runnable: readable code, trained networks, and one sampler engine for all of them.
+"""Diffusion models as readable, runnable code, with trained networks and one set of samplers for all of them.
 
 from diffusion_explained import FlowSchedule, ddim, euler, load_pretrained, plots, train
 """
@@ -25,7 +25,7 @@ MODULES = (  # in reading order
     "plots",
     "stable_diffusion",
 )
-HOMES = {  # what has a name here, too, by the module that it comes from
+HOMES = {  # names that can be imported from here too, by the module that defines them
     "schedules": ("DDPMSchedule", "EDMSchedule", "FlowSchedule", "Level"),
     "forward": ("add_noise",),
     "denoisers": ("NetworkDenoiser", "Prediction"),
@@ -37,7 +37,7 @@ HOMES = {  # what has a name here, too, by the module that it comes from
 _HOME_OF = {name: module for module, names in HOMES.items() for name in names}
 __all__ = [*MODULES, *_HOME_OF]
 
-if TYPE_CHECKING:  # so that editors and type checkers see what is imported only when it is first asked for
+if TYPE_CHECKING:  # so that editors and type checkers see the names that are imported lazily
     from diffusion_explained import (
         data,
         denoisers,
@@ -74,7 +74,7 @@ if TYPE_CHECKING:  # so that editors and type checkers see what is imported only
 
 
 def __getattr__(name: str) -> Any:
-    """Import a module, or the module that a name comes from, at its first use: the command line starts before torch."""
+    """Import a module, or the module that defines a name, at its first use, so that the command line starts fast."""
     if name in MODULES:
         return importlib.import_module(f"diffusion_explained.{name}")
     if name in _HOME_OF:

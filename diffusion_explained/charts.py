@@ -1,4 +1,4 @@
-"""Small plots that follow the scrubber: drawn in the browser, from numbers that are computed once for all frames."""
+"""Small plots below the scrubber: the browser draws them, from numbers that are computed once for all frames."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ HISTOGRAM_RANGE = (-3.0, 3.0)
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart; role is "data" or "noise", the palette's two, or "muted"."""
+    """A line of a chart; role chooses its colour: "data" or "noise" of the palette, or "muted"."""
 
     x: tuple[float, ...]
     y: tuple[float, ...]
@@ -23,7 +23,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """A small plot under the panels that follows the slider: curves, with a marker or a histogram for each frame.
+    """A small plot below the panels that follows the slider: curves, with a marker or a histogram for each frame.
 
     x, y: the ranges of the axes; markers: one (x, y) per frame; bars: one list of heights per frame, over the x range.
     """
@@ -39,9 +39,9 @@ class Chart:
 
 
 def histogram_chart(frames: Sequence[Tensor], bins: int = 48) -> Chart:
-    """How the pixel values of each frame [..., C, H, W] are distributed, against the density of N(0, 1).
+    """A histogram of the pixel values of each frame [..., C, H, W], with the density of N(0, 1).
 
-    The channels of colour images are counted together. Values beyond the range are counted in its outermost bars.
+    The channels of colour images are counted together. Values outside the range are counted in the outermost bars.
     """
     low, high = HISTOGRAM_RANGE
     bars = []
@@ -53,18 +53,18 @@ def histogram_chart(frames: Sequence[Tensor], bins: int = 48) -> Chart:
     density = np.exp(-(grid**2) / 2) / np.sqrt(2 * np.pi)
     normal = Curve(_numbers(grid), _numbers(density), "noise", "N(0, 1)")
     alt = "the histogram of the pixel values of x_t at this frame, with the density of the standard normal over it"
-    # a clean image has nearly all pixels at two values: its spikes run out at the top, so that noise can be seen
+    # a clean image has nearly all pixels at two values: these spikes are cut off, so that noise stays visible
     what = "pixel value" if frames[0].shape[-3] == 1 else "value of red, green or blue"
     return Chart("pixels of xₜ", alt, what, (low, high), (0.0, 1.0), (normal,), bars=tuple(bars))
 
 
 def level_chart(title: str, alt: str, levels: Sequence[Level], values: Sequence[float]) -> Chart:
-    """A quantity of each level, from data (0) to noise (1), with a marker at each frame's own.
+    """A quantity of each level, from data (0) to noise (1), with one marker per frame at the frame's level.
 
-    The frames' levels are evenly spaced along the schedule's path; infinite values are left out of the curve,
-    and their marker stays at its end.
+    The frames' levels are evenly spaced along the schedule's path. Infinite values are not drawn, and their markers
+    stand at the end of the curve.
 
-    Raises ValueError for another number of values, or fewer than two levels.
+    Raises ValueError unless there is one value per level, and for fewer than two levels.
     """
     if len(levels) != len(values) or len(levels) < 2:
         raise ValueError(f"Give one value per level, at least two; got {len(levels)} levels, {len(values)} values.")

@@ -1,4 +1,4 @@
-"""What the engine asks of its arguments, said at the door: whole numbers, numbers, float data, finite pictures.
+"""Checks of arguments: whole numbers, real numbers, float data, finite images.
 
 Every function raises a ValueError that says what was given, what is allowed and what to do.
 """
@@ -18,11 +18,14 @@ from torch import Tensor
 
 from diffusion_explained.names import unknown_name
 
-IMAGE_BOUND = 10.0  # |x| of no image in [-1, 1], nor of a sample that guidance pushed beyond; bytes reach 255
+IMAGE_BOUND = 10.0  # larger than |x| of any image in [-1, 1] or any guided sample; bytes reach 255
 
 
 def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
-    """A whole number of Python, numpy or torch as an int; ValueError for anything else or one out of range."""
+    """Convert a whole number of Python, numpy or torch to an int.
+
+    Raises ValueError, naming `what`, for anything else and for a number out of range.
+    """
     try:
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
@@ -34,9 +37,9 @@ def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
 
 
 def number(what: str, value: Any, allowed: str, least: float = -math.inf, most: float = math.inf) -> float:
-    """A finite number of Python, numpy or torch as a float; `allowed` says the range in words.
+    """Convert a finite number of Python, numpy or torch to a float; `allowed` names the range in the message.
 
-    Raises ValueError for anything else, naming `what`.
+    Raises ValueError, naming `what`, for anything else and for a number out of range.
     """
     try:
         real = math.nan if isinstance(value, bool | str | bytes) else float(value)
@@ -48,9 +51,9 @@ def number(what: str, value: Any, allowed: str, least: float = -math.inf, most: 
 
 
 def whole_vector(what: str, values: Any, most: int | None = None, allowed: str | None = None) -> Tensor:
-    """Whole numbers from 0 to `most`, a list, an array or a tensor [N], as int64 [N] on the CPU, N of 1 or more.
+    """Convert whole numbers from 0 to `most` (a list, an array or a tensor [N], N of 1 or more) to int64 on the CPU.
 
-    Raises ValueError for anything else; `allowed` says in words what the numbers are.
+    Raises ValueError for anything else; `allowed` describes the numbers in the message.
     """
     vector: Tensor | None
     try:
@@ -67,9 +70,9 @@ def whole_vector(what: str, values: Any, most: int | None = None, allowed: str |
 
 
 def float_data(what: str, x: Any) -> Tensor:
-    """x, a tensor of floating-point numbers. Bytes are no data yet: coefficients would be rounded to whole numbers.
+    """Return x after checking that it is a tensor of floating-point numbers, of any shape [...].
 
-    x may have any shape []. Raises ValueError for what is no tensor, or no floats.
+    Raises ValueError for anything else, bytes included: in integer arithmetic coefficients would be rounded.
     """
     if not isinstance(x, Tensor):
         raise ValueError(f"{what} must be a tensor; got a {type(x).__name__}. Wrap it in torch.as_tensor.")
@@ -80,18 +83,20 @@ def float_data(what: str, x: Any) -> Tensor:
 
 
 def same_shape(what: str, a: Tensor, b: Tensor) -> None:
-    """Raise ValueError unless two tensors have one shape: torch would repeat the smaller one without a word.
+    """Raise ValueError unless two tensors have the same shape, [...], and device.
 
-    The tensors may have any shape, [...].
+    Without this check torch would silently broadcast the smaller tensor.
     """
     if a.shape != b.shape:
-        raise ValueError(f"{what} must have one shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
+        raise ValueError(f"{what} must have the same shape; got {tuple(a.shape)} and {tuple(b.shape)}.")
     if a.device != b.device:
-        raise ValueError(f"{what} must be on one device; got {a.device} and {b.device}. Move one with .to(device).")
+        raise ValueError(
+            f"{what} must be on the same device; got {a.device} and {b.device}. Move one with .to(device)."
+        )
 
 
 def check_finite(values: Tensor, what: str, advice: str = "nothing can be measured or drawn of them") -> None:
-    """Raise ValueError if any of the values [N, ...] is NaN or infinite, and say how many of the N are."""
+    """Raise ValueError if any of the values [N, ...] is NaN or infinite; the message says how many of the N are."""
     if bool(values.isfinite().all()):
         return
     bad = int((~values.flatten(1).isfinite()).any(dim=1).sum()) if values.ndim else 1
@@ -99,7 +104,7 @@ def check_finite(values: Tensor, what: str, advice: str = "nothing can be measur
 
 
 def check_image_range(images: Tensor, what: str = "images") -> None:
-    """Raise ValueError for numbers far outside of [-1, 1], such as bytes 0..255 that were made floats.
+    """Raise ValueError for numbers far outside [-1, 1], such as bytes 0..255 that were converted to floats.
 
     images: [B, C, H, W], or any shape.
     """
@@ -161,5 +166,5 @@ def check_options(what: str, given: Iterable[str], allowed: Iterable[str]) -> No
     for name in given:
         if name not in allowed:
             if not allowed:
-                raise ValueError(f"{what} has no options, and {name!r} was given: leave it out.")
+                raise ValueError(f"{what} has no options; got {name!r}: leave it out.")
             raise unknown_name(f"option of {what}", name, allowed)

@@ -1,4 +1,4 @@
-"""Samplers side by side from the same noise, and one prediction at any level of any schedule."""
+"""Compare samplers from the same noise; predict at any level of any schedule; time a network evaluation."""
 
 import statistics
 import time
@@ -19,7 +19,7 @@ from diffusion_explained.schedules import Level, Schedule
 
 
 class Counted:
-    """A denoiser that counts how often it is asked; a guided prediction counts once, though it runs both sides.
+    """A denoiser that counts its evaluations; a guided prediction counts once, although it runs both conditions.
 
     x_t is [B, ...].
     """
@@ -33,12 +33,12 @@ class Counted:
 
 
 def rms_distance(a: Tensor, b: Tensor) -> float:
-    """The root mean square difference of two batches, in pixel values (2 is from black to white).
+    """The root mean square difference of two batches, in pixel values (black to white is 2).
 
-    a and b are [B, ...]. Raises ValueError for two shapes.
+    a and b are [B, ...]. Raises ValueError for shapes that differ.
     """
     if float_data("a", a).shape != float_data("b", b).shape:
-        raise ValueError(f"Only batches of one shape can be compared, got {tuple(a.shape)} and {tuple(b.shape)}.")
+        raise ValueError(f"Only batches of the same shape can be compared; got {tuple(a.shape)} and {tuple(b.shape)}.")
     for batch in (a, b):
         check_finite(batch, "images")
     return float((to_float64(a) - to_float64(b)).square().mean().sqrt())
@@ -46,7 +46,7 @@ def rms_distance(a: Tensor, b: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Finish:
-    """How one sampler did with one number of steps: distance is to the reference, in pixel values."""
+    """The result of one sampler with one number of steps; `distance` is that to the reference, in pixel values."""
 
     sampler: str
     num_inference_steps: int
@@ -65,11 +65,13 @@ def race(
     seed: int = 0,
     spacing: str | None = None,
 ) -> Iterator[Finish]:
-    """Every sampler with every number of steps, from the same noise, the model's noise of seed; one `Finish` each.
+    """Run every sampler with every number of steps from the same noise (the model's noise of `seed`).
 
-    reference: where an exact solver of the same ODE ends [B, C, H, W], such as Heun with very many steps. Samplers
-    that add noise end elsewhere by design, so their distance does not go to zero.
-    spacing: how the levels are spaced, as for `Model.levels`; None for the schedule's own.
+    Yields one `Finish` per sampler and number of steps.
+
+    reference: the images [B, C, H, W] at which an exact solver of the same ODE ends, such as Heun with very many steps.
+    Samplers that add noise end at other images by design, so their distance does not go to zero.
+    spacing: the spacing of the levels, as for `Model.levels`; None for the schedule's default.
     """
     for name in samplers:
         for count in steps:
@@ -80,10 +82,10 @@ def race(
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one evaluation of a network: the median of `repeats` readings, the lowest and the highest of them.
+    """The seconds of one network evaluation: the median, the lowest and the highest of `repeats` measurements.
 
-    disturbed: whether the readings differ so much (highest over lowest above STEADY), or other work was known to run,
-    that another measurement would give something else.
+    disturbed: whether the result is not reliable, because the measurements differ too much (highest over lowest above
+    STEADY) or because other work is known to have run at the same time.
     """
 
     seconds: float
@@ -104,15 +106,15 @@ def time_evaluation(
     repeats: int = 9,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """How long denoise(x_t, level) takes: two evaluations to warm up, then the median of `repeats` readings.
+    """Time denoise(x_t, level): two evaluations to warm up, then the median of `repeats` measurements.
 
-    A sampler's time is its number of network evaluations times this; the arithmetic between them is nothing beside it.
-    Raises ValueError for fewer than 3 repeats, which have no median to speak of.
+    A sampler's time is its number of network evaluations times this; the arithmetic between them is negligible.
+    Raises ValueError for fewer than 3 repeats, which show no spread.
 
     x_t is [B, ...], at the level.
     """
     if repeats < 3:
-        raise ValueError(f"repeats must be at least 3, got {repeats}: fewer readings show no spread.")
+        raise ValueError(f"repeats must be 3 or more; got {repeats}. Fewer measurements show no spread.")
     readings: list[float] = []
     for reading in range(-2, repeats):
         begin = clock()
@@ -146,10 +148,10 @@ def levels_of_same_snr(schedule: Schedule, levels: Sequence[Level]) -> list[Leve
 
 @torch.no_grad()
 def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -> Prediction:
-    """What a network trained on `schedule` believes, in one look, of an x_t at a level of any other schedule.
+    """The prediction, in one evaluation, of a network trained on `schedule` for an x_t at a level of another schedule.
 
-    x_t is scaled to the level of the same signal-to-noise ratio: x_t * alpha' / alpha, or by sigma' / sigma in
-    pure noise; x_0 and eps mean the same on both paths.
+    x_t is scaled to the level of the same signal-to-noise ratio: by alpha' / alpha, or by sigma' / sigma where noise
+    dominates; x_0 and eps mean the same on both paths.
 
     x_t and both predictions are [B, ...].
     """
@@ -159,9 +161,9 @@ def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -
 
 @torch.no_grad()
 def one_shots(denoise: NetworkDenoiser, schedule: Schedule, x_t: Tensor, levels: Sequence[Level]) -> Prediction:
-    """`one_shot` of a batch whose images x_t [B, ...] have a level each: one evaluation predicts them all.
+    """`one_shot` of a batch x_t [B, ...] with one level per image: one network evaluation for all of them.
 
-    Raises ValueError for another number of levels than images.
+    Raises ValueError unless there is one level per image.
     """
     if len(levels) != len(x_t):
         raise ValueError(f"Give one level per image: got {len(levels)} levels for {len(x_t)} images.")

@@ -1,4 +1,4 @@
-"""All the measurements of a diffusion model at one setting, beside those of real images that it never saw.
+"""All measurements of a diffusion model at one setting, with those of real images that the model never saw.
 
 evaluation = evaluate(load_pretrained("mnist_unet_flow"), n=1000, num_inference_steps=10, guidance_scale=2.0)
 print(evaluation)                              # or evaluation.to_dict(), for a model card
@@ -29,7 +29,7 @@ from diffusion_explained.noise import check_seed, stream
 
 
 class Model(Protocol):
-    """What an evaluation needs of `pretrained.Model`."""
+    """The part of `pretrained.Model` that an evaluation needs."""
 
     @property
     def name(self) -> str: ...
@@ -42,13 +42,13 @@ class Model(Protocol):
 
 @dataclass(frozen=True)
 class Measures:
-    """What is measured of a crowd of n images with labels; see `metrics` for the definitions.
+    """The measurements of a set of n images with labels; see `metrics` for the definitions.
 
-    accuracy: the share, 0..1, whose class the classifier sees.
-    coverage: how often it sees each class.
-    neighbour_coverage: the share, 0..1, of training images that have one of the crowd in their neighbourhood.
-    frechet_distance: to n training images of the same classes, in the classifier's features.
-    frechet_spread: the standard deviation of that distance over crowds like this one.
+    accuracy: the share of images, 0..1, that the classifier assigns to their label.
+    coverage: how many images the classifier assigns to each class.
+    neighbour_coverage: the share, 0..1, of training images that have one of the images in their neighbourhood.
+    frechet_distance: the distance to n training images of the same classes, in the classifier's features.
+    frechet_spread: the standard deviation of that distance over sets of n images like this one.
     diversity: the mean pairwise distance within a class, in the features.
     nearest_training_image: the median distance to the nearest training image, in pixels.
     """
@@ -64,7 +64,7 @@ class Measures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One model at one setting: the measures of its samples, and of as many real images as the yardstick.
+    """One model at one setting: the measures of its samples, and those of the same number of real images as reference.
 
     The Frechet distance of the real images is the floor: they are unseen images of the same source.
     """
@@ -79,7 +79,7 @@ class Evaluation:
 
     @property
     def frechet_floor(self) -> float:
-        """The Frechet distance of unseen real images, which no samples should be asked to beat."""
+        """The Frechet distance of unseen real images; samples cannot be expected to have a smaller one."""
         return self.real.frechet_distance
 
     def to_dict(self) -> dict[str, Any]:
@@ -111,14 +111,14 @@ class Evaluation:
 
 
 class Yardstick:
-    """What samples of a data set are compared with: n training images, and the measures of n real ones never seen.
+    """The reference for samples of a data set: features of n training images, and the measures of n unseen real images.
 
-    Both have as many images of each class, drawn by the seed. Where the data set's test split is not on this machine,
-    half of the training images take its place, and samples are compared with the other half.
+    Both sets have the same number of images of each class, drawn with the seed. If the data set's test split is not on
+    this machine, one half of the training images replaces it, and samples are compared with the other half.
 
     Args:
-        dataset: the data set that the model was trained on. n: how many samples will be measured.
-        classifier: the judge; the data set's own if None. device: where the arithmetic is done.
+        dataset: the data set that the model was trained on. n: the number of samples that will be measured.
+        classifier: the classifier that measures; None for the data set's shipped one. device: where to compute.
 
     Raises ValueError for an n that is too small, or larger than the real images allow.
     """
@@ -137,7 +137,7 @@ class Yardstick:
         train = training_images(dataset)
         if n < 2 * train.num_classes:
             least = 2 * train.num_classes
-            raise ValueError(f"n = {n} is too small: give {least} or more, two of each class, to compare.")
+            raise ValueError(f"n = {n} is too small: give {least} or more, so that each class has two samples.")
         self.labels = torch.arange(n, device="cpu", dtype=torch.int64) % train.num_classes
         self.classifier = classifier or judge(dataset, str(device))
         self.device = next(self.classifier.parameters()).device
@@ -156,7 +156,7 @@ class Yardstick:
         self.real = self.measures(test.batch(_draw_like(test, self.labels, generator))[0])
 
     def measures(self, x_0: Tensor) -> Measures:
-        """Measure images [n, C, H, W] of the classes `labels`, sample i being of class i % num_classes."""
+        """Measure images [n, C, H, W] with the labels `self.labels`: image i is of class i % num_classes."""
         features, logits = classify(x_0, self.classifier)
         seen, num_classes = logits.argmax(dim=1), self.train.num_classes
         spread = [mean_pairwise_distance(features[self.labels == label]) for label in range(num_classes)]
@@ -183,25 +183,25 @@ def evaluate(
     progress: Callable[[int, int], object] | None = None,
     **settings: Any,
 ) -> Evaluation:
-    """Draw n samples, as many of each class, and measure them, and as many unseen real images, the same way.
+    """Draw n samples, evenly over the classes, and measure them and the same number of unseen real images.
 
     Args:
-        model: whose `sample(labels, seed=..., **settings)` gives images; sample i starts from seed + i, whatever
-            the batch size.
-        n: how many; the Frechet distance needs more than the classifier has features, and is comparable only
-            between evaluations of the same n.
-        dataset, classifier: of `Yardstick`.
-        batch_size: samples drawn at once; by default 100 on a CPU, 1000 on a GPU.
-        progress: called with (samples drawn, n) after each batch.
-        settings: passed on to `model.sample`, and kept in the record.
+        model: `model.sample(labels, seed=..., **settings)` must return images; sample i has the seed `seed + i`,
+            whatever the batch size.
+        n: the number of samples; the Frechet distance needs more samples than the classifier has features, and is
+            comparable only between evaluations of the same n.
+        dataset, classifier: as for `Yardstick`.
+        batch_size: samples per batch; by default 100 on a CPU, 1000 on a GPU.
+        progress: called as progress(samples drawn, n) after each batch.
+        settings: passed on to `model.sample`, and kept in the `Evaluation`.
 
     Raises ValueError for an n that is too small, or larger than the real images allow.
     """
-    yardstick = Yardstick(dataset, n, classifier=classifier, seed=seed, device=model.device)
-    x_0 = draw(model, yardstick.labels, seed, batch_size, progress, **settings)
-    samples = yardstick.measures(x_0)
+    reference = Yardstick(dataset, n, classifier=classifier, seed=seed, device=model.device)
+    x_0 = draw(model, reference.labels, seed, batch_size, progress, **settings)
+    samples = reference.measures(x_0)
     settings = {**settings, "seed": seed}
-    return Evaluation(model.name, n, settings, str(yardstick.train), yardstick.unseen, samples, yardstick.real)
+    return Evaluation(model.name, n, settings, str(reference.train), reference.unseen, samples, reference.real)
 
 
 def draw(
@@ -212,7 +212,7 @@ def draw(
     progress: Callable[[int, int], object] | None = None,
     **settings: Any,
 ) -> Tensor:
-    """Samples [n, C, H, W] of labels [n], on the CPU, a batch at a time; arguments as for `evaluate`."""
+    """Draw samples [n, C, H, W] of labels [n] in batches and return them on the CPU; arguments as for `evaluate`."""
     batch_size = (
         whole("batch_size", batch_size, 1)
         if batch_size is not None
@@ -227,15 +227,15 @@ def draw(
 
 
 def _draw_like(dataset: ImageDataset, labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Indices [n] of random, different images whose labels are `labels`, one for one."""
+    """Indices [n] of random, distinct images: image i has the label labels[i]."""
     indices = torch.empty_like(labels)
     for label in labels.unique().tolist():
         places = torch.nonzero(labels == label).flatten()
         images = torch.nonzero(dataset.labels == label).flatten()
         if len(images) < len(places):
             raise ValueError(
-                f"n = {len(labels)} takes {len(places)} images of each class, and {dataset} has "
-                f"{len(images)} of class {dataset.class_names[label]}; take a smaller n"
+                f"n = {len(labels)} needs {len(places)} images of each class, and {dataset} has "
+                f"{len(images)} of class {dataset.class_names[label]}; give a smaller n"
             )
         indices[places] = images[
             torch.randperm(len(images), generator=generator, device="cpu", dtype=torch.int64)[: len(places)]

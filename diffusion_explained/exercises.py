@@ -1,18 +1,18 @@
-"""The course's exercises: an answer is checked, and so is the sample solution while there is no answer yet."""
+"""The course's exercises: the reader's answer is checked, and the sample solution always is."""
 
 from collections.abc import Callable
 from typing import Any
 
 
 def check(answer: Any, solution: Any, test: Callable[[Any], None]) -> None:
-    """Test an answer and say so; an open one (still `...`) has the sample solution tested in its place.
+    """Test the sample solution and then the reader's answer, and print the result; an open answer is still `...`.
 
-    So a check cell is never green for nothing, and a notebook that nobody has filled in still runs to its end.
+    So a check cell always tests something, and a notebook without answers still runs to its end.
 
     Args:
-        answer: the reader's value or function, or `...` as the notebook has it at first.
-        solution: a value or function that passes.
-        test: raises AssertionError, with a hint as its message, for a wrong one.
+        answer: the reader's value or function, or `...`, with which the notebook starts.
+        solution: a value or function that passes the test.
+        test: called as test(answer); raises AssertionError, with a hint as its message, for a wrong answer.
     """
     test(solution)
     if answer is ...:

@@ -1,5 +1,4 @@
-"""Files: where those of the project are, how one is written so that a reader, a kill or a full disk never meets half of
-it, and why one cannot be written or read.
+"""Files: find those of the project, write files whole or not at all, and explain why one cannot be read or written.
 
 check_folder(out)                       # before hours of work, not after them
 with atomic_path(out / "x.json") as part:
@@ -37,31 +36,31 @@ REASONS: dict[int | None, str] = {
     errno.ENODEV: "it is a device, and no file",
     errno.ENOENT: "its folder cannot be made",
 }
-PROBE = bytes(4096)  # one block: an empty file can still be made on a disk that is full
-LONGEST = 200  # characters of a name that a temporary one repeats: file systems allow 255 bytes
+PROBE = bytes(4096)  # one block: on a full disk an empty file can still be created
+LONGEST = 200  # characters of the file's name in the temporary name: file systems allow 255 bytes
 
 
 class NotWrittenError(OSError):
-    """A file or a folder that cannot be written; the message names it, says why and what to do."""
+    """A file or a folder cannot be written; the message names it and says why and what to do."""
 
 
 def not_written(path: Path, error: Exception, needed: int | None = None, what: str = "") -> NotWrittenError:
-    """The error of a library or the system that kept `path` from being written, in words.
+    """Describe in words the error of a library or the system that prevented `path` from being written.
 
-    needed: how many bytes it takes, where that is known. what: "--out ", where the path was given by an option.
+    needed: the size of the file in bytes, if known. what: a prefix of the path in the message, such as "--out ".
     """
     number = error.errno if isinstance(error, OSError) else None
     if found := re.search(r"os error (\d+)|\(code: (\d+)", str(error)):  # safetensors only has the system's text
         number = number or int(found[1] or found[2])
     if number == errno.ENOSPC:
-        size = "" if needed is None else f", and it takes {needed / 1e6:.1f} MB"
+        size = "" if needed is None else f", and it needs {needed / 1e6:.1f} MB"
         reason = f"no space is left on its disk ({_free(path)}{size}). Free some space, or give another folder"
     else:
         reason = REASONS.get(number) or (os.strerror(number) if number else str(error))
         reason += ". Give another place"
-    said = NotWrittenError(f"{what}{path} cannot be written: {reason}.")
-    said.errno = number
-    return said
+    described = NotWrittenError(f"{what}{path} cannot be written: {reason}.")
+    described.errno = number
+    return described
 
 
 def _free(path: Path) -> str:
@@ -76,25 +75,25 @@ def _free(path: Path) -> str:
 
 @contextmanager
 def atomic_path(path: Path, needed: int | None = None) -> Iterator[Path]:
-    """A temporary path in the same folder, renamed to `path` when the block ends without an error.
+    """A temporary path in the same folder, which is renamed to `path` when the block ends without an error.
 
-    The folder is made if it is missing. A link stays, and the file that it leads to is replaced; a file that is there
-    keeps its mode, a new one gets that of the umask. Several writers at once do not meet: the last one's file stays.
-    needed: how many bytes the file takes, where that is known, for the message.
+    The folder is created if it is missing. If `path` is a link, the file that it points to is replaced. An existing
+    file keeps its mode; a new one gets the mode of the umask. Several simultaneous writers do not disturb each other:
+    the last one's file remains. needed: the size of the file in bytes, if known, for the message.
 
-    Raises NotWrittenError (an OSError) that names `path` where the system or safetensors refuses. After any error
-    nothing is left of the temporary file, and an older `path` is as it was.
+    Raises NotWrittenError (an OSError) that names `path` if the system or safetensors cannot write. After any error the
+    temporary file is removed, and an existing file at `path` is unchanged.
     """
     part = None
     try:
         target = _target(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name[:LONGEST]}.{secrets.token_hex(8)}.part")
-        # 0o666 is cut by the umask, which only the system can read without changing it for every thread
+        # the system applies the umask to 0o666; Python could read the umask only by changing it for all threads
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
         mode = stat.S_IMODE((target if target.exists() else part).stat().st_mode)
         yield part
-        with open(part, "rb+") as written:  # the bytes reach the disk before the name does
+        with open(part, "rb+") as written:  # the content must be on the disk before the file is renamed
             os.fsync(written.fileno())
         part.chmod(mode)  # a library may have replaced the file
         os.replace(part, target)
@@ -109,9 +108,9 @@ def atomic_path(path: Path, needed: int | None = None) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder whose files take their places in `folder` when the block ends without an error.
+    """A temporary folder whose files are moved to `folder` when the block ends without an error.
 
-    Files of `folder` that the block does not write stay. Raises as `atomic_path` does; nothing half-written is left.
+    Other files of `folder` stay. Raises the errors of `atomic_path`; no incomplete file is left.
     """
     part = None
     try:
@@ -133,7 +132,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def _target(path: Path) -> Path:
-    """Where a path leads. Raises OSError for a folder, for a loop of links, and for a device, which is no file."""
+    """The file that a path or link points to. Raises OSError for a folder, for a loop of links, and for a device."""
     target = Path(os.path.realpath(path))
     if target.is_symlink():
         raise OSError(errno.ELOOP, "loop of links")
@@ -145,9 +144,9 @@ def _target(path: Path) -> Path:
 
 
 def check_folder(folder: Path, what: str = "--out ") -> Path:
-    """The folder, made if it is missing, in which a file was written and removed again: before the work begins.
+    """Create the folder if it is missing, test before long work that a file can be written in it, and return it.
 
-    Raises NotWrittenError where that fails; what: stands before the path in its message.
+    Raises NotWrittenError if not. what: a prefix of the path in the message.
     """
     try:
         _probe(folder)
@@ -157,9 +156,9 @@ def check_folder(folder: Path, what: str = "--out ") -> Path:
 
 
 def check_file(path: Path, what: str = "--out ") -> Path:
-    """The path of a file that can be written: its folder is tried as `check_folder` does, before the work begins.
+    """Test before long work that a file can be written at this path, as `check_folder` does; returns the path.
 
-    Raises NotWrittenError where that fails, or where a folder or a device stands in the file's place.
+    Raises NotWrittenError if not, and if the path is a folder or a device.
     """
     try:
         _probe(_target(path).parent)
@@ -181,10 +180,10 @@ def _probe(folder: Path) -> None:
 
 
 def read_bytes(path: Path, what: str = "file", most: int | None = None) -> bytes:
-    """What a file holds. what: the kind of file, for the message; most: how many bytes such a file has at most.
+    """Read a file's content. what: the kind of file, for messages; most: the largest allowed size in bytes.
 
-    Raises FileNotFoundError, or OSError that names the file: for a folder or a device in its place, for one that cannot
-    be read, and for one that is too large.
+    Raises FileNotFoundError if it is missing, and OSError, naming the file, if it is a folder or a device, cannot be
+    read, or is too large.
     """
     try:
         found = path.stat()
@@ -193,7 +192,7 @@ def read_bytes(path: Path, what: str = "file", most: int | None = None) -> bytes
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.ENODEV, "device")
         if most is not None and found.st_size > most:
-            raise OSError(f"it has {found.st_size:,} bytes, and such a file has at most {most:,}")
+            raise OSError(f"it has {found.st_size:,} bytes, and at most {most:,} are allowed")
         return path.read_bytes()
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no {what} {path}.") from None
@@ -205,22 +204,22 @@ def read_bytes(path: Path, what: str = "file", most: int | None = None) -> bytes
 
 
 def read_json(path: Path, what: str = "file") -> Any:
-    """What a JSON file says. Raises as `read_bytes` does, and OSError that names a file which is no JSON."""
+    """Read a JSON file. Raises the errors of `read_bytes`, and OSError, naming the file, if its content is not JSON."""
     try:
         return json.loads(read_bytes(path, what))
     except (ValueError, RecursionError) as error:
-        raise OSError(f"the {what} {path} is damaged, or is no JSON: {error}.") from error
+        raise OSError(f"the {what} {path} is damaged, or is not JSON: {error}.") from error
 
 
 def in_repository() -> bool:
-    """Whether this is a working copy of the repository, not the package installed from a wheel."""
+    """Whether the package runs from a working copy of the repository instead of an installed wheel."""
     return (PACKAGE.parent / "pyproject.toml").is_file() and (PACKAGE.parent / "app").is_dir()
 
 
 def shipped(name: str) -> Path:
-    """The folder "app", "notebooks" or "recipes": the repository's own, else the one inside the installed package.
+    """The folder "app", "notebooks" or "recipes": in the repository, or otherwise in the installed package.
 
-    Raises FileNotFoundError when the installation lacks it.
+    Raises FileNotFoundError if the installation lacks it.
     """
     folder = PACKAGE.parent / name if in_repository() else PACKAGE / f"_{name}"
     if not folder.is_dir():

@@ -1,7 +1,7 @@
-"""A kept run as small pictures: what the scrubber shows in a browser, and what a GIF is made of.
+"""A sampling run as a film of small images, which the scrubber shows in a browser and from which a GIF is made.
 
-A `Film` is rendered once, by NumPy and Pillow, at one picture pixel per image pixel; whoever shows it scales it up.
-Words stay data (titles and captions), so that a browser sets them in its own font and a screen reader reads them.
+A `Film` is rendered once, by NumPy and Pillow, with one film pixel per image pixel; the program that shows it scales it
+up. Titles and captions stay text, so that a browser sets them in its own font and a screen reader can read them.
 """
 
 import base64
@@ -22,19 +22,19 @@ from diffusion_explained.palette import LIGHT, diverging, rgb
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
 
-ASCII = str.maketrans({"ₜ": "_t", "₀": "_0", "ε": "eps"})  # for Pillow's own font, which knows neither
+ASCII = str.maketrans({"ₜ": "_t", "₀": "_0", "ε": "eps"})  # for Pillow's default font, which lacks these characters
 GIF_WIDTH = 640  # pixels
-EPS_RANGE = 3.0  # noise panels run from -3 to 3 standard deviations
+EPS_RANGE = 3.0  # the colours of noise panels range from -3 to 3 standard deviations
 
 
 @dataclass(frozen=True)
 class Film:
-    """Frames of equal size, each holding the panels one above the other.
+    """Frames of equal size, each with all panels one above the other.
 
     frames: one PNG per frame, (len(titles) * height) x width pixels, RGBA.
-    titles: one per panel; captions: one per frame; alts: what each panel shows, for those who cannot see it.
-    height, width: of one panel, in pixels; rows: how many panels stand side by side, row by row.
-    columns: how many would fill a row; None for as many as it has.
+    titles: one per panel; captions: one per frame; alts: one per panel, its alt text.
+    height, width: of one panel, in pixels; rows: the number of panels in each row when the film is shown.
+    columns: the number of panels that fill a row; None for as many as the row has.
     """
 
     frames: tuple[bytes, ...]
@@ -49,21 +49,21 @@ class Film:
 
     @property
     def key(self) -> str:
-        """A digest of what is shown, by which a browser knows that it has this film already."""
+        """A digest of the film's content, by which a browser recognizes a film that it already has."""
         words = repr((self.captions, self.titles, self.rows, self.charts)).encode()
         return hashlib.sha256(b"".join((words, *self.frames))).hexdigest()[:16]
 
     def to_message(self) -> dict[str, Any]:
-        """What scrubber.js is given, as plain JSON: the frames in base64."""
+        """The message for scrubber.js, as plain JSON; the frames are in base64."""
         return {**asdict(self), "frames": [base64.b64encode(frame).decode() for frame in self.frames], "key": self.key}
 
 
 def pixels(images: Tensor, limit: float | None = None) -> np.ndarray:
-    """Images [B, C, H, W] as bytes [B, H, W, 4].
+    """Convert images [B, C, H, W] to RGBA bytes [B, H, W, 4].
 
-    Without a limit they are pictures in [-1, 1], grey or RGB, clipped there. With a limit they are signed fields
-    (noise, differences): one value per pixel (`one_value`), on the diverging map from -limit to limit.
-    Raises ValueError for another shape, for bytes, and for NaN or infinity, which is never drawn.
+    Without a limit they are images in [-1, 1], grey or RGB, and values beyond are clipped. With a limit they are signed
+    fields (noise, differences): one value per pixel (`one_value`), on the diverging colour map from -limit to limit.
+    Raises ValueError for another shape, for bytes, and for NaN or infinity.
     """
     if float_data("images", images).ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"Images must be [B, 1 or 3, H, W], got a tensor of shape {tuple(images.shape)}.")
@@ -78,20 +78,20 @@ def pixels(images: Tensor, limit: float | None = None) -> np.ndarray:
 
 
 def one_value(field: Tensor) -> Tensor:
-    """A signed field [B, C, H, W] as one value a pixel [B, H, W]: the sum over channels / sqrt(C).
+    """A signed field [B, C, H, W] as one value per pixel [B, H, W]: the sum over channels / sqrt(C).
 
-    So the noise of a colour image, which is N(0, 1) in each channel, is N(0, 1) again.
+    So noise that is N(0, 1) in each channel of a colour image stays N(0, 1).
     """
     return field.detach().float().sum(dim=1) / field.shape[1] ** 0.5
 
 
 def default_columns(count: int) -> int:
-    """The columns of the mosaic of that many images: one row up to 4, then about twice as wide as high."""
+    """The number of columns for a mosaic of `count` images: one row up to 4, then about twice as wide as high."""
     return count if count <= 4 else int(np.ceil(np.sqrt(2 * count) if count > 8 else count / 2))
 
 
 def mosaic(tiles: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
-    """Tiles [B, H, W, 4] in rows of `columns`, with transparent gaps: bytes [H', W', 4]."""
+    """Arrange tiles [B, H, W, 4] in rows of `columns`, with transparent gaps: bytes [H', W', 4]."""
     count, height, width, _ = tiles.shape
     columns = columns or default_columns(count)
     rows = -(-count // columns)
@@ -117,11 +117,11 @@ def film(
     charts: Sequence[Chart] = (),
     columns: int | None = None,
 ) -> Film:
-    """A film of (title, alt, one mosaic per frame) panels; all mosaics [H, W, 4] alike.
+    """Make a film of panels (title, alt text, one mosaic per frame); all mosaics have the same shape [H, W, 4].
 
-    rows: panels side by side, row by row; up to four stand in one row by default, five as two and three.
-    columns: of every row, however few panels it has, so that all are drawn alike.
-    Raises ValueError when a panel has another number of frames than there are captions, or rows do not add up.
+    rows: the number of panels in each row; by default up to four are in one row, and five in rows of two and three.
+    columns: the number of columns of every row, even if a row has fewer panels, so that all are drawn equally large.
+    Raises ValueError if a panel's number of frames is not that of captions, or rows do not add up to the panels.
     """
     rows = tuple(rows) or ((len(panels),) if len(panels) < 5 else (2, len(panels) - 2))
     if sum(rows) != len(panels):
@@ -136,7 +136,7 @@ def film(
 
 
 def shown(x_t: Tensor, level: Level) -> Tensor:
-    """x_t over its own standard deviation where that exceeds 1: EDM's x_t reaches 80, others stay as they are.
+    """x_t scaled for display: divided by its standard deviation if that exceeds 1 (EDM's x_t reaches 80).
 
     x_t [B, ...] -> [B, ...].
     """
@@ -144,27 +144,27 @@ def shown(x_t: Tensor, level: Level) -> Tensor:
 
 
 def difference(step: Step) -> Tensor:
-    """eps_cond - eps_uncond, which guidance makes much of; zero where guidance is off."""
+    """The difference eps_cond - eps_uncond, which guidance amplifies, [B, ...]; zero where guidance is off."""
     if step.pred.eps_uncond is None:
         return torch.zeros_like(step.x_t)
     return step.pred.eps_cond - step.pred.eps_uncond
 
 
 def difference_range(steps: Sequence[Step]) -> float:
-    """The largest |eps_cond - eps_uncond| of a guided run (its 99.5th percentile, so that one pixel does not rule)."""
+    """The largest |eps_cond - eps_uncond| of a guided run (99.5th percentile, so that single pixels do not decide)."""
     parts = [one_value(difference(step)).abs().flatten() for step in steps]
     return max((float(part.quantile(0.995)) for part in parts), default=1.0) or 1.0
 
 
 def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], Tensor], float | None]]:
-    """What there is to see in a run: (title, alt, field of a step, limit of the diverging map or None).
+    """The fields to show of a run: (title, alt text, function from step to field, limit of the colour map or None).
 
-    Without guidance there is no unconditional prediction, and so no difference: the two are left out if guidance is
-    off at every step, and blank at the steps where it is (`NetworkDenoiser`'s guidance_interval).
+    Without guidance there is no unconditional prediction and no difference: both are omitted if guidance is off at
+    every step, and blank at single steps where it is off (`NetworkDenoiser`'s guidance_interval).
     """
     fields: list[tuple[str, str, Callable[[Step], Tensor], float | None]] = [
         ("xₜ", "the noisy images", lambda s: shown(s.x_t, s.level), None),
-        ("predicted x₀", "the clean images that the network guesses", lambda s: s.pred.x_0, None),
+        ("predicted x₀", "the clean images that the network predicts", lambda s: s.pred.x_0, None),
         ("ε conditional", "the noise predicted with the class", lambda s: s.pred.eps_cond, EPS_RANGE),
     ]
     off = [s.pred.eps_uncond is None for s in steps]
@@ -182,12 +182,12 @@ def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], 
 
 
 def caption(step: Step, count: int) -> str:
-    """What is known of a step in one line: its number, its time, its signal and its noise."""
+    """The caption of a step in one line: its number, its time, its signal and its noise."""
     return level_caption(step.i, step.level, count)
 
 
 def level_caption(i: int, level: Level, count: int) -> str:
-    """The same of step i of a run that is kept without its `Step`s."""
+    """The caption of step i at a level, for a run that is kept without its `Step`s."""
     return f"step {i + 1} of {count} · t = {level.t:.4g} · α = {level.alpha:.3f} · σ = {level.sigma:.3g}"
 
 
@@ -199,16 +199,15 @@ def film_of(
     panels: int | None = None,
     rows: Sequence[int] = (),
 ) -> Film:
-    """The film of a sampler's steps, then the final image: x_t, predicted x_0, eps with and without class, difference.
+    """The film of a sampler's steps and the final image: x_t, predicted x_0, eps with and without class, difference.
 
-    In the last frame x_t is the final sample, beside the last prediction that led to it. Raises ValueError
-    when there are no steps.
+    In the last frame x_t is the final sample, beside the last prediction. Raises ValueError if there are no steps.
 
     Args:
-        steps: those to show.
-        columns: of each panel's mosaic of images.
-        count: how many steps the whole run had, when only some of them were kept.
-        panels, rows: only the first so many panels, and how many stand side by side, row by row.
+        steps: the steps to show.
+        columns: the number of columns of each panel's mosaic of images.
+        count: the number of steps of the whole run, if only some of them were kept.
+        panels: show only the first `panels` panels. rows: the number of panels in each row.
     """
     steps = list(steps)
     if not steps:
@@ -226,10 +225,11 @@ def film_of(
 def gif(
     film: Film, panels: Sequence[int] = (0, 1), scale: int | None = None, seconds: float = 3.0, hold: float = 1.5
 ) -> bytes:
-    """The film as an animated GIF of the chosen panels side by side, titled, holding the last frame.
+    """The film as an animated GIF of the chosen panels side by side, with their titles.
 
-    scale: screen pixels per image pixel, by default as many as fit GIF_WIDTH; seconds: for all frames; hold: more
-    seconds on the last. Grey pictures get 32 shades, coloured ones 128: noise does not compress, so shades cost.
+    scale: screen pixels per image pixel, by default as many as fit GIF_WIDTH; seconds: for all frames; hold: additional
+    seconds for the last frame. Grey images get 32 shades, coloured ones 128, because noise does not compress well and
+    every shade makes the file larger.
     """
     scale = scale or max(1, min(8, GIF_WIDTH // (len(panels) * film.width)))
     font, bar, gap = ImageFont.load_default(13), 22, 12
@@ -249,7 +249,7 @@ def gif(
         stills.append(still)
     shades = 128 if colourful else 32
     stills = [still.quantize(shades, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for still in stills]
-    # a GIF counts in hundredths of a second, and browsers slow down anything under two of them
+    # a GIF's durations are in hundredths of a second, and browsers slow down frames shorter than two of them
     each = max(20, round(1000 * seconds / len(stills) / 10) * 10)
     durations = [each] * (len(stills) - 1) + [each + round(hold * 1000)]
     buffer = io.BytesIO()

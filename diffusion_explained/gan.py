@@ -1,7 +1,7 @@
-"""The rival: a generative adversarial network for points in the plane, to see what diffusion does without.
+"""A generative adversarial network (GAN) for points in the plane, as a baseline for diffusion models.
 
-Two networks play against each other (Goodfellow et al. 2014). Nothing is regressed, and the loss of either says
-nothing about the samples: the course trains this beside a denoiser, and counts the modes that each of them reaches.
+Two networks are trained against each other (Goodfellow et al. 2014). Neither has a regression target, and the loss of
+neither measures the quality of the samples. The course trains a GAN and a denoiser, and counts the modes each reaches.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def train_gan(
     width: int = 128,
     seed: int = 0,
 ) -> Iterator[nn.Module]:
-    """Train a generator G(z), z ~ N(0, I), against a discriminator D, and yield G after every step.
+    """Train a generator G(z), z ~ N(0, I), against a discriminator D, yielding G after every step.
 
         D minimises  softplus(-D(x)) + softplus(D(G(z))),   G minimises  softplus(-D(G(z)))
 
@@ -37,9 +37,9 @@ def train_gan(
 
     Args:
         data: points [N, 2].
-        steps: how many times both are updated.
-        lr: of both; DCGAN's is 2e-4.
-        seed: of the initial weights, the batches and z.
+        steps: the number of updates of each network.
+        lr: the learning rate of both networks; DCGAN uses 2e-4.
+        seed: for the initial weights, the batches and z.
 
     Raises ValueError for data of another shape.
     """

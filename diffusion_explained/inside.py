@@ -1,11 +1,11 @@
-"""Looking inside a U-Net or a DiT while it works: by hooks, so that the network itself stays as it is.
+"""Features, attention and cost inside a U-Net or a DiT, read by hooks, so that the network itself is not changed.
 
     for feature in feature_shapes(network): print(feature.layer, feature.shape)
     maps = attention_maps(network, x_t, t, labels)["middle.0"].weights      # [B, heads, N, N]
     for cost in costs(network): print(cost.part, cost.parameters, cost.flops)
 
-A *layer* has the name that torch gives it ("encoder.2", "blocks.0"). x_t, t and labels are what the network itself
-takes: `t` is its own time (`schedule.network_time`).
+A *layer* has the name that torch gives it ("encoder.2", "blocks.0"). x_t, t and labels are the network's inputs: `t` is
+the network's time input (`schedule.network_time`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diffusion_explained.names import unknown_name
 
 
 class Feature(NamedTuple):
-    """What one layer puts out for one image; `kind` is the name of its class."""
+    """The output of one layer for one image: its shape; `kind` is the name of the layer's class."""
 
     layer: str
     kind: str
@@ -34,21 +34,21 @@ class Feature(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many numbers that is."""
+        """The number of values in the output."""
         return math.prod(self.shape)
 
 
 class Attention(NamedTuple):
-    """Who looks at whom: weights [B, heads, N, N], from each of N positions (a row) to each (its columns).
+    """Attention weights [B, heads, N, N] of a layer: row n has the weights of query position n; each row sums to 1.
 
-    The positions are those of `grid`, (rows, columns), row by row.
+    The N positions are those of `grid`, (rows, columns), row by row.
     """
 
     grid: tuple[int, int]
     weights: Tensor
 
     def seen_from(self, row: int, column: int) -> Tensor:
-        """How much the position at (row, column) looks at each: maps [B, heads, rows, columns] that sum to 1.
+        """The attention weights of the query position (row, column), as maps [B, heads, rows, columns] that sum to 1.
 
         Raises ValueError for a position that is not on the grid.
         """
@@ -58,7 +58,7 @@ class Attention(NamedTuple):
         return self.weights[:, :, row * columns + column].unflatten(-1, self.grid)
 
     def distance(self) -> Tensor:
-        """How far each head looks on average, in positions: [B, heads].
+        """Each head's mean attention distance, in positions: [B, heads].
 
             mean over n of  sum_m  weights[n, m] * |place_n - place_m|
 
@@ -78,7 +78,7 @@ class Skip(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What one part of a network costs: its parameters, and the FLOPs of one forward pass of one image."""
+    """The cost of one part of a network: its parameters, and the FLOPs per image of one forward pass."""
 
     part: str
     parameters: int
@@ -86,7 +86,7 @@ class Cost(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """What went into a module (its first argument), and what came out."""
+    """A module's input (its first argument) and its output."""
 
     input: Any
     output: Any
@@ -94,10 +94,10 @@ class Passed(NamedTuple):
 
 @contextmanager
 def watch(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Passed]]:
-    """Inside the `with`: whatever passes through the named modules, in the order in which they finish.
+    """Within the `with` block, record input and output of the named modules, in the order in which they finish.
 
-    Of several calls the newest counts. The hooks are gone afterwards, also after an error. Raises ValueError for a name
-    that the network does not have.
+    If a module is called several times, the last call is kept. The hooks are removed afterwards, also after an error.
+    Raises ValueError for a name that the network does not have.
     """
     passed: dict[str, Passed] = {}
 
@@ -113,9 +113,9 @@ def watch(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Passed
 
 
 def feature_shapes(network: nn.Module, within: str = "") -> list[Feature]:
-    """What every layer puts out for one image, in order; `within` a layer ("encoder.0"), what the layers in it do.
+    """The shapes of all layers' outputs for one image, in order; within: only layers inside this one ("encoder.0").
 
-    Raises ValueError for a network that is neither U-Net nor DiT, or for a layer that it does not have.
+    Raises ValueError for a network that is neither U-Net nor DiT, and for a layer that it does not have.
     """
     names = _layers(network, within)
     with watch(network, names) as passed:
@@ -123,36 +123,36 @@ def feature_shapes(network: nn.Module, within: str = "") -> list[Feature]:
     return [
         Feature(name, type(network.get_submodule(name)).__name__, tuple(through.output.shape[1:]))
         for name, through in passed.items()
-        if isinstance(through.output, Tensor)  # without classes there is no vector for them
+        if isinstance(through.output, Tensor)  # the class embedding of a network without classes is no tensor
     ]
 
 
 @torch.no_grad()
 def feature_maps(network: nn.Module, layer: str, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-    """What a layer puts out, as maps [B, channels, rows, columns]; a DiT's tokens are put back where they lie.
+    """A layer's output as maps [B, channels, rows, columns]; a DiT's tokens are arranged at their positions.
 
-    Raises ValueError for a layer whose output has no place in the image (a vector of the time, say).
+    Raises ValueError for a layer whose output has no positions in the image (such as the time embedding).
     """
     _fits(network, x_t)
     with watch(network, [layer]) as passed:
         network(x_t, t, labels)
     if layer not in passed:
-        raise ValueError(f"{layer!r} is a list of layers, and puts out nothing itself: name one of them.")
+        raise ValueError(f"{layer!r} is a list of layers without an output of its own: name one of them.")
     maps = passed[layer].output
     if isinstance(network, DiT) and isinstance(maps, Tensor) and maps.ndim == 3:
         maps = maps.transpose(1, 2).unflatten(2, network.config.grid)
     if not isinstance(maps, Tensor) or maps.ndim != 4:
-        raise ValueError(f"what {layer!r} puts out has no places in the image, as a block's output has.")
+        raise ValueError(f"the output of {layer!r} has no positions in the image: name a block, for example.")
     return maps
 
 
 @torch.no_grad()
 def attention_maps(network: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> dict[str, Attention]:
-    """Who looks at whom in every layer that attends, by the layer's name, in order.
+    """The attention weights of every layer with self-attention, by the layer's name, in order.
 
         weights = softmax(q k^T / sqrt(head_width))              [B, heads, N, N]; Vaswani et al. 2017, Eq. 1
 
-    They are computed from what goes into the layer's `Attend`, as that does it.
+    They are computed from the input of the layer's `Attend`, in the same way as `Attend` does.
     """
     _fits(network, x_t)
     attends = {name: module for name, module in network.named_modules() if isinstance(module, Attend)}
@@ -169,16 +169,16 @@ def attention_maps(network: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | 
 
 
 def picture_share(features: Tensor) -> float:
-    """How much of what features vary by is the picture, and not the draw of noise on it: from 0 to 1.
+    """The share, 0 to 1, of the variance of features that comes from the image, and not from the noise added to it.
 
         between / (between + within),    within = mean_i var_j f_ij,   between = var_i mean_j f_ij - within / J
 
-    features: f_ij [I, J, ...], of I pictures with J noises each, at one t. The intraclass correlation, estimated from
-    an analysis of variance (Fisher 1925, Chapter VII); chance can bring it slightly below 0. Raises ValueError for
-    fewer than 2 of either.
+    features: f_ij [I, J, ...], of I images with J draws of noise each, at one t. This is the intraclass correlation,
+    estimated by an analysis of variance (Fisher 1925, Chapter VII); by chance it can be slightly below 0. Raises
+    ValueError for fewer than 2 images or 2 draws of noise.
     """
     if features.ndim < 2 or min(features.shape[:2]) < 2:
-        raise ValueError(f"features must be [2 or more pictures, 2 or more noises, ...]; got {tuple(features.shape)}.")
+        raise ValueError(f"features must be [2 or more images, 2 or more noises, ...]; got {tuple(features.shape)}.")
     within = features.var(1).mean()
     between = features.mean(1).var(0).mean() - within / features.shape[1]
     return float(between / (between + within))
@@ -198,11 +198,11 @@ def skip_connections(network: UNet) -> list[Skip]:
 
 @contextmanager
 def cut(network: UNet, skips: Sequence[Skip]) -> Iterator[None]:
-    """Inside the `with`, these skip connections carry zeros; afterwards, also after an error, they are whole again."""
+    """Within the `with` block, set these skip connections to zero; afterwards, also after an error, they work again."""
 
     def zero(channels: int) -> Any:
         def hook(module: nn.Module, inputs: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            h, cond = inputs  # h: what comes up from below, then what the skip brings
+            h, cond = inputs  # h: the channels from the resolution below, then those of the skip connection
             below = h[:, :-channels]
             return torch.cat([below, torch.zeros_like(h[:, -channels:])], dim=1), cond
 
@@ -217,9 +217,9 @@ def cut(network: UNet, skips: Sequence[Skip]) -> Iterator[None]:
 
 
 def costs(network: nn.Module) -> list[Cost]:
-    """What each part of the network costs, in the order of `parts`; the sums are `count_parameters` and `count_flops`.
+    """The cost of each part of the network, in the order of `parts`; the sums are `count_parameters` and `count_flops`.
 
-    As there, the FLOPs are those of convolutions and matrix products, a multiplication and an addition being two.
+    As there, FLOPs are counted for convolutions and matrix products; a multiplication and an addition count as two.
     """
     with FlopCounterMode(display=False) as counter:
         _run_blank(network)
@@ -235,10 +235,10 @@ def costs(network: nn.Module) -> list[Cost]:
 
 
 def parts(network: nn.Module) -> dict[str, list[str]]:
-    """The network's parts, each with the names of its modules; every parameter is in exactly one.
+    """The network's parts, each with the names of its modules; every parameter is in exactly one part.
 
-    A U-Net's: time and class, stem, encoder and decoder at each resolution, middle, head. A DiT's: time and class,
-    patch embedding, what its blocks do by modulation, attention and two-layer network, head.
+    A U-Net has: time and class, stem, encoder and decoder at each resolution, middle, head. A DiT has: time and class,
+    patch embedding, the modulation, attention and two-layer networks of all blocks, head.
     """
     known = _known(network)
     if isinstance(known, UNet):
@@ -264,7 +264,7 @@ def _parts_of_unet(network: UNet) -> dict[str, list[str]]:
     decoder: dict[str, list[str]] = {f"decoder {size}": [] for size in reversed(sizes)}
     level = 0
     for i, layer in enumerate(network.encoder):
-        level += isinstance(layer, Downsample)  # it works at the resolution below, and is counted there
+        level += isinstance(layer, Downsample)  # its output has the lower resolution, so it is counted there
         encoder[f"encoder {sizes[level]}"].append(f"encoder.{i}")
     for i, layer in enumerate(network.decoder):
         decoder[f"decoder {sizes[level]}"].append(f"decoder.{i}")
@@ -281,14 +281,14 @@ def _parts_of_unet(network: UNet) -> dict[str, list[str]]:
 
 def _known(network: nn.Module) -> UNet | DiT:
     if not isinstance(network, UNet | DiT):
-        raise ValueError(f"`inside` looks into a UNet or a DiT; got a {type(network).__name__}.")
+        raise ValueError(f"the network must be a UNet or a DiT; got a {type(network).__name__}.")
     return network
 
 
 def _fits(network: nn.Module, x_t: Tensor) -> None:
-    wanted = tuple(_known(network).image_shape)
-    if tuple(x_t.shape[1:]) != wanted:
-        raise ValueError(f"x_t has shape {tuple(x_t.shape)}, but this network takes [B, *{wanted}].")
+    expected = tuple(_known(network).image_shape)
+    if tuple(x_t.shape[1:]) != expected:
+        raise ValueError(f"x_t has shape {tuple(x_t.shape)}, but this network takes [B, *{expected}].")
 
 
 def _modules(network: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
@@ -300,7 +300,7 @@ def _modules(network: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:
 
 
 def _layers(network: nn.Module, within: str = "") -> list[str]:
-    """The names of the layers of a network, or within one of its layers; a list of layers counts as its members."""
+    """The names of a network's layers, or of those within a layer; a list of layers is replaced by its members."""
     module = _modules(_known(network), [within])[within] if within else _known(network)
     names = []
     for name, child in module.named_children():

@@ -1,9 +1,9 @@
-"""What was measured once, on a machine larger than a student's, and travels with the package for the course to show.
+"""Results of long measurements, which ship with the package so that the course can show them.
 
     rows = read_measured("samplers")["rows"]       # one setting each: quality by sampler and network evaluations
-    rows = rows_of("micro", "guidance")            # of a study of several parts, the rows of one
+    rows = rows_of("micro", "guidance")            # the rows of one part of a study that has several parts
 
-The scripts of benchmarks/ write these files; each says on which machine and when, and from how many samples.
+The scripts of benchmarks/ write these files; each file names its machine, its date and its number of samples.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ MEASURED = Path(__file__).parent / "measured"
 
 
 def studies() -> list[str]:
-    """The names of what was measured."""
+    """The names of the studies."""
     return sorted(path.stem for path in MEASURED.glob("*.json"))
 
 
 def read_measured(study: str) -> dict[str, Any]:
-    """All of one study. Raises ValueError for a name that does not exist, OSError for a damaged file."""
+    """Read one study. Raises ValueError for a name that does not exist, OSError for a damaged file."""
     if study not in studies():
         raise unknown_name("study", study, studies())
     path = MEASURED / f"{study}.json"
@@ -37,7 +37,7 @@ def read_measured(study: str) -> dict[str, Any]:
 
 
 def rows_of(study: str, part: str) -> list[dict[str, Any]]:
-    """The rows of one part of a study that has several, as "micro" has. Raises ValueError for an unknown name."""
+    """The rows of one part of a study with several parts, such as "micro". Raises ValueError for an unknown name."""
     rows = read_measured(study)["rows"]
     parts = {row["part"] for row in rows if "part" in row}
     if part not in parts:
@@ -46,9 +46,9 @@ def rows_of(study: str, part: str) -> list[dict[str, Any]]:
 
 
 def write_measured(study: str, values: dict[str, Any], folder: Path = MEASURED) -> Path:
-    """Write a study, its numbers to six digits and a row a line, whole or not at all.
+    """Write a study, whole or not at all: numbers with six digits, one row per line.
 
-    Raises ValueError for a name that is a path.
+    Raises ValueError unless the name is a plain file name.
     """
     values, path = _rounded(values), folder / f"{check_file_name(study, 'study')}.json"
     head = json.dumps({key: value for key, value in values.items() if key != "rows"})

@@ -1,8 +1,8 @@
-"""How good samples are, in numbers: do they obey, do they cover, are they real, do they differ, are they copied.
+"""Measures of the quality of samples: class accuracy, coverage, Frechet distance, diversity.
 
-The judge is our own small classifier (`models.classifier`), which saw only real images; what it calls its features
-is the space in which crowds of images are compared. Arithmetic on features is float64, on the CPU where a device has
-no float64.
+They use this package's small classifier (`models.classifier`), which was trained only on real images; its features are
+the space in which sets of images are compared. Arithmetic on features is in float64, on the CPU if a device has no
+float64. Whether samples are copies of training images is measured in `neighbours`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from diffusion_explained.pretrained import load_classifier
 
 @lru_cache(maxsize=4)
 def judge(dataset: str = "mnist", device: str = "cpu") -> Classifier:
-    """The shipped judge of a data set's samples, loaded once and shared, so never to be changed."""
+    """The shipped classifier that measures samples of a data set; it is loaded once and shared, so do not change it."""
     return load_classifier(f"{dataset}_classifier", device)
 
 
@@ -33,13 +33,13 @@ def judge(dataset: str = "mnist", device: str = "cpu") -> Classifier:
 def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int = 500) -> tuple[Tensor, Tensor]:
     """The classifier's features [N, D] and logits [N, num_classes] of images [N, C, H, W] in [-1, 1].
 
-    Images of bytes (uint8) become floats in [-1, 1] first. classifier: None for the shipped one of MNIST.
-    Raises ValueError for images that the classifier does not take, for NaN, and for numbers far beyond [-1, 1].
+    Images of bytes (uint8) are first converted to floats in [-1, 1]. classifier: None for the shipped one of MNIST.
+    Raises ValueError for images of another shape, for NaN, and for numbers far beyond [-1, 1].
     """
     classifier = classifier or judge()
     if x_0.ndim != 4 or tuple(x_0.shape[1:]) != tuple(classifier.image_shape) or len(x_0) == 0:
         raise ValueError(
-            f"this classifier judges images [N, {', '.join(map(str, classifier.image_shape))}] with N of 1 or more; "
+            f"this classifier takes images [N, {', '.join(map(str, classifier.image_shape))}] with N of 1 or more; "
             f"got {list(x_0.shape)}"
         )
     batch_size = whole("batch_size", batch_size, 1)
@@ -52,7 +52,7 @@ def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int 
 
 
 def class_accuracy(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None) -> float:
-    """The share of images [N, C, H, W], 0..1, in which the classifier sees the class [N] that was asked for."""
+    """The share of images [N, C, H, W], 0..1, that the classifier assigns to the requested class, labels [N]."""
     labels = _labels(labels, x_0)
     _, logits = classify(x_0, classifier)
     return int((logits.argmax(dim=1) == labels).sum()) / len(labels)
@@ -68,9 +68,9 @@ def _labels(labels: Tensor | Sequence[int], x_0: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How a crowd is spread over classes or modes.
+    """How samples are distributed over classes or modes.
 
-    counts: how many fell to each; `outside`: how many to none of them (only modes in the plane can be missed).
+    counts: the number of samples of each; outside: the number that belong to none (possible only for modes).
     """
 
     counts: tuple[int, ...]
@@ -78,32 +78,32 @@ class Coverage:
 
     @property
     def reached(self) -> int:
-        """How many of the classes or modes have at least one."""
+        """The number of classes or modes with at least one sample."""
         return sum(count > 0 for count in self.counts)
 
     @property
     def entropy(self) -> float:
-        """H = -sum_k p_k ln p_k in nats, p_k the share of class k among those that fell to one: ln K if even."""
+        """H = -sum_k p_k ln p_k in nats, p_k the share of class k among the samples of all classes; ln K if even."""
         total = sum(self.counts)
         return sum(-count / total * math.log(count / total) for count in self.counts if count) + 0.0
 
     @property
     def evenness(self) -> float:
-        """The entropy over its largest value, ln K: 1 is perfectly even, 0 is everything in one class."""
+        """The entropy divided by its largest value, ln K: 1 is perfectly even, 0 is all samples in one class."""
         return self.entropy / math.log(len(self.counts)) if len(self.counts) > 1 else 1.0
 
 
 def class_coverage(x_0: Tensor, classifier: Classifier | None = None) -> Coverage:
-    """Which classes the classifier sees in images [N, C, H, W], and how often."""
+    """How images [N, C, H, W] are distributed over the classes that the classifier assigns to them."""
     _, logits = classify(x_0, classifier)
     return Coverage(tuple(logits.argmax(dim=1).bincount(minlength=logits.shape[1]).tolist()))
 
 
 def mode_coverage(points: Tensor, means: Tensor, std: float, within: float = 3.0) -> Coverage:
-    """Which of the modes [K, 2] of a toy (`data.gaussian_modes`) points [N, 2] reach.
+    """How points [N, 2] are distributed over the modes, means [K, 2], of a toy distribution (`data.gaussian_modes`).
 
-    A point falls to its nearest mean if it is within `within` standard deviations of it. Of a perfect sampler of
-    2-D Gaussians, exp(-within^2 / 2) stay outside: 1.1% at 3.
+    A point belongs to its nearest mean if it is at most `within` standard deviations away. For exact samples of 2-D
+    Gaussians, a share of exp(-within^2 / 2) is outside: 1.1% at 3.
 
     Raises ValueError for shapes that do not fit, and for a std or within of 0 or less.
     """
@@ -119,7 +119,7 @@ def mode_coverage(points: Tensor, means: Tensor, std: float, within: float = 3.0
 
 
 def gaussian_frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
-    """The squared Frechet (Wasserstein-2) distance of two Gaussians, means [D] and covariances [D, D].
+    """The squared Frechet (Wasserstein-2) distance between two Gaussians, means [D] and covariances [D, D].
 
         |mean_a - mean_b|^2 + Tr(C_a + C_b - 2 (C_a C_b)^(1/2))          Heusel et al. 2017, Eq. 6
 
@@ -149,18 +149,19 @@ def _frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tens
 
 
 def matrix_root(cov: Tensor) -> Tensor:
-    """The symmetric root R of a covariance [D, D], R R = C, in float64."""
+    """The symmetric square root R of a covariance C [D, D], with R R = C, in float64."""
     values, vectors = torch.linalg.eigh(to_float64(cov))
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
-    """`gaussian_frechet_distance` of the Gaussians fitted to two crowds of features [N, D] and [M, D].
+    """`gaussian_frechet_distance` between the Gaussians fitted to two sets of features [N, D] and [M, D].
 
-    In Inception's features it would be the FID; in ours it is another number, for comparisons within this package.
-    It is biased: with few samples even two crowds of one distribution are far apart (`frechet_bias`), so compare
-    only numbers of the same N and M, and against the floor that real images reach (`frechet_floor`).
-    Raises ValueError for NaN, for widths that differ, and for N or M up to D, whose covariance is singular.
+    With the features of the Inception network this would be the FID; with the features of this package's classifier it
+    is a different number, for comparisons within this package. It is biased: with few samples even two sets from the
+    same distribution are far apart (`frechet_bias`), so compare only distances of the same N and M, and compare them
+    with the floor that real images reach (`frechet_floor`).
+    Raises ValueError for NaN, for widths D that differ, and for N or M up to D, whose covariance is singular.
     """
     for features in (features_a, features_b):
         float_data("features", features)
@@ -178,13 +179,13 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
 
 
 def frechet_spread(features_a: Tensor, features_b: Tensor, draws: int = 10, seed: int = 0) -> float:
-    """How far the distance would move with other samples: its standard deviation over bootstrap draws of features_a.
+    """The standard deviation of the distance over bootstrap draws of features_a: how it would vary with other samples.
 
-    Each draw takes as many of the samples [N, D], with repeats (Efron 1979). features_b stay as they are, since
-    everything that is compared is compared with the same ones.
+    Each draw takes N of the N samples [N, D], with repeats (Efron 1979). features_b [M, D] are not redrawn, because all
+    samples are compared with the same reference.
     """
     draws, generator, distances = whole("draws", draws, 2), stream(seed), []
-    frechet_distance(features_a, features_b)  # refuses what cannot be compared
+    frechet_distance(features_a, features_b)  # raises ValueError for features that cannot be compared
     a, b = to_float64(features_a), to_float64(features_b)
     of_b = b.mean(0), b.T.cov(), matrix_root(b.T.cov())
     for _ in range(draws):
@@ -194,9 +195,9 @@ def frechet_spread(features_a: Tensor, features_b: Tensor, draws: int = 10, seed
 
 
 def frechet_floor(features_train: Tensor, features_test: Tensor, n: int, seed: int = 0) -> float:
-    """What real images reach: the distance of n random test images' features to n random train images'.
+    """The distance of real images: between the features of n random test images and of n random training images.
 
-    No sampler can be asked to be nearer to the train images than unseen images of the same source are.
+    No sampler can be expected to be nearer to the training images than unseen images of the same source.
 
     features_train [N, D], features_test [M, D].
     """
@@ -205,9 +206,9 @@ def frechet_floor(features_train: Tensor, features_test: Tensor, n: int, seed: i
 
 
 def frechet_bias(features: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[int, float]:
-    """The distance between two disjoint random parts of one crowd, by the parts' size: 0 if there were no bias.
+    """The distance between two disjoint random subsets of one set of features, by subset size; without bias it were 0.
 
-    It falls about as 1 / n (Binkowski et al. 2018, Section 4; Chong & Forsyth 2020, Section 2).
+    It falls approximately as 1 / n (Binkowski et al. 2018, Section 4; Chong & Forsyth 2020, Section 2).
 
     features [N, D] -> {size: distance}.
     """
@@ -220,21 +221,21 @@ def frechet_bias(features: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 32) -> float:
-    """How far apart two crowds of points [N, 2] of one size are: 0 if one is the other in another order.
+    """The sliced Wasserstein distance between two sets of N points [N, 2]; 0 if they differ only in order.
 
         mean over u of 1/N sum_i |sorted(a . u)_i - sorted(b . u)_i|               (Bonneel et al. 2015)
 
-    The one-dimensional Wasserstein-1 distance, which sorting solves, averaged over directions u.
+    It is the one-dimensional Wasserstein-1 distance, computed by sorting, averaged over directions u.
 
-    Raises ValueError for other shapes, or two numbers of points.
+    Raises ValueError for other shapes, and if the numbers of points differ.
     """
     if a.shape != b.shape or a.ndim != 2 or a.shape[1] != 2 or len(a) == 0:
-        raise ValueError(f"two crowds of points must both be [N, 2]; got {list(a.shape)} and {list(b.shape)}")
+        raise ValueError(f"the two sets of points must both be [N, 2]; got {list(a.shape)} and {list(b.shape)}")
     for points in (a, b):
         check_finite(points, "points")
     directions = whole("directions", directions, 1)
     a, b = to_float64(float_data("a", a)), to_float64(float_data("b", b))
-    same_shape("two crowds of points", a, b)
+    same_shape("the two sets of points", a, b)
     angles = torch.arange(directions, dtype=torch.float64, device="cpu").to(a.device) * math.pi / directions
     u = torch.stack([angles.cos(), angles.sin()])  # [2, directions]
     return float(((a @ u).sort(0).values - (b @ u).sort(0).values).abs().mean())
@@ -256,9 +257,9 @@ def mean_pairwise_distance(vectors: Tensor) -> float:
 
 
 def diversity_by_class(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None) -> dict[int, float]:
-    """How much the images of each class differ: their mean pairwise distance in the classifier's features.
+    """The diversity of each class: the mean pairwise distance of its images in the classifier's features.
 
-    x_0 [N, C, H, W], labels [N]; every class that is there needs two images or more.
+    x_0 [N, C, H, W], labels [N]; every class among the labels needs two or more images.
     """
     labels = _labels(labels, x_0)
     features, _ = classify(x_0, classifier)
@@ -266,7 +267,7 @@ def diversity_by_class(x_0: Tensor, labels: Tensor, classifier: Classifier | Non
 
 
 def diversity(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None) -> float:
-    """The mean of `diversity_by_class`: 0 if every class has collapsed to one picture; compare with real images.
+    """The mean of `diversity_by_class`: 0 if every class has collapsed to a single image; compare with real images.
 
     x_0 [N, C, H, W], labels [N].
     """
@@ -277,5 +278,5 @@ def diversity(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None)
 def _draw(features: Tensor, n: int, generator: torch.Generator) -> Tensor:
     n = whole("n", n, 1)
     if n > len(features):
-        raise ValueError(f"{n} samples were asked for and there are {len(features)}")
+        raise ValueError(f"n must be at most {len(features)}, the number of samples; got {n}.")
     return features[torch.randperm(len(features), generator=generator, device="cpu", dtype=torch.int64)[:n]]

@@ -1,4 +1,4 @@
-"""One way to say that a name is not known, and which name was probably meant; and a value as a message shows it."""
+"""The error for an unknown name, with the names that were probably meant; and values shortened for messages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 
 def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
-    """The error for a name that is not in `known`: it names the nearest ones, then all of them.
+    """Make the error for a name that is not in `known`; the message lists the most similar names, then all of them.
 
     >>> raise unknown_name("sampler", "dimm", ["ddpm", "ddim"])
     Traceback (most recent call last):
@@ -21,6 +21,6 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
 
 
 def shortened(value: object, most: int = 80) -> str:
-    """A value as a message shows it: its repr, cut after so many characters."""
+    """A value as shown in a message: its repr, cut to at most `most` characters."""
     given = repr(value)
     return given if len(given) <= most else given[: most - 3] + "..."

@@ -1,4 +1,4 @@
-"""Who is near whom: whether samples are copies of training images, and whether all that is real has a sample near it.
+"""Nearest neighbours: whether samples are copies of training images, and how many real images have a sample nearby.
 
 index, distance = nearest_training_images(samples, load_dataset("cifar10"))
 """
@@ -18,18 +18,18 @@ from diffusion_explained.models.classifier import Classifier
 
 
 def nearest(queries: Tensor, points: Tensor, chunk: int = 2000) -> tuple[Tensor, Tensor]:
-    """For each query [N, ...] the index of its nearest point of [M, ...], and its Euclidean distance; both [N].
+    """For each query [N, ...], the index of the nearest of the points [M, ...] and its Euclidean distance; both [N].
 
-    What is of dtype uint8 is images and becomes floats in [-1, 1], points a chunk at a time. Ties go to the lowest
-    index.
+    Tensors of dtype uint8 are images and are converted to floats in [-1, 1] (the points in chunks). Of equally near
+    points, the one with the lowest index is returned.
 
-    Raises ValueError for rows of two sizes.
+    Raises ValueError if queries and points differ in shape.
     """
     if queries.shape[1:] != points.shape[1:] or len(queries) == 0 or len(points) == 0:
         raise ValueError(f"queries and points do not fit: {list(queries.shape)} and {list(points.shape)}")
     chunk = whole("chunk", chunk, 1)
     check_finite(queries, "queries")
-    q = _rows(queries)  # the work is done where the queries are
+    q = _rows(queries)  # computed on the device of the queries
     best = torch.full((len(q),), math.inf, device=q.device, dtype=torch.float32)
     index = torch.zeros(len(q), dtype=torch.int64, device=q.device)
     for start in range(0, len(points), chunk):
@@ -38,7 +38,7 @@ def nearest(queries: Tensor, points: Tensor, chunk: int = 2000) -> tuple[Tensor,
         closer = distance < best
         best = torch.where(closer, distance, best)
         index = torch.where(closer, at + start, index)
-    # the winners' distances anew: the difference of large squares above is too coarse to report
+    # compute the distances of the nearest points again: the difference of large squares above is too inexact
     index = index.cpu()
     return index, (to_float64(q.cpu()) - to_float64(_rows(points[index].cpu()))).norm(dim=1)
 
@@ -46,10 +46,10 @@ def nearest(queries: Tensor, points: Tensor, chunk: int = 2000) -> tuple[Tensor,
 def nearest_training_images(
     x_0: Tensor, dataset: ImageDataset, classifier: Classifier | None = None, *, in_features: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Is it a copy? The nearest training image of each image [N, C, H, W]: its index and distance, both [N].
+    """The nearest training image of each image [N, C, H, W], to detect copies: its index and distance, both [N].
 
-    The distance is Euclidean in pixels ([-1, 1]), or with `in_features` in the classifier's features, where a
-    digit moved by a pixel is still near.
+    The distance is Euclidean in pixels ([-1, 1]), or with `in_features` in the classifier's features, in which a
+    digit shifted by one pixel is still near.
     """
     if not in_features:
         return nearest(x_0, dataset.images)
@@ -60,11 +60,12 @@ def nearest_training_images(
 def neighbour_coverage(features: Tensor, real_features: Tensor, k: int = 5) -> float:
     """The share, 0..1, of real images that have a sample within the distance of their k-th nearest real neighbour.
 
-    Features [N, D] of the samples and [M, D] of the real images. It falls when samples miss a part of what is real,
-    and does not rise when they lie far outside. (Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for
-    Generative Models", Eq. 4: coverage.) Real images against as many others reach about 1 - 2^-k: 0.97 at 5.
+    Features [N, D] of the samples and [M, D] of the real images. The share falls if samples miss a part of the real
+    distribution, and outliers among the samples do not raise it. (Naeem et al. 2020, "Reliable Fidelity and Diversity
+    Metrics for Generative Models", Eq. 4: coverage.) Other real images of the same number reach about 1 - 2^-k: 0.97 at
+    k = 5.
 
-    Raises ValueError for features of other shapes, or of k real images or fewer.
+    Raises ValueError for features of other shapes, and for k real images or fewer.
     """
     k = whole("k", k, 1)
     for values in (features, real_features):

@@ -1,6 +1,6 @@
-"""One palette for notebooks and explorer: colour-blind safe, with a light and a dark shade of each colour.
+"""The palette of notebooks and explorer: colour-blind safe, with a light and a dark shade of each colour.
 
-Blue is data, vermilion is noise, wherever the two meet: alpha and x_0 are blue, sigma and eps are vermilion.
+In figures with both, blue is data and vermilion is noise: alpha and x_0 are blue, sigma and eps are vermilion.
 The series follow Okabe and Ito (2008), darkened for white paper and lightened for a dark screen.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Theme(NamedTuple):
-    """The colours of one appearance, as hex strings; `series` is the order in which curves take theirs."""
+    """The colours of a theme, as hex strings; `series` are the colours of curves, in order."""
 
     text: str
     muted: str
@@ -56,7 +56,7 @@ def rgb(colour: str) -> tuple[int, int, int]:
 
 
 def diverging(values: np.ndarray) -> np.ndarray:
-    """Colour values in [-1, 1] (clipped there) along the diverging map: [...] -> uint8 [..., 3]."""
+    """Map values [...], clipped to [-1, 1], to colours of the diverging map, uint8 [..., 3]."""
     anchors = np.array([rgb(colour) for colour in DIVERGING], dtype=np.float32)
     place = (np.clip(values, -1, 1) + 1) / 2
     stops = np.linspace(0, 1, len(anchors))

@@ -1,10 +1,10 @@
-"""A trained network in half the bits: twice as fast where the processor has arithmetic for them, and a little coarser.
+"""Run a trained network in bfloat16 or float16: up to twice as fast where the hardware supports it, but less exact.
 
     model = in_precision(load_pretrained("cifar10_unet_flow"), "bfloat16")     # a CPU with AVX512-BF16 or AMX
     model = in_precision(load_pretrained("cifar10_unet_flow", "cuda"), "float16", compiled=True)
 
-Only the network's inside is computed in them (torch.autocast); what samplers do with its output stays float32. A seed
-gives nearly the same picture, not the same to rounding, which is why nothing does this unasked.
+Only the network itself computes in lower precision (torch.autocast); samplers stay in float32. A seed gives nearly, but
+not exactly, the same image, so nothing in this package does this by default.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 
 
 def in_precision(model: Model, precision: str, *, compiled: bool = False) -> Model:
-    """The same model, whose network computes in `precision`, one of `PRECISIONS`; "float32" is as it was.
+    """The same model with a network that computes in `precision`, one of `PRECISIONS`; "float32" changes nothing.
 
-    compiled: let torch.compile fuse it. Its first calls of each batch size take half a minute, the others less time.
+    compiled: compile the network with torch.compile. The first call with each batch size takes half a minute; later
+    calls are faster than without it.
 
     Raises ValueError for another precision.
     """
@@ -35,7 +36,7 @@ def in_precision(model: Model, precision: str, *, compiled: bool = False) -> Mod
 
 
 class InPrecision(NetworkModule):
-    """`network(x_t, t, labels)` as the network that it holds, computed in dtype; the output is float32."""
+    """A wrapper whose `network(x_t, t, labels)` [B, ...] runs the wrapped network in dtype; the output is float32."""
 
     def __init__(self, network: NetworkModule, dtype: torch.dtype, compiled: bool = False) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
-"""The networks that ship with the package, trained by its own recipes, and those that you trained yourself.
+"""Trained networks: those that ship with the package, which its recipes trained, and those that you trained yourself.
 
     model = load_pretrained("mnist_unet_flow")
     images = model.sample(torch.tensor([3, 7]), guidance_scale=2.0)             # [2, 1, 28, 28] in [-1, 1]
 
-A weight file is safetensors: fp16 tensors, with the network's config and its model card in the file's own metadata.
+A weight file is a safetensors file of fp16 tensors, with the network's config and the model card in its metadata.
 """
 
 from __future__ import annotations
@@ -40,16 +40,19 @@ from diffusion_explained.tables import check_keys, read_table
 from diffusion_explained.weight_files import read_weights, refused, with_weights, write_weights
 
 WEIGHTS = Path(__file__).parent / "weights"
-CIFAR10 = "diffusion_explained_cifar10"  # a distribution of its own: a package index takes no file over 100 MB
+CIFAR10 = "diffusion_explained_cifar10"  # a separate distribution: a package index accepts no file above 100 MB
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network with all that is needed to sample from it. Its card says how it was made and measured.
+    """A trained network with everything that sampling needs. Its card says how it was trained and what it measures.
 
-    default_guidance_scale is for samples with labels; a rectified flow has 1, for its guidance is trained in.
-    default_clip is `NetworkDenoiser`'s clip where none is asked for: a network that predicts eps on a schedule that
-    ends in pure noise needs one, for there x_0 = (x_t - sigma * eps) / alpha makes much of a small mistake.
+    kind: the prediction type, one of `predictions.KINDS`.
+    default_guidance_scale is for samples with labels; a rectified flow has 1, because it was trained on guided pairs.
+    default_clip is `NetworkDenoiser`'s clip if none is given: a network that predicts eps on a schedule that ends in
+    pure noise needs clipping, because x_0 = (x_t - sigma * eps) / alpha multiplies a small error there.
+
+    Raises ValueError unless there is one class name per class of the network.
     """
 
     name: str
@@ -67,12 +70,12 @@ class Model:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """(C, H, W), or (D,) for a network of points."""
+        """The shape of one image, (C, H, W), or of one point, (D,)."""
         return tuple(self.network.image_shape)
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.class_names)
 
     @property
@@ -82,19 +85,19 @@ class Model:
 
     @property
     def default_sampler(self) -> str:
-        """Euler for a flow model, DDIM for the others: one line, under the name that each field gives it."""
+        """Euler for a flow model, DDIM for the others: the same update, under the name that is usual for each."""
         return "euler" if self.kind == "flow" else "ddim"
 
     @property
     def default_num_inference_steps(self) -> int:
-        """10 steps, enough for digits to be finished; fewer on a DDPM schedule of fewer than 20 timesteps."""
+        """10 steps, which are enough for digits; fewer on a DDPM schedule with fewer than 20 timesteps."""
         T = self.schedule.num_train_timesteps if isinstance(self.schedule, DDPMSchedule) else 1000
         return max(1, min(10, T // 2))
 
     def labels(self, labels: Tensor | Sequence[int]) -> Tensor:
         """Class indices [B] on the model's device. Raises ValueError for a label that does not exist."""
         if self.num_classes == 0:
-            raise ValueError(f"{self.name} knows no classes: leave the labels out, and give a batch_size.")
+            raise ValueError(f"{self.name} has no classes: leave the labels out, and give a batch_size.")
         allowed = f"class indices 0 .. {self.num_classes - 1} ({', '.join(self.class_names)})"
         return whole_vector("labels", labels, self.num_classes - 1, allowed).to(self.device)
 
@@ -102,9 +105,9 @@ class Model:
     def levels(
         self, num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None
     ) -> list[Level]:
-        """The n levels that the schedule visits in so many steps, then the clean one, for any sampler.
+        """The n levels that the schedule visits in num_inference_steps = n steps, followed by the clean level.
 
-        spacing: how the schedule's timesteps are spaced, where it offers a choice; None for its own.
+        spacing: the spacing of the schedule's timesteps, if it offers several; None for its default.
 
         Raises ValueError for an unknown sampler or spacing, or a number of steps that the schedule cannot take.
         """
@@ -113,31 +116,30 @@ class Model:
         if spacing is None:
             return self.schedule.levels(steps)
         if "spacing" not in inspect.signature(self.schedule.timesteps).parameters:
-            raise ValueError(
-                f"The schedule of {self.name} has one spacing only, and {spacing!r} was given: leave it out."
-            )
+            raise ValueError(f"The schedule of {self.name} has only one spacing; got {spacing!r}: leave it out.")
         return self.schedule.levels(steps, spacing=spacing)
 
     @named_options
     def noise(self, batch_size: int, seed: int = 0, generator: Generators = None) -> Tensor:
-        """x_T [B, C, H, W], where sampling starts; image i is drawn from the stream seeded seed + i.
+        """The noise x_T [B, C, H, W] from which sampling starts; image i is drawn with the seed `seed + i`.
 
-        Give `generator = noise.generators(batch_size, seed)` instead, and pass it on to a sampler that draws noise.
+        For a sampler that draws noise, give `generator = noise.generators(batch_size, seed)` here and to the sampler.
         """
         streams = generators(batch_size, seed) if generator is None else generator
         return self.schedule.init_noise_sigma * randn((batch_size, *self.image_shape), streams, self.device)
 
-    # -- the stages that every model has: `StableDiffusion` has the same, with a prompt in the place of labels ----
+    # -- the stages of sampling: `StableDiffusion` has the same ones, with a prompt in place of labels ------------
 
     @named_options
     def prepare(
         self, seed: int | Sequence[int] = 0, batch_size: int | None = None, *, levels: list[Level] | None = None
     ) -> Start:
-        """Where sampling starts: x_t [B, C, H, W], and its levels.
+        """The start of sampling: x_t [B, C, H, W], its levels and its generators.
 
         Args:
-            seed: one per image, or the first of batch_size consecutive ones. A seed is one picture in any batch.
-            levels: of the way from noise; those of the default number of steps if they are not given.
+            seed: one seed per image, or the first of batch_size consecutive seeds. A seed gives the same image in any
+                batch.
+            levels: the levels to visit; by default those of default_num_inference_steps.
         """
         streams = streams_of(seed, batch_size)
         return Start(self.noise(len(streams), generator=streams), levels or self.levels(), streams)
@@ -150,15 +152,13 @@ class Model:
         start: Start | None = None,
         **options: Any,
     ) -> NetworkDenoiser:
-        """The network as a `Denoiser` towards labels [B], one per image (None: no condition).
+        """The network as a `Denoiser` conditioned on labels [B], one per image (None: no condition).
 
         Args:
-            guidance_scale: 1 is off; if it is not given, the model's own where there are labels, off where there are
-                none.
-            start: of `prepare`, for as many images; without it, for as many as there are labels.
-            options: `NetworkDenoiser`'s guidance_interval, guidance_rescale and clip, which is default_clip if it is
-                not given; and negative_labels, one per image, which stand on the unconditional side in the place of
-                the null label.
+            guidance_scale: 1 is off; by default default_guidance_scale with labels, and off without labels.
+            start: the result of `prepare`, to check that there is one label per image.
+            options: guidance_interval, guidance_rescale and clip of `NetworkDenoiser` (clip is default_clip by
+                default); and negative_labels, one per image, which replace the null label as the unconditional input.
 
         Raises ValueError for labels that do not exist or are not one per image, and for unknown options.
         """
@@ -182,7 +182,7 @@ class Model:
 
     @named_options
     def decode(self, latents: Tensor) -> Tensor:
-        """The images [B, C, H, W] in [-1, 1] of any step's x_t or predicted x_0: these models work on pixels.
+        """Turn any step's x_t or predicted x_0 into images [B, C, H, W] in [-1, 1] (clipped; they are pixels already).
 
         Raises ValueError for another shape, and for NaN or infinity.
         """
@@ -205,14 +205,14 @@ class Model:
         seed: int | Sequence[int] = 0,
         **options: Any,
     ) -> Iterator[Step]:
-        """A sampler's steps from the noise of a seed; a sampler that draws noise goes on with the same streams.
+        """A sampler's steps from the noise of a seed; a sampler that draws noise continues with the same generators.
 
         Args:
-            labels: one per image; None with a batch_size for images without a condition; or a `Denoiser` that is
-                made already, with a batch_size.
-            sampler: a name of `samplers.SAMPLERS`; the model's default_sampler if it is not given.
-            options: of `denoiser` (negative_labels, guidance_interval, guidance_rescale, clip), or of the sampler
-                (eta). An unknown one is a ValueError, at once.
+            labels: one per image; or None, with a batch_size, for images without a condition; or a finished `Denoiser`,
+                with a batch_size.
+            sampler: a name of `samplers.SAMPLERS`; by default the model's default_sampler.
+            options: those of `denoiser` (negative_labels, guidance_interval, guidance_rescale, clip) and those of the
+                sampler (eta). Raises ValueError at once for an unknown one.
 
         Each step's tensors are [B, C, H, W].
         """
@@ -225,10 +225,12 @@ class Model:
         if labels is not None:
             labels = self.labels(labels)
             if batch_size is not None and batch_size != len(labels):
-                raise ValueError(f"{len(labels)} labels are as many images, not {batch_size}: leave batch_size out.")
+                raise ValueError(
+                    f"{len(labels)} labels make {len(labels)} images, not {batch_size}: leave batch_size out."
+                )
             batch_size = len(labels)
         elif batch_size is None and isinstance(seed, int):
-            raise ValueError("Give labels (one per image), or a batch_size for images without condition.")
+            raise ValueError("Give labels (one per image), or a batch_size for images without a condition.")
         begun = self.prepare(seed, batch_size, levels=levels)
         return run(name, self.denoiser(labels, guidance_scale, start=begun, **of_denoiser), begun, **of_sampler)
 
@@ -239,7 +241,7 @@ class Model:
         num_inference_steps: int | None = None,
         **options: Any,
     ) -> Tensor:
-        """Finished images [B, C, H, W] in [-1, 1]: one per label, or batch_size without condition.
+        """Draw images [B, C, H, W] in [-1, 1]: one per label, or batch_size images without a condition.
 
         The arguments are those of `steps`.
         """
@@ -250,9 +252,9 @@ DENOISER_OPTIONS = ("negative_labels", "guidance_interval", "guidance_rescale", 
 
 
 def cifar10_folder() -> Path | None:
-    """The folder of the weights that were trained on CIFAR-10, None if they are not installed.
+    """The folder of the weights trained on CIFAR-10, or None if they are not installed.
 
-    A working copy of the repository has them in packages/; otherwise they are an installed package, which is looked up
+    A working copy of the repository has them in packages/; otherwise they are in a package of their own, which is found
     without importing it.
     """
     in_repository = Path(__file__).parents[1] / "packages" / "diffusion-explained-cifar10" / CIFAR10
@@ -263,19 +265,19 @@ def cifar10_folder() -> Path | None:
 
 
 def shipped_weights() -> dict[str, Path]:
-    """Every weight file that ships and is installed, by its name: diffusion models, and what measures their samples."""
+    """All shipped and installed weight files by name: diffusion models, classifiers and retrieval networks."""
     folders = (WEIGHTS, cifar10_folder())
     return {path.stem: path for folder in folders if folder for path in sorted(folder.glob("*.safetensors"))}
 
 
 def check_class_names(names: Sequence[str], num_classes: int | None) -> None:
-    """Raise ValueError unless there is one name per class of a network, each another one, of 1 to 100 characters.
+    """Raise ValueError unless there is one name per class of a network, all different, of 1 to 100 characters each.
 
-    Label num_classes is the null label, so with a name too few a class would be drawn without its condition.
+    `Model` takes the label len(names) as the null label; with too few names, a class would be used as the null label.
     """
     if len(names) != (num_classes or 0):
         raise ValueError(
-            f"class_names must be one per class: the network knows {num_classes or 'no'} classes; got {len(names)} "
+            f"class_names must be one per class: the network has {num_classes or 'no'} classes; got {len(names)} "
             f"names, {shortened(list(names))}."
         )
     if not all(isinstance(name, str) and 0 < len(name) <= 100 for name in names) or len(set(names)) < len(names):
@@ -291,12 +293,13 @@ def available() -> list[str]:
 
 @named_options
 def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Model:
-    """A trained diffusion model, by its name or from a weight file of your own (a path that ends in .safetensors).
+    """Load a trained diffusion model by its name, or from your own weight file (a path that ends in .safetensors).
 
     Raises:
-        ValueError: for a name that does not exist, naming the nearest, or a file that is no diffusion model.
-        OSError: for a file that is missing, cut short or altered; MissingExtraError, with the line that installs
-            them, for weights of CIFAR-10 that are not installed.
+        ValueError: for a name that does not exist (the message suggests similar ones), and for a file that is not a
+            diffusion model.
+        OSError: for a file that is missing, truncated or altered; MissingExtraError, with the command that installs
+            them, for CIFAR-10 weights that are not installed.
     """
     path = _path(name, available())
     network, settings, card = _read(path)
@@ -310,7 +313,7 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
 
 @named_options
 def load_classifier(name: str | Path = "mnist_classifier", device: torch.device | str = "cpu") -> Classifier:
-    """The classifier that measures samples; its card is `classifier.card`. Errors as for `load_pretrained`."""
+    """Load the classifier that measures samples; its card is `classifier.card`. Errors as for `load_pretrained`."""
     names = [name for name in shipped_weights() if name.endswith("_classifier")]
     path = _path(name, names)
     network, _, card = _read(path)
@@ -337,9 +340,9 @@ def save_pretrained(path: Path, model: Model) -> None:
 
 @dataclass(frozen=True)
 class _Settings:
-    """What a weight file says of a diffusion model beside its network: the arguments of `Model`, typed and checked.
+    """The settings of a diffusion model in a weight file, apart from its network: arguments of `Model`, checked.
 
-    guidance_scale and clip are missing in old files, which mean the defaults.
+    Old files lack guidance_scale and clip; then the defaults apply.
     """
 
     schedule: dict[str, Any]
@@ -358,14 +361,14 @@ class _Settings:
             raise ValueError(f"clip must be above 0 and at most 1,000,000, or null for none; got {self.clip}.")
 
 
-_OF_SETTINGS = tuple(field.name for field in fields(_Settings))  # the rest of a file's config is the network's
-_ADDED_LATER = {"logit_scale"}  # settings of networks that files from before them lack; they mean the default
+_OF_SETTINGS = tuple(field.name for field in fields(_Settings))  # the other keys of a file's config are the network's
+_ADDED_LATER = {"logit_scale"}  # settings of networks that older files lack; then the default applies
 
 
 def _path(name: str | Path, names: list[str]) -> Path:
     if isinstance(name, Path) or name.endswith(".safetensors") or "/" in name:
         if Path(name).suffix != ".safetensors":
-            raise ValueError(f"{name} is no .safetensors file; weights in other formats are not read.")
+            raise ValueError(f"{name} is not a .safetensors file; weights in other formats cannot be read.")
         return Path(name)
     if name.startswith("cifar10_") and cifar10_folder() is None:
         raise missing("cifar10", "diffusion-explained-cifar10")
@@ -375,16 +378,18 @@ def _path(name: str | Path, names: list[str]) -> Path:
 
 
 def _read(path: Path) -> tuple[NetworkModule | Classifier, _Settings | None, dict[str, Any]]:
-    """The network, the settings (None: it is a classifier) and the card of a weight file.
+    """The network, the settings (None for a classifier) and the card of a weight file.
 
-    Raises ValueError or OSError that names the file, what it says, and what is allowed.
+    Raises ValueError or OSError that names the file, what it contains, and what is allowed.
     """
     tensors, config, card = read_weights(path)
     of_network = {key: value for key, value in config.items() if key not in _OF_SETTINGS}
     of_settings = {key: value for key, value in config.items() if key in _OF_SETTINGS}
 
     def build(most_weights: int) -> NetworkModule | Classifier:
-        if (name := of_network.get("network")) in list(NETWORKS):  # what is missing is not the default: all is written
+        if (name := of_network.get("network")) in list(
+            NETWORKS
+        ):  # files contain all settings, so a missing one is an error
             shape = NETWORKS[name][1]
             needed = [one.name for one in fields(shape) if one.name not in _ADDED_LATER]
             given = {key: value for key, value in of_network.items() if key != "network"}

@@ -1,4 +1,4 @@
-"""Settings that come from a file (TOML, JSON) as a dataclass: every key known, every value of the type that it needs.
+"""Read settings of a file (TOML, JSON) into a dataclass: every key must be known, every value of the right type.
 
 read_table(TrainConfig, {"images": 40_000, "batch_size": 128}, "[training]")
 """
@@ -20,13 +20,13 @@ from diffusion_explained.names import shortened, unknown_name
 
 Settings = TypeVar("Settings")
 MOST_SIDE = 1024  # pixels
-LARGEST = 2**53  # the whole numbers that JSON and TOML readers agree on
+LARGEST = 2**53  # up to here all JSON and TOML readers represent whole numbers exactly
 FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(10))}  # on Windows
 
 
 def check_keys(settings: type[Any], table: Mapping[str, Any], what: str, needed: Iterable[str] = ()) -> None:
-    """Raise ValueError for a key that is no field of the dataclass, naming the nearest, or for one that is missing."""
+    """Raise ValueError for a key that is not a field of the dataclass, and for a missing key of those `needed`."""
     names = [field.name for field in dataclasses.fields(settings)]
     for key in table:
         if key not in names:
@@ -36,12 +36,12 @@ def check_keys(settings: type[Any], table: Mapping[str, Any], what: str, needed:
 
 
 def read_table(settings: type[Settings], table: object, what: str, **made: Any) -> Settings:
-    """The dataclass that a table describes; a key with a default may be missing, and lists stand for tuples.
+    """Build a dataclass from a table; keys with defaults may be missing, and lists are converted to tuples.
 
-    what: the table's name in messages. made: fields that were made of parts of the table already.
+    what: the table's name in messages. made: fields that are already built.
 
-    Raises ValueError, in words, for what is no table, for a key that is unknown or
-    missing, for a value of another type (NaN and infinity are no numbers here), and for what the dataclass refuses.
+    Raises ValueError if the table is not a mapping, for a key that is unknown or missing, for a value of the wrong type
+    (NaN and infinity are not allowed), and for values that the dataclass refuses.
     """
     if not isinstance(table, Mapping):
         raise ValueError(f"{what} must be a table of settings; got {shortened(table)}.")
@@ -58,10 +58,10 @@ def read_table(settings: type[Settings], table: object, what: str, **made: Any) 
 
 
 def read_arguments(function: Callable[..., Any], table: Mapping[str, Any], what: str, **further: Any) -> dict[str, Any]:
-    """The named arguments of a function that a table gives: every key known, every value of the annotated type.
+    """Read the named arguments of a function from a table; every value must be of the annotated type.
 
-    what: what the arguments are of, in messages. further: the types of arguments that the function passes on.
-    Raises ValueError, in words, for a key that is unknown and for a value of another type.
+    what: the table's name in messages. further: the types of arguments that the function passes on.
+    Raises ValueError for an unknown key and for a value of the wrong type.
     """
     annotated = typing.get_type_hints(function.__init__ if inspect.isclass(function) else function)
     parameters = inspect.signature(function).parameters.values()
@@ -82,9 +82,9 @@ def check_types(settings: Any) -> None:
 
 
 def typed(kind: Any, value: Any, what: str) -> Any:
-    """A value as an annotation asks for it: int, float, bool, str, None, a tuple, a table, or a union of these.
+    """Check and convert a value to an annotated type: int, float, bool, str, None, tuple, table, or a union of these.
 
-    A whole number is a float, too. Raises ValueError that names what was given and what is allowed.
+    A whole number is accepted as a float. Raises ValueError that names what was given and what is allowed.
     """
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
@@ -144,10 +144,10 @@ def _words(kind: Any) -> str:
 
 
 def check_sizes(config: Any) -> None:
-    """Raise ValueError unless every whole number of a network's configuration is 1 or more: no layer has fewer.
+    """Raise ValueError unless every whole number in a network's configuration is 1 or more, as every size must be.
 
-    Images have at most MOST_SIDE pixels on a side: a U-Net's weights do not tell how large the images are, but the
-    memory that it takes to draw one does.
+    Images may have at most MOST_SIDE pixels per side: the size of a U-Net's weights does not depend on that of the
+    images, but the memory for sampling does.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -155,14 +155,14 @@ def check_sizes(config: Any) -> None:
         if any(number < 1 for number in numbers):
             raise ValueError(f"{field.name} must be 1 or more; got {shortened(value)}.")
     if max(config.image_shape[1:], default=1) > MOST_SIDE:
-        raise ValueError(f"image_shape must have at most {MOST_SIDE} pixels on a side; got {list(config.image_shape)}.")
+        raise ValueError(f"image_shape must have at most {MOST_SIDE} pixels per side; got {list(config.image_shape)}.")
 
 
 def check_file_name(name: object, what: str) -> str:
-    """A name that becomes that of a file or a folder, as it is.
+    """Check a name that is used unchanged as the name of a file or a folder; returns the name.
 
-    Raises ValueError unless it is 1 to 100 of the characters A-Z a-z 0-9 _ . -, does not begin with a dot or a dash,
-    and is a name that every system can write: nothing that comes from a file decides where on the disk is written.
+    Raises ValueError unless it has 1 to 100 of the characters A-Z a-z 0-9 _ . -, does not begin with a dot or a dash,
+    and is allowed on every operating system. So the content of a file cannot choose other places on the disk.
     """
     if not is_file_name(name):
         raise ValueError(
@@ -173,6 +173,6 @@ def check_file_name(name: object, what: str) -> str:
 
 
 def is_file_name(name: object) -> bool:
-    """Whether a name can be that of a file or a folder on every system, and is no path, as `check_file_name` says."""
+    """Whether a name is a plain file name on every operating system, and not a path, as in `check_file_name`."""
     plain = isinstance(name, str) and FILE_NAME.fullmatch(name) is not None and not name.endswith(".")
     return plain and typing.cast(str, name).split(".")[0].lower() not in DEVICES

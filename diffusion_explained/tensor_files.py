@@ -1,9 +1,9 @@
-"""Reading a safetensors file into memory, so that nobody who cuts it short or replaces it meanwhile can do any harm.
+"""Read a safetensors file into memory, so that truncating or replacing the file later does no harm.
 
-    tensors, words = read_tensors(path)
+    tensors, metadata = read_tensors(path)
 
-safetensors' own reader maps the file; where a mapped file is cut short, the system ends the process (SIGBUS) at the
-next look at a tensor, and no exception says why.
+safetensors' own reader maps the file into memory; if a mapped file is truncated, the system kills the process (SIGBUS)
+at the next access to a tensor, without an exception.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from diffusion_explained.files import read_bytes
 
 
 def read_tensors(path: Path, what: str = "file", most: int | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a safetensors file, on the CPU, and the words of its metadata; what, most: of `read_bytes`.
+    """The tensors of a safetensors file, on the CPU, and the texts in its metadata; what, most: as for `read_bytes`.
 
-    Raises FileNotFoundError, or OSError that names the file for one that cannot be read, is cut short or is another's.
+    Raises FileNotFoundError, and OSError, naming the file, if it cannot be read, is truncated or of another format.
     """
     content = read_bytes(path, what, most)
     try:
@@ -29,5 +29,5 @@ def read_tensors(path: Path, what: str = "file", most: int | None = None) -> tup
         length = int.from_bytes(content[:8], "little")  # the header is JSON, and `load` has checked it
         words = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
     except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
-        raise OSError(f"{path} is damaged: cut short, or no safetensors file ({error}).") from error
+        raise OSError(f"{path} is damaged: cut short, or not a safetensors file ({error}).") from error
     return tensors, words

@@ -1,6 +1,6 @@
-"""Weight files: fp16 tensors in a safetensors file that also carries the network's config and its model card.
+"""Weight files: fp16 tensors in a safetensors file that also contains the network's config and its model card.
 
-Nothing is ever unpickled: a weight file from a stranger can be wrong, but it cannot run code.
+Nothing is unpickled: a weight file from an unknown source can be wrong, but it cannot run code.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from diffusion_explained.files import atomic_path
 from diffusion_explained.names import shortened, unknown_name
 from diffusion_explained.tensor_files import read_tensors
 
-METADATA = ("config", "card", "format")  # the last is a habit of other programs that write safetensors
+METADATA = ("config", "card", "format")  # "format" is added by other programs that write safetensors
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-SMALL = 10_000  # numbers that a network may have beside its weights, such as the frequencies of its embeddings
+SMALL = 10_000  # values that a network may have in addition to its weights, such as the frequencies of embeddings
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def round_to_fp16(network: nn.Module) -> None:
-    """Round a network's floating-point weights to fp16, in place, so that it measures as its file will."""
+    """Round a network's floating-point weights to fp16, in place, so that measurements are those of its weight file."""
     with torch.no_grad():
         for tensor in network.state_dict().values():
             if tensor.is_floating_point():
@@ -35,9 +35,9 @@ def round_to_fp16(network: nn.Module) -> None:
 
 
 def write_weights(path: Path, network: nn.Module, config: dict[str, Any], card: dict[str, Any]) -> None:
-    """Write a network's weights as fp16, with its config and card (both JSON-able) in the file's metadata.
+    """Write a network's weights as fp16, with its config and card (as JSON) in the file's metadata.
 
-    The file appears whole or not at all. Raises ValueError if a weight is NaN, or too large for fp16.
+    The file appears whole or not at all. Raises ValueError if a weight is NaN, infinite or too large for fp16.
     """
     tensors = {}
     for name, tensor in network.state_dict().items():
@@ -50,16 +50,16 @@ def write_weights(path: Path, network: nn.Module, config: dict[str, Any], card: 
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
-    """What `write_weights` wrote: the tensors (floating-point ones as float32), the config and the card.
+    """Read a file of `write_weights`: the tensors (floating-point ones as float32), the config and the card.
 
-    Raises FileNotFoundError; OSError that names the file if it is cut short, is no weight file, or holds NaN or a type
-    of numbers that no weight has; ValueError that names it for metadata that are unknown, or no tables.
+    Raises FileNotFoundError; OSError, naming the file, if it is truncated, is not a weight file, or holds NaN or
+    numbers of an unexpected type; ValueError, naming the file, for unknown metadata.
     """
     tensors, metadata = read_tensors(path, "weight file")
     try:
         config, card = (json.loads(metadata[key].removeprefix("\ufeff")) for key in ("config", "card"))
     except (KeyError, ValueError, RecursionError) as error:
-        raise OSError(f"{path} is damaged, or is no weight file of this package: {shortened(error, 200)}") from error
+        raise OSError(f"{path} is damaged, or is not a weight file of this package: {shortened(error, 200)}") from error
     for key in metadata:
         if key not in METADATA:
             raise ValueError(f"{path}: {unknown_name('metadata', key, METADATA)}")
@@ -80,24 +80,24 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[st
 
 
 def refused(path: Path, error: ValueError) -> ValueError:
-    """The error with the file's name in front, and at most a few lines long, however much the file says."""
-    said = str(error)
-    return ValueError(f"{path}: {said if len(said) <= 600 else said[:597] + '...'}")
+    """The error with the file's name in front, shortened to a few lines, because a file's content can be long."""
+    message = str(error)
+    return ValueError(f"{path}: {message if len(message) <= 600 else message[:597] + '...'}")
 
 
 def with_weights(build: Callable[[int], Network], tensors: Mapping[str, Tensor], path: Path) -> Network:
-    """The network that `build(most_weights)` makes, its weights the tensors of a file.
+    """Build a network with `build(most_weights)` and give it the tensors [...] of a file as weights.
 
-    build is told how many weights it may allocate: about as many as the file holds, for the file's configuration is not
-    to be believed. torch's generator is left alone. Raises OSError, naming the file, where tensors are missing, are
-    too many or have another shape or type, and ValueError, naming it, for what `build` refuses.
+    most_weights limits the number of weights that may be allocated to about those in the file, because the file's
+    configuration may be wrong. The state of torch's global generator is restored. Raises OSError, naming the file, if
+    tensors are missing, unknown, or of another shape or type, and ValueError, naming the file, if `build` raises it.
 
     tensors: by name, each of any shape [...].
     """
     most = 2 * sum(tensor.numel() for tensor in tensors.values()) + SMALL
     try:
-        # (On the meta device no weights would be drawn at all, but torch then imports its compiler, which takes a
-        # second and more; drawing them takes milliseconds.)
+        # (On the meta device no initial weights would be drawn, but torch then imports its compiler, which takes more
+        # than a second; drawing the weights takes milliseconds.)
         with torch.random.fork_rng(devices=[]):
             network = build(most)
     except ValueError as error:
@@ -106,15 +106,15 @@ def with_weights(build: Callable[[int], Network], tensors: Mapping[str, Tensor],
     faults = [f"lacks {name}" for name in expected.keys() - tensors.keys()]
     faults += [f"has {shortened(name)}, which the network has not" for name in tensors.keys() - expected.keys()]
     for name in expected.keys() & tensors.keys():
-        found, wanted = tensors[name], expected[name]
-        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        found, needed = tensors[name], expected[name]
+        if found.shape != needed.shape or found.dtype != needed.dtype:
             faults.append(
-                f"has {name} as {list(found.shape)} of {found.dtype}, not {list(wanted.shape)} of {wanted.dtype}"
+                f"has {name} as {list(found.shape)} of {found.dtype}, not {list(needed.shape)} of {needed.dtype}"
             )
         elif name.endswith("running_var") and bool((found < 0).any()):
             faults.append(f"has a variance below 0 in {name}")
     if faults:
-        more = f" (and {len(faults) - 3} faults more)" if len(faults) > 3 else ""
+        more = f" (and {len(faults) - 3} more faults)" if len(faults) > 3 else ""
         raise OSError(
             f"{path} does not hold the weights of the network that it describes: it {'; it '.join(sorted(faults)[:3])}"
             f"{more}. Train or copy it again."

@@ -1,7 +1,7 @@
-"""Widgets for notebooks: the scrubber over a kept run, and pictures that the kernel computes as a slider moves.
+"""Widgets for notebooks: the scrubber over a stored run, and figures that the kernel draws when a slider moves.
 
-Neither uses `interact` or an Output widget: what they show is a widget's own state, so a committed notebook stays
-small, and nbval compares nothing that changes.
+Neither uses `interact` or an Output widget: their content is the widget's own state, so a committed notebook stays
+small, and nbval does not compare content that changes.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,10 +23,10 @@ _HERE = Path(__file__).parent
 
 
 class Scrubber(anywidget.AnyWidget):
-    """A film under a slider: all frames are sent once, and every move is drawn in the browser.
+    """A film with a slider: all frames are sent once, and the browser draws the frame at every move of the slider.
 
-    frame: where the slider stands; set it from Python to move the slider, observe it to follow a reader's hand
-    (it is reported when the slider is let go, and when playing stops).
+    frame: the slider's position; set it from Python to move the slider, or observe it to follow the reader (it is
+    reported when the slider is released, and when playing stops).
     """
 
     _esm = _HERE / "scrubber.js"
@@ -49,20 +49,20 @@ class Scrubber(anywidget.AnyWidget):
 
 
 def scrub(steps: Sequence[Step] | Film, *, columns: int | None = None, frame: int = -1) -> Scrubber:
-    """The scrubber over a sampler's steps (or over any film); frame counts from the end when negative.
+    """The scrubber over a sampler's steps (or over any film); a negative frame counts from the end.
 
-    x_t, predicted x_0 and, where guidance was on, the two noises and their difference, step by step.
+    It shows x_t, predicted x_0 and, with guidance, both predictions of the noise and their difference, step by step.
     """
     kept = steps if isinstance(steps, Film) else film_of(list(steps), columns)
     return Scrubber(kept, frame if frame >= 0 else len(kept.captions) + frame)
 
 
 def explore(draw: Callable[..., Figure], **sliders: ipywidgets.Widget) -> ipywidgets.VBox:
-    """Sliders over a picture that the kernel draws: draw(**values) -> Figure, again at every change.
+    """Sliders above a figure that the kernel draws again at every change: draw(**values) -> Figure.
 
     explore(lambda t: plots.pixel_histogram(x_at(t)), t=ipywidgets.IntSlider(500, 0, 999, description="t"))
 
-    An error that `draw` raises is raised where the change was made, and is not swallowed.
+    An error in `draw` is raised where the slider was changed, and is not suppressed.
     """
     picture = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%"))
 

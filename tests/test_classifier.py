@@ -340,7 +340,7 @@ def test_a_recipe_that_lacks_keys_is_refused():
 
 def test_several_processes_are_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="trained by one process, in minutes, and 2 were started"):
+    with pytest.raises(ValueError, match=r"trained by one process .*2 were started"):
         next(run_recipe(ClassifierRecipe.from_tables(RECIPE, Path("small.toml")), tmp_path / "small.safetensors"))
 
 

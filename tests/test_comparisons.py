@@ -25,7 +25,7 @@ SCHEDULES = [DDPMSchedule.linear(), DDPMSchedule.cosine(), FlowSchedule(), EDMSc
 def test_rms_distance_is_in_pixel_values():
     white = torch.ones(2, 1, 3, 3)
     assert rms_distance(white, -white) == 2.0 and rms_distance(white, white) == 0.0
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         rms_distance(white, white[:1])
 
 

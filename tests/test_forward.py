@@ -85,7 +85,7 @@ def test_snr_at_the_ends():
 
 
 def test_bad_input():
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="same shape"):
         add_noise(torch.zeros(2, 3), torch.zeros(2, 4), Level(0.5, 0.5, 0.5))
     with pytest.raises(ValueError, match="not noisier"):
         transition(Level(0.5, 0.5, 0.5), Level(0.1, 0.9, 0.1))

@@ -307,7 +307,7 @@ class TestEvaluate:
         assert f"{evaluation.frechet_floor:.3f}" in text and "no FID" in text
 
     def test_refuses(self):
-        with pytest.raises(ValueError, match=r"n = 9000 takes 900 images of each class.*take a smaller n"):
+        with pytest.raises(ValueError, match=r"n = 9000 needs 900 images of each class.*give a smaller n"):
             evaluate(Copier(), n=9000)
         unused = Copier(lambda x: pytest.fail("drew samples before refusing"))
         with pytest.raises(ValueError, match="90 samples are too few"):
@@ -321,7 +321,7 @@ def test_sliced_wasserstein_of_a_shift_is_its_mean_projection_and_order_does_not
     assert sliced_wasserstein(points, points.flip(0)) == 0
     shifted = sliced_wasserstein(points, points + torch.tensor([3.0, 4.0]), directions=360)
     assert shifted == pytest.approx(5 * 2 / math.pi, rel=1e-3)  # the mean of |cos| over all directions is 2 / pi
-    with pytest.raises(ValueError, match="crowds of points must both be"):
+    with pytest.raises(ValueError, match="sets of points must both be"):
         sliced_wasserstein(points, points[:10])
     with pytest.raises(ValueError, match="NaN"):
         sliced_wasserstein(points, points * math.nan)

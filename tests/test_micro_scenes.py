@@ -313,7 +313,7 @@ def test_what_cannot_be_drawn_is_said(sample):
         SceneSampler(sample, "test")
     with pytest.raises(ValueError, match="5 sprites"):
         batch_scenes([Scene("many", (Sprite(0),) * 5)])
-    with pytest.raises(ValueError, match="sprite 462 is asked for, but there are 462 images"):
+    with pytest.raises(ValueError, match="a scene uses sprite 462, but there are only 462 images"):
         draw_scenes(batch_scenes([Scene("", (Sprite(462),))]), sample.images)
 
 

@@ -225,8 +225,8 @@ def test_two_loads_are_two_networks():
         ("mnist_unet_flwo", "did you mean 'mnist_unet_flow'"),
         ("mnist_classifier", "Known: cifar10_dit_flow, .*, mnist_unet_flow"),
         ("", "Known: cifar10_dit_flow"),
-        ("weights/mnist.pt", "no .safetensors file"),
-        (Path("mnist.ckpt"), "no .safetensors file"),
+        ("weights/mnist.pt", "not a .safetensors file"),
+        (Path("mnist.ckpt"), "not a .safetensors file"),
     ],
 )
 def test_an_unknown_name_and_another_format_are_refused(name, said):

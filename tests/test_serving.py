@@ -72,7 +72,7 @@ def test_another_name_is_for_a_shared_explorer_too():
 )  # fmt: skip
 @pytest.mark.parametrize("option", ["--host", "--allowed-host"])
 def test_what_is_no_name_of_a_host_is_refused(option: str, name: str):
-    assert_refused(run("app", "--shared", f"{option}={name}"), option, "no name or IP address")
+    assert_refused(run("app", "--shared", f"{option}={name}"), option, "not a host name or IP address")
 
 
 def test_a_host_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch):
@@ -109,7 +109,7 @@ def test_a_base_path_may_have_slashes_around_it(given: str, path: str):
     ["http://a/b", "/a/../b", "/a/./b", "//a//b", "a b", "a?b", "a#b", "a%2fb", "a\\b", "é", "a\x00", "{x}", "a" * 201],
 )
 def test_what_is_no_path_is_refused(path: str):
-    assert_refused(run("app", f"--base-path={path}"), "--base-path", "no path of an address")
+    assert_refused(run("app", f"--base-path={path}"), "--base-path", "not a path of a URL")
 
 
 # Who may enter

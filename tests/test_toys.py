@@ -135,9 +135,9 @@ def test_dots_are_strokes_too():
 @pytest.mark.parametrize(
     ("strokes", "n", "complaint"),
     [
-        ([], 10, "strokes must be one list"),
-        ([[]], 10, "strokes must be one list"),
-        ([[(0, 0, 0)]], 10, "strokes must be one list"),
+        ([], 10, "strokes must be one or more lists"),
+        ([[]], 10, "strokes must be one or more lists"),
+        ([[(0, 0, 0)]], 10, "strokes must be one or more lists"),
         ([[(0, 0), (1, 1)]], 0, "n, the number of points, must be a whole number"),
         ([[(0, 0), (float("nan"), 1)]], 10, "NaN or infinite"),
         ([[(0, 0), (float("inf"), 1)]], 10, "NaN or infinite"),

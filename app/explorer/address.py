@@ -151,7 +151,9 @@ def _note(here: Visit) -> None:
             f"The address asks for {named(here.refused)}, which is not possible here; the default is used instead."
         )
     if here.unused:
-        sentences.append(f"The address sets {named(here.unused)}, which no control that this page shows now reads.")
+        sentences.append(
+            f"The address sets {named(here.unused)}, which this page does not use with its present settings."
+        )
     if sentences:
         here.note.info(" ".join(sentences), icon=":material/link_off:")
 

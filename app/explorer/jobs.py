@@ -78,14 +78,14 @@ class Job(Generic[T]):
         self.part, self.doing, self.waits = 0.0, "", True
         self.session, self.seen, self.shown, self._alone_since = _session(), clock(), True, None
         self._watch, self._stop, self._desk = Stopwatch(lambda: clock()), threading.Event(), _desk()
-        self._watch.told(None)
+        self._watch.report(None)
         with self._desk.lock:
             self._desk.queue.append(self)
         self._future = self._desk.worker.submit(self._run, work)
         self._future.add_done_callback(self._ended)
 
     def _run(self, work: Callable[[Tell], T]) -> T:
-        self._watch.told(0.0)
+        self._watch.report(0.0)
         self.tell(0.0)
         return work(self.tell)
 
@@ -97,7 +97,7 @@ class Job(Generic[T]):
         """Set the progress; a part of None means that the job waits. Raises StoppedError if the job must stop."""
         if self._stop.is_set() or self.left():
             raise StoppedError
-        self._watch.told(part)
+        self._watch.report(part)
         self.waits = part is None
         self.part, self.doing = self.part if part is None else part, doing
 

@@ -187,7 +187,7 @@ def progress(what: str) -> Iterator[Tell]:
 
     def tell(part: float | None, doing: str = "") -> None:
         nonlocal reached
-        work.told(part)
+        work.report(part)
         reached = reached if part is None else min(1.0, part)
         if time.monotonic() - begin > PATIENCE:
             place.progress(reached, text=progress_words(what, doing, part, work.seconds))

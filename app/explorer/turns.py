@@ -23,12 +23,12 @@ WEIGHT = 10.0  # seconds of waiting that count as much as one second of computin
 
 
 class Stopwatch:
-    """Measure seconds of work. `told` receives each progress report; a part of None means that the work waits."""
+    """Measure seconds of work: call `report` with each progress; a part of None means that the work waits."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock, self._spent, self._since = clock, 0.0, clock()
 
-    def told(self, part: float | None) -> None:
+    def report(self, part: float | None) -> None:
         """Pause while the work waits, continue when it works, restart at part 0."""
         now = self._clock()
         if part is None:

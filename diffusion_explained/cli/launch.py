@@ -130,9 +130,7 @@ class Copied:
     new: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)  # they existed, with changes by their owner
     mended: list[str] = field(default_factory=list)  # they existed, but empty or truncated: copied again
-    set_aside: list[str] = field(
-        default_factory=list
-    )  # copies of mended files that were more than a truncated original
+    set_aside: list[str] = field(default_factory=list)  # backups of mended files, unless a truncated original
 
 
 def copy_course(target: Path) -> Copied:

@@ -1,4 +1,4 @@
-"""Data: MNIST and CIFAR-10 behind one type, what the package carries of them, 2-D toys, and a user's own picture."""
+"""Data: MNIST and CIFAR-10 as one type, the parts of them that the package includes, 2-D toys, and users' pictures."""
 
 from diffusion_explained.data.hub import DamagedDataError, DataUnavailableError
 from diffusion_explained.data.images import ImageDataset, to_float, to_uint8

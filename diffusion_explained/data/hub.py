@@ -1,4 +1,4 @@
-"""A file of a Hugging Face data set: the local hub cache first, then the network, and at once a clear no."""
+"""Get a file of a Hugging Face data set from the local hub cache or the network, or raise a clear error at once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class DataUnavailableError(OSError):
 
 
 class DamagedDataError(OSError):
-    """A file is there but is not what it should be; the message names it and how to fetch it again."""
+    """A file exists but its content is wrong; the message names the file and says how to fetch it again."""
 
 
 def hub_is_reachable(timeout_s: float = 1.5) -> bool:
     """Whether a download could work: True if the hub (or the proxy on the way to it) accepts a connection.
 
-    Left alone, the hub's client retries for about 23 seconds before it gives up; this asks once.
+    The hub's own client retries for about 23 seconds before it gives up; this function tries once.
     """
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}:
         return False
@@ -42,7 +42,7 @@ def hub_is_reachable(timeout_s: float = 1.5) -> bool:
             return
         answered.set()
 
-    # in a thread of its own because the name look-up, before the connection, knows no time limit
+    # in a separate thread because the name look-up before the connection has no time limit
     probe = threading.Thread(target=connect, daemon=True)
     probe.start()
     probe.join(timeout_s)
@@ -50,20 +50,20 @@ def hub_is_reachable(timeout_s: float = 1.5) -> bool:
 
 
 def fetch_command(repo_id: str, filename: str, *, again: bool = False) -> str:
-    """The shell command that downloads one file of a data set; `again`: over what the cache holds."""
+    """The shell command that downloads one file of a data set; `again`: even if it is in the cache."""
     return f"hf download {repo_id} {filename} --repo-type dataset" + (" --force-download" if again else "")
 
 
 def hub_file(repo_id: str, filename: str, *, download: bool = True) -> Path:
-    """The local path of one file of a data set on the hub, downloaded if it must and can be.
+    """The local path of one file of a data set on the hub; it is downloaded if it is not in the cache.
 
-    Raises DataUnavailableError when the file is in no cache and `download` is off, or the network is.
+    Raises DataUnavailableError when the file is not in the cache, and `download` is off or there is no network.
     """
     with extra("data"):
-        from huggingface_hub import hf_hub_download  # lazy: it costs 0.3 s, and reads its environment at import
+        from huggingface_hub import hf_hub_download  # lazy: the import takes 0.3 s, and reads environment variables
 
     where: dict[str, Any] = {"repo_id": repo_id, "filename": filename, "repo_type": "dataset"}
-    # given by hand so that a notebook may set HF_HUB_CACHE after huggingface_hub was imported
+    # passed explicitly so that a notebook may set HF_HUB_CACHE after huggingface_hub was imported
     where["cache_dir"] = os.environ.get("HF_HUB_CACHE")
     try:
         return Path(hf_hub_download(**where, local_files_only=True))
@@ -79,7 +79,7 @@ def hub_file(repo_id: str, filename: str, *, download: bool = True) -> Path:
         )
     try:
         return Path(hf_hub_download(**where))
-    except Exception as error:  # the client's own errors, its HTTP library's, the disk's: all mean no file
+    except Exception as error:  # errors of the client, its HTTP library or the disk: all mean that there is no file
         raise DataUnavailableError(
             f"downloading {filename} of {repo_id} failed: {type(error).__name__}: {error}. "
             f"Try again later, or run\n    {fetch_command(repo_id, filename)}"

@@ -1,4 +1,4 @@
-"""`ImageDataset`: labelled images of any data set, kept as bytes and given out as float32 in [-1, 1]."""
+"""`ImageDataset`: labelled images of any data set, stored as bytes and returned as float32 in [-1, 1]."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffusion_explained.checks import check_finite, float_data
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Bytes to the range that diffusion works in: x = image / 127.5 - 1, so 0 -> -1 and 255 -> 1, float32.
+    """Bytes to the range of diffusion models: x = image / 127.5 - 1, so 0 -> -1 and 255 -> 1, float32.
 
     Raises ValueError for anything but bytes: numbers that are floats already would be scaled a second time.
 
@@ -25,9 +25,9 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """The way back: round(127.5 * (x + 1)), clipped to 0..255; exact on everything that `to_float` gives.
+    """The inverse of `to_float`: round(127.5 * (x + 1)), clipped to 0..255; exact for every result of `to_float`.
 
-    Raises ValueError for NaN or infinity, which is never drawn, and for images that are bytes already.
+    Raises ValueError for NaN or infinity, which must never be shown, and for images that are bytes already.
 
     The images may have any shape: [...] -> [...].
     """
@@ -39,7 +39,7 @@ def to_uint8(x: Tensor) -> Tensor:
 class ImageDataset:
     """Images uint8 [N, C, H, W] and their labels int64 [N].
 
-    `source` says in words where the images came from, for a person to read.
+    `source` describes where the images came from, for a person to read.
 
     Raises ValueError for tensors of other shapes or dtypes.
     """
@@ -56,7 +56,7 @@ class ImageDataset:
             raise ValueError(f"images must be uint8 [N, C, H, W], got {self.images.dtype} {tuple(self.images.shape)}")
         if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
             raise ValueError(
-                f"labels must be int64 [{len(self.images)}], one an image, "
+                f"labels must be int64 [{len(self.images)}], one per image, "
                 f"got {self.labels.dtype} {tuple(self.labels.shape)}"
             )
 
@@ -75,7 +75,7 @@ class ImageDataset:
 
     @property
     def num_classes(self) -> int:
-        """How many classes there are."""
+        """The number of classes."""
         return len(self.class_names)
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:

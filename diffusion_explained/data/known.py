@@ -1,4 +1,4 @@
-"""What the real data sets must be: where each lives on the hub, and the checks that its arrays pass."""
+"""The known data sets: where each is on the hub, and the checks that its arrays must pass."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from diffusion_explained.data.hub import DamagedDataError
 
 @dataclass(frozen=True)
 class Split:
-    """One file of a data set, and what its decoded arrays must be."""
+    """One file of a data set, and the expected size and checksums of its decoded arrays."""
 
     filename: str
     size: int
     labels_sha256: str
     pixels_sha256: str | None = None
-    channel_means: tuple[float, ...] = ()  # of bytes / 255; checked where no checksum of the pixels is known
+    channel_means: tuple[float, ...] = ()  # of bytes / 255; checked if the pixels' checksum is not known
 
 
 @dataclass(frozen=True)
 class HubDataset:
-    """A labelled image data set on the Hugging Face hub: one parquet file a split, PNG bytes in a column."""
+    """A labelled image data set on the Hugging Face hub: one parquet file per split, with PNG bytes in a column."""
 
     repo_id: str
     image_column: str
@@ -83,7 +83,7 @@ DATASETS: dict[str, HubDataset] = {
     ),
 }  # fmt: skip
 
-# What recipes/mnist_sample.py writes and the package carries; the checksums are those that it prints.
+# The file that recipes/mnist_sample.py writes and the package includes; the recipe prints these checksums.
 MNIST_SAMPLE = Split(
     "mnist_sample.npz",
     10_000,
@@ -93,7 +93,7 @@ MNIST_SAMPLE = Split(
 
 
 def sha256(values: Tensor) -> str:
-    """The checksum of a tensor's bytes, taken as uint8 (pixels are, and labels fit).
+    """The SHA-256 of a tensor's values as uint8 (pixels are uint8, and labels fit into it).
 
     values may have any shape, [...].
     """
@@ -101,9 +101,9 @@ def sha256(values: Tensor) -> str:
 
 
 def check_arrays(dataset: HubDataset, split: Split, images: Tensor, labels: Tensor) -> None:
-    """Hold decoded arrays to what the split must be: sizes, label range, checksums, channel means.
+    """Check that decoded arrays are those of the split: sizes, label range, checksums, channel means.
 
-    Raises DamagedDataError that says what is wrong; the caller knows the file, and says what to do.
+    Raises DamagedDataError, which says what is wrong; the caller adds the file's name and what to do.
 
     images [N, C, H, W], labels [N].
     """
@@ -121,5 +121,5 @@ def check_arrays(dataset: HubDataset, split: Split, images: Tensor, labels: Tens
         raise DamagedDataError("its pixels are not the data set's (their checksum differs)")
     for channel, expected_mean in enumerate(split.channel_means):
         mean = images[:, channel].sum(dtype=torch.int64).item() / (255 * images[:, channel].numel())
-        if abs(mean - expected_mean) > 2e-4:  # published to 4 digits; one class gone dark moves it by 0.05
+        if abs(mean - expected_mean) > 2e-4:  # published to 4 digits; if one class were black, it would move by 0.05
             raise DamagedDataError(f"channel {channel} has mean {mean:.4f}, not {expected_mean:.4f}")

@@ -1,9 +1,9 @@
-"""MNIST and CIFAR-10 from the Hugging Face hub, checked, decoded once, and read from a cache ever after.
+"""Load MNIST and CIFAR-10 from the Hugging Face hub: checked, decoded once, and then read from a cache.
 
     dataset = load_dataset("mnist", "train")       # 60,000 digits, uint8 [N, 1, 28, 28]
     x_0, labels = dataset.batch(torch.tensor([0, 1, 2]))
 
-With no network and no cache there is `bundled_mnist()`: 10,000 real digits that travel with the package.
+Without a network and a cache there is `bundled_mnist()`: 10,000 real digits that are part of the package.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from diffusion_explained.files import atomic_path
 from diffusion_explained.names import unknown_name
 from diffusion_explained.tensor_files import read_tensors
 
-LONGEST_HEADER = 10_000  # bytes of the cache's safetensors header: it has two tensors and a checksum
+LONGEST_HEADER = 10_000  # bytes at most of the cache's safetensors header, which has two tensors and a checksum
 SAMPLE_FILE = Path(__file__).with_name(MNIST_SAMPLE.filename)
 
 
 def cache_folder() -> Path:
-    """Where decoded data is kept: $DIFFUSION_EXPLAINED_CACHE, else a folder in the user's cache folder."""
+    """The folder of decoded data: $DIFFUSION_EXPLAINED_CACHE, else a folder in the user's cache folder."""
     if chosen := os.environ.get("DIFFUSION_EXPLAINED_CACHE"):
         return Path(chosen).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diffusion_explained"
@@ -42,11 +42,11 @@ def cache_folder() -> Path:
 
 @named_options
 def load_dataset(name: str, split: str = "train", *, download: bool = True) -> ImageDataset:
-    """One split of "mnist" or "cifar10": "train", "test", or for MNIST "sample", the 10,000 that are bundled.
+    """Load one split of "mnist" or "cifar10": "train", "test", or for MNIST "sample", the 10,000 bundled images.
 
-    Looked for in the decoded cache, then in the hub's cache, then (if `download`) on the hub.
-    Raises ValueError for an unknown name or split, and two kinds of OSError: DataUnavailableError when data
-    is nowhere to be had, DamagedDataError when a file is there but is not the data set's.
+    The split is searched in the decoded cache, then in the hub's cache, then (if `download`) on the hub.
+    Raises ValueError for an unknown name or split, and two kinds of OSError: DataUnavailableError when the data
+    cannot be found, DamagedDataError when a file exists but is not that of the data set.
     """
     if name not in DATASETS:
         raise unknown_name("data set", name, DATASETS)
@@ -83,9 +83,9 @@ def load_dataset(name: str, split: str = "train", *, download: bool = True) -> I
 
 
 def training_images(name: str) -> ImageDataset:
-    """What this machine has to train on now: the train split if it is cached, else MNIST's bundled sample.
+    """The training images on this machine: the train split if it is cached, else for MNIST the bundled sample.
 
-    Nothing is downloaded; `str(dataset)` says which it is. Raises DataUnavailableError if there is neither.
+    Nothing is downloaded; `str(dataset)` says which one it is. Raises DataUnavailableError if there is neither.
     """
     try:
         return load_dataset(name, "train", download=False)
@@ -98,9 +98,9 @@ def training_images(name: str) -> ImageDataset:
 
 
 def bundled_mnist() -> ImageDataset:
-    """The 10,000 digits of MNIST's train split, 1,000 a class, that travel with the package.
+    """The 10,000 digits of MNIST's train split, 1,000 per class, that are part of the package.
 
-    recipes/mnist_sample.py made the file; its "indices" are theirs in the train split.
+    recipes/mnist_sample.py made the file; its "indices" are the images' indices in the train split.
     Raises DamagedDataError.
     """
     mnist = DATASETS["mnist"]
@@ -108,7 +108,7 @@ def bundled_mnist() -> ImageDataset:
         with np.load(SAMPLE_FILE, allow_pickle=False) as sample:
             images, labels = torch.from_numpy(sample["images"]), torch.from_numpy(sample["labels"]).long()
         check_arrays(mnist, MNIST_SAMPLE, images, labels)
-    except Exception as error:  # zipfile, zlib and numpy each have their own words for a damaged file
+    except Exception as error:  # zipfile, zlib and numpy each raise their own errors for a damaged file
         raise DamagedDataError(f"{SAMPLE_FILE} is damaged: {error}. Install the package again.") from error
     return ImageDataset("mnist", "sample", images, labels, mnist.class_names, "the sample bundled with the package")
 
@@ -151,7 +151,7 @@ def read_parquet(path: Path, dataset: HubDataset, split: str) -> tuple[Tensor, T
                     row += 1
         pixels = torch.from_numpy(images).reshape(size, height, width, -1).permute(0, 3, 1, 2).contiguous()
         check_arrays(dataset, dataset.splits[split], pixels, torch.from_numpy(labels))
-    except Exception as error:  # pyarrow, zlib and Pillow each have their own words for a damaged file
+    except Exception as error:  # pyarrow, zlib and Pillow each raise their own errors for a damaged file
         raise DamagedDataError(
             f"{path} is damaged: {error}. Fetch it again:\n"
             f"    {fetch_command(dataset.repo_id, dataset.splits[split].filename, again=True)}"
@@ -160,7 +160,7 @@ def read_parquet(path: Path, dataset: HubDataset, split: str) -> tuple[Tensor, T
 
 
 def write_decoded(path: Path, images: Tensor, labels: Tensor) -> None:
-    """Keep decoded arrays and the checksum of their pixels in one file, which appears whole or not at all.
+    """Write decoded arrays and the checksum of their pixels to one file, which appears whole or not at all.
 
     images uint8 [N, C, H, W], labels int64 [N].
     """
@@ -169,7 +169,7 @@ def write_decoded(path: Path, images: Tensor, labels: Tensor) -> None:
 
 
 def read_decoded(path: Path, dataset: HubDataset, split: str) -> tuple[Tensor, Tensor]:
-    """Read the arrays that `write_decoded` kept into memory and check them; a DamagedDataError names the file."""
+    """Read and check the arrays that `write_decoded` wrote; a DamagedDataError names the file."""
     size = dataset.splits[split].size
     try:
         tensors, words = read_tensors(path, "cache", most=size * (math.prod(dataset.image_shape) + 8) + LONGEST_HEADER)

@@ -1,4 +1,4 @@
-"""A user's own picture as x_0: refused before it is decoded if it is too large, and fitted to the network's size."""
+"""Read a user's own picture as x_0, fitted to the network's size; a picture that is too large is not even decoded."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ File = str | PathLike[str] | bytes | BinaryIO
 Say = Callable[[str], object]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", *(["AVIF"] if "avif" in features.get_supported_modules() else []))
-PHONE = "MPO"  # Pillow's name, found by its JPEG reader, for a telephone's .jpg: the photograph, then a depth map
+PHONE = "MPO"  # Pillow's format name for a phone's .jpg that holds the photograph and then a depth map
 MAX_BYTES = 20 * 2**20
-DARK = 64  # of 255: ink below this is not seen on black
+DARK = 64  # of 255: darker ink cannot be seen on black
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
     5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
@@ -31,10 +31,10 @@ TURNS = {
 }  # fmt: skip
 MAX_SIDE = 10_000  # pixels
 ENOUGH = 1024  # pixels per side: larger pictures are reduced to at least this, and to twice the network's size
-MAX_PIXELS = 40_000_000  # 160 MB as RGBA: what a telephone takes fits, a decompression bomb does not
-STRIP = 64  # rows that are converted at once: never all of a large picture
-SEEN = 3  # of 255: a colour profile that moves no colour by more is sRGB
-OTHERS = (  # what files of other kinds begin with, their names, and what to do with them
+MAX_PIXELS = 40_000_000  # 160 MB as RGBA: enough for phone photographs, too little for a decompression bomb
+STRIP = 64  # rows that are converted at once, never all of a large picture
+SEEN = 3  # of 255: a colour profile that changes no colour by more counts as sRGB
+OTHERS = (  # for files of other kinds: how they begin, their names, and what to do with them
     (rb"%PDF", "a PDF document", "Export its page as PNG."),
     (rb"(?=.*<svg)(\xef\xbb\xbf)?\s*<", "an SVG drawing", "Export it as PNG, at the size that you need."),
     (rb"....ftyp(hei|hev|mif1|msf1)", "a HEIC photograph", "Export it as JPEG, or set the camera to take JPEG."),
@@ -61,22 +61,22 @@ def load_image(
     invert: bool = False,
     say: Say | None = None,
 ) -> Tensor:
-    """A picture as x_0, float32 [1, channels, H, W] in [-1, 1].
+    """Read a picture as x_0, float32 [1, channels, H, W] in [-1, 1].
 
-    Its colours are sRGB's: those of another profile are converted. 16 bits per channel are reduced to 8. The picture is
-    turned as its EXIF orientation asks. Of an animation the first frame is taken.
+    Colours are converted to sRGB from any other profile, and 16 bits per channel are reduced to 8. The picture is
+    turned according to its EXIF orientation. From an animation the first frame is used.
 
     Args:
         file: a path, the bytes of a file, or a file open for reading bytes.
-        size: the height and width to fit it to, or one number for a square.
+        size: the height and width to fit the picture to, or one number for a square.
         channels: 1 (grey) or 3 (red, green, blue).
-        fit: "crop" keeps the middle, "pad" keeps everything and fills up with black.
-        invert: swap black and white, as for ink on paper where the network knows white digits on black.
-        say: called with one sentence for everything that was done to the picture besides scaling it.
+        fit: "crop" keeps the middle, "pad" keeps everything and pads with black.
+        invert: swap black and white, for instance for ink on paper and a network of white digits on black.
+        say: called with one sentence for each change to the picture, except scaling.
 
-    Raises ValueError, with a message for the person who chose the picture, for what is no picture, is cut short,
-    is over MAX_BYTES, or declares more than MAX_SIDE or MAX_PIXELS pixels (which is read from its header,
-    before anything is decoded); OSError where a path cannot be read.
+    Raises ValueError, with a message for the person who chose the picture, for a file that is not a picture, is
+    truncated, is larger than MAX_BYTES, or declares more than MAX_SIDE or MAX_PIXELS pixels (read from its header,
+    before anything is decoded); OSError if a path cannot be read.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1 or channels not in (1, 3) or fit not in ("crop", "pad"):
@@ -95,9 +95,9 @@ def load_image(
 
 
 def picture_size(file: File) -> tuple[int, int]:
-    """A picture's own height and width, after the turn that its EXIF asks for; ValueError as `load_image`.
+    """A picture's own height and width, after turning it by its EXIF orientation; raises ValueError as `load_image`.
 
-    No pixel is decoded, so a picture that is cut short has a size too.
+    No pixel is decoded, so this also works for a truncated picture.
     """
     with _opened(_read(file)) as image:
         size = image.height, image.width
@@ -105,9 +105,9 @@ def picture_size(file: File) -> tuple[int, int]:
 
 
 class Picture(NamedTuple):
-    """A picture as it is seen: upright, in sRGB with 8 bits per channel, of mode L, LA, RGB or RGBA.
+    """A picture as it is displayed: upright, in sRGB with 8 bits per channel, of mode L, LA, RGB or RGBA.
 
-    image: reduced by a whole factor if it is large; own: its own (width, height), upright.
+    image: reduced by a whole factor if it is large; own: the original (width, height), upright.
     """
 
     image: Image.Image
@@ -115,10 +115,10 @@ class Picture(NamedTuple):
 
 
 def decode(file: File, side: int, say: Say) -> Picture:
-    """A picture, reduced to about twice `side` pixels if it is much larger; say and errors are those of `load_image`.
+    """Decode a picture, and reduce it to about twice `side` pixels if it is much larger.
 
-    A JPEG is decoded at a fraction of its size; anything else is decoded whole, and converted strip by strip, so that a
-    picture takes little more memory than its pixels.
+    A JPEG is decoded at a fraction of its size; other formats are decoded whole, and converted strip by strip, so that
+    a picture takes little more memory than its pixels.
 
     Raises ValueError for a picture that is cut short or damaged.
     """
@@ -132,12 +132,12 @@ def decode(file: File, side: int, say: Say) -> Picture:
             image.draft(None, (own[0] // factor, own[1] // factor))  # does nothing for other formats than JPEG
         try:
             image.load()
-        except Exception as error:  # a parser of foreign bytes: OSError, ValueError, struct.error, EOFError, ...
+        except Exception as error:  # a parser of unknown bytes: OSError, ValueError, struct.error, EOFError, ...
             raise ValueError(
                 f"The picture is cut short or damaged: {_plainly(error)}. Copy or download it again."
             ) from error
         clear = image.info.get("transparency")
-        if deep and isinstance(clear, tuple):  # the colour that is transparent, of 16 bits; the pixels have 8 by now
+        if deep and isinstance(clear, tuple):  # the transparent colour has 16 bits, but the pixels have 8 now
             image.info["transparency"] = tuple(value >> 8 for value in clear)
         if image.mode.startswith("I"):
             say("16 bits of grey were reduced to 8.")
@@ -157,7 +157,7 @@ def fitted(
     fit: Literal["crop", "pad"] = "crop",
     say: Say = lambda sentence: None,
 ) -> Image.Image:
-    """An image at height and width, its middle kept or its sides filled up with black; own: as of `Picture`."""
+    """Resize an image to height and width, by cropping to its middle or padding with black; own: as in `Picture`."""
     if own[0] * height == own[1] * width:
         return image.resize((width, height), Image.Resampling.LANCZOS)
     was = f"The picture is {own[0]} x {own[1]}, another shape than the network's: "
@@ -176,7 +176,7 @@ def fitted(
 
 
 def _read(file: File) -> bytes:
-    """The file's bytes, at most one more than is allowed."""
+    """The file's bytes. Raises ValueError for an empty file or one larger than MAX_BYTES."""
     if isinstance(file, str | PathLike):
         try:
             with Path(file).open("rb") as opened:
@@ -193,7 +193,7 @@ def _read(file: File) -> bytes:
 
 
 def _opened(data: bytes) -> Image.Image:
-    """The picture's header, checked; nothing is decoded yet."""
+    """Open a picture and check its header; nothing is decoded yet."""
     allowed = f"Allowed are {', '.join(FORMATS)}"
     small = f"allowed are {MAX_SIDE:,} per side and {MAX_PIXELS:,} in all. Make it smaller: it is scaled down anyway."
     try:
@@ -205,7 +205,7 @@ def _opened(data: bytes) -> Image.Image:
         raise ValueError(f"The file is not a picture that can be read. {allowed}. Export it as PNG or JPEG.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError(f"The picture declares far too many pixels; {small}") from None
-    except Exception as error:  # a parser of foreign bytes: OSError, ValueError, SyntaxError, struct.error, ...
+    except Exception as error:  # a parser of unknown bytes: OSError, ValueError, SyntaxError, struct.error, ...
         raise ValueError(f"The picture's header is damaged: {_plainly(error)}. Copy or download it again.") from error
     if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
         raise ValueError(f"The picture is {image.width:,} x {image.height:,} pixels; {small}")
@@ -213,15 +213,15 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _plainly(error: Exception) -> str:
-    """A parser's complaint, without its full stop."""
+    """A parser's error message, without its full stop."""
     return str(error).strip().rstrip(".") or "its data breaks off"
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, from 1 (upright) to 8; 1 where the EXIF data is missing or damaged."""
+    """The EXIF orientation, from 1 (upright) to 8; 1 if the EXIF data is missing or damaged."""
     try:
         orientation = image.getexif().get(0x0112, 1)
-    except Exception:  # a parser of foreign bytes: struct.error, SyntaxError, ... and the pixels are sound
+    except Exception:  # a parser of unknown bytes: struct.error, SyntaxError, ...; the pixels may still be good
         return 1
     return orientation if orientation in TURNS else 1
 
@@ -240,7 +240,7 @@ def _converted(image: Image.Image, factor: int) -> Image.Image:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """8 bits per channel and no palette."""
+    """An image converted to 8 bits per channel without a palette."""
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip instead of scale
         values, clear = np.asarray(image), image.info.get("transparency")
         grey = Image.fromarray((values >> 8).clip(0, 255).astype(np.uint8))
@@ -255,7 +255,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None, say: Say) -> Image.Image:
-    """The colours that a profile means, in sRGB; they are sRGB's already where there is none."""
+    """Convert an image from its colour profile to sRGB; without a profile it is taken to be sRGB already."""
     alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
     plain = image if alpha is None else image.convert(image.mode[:-1])
     if profile:
@@ -268,7 +268,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None, say: Say) -> Image.Image
             if space == "CMYK" or _moves(to_srgb, space):
                 plain = to_srgb.apply(plain.convert(space))
                 say("The picture's colours were converted from its own profile to sRGB.")
-        except Exception as error:  # a parser of foreign bytes, or a Pillow without LittleCMS
+        except Exception as error:  # a parser of unknown bytes, or a Pillow without LittleCMS
             say(f"The picture's colour profile cannot be used ({_plainly(error)}): its colours were taken for sRGB.")
     if plain.mode == "CMYK":
         plain = plain.convert("RGB")
@@ -280,7 +280,7 @@ def _in_srgb(image: Image.Image, profile: bytes | None, say: Say) -> Image.Image
 
 
 def _moves(to_srgb: ImageCms.ImageCmsTransform, space: str) -> bool:
-    """Whether a transform changes colours so that one sees it."""
+    """Whether a transform changes colours visibly."""
     ramp = Image.linear_gradient("L")
     across = ramp.transpose(Image.Transpose.ROTATE_90)
     probe = ramp if space == "L" else Image.merge("RGB", (ramp, across, ImageOps.invert(ramp)))
@@ -289,7 +289,7 @@ def _moves(to_srgb: ImageCms.ImageCmsTransform, space: str) -> bool:
 
 
 def _flattened(image: Image.Image, say: Say) -> Image.Image:
-    """No transparency: laid on black, or on white where black would hide what is visible."""
+    """Remove transparency: put the image on black, or on white if its visible parts are too dark for black."""
     if image.mode not in ("LA", "RGBA"):
         return image
     alpha = image.getchannel("A")

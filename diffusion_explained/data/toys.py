@@ -1,7 +1,7 @@
-"""Two-dimensional data whose every point can be seen: the usual toys, and what a hand draws.
+"""Two-dimensional data, of which every point can be plotted: the usual toys, and drawings by hand.
 
-Each toy is centred, and scaled by a constant so that a coordinate has variance 1 on average: the same noise
-schedules suit it as suit images, and how many points are drawn changes nothing else.
+Each toy is centred, and scaled by a constant so that its coordinates have variance 1 on average: so the noise schedules
+for images also suit it, and its scale does not depend on how many points are drawn.
 """
 
 from __future__ import annotations
@@ -86,13 +86,13 @@ def _ring(n: int, generator: Generator) -> Points:
     return _circle(2 * math.pi * turn) + _jitter(n, 0.06, generator), (4 * turn).long()
 
 
-# before scaling: means float64 [K, 2] and the one standard deviation of all
+# before scaling: means float64 [K, 2] and their common standard deviation
 _MODES: dict[str, tuple[Tensor, float]] = {
     "eight_gaussians": (_circle(torch.arange(8, dtype=torch.float64, device="cpu") * math.pi / 4), 0.1),
     "two_gaussians": (torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64, device="cpu"), 0.3),
 }
 
-# name -> (how it is drawn, its centre, the root of its mean variance per coordinate): the exact moments
+# name -> (function that draws it, its centre, the root of its mean variance per coordinate), the exact moments
 TOYS: dict[str, tuple[Callable[[int, Generator], Points], tuple[float, float], float]] = {
     "moons": (_moons, (0.0, 0.0), math.sqrt((0.75 + 0.5625 - 1 / math.pi) / 2 + 0.06**2)),
     "swiss_roll": (
@@ -110,7 +110,7 @@ TOYS: dict[str, tuple[Callable[[int, Generator], Points], tuple[float, float], f
 
 @named_options
 def toy(name: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Draw a toy: points float32 [n, 2], centred, of mean variance 1 a coordinate, and labels int64 [n].
+    """Draw a toy: points float32 [n, 2], centred, with a mean variance of 1 per coordinate, and labels int64 [n].
 
     The same name, n and seed give the same points. Raises ValueError for an unknown name or an n below 1.
     """
@@ -123,9 +123,9 @@ def toy(name: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 
 def gaussian_modes(name: str) -> tuple[Tensor, float]:
-    """The Gaussians that a toy is made of, as `toy` scales it: means float32 [K, 2] and their one standard deviation.
+    """The Gaussians of a toy, as scaled by `toy`: means float32 [K, 2] and their common standard deviation.
 
-    p(x_0) = 1/K sum_k N(x_0; mean_k, std^2 I), whose noising and perfect denoiser are known in closed form
+    p(x_0) = 1/K sum_k N(x_0; mean_k, std^2 I), whose noised distributions and optimal denoiser are known in closed form
     (`exact.GaussianMixture(means, std)`). Label k of the toy is mean k. Raises ValueError for other toys.
     """
     if name not in _MODES:
@@ -137,7 +137,7 @@ def gaussian_modes(name: str) -> tuple[Tensor, float]:
 
 @named_options
 def from_points(points: Sequence[Sequence[float]] | Tensor) -> tuple[Tensor, Tensor]:
-    """Points that somebody placed, one by one, as data: float32 [n, 2] centred and scaled like the toys, labels 0.
+    """Points placed by hand, as data: float32 [n, 2], centred and scaled like the toys, with labels 0.
 
     Raises ValueError for no points, points that are not pairs of finite numbers, or points all in one place.
     """
@@ -157,16 +157,16 @@ def from_points(points: Sequence[Sequence[float]] | Tensor) -> tuple[Tensor, Ten
 def from_strokes(
     strokes: Sequence[Sequence[Sequence[float]] | Tensor], n: int, seed: int = 0, jitter: float = 0.02
 ) -> tuple[Tensor, Tensor]:
-    """n points spread evenly along drawn strokes, each a polyline [k, 2]; the label is the stroke.
+    """n points distributed evenly along drawn strokes, each a polyline [k, 2]; the label is the stroke.
 
     jitter: the pen's width, a standard deviation in units of the scaled drawing.
-    Raises ValueError for an n below 1 and for what `from_points` refuses.
+    Raises ValueError for an n below 1, and where `from_points` raises it.
     """
     n = whole("n, the number of points,", n, 1)
     lines = [float64_on_cpu("a stroke", stroke) for stroke in strokes]
     if not lines or any(line.ndim != 2 or line.shape[1] != 2 or len(line) == 0 for line in lines):
-        raise ValueError("strokes must be one list of (x, y) points or more, each [k, 2] with k of 1 or more")
-    starts = torch.cat([line[:1] if len(line) == 1 else line[:-1] for line in lines])  # a dot is a segment too
+        raise ValueError("strokes must be one or more lists of (x, y) points, each [k, 2] with k of 1 or more")
+    starts = torch.cat([line[:1] if len(line) == 1 else line[:-1] for line in lines])  # a single point is a segment too
     ends = torch.cat([line[-1:] if len(line) == 1 else line[1:] for line in lines])
     of_segments = [i for i, line in enumerate(lines) for _ in range(max(len(line) - 1, 1))]
     owners = torch.tensor(of_segments, dtype=torch.int64, device="cpu")

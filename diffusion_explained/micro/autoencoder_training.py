@@ -1,10 +1,10 @@
-"""Training the autoencoder: pictures in, the same pictures out, through 48 times fewer numbers.
+"""Train the autoencoder: it reconstructs pictures from latents with 48 times fewer numbers.
 
     for record in train_autoencoder(vae, emoji, AutoencoderConfig(seconds=150), device="cuda"):
         print(record.step, record.loss)
     measured = finish_autoencoder(record_vae, emoji)
 
-Latent diffusion, Sec. 3.1: a decoder behind a Gaussian encoder, held near N(0, 1) by a little of the KL divergence.
+Latent diffusion, Sec. 3.1: a Gaussian encoder and a decoder; a small KL term keeps the latents near N(0, 1).
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ from diffusion_explained.training.step import compiled, make_step
 from diffusion_explained.training.timed import TimedConfig, TimedRecord, train_for
 from diffusion_explained.weight_files import round_to_fp16
 
-DRAWN_AT_ONCE = 8  # batches: drawing waits for the device several times, whatever the number of scenes
-MEASURED_SCENES = 2048  # to take the latents' mean and standard deviation from
+DRAWN_AT_ONCE = 8  # batches: each drawing waits for the device several times, whatever the number of scenes
+MEASURED_SCENES = 2048  # how many scenes the latents' mean and standard deviation are measured on
 
 
 @named_options
 @dataclass(frozen=True)
 class AutoencoderConfig(TimedConfig):
-    """How to train the autoencoder.
+    """The settings for training the autoencoder.
 
-    edge_weight: of the differences between neighbouring pixels in the loss, which sharpens edges.
-    kl_weight: of the KL divergence of a latent number from N(0, 1): enough that the decoder bears a little noise.
+    edge_weight: the weight in the loss of the differences between neighbouring pixels, which sharpens edges.
+    kl_weight: the weight of the KL divergence of a latent number from N(0, 1), which makes the decoder tolerate a
+        little noise.
     """
 
     batch_size: int = 64
@@ -60,7 +61,7 @@ class AutoencoderConfig(TimedConfig):
 
 
 class Reconstruction(nn.Module):
-    """An autoencoder in training: pictures and eps to (pictures, mean, log variance), the latent mean + std * eps.
+    """An autoencoder during training: (pictures, eps) -> (pictures, mean, log variance); latents are mean + std * eps.
 
     images [B, 3, H, W], eps and mean [B, C, h, w].
     """
@@ -78,9 +79,11 @@ class Reconstruction(nn.Module):
 def autoencoder_loss(
     decoded: Tensor, images: Tensor, mean: Tensor, logvar: Tensor, config: AutoencoderConfig
 ) -> Tensor:
-    """|x' - x| + edge_weight * |grad x' - grad x| + kl_weight * KL, a mean of each over the batch, [].
+    """The autoencoder's loss, |x' - x| + edge_weight * |grad x' - grad x| + kl_weight * KL, each averaged; shape [].
 
-    KL = (mean^2 + var - 1 - log var) / 2 of one latent number     (latent diffusion, Sec. 3.1 and App. G)
+    KL = (mean^2 + var - 1 - log var) / 2 per latent number     (latent diffusion, Sec. 3.1 and App. G)
+
+    decoded x' and images x [B, 3, H, W]; mean and logvar [B, C, h, w].
     """
     difference = decoded - images
     edges = difference.diff(dim=-1).abs().mean() + difference.diff(dim=-2).abs().mean()
@@ -103,11 +106,11 @@ def train_autoencoder(
     """Train an AutoencoderKL on drawn scenes, in place; at the end it holds the moving average of its weights.
 
     Args:
-        workers: how many processes compose scenes; 0 to do it here.
-        checkpoints: a folder; if it holds a checkpoint of this training, training goes on from there.
+        workers: the number of processes that compose scenes; 0 for this process.
+        checkpoints: a folder; if it holds a checkpoint of this training, training resumes from it.
         options: record_every and checkpoint_every of `train_for`.
 
-    Raises ValueError for the checkpoints of another training, FloatingPointError when the loss is no number, and what
+    Raises ValueError for the checkpoints of another training, FloatingPointError when the loss is not finite, and what
     `folder_lock.hold` raises.
     """
     device = torch.device(device)
@@ -139,7 +142,7 @@ def train_autoencoder(
 def drawn(
     emoji: EmojiSet, config: AutoencoderConfig, device: torch.device, first: int, workers: int
 ) -> Iterator[Tensor]:
-    """The pictures of the training's batches from batch `first` on, drawn several batches at once."""
+    """Yield the pictures of the training's batches from batch `first` on; several batches are drawn at once."""
     images = emoji.images.to(device)
     scenes = SceneBatches(SceneSampler(emoji, "train", config.seed), config.batch_size * DRAWN_AT_ONCE)
     chunk, skipped = divmod(first, DRAWN_AT_ONCE)
@@ -154,8 +157,8 @@ def drawn(
 def finish_autoencoder(vae: Any, emoji: EmojiSet, seed: int = 0) -> dict[str, Any]:
     """Balance a trained autoencoder's latents, set its scaling factor, round its weights to fp16, and measure it.
 
-    Returns {"psnr_held_out", "psnr_training", "latents": {"means", "stds", "std"}}: in dB, of the emoji that no
-    training saw and of as many that it saw, over white.
+    Returns {"psnr_held_out", "psnr_training", "latents": {"means", "stds", "std"}}: the PSNR in dB over white, of the
+    held-out emoji and of as many training emoji.
     """
     vae.eval()
     device = next(vae.parameters()).device

@@ -1,4 +1,4 @@
-"""From the npm packages to an emoji set: which subjects, how they are called, and the drawing of their SVGs."""
+"""Build an emoji set from npm packages: choose the subjects and their names, and rasterise their SVGs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from diffusion_explained.micro.emoji_set import SIZE, STYLES, EmojiSet, write_em
 from diffusion_explained.micro.registry import EMOJIBASE, FLUENT, NOTO, TWEMOJI, NpmPackage, read_members
 from diffusion_explained.micro.words import EXTRA_KEYWORDS, clean_name, is_drawable, tidy_keyword
 
-GLYPH = 112  # pixels of the longer side of a drawing; 8 remain on either side, so that a picture has a border
+GLYPH = 112  # pixels of the longer side of a drawing; the remaining 8 on either side are a border
 RENDER = 768  # pixels at which an SVG is drawn before it is averaged down, which is smoother than drawing it small
 GROUPS = ("smileys", "people", "components", "animals", "food", "travel", "activities", "objects", "symbols", "flags")
 KEYWORD_LISTS = ("github", "emojibase", "iamcal", "joypixels")  # emojibase's lists of short names, e.g. ":car:"
-SHARED_KEYWORD = 2  # a keyword of more subjects than this names none of them
+SHARED_KEYWORD = 2  # a keyword of more subjects than this is dropped
 
 
 def build_emoji(path: Path) -> EmojiSet:
-    """Fetch the packages, draw every picture, write the set to `path` and its manifest (JSON) beside it."""
+    """Fetch the packages, draw every picture, and write the set to `path` and its manifest (JSON) beside it."""
     subjects = read_subjects()
     svgs = {"fluent": iconify_svgs(FLUENT), "noto": iconify_svgs(NOTO), "twemoji": twemoji_svgs()}
     packages = {"fluent": FLUENT, "noto": NOTO, "twemoji": TWEMOJI}
@@ -65,7 +65,7 @@ def build_emoji(path: Path) -> EmojiSet:
 def read_subjects() -> dict[str, tuple[str, tuple[str, ...], str]]:
     """{code points: (name, keywords, group)} of the subjects that are kept, in the order of emojibase.
 
-    Left out are skin tones (they are no entries of their own there) and everything for which `is_drawable` says no.
+    Skin tones (which are not separate entries there) and subjects for which `is_drawable` is False are left out.
 
     Raises ValueError if two subjects have one name.
     """
@@ -92,12 +92,12 @@ def read_subjects() -> dict[str, tuple[str, tuple[str, ...], str]]:
 
 
 def as_list(value: str | list[str]) -> list[str]:
-    """emojibase writes a list of one as the thing itself."""
+    """A list of strings from emojibase, which writes a list of one item as the item itself."""
     return [value] if isinstance(value, str) else value
 
 
 def normal_code(code: str) -> str:
-    """Code points as the three sets agree on them: lower case, no leading zeros, no variation selector (FE0F)."""
+    """Code points in a form common to the three sets: lower case, no leading zeros, no variation selector (FE0F)."""
     return "-".join(part.lstrip("0") for part in code.lower().split("-") if part != "fe0f")
 
 
@@ -120,14 +120,14 @@ def iconify_svgs(package: NpmPackage) -> dict[str, str]:
 
 
 def twemoji_svgs() -> dict[str, str]:
-    """{code points: SVG} of Twemoji, one file an emoji."""
+    """{code points: SVG} of Twemoji, which has one file per emoji."""
     return {normal_code(Path(name).stem): svg.decode() for name, svg in read_members(TWEMOJI, ".svg").items()}
 
 
 def rasterise(svg: str) -> np.ndarray:
-    """Draw an SVG: uint8 [4, 128, 128], straight alpha, cropped to what is drawn and centred, its longer side GLYPH.
+    """Rasterise an SVG: uint8 [4, 128, 128], straight alpha, cropped to the drawing, centred, longer side GLYPH.
 
-    Cropping makes "in the middle" and "at the left" true of the drawing itself, whatever margin its set leaves.
+    Because of the cropping, "in the middle" and "at the left" hold for the drawing itself, whatever its set's margin.
 
     Raises ValueError for an SVG that draws nothing.
     """

@@ -1,4 +1,4 @@
-"""The model card of a Micro Stable Diffusion: what was trained, on what, and what was measured, as JSON and as text."""
+"""The model card of a Micro Stable Diffusion: training, data and measurements, as JSON and as Markdown."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from diffusion_explained.stable_diffusion import load
 
 images = load("micro").sample("a blue cat", seed=0)  # [1, 3, 128, 128] in [-1, 1]
 
-# or by diffusers alone
+# or with diffusers alone
 pipe = diffusers.StableDiffusionPipeline.from_pretrained(folder)
 pipe("a blue cat", height=128, width=128)
 ```"""
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """The card in a folder. Raises FileNotFoundError when there is none, OSError when it is damaged."""
+    """Read the card in a folder. Raises FileNotFoundError when there is none, OSError when it is damaged."""
     path = folder / MICRO_CARD
     try:
         card = read_json(path, "card")
@@ -41,7 +41,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def write_card(folder: Path, card: dict[str, Any]) -> None:
-    """Write a card as JSON, and for people as README.md."""
+    """Write a card as JSON, and as README.md for people."""
     with atomic_path(folder / MICRO_CARD) as part:
         part.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     with atomic_path(folder / README) as part:
@@ -49,7 +49,7 @@ def write_card(folder: Path, card: dict[str, Any]) -> None:
 
 
 def readme(card: dict[str, Any]) -> str:
-    """The card for people, in Markdown; a card of an autoencoder alone is a shorter one."""
+    """The card in Markdown; shorter if the card is of an autoencoder alone."""
     parts = card["autoencoder"], card.get("text_to_image")
     return "\n\n".join([*_head(*parts), *_autoencoder(parts[0]), *_text_to_image(parts[1]), *_foot()]) + "\n"
 
@@ -62,7 +62,7 @@ def _head(autoencoder: dict[str, Any], text_to_image: dict[str, Any] | None) -> 
     return [
         "# Micro Stable Diffusion",
         "Text to image for emoji of 128 x 128 pixels: Stable Diffusion 1.5's architecture, its autoencoder included, "
-        "trained from nothing. A pipeline of diffusers, fp16.",
+        "trained from scratch. A pipeline of diffusers, fp16.",
         USE,
         "\n".join(["| part | parameters |", "|------|------------|", *rows]),
     ]
@@ -81,7 +81,7 @@ def _text_to_image(card: dict[str, Any] | None) -> list[str]:
     return [
         "## Text encoder and U-Net",
         f"The U-Net predicts {PREDICTED[card['prediction']]}. Captions of at most {card['tokens']} tokens, replaced by "
-        f"the empty one {card['caption_dropout']:.0%} of the time. {card['scenes']:,} scenes, each seen several times. "
+        f"the empty one {card['caption_dropout']:.0%} of the time. {card['scenes']:,} scenes, each used several times. "
         f"{_training(card)}",
     ]
 
@@ -98,6 +98,6 @@ def _foot() -> list[str]:
         "## Data and licences",
         "Scenes composed of Fluent Emoji (Microsoft, MIT), Noto Emoji (Google, Apache 2.0) and Twemoji (Twitter and "
         "contributors, CC BY 4.0), recoloured, moved and combined; captions from emojibase-data (MIT). Some "
-        "combinations of colour and subject, and of subject and style, were held out, to measure whether it composes. "
-        "It knows emoji and nothing else.",
+        "combinations of colour and subject, and of subject and style, were held out, to measure whether the model can "
+        "combine them. It can draw only emoji.",
     ]

@@ -1,4 +1,4 @@
-"""What can be combined: captions from their parts, the things that are composed, the colours of them held out."""
+"""What can be combined: captions from parts, the subjects of composed scenes, and the held-out colours of subjects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffusion_explained.micro.words import (
     without_colour,
 )
 
-VARIANT = re.compile(r"(man|woman|person|bald|old|older) ")  # "woman pilot"; the pilot alone is composed
+VARIANT = re.compile(r"(man|woman|person|bald|old|older) ")  # "woman pilot"; only "pilot" is used in composed scenes
 
 
 def caption_of(phrase: str, background: str | None = None, style: str | None = None) -> str:
@@ -26,15 +26,15 @@ def caption_of(phrase: str, background: str | None = None, style: str | None = N
 
 
 def plain_caption(emoji: EmojiSet, subject: int, style: str | None = None) -> str:
-    """The plainest caption of a subject, as it is asked for in measurements: its name, and a style if one is given."""
+    """The plainest caption of a subject, as used in measurements: its name, and a style if one is given."""
     return caption_of(emoji.names[subject], style=style)
 
 
 def held_out_pairs(emoji: EmojiSet) -> list[tuple[str, int]]:
-    """The held-out combinations of this set that a person would ask for: (colour, index of the subject).
+    """The held-out combinations of this set that a person might ask for: (colour, index of the subject).
 
-    Only of things that are composed in training too; without those that are emoji as they are (purple heart), because
-    training sees them plain. Said with `painted_name`: red apple is held out in purple as "purple apple".
+    Only subjects that training uses in composed scenes; without combinations that exist as emoji (purple heart),
+    because training shows those unpainted. `painted_name` gives the name: red apple in purple is "purple apple".
     """
     natural = {(colour, head(name)) for name in emoji.names for colour in colour_words(name)}
     return [
@@ -48,9 +48,9 @@ def held_out_pairs(emoji: EmojiSet) -> list[tuple[str, int]]:
 
 
 def is_paintable(name: str, group: str) -> bool:
-    """Whether another colour can be said of it: its name says none, or one in front: "red heart", not "leafy green".
+    """Whether a subject may be repainted: its name has no colour, or one in front: "red heart", not "leafy green".
 
-    People are not repainted: a colour said of a person would be read as one of skin.
+    People are not repainted: a colour word for a person would be read as a skin colour.
     """
     if group == "people":
         return False
@@ -58,14 +58,14 @@ def is_paintable(name: str, group: str) -> bool:
 
 
 def painted_name(colour: str, name: str) -> str:
-    """What a repainted thing is called: "blue cat", and "blue heart" for a red heart painted blue."""
+    """The name of a repainted subject: "blue cat", and "blue heart" for a red heart painted blue."""
     return f"{colour} {without_colour(name)}"
 
 
 def composable(emoji: EmojiSet) -> list[int]:
-    """The subjects that are counted, placed and related: countable things with a name of one word or two.
+    """The subjects of scenes with counts, positions and relations: countable ones with a name of one or two words.
 
-    Without the men and women of every trade, who would be a fifth of all scenes.
+    The men and women of each profession are left out; otherwise they would be a fifth of all scenes.
     """
     return [
         subject

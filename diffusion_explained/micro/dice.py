@@ -1,4 +1,4 @@
-"""The few ways in which a scene leaves something to chance."""
+"""The random choices that scenes are composed with."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ T = TypeVar("T")
 
 
 class Dice:
-    """Choices by a numpy Generator."""
+    """Random choices made with a numpy Generator."""
 
     def __init__(self, generator: np.random.Generator) -> None:
         self.random = generator.random
 
     def chance(self, probability: float) -> bool:
-        """True with that probability."""
+        """True with the given probability."""
         return self.random() < probability
 
     def pick(self, options: Sequence[T]) -> T:
-        """One of the options, all as likely."""
+        """One of the options, all equally likely."""
         return options[int(self.random() * len(options))]
 
     def near(self, value: float, spread: float) -> float:
-        """A number at most `spread` away."""
+        """A number uniform within `spread` of `value`."""
         return value + spread * (2 * self.random() - 1)

@@ -1,4 +1,4 @@
-"""Drawing scenes: sprites, repainted, scaled, turned and placed, over a background; a batch at once, on any device."""
+"""Draw scenes: repaint, scale, rotate and place sprites over a background; a batch at once, on any device."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from diffusion_explained.micro.words import COLOURS
 from diffusion_explained.palette import rgb
 
-SPRITES = 4  # at most, in one scene
+SPRITES = 4  # at most per scene
 WHITE = (1.0, 1.0, 1.0)
-# A colour is three shades: what the dark parts, the middle and the light parts of a drawing are painted with. One hue
-# over all lightnesses would not do: dark yellow is brown to the eye, and light red is pink.
+# A colour is three shades, for the dark, middle and light parts of a drawing. One hue for all lightnesses would not
+# work: dark yellow looks brown, and light red looks pink.
 SHADES = {
     "red": ("#4a0508", "#dd2a2f", "#ffd5d0"),
     "orange": ("#5a2a00", "#f5851a", "#ffe6c9"),
@@ -30,23 +30,23 @@ SHADES = {
     "white": ("#6d737d", "#e9ecf0", "#ffffff"),
     "grey": ("#2c2e31", "#8f9398", "#e4e6e8"),
 }
-CONTRAST = 0.9  # how much of a drawing's lights and darks is kept when it is repainted
-LUMA = (0.299, 0.587, 0.114)  # how light each of red, green and blue looks (ITU-R BT.601)
+CONTRAST = 0.9  # the share of a drawing's contrast that repainting keeps
+LUMA = (0.299, 0.587, 0.114)  # the perceived lightness of red, green and blue (ITU-R BT.601)
 
 
 class Sprite(NamedTuple):
-    """One drawing in a scene: which picture, where its centre is (in [-1, 1], y down), how large, turned, repainted."""
+    """One drawing in a scene: its picture, the position of its centre (in [-1, 1], y down), size, angle and colour."""
 
     picture: int
     x: float = 0.0
     y: float = 0.0
     size: float = 1.0  # 1: the picture fills the scene
     angle: float = 0.0  # radians, clockwise
-    colour: int = -1  # index of COLOURS, -1: as it is
+    colour: int = -1  # index of COLOURS, -1: not repainted
 
 
 class Scene(NamedTuple):
-    """One scene: its caption, its sprites (later ones lie over earlier ones), its background."""
+    """One scene: its caption, its sprites (later ones are drawn over earlier ones), its background."""
 
     caption: str
     sprites: tuple[Sprite, ...]
@@ -58,9 +58,9 @@ class Scenes:
     """B scenes with up to S = 4 sprites each.
 
     captions:   B strings.
-    sprite:     int64 [B, S], index into EmojiSet.images, -1 = none.
+    sprite:     int64 [B, S], index into EmojiSet.images, -1 = no sprite.
     place:      float [B, S, 4]: centre x and y (in [-1, 1], y down), size (1 = full picture), angle in radians.
-    colour:     int64 [B, S], index of COLOURS to repaint with, -1 = as it is.
+    colour:     int64 [B, S], index of COLOURS to repaint with, -1 = not repainted.
     background: float [B, 3] in [0, 1].
     """
 
@@ -75,7 +75,7 @@ class Scenes:
 
 
 def batch_scenes(scenes: Sequence[Scene]) -> Scenes:
-    """Many scenes as tensors. Raises ValueError for a scene of more than four sprites."""
+    """Convert scenes to tensors. Raises ValueError for a scene with more than four sprites."""
     for scene in scenes:
         if len(scene.sprites) > SPRITES:
             raise ValueError(f"{scene.caption!r} has {len(scene.sprites)} sprites; a scene holds at most {SPRITES}")
@@ -93,15 +93,15 @@ def batch_scenes(scenes: Sequence[Scene]) -> Scenes:
 
 
 def draw_scenes(scenes: Scenes, images: Tensor) -> Tensor:
-    """Draw scenes from `images` (uint8 [N, 4, H, W], straight alpha): float [B, 3, H, W] in [-1, 1] on its device.
+    """Draw scenes from `images` (uint8 [N, 4, H, W], straight alpha): float [B, 3, H, W] in [-1, 1] on their device.
 
-    Sprites are laid over one another by the "over" of Porter and Duff, Compositing Digital Images, 1984: with colours
-    premultiplied by alpha it is `new + (1 - alpha) * old`, and sampling between pixels does not bleed.
-    Raises ValueError for a sprite that is not among the images.
+    Sprites are composited with the operator "over" of Porter and Duff, Compositing Digital Images, 1984: with colours
+    premultiplied by alpha it is `new + (1 - alpha) * old`, and interpolation does not mix in colours of transparent
+    pixels. Raises ValueError for a sprite that is not among the images.
     """
     device = images.device
     if len(scenes) and int(scenes.sprite.max()) >= len(images):
-        raise ValueError(f"sprite {int(scenes.sprite.max())} is asked for, but there are {len(images)} images")
+        raise ValueError(f"a scene uses sprite {int(scenes.sprite.max())}, but there are only {len(images)} images")
     sprite, place = scenes.sprite.to(device), scenes.place.to(device)
     colour, background = scenes.colour.to(device), scenes.background.to(device)
     canvas = background[:, :, None, None].repeat(1, 1, *images.shape[-2:])
@@ -122,9 +122,10 @@ def premultiply(image: Tensor) -> Tensor:
 
 
 def transform(sprites: Tensor, place: Tensor) -> Tensor:
-    """Scale, turn and move sprites, premultiplied float [B, 4, H, W], by `place` [B, 4]: x, y, size, angle.
+    """Scale, rotate and move sprites, premultiplied float [B, 4, H, W], by `place` [B, 4]: x, y, size, angle.
 
-    Reading every second or third pixel of a large drawing would alias; a small one is read from a halved copy.
+    Reading only every second or third pixel of a drawing would alias, so small sprites are read from a copy of half
+    the size.
     """
     x, y, size, angle = place.unbind(1)
     cos, sin = angle.cos() / size, angle.sin() / size
@@ -143,10 +144,10 @@ def transform(sprites: Tensor, place: Tensor) -> Tensor:
 
 
 def repaint(images: Tensor, colour: Tensor) -> Tensor:
-    """Paint float [B, 4, H, W] (straight alpha) with `colour` [B], an index of COLOURS; -1 leaves a picture as it is.
+    """Paint float [B, 4, H, W] (straight alpha) with `colour` [B], an index of COLOURS; -1 leaves a picture unchanged.
 
-    How light a pixel is, against the drawing's mean, says where between the colour's three shades it lands. So eyes
-    stay dark and highlights light, and a black drawing can be painted yellow.
+    A pixel's lightness, relative to the drawing's mean, selects a shade between the colour's three shades. So eyes stay
+    dark, highlights stay light, and a black drawing can be painted yellow.
     """
     rows = (colour >= 0).nonzero()[:, 0]
     if len(rows) == 0:
@@ -173,6 +174,6 @@ def shades(like: Tensor) -> Tensor:
 
 
 def background_colour(name: str) -> tuple[float, float, float]:
-    """The middle shade of a colour, as "on a green background" means it."""
+    """The middle shade of a colour, which is used for "on a green background"."""
     red, green, blue = rgb(SHADES[name][1])
     return red / 255, green / 255, blue / 255

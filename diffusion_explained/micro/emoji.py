@@ -1,7 +1,7 @@
-"""Emoji in three styles, drawn at 128 x 128, with their names: the pictures that micro learns from.
+"""Emoji in three styles, drawn at 128 x 128, with their names: the training pictures of micro.
 
 emoji = load_emoji()                    # from the cache; load_emoji(download=True) builds it from the npm registry
-emoji = load_emoji_sample()             # 154 subjects that travel with the package
+emoji = load_emoji_sample()             # 154 subjects that are part of the package
 emoji.names[emoji.subject[0]]           # "grinning face"
 """
 
@@ -24,15 +24,15 @@ SAMPLE_FILE = Path(data.__file__).with_name("emoji_sample.safetensors")
 
 
 def emoji_file() -> Path:
-    """Where the whole set is kept: copy this one file to use it on another machine."""
+    """The file of the whole set; copy this one file to use the set on another machine."""
     return cache_folder() / f"emoji-{SIZE}.safetensors"
 
 
 def load_emoji(download: bool = False) -> EmojiSet:
-    """The whole set from the cache; if it is not there and `download`, built from the npm registry (minutes, once).
+    """Load the whole set from the cache; if it is missing and `download`, build it from the npm registry (minutes).
 
-    Building needs the extra `micro` (a rasteriser of SVG). Raises DataUnavailableError if the set is nowhere to be
-    had, DamagedDataError if its file is not what was written. Both are OSErrors.
+    Building needs a rasteriser of SVG (the extra `train`). Raises DataUnavailableError if the set is not in the cache
+    and cannot be built, DamagedDataError if its file has changed since it was written. Both are OSErrors.
     """
     path = emoji_file()
     if not path.is_file():
@@ -40,12 +40,12 @@ def load_emoji(download: bool = False) -> EmojiSet:
             raise DataUnavailableError(
                 f"The emoji are not on this machine ({path} is missing). Build them once, with a network: "
                 f"load_emoji(download=True); or copy the file from a machine that has it; "
-                f"or use the ones that travel with the package: load_emoji_sample()."
+                f"or use the ones that are part of the package: load_emoji_sample()."
             )
         build_emoji(path)
     return read_emoji(path, "Delete it and build it again: load_emoji(download=True).")
 
 
 def load_emoji_sample() -> EmojiSet:
-    """154 subjects in all three styles that travel with the package. Raises DamagedDataError."""
+    """Load the 154 subjects, each in three styles, that are part of the package. Raises DamagedDataError."""
     return read_emoji(SAMPLE_FILE, "Install the package again.")

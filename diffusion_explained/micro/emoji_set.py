@@ -1,6 +1,6 @@
-"""A set of emoji pictures with their names: what is in it, what of it is held out, and the file that keeps it.
+"""A set of emoji pictures with their names, the pictures that are held out, and the file format.
 
-The file holds one PNG a picture (in the sample a WebP): both keep every pixel, and need nothing but Pillow.
+The file holds one PNG per picture (WebP in the sample): both are lossless, and need only Pillow.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from diffusion_explained.files import atomic_path
 from diffusion_explained.tensor_files import read_tensors
 
 STYLES = ("fluent", "noto", "twemoji")
-SIZE = 128  # pixels a side
-HELD_OUT = 0.08  # the part of all (subject, style) pairs that training never sees
+SIZE = 128  # pixels per side
+HELD_OUT = 0.08  # the share of all (subject, style) pairs that training never sees
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class EmojiSet:
     images:   uint8 [N, 4, 128, 128], RGBA with straight alpha; the longer side of the drawing is 112 pixels.
     subject:  int64 [N], index into names.
     style:    int64 [N], index into STYLES.
-    names:    one a subject, lower-case ASCII: "red heart".
+    names:    one per subject, lower-case ASCII: "red heart".
     keywords: other words for a subject, from emojibase-data and words.py: ("love heart",).
-    groups:   what kind of thing a subject is: "smileys", "people", "animals", "food", "travel", "activities",
-              "objects", "symbols" or "flags".
+    groups:   the group of each subject: "smileys", "people", "animals", "food", "travel", "activities", "objects",
+              "symbols" or "flags".
     """
 
     images: Tensor
@@ -54,9 +54,9 @@ class EmojiSet:
 
     @cached_property
     def held_out(self) -> Tensor:
-        """bool [N]: the pictures that no training may see; their subject is always kept in another style.
+        """bool [N]: the pictures that no training may use; their subject always remains in its other styles.
 
-        A subject loses one style at most, by a hash of its name, so the choice is the same in every set that has it.
+        At most one style per subject is held out, chosen by a hash of its name, so the choice is the same in every set.
         """
         styles_of = torch.bincount(self.subject, minlength=len(self.names))
         chosen = torch.tensor([held_out_style(name) for name in self.names], dtype=torch.int64, device="cpu")
@@ -64,17 +64,17 @@ class EmojiSet:
 
 
 def hashed(text: str) -> float:
-    """A number in [0, 1) that depends on the text alone: the same on every machine and in every version of Python."""
+    """A number in [0, 1) that depends only on the text: the same on every machine and in every version of Python."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
 
 
 def held_out_style(name: str) -> int:
-    """The style (index into STYLES) in which a subject is held out, or -1 for the three in four that lose none."""
+    """The style (index into STYLES) in which a subject is held out, or -1 for the three quarters without one."""
     return int(hashed(f"style of {name}") / HELD_OUT) if hashed(f"style of {name}") < HELD_OUT * len(STYLES) else -1
 
 
 def write_emoji(path: Path, emoji: EmojiSet, image_format: str = "PNG") -> None:
-    """Keep a set in one file, losslessly compressed as "PNG" or "WEBP", which appears whole or not at all."""
+    """Write a set to one file, losslessly compressed as "PNG" or "WEBP"; the file appears whole or not at all."""
     files = [encode_image(image, image_format) for image in emoji.images]
     tables = {key: json.dumps(getattr(emoji, key)) for key in ("names", "keywords", "groups")}
     arrays = {
@@ -88,7 +88,7 @@ def write_emoji(path: Path, emoji: EmojiSet, image_format: str = "PNG") -> None:
 
 
 def read_emoji(path: Path, what_to_do: str) -> EmojiSet:
-    """Read and decode what `write_emoji` wrote; a DamagedDataError names the file and says what to do."""
+    """Read and decode a file that `write_emoji` wrote; a DamagedDataError names the file and says what to do."""
     try:
         stored, metadata = read_tensors(path, "set of emoji")
         arrays = {key: stored[key] for key in ("files", "ends", "subject", "style")}
@@ -99,7 +99,7 @@ def read_emoji(path: Path, what_to_do: str) -> EmojiSet:
         images = torch.empty(len(ends) - 1, 4, SIZE, SIZE, dtype=torch.uint8, device="cpu")
         for i, (start, end) in enumerate(pairwise(ends)):
             images[i] = decode_image(content[start:end])
-    except Exception as error:  # safetensors, json and Pillow each have their own words for a damaged file
+    except Exception as error:  # safetensors, json and Pillow each raise their own errors for a damaged file
         raise DamagedDataError(f"{path} is damaged: {error}. {what_to_do}") from error
     return EmojiSet(
         images,

@@ -1,7 +1,7 @@
-"""Scenes as the U-Net's training sees them: latents and token ids, encoded once and kept in the device's memory.
+"""The scenes that the U-Net is trained on: latents and token ids, encoded once and kept in the device's memory.
 
-Encoding a picture costs about what training on its latents does, so each scene is drawn and encoded once, and seen
-several times, every time with other noise at another level. A scene takes 2 KB.
+Encoding a picture costs about as much as a training step on its latents, so each scene is drawn and encoded once, and
+used several times, each time with other noise at another level. A scene takes 2 KB.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from diffusion_explained.weight_files import fingerprint
 class EncodedScenes:
     """latents fp16 [N, 4, 16, 16], of unit variance; tokens int16 [N, L]; empty int16 [L], the empty caption.
 
-    made_from: what a file of them must agree with to be used again.
+    made_from: the settings and inputs that they were made from; a file with other ones is not used again.
     """
 
     latents: Tensor
@@ -43,7 +43,7 @@ class EncodedScenes:
         return len(self.latents)
 
     def to(self, device: torch.device | str) -> EncodedScenes:
-        """The same on a device."""
+        """Copy the scenes to a device."""
         return EncodedScenes(self.latents.to(device), self.tokens.to(device), self.empty.to(device), self.made_from)
 
 
@@ -66,9 +66,9 @@ def encode_scenes(
     latents = mean * scaling_factor
 
     Args:
-        workers: how many processes compose scenes; 0 to do it here.
-        file: .safetensors; read if it is there, else written.
-        progress: called with (scenes done, scenes to do).
+        workers: the number of processes that compose scenes; 0 for this process.
+        file: a .safetensors file; it is read if it exists, otherwise written.
+        progress: called with (scenes done, scenes in all).
 
     Raises ValueError for a file of other scenes or of another autoencoder, OSError for a damaged one.
     """
@@ -91,7 +91,7 @@ def encode_scenes(
     for scenes, ids in batches.stream(0, -(-count // batch_size), workers):
         x = draw_scenes(scenes, images).to(first.dtype)
         latents.append((vae.encode(x).latent_dist.mean.float() * vae.config.scaling_factor).half())
-        check_finite(latents[-1], "latents", "the autoencoder's weights are broken: train it again, or copy it anew")
+        check_finite(latents[-1], "latents", "the autoencoder's weights are broken: train or copy it again")
         tokens.append(ids.to(torch.int16))
         done += len(x)
         if progress is not None:
@@ -108,14 +108,17 @@ def encode_scenes(
 
 
 def write_scenes(file: Path, encoded: EncodedScenes) -> None:
-    """Keep encoded scenes, whole or not at all."""
+    """Write encoded scenes to a file, whole or not at all."""
     tensors = {name: getattr(encoded, name).cpu().contiguous() for name in ("latents", "tokens", "empty")}
     with atomic_path(file) as part:
         save_file(tensors, part, metadata={"made_from": json.dumps(encoded.made_from)})
 
 
 def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
-    """Read what `write_scenes` wrote, if it was made from the same. Raises ValueError, or OSError if it is damaged."""
+    """Read a file that `write_scenes` wrote.
+
+    Raises ValueError if it was made from other settings than `made_from`, OSError if it is damaged.
+    """
     try:
         stored, words = read_tensors(file, "file of scenes")
         found = json.loads(words["made_from"])
@@ -129,8 +132,8 @@ def read_scenes(file: Path, made_from: dict[str, Any]) -> EncodedScenes:
     differing = sorted(key for key in made_from.keys() | found.keys() if made_from.get(key) != found.get(key))
     if differing:
         raise ValueError(
-            f"{file} holds scenes that were encoded otherwise: {', '.join(differing)} differ. "
-            f"Give another file, or remove this one to encode them anew."
+            f"{file} holds scenes that were encoded with other settings: {', '.join(differing)} differ. "
+            f"Give another file, or remove this one to encode the scenes again."
         )
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {
         "latents": ((found["scenes"], LATENT_CHANNELS, SIDE // PIXELS, SIDE // PIXELS), torch.float16),

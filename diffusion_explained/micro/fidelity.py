@@ -1,7 +1,7 @@
-"""Does a picture show what was asked for? Measures of the micro model's pictures, by its judge and by their pixels.
+"""Measure whether the micro model's pictures show what their prompts say, with the retrieval network and from pixels.
 
-The judge is the retrieval network. Every measure is to be read beside that of real pictures: where it misreads an
-emoji that an artist drew, no model can be asked to do better. Pictures are float [B, 3, 128, 128] in [-1, 1].
+Compare every measure with its value for real pictures: if the retrieval network misreads an emoji that an artist drew,
+no model can be expected to do better. Pictures are float [B, 3, 128, 128] in [-1, 1].
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from diffusion_explained.micro.reconstruction import on_white
 from diffusion_explained.micro.retrieval import BATCH, Retrieval, embed_captions, embed_pictures
 from diffusion_explained.micro.words import COLOURS
 
-RING = 2  # pixels at the edge, by which the background is known
-APART = 0.16  # of the range [-1, 1]: how far a pixel is from the background if it is none of it
+RING = 2  # the width in pixels of the edge from which the background is estimated
+APART = 0.16  # in the range [-1, 1]: a pixel that differs from the background by more is foreground
 
 # -- which words fit -------------------------------------------------------------------------------------------
 
 
 def ranks(pictures: Tensor, words: Tensor, truth: Tensor) -> Tensor:
-    """How many of the words [N, D] fit each picture [B, D] better than the true one, truth [B]: 0 is the best.
+    """The number of words [N, D] that fit each picture [B, D] better than the true one, index truth [B]: 0 is best.
 
-    Both are unit vectors; words that fit exactly as well count for half.
+    Words and pictures are unit vectors; words that fit exactly as well as the true one count for half.
     """
     scores = pictures @ words.T
     own = scores.gather(1, truth.to(scores.device)[:, None])
@@ -37,13 +37,13 @@ def ranks(pictures: Tensor, words: Tensor, truth: Tensor) -> Tensor:
 
 
 def share(hits: Tensor) -> dict[str, float]:
-    """A share of successes among booleans [B], with its standard error sqrt(p (1 - p) / B), and B."""
+    """The share p of True among booleans [B], with its standard error sqrt(p (1 - p) / B), and B."""
     p = to_float64(hits).mean().item()
     return {"share": p, "error": math.sqrt(p * (1 - p) / len(hits)), "n": len(hits)}
 
 
 def naming(pictures: Tensor, words: Tensor, truth: Tensor) -> dict[str, Any]:
-    """How often the true one of N words fits a picture best, and is among the best five; chance is 1 / N and 5 / N.
+    """How often the true word of N fits a picture best, or is among the best five; chance is 1 / N and 5 / N.
 
     pictures [B, D] and words [N, D] are unit vectors; truth [B] is the index of each picture's word.
     """
@@ -58,18 +58,18 @@ def naming(pictures: Tensor, words: Tensor, truth: Tensor) -> dict[str, Any]:
 
 
 def choices(retrieval: Retrieval, pictures: Tensor, captions: Sequence[Sequence[str]], tokenizer: Any) -> Tensor:
-    """For each picture [B, D] its best among the captions that it has of its own, as many for each: int64 [B]."""
+    """For each picture [B, D] the index of the best of its own captions, int64 [B]; all have equally many."""
     count = len(captions[0])
     words = embed_captions(retrieval, [text for own in captions for text in own], tokenizer)
     return torch.einsum("bd,bcd->bc", pictures, words.reshape(len(captions), count, -1)).argmax(dim=1)
 
 
 def naming_accuracy(retrieval: Retrieval, emoji: EmojiSet, tokenizer: Any, most: int = 1000) -> dict[str, Any]:
-    """`naming` of at most so many real pictures, of the training and held out, among all subjects' names."""
+    """`naming` for at most `most` real pictures of each split, train and held out, among all subjects' names."""
     words = embed_captions(retrieval, emoji.names, tokenizer)
     found = {}
-    for split, wanted in (("train", ~emoji.held_out), ("held_out", emoji.held_out)):
-        chosen = spread(wanted.nonzero().flatten(), most)
+    for split, in_split in (("train", ~emoji.held_out), ("held_out", emoji.held_out)):
+        chosen = spread(in_split.nonzero().flatten(), most)
         if len(chosen):
             pictures = embed_pictures(retrieval, on_white(emoji.images[chosen]))
             found[split] = naming(pictures, words, emoji.subject[chosen])
@@ -77,24 +77,24 @@ def naming_accuracy(retrieval: Retrieval, emoji: EmojiSet, tokenizer: Any, most:
 
 
 def spread(indices: Tensor, most: int) -> Tensor:
-    """At most so many of some indices, evenly spread over them. indices [N] -> [most or fewer]."""
+    """At most `most` of the indices, evenly spread. indices [N] -> [most or fewer]."""
     if len(indices) <= most:
         return indices
     return indices[torch.arange(most, dtype=torch.int64, device="cpu") * len(indices) // most]
 
 
-# -- what the pixels say ---------------------------------------------------------------------------------------
+# -- measures from pixels --------------------------------------------------------------------------------------
 
 
 def background(images: Tensor) -> Tensor:
-    """The colour of each picture's edge, the median of its outermost pixels: [B, 3]."""
+    """The background colour of each picture: the median of its outermost pixels, [B, 3]."""
     inner = torch.zeros(images.shape[-2:], dtype=torch.bool, device=images.device)
     inner[RING:-RING, RING:-RING] = True
     return images[:, :, ~inner].median(dim=2).values
 
 
 def foreground(images: Tensor) -> Tensor:
-    """bool [B, H, W]: the pixels that are not of the background's colour."""
+    """bool [B, H, W]: the pixels whose colour differs from the background's."""
     return (images - background(images)[:, :, None, None]).abs().amax(dim=1) > APART
 
 
@@ -135,17 +135,17 @@ def colour_classes(images: Tensor) -> Tensor:
 
 
 def colour_shares(images: Tensor) -> Tensor:
-    """How much of what is drawn has which colour: [B, 11], the sum 1 (0 where nothing is drawn)."""
+    """Each colour's share of the foreground pixels: [B, 11], which sum to 1 (to 0 if there is no foreground)."""
     drawn, classes = foreground(images), colour_classes(images)
     counts = torch.stack([((classes == i) & drawn).sum((1, 2)) for i in range(len(COLOURS))], dim=1)
     return counts.float() / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def look(images: Tensor) -> dict[str, float]:
-    """Means over pictures of what guidance drives up, of the pixels that are drawn.
+    """Statistics of the foreground that grow with the guidance scale, averaged over pictures.
 
-    clipped: the share of them with a channel at either end of its range. saturation: that of HSV. contrast: the
-    standard deviation over the whole picture. drawn: how much of the picture they are.
+    clipped: the share of foreground pixels with a channel at either end of its range. saturation: of HSV, in the
+    foreground. contrast: the standard deviation over the whole picture. drawn: the share of foreground pixels.
 
     images [B, 3, H, W] in [-1, 1].
     """
@@ -162,24 +162,24 @@ def look(images: Tensor) -> dict[str, float]:
 
 
 def halves(images: Tensor) -> tuple[Tensor, Tensor]:
-    """What stands left and what stands right: each picture twice, the other half painted with its background.
+    """The left and the right half of each picture: two copies, each with the other half painted with the background.
 
-    images [B, 3, H, W] -> two of [B, 3, H, W].
+    images [B, 3, H, W] -> two tensors [B, 3, H, W].
     """
     left_side = torch.arange(images.shape[-1], device=images.device, dtype=torch.int64) < images.shape[-1] // 2
     empty = background(images)[:, :, None, None].expand_as(images)
     return torch.where(left_side, images, empty), torch.where(left_side, empty, images)
 
 
-# -- how far two pictures are apart ----------------------------------------------------------------------------
+# -- distances between two pictures ----------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def picture_distance(retrieval: Retrieval, a: Tensor, b: Tensor) -> Tensor:
-    """How different pictures a and b [B, 3, H, W] look, [B]: 0 for the same, at most 4.
+    """The perceptual distance of pictures a and b [B, 3, H, W], [B]: 0 for equal pictures, at most 4.
 
-    mean over the stages of mean over places of |f / |f| - g / |g||^2, f and g the channels of the network's feature
-    maps at a place: LPIPS (Zhang et al. 2018, Eq. 1) without its learned weights, and on our own network.
+    The mean over stages and positions of |f / |f| - g / |g||^2, with f and g the channels of the network's feature maps
+    at a position: LPIPS (Zhang et al. 2018, Eq. 1) without its learned weights, and with our own network.
     """
     parts = []
     for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True):
@@ -191,9 +191,9 @@ def picture_distance(retrieval: Retrieval, a: Tensor, b: Tensor) -> Tensor:
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
-    """Structural similarity of pictures in [-1, 1], [B], 1 for the same (Wang et al. 2004, Eq. 13).
+    """Structural similarity of pictures [B, 3, H, W] in [-1, 1]: [B], 1 for equal ones (Wang et al. 2004, Eq. 13).
 
-    The window is their Gaussian of 11 pixels and sigma 1.5; the mean is over places and colour channels.
+    The window is the paper's Gaussian of 11 pixels with sigma 1.5; the mean is over positions and colour channels.
     """
     offsets = torch.arange(11, device=a.device, dtype=a.dtype) - 5
     line = torch.exp(-offsets.square() / (2 * 1.5**2))

@@ -1,4 +1,4 @@
-"""From the emoji to a folder that can be shipped: the two trainings, each with its measuring, saving and card."""
+"""From the emoji to a folder that can be shipped: both trainings, each with its measurements, files and card."""
 
 from __future__ import annotations
 
@@ -41,9 +41,10 @@ def make_autoencoder(
     workers: int = 0,
     **options: Any,
 ) -> Iterator[TimedRecord]:
-    """Train an autoencoder and write it to a folder, its card beside it; checkpoints are in a folder within.
+    """Train an autoencoder and write it with its card to a folder; checkpoints are in a subfolder.
 
-    options: of `train_autoencoder`. After the last record its weights are there; the same call again goes on.
+    options: of `train_autoencoder`. The weights are written after the last record; the same call again resumes a
+    stopped training.
     """
     vae = seeded(config.seed, build_autoencoder)
     for record in train_autoencoder(
@@ -58,18 +59,20 @@ def make_autoencoder(
 
 
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Any:
-    """The autoencoder that `make_autoencoder` wrote, to encode with. Raises FileNotFoundError if it is not there,
-    OSError if it is damaged."""
+    """Load the autoencoder that `make_autoencoder` wrote.
+
+    Raises FileNotFoundError if it is not there, OSError if it is damaged.
+    """
     if not (folder / "diffusion_pytorch_model.safetensors").is_file():
         raise FileNotFoundError(f"there is no autoencoder in {folder}: `diffusion-explained micro vae` trains one")
     try:
         vae, report = diffusers().AutoencoderKL.from_pretrained(
             folder, use_safetensors=True, local_files_only=True, output_loading_info=True, low_cpu_mem_usage=False
         )
-    except Exception as error:  # diffusers' and safetensors' words for a damaged file are of many kinds
+    except Exception as error:  # diffusers and safetensors raise many kinds of errors for a damaged file
         raise OSError(f"the autoencoder in {folder} is damaged: {error}. Train or copy it again.") from error
     if lacking := [*report["missing_keys"], *report["mismatched_keys"]]:
-        raise OSError(f"the autoencoder in {folder} is not whole: it lacks {lacking[0]}. Train or copy it again.")
+        raise OSError(f"the autoencoder in {folder} is not complete: it lacks {lacking[0]}. Train or copy it again.")
     return vae.eval().requires_grad_(False).to(device)
 
 
@@ -100,9 +103,10 @@ def make_micro(
     device: torch.device | str = "cpu",
     **options: Any,
 ) -> Iterator[TimedRecord]:
-    """Train text encoder and U-Net on encoded scenes and write the whole pipeline, its card beside it.
+    """Train text encoder and U-Net on encoded scenes, and write the whole pipeline with its card.
 
-    options: of `train_text_to_image`. After the last record its weights are there; the same call again goes on.
+    options: of `train_text_to_image`. The weights are written after the last record; the same call again resumes a
+    stopped training.
     """
     card, vae = read_card(vae_folder), load_autoencoder(vae_folder)
     model = seeded(config.seed, lambda: TextToImage(build_text_encoder(tokenizer), build_unet()))
@@ -123,7 +127,7 @@ def make_micro(
 
 
 def training_card(config: TimedConfig, record: TimedRecord, device: torch.device | str) -> dict[str, Any]:
-    """What a card says of a training."""
+    """The entries of a card that describe a training."""
     return {
         "images_seen": record.images_seen,
         "seconds": record.seconds,

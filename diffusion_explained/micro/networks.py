@@ -1,7 +1,7 @@
 """The three networks of Micro Stable Diffusion, and the folder that diffusers loads them from.
 
-They are Stable Diffusion 1.5's own classes, in small: a picture of 128 x 128 is 16 x 16 x 4 latents, 48 times fewer
-numbers, and what attaches to Stable Diffusion's U-Net (ControlNet's residuals, LoRA, image prompts) attaches to this
+They are small networks of Stable Diffusion 1.5's own classes: a picture of 128 x 128 is 16 x 16 x 4 latents, 48 times
+fewer numbers, and extensions of Stable Diffusion's U-Net (ControlNet's residuals, LoRA, image prompts) work with this
 one. `from_pretrained` of diffusers' StableDiffusionPipeline loads the folder, and so does `stable_diffusion.load`.
 """
 
@@ -25,12 +25,12 @@ from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
 
 Network = TypeVar("Network", bound=nn.Module)
-SIDE = 128  # pixels of a picture
-PIXELS = 8  # picture pixels a latent pixel
+SIDE = 128  # pixels along a side of a picture
+PIXELS = 8  # picture pixels per latent pixel along a side
 LATENT_CHANNELS = 4
 TEXT_WIDTH = 192
 PREDICTIONS = ("eps", "flow")
-TEXT_MODEL = "text_model."  # begins the names of a CLIP text encoder's tensors in most files
+TEXT_MODEL = "text_model."  # the prefix of the names of a CLIP text encoder's tensors in most files
 
 
 @torch_defaults()
@@ -74,7 +74,10 @@ def build_text_encoder(tokenizer: Any) -> Any:
 
 @torch_defaults()
 def build_unet() -> Any:
-    """A UNet2DConditionModel with random weights, looking at the text at 16 x 16 and at 8 x 8."""
+    """A UNet2DConditionModel with random weights, with cross-attention to the text at 16 x 16 and 8 x 8.
+
+    It maps latents [B, 4, 16, 16], times [B] and embeddings [B, L, 192] to [B, 4, 16, 16].
+    """
     return diffusers().UNet2DConditionModel(
         sample_size=SIDE // PIXELS,
         in_channels=LATENT_CHANNELS,
@@ -84,7 +87,7 @@ def build_unet() -> Any:
         block_out_channels=(96, 192),
         layers_per_block=1,
         cross_attention_dim=TEXT_WIDTH,
-        attention_head_dim=4,  # the number of heads, for all its name
+        attention_head_dim=4,  # the number of heads, in spite of its name
         norm_num_groups=16,
     )
 
@@ -92,10 +95,10 @@ def build_unet() -> Any:
 def build_scheduler(prediction: str) -> Any:
     """The scheduler for a pipeline whose U-Net predicts `prediction`, one of `PREDICTIONS`.
 
-    eps: Stable Diffusion 1.5's own configuration. flow: diffusers' flow-matching Euler does not fit a
-    StableDiffusionPipeline, DPM-Solver++ on the same straight path does.
+    eps: Stable Diffusion 1.5's own configuration. flow: DPM-Solver++ on the straight path, because diffusers'
+    flow-matching Euler scheduler does not work in a StableDiffusionPipeline.
 
-    Raises ValueError for another prediction.
+    Raises ValueError for another prediction type.
     """
     if prediction == "eps":
         return diffusers().PNDMScheduler.from_config(DDPM_CONFIG)
@@ -111,8 +114,9 @@ def save_micro(
 ) -> Path:
     """Write a StableDiffusionPipeline folder in diffusers' format, its weights fp16 safetensors.
 
-    Raises ValueError for a prediction that is none of `PREDICTIONS`, or weights that fp16 cannot hold; NotWrittenError
-    (an OSError) where the folder cannot be written, a full disk say: then its older files stay.
+    Raises ValueError for a prediction that is not in `PREDICTIONS`, or weights that fp16 cannot represent;
+    NotWrittenError (an OSError) if the folder cannot be written, for instance because the disk is full: then its older
+    files stay.
     """
     folder = Path(folder)
     pipeline = diffusers().StableDiffusionPipeline(
@@ -135,7 +139,8 @@ def save_micro(
 def name_for_every_version(path: Path) -> None:
     """Give a CLIP text encoder's tensors the names that every version of transformers loads: text_model.encoder...
 
-    Versions from 5.6 on write encoder... and load both; older ones load a file of such names with random weights.
+    Versions from 5.6 on write encoder... and load both; older versions load a file with such names but leave the
+    weights random.
     """
     with safe_open(path, framework="pt") as stored:
         metadata = stored.metadata()
@@ -145,7 +150,7 @@ def name_for_every_version(path: Path) -> None:
 
 
 def in_fp16(name: str, network: Network) -> Network:
-    """A copy of a network on the CPU, in fp16. Raises ValueError where a weight is NaN, or too large for it."""
+    """A copy of a network on the CPU, in fp16. Raises ValueError if a weight is NaN or too large for fp16."""
     half = copy.deepcopy(network).to("cpu", torch.float16).eval()
     for weight, tensor in half.state_dict().items():
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):

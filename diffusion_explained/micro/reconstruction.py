@@ -1,4 +1,4 @@
-"""How well an autoencoder gives pictures back, and what its latents are like."""
+"""Measure how well an autoencoder reconstructs pictures, and standardise its latents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_explained.devices import to_float64
 
-PEAK_TO_PEAK = 2.0  # of pixels in [-1, 1]
+PEAK_TO_PEAK = 2.0  # the range of pixels in [-1, 1]
 BATCH = 64
 
 
@@ -21,19 +21,19 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
 
 
 def on_white(images: Tensor) -> Tensor:
-    """Pictures with straight alpha, uint8 [N, 4, H, W], over white: float [N, 3, H, W] in [-1, 1]."""
+    """Put pictures with straight alpha, uint8 [N, 4, H, W], on white: float [N, 3, H, W] in [-1, 1]."""
     colour, alpha = images[:, :3].float() / 255, images[:, 3:].float() / 255
     return 2 * (colour * alpha + 1 - alpha) - 1
 
 
 @torch.no_grad()
 def reconstruction_psnr(vae: Any, images: Tensor) -> float:
-    """The mean PSNR in dB of pictures, uint8 [N, 4, H, W] over white, encoded to the mean and decoded again.
+    """The mean PSNR in dB of pictures, uint8 [N, 4, H, W] put on white, encoded to the mean and decoded again.
 
-    Raises ValueError when there are none.
+    Raises ValueError when there are no pictures.
     """
     if not len(images):
-        raise ValueError("There are no pictures to measure the reconstruction of.")
+        raise ValueError("There are no pictures whose reconstruction could be measured: give one or more.")
     first = next(vae.parameters())
     found = []
     for part in images.split(BATCH):
@@ -45,27 +45,27 @@ def reconstruction_psnr(vae: Any, images: Tensor) -> float:
 
 @torch.no_grad()
 def balance_latents(vae: Any, latents: Tensor) -> dict[str, Any]:
-    """Give every channel of an autoencoder's latents mean 0 and one standard deviation, and set its scaling factor.
+    """Give all channels of an autoencoder's latents mean 0 and the same standard deviation; set its scaling factor.
 
-    The decoder starts from pure noise when the U-Net samples, so what all pictures share (white, most of all) should
-    not be a constant of the latents. The means and the differences between channels go into the 1 x 1 convolutions
-    around the latents, which leaves what the autoencoder computes as it was:
+    The U-Net starts sampling from noise of mean 0, so what all pictures share (mostly white) should not be a constant
+    offset of the latents. The means and the differences between channels go into the 1 x 1 convolutions around the
+    latents, so the autoencoder's reconstructions do not change:
 
         z' = (z - mean_c) * s_c,   s_c = std / std_c       scaling_factor = 1 / std      (latent diffusion, App. G)
 
     Args:
-        latents: means [N, C, h, w] that vae.encode gave for what it will see.
-    Returns what was found: {"means", "stds", "std"}.
+        latents: means [N, C, h, w] that vae.encode returned for typical pictures.
+    Returns the measured statistics: {"means", "stds", "std"}.
 
     Raises ValueError if a channel of the latents does not vary.
     """
     by_channel = to_float64(latents).movedim(1, 0).flatten(1)
     means, stds = by_channel.mean(dim=1), by_channel.std(dim=1)
     if not bool((stds > 0).all() & stds.isfinite().all()):
-        said = ", ".join(f"{value:g}" for value in stds.tolist())
+        listed = ", ".join(f"{value:g}" for value in stds.tolist())
         raise ValueError(
-            f"Every channel of the latents must vary; their standard deviations are {said}. Train the autoencoder for "
-            "longer, or with a smaller learning rate."
+            f"Every channel of the latents must vary; their standard deviations are {listed}. Train the autoencoder "
+            "for longer, or with a smaller learning rate."
         )
     std = stds.square().mean().sqrt()
     scales = std / stds

@@ -1,4 +1,4 @@
-"""The four packages of the npm registry that the emoji come from: pinned, checked, and kept in the cache folder."""
+"""The four packages of the npm registry with the emoji: pinned, verified, and kept in the cache folder."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ REGISTRY = "https://registry.npmjs.org"
 
 @dataclass(frozen=True)
 class NpmPackage:
-    """One version of one package, and the SHA-512 that the registry publishes of its archive (`dist.integrity`)."""
+    """One version of one package, with the SHA-512 of its archive that the registry publishes (`dist.integrity`)."""
 
     name: str
     version: str
     sha512: str  # base64, as npm writes it
-    licence: str  # of what is taken from it
+    licence: str  # the licence of the parts that are used
     credit: str
 
     @property
     def filename(self) -> str:
-        """The archive's own name: the scope (`@twemoji/`) is no part of it."""
+        """The archive's file name, without the scope (`@twemoji/`)."""
         return f"{self.name.split('/')[-1]}-{self.version}.tgz"
 
     @property
     def url(self) -> str:
-        """Where the registry keeps the archive."""
+        """The archive's address in the registry."""
         return f"{REGISTRY}/{self.name}/-/{self.filename}"
 
 
@@ -51,7 +51,7 @@ NOTO = NpmPackage(
     "Apache-2.0",
     "Noto Emoji, Google Inc, https://github.com/googlefonts/noto-emoji",
 )
-# The package says MIT, which is the licence of Twemoji's code; the graphics are CC BY 4.0 (its LICENSE-GRAPHICS).
+# The package states MIT, which is the licence of Twemoji's code; the graphics are CC BY 4.0 (its LICENSE-GRAPHICS).
 TWEMOJI = NpmPackage(
     "@twemoji/svg",
     "15.0.0",
@@ -70,10 +70,10 @@ PACKAGES = (FLUENT, NOTO, TWEMOJI, EMOJIBASE)
 
 
 def package_archive(package: NpmPackage, timeout_s: float = 60.0) -> Path:
-    """The package's archive in the cache folder, fetched from the registry if it is not there, checked either way.
+    """The path of the package's verified archive in the cache folder; it is downloaded if it is not there.
 
-    Raises DataUnavailableError if the registry cannot be reached, DamagedDataError if what it sent, or what the
-    cache holds, is not the pinned archive.
+    Raises DataUnavailableError if the registry cannot be reached, DamagedDataError if the downloaded or cached file is
+    not the pinned archive.
     """
     path = cache_folder() / "npm" / package.filename
     if not path.is_file():
@@ -95,7 +95,7 @@ def package_archive(package: NpmPackage, timeout_s: float = 60.0) -> Path:
 
 
 def check_integrity(package: NpmPackage, content: bytes, where: str, what_to_do: str) -> None:
-    """Compare an archive with the pinned SHA-512; a DamagedDataError says where it is from and what to do."""
+    """Compare an archive with the pinned SHA-512; raise DamagedDataError, which says where it is and what to do."""
     found = base64.b64encode(hashlib.sha512(content).digest()).decode()
     if found != package.sha512:
         raise DamagedDataError(
@@ -105,7 +105,7 @@ def check_integrity(package: NpmPackage, content: bytes, where: str, what_to_do:
 
 
 def read_members(package: NpmPackage, suffix: str) -> dict[str, bytes]:
-    """The files of a package whose path ends in `suffix`, by their path inside it: {"en/data.json": ...}."""
+    """The contents of the files of a package whose path ends in `suffix`, by path: {"en/data.json": ...}."""
     with tarfile.open(package_archive(package), "r:gz") as archive:
         found = {}
         for member in archive:

@@ -1,11 +1,11 @@
-"""Which words fit a picture: a small CLIP (Radford et al. 2021), the judge of what the micro model draws.
+"""The retrieval network, a small CLIP (Radford et al. 2021): which words fit a picture that the micro model drew?
 
     retrieval = load_retrieval()
     best = rank(retrieval, images, ["cat", "dog", "rocket"])        # for each picture: (("cat", 0.83), ...)
 
-Two towers, one of convolutions for 128 x 128 pictures and a transformer for captions, put both on one unit sphere; the
-cosine between a picture and a caption says how well they fit. It has learned from drawn scenes, and never saw one of
-the held-out pictures, nor anything that a diffusion model made. `retrieval_training` trains it.
+A convolutional network embeds 128 x 128 pictures, and a transformer embeds captions, both on the same unit sphere; the
+cosine between a picture and a caption says how well they fit. The network was trained on drawn scenes, without the
+held-out pictures, and without pictures from a diffusion model. `retrieval_training` trains it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from diffusion_explained.weight_files import read_weights, with_weights, write_w
 
 SIDE = 128
 WEIGHTS = Path(__file__).parents[1] / "weights" / "micro_retrieval.safetensors"
-GROUPS = 8  # of each group norm; batch norm would make a picture's place depend on the pictures beside it
+GROUPS = 8  # of each group norm; with batch norm, a picture's embedding would depend on the batch
 HEADS = 4  # of the text tower
 STAGES = 7  # of the image tower at most: each halves the side of 128 pixels
 FIRST_SCALE, LARGEST_SCALE = 1 / 0.07, 100.0  # of the logits (Radford et al. 2021, Section 2.5)
@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
 
 
 class ImageTower(nn.Module):
-    """[B, 3, 128, 128] in [-1, 1] -> [B, D]: each width halves the side, and the last 4 x 4 keep their places."""
+    """[B, 3, 128, 128] in [-1, 1] -> [B, D]: each stage halves the side, and the last 4 x 4 positions stay distinct."""
 
     def __init__(self, widths: Sequence[int], blocks: Sequence[int], squeeze: int, dim: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class ImageTower(nn.Module):
         self.head = nn.Linear(squeeze * side * side, dim)
 
     def feature_maps(self, x: Tensor) -> list[Tensor]:
-        """What each stage makes of the pictures: [B, C, H, W], from 64 x 64 down."""
+        """The output of each stage for pictures x [B, 3, 128, 128]: [B, C, H, W], from 64 x 64 down."""
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -80,7 +80,7 @@ class ImageTower(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Token ids [B, L] -> [B, D]: a transformer over them, and the mean over the caption, its end token included."""
+    """Token ids [B, L] -> [B, D]: a transformer, averaged over the tokens of the caption, its end token included."""
 
     def __init__(self, vocab_size: int, length: int, end: int, width: int, layers: int, dim: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class TextTower(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         is_end = tokens == self.end
-        used = is_end.cumsum(1) - is_end.long() == 0  # up to the first end; what follows only fills up
+        used = is_end.cumsum(1) - is_end.long() == 0  # up to the first end token; the rest is padding
         x = self.embedding(tokens) + self.position
         x = self.norm(self.layers(x, src_key_padding_mask=~used))
         share = used.to(x) / used.sum(1, keepdim=True)
@@ -106,11 +106,12 @@ class TextTower(nn.Module):
 
 @dataclass(frozen=True)
 class RetrievalConfig:
-    """The shape of a retrieval network; every weight file of one carries it. Raises ValueError for what makes none.
+    """The shape of a retrieval network, which is stored in its weight file. Raises ValueError for impossible values.
 
-    vocab_size, end: of the tokenizer: how many tokens it has, and the one that ends a caption.
-    length: tokens per caption. dim: D, of the sphere on which pictures and captions meet.
-    widths, blocks: of the image tower, one entry per stage; squeeze: channels of its last map.
+    vocab_size, end: of the tokenizer: the number of tokens, and the id of the token that ends a caption.
+    length: tokens per caption. dim: D, the dimension of the embeddings of pictures and captions.
+    widths, blocks: channels and residual blocks of the image tower, one entry per stage; squeeze: channels of its last
+        map.
     text_width, text_layers: of the text tower.
     """
 
@@ -128,18 +129,18 @@ class RetrievalConfig:
         sizes = (self.vocab_size, self.length, self.dim, self.squeeze, self.text_layers)
         if min(sizes) < 1 or not 0 <= self.end < self.vocab_size:
             raise ValueError(
-                f"vocab_size, length, dim, squeeze and text_layers are 1 or more, end is a token; got {self}"
+                f"vocab_size, length, dim, squeeze and text_layers must be 1 or more, end a token id; got {self}"
             )
         if not 1 <= len(self.widths) <= STAGES or len(self.blocks) != len(self.widths):
-            raise ValueError(f"widths and blocks have one entry per stage, and there are 1 to {STAGES}; got {self}")
+            raise ValueError(f"widths and blocks must have one entry for each of 1 to {STAGES} stages; got {self}")
         if any(width < GROUPS or width % GROUPS for width in self.widths) or min(self.blocks) < 0:
-            raise ValueError(f"widths are multiples of {GROUPS}, blocks are 0 or more; got {self}")
+            raise ValueError(f"widths must be multiples of {GROUPS}, blocks 0 or more; got {self}")
         if self.text_width < HEADS or self.text_width % HEADS:
-            raise ValueError(f"text_width is a multiple of {HEADS}; got {self.text_width}")
+            raise ValueError(f"text_width must be a multiple of {HEADS}; got {self.text_width}")
 
 
 class Retrieval(nn.Module):
-    """The two towers, and the scale of the cosines in the softmax; the arguments are those of `RetrievalConfig`."""
+    """The image and text towers, and the scale of the cosines in the softmax; arguments as for `RetrievalConfig`."""
 
     @torch_defaults()
     def __init__(self, vocab_size: int, end: int, **options: Any) -> None:
@@ -161,31 +162,31 @@ class Retrieval(nn.Module):
 
     @property
     def scale(self) -> Tensor:
-        """What a cosine is multiplied by before the softmax, at most 100."""
+        """The factor of the cosines before the softmax, at most 100."""
         return self.log_scale.exp().clamp(max=LARGEST_SCALE)
 
     def embed_images(self, images: Tensor) -> Tensor:
-        """Pictures [B, 3, 128, 128] in [-1, 1] as unit vectors [B, D]. Raises ValueError for another shape."""
+        """Embed pictures [B, 3, 128, 128] in [-1, 1] as unit vectors [B, D]. Raises ValueError for another shape."""
         if images.ndim != 4 or tuple(images.shape[1:]) != (3, SIDE, SIDE):
             raise ValueError(f"pictures are [B, 3, {SIDE}, {SIDE}] in [-1, 1]; got {list(images.shape)}")
         return F.normalize(self.image(images).float(), dim=1)
 
     def embed_tokens(self, tokens: Tensor) -> Tensor:
-        """Token ids [B, MAX_LENGTH] as unit vectors [B, D]. Raises ValueError for another shape."""
+        """Embed token ids [B, MAX_LENGTH] as unit vectors [B, D]. Raises ValueError for another shape."""
         if tokens.ndim != 2 or tokens.shape[1] != self.config["length"]:
             raise ValueError(f"token ids are [B, {self.config['length']}]; got {list(tokens.shape)}")
         return F.normalize(self.text(tokens).float(), dim=1)
 
 
 def save_retrieval(path: Path, retrieval: Retrieval, card: dict[str, Any]) -> None:
-    """Write the weights as fp16, with the network's config and its card, whole or not at all."""
+    """Write the weights as fp16, with the network's config and card; the file appears whole or not at all."""
     write_weights(path, retrieval, retrieval.config, card)
 
 
 def load_retrieval(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Retrieval:
-    """The shipped retrieval network, or one of your own; its card is `retrieval.card`.
+    """Load the shipped retrieval network, or one of your own; its card is `retrieval.card`.
 
-    Raises OSError for a file that is missing, cut short or altered, ValueError for one that holds another network.
+    Raises OSError for a file that is missing, truncated or altered, ValueError for one that holds another network.
     """
     tensors, config, card = read_weights(path)
 
@@ -201,9 +202,9 @@ def load_retrieval(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> 
 
 @torch.no_grad()
 def embed_captions(retrieval: Retrieval, captions: Sequence[str], tokenizer: Any = None) -> Tensor:
-    """Captions as unit vectors [B, D], on the network's device; tokenizer: the shipped one if it is not given.
+    """Embed captions as unit vectors [B, D], on the network's device; tokenizer: default the shipped one.
 
-    Raises ValueError if there are no captions.
+    Raises ValueError if there are no captions, and for another tokenizer than that of the training.
     """
     if not captions:
         raise ValueError("there is no caption to embed")
@@ -211,8 +212,8 @@ def embed_captions(retrieval: Retrieval, captions: Sequence[str], tokenizer: Any
     of_tokenizer = {"vocab_size": len(tokenizer), "end": tokenizer.eos_token_id}
     if of_tokenizer != {key: retrieval.config[key] for key in of_tokenizer}:
         raise ValueError(
-            f"The retrieval network was trained with a tokenizer of {retrieval.config['vocab_size']} tokens, the last "
-            f"one of a caption {retrieval.config['end']}; this one has {len(tokenizer)} and {tokenizer.eos_token_id}."
+            f"The retrieval network was trained with a tokenizer of {retrieval.config['vocab_size']} tokens and end "
+            f"token {retrieval.config['end']}; this one has {len(tokenizer)} and {tokenizer.eos_token_id}."
         )
     tokens = encode(tokenizer, list(captions)).to(retrieval.device)
     return torch.cat([retrieval.embed_tokens(part) for part in tokens.split(BATCH)])
@@ -220,7 +221,7 @@ def embed_captions(retrieval: Retrieval, captions: Sequence[str], tokenizer: Any
 
 @torch.no_grad()
 def embed_pictures(retrieval: Retrieval, images: Tensor) -> Tensor:
-    """Pictures [B, 3, 128, 128] in [-1, 1] as unit vectors [B, D], a batch at a time, on the network's device."""
+    """Embed pictures [B, 3, 128, 128] in [-1, 1] as unit vectors [B, D], batch by batch, on the network's device."""
     parts = (part.to(retrieval.device).float() for part in images.split(BATCH))
     return torch.cat([retrieval.embed_images(part) for part in parts])
 
@@ -235,10 +236,10 @@ def rank(
     *,
     words: Tensor | None = None,
 ) -> list[tuple[tuple[str, float], ...]]:
-    """For each picture [B, 3, 128, 128] the names that fit it best, each with its share of the softmax over all names.
+    """For each picture [B, 3, 128, 128] the `best` names that fit it best, each with its share of the softmax.
 
-    softmax(scale * cosine(picture, name)); the shares say how sure the network is among these names, no more.
-    words: the names' own vectors [N, D], where `embed_captions` made them before.
+    The softmax is over all names, softmax(scale * cosine(picture, name)); the shares only compare these names with each
+    other. words: the names' embeddings [N, D], if `embed_captions` has computed them already.
 
     Raises ValueError for a best below 1.
     """

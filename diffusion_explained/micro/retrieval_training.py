@@ -1,12 +1,12 @@
-"""Training the retrieval network: pictures and captions of one batch, which of them belong together?
+"""Train the retrieval network: which pictures and captions of a batch belong together?
 
     for record in train_retrieval(emoji, tokenizer, "cuda", seconds=40, out=Path("micro_retrieval.safetensors")):
         print(record.step, record.loss)
 
 The symmetric InfoNCE loss of CLIP (Radford et al. 2021, Figure 3), with two changes that drawn scenes allow. A caption
-that also fits another picture of the batch is no mistake, so such pairs are left out of the softmax. And each caption
-has a contrary, itself with one word exchanged ("a red cat" for "a blue cat", right for left), which the picture must
-tell from its own: without them, a network need not look at anything but the subject (Yuksekgonul et al. 2023).
+may also fit another picture of the batch; such pairs are left out of the softmax. And each caption has a contrary, the
+same caption with one word exchanged ("a red cat" for "a blue cat", right for left), which must fit the picture less
+well: without contraries a network could ignore everything but the subject (Yuksekgonul et al. 2023).
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from diffusion_explained.training.step import make_step
 from diffusion_explained.training.timed import WITHOUT_END, TimedConfig, TimedRecord, train_for
 from diffusion_explained.weight_files import fingerprint, round_to_fp16
 
-# words of which one caption's can stand in the place of another's, and make it false
+# groups of words; exchanging a word of a caption for another one of its group makes the caption false
 EXCHANGED = (
     COLOURS, STYLES, tuple(NUMBERS.values()), ("left", "right"), ("above", "below"), ("top", "bottom"),
     ("small", "big"), ("little", "large"),
@@ -52,9 +52,9 @@ WORD = re.compile(r"[a-z]+")
 
 @dataclass(frozen=True)
 class Batch:
-    """What the drawing processes hand over of B scenes: the scenes, their captions' and contraries' ids [B, L].
+    """A batch of B scenes from the worker processes: the scenes, and the token ids [B, L] of captions and contraries.
 
-    has_contrary [B]: whether a word could be exchanged. also_fits [B, B]: whether caption i is true of picture j too.
+    has_contrary [B]: whether a word could be exchanged. also_fits [B, B]: whether caption i also fits picture j.
     """
 
     scenes: Scenes
@@ -66,12 +66,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class ContrastBatches(Batches[Batch]):
-    """Batch n of a training, a pure function of n, with everything that the loss compares."""
+    """The training batches: batch n is a pure function of n, and holds everything that the loss needs."""
 
     tokenizer: Any
 
     def made_of(self, scenes: Scenes, n: int) -> Batch:
-        """The scenes and their captions' ids, and a contrary of each caption."""
+        """The scenes, the token ids of their captions, and a contrary of each caption."""
         random = numpy_stream(self.sampler.seed, n)
         contraries = [contrary(caption, random) for caption in scenes.captions]
         return Batch(
@@ -86,7 +86,7 @@ class ContrastBatches(Batches[Batch]):
 
 
 def contrary(caption: str, random: np.random.Generator) -> str:
-    """A caption with one word exchanged for another of its kind, so that it is false; or as it was, if it has none.
+    """A caption made false by exchanging one word for another of its group; unchanged if it has no such word.
 
     >>> contrary("a cat left of a dog", np.random.default_rng(0))
     'a cat right of a dog'
@@ -100,10 +100,10 @@ def contrary(caption: str, random: np.random.Generator) -> str:
 
 
 def also_fits(scenes: Scenes, subject: Tensor) -> Tensor:
-    """bool [B, B]: whether caption i would be taken for true of picture j, i itself left out.
+    """bool [B, B]: whether caption i also counts as true for picture j, j not i.
 
-    It is if both show the same subjects in the same colours, in the same styles if the caption names one. Where on
-    the picture they stand is not compared, so that a few true mistakes are left out, too.
+    It does if both scenes show the same subjects in the same colours, and, if the caption names a style, in the same
+    style. Positions are not compared, so a few pairs whose caption is in fact false are left out too.
     """
     named = torch.tensor(
         [any(style in caption for style in STYLES) for caption in scenes.captions], dtype=torch.bool, device="cpu"
@@ -114,7 +114,7 @@ def also_fits(scenes: Scenes, subject: Tensor) -> Tensor:
 
 
 def same_rows(things: Tensor, colour: Tensor) -> Tensor:
-    """bool [B, B]: whether rows i and j of things [B, S] (-1: none) hold the same ones, in the same colours."""
+    """bool [B, B]: whether rows i and j of things [B, S] (-1: none) are the same, with the same colour [B, S]."""
     keys = torch.where(things < 0, -1, things * (len(COLOURS) + 1) + colour + 1).sort(dim=1).values
     return (keys[:, None] == keys[None]).all(dim=2)
 
@@ -122,11 +122,12 @@ def same_rows(things: Tensor, colour: Tensor) -> Tensor:
 def contrastive_loss(
     pictures: Tensor, captions: Tensor, contraries: Tensor, has_contrary: Tensor, also_fits: Tensor, scale: Tensor
 ) -> Tensor:
-    """The symmetric InfoNCE loss of unit vectors [B, D], with contraries of which has_contrary [B] count; [].
+    """The symmetric InfoNCE loss [] of unit vectors [B, D], with contraries where has_contrary [B] is true.
 
         (CE(s t x^T) + CE([s x t^T, s x . t'])) / 2,   x, t, t' the vectors of pictures, captions and contraries
 
-    also_fits [B, B]: pairs of caption i and picture j that are left out of both softmaxes.
+    has_contrary [B]: which contraries count. also_fits [B, B]: the pairs of caption i and picture j that are left out
+    of both softmaxes.
     """
     target = torch.arange(len(pictures), device=pictures.device, dtype=torch.int64)
     logits = (scale * captions @ pictures.T).masked_fill(also_fits, -torch.inf)
@@ -136,7 +137,7 @@ def contrastive_loss(
 
 
 def soften(x: Tensor, chosen: Tensor) -> Tensor:
-    """The chosen [B] of pictures [B, C, H, W] at half their resolution: a decoder's are not as sharp either."""
+    """Blur the chosen [B] of pictures [B, C, H, W] to half their resolution: decoded pictures are less sharp too."""
     soft = F.interpolate(F.avg_pool2d(x, 2), scale_factor=2, mode="bilinear")
     return torch.where(chosen[:, None, None, None], soft, x)
 
@@ -158,14 +159,14 @@ def train_retrieval(
     record_every: int = 20,
     checkpoint_every: int = 1000,
 ) -> Iterator[TimedRecord]:
-    """Train a retrieval network on drawn scenes for so many seconds or images, and write it to `out`, its card inside.
+    """Train a retrieval network on drawn scenes for `seconds` or `images`, and write it with its card to `out`.
 
     Args:
-        out: the weight file; checkpoints are kept beside it, and the same call goes on from them.
-        workers: processes that make up scenes, 0 for none beside this one; they change nothing but the speed.
-        network: options of `Retrieval`, for a smaller one.
+        out: the weight file; checkpoints are kept beside it, and the same call resumes from them.
+        workers: the number of processes that compose scenes, 0 for this process; it changes only the speed.
+        network: options of `Retrieval`, for instance for a smaller network.
 
-    Raises ValueError for settings that make no training, and what `train_for` and `folder_lock.hold` raise.
+    Raises ValueError for impossible settings, and what `train_for` and `folder_lock.hold` raise.
     """
     check_file(out, "")
     config = TimedConfig(

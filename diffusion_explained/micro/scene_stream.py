@@ -1,6 +1,6 @@
-"""Scenes by the batch, made by worker processes while the device computes; the pictures are drawn on the device.
+"""Batches of scenes, composed by worker processes while the device computes; the pictures are drawn on the device.
 
-Scene i is the same whoever makes it, so neither the number of workers nor a restart changes what a training sees.
+Scene i is the same in every process, so neither the number of workers nor a restart changes a training's data.
 """
 
 from __future__ import annotations
@@ -22,37 +22,37 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Batches(Dataset[Made]):
-    """Batch n is made of the scenes n * batch_size .. (n + 1) * batch_size - 1; a subclass says what, in `made_of`."""
+    """Batch n is `made_of` the scenes n * batch_size .. (n + 1) * batch_size - 1; subclasses define `made_of`."""
 
     sampler: SceneSampler
     batch_size: int
 
     def made_of(self, scenes: Scenes, n: int) -> Made:
-        """What the drawing processes hand over of the scenes of batch n."""
+        """The batch n that a worker process makes from its scenes."""
         raise NotImplementedError
 
     def __getitem__(self, n: int) -> Made:
         return self.made_of(self.sampler.batch(range(n * self.batch_size, (n + 1) * self.batch_size)), n)
 
     def stream(self, first: int, count: int, workers: int = 0) -> Iterator[Made]:
-        """Batches first .. first + count - 1, in order, made ahead by so many processes, or here."""
+        """Yield batches first .. first + count - 1, in order, made in advance by `workers` processes, or here."""
         loader = DataLoader(self, batch_size=None, sampler=range(first, first + count), num_workers=workers)
-        with torch_defaults():  # torch's loader draws a seed of its own as it starts
+        with torch_defaults():  # torch's loader draws a random seed when it starts
             batches = iter(loader)
         yield from batches
 
 
 class SceneBatches(Batches[Scenes]):
-    """The scenes alone."""
+    """Batches of scenes without anything else."""
 
     def made_of(self, scenes: Scenes, n: int) -> Scenes:
-        """The scenes."""
+        """The scenes themselves."""
         return scenes
 
 
 @dataclass(frozen=True)
 class CaptionedBatches(Batches[tuple[Scenes, Tensor]]):
-    """The scenes, and the token ids of their captions, [B, L]."""
+    """Batches of scenes with the token ids of their captions, [B, L]."""
 
     tokenizer: Any
 
@@ -62,7 +62,7 @@ class CaptionedBatches(Batches[tuple[Scenes, Tensor]]):
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A small tensor of the CPU on the device, without waiting for what the device still has to do.
+    """Copy a small tensor from the CPU to the device, without waiting for the device's pending work.
 
     The tensor may have any shape, [...].
     """

@@ -1,12 +1,12 @@
-"""Captioned scenes without end: half of them a plain emoji on white, the others composed so that words mean something.
+"""An endless list of captioned scenes: half of them a single emoji on white, the others composed as their captions say.
 
     sampler = SceneSampler(load_emoji_sample())
     scenes = sampler.batch(range(64))
     scenes.captions[:3]                       # ["a rocket", "two blue dogs", "cat left of a tree, noto style"]
     x = draw_scenes(scenes, emoji.images)     # float [64, 3, 128, 128] in [-1, 1]
 
-Never drawn in training are the held-out colours of things (words.is_held_out_colour) and the held-out pictures
-(EmojiSet.held_out). `split="held_out"` draws exactly those.
+Training never uses the held-out colours of things (words.is_held_out_colour) and the held-out pictures
+(EmojiSet.held_out). `split="held_out"` uses exactly those.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ __all__ = [
 ]  # fmt: skip
 
 SPLITS = ("train", "held_out")
-# What a scene is about, and how often.
+# the kinds of scenes, with their frequencies
 KINDS = {
     "plain": 0.50, "colour": 0.17, "background": 0.06, "count": 0.07, "relation": 0.09, "position": 0.06,
     "size": 0.03, "rotation": 0.02,
@@ -65,7 +65,7 @@ POSITIONS = {
     "in the top left corner": (-1, -1), "in the top right corner": (1, -1),
     "in the bottom left corner": (-1, 1), "in the bottom right corner": (1, 1),
 }  # fmt: skip
-# The first thing's direction from the second; "next to" and "and" leave it open.
+# the direction from the second thing to the first; "next to" and "and" allow left and right
 RELATIONS = {
     "left of": (-1, 0), "to the left of": (-1, 0), "right of": (1, 0), "to the right of": (1, 0),
     "above": (0, -1), "below": (0, 1), "next to": None, "and": None,
@@ -77,16 +77,16 @@ LAYOUTS: dict[
     3: [(0.48, ((0, -0.5), (-0.5, 0.48), (0.5, 0.48))), (0.33, ((-0.66, 0), (0, 0), (0.66, 0)))],
     4: [(0.48, ((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)))],
 }
-SAY_STYLE, SAY_KEYWORD, SAY_ARTICLE, SAY_EMOJI = 0.3, 0.35, 0.6, 0.06  # how often a caption does
+SAY_STYLE, SAY_KEYWORD, SAY_ARTICLE, SAY_EMOJI = 0.3, 0.35, 0.6, 0.06  # how often a caption contains each
 PAINT_BACKGROUND = 0.15  # how often a composed scene has a background other than white
-PAINT_COMPOSED = 0.25  # how often things in counts, relations, positions, sizes are repainted
-HALF = 0.5  # the distance of a half's centre from the picture's
+PAINT_COMPOSED = 0.25  # how often the things in scenes with counts, relations, positions and sizes are repainted
+HALF = 0.5  # the distance from the centre of a half to the centre of the picture
 
 
 class SceneSampler:
-    """Scene i of an endless list: a pure function of (seed, i), whatever the batch, the process or the order.
+    """An endless list of scenes: scene i is a pure function of (seed, i), whatever the batch, process or order.
 
-    Raises ValueError for an unknown split, or one that this set has no picture of.
+    Raises ValueError for an unknown split, or one for which this set has no pictures.
     """
 
     def __init__(self, emoji: EmojiSet, split: str = "train", seed: int = 0) -> None:
@@ -109,7 +109,7 @@ class SceneSampler:
             [colour for colour in COLOURS if not is_held_out_colour(colour, name)] for name in emoji.names
         ]
         self.paintable = [is_paintable(*each) for each in zip(emoji.names, emoji.groups, strict=True)]
-        # telephone and mobile phone are both a "phone": what is held out for one of them is not said of the other
+        # telephone and mobile phone are both a "phone": a colour held out for one is not used with a word for the other
         self.unsaid = {
             (colour, word)
             for name, words in zip(emoji.names, emoji.keywords, strict=True)
@@ -135,10 +135,10 @@ class SceneSampler:
         kind = next((kind for kind, edge in zip(self.kinds, self.edges, strict=True) if draw < edge), self.kinds[-1])
         return getattr(self, kind)(dice)
 
-    # the kinds of scenes, each a method of the name it has in KINDS
+    # the kinds of scenes: one method for each name in KINDS
 
     def plain(self, dice: Dice) -> Scene:
-        """One emoji on white, as it is."""
+        """One emoji on white, unchanged."""
         picture = dice.pick(self.train)
         noun, may_count = self.noun(dice, picture)
         if dice.chance(SAY_EMOJI):
@@ -150,19 +150,19 @@ class SceneSampler:
         picture = dice.pick(self.things if dice.chance(0.7) else self.train)
         noun, may_count, colour = self.painted_noun(dice, picture, always=True)
         sprite = Sprite(picture, colour=colour)
-        # white on white shows little
+        # white on white is hard to see
         return self.on_background(
             dice, self.a(dice, noun, may_count), (sprite,), 0.6 if noun.startswith("white ") else 0
         )
 
     def background(self, dice: Dice) -> Scene:
-        """One emoji on a coloured ground."""
+        """One emoji on a coloured background."""
         picture = dice.pick(self.train)
         noun, may_count = self.noun(dice, picture)
         return self.on_background(dice, self.a(dice, noun, may_count), (Sprite(picture),), 1)
 
     def count(self, dice: Dice) -> Scene:
-        """Two, three or four of a kind."""
+        """Two, three or four copies of one emoji."""
         picture, number = dice.pick(self.things), dice.pick((2, 2, 3, 4))
         noun, _, colour = self.painted_noun(dice, picture)
         size, centres = dice.pick(LAYOUTS[number])
@@ -200,7 +200,7 @@ class SceneSampler:
         return self.on_background(dice, f"{self.a(dice, noun, may_count)} {where}", (sprite,))
 
     def size(self, dice: Dice) -> Scene:
-        """A small one, or one so big that it fills the picture to the edge."""
+        """A small emoji, or one so big that it fills the picture to the edge."""
         picture = dice.pick(self.things)
         noun, may_count, colour = self.painted_noun(dice, picture)
         if dice.chance(0.6):
@@ -213,7 +213,7 @@ class SceneSampler:
         """One emoji upside down, or tilted."""
         picture = dice.pick(self.things)
         noun, may_count = self.noun(dice, picture)
-        if "upside" in self.emoji.names[self.subject[picture]]:  # there is an emoji of a face that stands on its head
+        if "upside" in self.emoji.names[self.subject[picture]]:  # there is an emoji of an upside-down face
             return self.on_background(dice, noun, (Sprite(picture),))
         if dice.chance(0.6):
             phrase, sprite = f"{self.a(dice, noun, may_count)} upside down", Sprite(picture, angle=math.pi)
@@ -230,7 +230,7 @@ class SceneSampler:
         return Scene(caption, (Sprite(picture, colour=COLOURS.index(colour)),))
 
     def held_out_picture(self, dice: Dice) -> Scene:
-        """A subject in the style that training did not see: "rocket, noto style"."""
+        """A subject in its held-out style: "rocket, noto style"."""
         picture = dice.pick(self.held_out)
         caption = plain_caption(self.emoji, self.subject[picture], STYLES[self.style[picture]])
         return Scene(caption, (Sprite(picture),))
@@ -238,18 +238,18 @@ class SceneSampler:
     # parts of captions
 
     def noun(self, dice: Dice, picture: int) -> tuple[str, bool]:
-        """What a picture is called, its name or a keyword, and whether "a" can be said of it."""
+        """A noun for a picture, its name or a keyword, and whether the noun takes the article "a"."""
         subject = self.subject[picture]
         keywords = self.emoji.keywords[subject]
         if keywords and dice.chance(SAY_KEYWORD):
             word = dice.pick(keywords)
-            # "zany face" is called "zany" too, and "a zany" is no English
+            # "zany face" has the keyword "zany", and "a zany" is not English
             noun = self.emoji.groups[subject] != "smileys" or head(word) != word
             return word, noun and self.countable[subject] and is_countable(word, self.emoji.groups[subject])
         return self.emoji.names[subject], self.countable[subject]
 
     def painted_noun(self, dice: Dice, picture: int, always: bool = False) -> tuple[str, bool, int]:
-        """What a picture is called once it is repainted (or not), whether "a" can be said, and the colour's index."""
+        """A noun for a picture, maybe repainted, whether it takes the article "a", and its colour's index or -1."""
         subject = self.subject[picture]
         name, allowed = self.emoji.names[subject], self.allowed[subject]
         if not self.paintable[subject] or not allowed or not (always or dice.chance(PAINT_COMPOSED)):
@@ -260,17 +260,17 @@ class SceneSampler:
         return painted_name(colour, noun), may_count, COLOURS.index(colour)
 
     def a(self, dice: Dice, noun: str, may_count: bool) -> str:
-        """The noun, mostly with its article."""
+        """The noun, usually with its article."""
         return with_article(noun) if may_count and dice.chance(SAY_ARTICLE) else noun
 
     def said(self, dice: Dice, phrase: str, picture: int, background: str | None = None) -> str:
-        """The caption, with the style at times."""
+        """The caption, sometimes with the style."""
         return caption_of(phrase, background, STYLES[self.style[picture]] if dice.chance(SAY_STYLE) else None)
 
     def on_background(
         self, dice: Dice, phrase: str, sprites: tuple[Sprite, ...], probability: float = PAINT_BACKGROUND
     ) -> Scene:
-        """The scene on white or, with that probability, on a ground of another colour than its sprites'."""
+        """The scene on white or, with the given probability, on a background of another colour than its sprites'."""
         colour = None
         if dice.chance(probability or PAINT_BACKGROUND):
             used = {"white", *(COLOURS[sprite.colour] for sprite in sprites if sprite.colour >= 0)}

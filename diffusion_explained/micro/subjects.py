@@ -1,4 +1,6 @@
-"""What micro was shown, in words: every subject with its synonyms, by kind. Of the pictures only a sample ships.
+"""A list of everything that micro was trained on: each subject with its synonyms, by group.
+
+The package includes this whole list, but only a sample of the pictures.
 
     load_subjects()["animals"]["cat"]             # ("kitten", "kitty")
 
@@ -20,7 +22,7 @@ Subjects = dict[str, dict[str, tuple[str, ...]]]
 
 
 def write_subjects(emoji: EmojiSet, path: Path = SUBJECTS_FILE) -> Path:
-    """Write what a set has pictures of, in alphabetical order."""
+    """Write the subjects of an emoji set, in alphabetical order."""
     groups: Subjects = {}
     for name, group, keywords in sorted(zip(emoji.names, emoji.groups, emoji.keywords, strict=True)):
         groups.setdefault(group, {})[name] = keywords
@@ -30,7 +32,7 @@ def write_subjects(emoji: EmojiSet, path: Path = SUBJECTS_FILE) -> Path:
 
 
 def load_subjects(path: Path = SUBJECTS_FILE) -> Subjects:
-    """Kind -> subject -> its synonyms. Raises DamagedDataError, an OSError."""
+    """Load {group: {subject: its synonyms}}. Raises DamagedDataError, an OSError."""
     try:
         groups = read_json(path, "list of subjects")
         return {

@@ -1,11 +1,11 @@
-"""Training the U-Net and the text encoder, together and from nothing, on the latents of captioned scenes.
+"""Train the U-Net and the text encoder, together and from scratch, on the latents of captioned scenes.
 
     scenes = encode_scenes(vae, tokenizer, emoji, 400_000)
     model = TextToImage(build_text_encoder(tokenizer), build_unet())
     for record in train_text_to_image(model, scenes, "flow", TextToImageConfig(seconds=300), device="cuda"):
         print(record.step, record.loss)
 
-Algorithm 1 of DDPM on latents (latent diffusion, Eq. 2 and 3), with classifier-free guidance's empty captions.
+Algorithm 1 of DDPM on latents (latent diffusion, Eq. 2 and 3), with some captions empty for classifier-free guidance.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ from diffusion_explained.training.timed import TimedConfig, TimedRecord, train_f
 @named_options
 @dataclass(frozen=True)
 class TextToImageConfig(TimedConfig):
-    """How to train the U-Net and the text encoder; label_dropout is how often a caption is the empty one.
+    """The settings for training the U-Net and the text encoder; label_dropout is the share of empty captions.
 
     min_snr: an eps network's loss is weighted by min(SNR, min_snr) / SNR, so that the nearly clean levels, whose
-        noise says little about the picture, do not outweigh the others (Hang et al. 2023, Eq. 8). None for no weight.
+        noise says little about the picture, do not outweigh the others (Hang et al. 2023, Eq. 8). None: no weights.
 
     Raises ValueError for a setting out of range.
     """
@@ -70,7 +70,7 @@ class TextToImage(nn.Module):
 
 
 def schedule_of(prediction: str) -> Schedule:
-    """Stable Diffusion 1.5's schedule for eps, the straight path for flow. Raises ValueError for another."""
+    """Stable Diffusion 1.5's schedule for eps, the straight path for flow. Raises ValueError for another prediction."""
     if prediction not in PREDICTIONS:
         raise unknown_name("prediction", prediction, PREDICTIONS)
     return DDPMSchedule.scaled_linear() if prediction == "eps" else FlowSchedule()
@@ -93,12 +93,12 @@ def train_text_to_image(
         loss = mean w(t) (unet(x_t, t, text) - target)^2,   x_t = alpha * x_0 + sigma * eps
 
     Args:
-        prediction: "eps" or "flow".
-        checkpoints: a folder; if it holds a checkpoint of this training, training goes on from there.
+        prediction: the prediction type, "eps" or "flow".
+        checkpoints: a folder; if it holds a checkpoint of this training, training resumes from it.
         options: record_every and checkpoint_every of `train_for`.
 
     Raises ValueError for an unknown prediction or the checkpoints of another training, FloatingPointError when the
-    loss is no number, and what `folder_lock.hold` raises.
+    loss is not finite, and what `folder_lock.hold` raises.
     """
     schedule, device = schedule_of(prediction), torch.device(device)
     if config.channels_last:
@@ -137,7 +137,7 @@ def train_text_to_image(
 
 
 def root_weight(schedule: Schedule, prediction: str, t: Tensor, min_snr: float | None) -> Tensor:
-    """The root of the loss's weight at times t [B]: sqrt(min(SNR, min_snr) / SNR) for eps, 1 for flow."""
+    """The square root of the loss weight at times t [B]: sqrt(min(SNR, min_snr) / SNR) for eps, 1 for flow."""
     if prediction != "eps" or min_snr is None:
         return torch.ones_like(schedule.alpha(t))
     snr = (schedule.alpha(t) / schedule.sigma(t)) ** 2

@@ -4,9 +4,9 @@
     tokenizer.tokenize("a blue cat")              # ["a</w>", "blue</w>", "cat</w>"]
     encode(tokenizer, ["a blue cat"])             # int64 [1, 32]: begin, a, blue, cat, end, end, end ...
 
-Byte-pair encoding (Sennrich et al., 2016, arXiv:1508.07909) starts from single bytes and merges the pair that is most
-frequent in the captions, over and over; so the words of the captions become whole tokens, and any other word falls
-apart into pieces that are known.
+Byte-pair encoding (Sennrich et al., 2016, arXiv:1508.07909) starts from single bytes and repeatedly merges the most
+frequent pair in the captions; so the words of the captions become single tokens, and any other word is split into known
+pieces.
 """
 
 from __future__ import annotations
@@ -28,37 +28,37 @@ from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.scenes import SceneSampler
 from diffusion_explained.micro.words import is_countable, plural
 
-MAX_LENGTH = 32  # tokens with begin and end; CLIP has 77, our longest captions need about 20
+MAX_LENGTH = 32  # tokens, including begin and end; CLIP has 77, our longest captions need about 20
 VOCABULARY = 3500  # entries: 256 bytes, 256 bytes that end a word, the merges, begin, end
-CAPTIONS = 40_000  # of the training scenes, for how often each word occurs
+CAPTIONS = 40_000  # how many captions of training scenes the word frequencies are counted on
 BEGIN, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 TOKENIZER_FOLDER = Path(diffusion_explained.__file__).parent / "weights" / "micro" / "tokenizer"
 
 
 def load_tokenizer(folder: str | os.PathLike[str] = TOKENIZER_FOLDER) -> Any:
-    """The transformers.CLIPTokenizer of a folder, by default the one that ships.
+    """Load the transformers.CLIPTokenizer of a folder, by default the shipped one.
 
     Raises OSError if it is missing or damaged.
     """
     with extra("sd"):
-        from transformers import CLIPTokenizer  # lazy: it takes seconds
+        from transformers import CLIPTokenizer  # lazy: the import takes seconds
 
     for name in ("vocab.json", "merges.txt"):
         if not (Path(folder) / name).is_file():
             raise FileNotFoundError(f"{folder} holds no tokenizer: {name} is missing; build_tokenizer makes one")
     try:
         return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers' words for a damaged file are of many kinds
+    except Exception as error:  # transformers raises many kinds of errors for a damaged file
         raise OSError(f"the tokenizer in {folder} is damaged: {error}. Copy it again.") from error
 
 
 def encode(tokenizer: Any, captions: Sequence[str]) -> Tensor:
-    """Captions as int64 [B, MAX_LENGTH]: begin, tokens, end, and end again up to the length. Longer ones are cut.
+    """Captions as token ids, int64 [B, MAX_LENGTH]: begin, tokens, end, padded with end. Longer captions are cut.
 
-    Raises TypeError for one string in the place of a list.
+    Raises TypeError for one string instead of a list.
     """
     if isinstance(captions, str):
-        raise TypeError(f"captions are a list of strings, not one string: pass [{captions!r}]")
+        raise TypeError(f"captions must be a list of strings, not one string: pass [{captions!r}]")
     if not captions:
         return torch.empty(0, MAX_LENGTH, dtype=torch.int64, device="cpu")
     rows = tokenizer(list(captions), padding="max_length", max_length=MAX_LENGTH, truncation=True)["input_ids"]
@@ -68,7 +68,7 @@ def encode(tokenizer: Any, captions: Sequence[str]) -> Tensor:
 def build_tokenizer(emoji: EmojiSet, folder: str | os.PathLike[str], vocabulary: int = VOCABULARY) -> Any:
     """Train the tokenizer on the captions of training scenes and all names; write its files to `folder`, and load it.
 
-    The same set gives the same files. Raises ValueError for a vocabulary that has no room for a merge.
+    The same set gives the same files. Raises ValueError for a vocabulary too small for any merge.
     """
     alphabet = byte_characters()
     merges = learn_merges(caption_corpus(emoji), alphabet, vocabulary - 2 * len(alphabet) - 2)
@@ -86,12 +86,12 @@ def build_tokenizer(emoji: EmojiSet, folder: str | os.PathLike[str], vocabulary:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """A JSON file as transformers writes them."""
+    """Write a JSON file in the same format as transformers."""
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def caption_corpus(emoji: EmojiSet) -> list[str]:
-    """What the tokenizer learns from: captions as often as they occur, and every name, plural and keyword besides."""
+    """The texts that the tokenizer is trained on: captions of scenes, and every name, plural and keyword once more."""
     names = [*emoji.names, *(word for words in emoji.keywords for word in words)]
     plurals = [plural(name) for name, group in zip(emoji.names, emoji.groups, strict=True) if is_countable(name, group)]
     return [*SceneSampler(emoji).batch(range(CAPTIONS)).captions, *names, *plurals]
@@ -100,10 +100,10 @@ def caption_corpus(emoji: EmojiSet) -> list[str]:
 def learn_merges(corpus: Iterable[str], alphabet: Sequence[str], count: int) -> list[tuple[str, str]]:
     """The first `count` merges of byte-pair encoding (fewer if the corpus has no more), most frequent pair first.
 
-    Of pairs that are as frequent the first in the alphabet is merged. The trainer of the tokenizers library leaves that
-    to chance, so that two trainings differ.
+    Of equally frequent pairs the alphabetically first is merged. The trainer of the tokenizers library chooses one at
+    random, so that its results differ between runs.
 
-    Raises ValueError for a count that leaves no room for the alphabet.
+    Raises ValueError for a count below 1, which means that the vocabulary has no room beyond the alphabet.
     """
     if count < 1:
         raise ValueError(f"a vocabulary needs {2 * len(alphabet) + 2} entries before the first merge")
@@ -129,7 +129,7 @@ def learn_merges(corpus: Iterable[str], alphabet: Sequence[str], count: int) -> 
 
 
 def count_words(corpus: Iterable[str]) -> Counter[str]:
-    """How often each word occurs, by CLIP's rules of what a word is, spelled in the characters of its bytes."""
+    """How often each word occurs; words are split by CLIP's rules, and spelled in the characters of their bytes."""
     from transformers import CLIPTokenizer
 
     clip = CLIPTokenizer().backend_tokenizer
@@ -139,7 +139,7 @@ def count_words(corpus: Iterable[str]) -> Counter[str]:
 
 
 def join(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
-    """A word in pieces with every occurrence of a pair made one piece, from the left."""
+    """Merge every occurrence of a pair in a word of pieces, from the left."""
     joined: list[str] = []
     for piece in word:
         if joined and (joined[-1], piece) == pair:
@@ -150,9 +150,9 @@ def join(word: tuple[str, ...], pair: tuple[str, str]) -> tuple[str, ...]:
 
 
 def byte_characters() -> list[str]:
-    """A printable character for each of the 256 bytes, as GPT-2 and CLIP write them: "a" is "a", a space is "Ġ".
+    """A printable character for each of the 256 bytes, as in GPT-2 and CLIP: "a" is "a", a space is "Ġ".
 
-    Bytes that print stand for themselves; the others get the characters from 256 on, in order.
+    Printable bytes stand for themselves; the others get the characters from 256 on, in order.
     """
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
@@ -160,5 +160,5 @@ def byte_characters() -> list[str]:
 
 
 def known_words(emoji: EmojiSet) -> list[str]:
-    """Every word of the names and keywords, in the order of the alphabet: what a prompt can be made of."""
+    """Every word of the names and keywords, in alphabetical order: the words that a prompt can use."""
     return sorted({word for phrase in (*emoji.names, *sum(emoji.keywords, ())) for word in phrase.split()})

@@ -1,4 +1,4 @@
-"""English for emoji: names that a person would type, plurals and articles, colour words, held-out combinations."""
+"""English for emoji: names that a person would type, plurals, articles, colour words, and held-out combinations."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from diffusion_explained.micro.emoji_set import hashed
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
 NUMBERS = {2: "two", 3: "three", 4: "four"}
-HELD_OUT_COLOURS = 0.08  # the part of all (colour, kind of thing) pairs that training never sees
+HELD_OUT_COLOURS = 0.08  # the share of all (colour, kind of thing) pairs that training never sees
 # Chosen so that the course's examples, "blue cat", "purple apple" and "green dog", are among the held-out pairs,
 # and "red cat", "green cat", "blue dog", "blue apple" and "blue car" are not.
 SALT = 846
 UNFIT = ("middle finger", "cigarette")
 
-# Emojibase lists short names such as ":car:"; these are what people type besides.
+# Emojibase lists short names such as ":car:"; these are further words that people type.
 EXTRA_KEYWORDS = {
     "cat": ("kitten", "kitty"),
     "dog": ("puppy",),
@@ -71,7 +71,8 @@ EXTRA_KEYWORDS = {
     "couch and lamp": ("sofa",),
 }
 
-# What is no picture of a thing: letters, digits and words in a box, and the smaller ones of one shape in many sizes.
+# Emoji that are not pictures of things: letters, digits and words in a box, and the smaller versions of shapes that
+# exist in several sizes.
 UNDRAWABLE = re.compile(
     r"keycap|blood type|Japanese|input |button.*letter|^(CL|COOL|FREE|ID|NEW|NG|OK|P|SOS|UP!|VS) button|circled M"
     r"|(BACK|END|ON!|SOON|TOP) arrow|(medium|medium-small|small) (square|orange|blue)|small square|^small (orange|blue)"
@@ -95,7 +96,7 @@ UNCOUNTABLE = {
     "soap", "mount fuji", "statue of liberty", "tokyo tower", "santa claus", "mrs claus", "mx claus", "done", "volume",
     "handball", "selfie", "nail polish", "kiss", "left", "right", "up", "down", "no", "ok", "construction", "luggage",
 }  # fmt: skip
-# short names that a course for everybody does not need
+# short names that are rude, unclear or unsuitable for a course
 UNWANTED = {
     "shit", "wtf", "lmao", "facepunch", "hankey", "man with gua pi mao", "man with chinese cap", "the horns", "mag",
     "mag right", "mega", "medium volumne", "gun", "handicapped", "moyai", "hocho", "sleuth or spy", "sassy man",
@@ -123,15 +124,15 @@ def clean_name(label: str) -> str:
 def is_drawable(label: str, group: str) -> bool:
     """Whether an emoji is kept: no component pieces, country flags, boxed letters, or families in 25 combinations.
 
-    Nor two that a class is better off without.
+    Two emoji that do not suit a class, those in UNFIT, are left out too.
     """
     return group != "components" and not UNDRAWABLE.search(label) and label not in UNFIT
 
 
 def tidy_keyword(word: str) -> str:
-    """A short name as words ("red_car" is "red car"), or "" for one that is no English or says a colour.
+    """A short name as words ("game_die" is "game die"), or "" if it is not English, unsuitable, or contains a colour.
 
-    A colour in a short name need not be true in all three sets, and every colour word in a caption must be.
+    A colour in a short name may be wrong in one of the three sets, but every colour word in a caption must be true.
     """
     text = word.replace("_", " ").replace("-", " ").strip()
     english = re.fullmatch(r"[a-z]{3,}( [a-z]+)*", text) and not re.search(r"oclock|^lower left|mans ", text)
@@ -139,7 +140,7 @@ def tidy_keyword(word: str) -> str:
 
 
 def colour_words(name: str) -> list[str]:
-    """The colours that a name says, in its order: ["red"] for "red heart"; "gray" is grey, "golden" is none."""
+    """The colour words of a name, in order: ["red"] for "red heart"; "gray" is grey, "golden" is not a colour."""
     return [word for word in re.findall(r"[a-z]+", name.replace("gray", "grey")) if word in COLOURS]
 
 
@@ -150,9 +151,9 @@ def without_colour(name: str) -> str:
 
 
 def head(name: str) -> str:
-    """The kind of thing a name says: "cat" for "crying cat" and "cat face", "house" for "house with garden".
+    """The kind of thing that a name describes: "cat" for "crying cat" and "cat face", "house" for "house with garden".
 
-    For a face of no animal the feeling: "grinning" for "grinning face".
+    For a face that is not an animal's it is the feeling: "grinning" for "grinning face".
     """
     noun = AFTER_HEAD.split(without_colour(name))[0]
     face = ADJECTIVE_FACE.match(noun)
@@ -161,7 +162,7 @@ def head(name: str) -> str:
 
 
 def is_countable(name: str, group: str) -> bool:
-    """Whether "two ..." and "a ..." can be said of it: one thing, whose name ends in (or begins with) its noun."""
+    """Whether "two ..." and "a ..." are correct: a single thing whose name ends in (or begins with) its noun."""
     words = AFTER_HEAD.split(name)[0].split()
     noun = words[-1]
     plural = noun.endswith("s") and not noun.endswith(("ss", "us", "os")) and noun not in PLURALS
@@ -172,7 +173,7 @@ def is_countable(name: str, group: str) -> bool:
 
 
 def plural(name: str) -> str:
-    """The name of several: "cats", "cherry blossoms", "houses with garden", "men".
+    """The plural of a name: "cats", "cherry blossoms", "houses with garden", "men".
 
     >>> plural("house with garden"), plural("butterfly"), plural("fox"), plural("policewoman")
     ('houses with garden', 'butterflies', 'foxes', 'policewomen')
@@ -192,14 +193,14 @@ def plural(name: str) -> str:
 
 
 def with_article(phrase: str) -> str:
-    """ "a cat", "an apple", "an orange cat", "a unicorn", "an hourglass"."""
+    """A phrase with its indefinite article: "a cat", "an apple", "an orange cat", "a unicorn", "an hourglass"."""
     vowel = phrase[0] in "aeiou" and not re.match(r"(uni|use|ufo|euro|one|ewe)", phrase)
     return ("an " if vowel or phrase.startswith(("hour", "x-ray", "mri")) else "a ") + phrase
 
 
 def is_held_out_colour(colour: str, name: str) -> bool:
-    """Whether training never sees this colour on this kind of thing. A hash of the two decides, so all sets agree.
+    """Whether this colour of this kind of thing is held out from training. A hash of both decides, so all sets agree.
 
-    The kind is the `head` of the name, so that a held-out "blue cat" leaves no "blue crying cat" in the training.
+    The kind is the `head` of the name, so that if "blue cat" is held out, "blue crying cat" is held out too.
     """
     return hashed(f"{SALT}: {colour} {head(name)}") < HELD_OUT_COLOURS

@@ -318,7 +318,7 @@ class StableDiffusion:
         channels = self.pipe.vae.config.latent_channels
         if float_data("latents", latents).ndim != 4 or latents.shape[1] != channels:
             raise ValueError(f"Latents are [B, {channels}, h, w], got a tensor of shape {tuple(latents.shape)}.")
-        check_finite(latents, "latents", "they are no picture")
+        check_finite(latents, "latents", "they cannot be decoded")
         with enough_memory("decoding"):
             images = self.decode_call(latents)
             check_finite(

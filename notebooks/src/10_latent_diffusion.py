@@ -1,21 +1,22 @@
 # %% [markdown]
-# # 10 · Latent diffusion: noise somewhere else than in pixels
+# # 10 · Latent diffusion: noise on latents instead of pixels
 #
-# Stable Diffusion never looks at a pixel. A first network, trained before and frozen, turns the picture into a small
-# block of numbers, its *latents*; diffusion happens among those, and at the very end the same network turns them back.
-# Notebook 09 counted what that saves, on a network without weights. This one has weights: an autoencoder of our own, of
-# Stable Diffusion's very class, trained on emoji and small enough to travel with the package. So now you can see what
-# the four channels hold, what is lost on the way, and why the trick works.
+# The diffusion of Stable Diffusion does not use pixels. A first network, an autoencoder that is trained beforehand and
+# frozen, turns the picture into a small block of numbers, its *latents*; diffusion works on the latents, and at the
+# very end the autoencoder turns them back into a picture. Notebook 09 counted the savings, on a network without trained
+# weights. This notebook uses a trained one: our own autoencoder, of the same class as Stable Diffusion's, trained on
+# emoji and small enough to be part of the package. So you can see what the four channels contain, what is lost, and why
+# latents work.
 #
 # **When you have worked through it, you can**
 #
-# - encode a picture, read its four channels, and say how good the way there and back is, in decibels and by the size of
-#   the details;
-# - say what `scaling_factor` is for, and what the KL term of a "variational" autoencoder does here, in nats;
-# - say which pixels one latent pixel moves, and what halfway between two pictures' latents looks like;
-# - say why the same signal-to-noise ratio means more noise to latents than to pixels;
-# - compute what latents save, for our model and for the published ones, in numbers and in work;
-# - name what an autoencoder can never give back, whatever the diffusion does.
+# - encode a picture, interpret its four channels, and measure the reconstruction, in decibels and by the size of the
+#   details;
+# - explain the purpose of `scaling_factor`, and the effect of the KL term of a "variational" autoencoder here, in nats;
+# - say which pixels one latent pixel affects, and what the mean of two pictures' latents looks like;
+# - say why the same signal-to-noise ratio hides more of a picture in latents than in pixels;
+# - compute the savings of latents, for our model and for the published ones, in numbers and in FLOP;
+# - say what an autoencoder cannot reconstruct, whatever the diffusion draws.
 #
 # *Beside you:* `stable_diffusion.latents`, `.latent_space`, `.compression`; Rombach et al. 2022, [High-Resolution Image
 # Synthesis with Latent Diffusion Models](https://arxiv.org/abs/2112.10752). About 40 minutes to read, under a minute to
@@ -48,15 +49,16 @@ from diffusion_explained.stable_diffusion.latent_space import reach
 plt.rcParams["figure.dpi"] = 90
 
 # %% [markdown]
-# ## 1 · The two halves, and what they are fed
+# ## 1 · Encoder, decoder and their data
 #
-# An autoencoder is an encoder $\mathcal E$ and a decoder $\mathcal D$, trained together to give back what they get,
-# through a bottleneck. Ours takes pictures of 128 x 128 in three colours and has room for 16 x 16 in four channels:
+# An autoencoder is an encoder $\mathcal E$ and a decoder $\mathcal D$, trained together to reproduce their input
+# through a bottleneck. The input of ours is a picture of 128 x 128 pixels in three colours; its latents are 16 x 16 in
+# four channels:
 #
 # $$ z = s\,\mathcal E(x), \qquad \hat x = \mathcal D(z / s) \approx x . $$
 #
-# The pictures are emoji of three artists' sets, drawn on white. ("Held out" below: this style of this thing was never
-# shown to any of our networks, though the thing was in another style.)
+# The pictures are emoji of three sets by different artists, drawn on white. ("Held out" below means: none of our
+# networks was trained on this thing in this style, though they were trained on the thing in another style.)
 
 # %%
 model = load("micro")
@@ -68,8 +70,8 @@ print(f"{len(emoji)} pictures of {len(emoji.names)} things, {int(emoji.held_out.
 
 def find(name, style="fluent"):
     """The index of one picture."""
-    wanted = (emoji.subject == emoji.names.index(name)) & (emoji.style == STYLES.index(style))
-    return int(wanted.nonzero()[0])
+    matches = (emoji.subject == emoji.names.index(name)) & (emoji.style == STYLES.index(style))
+    return int(matches.nonzero()[0])
 
 
 NAMES = ["cat", "dog", "red heart", "rocket", "red apple", "rose", "crying face", "hamburger"]
@@ -83,14 +85,15 @@ assert tuple(z.shape[1:]) == model.latent_shape() == (4, 16, 16) and x[0].numel(
 # %% [markdown]
 # ## 2 · Four channels
 #
-# Not red, green, blue and something: what the channels mean was left to training, and nobody asked for a meaning. Look:
+# The channels are not red, green, blue and a fourth colour: training determined their content, and nothing required
+# them to have a simple meaning. Look at them:
 
 # %%
 SHOWN = 6
 channels = {f"channel {c + 1}": z[:SHOWN, c : c + 1] for c in range(4)}
 latent_strip({"picture": x[:SHOWN], **channels, "preview": model.preview(z[:SHOWN]), "decoded": back[:SHOWN]},
              limits=dict.fromkeys(channels, 2.5), side=64, captions=NAMES[:SHOWN],
-             title="16 x 16 x 4 numbers, and what the decoder makes of them")  # fmt: skip
+             title="16 x 16 x 4 numbers, and the decoded pictures")  # fmt: skip
 plt.show()
 
 scores = psnr(x, back)
@@ -98,15 +101,15 @@ print("decibels: " + ", ".join(f"{name} {score:.0f}" for name, score in zip(NAME
 assert float(scores.min()) > 22
 
 # %% [markdown]
-# You see the picture in every channel: latents are still a *picture*, coarse and in strange colours. That is on
-# purpose. The encoder is convolutional, so the latent pixel in row 3 is about the pixels 24 to 31, and a U-Net, which
-# is made for pictures, feels at home among them. (The preview is `model.preview`, a linear map fitted to decoded noise.
-# Of this decoder, which is far from linear, it shows the shapes and hardly the colours.)
+# The picture is visible in every channel: latents are still a *picture*, coarse and in unusual colours. That is
+# intended. The encoder is convolutional, so the latent pixel in row 3 represents the pixel rows 24 to 31, and a U-Net,
+# which is made for pictures, is suitable for latents, too. (The preview is `model.preview`, a linear map fitted to
+# decoded noise. This decoder is far from linear, so the preview shows the shapes but hardly the colours.)
 #
-# ### How good is the way back?
+# ### How good is the reconstruction?
 #
 # The usual number is the *peak signal-to-noise ratio*, in decibels (10 dB are a factor of 10 in the squared error; the
-# pixels' range is 2 wide):
+# range of the pixels is 2):
 #
 # $$ \mathrm{PSNR} = 10 \log_{10} \frac{2^2}{\text{mean squared error}} . $$
 
@@ -115,8 +118,8 @@ held_out = emoji.held_out.nonzero().flatten()[:24]
 seen = (~emoji.held_out).nonzero().flatten()[::5][:72]
 pictures = every[torch.cat([held_out, seen])]  # 24 and 72
 latents = torch.cat([model.encode(part) for part in pictures.split(24)])  # [96, 4, 16, 16]
-returned = torch.cat([model.decode(part) for part in latents.split(24)])
-quality = psnr(pictures, returned)
+reconstructed = torch.cat([model.decode(part) for part in latents.split(24)])
+quality = psnr(pictures, reconstructed)
 unseen, known = quality[:24], quality[24:]
 print(f"seen in training {known.mean():.1f} dB, held out {unseen.mean():.1f} dB")
 print(f"the worst {quality.min():.0f} dB, the best {quality.max():.0f} dB")
@@ -127,21 +130,21 @@ for row in read_measured("micro")["rows"]:
         print(f"measured on {row['psnr']['n']} of all emoji ({row['setting']['split'].replace('_', ' ')}): "
               f"{row['psnr']['mean']:.1f} ± {row['psnr']['error']:.1f} dB")  # fmt: skip
 decibels = [f"{score:.0f} dB" for score in quality[ends]]
-filmstrip({"picture": pictures[ends], "and back": returned[ends]}, captions=decibels,
+filmstrip({"picture": pictures[ends], "reconstruction": reconstructed[ends]}, captions=decibels,
           title="The four worst and the four best")  # fmt: skip
 plt.show()
 assert abs(float(known.mean() - unseen.mean())) < 3
-torch.testing.assert_close(quality, 10 * (4 / (pictures - returned).square().mean((1, 2, 3))).log10())
+torch.testing.assert_close(quality, 10 * (4 / (pictures - reconstructed).square().mean((1, 2, 3))).log10())
 
 # %% [markdown]
-# The pictures that it never saw come back about as well as those that it did: an autoencoder learns *strokes and
-# edges*, not things. The best are one smooth shape, the worst have many small hard-edged parts.
+# The held-out pictures are reconstructed about as well as the training pictures: an autoencoder learns *strokes and
+# edges*, not things. The best pictures are one smooth shape, the worst have many small parts with hard edges.
 #
 # ## 3 · What is lost, by the size of the details
 #
-# One number hides *what* is lost. So cut every picture into layers by the size of what is in them, each layer twice as
-# coarse as the one before (averages over 2, 4, 8 ... pixels, and what is between two averages), and ask for each: which
-# share of its power has not come back?
+# One number does not show *what* is lost. So split every picture into layers by the size of the details, each layer
+# twice as coarse as the one before (the differences between averages over 1, 2, 4, 8 ... pixels), and measure for each:
+# which share of its power is lost?
 
 
 # %%
@@ -159,10 +162,11 @@ def power(x):
     return float(x.square().mean())
 
 
-of_pictures, of_errors = layers_of(pictures), layers_of(returned - pictures)
+of_pictures, of_errors = layers_of(pictures), layers_of(reconstructed - pictures)
 torch.testing.assert_close(sum(of_pictures.values()), pictures)
 lost = {size: power(of_errors[size]) / power(of_pictures[size]) for size in of_pictures}
-ax = curves({"lost": (list(lost), [100 * share for share in lost.values()])}, log="xy", title="What does not come back",
+ax = curves({"lost": (list(lost), [100 * share for share in lost.values()])}, log="xy",
+            title="What the reconstruction loses",
             xlabel="size of the details, pixels", ylabel="% of their power").axes[0]  # fmt: skip
 ax.set_xticks(list(lost), [str(size) for size in lost])
 ax.set_xticks([], minor=True)
@@ -171,9 +175,9 @@ print(", ".join(f"{size} pixels {share:.1%}" for size, share in lost.items()))
 assert list(lost.values()) == sorted(lost.values(), reverse=True) and lost[1] > 20 * lost[16]
 
 # %% [markdown]
-# Of details of one pixel's size nearly a quarter of the power is lost, at four pixels 4%, and of what is as large as a
-# latent pixel (8) or larger less than 1%. For most pictures nobody notices, because the power is in the large shapes.
-# But there are pictures that *are* fine detail:
+# For details of one pixel, nearly a quarter of the power is lost; for four pixels 4%; and for details as large as a
+# latent pixel (8) or larger, less than 1%. In most pictures this is not visible, because the power is in the large
+# shapes. But some pictures *consist* of fine detail:
 
 # %%
 SIDE = 128
@@ -191,10 +195,10 @@ TEXTS = {10: "the same in\nfine print:\nwho reads it?", 18: "the same\nlarger", 
 pages = {f"{size} px": written(words, size) for size, words in TEXTS.items()}
 hard = torch.stack([*stripes.values(), *pages.values()])
 hard_back = model.decode(model.encode(hard))
-corner = {"picture": hard[..., :48, :48], "and back": hard_back[..., :48, :48]}  # large enough to count pixels
+corner = {"picture": hard[..., :48, :48], "reconstruction": hard_back[..., :48, :48]}  # large enough to count pixels
 filmstrip(corner,
           captions=[*(f"stripes\n{name}" for name in stripes), *(f"letters\n{name}" for name in pages)],
-          title="Fine detail, there and back")  # fmt: skip
+          title="Fine detail and its reconstruction")  # fmt: skip
 plt.show()
 hard_quality = psnr(hard, hard_back)
 for name, score in zip([*(f"stripes of {n}" for n in stripes), *(f"letters of {n}" for n in pages)], hard_quality,
@@ -203,20 +207,20 @@ for name, score in zip([*(f"stripes of {n}" for n in stripes), *(f"letters of {n
 assert hard_quality[3] > hard_quality[0] and hard_quality[6] > hard_quality[4]
 
 # %% [markdown]
-# Stripes of up to 4 pixels come back as plain grey, or as a colour that was never there; letters are legible when a
-# stroke is about as wide as a latent pixel. (Unfair, in part: this autoencoder has seen emoji and no page of text.
-# Stable Diffusion's has seen photographs; it is not measured here.)
+# Stripes of up to 4 pixels are reconstructed as plain grey, or in a colour that was not in the picture; letters are
+# legible when a stroke is about as wide as a latent pixel. (This test is partly unfair: the autoencoder was trained on
+# emoji, not on text. Stable Diffusion's was trained on photographs; it is not measured here.)
 #
-# This is a **ceiling**. Whatever the diffusion draws has to pass the decoder, so no picture can be finer than what the
-# decoder can say. *Weak at text* has a part of its cause here.
+# This is an **upper limit**. Everything that the diffusion draws has to pass through the decoder, so no picture can
+# have finer details than the decoder can produce. This is one reason why such models are *weak at text*.
 #
-# ## 4 · Statistics: a space made fit for noise
+# ## 4 · Statistics: latents with unit variance
 #
-# ### What the scaling factor is for
+# ### The scaling factor
 #
 # The forward process is made for data of about unit variance: $x_t = \alpha_t x_0 + \sigma_t \varepsilon$ with a noise
-# of variance 1. The encoder's output has whatever variance training left it with. So it is multiplied by one number,
-# measured once, which stands in the configuration:
+# of variance 1. The variance of the encoder's output is an arbitrary result of training. So the output is multiplied by
+# one number, measured once, which is stored in the configuration:
 
 # %%
 s = model.pipe.vae.config.scaling_factor
@@ -229,9 +233,9 @@ print(
 assert 0.7 < float(latents.std()) < 1.3
 
 # %% [markdown]
-# Forgetting it does not break anything at once. It silently *moves the schedule*: data that is $1/s$ times as large has
-# a log SNR that is $2 \log (1/s)$ higher at each $t$, so the model would be trained on other noise levels than it was
-# meant to be.
+# Without the factor, nothing fails visibly. But its absence *moves the schedule*: data that is $1/s$ times as large has
+# a log SNR that is $2 \log (1/s)$ higher at each $t$, so the model would be trained on other noise levels than
+# intended.
 
 # %%
 print(f"without the factor every log SNR would be {2 * math.log(1 / s):+.2f} off; "
@@ -241,20 +245,21 @@ centres = (edges[1:] + edges[:-1]) / 2
 bell = torch.distributions.Normal(0.0, 1.0)
 densities = {name: (centres, torch.histogram(values.flatten(), edges, density=True).hist)
              for name, values in (("pixels", pictures), ("latents", latents))}  # fmt: skip
-curves({**densities, "N(0, 1)": (centres, bell.log_prob(centres).exp())}, title="What diffusion starts from",
-       xlabel="value", ylabel="density, logarithmic", log="y")  # fmt: skip
+curves({**densities, "N(0, 1)": (centres, bell.log_prob(centres).exp())}, xlabel="value",
+       ylabel="density, logarithmic", log="y", title="The data of diffusion: pixels and latents")  # fmt: skip
 plt.show()
-assert float(((pictures > 0.98).float()).mean()) > 0.3  # white paper: one value
+assert float(((pictures > 0.98).float()).mean()) > 0.3  # the white background: one value
 
 # %% [markdown]
-# Pixels of emoji pile up at white. Latents, number by number, are nearly Gaussian: the encoder has spread white paper
-# and smooth areas over the bell. (That each channel has mean 0 and spread 1 by itself is a choice of ours: they were
-# balanced after the training. Stable Diffusion has one factor for all.)
+# Most pixels of emoji are white. Latents, taken as single numbers, are nearly Gaussian: the encoder distributes the
+# white background and smooth areas over the bell curve. (Each channel has mean 0 and standard deviation 1 by our
+# choice: the channels were normalised after training. Stable Diffusion has one factor for all channels.)
 #
-# ### What the "variational" is for
+# ### The "variational" part
 #
-# The encoder names a mean *and* a standard deviation for each latent number, and in training the decoder was given a
-# draw. A penalty, the Kullback-Leibler divergence to $\mathcal N(0, 1)$, keeps the latents from running away:
+# The encoder predicts a mean *and* a standard deviation for each latent number, and in training the decoder's input was
+# a random draw. A penalty, the Kullback-Leibler divergence to $\mathcal N(0, 1)$, keeps the latents from growing
+# without limit:
 #
 # $$ \mathrm{KL} = \tfrac12 \sum_i \left( \mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2 \right) . $$
 
@@ -264,38 +269,39 @@ with torch.no_grad():
 kl = 0.5 * (posterior.mean**2 + posterior.var - 1 - posterior.logvar).sum((1, 2, 3))
 torch.testing.assert_close(kl, posterior.kl())
 drawn = model.decode(s * (posterior.mean + posterior.std * randn(z.shape, generators(len(z), seed=1))))
-print(f"KL: {kl.mean() / z[0].numel():.1f} nats a latent number")
+print(f"KL: {kl.mean() / z[0].numel():.1f} nats per latent number")
 print(f"the encoder's own noise has a standard deviation of {posterior.std.mean() * s:.3f}, its means of {z.std():.2f}")
 print(f"decoded from a draw instead of the mean: {psnr(x, drawn).mean():.1f} dB instead of {psnr(x, back).mean():.1f}")
 assert float(posterior.std.mean() * s) < 0.5 * float(z.std())
 
 # %% [markdown]
-# Five nats a number: it is far from $\mathcal N(0, 1)$, and is meant to be. In a variational autoencoder that
-# *generates*, the KL term is strong, so that one can draw from $\mathcal N(0, 1)$ and decode. Here the diffusion does
-# the generating, and the KL term has a weight of 0.0001: a light hand. The noise that the encoder is left with is a
-# hundredth of the spread of its means, and costs nothing to decode. What would come from drawing anyway?
+# Five nats per number: the distribution is far from $\mathcal N(0, 1)$, and this is intended. In a variational
+# autoencoder that *generates*, the KL term is strong, so that one can draw from $\mathcal N(0, 1)$ and decode. Here the
+# diffusion generates, and the KL term has a weight of only 0.0001. The encoder's own noise is a hundredth of the
+# standard deviation of its means, and does not reduce the quality of the decoded picture. What does the decoder return
+# for a draw from $\mathcal N(0, 1)$?
 
 # %%
 random_latents = randn((6, 4, 16, 16), generators(6, seed=3))
 nonsense = model.decode(random_latents)
-image_grid(nonsense, columns=6, title="Decoded noise: the autoencoder alone is no generator")
+image_grid(nonsense, columns=6, title="Decoded noise: the autoencoder alone is not a generator")
 plt.show()
 white = float((nonsense > 0.9).float().mean()), float((pictures > 0.9).float().mean())
-print(f"white paper: {white[0]:.0%} of decoded noise, {white[1]:.0%} of the emoji")
+print(f"white pixels: {white[0]:.0%} of decoded noise, {white[1]:.0%} of the emoji")
 assert white[0] < white[1]
 
 # %% [markdown]
-# Confetti: the strokes are right, and nothing fits together. Each number of a latent may look Gaussian; all the
-# knowledge is in how they hang together.
+# The result looks like confetti: the strokes are right, but they do not form a thing. Each number of the latents alone
+# may be nearly Gaussian; the content of the picture is in their joint distribution.
 #
-# ### Neighbours
+# ### The correlation of neighbours
 #
-# Most of what a picture's pixels say, their neighbours have said already. How much of that is left in latents?
+# Neighbouring pixels of a picture carry almost the same information. How much of this redundancy is left in latents?
 
 
 # %%
 def neighbour_correlation(x, apart=1):
-    """Of each value with that `apart` columns to the right, channel means removed."""
+    """The correlation of each value with the value `apart` columns to the right, channel means removed."""
     x = x - x.mean((0, 2, 3), keepdim=True)
     left, right = x[..., :-apart].flatten(), x[..., apart:].flatten()
     return float((left * right).mean() / (left.square().mean() * right.square().mean()).sqrt())
@@ -305,24 +311,24 @@ near = {"pixels": neighbour_correlation(pictures), "latents": neighbour_correlat
 print(", ".join(f"{name}: neighbours correlate {c:.2f}" for name, c in near.items()))
 print(f"pixels 8 apart, as far as latent pixels are: {neighbour_correlation(pictures, 8):.2f}")
 heat_panels({"": torch.corrcoef(by_channel)}, [f"channel {c + 1}" for c in range(4)], ["1", "2", "3", "4"],
-            digits=2, title="Channels' correlation")  # fmt: skip
+            digits=2, title="Correlation of the channels")  # fmt: skip
 plt.show()
 assert near["pixels"] > near["latents"] > 0.5
 
 # %% [markdown]
-# As much as pixels share with pixels 8 apart, so the encoder has taken out what is between, and no more: a latent
-# picture is about as smooth as a picture shrunk eightfold. And the channels repeat one another (0.85 for two of them).
-# There is enough left for a U-Net to learn.
+# Neighbouring latents are correlated as much as pixels that are 8 apart. So the encoder removes the redundancy within 8
+# pixels, and no more: a latent picture is about as smooth as a picture that is shrunk eightfold. And the channels are
+# correlated (0.85 for two of them). Enough structure is left for a U-Net to learn.
 #
-# ## 5 · One latent pixel
+# ## 5 · The effect of one latent pixel
 #
-# Add 3 (standard deviations) to one of the four numbers at one place, and decode. The framed 8 x 8 pixels are "its
-# own".
+# Add 3 (standard deviations) to one of the four numbers at one position, and decode. The frame marks the 8 x 8 pixels
+# at the same position.
 
 # %%
 cat = z[:1]
 pokes = {f"channel {c + 1}": reach(model, cat, row=7, column=6, channel=c, by=3.0) for c in range(4)}
-poke_panels(pokes, title="One latent number moved by 3")
+poke_panels(pokes, title="One latent number changed by 3")
 plt.show()
 for name, poked in pokes.items():
     half, most = poked.box(0.5), poked.box(0.95)
@@ -331,10 +337,10 @@ for name, poked in pokes.items():
     assert poked.inside < 0.5 and most[1] - most[0] > 40
 
 # %% [markdown]
-# A latent pixel is no tile. At most a quarter of what it does happens in its own pixels. The decoder's convolutions
-# overlap, so it reaches into its neighbours' pixels: one edge is written by several latent pixels together. And a faint
-# rest goes everywhere, because group normalisation lets each place know the mean of all. (That is why an inpainting
-# mask, which is exact among latents, is soft among pixels; notebook 09, section 7.)
+# A latent pixel is not a tile. At most a quarter of its effect is in its own 8 x 8 pixels. The decoder's convolutions
+# overlap, so it also affects the pixels of its neighbours: one edge is determined by several latent pixels together.
+# And a faint rest of the effect is everywhere, because group normalisation makes each position depend on the mean of
+# all. (That is why an inpainting mask, which is exact in latents, is soft in pixels; notebook 09, section 7.)
 #
 # Now add the same to a *whole channel*:
 
@@ -348,12 +354,12 @@ for row in whole.values():
     assert rms_distance(row[0], row[2]) > 0.02 and rms_distance(row[4], row[2]) > 0.02
 
 # %% [markdown]
-# Here the channels have something of colours: channel 1 goes from red to green, channel 2 from pale to dark. Yet the
-# paper stays white. What a number means depends on those around it, and that is the decoder's nonlinearity.
+# Here the channels are similar to colours: channel 1 goes from red to green, channel 2 from pale to dark. Yet the
+# background stays white. The effect of a number depends on the numbers around it, because the decoder is nonlinear.
 #
 # ## 6 · Halfway between two pictures
 #
-# If latents were a space of *meaning*, the middle between a cat and a rocket would be some flying animal. Look:
+# If latents represented *meaning*, the mean of a cat and a rocket might be a flying animal. Look at the result:
 
 # %%
 rocket = z[3:4]
@@ -368,19 +374,21 @@ print(f"in the middle the two mixtures differ by {apart:.2f} of the distance fro
 assert apart < 0.6
 
 # %% [markdown]
-# A double exposure, somewhat cleaner. The latents are a compressed *picture*, and nearly a linear one. Meaning is not
-# in them; it is in the network that denoises them, and in the text. (Where morphs do come from: mix the *noises*, on a
-# sphere, as notebook 04 did, `latent_space.slerp`; or the text's embeddings, notebook 11.)
+# The mixed latents give a double exposure, slightly cleaner than that of pixels. The latents are a compressed
+# *picture*, and the compression is nearly linear. They do not represent meaning; the denoising network and the text
+# embeddings do. (For a gradual change of content, interpolate the *noises*, on a sphere, as in notebook 04,
+# `latent_space.slerp`; or the text embeddings, notebook 11.)
 #
-# ## 7 · The same noise, and more of it
+# ## 7 · The same SNR hides more in latents
 #
-# Here is the forward process in both spaces, at the same levels, so at the same signal-to-noise ratio *per number*:
+# Here is the forward process on pixels and on latents, at the same levels, so at the same signal-to-noise ratio *per
+# number*:
 
 # %%
 
 
 def level_at(log_snr):
-    """The level with that log SNR whose alpha^2 + sigma^2 is 1, so that data of variance 1 keeps it."""
+    """The level with this log SNR and alpha^2 + sigma^2 = 1, so that data of variance 1 keeps its variance."""
     power = 1 / (1 + math.exp(-log_snr))
     return Level(0.0, math.sqrt(power), math.sqrt(1 - power))
 
@@ -395,24 +403,25 @@ plt.show()
 assert abs(levels[3].alpha - levels[3].sigma) < 1e-6  # as much noise as signal
 
 # %% [markdown]
-# Noise on latents is no grain. It is wrong strokes and wrong colours, patch by patch, for the decoder makes a picture
-# of whatever it gets. And the cat seems to drown sooner. Is that so, or only how it looks? Ask the perfect judge of
-# notebook 01: somebody who knows all the pictures by heart and is given one of them under noise. Which is it?
+# Noise on latents is not visible as grain. It appears as wrong strokes and wrong colours, patch by patch, because the
+# decoder turns any latents into a picture. And the cat seems to disappear at a higher SNR. Is this true, or only an
+# impression? To measure it, use the best possible classifier of notebook 01: it knows all the pictures exactly,
+# receives one of them under noise, and has to decide which one it is.
 
 
 # %%
 def recognised(clean, level, seed):
-    """The share of noisy ones whose nearest clean one, alpha x_k, is their own: the best that anyone could do."""
+    """The share of noisy pictures whose nearest clean one, alpha x_k, is their own: the best possible accuracy."""
     noisy = add_noise(clean, randn(clean.shape, torch.Generator().manual_seed(seed)), level)
     nearest = torch.cdist(noisy.flatten(1), level.alpha * clean.flatten(1)).argmin(1)
     return float((nearest == torch.arange(len(clean))).float().mean())
 
 
-judged = pictures / pictures.std(), latents / latents.std()  # of variance 1, both
+normalised = pictures / pictures.std(), latents / latents.std()  # both of variance 1
 ratios = torch.arange(-12, 1, 1.0)  # log SNR
 found = {name: [] for name in ("pixels", "latents")}
 for log_snr in ratios.tolist():
-    for accuracies, clean in zip(found.values(), judged, strict=True):
+    for accuracies, clean in zip(found.values(), normalised, strict=True):
         accuracies.append(recognised(clean, level_at(log_snr), seed=7))
 curves({name: (ratios, accuracies) for name, accuracies in found.items()}, title="Which of 96 pictures is it?",
        xlabel="log SNR of each number", ylabel="recognised", reference=("chance", 1 / 96))  # fmt: skip
@@ -420,7 +429,7 @@ plt.show()
 
 
 def half(accuracies):
-    """The log SNR at which half are recognised, between the two ratios around it."""
+    """The log SNR at which half are recognised, interpolated between the two nearest ratios."""
     above = next(k for k, a in enumerate(accuracies) if a > 0.5)
     low, high = accuracies[above - 1], accuracies[above]
     return float(ratios[above - 1] + (0.5 - low) / (high - low))
@@ -432,13 +441,13 @@ print(f"half are recognised at {half(found['pixels']):.1f} in pixels and {half(f
 assert 2 < moved < 6
 
 # %% [markdown]
-# So it is so. What identifies a picture is the sum over all its numbers, and the latents have 48 times fewer to sum
-# over, with hardly less in them. **The same SNR means more noise to latents**, by $\log 48$ nearly exactly. So a
-# schedule must suit the space (notebook 02 saw the same between small and large pictures).
+# So it is true. The evidence for a picture is a sum over all its numbers, and the latents have 48 times fewer numbers.
+# **The same SNR hides more in latents than in pixels**, by nearly exactly $\log 48$ in log SNR. So a schedule must fit
+# the space (notebook 02 showed the same for small and large pictures).
 #
-# ## 8 · The bill
+# ## 8 · The cost
 #
-# Forty-eight, from each model's own configuration:
+# The factor of 48 follows from each model's configuration:
 
 # %%
 print(f"{'':<22}{'picture':>14}{'latents':>15}{'numbers':>12}   fewer  scaling factor")
@@ -451,10 +460,10 @@ for row in (micro, *PUBLISHED):
 assert [round(row.times) for row in (micro, *PUBLISHED)] == [48, 48, 48, 12]
 
 # %% [markdown]
-# Three colours times $8^2$ pixels over the channels: the picture's size cancels. (Stable Diffusion 3 spends four times
-# as many channels, so as to lose less; Esser et al. 2024.)
+# The factor is three colours times $8^2$ pixels, divided by the number of channels: the picture's size cancels. (Stable
+# Diffusion 3 uses four times as many channels, to lose less; Esser et al. 2024.)
 #
-# And in work? The same U-Net, given latents and given the picture itself, counted by torch:
+# And the FLOP? Here is the same U-Net on latents and on the picture itself, counted by torch:
 
 # %%
 from diffusers import UNet2DConditionModel
@@ -479,18 +488,18 @@ plt.show()
 assert 63 < pixel.convolutions / latent.convolutions < 66 and pixel.total > 64 * latent.total
 
 # %% [markdown]
-# In convolutions exactly the 64 of the positions (8 x 8 pixels each), in attention 64 x 64, together somewhere between.
-# *"8 to 48 times less work"* understates it for one and the same network. What the claim leaves out is the autoencoder:
-# it works at full size, once a picture, and has to be trained first.
+# For convolutions the factor is exactly the 64 of the positions (8 x 8 pixels each), for attention it is 64 x 64, and
+# in total it lies in between. *"8 to 48 times less work"* is an underestimate for one and the same network. The claim
+# omits the autoencoder: it works at full resolution, once per picture, and has to be trained first.
 #
-# ## 9 · What latents are not good for
+# ## 9 · The limits of latents
 #
-# - **Fine print, thin lines, small faces**: what $\mathcal D(\mathcal E(x))$ loses, no sampler brings back.
-# - **Exactness**: editing a picture through latents changes all of it a little (there and back costs you section 2's
-#   decibels each time).
-# - **Other kinds of picture** than the autoencoder was trained on, as the stripes and letters were.
+# - **Fine print, thin lines, small faces**: what $\mathcal D(\mathcal E(x))$ loses, no sampler can restore.
+# - **Exactness**: editing a picture through latents changes all of it a little (each encoding and decoding has the
+#   error of section 2).
+# - **Other kinds of picture** than those of the autoencoder's training, such as the stripes and letters.
 #
-# There and back, and there and back again: does it get worse each time?
+# Does repeated encoding and decoding make the picture worse each time?
 
 # %%
 again, losses = x, []
@@ -501,15 +510,15 @@ print("decibels after 1 to 6 rounds: " + ", ".join(f"{loss:.1f}" for loss in los
 assert losses[-1] < losses[0] - 3
 
 # %% [markdown]
-# It does: a decibel a round, and the sixth copy is 6 dB worse than the first. So keep the original.
+# It does: by a decibel per round, and the sixth copy is 6 dB worse than the first. So keep the original.
 #
 # ## Exercises
 #
 # Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution;
 # it sits in the folded cell between the two.
 #
-# **Exercise 1 · The scaling factor.** Write `my_scaling_factor(raw)`: the number by which raw latents [N, 4, h, w] are
-# to be multiplied so that their variance, all channels together, is 1.
+# **Exercise 1 · The scaling factor.** Write `my_scaling_factor(raw)`: the factor for raw latents [N, 4, h, w] that
+# makes their variance, over all channels together, 1.
 
 # %%
 my_scaling_factor = ...
@@ -524,15 +533,15 @@ def solution_scaling_factor(raw):
 def scales_to_one(answer):
     for raw in (latents / s, 5 + 0.2 * torch.randn(100, 4, 8, 8, generator=torch.Generator().manual_seed(0))):
         scaled = raw * answer(raw)
-        assert abs(float(scaled.var()) - 1) < 0.01, "the variance goes with the square of the factor"
+        assert abs(float(scaled.var()) - 1) < 0.01, "the variance is proportional to the square of the factor"
 
 
 check(my_scaling_factor, solution_scaling_factor, scales_to_one)
 
 # %% [markdown]
-# **Exercise 2 · The KL of one number.** Write `my_kl(mean, std)`: the divergence of $\mathcal N(\text{mean},
-# \text{std}^2)$ to $\mathcal N(0, 1)$ in nats, number by number. How large is it where the encoder says nothing at all
-# (mean 0, standard deviation 1)?
+# **Exercise 2 · The KL of one number.** Write `my_kl(mean, std)`: the divergence of
+# $\mathcal N(\text{mean}, \text{std}^2)$ to $\mathcal N(0, 1)$ in nats, number by number. How large is it where the
+# encoder gives no information (mean 0, standard deviation 1)?
 
 # %%
 my_kl = ...
@@ -554,9 +563,9 @@ def is_the_divergence(answer):
 check(my_kl, solution_kl, is_the_divergence)
 
 # %% [markdown]
-# **Exercise 3 · The forgotten factor.** Somebody trains on raw latents of standard deviation `spread` with a schedule
-# that was made for 1. Write `my_log_snr(level, spread)`: the log of the ratio of the signal's power to the noise's that
-# the network really sees at a level.
+# **Exercise 3 · The missing factor.** A network is trained on raw latents of standard deviation `spread` with a
+# schedule that was made for 1. Write `my_log_snr(level, spread)`: the log of the actual ratio of the signal's power to
+# the noise's power at a level.
 
 # %%
 my_log_snr = ...
@@ -582,12 +591,13 @@ check(my_log_snr, solution_log_snr, is_what_the_network_sees)
 # %% [markdown]
 # ## What to remember
 #
-# - Latents are a small picture in four strange colours: 48 times fewer numbers, whatever the size.
-# - What is lost is fine detail, smaller than a latent pixel: it is a ceiling for all that diffusion draws.
-# - One measured number, `scaling_factor`, makes the schedule mean what it says. The KL term is a light hand, no
-#   generator.
-# - A latent pixel reaches far beyond its own 8 x 8 pixels. Mixing latents is a double exposure, no morph.
-# - At the same SNR per number there is more noise in a latent picture than in pixels, by log 48.
+# - Latents are a small picture in four unusual colours: 48 times fewer numbers, for any size.
+# - Fine detail, smaller than a latent pixel, is lost: this limits everything that diffusion can draw.
+# - One measured number, `scaling_factor`, fits the latents to the schedule. The KL term is weak, so the autoencoder
+#   alone is not a generator.
+# - A latent pixel affects far more than its own 8 x 8 pixels. Mixed latents give a double exposure, not a gradual
+#   change of content.
+# - At the same SNR per number, latents hide more of a picture than pixels do, by log 48.
 #
 # **Next:** [11 · Text to image, from the inside](11_text_to_image.ipynb).
 #

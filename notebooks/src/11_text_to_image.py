@@ -1,19 +1,20 @@
 # %% [markdown]
 # # 11 · Text to image, from the inside
 #
-# Notebook 09 followed one inference of Stable Diffusion stage by stage, on random weights: all structure, no picture.
-# Here are the same stages with weights that *know something*: micro, a text-to-image system of our own, 128 x 128
-# emoji, trained in minutes and shipped with the package. It is small enough to draw while you watch, and small enough
-# to take apart. What does a word do, where does it land, when is it obeyed, and what does such a model not understand?
+# Notebook 09 followed one inference of Stable Diffusion stage by stage, with random weights: it showed the structure,
+# but no picture. Here are the same stages with *trained* weights: micro, our own text-to-image system for 128 x 128
+# emoji, which was trained in minutes and is part of the package. It is small enough to draw while you watch, and small
+# enough to take apart. What is the effect of a word, where in the picture does it act, at which steps, and what does
+# such a model not understand?
 #
 # **When you have worked through it, you can**
 #
-# - say what the model knows of a word: its pieces, its embedding, and what the padding carries;
-# - record cross-attention, and say which word each place of the picture looked at, at each step;
-# - find out at which steps a picture is decided, by changing the text on the way;
-# - test a prompting rule (word order, negative prompts, guidance scale) instead of believing it;
-# - show where the model composes, and where it fails: relations and counting;
-# - refine a picture: pick a seed, image to image, inpainting.
+# - say how the model represents a word: by its pieces, by its embedding, and by the padding;
+# - record cross-attention, and say to which word each position of the picture attends, at each step;
+# - find out which steps decide the picture, by changing the prompt between steps;
+# - test rules for prompts (word order, negative prompts, guidance scale) by measurement;
+# - show what the model can compose, and where it fails: relations and counting;
+# - refine a picture: choose a seed, then use image to image or inpainting.
 #
 # *Beside you:* `stable_diffusion.attention`, `micro`; Hertz et al. 2022,
 # [Prompt-to-Prompt](https://arxiv.org/abs/2208.01626). About 50 minutes to read, a minute and a half to run on two
@@ -66,7 +67,7 @@ for part, parameters in model.parameters().items():
 
 
 def draw(prompt, seeds=range(3), **options):
-    """Finished pictures [seeds, 3, 128, 128] of one prompt, or of one prompt a seed."""
+    """Finished pictures [seeds, 3, 128, 128] of one prompt, or of one prompt per seed."""
     return model.sample(prompt, seed=list(seeds), **{**OPTIONS, **options}).cpu()
 
 
@@ -77,31 +78,33 @@ plt.show()
 assert model.latent_shape() == (4, 16, 16) and set(model.parameters()) >= {"vae", "text_encoder", "unet"}
 
 # %% [markdown]
-# The seed is the noise that the picture begins with. The prompt says *what*, the seed says *which*: style, pose, place.
+# The seed determines the initial noise. The prompt determines *what* is drawn; the seed determines the variant: style,
+# pose, position.
 #
-# ### What it has seen
+# ### The training data
 #
-# Pictures with captions, made while it trained: emoji from three artists' sets, half of them alone on white under their
-# own names, the others recoloured, counted, placed and combined, so that the words in a caption mean something. Here
-# are some, drawn from the part of the emoji that travels with the package (`diffusion-explained micro data` builds it
-# all).
+# The training data are pictures with captions, generated during training, from emoji of three sets by different
+# artists. Half of the pictures show one emoji alone on white with its own name as the caption. In the others emoji are
+# recoloured, counted, placed and combined, so that the words in a caption have a visible meaning. Here are some, made
+# from the part of the emoji that is included in the package (`diffusion-explained micro data` builds the whole data
+# set).
 
 # %%
 emoji = load_emoji_sample()
 scenes = SceneSampler(emoji).batch(range(24, 39))
 captions = [textwrap.fill(caption, 17) for caption in scenes.captions]
-image_grid(draw_scenes(scenes, emoji.images), captions=captions, columns=5, tile=1.6, title="Scenes of the training")
+image_grid(draw_scenes(scenes, emoji.images), captions=captions, columns=5, tile=1.6, title="Training scenes")
 plt.show()
 print(f"{len(emoji.names)} things in {len(STYLES)} styles: {', '.join(STYLES)}; "
       f"{int(emoji.held_out.sum())} of {len(emoji)} pictures are held out")  # fmt: skip
 assert len(scenes.captions) == 15 and not any(emoji.held_out[scenes.sprite[scenes.sprite >= 0]])
 
 # %% [markdown]
-# ## 2 · What the model reads
+# ## 2 · The input of the model: tokens
 #
-# The vocabulary was made from the captions that it was trained with, in CLIP's format: pairs of letters that often
-# stand together were merged into one piece, again and again. So a word of the captions is one piece or two; what no
-# caption had is spelled out.
+# The vocabulary was made from the training captions, in CLIP's format: pairs of letters or pieces that often occur
+# together were merged into one piece, repeatedly. So a word of the captions is one piece or two; a word that is in no
+# caption is split into several small pieces.
 
 # %%
 PROMPT = "a red apple and a rocket"
@@ -116,24 +119,25 @@ for prompt in ("a rocket", "kitten", "a sapphire apple", "unbelievable", "кот
 assert len(tokens.ids) == model.pipe.tokenizer.model_max_length and tokens.used == 2 + sum(n for _, n in tokens.words)
 
 # %% [markdown]
-# **Spelled is not understood.** Neither "sapphire" nor "unbelievable" is in any name or keyword of the emoji. They
-# become pieces, the pieces become vectors, and the model draws something, with the same confidence:
+# **A word that has tokens is not necessarily understood.** Neither "sapphire" nor "unbelievable" is in any name or
+# keyword of the emoji. They become pieces, the pieces become vectors, and the model draws something, as clearly as for
+# a known word:
 
 # %%
 filmstrip({f"“{prompt}”": draw(prompt) for prompt in ("a sapphire apple", "unbelievable", "")},
-          captions=SEEDS, title="Words that it never read, and no words")  # fmt: skip
+          captions=SEEDS, title="Words that are in no caption, and the empty prompt")  # fmt: skip
 plt.show()
 assert model.encode_text("unbelievable").tokens[0][0].used > 3
 
 # %% [markdown]
-# A sapphire apple is a blue ring, from every seed, and the unbelievable looks like a thing, but which? The last row is
-# the empty prompt: the model's idea of *any* scene, the side of guidance that is subtracted.
+# A sapphire apple is a blue ring, from every seed, and "unbelievable" gives an object that is hard to name. The last
+# row is the empty prompt: the unconditional samples of the model. Guidance subtracts the prediction for this prompt.
 #
 # ## 3 · Words as vectors
 #
-# The text encoder was trained *with* the U-Net, from nothing, so its vectors mean whatever helps to draw. Compare
-# prompts by the cosine of the angle between their vectors (seen from the mean of all), once by the vector at the end
-# token, which has read the whole prompt, and once by the mean of the vectors at the *padding* after it:
+# The text encoder was trained *with* the U-Net, from random weights, so its vectors encode whatever helps to draw.
+# Compare prompts by the cosine similarity of their vectors (after subtracting the mean of all), once with the vector at
+# the end token, which depends on the whole prompt, and once with the mean of the vectors at the *padding* after it:
 
 # %%
 THINGS = ["cat", "crying cat", "dog", "lion", "red heart", "blue heart", "red apple", "rocket", "airplane", "house"]
@@ -141,7 +145,7 @@ read = model.encode_text(THINGS)
 
 
 def cosines(vectors):
-    """Of each with each, from their mean: [K, K]."""
+    """Cosine similarities [K, K] of all pairs, after subtracting the mean."""
     centred = F.normalize(vectors - vectors.mean(0), dim=1)
     return centred @ centred.T
 
@@ -151,7 +155,7 @@ cosine = {
     "at the end token": cosines(torch.stack([e[u - 1] for e, u in zip(read.embeds, used, strict=True)])),
     "at the padding": cosines(torch.stack([e[u:].mean(0) for e, u in zip(read.embeds, used, strict=True)])),
 }
-similarity_panels(cosine, THINGS, title="Which prompts are near each other")
+similarity_panels(cosine, THINGS, title="Which prompts are similar")
 plt.show()
 for where, matrix in cosine.items():
     others = (matrix - 2 * torch.eye(len(THINGS))).argmax(1)
@@ -159,15 +163,16 @@ for where, matrix in cosine.items():
 assert THINGS[int((cosine["at the padding"][0] - 2 * torch.eye(10)[0]).argmax())] == "crying cat"
 
 # %% [markdown]
-# At the end token "airplane" is nearest to "cat". At the padding the neighbours make sense: the two cats, the two
-# hearts, what flies. That is odd, if padding is what fills up. Is it?
+# At the end token "airplane" is nearest to "cat". At the padding the nearest prompts make sense: the two cats, the two
+# hearts, the two flying things. This is surprising if the padding only fills the unused places. Does it carry
+# information?
 #
 # %% [markdown]
 # ### What the padding carries
 #
-# A prompt of six words fills 8 of the 32 places, and the other ones are padding. Notebook 09 showed that padding is not
-# empty: the encoder is causal, so each padding vector has read the whole prompt. Does the picture use it? Exchange
-# parts of the embeddings for those of the empty prompt, and draw:
+# A prompt of six words fills 8 of the 32 places, and the others are padding. Notebook 09 showed that padding is not
+# empty: the encoder is causal, so each padding vector depends on the whole prompt. Does the picture depend on the
+# padding? Replace parts of the embeddings by those of the empty prompt, and draw:
 
 # %%
 nothing = model.encode_text("")
@@ -183,7 +188,7 @@ def exchanged(places):
 
 
 variants = {
-    "all as it is": apple,
+    "unchanged": apple,
     "padding emptied": exchanged(slice(used, None)),
     "words emptied": exchanged(slice(1, used - 1)),
     "words and end\nemptied": exchanged(slice(1, used)),
@@ -191,20 +196,21 @@ variants = {
 kept = {name: draw(variant) for name, variant in variants.items()}
 filmstrip(kept, captions=SEEDS, title="“red apple”, with parts of its embeddings emptied")
 plt.show()
-apart = {name: rms_distance(pictures, kept["all as it is"]) for name, pictures in kept.items()}
+apart = {name: rms_distance(pictures, kept["unchanged"]) for name, pictures in kept.items()}
 print(", ".join(f"{name.replace(chr(10), ' ')} {d:.2f}" for name, d in apart.items()))
 assert apart["padding emptied"] > 0 and apart["words emptied"] > 0
 
 # %% [markdown]
-# **The picture is drawn from the padding.** Take away the words, and nothing changes; take away the padding, and the
-# apple is gone. (The numbers are root mean square distances from the first row, in pixel values from −1 to 1.) Nobody
-# asked for it. A guess why, which is not tested here: in training every padding vector had read the whole caption,
-# there are many of them, and attention is divided among all. Keep it in mind for section 5.
+# **The picture depends on the padding.** Without the words, nothing changes; without the padding, the apple is gone.
+# (The numbers are root mean square distances from the first row, in pixel values from −1 to 1.) Training did not
+# require this explicitly. A possible reason, which is not tested here: in training every padding vector depends on the
+# whole caption, there are many of them, and attention is divided among all. Keep this in mind for section 5.
 #
 # ## 4 · One inference, step by step
 #
-# At each step the network believes in a whole picture, $\hat x_0$. Decoded, it shows how a picture is decided: first
-# two patches of colour in their places, after a third of the way an apple and a rocket, at last their edges.
+# At each step the network predicts a whole picture, $\hat x_0$. The decoded predictions show how the picture is formed:
+# first two patches of colour in their places, after a third of the steps an apple and a rocket, and finally their
+# edges.
 
 # %%
 steps = list(model.steps(text, seed=1, **OPTIONS))
@@ -219,16 +225,16 @@ for step in steps:
     )
 end = model.decode(steps[-1].x_next)
 to_go = [rms_distance(model.decode(step.pred.x_0), end) for step in steps]
-print("distance of the belief from the end: " + ", ".join(f"{d:.2f}" for d in to_go))
+print("distance of the predicted picture from the final one: " + ", ".join(f"{d:.2f}" for d in to_go))
 assert to_go[-1] < 0.3 * to_go[0]
 
 # %% [markdown]
-# Notebook 09 left a question for real weights: *where along the way* do the two opinions, told the prompt and told
-# nothing, differ?
+# Notebook 09 left a question for trained weights: *at which steps* do the two predictions, with the prompt and with the
+# empty prompt, differ?
 
 # %%
 rows = [row_of(step) for step in steps]
-norm_panels(rows, title="How large are the two opinions?")
+norm_panels(rows, title="Norms of the two predictions")
 plt.show()
 difference = [row["difference_norm"][0] / row["cond_norm"][0] for row in rows]
 print(f"the difference is {difference[1]:.0%} of the noise at the second step, {difference[-1]:.0%} at the last")
@@ -240,28 +246,29 @@ print(f"at the first step it is 0 by the formula: α = {first.level.alpha:.3f}, 
 assert max(difference) < 0.2 and apart > 0.05
 
 # %% [markdown]
-# Two large vectors that nearly agree, all along, and a difference of up to a tenth that is multiplied. (Noise is the
-# wrong glass at the first step: there everybody knows the noise, and the opinions differ about the picture.)
+# At all steps the two predictions are large vectors that nearly agree, and guidance multiplies their difference, which
+# is up to a tenth of their size. (At the first step the predicted noise does not show the difference: there $x_t$ is
+# the noise itself, and the predictions differ in the picture only.)
 #
 # %% [markdown]
-# ## 5 · Cross-attention: who looked at which word
+# ## 5 · Cross-attention: which positions attend to which word
 #
-# In every layer of cross-attention each position of the picture asks, and each token answers:
+# In every cross-attention layer each position of the picture gives a query, and each token gives a key and a value:
 #
 # $$ A = \mathrm{softmax}\!\left( \frac{q\,k^\top}{\sqrt d} \right), \qquad
 # q = W_q\, h_{\text{picture}}, \quad k = W_k\, e_{\text{text}}, \qquad \text{output} = A\, v . $$
 #
-# A row of $A$ says how one position divides its attention among the tokens; a column, laid out as a picture, is the
-# heat map of one token. `record_attention` keeps them while the sampler runs. It only watches: the latents stay what
-# they were.
+# A row of $A$ contains the attention weights of one position over all tokens; a column, arranged as a picture, is the
+# heat map of one token. `record_attention` stores them while the sampler runs. It does not change the computation: the
+# latents are the same.
 
 # %%
 with record_attention(model, text) as attention:
-    watched = []
+    recorded = []
     for step in model.steps(text, seed=1, **OPTIONS):
         attention.after(step)
-        watched.append(step)
-assert all(torch.equal(a.x_next, b.x_next) for a, b in zip(watched, steps, strict=True))
+        recorded.append(step)
+assert all(torch.equal(a.x_next, b.x_next) for a, b in zip(recorded, steps, strict=True))
 
 maps = attention.maps()  # [steps, columns, h, w]
 print(f"columns: {', '.join(attention.columns())}")
@@ -272,11 +279,11 @@ moments = [0, 2, 5, STEPS - 1]
 words = ["red", "apple", "and", "rocket", "padding"]
 word_maps(torch.cat([model.decode(steps[i].pred.x_0) for i in moments]),
           torch.stack([attention.of(word)[moments] for word in words], 1), words,
-          [f"step {i + 1}" for i in moments], title=f"“{PROMPT}”: where each word is looked at")  # fmt: skip
+          [f"step {i + 1}" for i in moments], title=f"“{PROMPT}”: the attention to each word")  # fmt: skip
 plt.show()
 
 # %% [markdown]
-# ### How the attention is divided
+# ### The shares of the attention
 
 # %%
 shares = attention.shares()
@@ -288,10 +295,10 @@ print(", ".join(f"{name} {shares[:, k].mean():.0%}" for k, name in enumerate(att
 torch.testing.assert_close(shares.sum(1), torch.ones(len(steps)))
 
 # %% [markdown]
-# More than half of all attention goes to the padding, and what is left is divided among start, end and words. In the
-# maps above "apple" lights up where the apple is, from the third step on; so does "and", before which "red apple"
-# was read; "rocket" and "red" are no maps of a thing. Put a number to it. We need to know where the apple is: where
-# the picture that came out is much more red than green.
+# More than half of all attention goes to the padding, and the rest is divided among start, end and words. In the maps
+# above, the attention to "apple" is high where the apple is, from the third step on; so is the attention to "and",
+# which comes after "red apple" in the prompt; the maps of "rocket" and "red" do not show any object. The next cell
+# measures this. The apple is where the final picture is much more red than green.
 
 # %%
 drawn = F.interpolate(end, size=attention.size, mode="area")[0].cpu()
@@ -300,7 +307,7 @@ by_word = {word: attention.of(word).mean(0) for word in ("red", "apple", "rocket
 
 
 def on_red(heat):
-    """The share of a map that falls on red places, over the share of the picture that they are: 1 is no preference."""
+    """The share of a map on red places, divided by the share of the picture that is red: 1 means no preference."""
     return float((heat * red).sum() / heat.sum() / red.mean())
 
 
@@ -309,52 +316,55 @@ print("attention on red places, 1 is no preference: " + ", ".join(f"{w} {p:.2f}"
 assert preference["apple"] > 1.3 > preference["red"]
 
 # %% [markdown]
-# So **a heat map shows where a token was looked at, not where its word is drawn**. In this model the prompt reaches the
-# picture by other tokens than its own words.
+# So **a heat map shows which positions attend to a token, not where its word is drawn**. In this model the prompt
+# reaches the picture through other tokens than those of its words.
 #
-# ### Turning a word up
+# ### Re-weighting a word
 #
-# If attention is what a word does, more attention should be more of the word (*Prompt-to-Prompt*'s re-weighting; in
-# other programs "(red:2)"). The prompt stays as it is, one column is multiplied. Given section 3, what do you expect?
+# If a word acts through attention, more attention should strengthen its effect (the re-weighting of *Prompt-to-Prompt*;
+# in other programs "(red:2)"). The prompt is unchanged; one column of the attention is multiplied by a factor. Given
+# section 3, what do you expect?
 
 # %%
 factors = (0.0, 0.5, 1.0, 2.0, 4.0)
 two = [1, 2]  # seeds
-turned = []
+reweighted = []
 for factor in factors:
     with reweight(model, text, {"red": factor}):
-        turned.append(draw(text, two))
-filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in turned]) for i, s in enumerate(two)},
+        reweighted.append(draw(text, two))
+filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in reweighted]) for i, s in enumerate(two)},
           captions=[f"red × {factor:g}" for factor in factors], title=f"“{PROMPT}”, red re-weighted")  # fmt: skip
 plt.show()
-torch.testing.assert_close(turned[2], draw(text, two))
-moved = [rms_distance(pictures, turned[2]) for pictures in turned]
+torch.testing.assert_close(reweighted[2], draw(text, two))
+moved = [rms_distance(pictures, reweighted[2]) for pictures in reweighted]
 print("distance from the picture at 1: " + ", ".join(f"× {f:g} {d:.2f}" for f, d in zip(factors, moved, strict=True)))
 assert 0 < moved[0] < 0.2 and 0 < moved[-1] < 0.2
 
 # %% [markdown]
-# Next to nothing, not even without the word (× 0): "red" has long been read into all tokens after it. A tool that works
-# on words is only as good as the model's habit of looking at them. Whether yours does, the shares tell you before you
-# try.
+# The effect is almost zero, even without the word (× 0): all tokens after "red" already contain its information. A tool
+# that re-weights words works only if the model attends to these words. The shares of the attention show this
+# beforehand.
 #
 # %% [markdown]
-# ## 6 · Which steps decide what
+# ## 6 · Which steps decide the picture
 #
-# Begin with one prompt and change to another after $k$ steps, from the same noise. If the picture is of the first
-# prompt even though most steps were told the second, then the early steps have decided it.
+# Begin with one prompt and change to another after $k$ steps, from the same noise. If the picture shows the first
+# prompt although most steps used the second, then the early steps decide the picture.
 
 # %%
 FIRST, SECOND = "a red apple", "a blue fish"
 levels = model.levels(STEPS, OPTIONS["sampler"], OPTIONS["spacing"])
 start = model.prepare(two, levels=levels)
-told_first, told_second = (model.denoiser(model.encode_text(prompt), SCALE, start=start) for prompt in (FIRST, SECOND))
+predict_first, predict_second = (
+    model.denoiser(model.encode_text(prompt), SCALE, start=start) for prompt in (FIRST, SECOND)
+)
 
 
 def changed_after(k):
-    """The picture whose first k steps are told FIRST and the others SECOND."""
+    """The picture whose first k steps use the prompt FIRST and the others SECOND."""
 
     def denoise(x_t, level):
-        return (told_first if level.t > levels[k].t else told_second)(x_t, level)
+        return (predict_first if level.t > levels[k].t else predict_second)(x_t, level)
 
     return model.decode(final(SAMPLERS[OPTIONS["sampler"]](denoise, start.x_t, levels))).cpu()
 
@@ -366,8 +376,8 @@ filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in switched.values
 plt.show()
 whole = rms_distance(switched[0], switched[STEPS])
 first_share = [rms_distance(pictures, switched[0]) / whole for pictures in switched.values()]
-curves({"": (switches, first_share)}, title="How far from the second prompt's picture",
-       xlabel="k, steps told the first", ylabel="1: the first prompt's")  # fmt: skip
+curves({"": (switches, first_share)}, title="Distance from the picture of the second prompt",
+       xlabel="k, steps with the first prompt", ylabel="distance (1: first prompt)")  # fmt: skip
 plt.show()
 decided = next(k for k, share in zip(switches, first_share, strict=True) if share > 0.5)
 print(f"the first k for which the picture is nearer to the first prompt's: {decided} of {STEPS}")
@@ -376,10 +386,10 @@ torch.testing.assert_close(switched[0], draw(SECOND, two))
 assert first_share[4] < 0.4 and decided == 6
 
 # %% [markdown]
-# Told "apple" for four steps of ten, the model still draws a whole fish, though not quite the same fish. At six it is
-# an apple's body with fins. **Somewhere between four and six steps it is decided what it is**; before that the network
-# can still turn round, after that only edges are drawn. (Steps of this sampler on this path, and in terms of noise: see
-# the levels.)
+# With "apple" for four steps of ten, the model still draws a whole fish, though not quite the same fish. With six steps
+# it is an apple's body with fins. **The subject is decided between four and six steps**; before, the second prompt can
+# still change it; afterwards, only edges change. (These are steps of this sampler on this path; the next cell gives the
+# noise levels.)
 
 # %%
 for k in (1, 4, 6):
@@ -387,11 +397,13 @@ for k in (1, 4, 6):
 assert levels[4].log_snr < 0.5 < levels[6].log_snr
 
 # %% [markdown]
+
 # %% [markdown]
 # ### Between two prompts
 #
-# Embeddings are vectors, so they can be mixed too; and so can noises (on a sphere, so that they stay noise). Both
-# morph, and both jump somewhere in the middle: there is a cat and there is a dog, and hardly anything between.
+# Embeddings are vectors, so they can be interpolated; and so can noises (on a sphere, so that they keep the statistics
+# of noise). Both give a sequence with a jump in the middle: there is a cat and there is a dog, and hardly anything in
+# between.
 
 # %%
 ends = model.encode_text(["cat", "dog"])
@@ -414,11 +426,12 @@ plt.show()
 assert rms_distance(morphs["texts mixed"][0], draw("cat", [3])[0]) < 0.05
 
 # %% [markdown]
-# ## 7 · Prompting rules, tested
+# ## 7 · Rules for prompts, tested
 #
-# Three pictures prove nothing. Beside each look at a few stands a measurement with hundreds, made once with
-# `benchmarks/micro.py` and shipped as `measured/micro.json`. The judge is a network of ours that learned which captions
-# fit which *real* scenes (a small CLIP, `micro.retrieval`); what it makes of real pictures stands beside it.
+# Three pictures prove nothing. Each example of a few pictures comes with a measurement on hundreds, made once with
+# `benchmarks/micro.py` and stored in `measured/micro.json`. The measurements use our retrieval network, which was
+# trained to match captions and *real* scenes (a small CLIP, `micro.retrieval`); its results on real pictures are given
+# for comparison.
 
 # %%
 ROWS = read_measured("micro")["rows"]
@@ -435,18 +448,18 @@ def percent(found):
 
 for split in ("train", "held_out"):
     (row,) = measured("real", "real", split=split)
-    print(f"the judge on {row['top1']['n']} real pictures ({split}): right among {row['among']} names "
+    print(f"the retrieval network on {row['top1']['n']} real pictures ({split}): right among {row['among']} names "
           f"{percent(row['top1'])}, in its first five {percent(row['top5'])}")  # fmt: skip
 assert row["top5"]["share"] > 20 * row["chance"]["top5"]
 
 # %% [markdown]
-# ### "Subject first": does the order weigh?
+# ### "Subject first": does the order matter?
 
 # %%
 ORDERS = ["a cat and a dog", "a dog and a cat", "red heart", "heart red"]
 ordered = {prompt: draw(prompt) for prompt in ORDERS}
 filmstrip({f"“{prompt}”": pictures for prompt, pictures in ordered.items()}, captions=SEEDS,
-          title="The same words, another order")  # fmt: skip
+          title="The same words in another order")  # fmt: skip
 plt.show()
 between_seeds = rms_distance(ordered[ORDERS[0]], ordered[ORDERS[0]].roll(1, 0))
 swapped = rms_distance(ordered[ORDERS[0]], ordered[ORDERS[1]]), rms_distance(ordered[ORDERS[2]], ordered[ORDERS[3]])
@@ -458,30 +471,32 @@ assert min(swapped) > 0
 (two_things,) = measured("order", of="two subjects")
 (style,) = measured("order", of="subject and style")
 (words_out,) = measured("order", of="words left out")
-print("distance of two pictures, as the judge's features see it:")
+print("distance of two pictures in the features of the retrieval network:")
 for name in ("swapped", "other_seed", "other_caption"):
     print(f"  {name.replace('_', ' '):<14} {two_things['distance_' + name]['mean']:.3f}")
 (two_real,) = measured("order", "real", of="two subjects")
 for place in ("first", "second"):
     drawn, in_real = (found["named_" + place]["top5"] for found in (two_things, two_real))
-    print(f"the {place} thing is among the judge's first five: {percent(drawn)}, in real scenes {percent(in_real)}")
-print(f"the style is obeyed: said after {percent(style['style_after']['style'])}, "
-      f"said before {percent(style['style_before']['style'])}")  # fmt: skip
-print("how much it changes to leave out a word that is: "
+    print(f"the {place} thing is among the network's first five: {percent(drawn)}, in real scenes {percent(in_real)}")
+print(f"the style is right: named after {percent(style['style_after']['style'])}, "
+      f"named before {percent(style['style_before']['style'])}")  # fmt: skip
+print("change of the picture when a word is left out, by kind of word: "
       + ", ".join(f"{one['word']} {one['mean']:.2f}" for one in words_out["by_kind"]))  # fmt: skip
 assert two_things["distance_swapped"]["n"] >= 100
 assert two_things["distance_swapped"]["mean"] < 0.3 * two_things["distance_other_seed"]["mean"]
 
 # %% [markdown]
-# **Of this model the rule is hardly true.** Exchanging the two things changes the picture by a fifth of what another
-# seed does. The first thing is found slightly more often, but no more so than in real scenes, and within the error. (Of
-# pairs the judge is no good reader, as the real scenes show.) What a word *is* weighs much more than where it stands: a
-# colour or the thing itself much, an article next to nothing. A style is obeyed as well before as after.
+# **For this model the rule is hardly true.** Exchanging the two things changes the picture by a fifth as much as
+# another seed does. The first thing is found slightly more often, but no more so than in real scenes, and within the
+# error. (The retrieval network is not accurate on pairs, as the real scenes show.) The kind of a word matters much more
+# than its position: a colour or the thing itself has a large effect, an article almost none. A style named before the
+# subject is followed as often as one named after it.
 #
 # %% [markdown]
 # ### Negative prompts
 #
-# A negative prompt takes the place of the empty one, on the side that is subtracted: away from what it describes.
+# A negative prompt replaces the empty prompt in the prediction that guidance subtracts: the picture moves away from
+# what it describes.
 
 # %%
 plain, without_red = draw("heart"), draw("heart", negative="red")
@@ -491,7 +506,7 @@ plt.show()
 
 
 def redness(pictures):
-    """How much more red than green and blue, 0 for white and black."""
+    """The mean excess of red over green and blue; 0 for white and black."""
     return float((pictures[:, 0] - pictures[:, 1:].mean(1)).clamp(min=0).mean())
 
 
@@ -512,10 +527,10 @@ for row in measured("negative", of="style"):
 assert row["read_as"]["fluent"]["n"] >= 100
 
 # %% [markdown]
-# The named colour goes, by more than half. **But look at the row of another colour**, one that has nothing to do with
-# the picture: the thing's own colour goes nearly as far, and the thing itself is recognised only every second time. A
-# negative prompt is no filter that waits for what it names. It moves every picture away from its words, and *with them*
-# from what is like them. Styles yield to it by a few percent each, hardly more than the error.
+# The named colour is reduced by more than half. **But look at the row of another colour**, which does not occur in the
+# picture: the thing's own colour is reduced nearly as much, and the thing itself is recognised only every second time.
+# A negative prompt is not a filter that acts only on what it names. It moves every picture away from its words, and
+# *also* from everything similar to them. Styles are reduced by a few percent each, hardly more than the error.
 #
 # ### The guidance scale
 
@@ -525,15 +540,16 @@ guided = {scale: draw("a rocket", guidance_scale=scale) for scale in scales}
 small_steps = draw("a rocket", guidance_scale=scales[-1], sampler="euler", num_inference_steps=30)
 rows = {f"scale {scale:g}": pictures for scale, pictures in guided.items()}
 filmstrip(rows | {"scale 12 in 30\nsteps of Euler": small_steps}, captions=SEEDS,
-          title="“a rocket”, guided more and more")  # fmt: skip
+          title="“a rocket” with increasing guidance")  # fmt: skip
 plt.show()
 apart = {scale: rms_distance(pictures, guided[2.0]) for scale, pictures in guided.items()}
 print("distance from scale 2: " + ", ".join(f"{scale:g} {d:.2f}" for scale, d in apart.items()))
 assert apart[12.0] > apart[4.0]
 
 # %% [markdown]
-# At 7.5 and more the picture breaks, **but that is not guidance alone**: it is guidance in ten large steps of a sampler
-# that extrapolates. In thirty small steps the same scale draws a rocket again (the last row). So measure at 30 steps:
+# At 7.5 and more the picture is destroyed, **but guidance is not the only cause**: the cause is guidance in ten large
+# steps of a sampler that extrapolates. In thirty small steps the same scale draws a rocket again (the last row). So the
+# measurement uses 30 steps:
 
 # %%
 guidance = sorted(measured("guidance"), key=lambda r: r["setting"]["guidance_scale"])
@@ -541,11 +557,12 @@ at = [r["setting"]["guidance_scale"] for r in guidance]
 (real,) = measured("guidance", "real")
 curves({"first": (at, [100 * r["top1"]["share"] for r in guidance]),
         "among the first five": (at, [100 * r["top5"]["share"] for r in guidance])},
-       title=f"Of {real['top1']['n']} subjects, recognised by the judge", xlabel="guidance scale w", ylabel="%",
+       title=f"Of {real['top1']['n']} subjects, recognised by the retrieval network",
+       xlabel="guidance scale w", ylabel="%",
        reference=("real pictures, first", 100 * real["top1"]["share"]))  # fmt: skip
 plt.show()
-looks = {"saturation": "saturation", "clipped": "clipped pixels", "contrast": "contrast"}
-curves({name: (at, [r[key] for r in guidance]) for key, name in looks.items()}, title="What guidance drives up",
+measures = {"saturation": "saturation", "clipped": "clipped pixels", "contrast": "contrast"}
+curves({name: (at, [r[key] for r in guidance]) for key, name in measures.items()}, title="What guidance increases",
        xlabel="guidance scale w", ylabel="0 to 1")  # fmt: skip
 plt.show()
 best = max(guidance, key=lambda r: r["top1"]["share"])
@@ -558,17 +575,17 @@ assert best["top1"]["share"] > guidance[0]["top1"]["share"]
 assert guidance[-1]["clipped"] > 2 * guidance[0]["clipped"]
 
 # %% [markdown]
-# A small model of emoji hardly needs guidance: names are recognised 96 times in 100 without any, and a scale of 2 is
-# the best by one in a hundred. What it drives up is what the claim says, colours: twice as many clipped pixels at 12 as
-# at 1. But real emoji are as clipped, for they *are* flat and saturated. (The "5 to 15" of text to image is for other
-# pictures.)
+# A small model of emoji hardly needs guidance: names are recognised 96 times in 100 without guidance, and a scale of 2
+# is the best, by one in a hundred. As the claim says, guidance increases the saturation of colours: there are twice as
+# many clipped pixels at 12 as at 1. But real emoji have as many clipped pixels, because they *are* flat and saturated.
+# (The "5 to 15" of text to image is for other pictures.)
 #
-# ## 8 · What it composes, and what it does not
+# ## 8 · What the model can compose, and what it cannot
 #
-# ### Combinations that it never saw
+# ### Combinations that were not in training
 #
-# Blue cats were held out: no caption had them, though there were blue things and there were cats. So were cats in the
-# style of one of the three artists.
+# Blue cats were held out: no caption had them, though there were blue things and there were cats. Cats in
+# the style of one of the three artists were held out as well.
 
 # %%
 UNSEEN = ["a blue cat", "a purple apple", "cat, twemoji style"]
@@ -586,13 +603,14 @@ for of in ("colour and subject", "subject and style"):
         (drawn,) = [r for r in rows if r["setting"]["guidance_scale"] == r["scale"]]
         (real,) = measured("composition", "real", of=of, combination=combination)
         print(f"{of}, {combination.replace('_', ' ')}: both right {percent(drawn['both'])} "
-              f"(the judge on real ones: {percent(real['both'])})")  # fmt: skip
+              f"(on real pictures: {percent(real['both'])})")  # fmt: skip
 assert drawn["both"]["n"] >= 100
 
 # %% [markdown]
-# **Colours compose**: combinations that were never drawn are as right as those that were, and as the judge allows.
-# **Styles do not**: the cat in the held-out style comes out in one of the other two. To paint a thing blue is an
-# operation that training showed on hundreds of things; to draw a cat as a third artist would is not.
+# **Colours compose**: held-out combinations are right as often as those seen in training, and as often as real pictures
+# are by this retrieval network. **Styles do not**: the cat in the held-out style is drawn in one of the other two.
+# Training showed the operation "make a thing blue" on hundreds of things; it did not show how a third artist would draw
+# a cat.
 #
 # ### Relations and numbers
 
@@ -613,13 +631,14 @@ for drawn, real in zip(measured("relations", of="counts"), measured("relations",
 assert drawn["correct"]["n"] >= 100
 
 # %% [markdown]
-# Two are two and three are three. (And apples are orange here: without a colour word, "apple" is a word of its own.)
-# But "a cat left of a dog" and "a dog left of a cat" are the same picture: over many pairs somewhat more often as said
-# than reversed, where real scenes are read right nearly always. The words are all in the vectors; which of the two is
-# *left* is bound to none of them firmly enough. (One scene in eleven of the training was of two things.)
+# Two are two and three are three. (And apples are orange here: without a colour word, "apple" has its own meaning.) But
+# "a cat left of a dog" and "a dog left of a cat" give the same picture: over many pairs the order is right somewhat
+# more often than reversed, while for real scenes the measurement is nearly always right. The vectors contain all the
+# words, but not firmly enough which of the two things is *left*. (One scene in eleven of the training was of two
+# things.)
 
 # %% [markdown]
-# ## 9 · Iterate: pick, refine, repair
+# ## 9 · Iterate: choose, refine, correct
 #
 # *"Four to eight seeds, pick one, refine it by image to image at strength 0.3 to 0.5, or by inpainting."* First the
 # choice:
@@ -628,32 +647,32 @@ assert drawn["correct"]["n"] >= 100
 choice = draw("a house with a garden", range(8))
 image_grid(choice, captions=[f"seed {s}" for s in range(8)], columns=8, title="“a house with a garden”")
 plt.show()
-PICKED = 0  # by eye
+CHOSEN = 0  # by eye
 assert choice.shape == (8, 3, 128, 128)
 
 # %% [markdown]
-# Then image to image: the picked picture, noised to a level that the strength names, and drawn again from there with a
-# prompt that may say more:
+# Then image to image: the chosen picture is noised to a level that the strength determines, and denoised again from
+# there with a prompt that may contain more:
 
 # %%
 strengths = (0.2, 0.3, 0.4, 0.5, 0.7, 0.9)
-picked = choice[PICKED : PICKED + 1]
+chosen = choice[CHOSEN : CHOSEN + 1]
 refined = torch.cat(
-    [draw("a red house", [PICKED], image=picked, strength=s, num_inference_steps=20) for s in strengths]
+    [draw("a red house", [CHOSEN], image=chosen, strength=s, num_inference_steps=20) for s in strengths]
 )
-filmstrip({"": torch.cat([picked, refined])}, captions=["picked", *(f"{s}" for s in strengths)],
+filmstrip({"": torch.cat([chosen, refined])}, captions=["chosen", *(f"{s}" for s in strengths)],
           title="Image to image with “a red house”, by strength")  # fmt: skip
 plt.show()
-moved = [rms_distance(picked[0], image) for image in refined]
-print("distance from the picked one: " + ", ".join(f"{s} {d:.2f}" for s, d in zip(strengths, moved, strict=True)))
+moved = [rms_distance(chosen[0], image) for image in refined]
+print("distance from the chosen picture: " + ", ".join(f"{s} {d:.2f}" for s, d in zip(strengths, moved, strict=True)))
 assert moved[-1] > moved[0]
 
 # %% [markdown]
-# At 0.2 and 0.3 the old and the new colours mix to mud; at 0.4 and 0.5 the house keeps its shape and turns red; from
-# 0.7 on it is another house. So here the advice holds at its upper end: with 0.5 the shape stays and the words are
-# obeyed.
+# At 0.2 and 0.3 the old and the new colours mix to a brownish colour; at 0.4 and 0.5 the house keeps its shape and
+# turns red; from 0.7 on it is another house. So here the advice holds at its upper end: with 0.5 the shape stays and
+# the picture follows the prompt.
 #
-# And inpainting: what is under the mask is drawn anew, the rest is kept:
+# And inpainting: the part under the mask is drawn again, the rest is kept:
 
 # %%
 cat = draw("cat", [0])
@@ -671,16 +690,16 @@ for pictures in painted.values():
     assert changed[mask.bool()].mean() > changed[~mask.bool()].mean()
 
 # %% [markdown]
-# The dog's head fits the cat's body, colours, joint and all. The crying cat's does not: the model knows crying cats as
-# faces from the front, and puts one there.
+# The dog's head fits the cat's body, in colour and at the seam. The crying cat's head does not fit: the training data
+# have crying cats only as faces from the front, and the model draws such a face.
 #
 # ## Exercises
 #
 # Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution;
 # it sits in the folded cell between the two.
 #
-# **Exercise 1 · Attention by hand.** Write `my_weights(q, k)`: the weights [heads, positions, tokens] of queries
-# [heads, positions, d] and keys [heads, tokens, d].
+# **Exercise 1 · Attention by hand.** Write `my_weights(q, k)`: the attention weights [heads, positions, tokens] of
+# queries [heads, positions, d] and keys [heads, tokens, d].
 
 # %%
 my_weights = ...
@@ -725,16 +744,16 @@ def pools_by_word(answer):
     weights = torch.rand(6, 12, generator=torch.Generator().manual_seed(1))
     found = answer(weights, (("a", 1), ("sapphire", 4), ("cat", 1)))
     expected = torch.stack([weights[:, 1], weights[:, 2:6].sum(1), weights[:, 6]], 1)
-    assert found.shape == (6, 3), "one column a word"
-    torch.testing.assert_close(found, expected, msg="the word has the attention of all its tokens; skip the start")
+    assert found.shape == (6, 3), "one column per word"
+    torch.testing.assert_close(found, expected, msg="a word's attention is the sum over all its tokens; skip the start")
 
 
 check(my_maps, solution_maps, pools_by_word)
 
 # %% [markdown]
 # **Exercise 3 · Two prompts at once.** Guidance can follow several prompts, each with its own weight (Liu et al. 2022,
-# *composable diffusion*, Eq. 11): from what is told nothing, go in the direction of each. Write `my_compose(uncond,
-# conds, weights)`. What is a negative weight?
+# *composable diffusion*, Eq. 11): from the unconditional prediction, move in the direction of each prompt. Write
+# `my_compose(uncond, conds, weights)`. What does a negative weight mean?
 
 # %%
 my_compose = ...
@@ -749,7 +768,7 @@ def solution_compose(uncond, conds, weights):
 def composes(answer):
     uncond, a, b = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(answer(uncond, [a], [4.0]), guide(a, uncond, 4.0), msg="one prompt: plain guidance")
-    torch.testing.assert_close(answer(uncond, [a, b], [2.0, 0.0]), guide(a, uncond, 2.0), msg="weight 0 has no say")
+    torch.testing.assert_close(answer(uncond, [a, b], [2.0, 0.0]), guide(a, uncond, 2.0), msg="weight 0 has no effect")
     both = answer(uncond, [a, b], [2.0, 3.0])
     torch.testing.assert_close(both - uncond, 2 * (a - uncond) + 3 * (b - uncond), msg="add the two directions")
 
@@ -757,17 +776,18 @@ def composes(answer):
 check(my_compose, solution_compose, composes)
 
 # %% [markdown]
-# A negative weight is a negative prompt, but one beside the empty prompt instead of in its place.
+# A negative weight is a negative prompt, but in addition to the empty prompt instead of replacing it.
 #
 # ## What to remember
 #
-# - Any text can be read; what was in no caption is drawn as confidently, and means nothing.
-# - This model draws from the padding, which has read the whole prompt: emptying the words changes nothing.
-# - A word's map is a column of the cross-attention. It shows where its *token* was looked at; check that before you
-#   steer by it.
-# - What is drawn can still be changed in the first four of ten steps, and is settled after six.
-# - Word order hardly matters here, a negative prompt pushes away more than it names, and large scales need small steps.
-# - Colours compose with things never seen in them. Held-out styles do not, nor does left and right.
+# - Any text can be tokenized; words that are in no caption are drawn as clearly as others, but have no meaning.
+# - This model uses the padding, which depends on the whole prompt: emptying the words changes nothing.
+# - A word's map is a column of the cross-attention. It shows which positions attend to its *token*; check this before
+#   you use attention to control the picture.
+# - The subject can still be changed after four of ten steps, and is decided after six.
+# - Word order hardly matters here, a negative prompt removes more than it names, and large scales need small steps.
+# - Colours compose with things that were not in training in this colour. Held-out styles do not compose, and neither do
+#   left and right.
 #
 # **Back to:** [the list of notebooks](README.md).
 #

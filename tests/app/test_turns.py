@@ -100,10 +100,10 @@ def test_waiting_is_no_work():
     now = [0.0]
     watch = Stopwatch(lambda: now[0])
     for now[0], part in ((0.0, 0.0), (1.0, 0.1), (2.0, None), (50.0, None), (60.0, 0.2)):
-        watch.told(part)
+        watch.report(part)
     now[0] = 61.0
     assert watch.seconds == pytest.approx(3.0)
-    watch.told(0.0)
+    watch.report(0.0)
     assert watch.seconds == 0
 
 
