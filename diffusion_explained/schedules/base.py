@@ -132,7 +132,7 @@ def noise_ratio(snr: Tensor | float) -> Tensor:
 
     Raises ValueError for a negative ratio or NaN.
     """
-    snr = torch.as_tensor(snr, dtype=torch.float64, device="cpu")
+    snr = float64_on_cpu("snr", snr)
     if not bool((snr >= 0).all()):
         raise ValueError(f"A signal-to-noise ratio is 0 or more; got {_shown(snr)}.")
     return snr.rsqrt()
