@@ -46,9 +46,7 @@ def test_poke_moves_one_pixel_in_one_channel_or_in_all():
     assert int((poke(z, 0, 0) != z).sum()) == 2 * 4
     for wrong in ({"row": 16, "column": 0}, {"row": 0, "column": -1}, {"row": 0, "column": 0, "channel": 4},
                   {"row": 0, "column": 0, "by": float("nan")}):  # fmt: skip
-        with pytest.raises(
-            ValueError, match=r"outside of 16 x 16|column must be a whole number|one of the 4|finite"
-        ):
+        with pytest.raises(ValueError, match=r"outside of 16 x 16|column must be a whole number|one of the 4|finite"):
             poke(z, **wrong)
 
 

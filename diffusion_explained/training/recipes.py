@@ -1,10 +1,10 @@
-"""Recipes: how each shipped weight was made, one small TOML file each, run by `diffusion-explained train NAME`.
+"""Recipes: one small TOML file per shipped network, which `diffusion-explained train NAME` runs.
 
     for record in run_recipe("mnist_unet_flow", Path("runs")):
         print(record.step, record.num_steps, record.loss, record.images_per_second)
 
-That writes runs/mnist_unet_flow/mnist_unet_flow.safetensors, with a model card of what was measured. A recipe that
-was killed goes on where it was when it is run again.
+This writes runs/mnist_unet_flow/mnist_unet_flow.safetensors, with the measurements in its model card. If a run is
+interrupted, running the recipe again resumes from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ NEEDED = {  # the keys that a recipe of each task of `Recipe` must have
     "reflow": ("name", "dataset", "teacher", "pairs", "schedule", "training"),
 }
 TASKS = (*NEEDED, "classifier")
-MOST_BYTES = 2**20  # of a recipe
+MOST_BYTES = 2**20  # the largest allowed recipe file
 
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """One [[evaluation]] of a recipe: how many samples, and the settings of `Model.sample`.
+    """One [[evaluation]] of a recipe: the number of samples, and the settings of `Model.sample`.
 
-    Raises ValueError for settings that no evaluation can have; so a mistake is found before the training.
+    Raises ValueError for settings out of range, so that a mistake is found before training.
     """
 
     n: int = 1000
@@ -75,7 +75,7 @@ class EvaluationSettings:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        least = {"n": 20, "num_inference_steps": 1, "seed": 0, "batch_size": 1}  # two of each class are compared
+        least = {"n": 20, "num_inference_steps": 1, "seed": 0, "batch_size": 1}  # n: each class needs two samples
         for name, number in least.items():
             if (given := getattr(self, name)) is not None and given < number:
                 raise ValueError(f"{name} must be {number} or more; got {given}.")
@@ -92,16 +92,16 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A diffusion model, from data to measured weights, or a rectified one, from its teacher to measured weights.
+    """A recipe for a diffusion model, trained on a data set, or for a rectified flow, trained on a teacher's pairs.
 
-    dataset and split: of `load_dataset`. kind: what the network predicts. network: for `build_network`, its
-    image_shape and num_classes being the data's. schedule: for `schedule_from_config`. training: of `TrainConfig`.
-    evaluation: settings of `evaluate`, each measured for the card. limits: what the model cannot do, for the card.
-    guidance_scale, clip: the model's defaults for sampling.
+    dataset and split: as for `load_dataset`. kind: the prediction type. network: the configuration for `build_network`,
+    without image_shape and num_classes, which come from the data set. schedule: as for `schedule_from_config`.
+    training: a `TrainConfig`. evaluation: settings of `evaluate`; each is measured for the card. limits: what the model
+    cannot do, for the card. guidance_scale, clip: the model's defaults for sampling.
 
-    With the task "reflow" there is no split, kind or network, for the network is the teacher's, and starts from its
-    weights unless told otherwise: teacher is the name of a recipe that was run into the same folder, of weights that
-    ship, or a file. pairs: of `PairsConfig`. dataset: what the teacher was trained on, to measure with.
+    With the task "reflow" there is no split, kind or network: the network is the teacher's and, by default, starts from
+    the teacher's weights. teacher: a recipe whose weights are in the same output folder, the name of weights that ship,
+    or a weight file. pairs: a `PairsConfig`. dataset: the teacher's data set, for the evaluation.
     """
 
     name: str
@@ -121,9 +121,9 @@ class Recipe:
 
     @classmethod
     def from_tables(cls, tables: Mapping[str, Any], source: Path) -> Recipe:
-        """Check what a TOML file holds, whole, before anything runs.
+        """Build a recipe from the content of a TOML file and check all of it, before anything runs.
 
-        Raises ValueError that names the file, the key, what was given and what is allowed.
+        Raises ValueError, naming the file, the key, what was given and what is allowed.
         """
         foreign = {"diffusion": ("teacher", "pairs"), "reflow": ("kind", "network", "split")}[tables["task"]]
         try:
@@ -165,14 +165,14 @@ class Recipe:
 
 
 def recipe_names() -> list[str]:
-    """The recipes that the package ships."""
+    """The names of the recipes that the package ships."""
     return sorted(path.stem for path in shipped("recipes").glob("*.toml"))
 
 
 def read_recipe(name: str | Path) -> tuple[dict[str, Any], Path]:
-    """The tables of a shipped recipe, or of a .toml file of your own, and where they were read.
+    """Read the tables of a shipped recipe or of your own .toml file; returns them and the file's path.
 
-    Raises ValueError for an unknown name or task or for what is no TOML, FileNotFoundError for a missing file.
+    Raises ValueError for an unknown name or task and for a file that is not TOML, FileNotFoundError for a missing file.
     """
     if isinstance(name, str) and not name.endswith(".toml"):
         if name not in recipe_names():
@@ -207,10 +207,10 @@ def run_recipe(
 ) -> Iterator[Record | PairsRecord | ClassifierRecord]:
     """Train what a recipe describes, yielding records, and write weights and card to `weights_file(name, folder)`.
 
-    images and split take the place of a diffusion recipe's own. start_from: the weights to begin with, a name or a file
-    of `load_pretrained`, in place of random ones or the teacher's: another leg of training, with its own warm-up.
-    Checkpoints are kept beside the weights every checkpoint_every steps, so a run that was killed goes on from the
-    last. Errors as for `read_recipe`, `load_dataset`, `load_pretrained` and `train`.
+    images and split replace those of a diffusion recipe. start_from: a name or a file of `load_pretrained`, whose
+    weights replace the random ones or the teacher's at the start: a further stage of training, with its own warm-up.
+    Checkpoints are kept beside the weights every checkpoint_every steps, and an interrupted run resumes from the last.
+    Errors as for `read_recipe`, `load_dataset`, `load_pretrained` and `train`.
     """
     tables, path = read_recipe(name)
     output = _weights_file(tables, path, folder)
@@ -233,7 +233,7 @@ def run_recipe(
 
 
 def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
-    """Where `run_recipe` writes. Raises ValueError for a recipe whose name is no file name, and as `read_recipe`."""
+    """The file that `run_recipe` writes. Raises ValueError for a name that is no file name; errors as `read_recipe`."""
     return _weights_file(*read_recipe(name), folder)
 
 
@@ -252,12 +252,12 @@ def train_diffusion(
     checkpoint_every: int = 500,
     start_from: str | Path | None = None,
 ) -> Iterator[Record | PairsRecord]:
-    """Run a recipe: data or pairs, network, training, weights, and a card of what the fp16 weights measure.
+    """Run a recipe: load data or draw pairs, train, write the weights, and measure the fp16 weights for the card.
 
-    Raises ValueError for a recipe that lacks a network or a teacher; errors of its parts as for `run_recipe`.
+    Raises ValueError for a recipe that lacks a network or a teacher; other errors as for `run_recipe`.
     """
     if is_main_process():
-        check_folder(output.parent, "")  # before data is fetched or pairs are drawn
+        check_folder(output.parent, "")  # before data is downloaded or pairs are drawn
     schedule = schedule_from_config(recipe.schedule)
 
     def begin(network: nn.Module, kind: str) -> dict[str, Any]:
@@ -304,14 +304,14 @@ def train_diffusion(
 
 
 def measure(model: Model, recipe: Recipe) -> list[dict[str, Any]]:
-    """What `evaluate` finds at each of the recipe's evaluation settings, for a model card."""
+    """The results of `evaluate` at each of the recipe's evaluation settings, for a model card."""
     kept = ("n", "settings", "samples", "real", "unseen")
     found = [evaluate(model, dataset=recipe.dataset, **settings).to_dict() for settings in recipe.evaluation]
     return [{key: measured[key] for key in kept} for measured in found]
 
 
 def describe_training(recipe: Recipe, data: str, record: Record, device: str) -> dict[str, Any]:
-    """The part of a model card that does not need the finished weights."""
+    """The part of a model card that describes the training; it does not need the finished weights."""
     network = record.model.network
     return {
         "task": recipe.task,

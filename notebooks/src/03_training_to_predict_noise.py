@@ -1,19 +1,19 @@
 # %% [markdown]
 # # 03 · Training to predict noise
 #
-# Notebook 01 ended with a perfect generator that had one flaw: it had to be told the picture. Here a network learns
-# to guess it. What is remarkable is how *ordinary* the training is: it is regression, the mean squared error between
-# two vectors, with data that never run out. You will train three networks: one on points in the plane, where the
-# perfect answer is known and we can say exactly how good it is; a GAN beside it, for comparison; and one on real
-# digits, from nothing to recognisable, here, in about a minute.
+# Notebook 01 ended with a perfect generator that had one flaw: it had to know the picture beforehand. Here a network
+# learns to predict it. The training is remarkably *ordinary*: it is regression, with the mean squared error between two
+# vectors, and an unlimited supply of training data. You will train three networks: one on points in the plane, where
+# the perfect prediction is known, so that we can say exactly how good the network is; a GAN, for comparison; and one on
+# real digits, from random weights to recognisable samples, here, in about a minute.
 #
 # **When you have worked through it, you can**
 #
 # - write DDPM's Algorithm 1 in five lines, and say why the loss does *not* go to zero;
-# - split the loss into what nobody can know and what the network has yet to learn;
+# - split the loss into a part that no network can reduce and a part that the network has yet to learn;
 # - explain why predicting noise is estimating the score, $\nabla \log p_t(x_t) = -\varepsilon / \sigma_t$;
-# - say what a GAN does when it collapses, and why regression cannot do that;
-# - train a U-Net on digits with a moving average and label dropout, and measure what it draws.
+# - say what a GAN does when it collapses, and why regression does not collapse;
+# - train a U-Net on digits with a moving average and class dropout, and measure its samples.
 #
 # *Beside you:* Ho et al. 2020, [DDPM](https://arxiv.org/abs/2006.11239), Section 3.2 to 3.4. About 40 minutes to
 # read; it trains for a minute or two.
@@ -53,9 +53,9 @@ torch.set_num_threads(1)  # a batch of points is too little work to share among 
 schedule = DDPMSchedule.linear()
 
 # %% [markdown]
-# ## 1 · The whole of it
+# ## 1 · The whole training algorithm
 #
-# Draw a picture $x_0$, a time $t$ and noise $\varepsilon$; mix them; ask the network what the noise was; compare.
+# Draw a picture $x_0$, a time $t$ and noise $\varepsilon$; mix them; let the network predict the noise; compare.
 #
 # $$
 # L = \mathbb E_{x_0,\, t,\, \varepsilon}\;
@@ -64,7 +64,7 @@ schedule = DDPMSchedule.linear()
 # $$
 #
 # We start in the plane. The "pictures" are points from eight round Gaussians on a ring; the network is a small MLP
-# that is given a point and a time.
+# whose inputs are a point and a time.
 
 # %%
 means, std = gaussian_modes("eight_gaussians")
@@ -100,20 +100,20 @@ assert losses[0] > 0.8 and late < 0.27 < early
 # %% [markdown]
 # ## 2 · Why the loss does not go to zero
 #
-# The loss drops, and then it stays. Is the network too small? Before you reach for a larger one: *the question has no
-# exact answer*. Many pairs $(x_0, \varepsilon)$ lead to the same $x_t$. The best that anyone can say is the average
-# of the noises that are possible, $\mathbb E[\varepsilon \mid x_t]$, and around an average there is scatter. The loss
-# splits, exactly, as in Pythagoras' theorem:
+# The loss falls, and then it stays constant. Is the network too small? Before you try a larger one: *the noise cannot
+# be predicted exactly*. Many pairs $(x_0, \varepsilon)$ lead to the same $x_t$. The best prediction is the mean of all
+# possible noises, $\mathbb E[\varepsilon \mid x_t]$, and the true noise varies around this mean. The loss splits
+# exactly into two parts, as in Pythagoras' theorem:
 #
 # $$
 # \underbrace{\mathbb E\lVert \varepsilon - \varepsilon_\theta \rVert^2}_{\text{loss}}
-# = \underbrace{\mathbb E\lVert \varepsilon - \mathbb E[\varepsilon \mid x_t] \rVert^2}_{\text{what nobody can know}}
+# = \underbrace{\mathbb E\lVert \varepsilon - \mathbb E[\varepsilon \mid x_t] \rVert^2}_{\text{irreducible error}}
 # + \underbrace{\mathbb E\lVert \mathbb E[\varepsilon \mid x_t] - \varepsilon_\theta \rVert^2}_{\text{regret: what is
 # left to learn}}
 # $$
 #
-# For a mixture of Gaussians the average is known in closed form. `ExactDenoiser` is the network that we would get
-# with endless data, weights and patience.
+# For a mixture of Gaussians this mean is known in closed form. `ExactDenoiser` is the limit of a network with unlimited
+# data, weights and training time.
 
 # %%
 mixture = GaussianMixture(means, std)
@@ -142,22 +142,23 @@ print(f"regret is under 0.02 from t = 200 on: {max(regret[times.index(200) :]) <
 assert max(regret[times.index(200) :]) < 0.02 and worst < 200
 
 # %% [markdown]
-# Read the figure from right to left. In strong noise ($t$ near 999) the noise is nearly all of $x_t$, and everyone
-# gets it right. Near the data nobody can tell a little noise from the width of the modes. In between is the work,
-# and our network still has something to learn at *small* $t$, where the answer turns sharply from one place to the
-# next.
+# Read the figure from right to left. In strong noise ($t$ near 999) the noise is nearly all of $x_t$, and it is easy to
+# predict. Near the data, a little noise cannot be distinguished from the width of the modes. The difficult levels are
+# in between, and our network still has something to learn at *small* $t$, where the best prediction changes sharply
+# from one place to the next.
 #
-# So a loss curve says little about quality: **most of the loss is not the network's fault.** Judge by samples.
+# So a loss curve says little about quality: **most of the loss is not an error of the network.** Measure the samples
+# instead.
 #
 # ## 3 · Predicting noise is estimating the score
 #
 # The *score* is the direction in which the density of noisy data grows fastest, $\nabla_{x_t} \log p_t(x_t)$. Song &
-# Ermon built generative models on it before DDPM. Tweedie's formula says that it was the same thing all along:
+# Ermon built generative models on it before DDPM. Tweedie's formula shows that the two are equivalent:
 #
 # $$ \nabla_{x_t} \log p_t(x_t) = -\frac{\mathbb E[\varepsilon \mid x_t]}{\sigma_t} \tag{score SDE, Eq. 7} $$
 #
-# To check it we need a density to differentiate. The mixture has one. Automatic differentiation knows nothing of
-# denoising, so agreement is a proof:
+# To check this we need a density that can be differentiated. The mixture has one. Automatic differentiation does not
+# use the denoiser, so agreement of the two confirms the formula:
 
 # %%
 level = schedule.level(100)
@@ -178,8 +179,8 @@ print(f"the network's arrows have over 90% of the true score's power, weighted b
 assert missing < 0.1
 
 # %% [markdown]
-# Every arrow points to where data are likelier. To generate is to follow the arrows from far away, while the noise
-# goes down. (How to take those steps well is notebook 04's subject; here `ddim` does it.)
+# Every arrow points to where data are more likely. A sampler follows the arrows from far away, while the noise
+# decreases. (How to choose these steps well is the subject of notebook 04; here `ddim` takes them.)
 
 # %%
 x_T = torch.randn(2000, 2, generator=torch.Generator().manual_seed(4))
@@ -191,16 +192,16 @@ print(f"modes reached: {sum(count > 50 for count in coverage.counts)} of 8")
 assert min(coverage.counts) > 50 and coverage.evenness > 0.95
 
 # %% [markdown]
-# ## 4 · Against an adversary
+# ## 4 · A comparison with GANs
 #
 # Before diffusion, the best images came from GANs (Goodfellow et al. 2014). A generator turns noise into a sample in
-# one go, and a second network, the discriminator, learns to tell its samples from data. There is no right answer to
-# regress to, only an opponent, who changes all the time. The well-known disease is **mode collapse**: the generator
-# finds one place that fools the opponent and sends everything there; the opponent learns that place; the generator
-# moves on.
+# one step, and a second network, the discriminator, learns to distinguish its samples from data. There is no fixed
+# target for a regression, only a discriminator that changes all the time. The well-known problem is **mode collapse**:
+# the generator finds one place where the discriminator fails and puts all samples there; the discriminator learns this
+# place; the generator moves to another one.
 #
-# Is that true, here? We train three GANs that differ *only in the seed*, at DCGAN's settings, for 1,000 steps, and
-# three denoisers with the library's `train` for as many, and look twice.
+# Does this happen here? We train three GANs that differ *only in the seed*, with DCGAN's settings, for 1,000 steps, and
+# three denoisers with the library's `train` for as many steps, and measure the samples twice.
 
 # %%
 z = torch.randn(2000, 2, generator=torch.Generator().manual_seed(5))
@@ -228,23 +229,21 @@ print(f"the worst look at a GAN showed half of the modes or fewer: {min(map(mode
 assert min(map(modes, denoisers.values())) == 8 and min(map(modes, gans.values())) <= 4
 
 # %% [markdown]
-# Let us be fair. The claim "GANs collapse, diffusion does not" is true here as a statement about *luck*: in our run
-# one GAN sat on a single mode, one on two, and the third found all eight, as all of them do if the learning rate is
-# five times higher ($10^{-3}$; try it). GANs *can* be tuned to cover everything. A denoiser needs no luck: a mode
-# that it ignored would cost it squared error on every eighth example, at every step, until it learned it. That is
-# the sense in which training is stable: **the loss is the same honest question at any moment**, and no opponent can
-# move it.
+# To be fair: the claim "GANs collapse, diffusion does not" is true here as a statement about *chance*. In our run one
+# GAN had a single mode, one had two, and the third found all eight, as all of them do if the learning rate is five
+# times higher ($10^{-3}$; try it). GANs *can* be tuned to cover everything. A denoiser does not depend on chance: an
+# ignored mode adds squared error to every eighth example, at every step, until the network learns it. In this sense
+# training is stable: **the loss has the same target at every step**, and no second network changes it.
 #
-# And coverage is not sharpness: after 1,000 small steps this denoiser has every mode and still blurs them into a
-# ring, where the luckiest GAN draws thin lines. Section 3's network, which saw three times as many points, is
-# sharper.
+# And coverage is not sharpness: after 1,000 small steps this denoiser has every mode but still blurs them into a ring,
+# where the best GAN draws thin lines. Section 3's network, which was trained on three times as many points, is sharper.
 #
-# ## 5 · Noise, picture, velocity: which question to ask
+# ## 5 · Noise, picture, velocity: which target to choose
 #
-# The table of notebook 01 offers other targets. With $x_t$ known they are one and the same knowledge, so what do we
-# choose? *How much each $t$ counts.* Say that a network's implied picture is off by $\delta$. Then its implied noise
-# is off by $-\tfrac{\alpha}{\sigma} \delta$, because the boxed line must still give the same $x_t$, and the losses
-# are multiples of each other:
+# The table of notebook 01 has other targets. With $x_t$ known they are equivalent, so what does the choice change? It
+# changes *the weight of each $t$ in the loss.* Suppose that the predicted picture has an error $\delta$. Then the
+# predicted noise has the error $-\tfrac{\alpha}{\sigma} \delta$, because both must still satisfy the equation for
+# $x_t$, and the losses are multiples of each other:
 #
 # $$
 # \lVert \delta\varepsilon \rVert^2 = \mathrm{SNR} \cdot \lVert \delta \rVert^2, \qquad
@@ -267,10 +266,10 @@ for t in (50, 300, 700):
     print(f"t = {t}: the same mistake costs " + ", ".join(f"{w:.2f} as {kind}" for kind, w in weights.items()))
 
 # %% [markdown]
-# Asking for $\varepsilon$ makes mistakes cheap in strong noise, where $x_t$ hardly shows the picture, and dear near
-# the data, where details are made. (In truth DDPM's Eq. 14 *is* such a choice: the variational bound has another
-# weight, and the authors dropped it because the samples looked better.) But sampling *starts* in strong noise, and
-# there the picture is computed as $x_0 = (x_t - \sigma \varepsilon) / \alpha$: a small mistake in the noise is
+# With the target $\varepsilon$, errors have a small weight in strong noise, where $x_t$ hardly shows the picture, and a
+# large weight near the data, where details are decided. (DDPM's Eq. 14 *is* such a choice: the variational bound has
+# another weight, and the authors omitted it because the samples looked better.) But sampling *starts* in strong noise,
+# and there the picture is computed as $x_0 = (x_t - \sigma \varepsilon) / \alpha$: a small error in the noise is
 # multiplied by $\sigma / \alpha$.
 
 # %%
@@ -280,17 +279,18 @@ for t in (0, 300, 700, 999):
 assert schedule.level(999).sigma / schedule.level(999).alpha > 150
 
 # %% [markdown]
-# With long training a network gets there. In a minute it does not: the network below, asked for $\varepsilon$ on the
-# linear schedule, had 12 of 20 digits recognised by a classifier after 32,000 images. Asked for $v = \alpha
-# \varepsilon - \sigma x_0$ on the cosine schedule (Salimans & Ho), which is the noise near the data and the picture
-# far from it, the same network in the same time is clearly better, as you will see. *It is the same knowledge,
-# taught in another order.*
+# With long training a network learns to predict the noise well enough. In a minute it does not: with the target
+# $\varepsilon$ on the linear schedule, a classifier recognised 12 of 20 digits of the network below after 32,000
+# images. With the target $v = \alpha \varepsilon - \sigma x_0$ on the cosine schedule (Salimans & Ho), which is the
+# noise near the data and the picture far from it, the same network is clearly better after the same time, as you will
+# see. *The targets are equivalent, but they are learned in a different order.*
 #
 # ## 6 · Digits
 #
-# Now for real. The network is a **U-Net**: an encoder that halves the resolution, a decoder that doubles it again,
-# and **skip connections** that hand every detail across, so that the narrow middle has to carry only what is global.
-# The label comes in beside the time. Ours is small, so that it trains while you watch.
+# Now with pictures. The network is a **U-Net**: an encoder that halves the resolution, a decoder that doubles it again,
+# and **skip connections** that carry the details from the encoder to the decoder, so that the narrow middle has to
+# carry only global information. The class label is a second condition besides the time. Our network is small, so that
+# it trains while you watch.
 
 # %%
 torch.set_num_threads(cores)
@@ -306,12 +306,12 @@ first_answer = unet(randn((4, 1, 28, 28)), torch.full((4,), 500.0), torch.tensor
 assert first_answer.shape == (4, 1, 28, 28) and not first_answer.any()  # it starts from 0, the mean of all noise
 
 # %% [markdown]
-# Three things are added to Algorithm 1, and all three matter.
+# Algorithm 1 gets three additions, and all three matter.
 #
-# **Label dropout.** One network shall draw both "a seven" and "some digit": notebook 06 needs both. So 10% of the
-# labels are replaced by a *null label* (number 10 here). There is a classic trap: write `rand < 0.9` where you meant
-# `rand < 0.1`, and 90% of the labels are gone. Training runs, the loss falls, the digits look fine, and the network
-# hardly listens to its label. So count:
+# **Class dropout.** One network should draw both "a seven" and "any digit": notebook 06 needs both. So 10% of the
+# labels are replaced by a *null label* (number 10 here). There is a classic trap: with `rand < 0.9` instead of
+# `rand < 0.1`, 90% of the labels are replaced. Training runs, the loss falls, the digits look fine, and the network
+# hardly uses its label. So count:
 
 # %%
 config = TrainConfig(images=32_000, batch_size=64, ema_decay=0.99)
@@ -325,14 +325,14 @@ print(f"share of null labels: {dropped:.2f}")
 assert abs(dropped - config.label_dropout) < 0.01
 
 # %% [markdown]
-# **A moving average of the weights.** Gradient steps are noisy, and the weights jitter around a good place. Samples
-# are drawn from their exponential moving average, $\bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta$, which
-# sits in the middle (`record.model`); the optimizer goes on with $\theta$ itself (`unet`).
+# **A moving average of the weights.** Gradient steps are noisy, and the weights fluctuate around a good value. Samples
+# are drawn with their exponential moving average, $\bar\theta \leftarrow d\,\bar\theta + (1 - d)\,\theta$, which
+# averages the fluctuations (`record.model`); the optimizer continues with $\theta$ itself (`unet`).
 #
 # **A falling learning rate,** so that the steps are small at the end.
 #
-# `train` is a generator: it hands you a `Record` now and then, and you do what you like with it. We draw the same
-# twenty digits from the same noise at each look.
+# `train` is a generator: it yields a `Record` at regular intervals, which you can use freely. We draw the same twenty
+# digits from the same noise each time.
 
 # %%
 labels = torch.arange(20) % 10
@@ -356,8 +356,8 @@ print(f"{record.images_seen:,} images seen; the loss fell by more than half: {lo
 assert record.images_seen == config.images and losses[-1][1] < losses[1][1] / 2
 
 # %% [markdown]
-# The curve looks finished after a fraction of the time. It is not, as section 2 explained: most of what is left is
-# nobody's to learn. Drag through the looks and see what the flat part of the curve is for.
+# The curve looks converged after a fraction of the time. It is not, although, as section 2 explained, most of the
+# remaining loss cannot be reduced. Drag the slider and see how the samples improve during the flat part of the curve.
 
 # %%
 sheets = [mosaic(pixels(x), columns=10) for _, x in looks]
@@ -378,10 +378,10 @@ plt.show()
 assert not torch.equal(half_way["these weights"], half_way["moving average"])
 
 # %% [markdown]
-# ## 7 · Judge by samples
+# ## 7 · Measuring the samples
 #
-# A classifier that knows real digits (99.6% right on MNIST's test split; it ships with the package) looks at 200 new
-# ones. Do they show what they were asked to show? And are all ten classes there when nothing is asked for?
+# A classifier that was trained on real digits (99.6% right on MNIST's test split; it is part of the package) classifies
+# 200 new samples. Do they have the requested class? And are all ten classes present when no class is requested?
 
 # %%
 asked = torch.arange(200) % 10
@@ -396,15 +396,15 @@ print(f"classes among 200 without a label: {class_coverage(free).reached}")
 assert accuracy >= 0.85 and class_coverage(free).reached == 10
 
 # %% [markdown]
-# The class label was strengthened by `guidance_scale=2`, which is notebook 06's subject.
+# `guidance_scale=2` strengthens the effect of the class label; this is the subject of notebook 06.
 #
-# ### In colour: what CIFAR-10 takes
+# ### In colour: the cost of CIFAR-10
 #
-# Digits are the easy case. The package also carries networks that learned from CIFAR-10, 50,000 colour photographs of
-# $32 \times 32$ pixels (`load_dataset("cifar10")`). Nobody trains those while you watch. What it took is written in
-# the *model card* that travels inside each weight file, and here it is read out, for the shipped digits as well. The
-# arithmetic is three forward passes for each image that was seen (one forward, two for the gradient), as a multiple
-# of what this notebook has just spent.
+# Digits are the easy case. The package also contains networks that were trained on CIFAR-10, 50,000 colour photographs
+# of $32 \times 32$ pixels (`load_dataset("cifar10")`). Their training takes too long for a notebook. Its cost is
+# recorded in the *model card* inside each weight file, and the next cell prints it, for the shipped digits as well. The
+# cost is counted as three forward passes per training image (one forward, two for the gradient), as a multiple of the
+# cost of training in this notebook.
 
 # %%
 cards = {name: load_pretrained(name).card for name in ("mnist_unet_eps", "cifar10_unet_eps")}
@@ -419,9 +419,10 @@ assert cards["mnist_unet_eps"]["parameters"] == count_parameters(unet)
 assert cards["cifar10_unet_eps"]["flops_per_image"] > 5 * cards["mnist_unet_eps"]["flops_per_image"]
 
 # %% [markdown]
-# And what do the two know? Let us take their losses apart by noise level, as in section 2. The schedules differ, so
-# the axis is the log SNR. The colour pictures are 40 of those that travel with the package, which **another network of
-# ours made** (`made_by_model`); real photographs have more detail, so on them the colour curve lies higher.
+# And how good are the two networks? Let us compute their losses per noise level, as in section 2. The schedules differ,
+# so the axis is the log SNR. The colour pictures are 40 of those that are part of the package, which **another one of
+# our networks generated** (`made_by_model`); real photographs have more detail, so for them the colour curve lies
+# higher.
 
 # %%
 lines = {}
@@ -443,10 +444,10 @@ assert all(y[0] > 5 * y[-1] for _, y in lines.values())  # near the picture nobo
 assert colour_at_2 > digits_at_2
 
 # %% [markdown]
-# Both curves rise to the right, as in section 2: close to the picture nobody can tell a little noise from fine detail.
-# Colour pictures have more of that (fur, leaves, water), where a digit's black background gives the noise away, and
-# there their curve is the higher one. In much noise it is the lower one: smooth colours over many pixels are easier to
-# make out than thin strokes. So the loss of one data set cannot be held against that of another.
+# Both curves rise to the right, as in section 2: close to the picture a little noise cannot be distinguished from fine
+# detail. Colour pictures have more fine detail (fur, leaves, water), while the noise is visible on a digit's black
+# background, so there the curve of colour pictures is higher. In strong noise it is lower: smooth colours over many
+# pixels are easier to recognise than thin strokes. So losses on different data sets cannot be compared.
 #
 # ## Exercises
 #
@@ -454,7 +455,7 @@ assert colour_at_2 > digits_at_2
 # which sits in the folded cell between.
 #
 # **Exercise 1 · Drop some labels.** Write `my_drop(labels, probability, null, generator)` that replaces each label by
-# `null` with that probability, and leaves the others alone. Mind the trap.
+# `null` with that probability, and keeps the others unchanged. Avoid the trap.
 
 # %%
 my_drop = ...
@@ -479,9 +480,9 @@ def drops_the_right_share(drop):
 check(my_drop, solution_drop, drops_the_right_share)
 
 # %% [markdown]
-# **Exercise 2 · What flow matching weighs.** On the straight path $\alpha = 1 - t$, $\sigma = t$. By what factor
-# does the flow loss multiply a squared mistake in the picture, as a function of $t$ alone? Write `my_weight(t)`. (It
-# is simpler than it looks.)
+# **Exercise 2 · The weight of flow matching.** On the straight path $\alpha = 1 - t$, $\sigma = t$. By what factor does
+# the flow loss multiply a squared error in the picture, as a function of $t$ alone? Write `my_weight(t)`. (It is
+# simpler than it seems.)
 
 # %%
 my_weight = ...
@@ -505,8 +506,8 @@ check(my_weight, solution_weight, weighs_like_flow)
 
 # %% [markdown]
 # **Exercise 3 · The floor at the end.** At $t = 999$ the best possible loss is nearly 0, as the figure of section 2
-# shows. Which constant would the best possible loss of an **$x_0$**-network be there, for *these* points? Think of
-# what one can still say about $x_0$ when $x_t$ is pure noise. Give a number to within 0.05.
+# shows. What is the best possible loss of an **$x_0$**-network there, for *these* points? Think of the best prediction
+# of $x_0$ when $x_t$ is pure noise. Give a number to within 0.05.
 
 # %%
 my_floor = ...
@@ -530,11 +531,11 @@ check(my_floor, solution_floor, is_the_floor)
 # %% [markdown]
 # ## What to remember
 #
-# - Training is regression with endless data: draw, mix, guess, compare.
-# - The loss has a floor that is nobody's fault. Judge by samples, not by the curve.
-# - A noise predictor is a score: $-\varepsilon_\theta / \sigma$ points to where data are likelier.
-# - The target chooses how much each noise level counts, and nothing else.
-# - Label dropout, a moving average, a falling learning rate: three small things that all count.
+# - Training is regression with unlimited data: draw, mix, predict, compare.
+# - The loss has an irreducible part. Measure the samples, not the loss curve.
+# - A noise prediction gives a score: $-\varepsilon_\theta / \sigma$ points to where data are more likely.
+# - The target determines the weight of each noise level in the loss, and nothing else.
+# - Class dropout, a moving average, a falling learning rate: three small additions that all matter.
 #
 # **Next:** [04 · From DDPM to DDIM](04_from_ddpm_to_ddim.ipynb): a thousand steps, or twenty?
 #
@@ -549,4 +550,4 @@ check(my_floor, solution_floor, is_the_floor)
 # - O. Ronneberger et al. 2015, [U-Net](https://arxiv.org/abs/1505.04597).
 # - T. Salimans, J. Ho 2022, [Progressive Distillation](https://arxiv.org/abs/2202.00512), Section 4: targets as
 #   weights.
-# - J. Ho, T. Salimans 2022, [Classifier-Free Guidance](https://arxiv.org/abs/2207.12598), Algorithm 1: label dropout.
+# - J. Ho, T. Salimans 2022, [Classifier-Free Guidance](https://arxiv.org/abs/2207.12598), Algorithm 1: class dropout.

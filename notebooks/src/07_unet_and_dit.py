@@ -1,26 +1,27 @@
 # %% [markdown]
-# # 07 · U-Net and DiT, inside
+# # 07 · Inside the U-Net and the DiT
 #
-# So far the network was a box: a noisy picture, a time and a class go in, a tensor of the picture's shape comes out.
-# This notebook opens the two boxes that matter. The **U-Net** was the network of the first wave (DDPM, Stable Diffusion
-# 1 and 2): the picture shrinks, is thought about, and grows again. The **DiT** is the network of the second (Stable
-# Diffusion 3, FLUX, Sora): the picture is cut into patches, and the patches talk. We look at what flows through both
-# while they work, cut what can be cut, and count what everything costs.
+# So far the network was a black box: its inputs are a noisy picture, a time and a class, its output is a tensor of the
+# picture's shape. This notebook examines the two most important architectures. The **U-Net** was the network of the
+# first diffusion models (DDPM, Stable Diffusion 1 and 2): the resolution is reduced, the coarse features are processed,
+# and the resolution is increased again. The **DiT** is the network of newer models (Stable Diffusion 3, FLUX, Sora):
+# the picture is split into patches, which exchange information by attention. We record the features of both networks,
+# remove parts to measure their effect, and count the cost of each part.
 #
 # **When you have worked through it, you can**
 #
-# - draw the U-Net with its feature shapes, and say why it *needs* its skip connections;
-# - measure what each skip carries, at a low and at a high noise level;
-# - turn a picture into tokens and back, and say what is lost without positions;
-# - explain adaLN-Zero, and why a new block of a DiT does nothing at all;
-# - compute attention maps and say how far a network looks;
-# - write down the FLOPs of a DiT from memory, and predict what a resolution or a patch size costs.
+# - draw the U-Net with its feature shapes, and explain why it *needs* its skip connections;
+# - measure the effect of each skip connection, at a low and at a high noise level;
+# - convert a picture into tokens and back, and say what is lost without positions;
+# - explain adaLN-Zero, and why a new block of a DiT is the identity;
+# - compute attention maps and measure the distance over which a network attends;
+# - write down the FLOPs of a DiT from memory, and predict the cost of a resolution or a patch size.
 #
 # *Beside you:* `diffusion_explained/models/unet.py` and `dit.py`, 200 lines each; Peebles & Xie 2023, [Scalable
 # Diffusion Models with Transformers](https://arxiv.org/abs/2212.09748). About 45 minutes to read, under a minute to
 # run.
 #
-# > **On the pictures.** The colour pictures here were drawn by our own network `cifar10_unet_flow_fine`; CIFAR-10
+# > **About the pictures.** The colour pictures here were drawn by our own network `cifar10_unet_flow_fine`; CIFAR-10
 # > itself is not needed, so that you see the same on every machine. The digits are real.
 
 # %%
@@ -68,8 +69,8 @@ print(pictures)
 # %% [markdown]
 # ## 1 · The U-Net: down, across, up
 #
-# On the way down (*encoder*) each level halves the resolution; on the way up (*decoder*) each doubles it again. With
-# $c$ the vector of time and class, and level $k$ counted from the finest:
+# In the *encoder* each level halves the resolution; in the *decoder* each level doubles it again. With $c$ the vector
+# of time and class, and level $k$ counted from the finest:
 #
 # $$
 # h_k = f_k\big(\text{down}(h_{k-1}),\, c\big), \qquad
@@ -77,9 +78,9 @@ print(pictures)
 # \tag{U-Net, Sec. 2}
 # $$
 #
-# The bracket is a **skip connection**: what the encoder had at level $k$ is laid beside what comes up from below, as
-# further channels. `feature_shapes` runs one blank picture and notes what every layer puts out, by *forward hooks*:
-# torch calls them after each layer, and the network knows nothing of it.
+# The bracket is a **skip connection**: the encoder's features of level $k$ are concatenated, as further channels, with
+# the upsampled features of the level below. `feature_shapes` runs one blank picture and records the shape of every
+# layer's output, by *forward hooks*: torch calls them after each layer, and they do not change the computation.
 
 # %%
 features = feature_shapes(unet.network)
@@ -101,17 +102,18 @@ print(f"a picture is {in_the_picture:,} numbers; the middle holds {in_the_middle
 assert in_the_middle < in_the_picture
 
 # %% [markdown]
-# (The first 16×16 is no slip: 2×2 pixels are folded into channels before anything else, because work at full resolution
-# is where the time would go.)
+# (The first 16×16 is not an error: 2×2 pixels are first rearranged into channels, because layers at full resolution
+# would take most of the time.)
 #
-# The last line printed is the reason for the arrows. The network is asked for the noise (or for the velocity
-# $\varepsilon - x_0$, which contains it): 3,072 *independent* numbers. Noise cannot be compressed, and the middle holds
-# fewer numbers than that. **Whatever is said about the noise pixel by pixel has to go round the middle.** A classifier
-# may forget where things were; a denoiser may not.
+# The last line of the output explains the arrows. The network has to predict the noise (or the velocity
+# $\varepsilon - x_0$, which contains the noise): 3,072 *independent* numbers. Noise cannot be compressed, and the
+# middle holds fewer numbers than that. **All information about the noise of single pixels has to bypass the middle.** A
+# classifier may discard the positions of things; a denoiser may not.
 #
-# ## 2 · Features one can look at
+# ## 2 · Features as pictures
 #
-# A noisy picture goes in at $t = 0.3$. Ten channels each of five layers come out, blue below zero, red above:
+# The input is a noisy picture at $t = 0.3$. The figure shows ten channels of each of five layers, blue below zero, red
+# above:
 
 # %%
 x_0, labels = pictures.batch(torch.arange(0, 400, 50))  # eight pictures, each of another class
@@ -133,13 +135,14 @@ gain = feature_maps(network, "input_gain", x_t, t, labels)
 torch.testing.assert_close(finished + gain, network(x_t, t, labels))
 
 # %% [markdown]
-# The first layer sees grain; the middle sees a few blobs. Is that *denoising*, or only blurring? It can be measured.
-# Show each layer every picture under several draws of the noise, and split the variance of its features into what
-# follows the **picture** and what follows the **draw**:
+# The features of the first layer contain grain; those of the middle a few blobs. Is that *denoising*, or only blurring?
+# It can be measured. Run every picture with several draws of the noise, and split the variance of each layer's features
+# into the part that depends on the **picture** and the part that depends on the **draw** of the noise:
 #
 # $$ \text{share} = \frac{\text{between pictures}}{\text{between pictures} + \text{within a picture, between draws}} $$
 #
-# It is 1 for a layer that sees through the noise, 0 for one that sees nothing else; the library's `picture_share`.
+# The share is 1 for a layer whose features do not depend on the noise, and 0 for a layer whose features depend only on
+# the noise; in the library it is `picture_share`.
 
 # %%
 names = [f.layer for f in drawn if f.layer != "head"]
@@ -165,16 +168,16 @@ after_the_skip = 1 + names.index("decoder.4")
 assert all(min(share[deepest:]) == min(share[after_the_skip - 2 :]) for share in shares.values())  # the dip is late
 
 # %% [markdown]
-# The share rises on the way down, in bends (it falls where the resolution is halved), and it is large in the middle,
-# which knows the picture through noise that hides it from the eye. On the way up it dips where the picture becomes
-# large again and fine features, with their grain, come in from the side: over the skips. What happens without those?
-# Let us cut them.
+# The share rises in the encoder, not monotonically (it falls where the resolution is halved), and it is large in the
+# middle, whose features contain the picture even under noise that hides it from the eye. In the decoder the share falls
+# where the resolution increases again and fine features, with their grain, are added by the skip connections. What
+# happens without the skips? Let us cut them.
 #
-# ## 3 · What the skips carry
+# ## 3 · The information in the skip connections
 #
-# For this we take the smallest U-Net of the course, the digits'. It has two skips: a *fine* one at 14×14 and a *coarse*
-# one at 7×7. `cut` puts zeros in the place of what a skip brings, for as long as the `with` lasts; the weights stay as
-# they are.
+# For this we use the smallest U-Net of the course, that of the digits. It has two skips: a *fine* one at 14×14 and a
+# *coarse* one at 7×7. `cut` replaces the features of a skip by zeros inside the `with` block; the weights are
+# unchanged.
 
 # %%
 small = load_pretrained("mnist_unet_flow")
@@ -204,10 +207,11 @@ plt.show()
 assert torch.equal(guesses["whole"], at_both_ends([]))  # no cut is left behind: the network is whole again
 
 # %% [markdown]
-# In little noise ($t = 0.1$, left) the guess without the fine skip turns grey and grainy: it *keeps the noise* that it
-# should have named, for the noise lies in single pixels, and the middle, for which 4×4 of them are one place, has let
-# go of those. In much noise ($t = 0.9$, right) hardly anything changes. There is no detail to be had there; the guess
-# is made in the middle. In numbers, over all noise levels (pixels run from -1 to 1):
+# In weak noise ($t = 0.1$, left) the prediction without the fine skip turns grey and grainy: it *keeps the noise* that
+# the network should have predicted, because the noise is in single pixels, and the middle, where one position
+# represents 4×4 pixels, has lost them. In strong noise ($t = 0.9$, right) hardly anything changes. No detail can be
+# recovered there; the prediction comes from the middle. In numbers, over all noise levels (pixels are between -1 and
+# 1):
 
 # %%
 times = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95]
@@ -231,15 +235,15 @@ assert errors["fine cut"][0] > 3 * errors["whole"][0] and errors["fine cut"][-1]
 assert all(one < both for one, both in zip(errors["whole"], errors["both cut"], strict=True))
 
 # %% [markdown]
-# **The skips carry detail, and detail matters when there is little noise.** Near the data they are everything; near
-# pure noise one could nearly do without. (There the noise itself has another way round: `input_gain` adds a multiple of
-# $x_t$ to the output, one number a channel, known from the time. In the diagram it would be one more arrow, above all
-# others.)
+# **The skips carry detail, and detail matters when there is little noise.** Near the data the skips are essential; near
+# pure noise they have almost no effect. (There the noise itself has another bypass: `input_gain` adds a multiple of
+# $x_t$ to the output, one factor per channel, computed from the time. In the diagram it would be one more arrow, above
+# all others.)
 #
 # ## 4 · The DiT: patches become tokens
 #
-# The other network has no levels at all. It cuts $x_t$ into patches of $p \times p$ pixels and treats them as a
-# sentence:
+# The other network has no resolution levels. It splits $x_t$ into patches of $p \times p$ pixels and treats them as a
+# sequence of tokens:
 #
 # $$
 # x_t \in \mathbb R^{C \times H \times W} \;\longrightarrow\;
@@ -248,7 +252,7 @@ assert all(one < both for one, both in zip(errors["whole"], errors["both cut"], 
 # \tag{DiT, Sec. 3.2}
 # $$
 #
-# The cut is `pixel_unshuffle`, and nothing is lost by it: put back, it is the same picture, bit for bit. After that
+# The split is `pixel_unshuffle`, and it loses nothing: the inverse gives the same picture, bit for bit. After that
 # every layer has the *same* shape, from first to last.
 
 # %%
@@ -264,8 +268,8 @@ for feature in feature_shapes(small_dit.network):
     assert feature.kind != "Block" or feature.shape == (49, 160)
 
 # %% [markdown]
-# A transformer sees a *set*: it has no idea which token lay beside which. So each is given its place, a fixed vector of
-# sines and cosines of its row and of its column, which is added to it. Neighbours get similar vectors:
+# To a transformer the tokens are a *set*: it does not know which tokens are neighbours. So a position vector is added
+# to each token: a fixed vector of sines and cosines of its row and of its column. Neighbours get similar vectors:
 
 # %%
 places = dit.network.positions
@@ -277,7 +281,8 @@ plt.show()
 assert torch.equal(nearness.flatten(1).argmax(dim=1), torch.arange(256))  # each is most like itself
 
 # %% [markdown]
-# What if it had none? Then shuffling the patches could only shuffle the answer. Blank the table in a copy, and see:
+# What if there were no position vectors? Then shuffling the patches would only shuffle the output. Set the table to
+# zero in a copy, and check this:
 
 # %%
 shuffle = torch.randperm(49, generator=torch.Generator().manual_seed(0))
@@ -298,19 +303,19 @@ print(f"without positions: a shuffled digit gets the shuffled answer; with them:
 assert apart > 0.05
 
 # %% [markdown]
-# ## 5 · Attention: who looks at whom
+# ## 5 · Attention between patches
 #
-# In each block every token asks all the others a question. Its query $q_n$ is compared with everybody's key $k_m$, the
-# matches become weights that sum to 1, and the token takes in the values $v_m$ of those it matched:
+# In each block every token attends to all tokens. Its query $q_n$ is compared with every key $k_m$, the results become
+# weights that sum to 1, and the token receives the weighted sum of the values $v_m$:
 #
 # $$
 # A_{nm} = \operatorname{softmax}_m \frac{q_n \cdot k_m}{\sqrt{d_{\text{head}}}}, \qquad
-# \text{gathered}_n = \sum_m A_{nm}\, v_m
+# \text{output}_n = \sum_m A_{nm}\, v_m
 # \tag{Attention is all you need, Eq. 1}
 # $$
 #
-# `attention_maps` recomputes $A$ in every block, from what went into it. The patch with the frame asks; what is bright,
-# it looks at (the mean of four heads; each map has its own scale).
+# `attention_maps` recomputes $A$ in every block, from the block's input. The maps show the attention weights of the
+# framed patch: bright patches have large weights (the mean of four heads; each map has its own scale).
 
 # %%
 noisy, looks = {}, {}
@@ -330,9 +335,9 @@ torch.testing.assert_close(gathered, passed["blocks.0.attend"].output)  # the ma
 assert all(abs(float(look.sum()) - 1) < 1e-4 for row in looks.values() for look in row.values())
 
 # %% [markdown]
-# How far does it look? Weigh the distance to each token by the attention that it gets, and average over all tokens and
-# heads (*mean attention distance*; a convolution of 3×3 would have about 1). A token that looked at all equally would
-# have the distance in the panel's title.
+# How far does attention reach? Weight the distance to each token by its attention weight, and average over all tokens
+# and heads (*mean attention distance*; a convolution of 3×3 would have about 1). Uniform attention over all tokens
+# would have the distance in the panel's title.
 
 # %%
 times = [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98]
@@ -355,20 +360,20 @@ assert all(
 )  # and all look further in noise
 
 # %% [markdown]
-# **In noise it looks further**: what one patch cannot tell, many together can, and their noise averages out. With
-# little noise the neighbours say enough, and block 1 behaves nearly like a convolution of $3 \times 3$: a cross of four
-# neighbours, with the patch itself left out at $t = 0.1$. From there on each block looks further than the one before
-# it. Block 0 does not fit into that row. (A single patch's map shows what it is about at $t = 0.1$ and 0.5: along the
-# aeroplane, not across the sky.)
+# **In strong noise attention reaches further**: many patches together contain information that a single patch does not,
+# and their noise averages out. In weak noise the neighbours are enough, and block 1 behaves nearly like a convolution
+# of $3 \times 3$: a cross of four neighbours, without the patch itself at $t = 0.1$. From there on the distance of each
+# block is larger than that of the block before. Block 0 does not fit into this order. (The map of a single patch shows
+# that attention depends on the content at $t = 0.1$ and 0.5: it follows the aeroplane, not the sky.)
 #
-# Every pair of tokens is compared, in every block: convolutions need several layers to carry a message across the
-# picture, attention does it in one. That is its strength, and its price (section 7). Our U-Net attends as well, but
-# only at 8×8 and in the middle, where there are few places.
+# Every pair of tokens is compared, in every block: convolutions need several layers to carry information across the
+# picture, attention needs one. That is its strength, and the reason for its cost (section 7). Our U-Net has attention
+# as well, but only at 8×8 and in the middle, where there are few positions.
 #
 # ## 6 · Time and class, in every block
 #
-# Both networks are told $t$ and the class in the same way: two vectors, added, and given to **every block**, where they
-# scale and shift the normed features.
+# Both networks receive $t$ and the class in the same way: as two vectors, which are added and passed to **every
+# block**, where they scale and shift the normalised features.
 #
 # $$
 # c = \operatorname{silu}\big(\text{MLP}(\text{sinusoids}(t)) + \text{table}[\text{class}]\big), \qquad
@@ -376,8 +381,8 @@ assert all(
 # \tag{ADM, Sec. 3; DiT, Sec. 3.2}
 # $$
 #
-# In the DiT the vector does one thing more: it opens **gates**. Each block adds its two results through a factor that
-# is 0 when training begins,
+# In the DiT the vector also controls **gates**. Each block multiplies its two results, before adding them, by a factor
+# that is 0 when training begins,
 #
 # $$
 # \text{tokens} \leftarrow \text{tokens} + \text{gate}_1(c) \odot \text{attention}, \qquad
@@ -385,7 +390,8 @@ assert all(
 # \tag{adaLN-Zero}
 # $$
 #
-# so a new network of any depth *is the identity*, and each block earns its influence. What did they earn?
+# so the blocks of a new network of any depth *are the identity*, and training increases the influence of each block.
+# How large did the gates become?
 
 # %%
 fresh = DiT(DiTConfig()).blocks[0]
@@ -409,16 +415,16 @@ attend, alone = opened["attention"].mean(0), opened["two-layer network"].mean(0)
 assert attend[5] > 1.2 * attend[0] and alone[0] > 1.2 * alone[5]  # t = 0.9 and 0.02
 
 # %% [markdown]
-# The network is another one at each noise level: it turns its own blocks up and down. Attention is most open in much
-# noise ($t = 0.7$ to 0.9) and in the late blocks, where it looks far; the two-layer networks, which see one token at a
-# time, are more open near the data, in the first block most of all. At $t = 0.98$ nearly all are lower again: there is
-# hardly anything to see.
+# The network behaves differently at each noise level: it changes the weight of its own blocks. The gates of attention
+# are largest in strong noise ($t = 0.7$ to 0.9) and in the late blocks, where attention reaches far; those of the
+# two-layer networks, which process one token at a time, are larger near the data, most of all in the first block. At
+# $t = 0.98$ nearly all gates are smaller again: there the input contains hardly any information.
 #
-# ### Which classes are alike?
+# ### Which classes are similar?
 #
-# The class table has a vector for each class. One expects "cat" near "dog". Look at the cosines of those vectors (their
-# mean taken off), and beside them at the cosines of what the classes *do*: how each changes the guess $\hat x_0$ of the
-# same sixteen noises, at $t = 0.9$.
+# The class table has a vector for each class. One expects "cat" near "dog". Compare the cosine similarities of these
+# vectors (after subtracting their mean) with those of the *effects* of the classes: how each class changes the
+# prediction $\hat x_0$ for the same sixteen noises, at $t = 0.9$.
 
 # %%
 level = unet.schedule.level(0.9)
@@ -452,14 +458,14 @@ assert strength["vectors"] < 0.6 * strength["effects"]
 assert min(deeds[9, 1], deeds[5, 3], deeds[8, 0]) > 0.2  # truck, automobile; dog, cat; ship, airplane
 
 # %% [markdown]
-# **The names mean nothing, the deeds do.** In what they do there are two families, the six animals and the four things
-# that people ride in, and within them the pairs that one expects: cat and dog, automobile and truck, airplane and ship
-# (which share their background, sky or sea). In 256 dimensions ten vectors drawn at random are nearly orthogonal, and
-# training had no reason to move them: the table only has to keep the classes apart. Their kinship is in the layers that
-# read the vectors. Beware of figures of embeddings that are shown without that control.
+# **The class vectors are not meaningful, their effects are.** The effects form two groups, the six animals and the four
+# vehicles, and within them the expected pairs: cat and dog, automobile and truck, airplane and ship (which share their
+# background, sky or sea). In 256 dimensions ten random vectors are nearly orthogonal, and training had no reason to
+# move them: the table only has to distinguish the classes. Their similarity is in the layers that process the vectors.
+# Be careful with figures of embeddings that are shown without this control.
 #
-# Times are another matter: the sinusoids already put near times close together, and two layers reshape that. What comes
-# out of them changes slowly in between and fast near the two ends.
+# Times are different: the sinusoids already give similar vectors to neighbouring times, and two layers transform them.
+# The output of these layers changes slowly in between and fast near the two ends.
 
 # %%
 clock = torch.linspace(0, 1000, 101)
@@ -472,10 +478,11 @@ assert all(abs(float(cosine[50]) - 1) < 1e-4 and int(cosine.argmax()) == 50 for 
 assert float(to_half["after two layers"][30:71].min()) > 0.9 > 0.7 > float(to_half["sinusoids"][:50].max())
 
 # %% [markdown]
-# ## 7 · What it costs
+# ## 7 · The cost
 #
 # `costs` counts parameters and FLOPs part by part (a multiplication and an addition are two; convolutions and matrix
-# products only). Both networks have about the same number of weights. Look where they lie, and where the work is done:
+# products only). Both networks have about the same number of weights. The next cell shows which parts contain the
+# weights, and which parts need the FLOPs:
 
 # %%
 for name, model in (("U-Net", unet), ("DiT", dit)):
@@ -489,13 +496,13 @@ for name, model in (("U-Net", unet), ("DiT", dit)):
               f"{flops / 1e6:10,.0f} MFLOP {flops / work:6.0%}")  # fmt: skip
 
 # %% [markdown]
-# - In the **U-Net** a weight of the finest level is used 256 times a picture (at every place), one of the coarsest 16
-#   times: weights are cheap at the bottom, so that is where it is wide.
-# - In the **DiT** every weight of attention and of the two-layer network is used 256 times, once a token. At equal
-#   weights it does four times the work. The modulation is the exception: a third of all weights, used once a picture,
-#   for nothing in FLOPs.
+# - In the **U-Net** a weight of the finest level is used 256 times per picture (at every position), a weight of the
+#   coarsest level 16 times: weights are cheap at the coarsest level, so the network is widest there.
+# - In the **DiT** every weight of attention and of the two-layer network is used 256 times, once per token. With equal
+#   weights the DiT needs four times the FLOPs. The modulation is the exception: it has a third of all weights, used
+#   once per picture, at almost no cost in FLOPs.
 #
-# For the DiT the whole count fits into a line. With $N$ tokens of width $d$, $L$ blocks:
+# For the DiT the count is a simple formula. With $N$ tokens of width $d$, $L$ blocks:
 #
 # $$
 # \text{FLOPs} \approx L\,\big(\underbrace{24\,N d^2}_{\text{qkv, out, two layers}}
@@ -514,8 +521,8 @@ print(f"N = {N}, d = {d}, L = {L}: the formula is the count; attention's N² is 
 # %% [markdown]
 # ### Resolution, patch, width
 #
-# The $N^2$ is what one fears in attention. Build the same networks for larger pictures (nothing is trained; counting
-# needs no weights worth having):
+# The $N^2$ is the usual concern about attention. Build the same networks for larger pictures (without training;
+# counting does not need trained weights):
 
 # %%
 sides = [16, 32, 48, 64]
@@ -540,10 +547,11 @@ assert (
 )
 
 # %% [markdown]
-# The U-Net's work grows with the number of pixels, the DiT's a little faster, and the patch size is the lever: twice
-# the patch, a quarter of the tokens. This is why large DiTs run on *latents* that are 8 times smaller than the picture.
+# The U-Net's cost grows with the number of pixels, the DiT's a little faster, and the patch size has a large effect:
+# twice the patch size gives a quarter of the tokens. This is why large DiTs run on *latents* that are 8 times smaller
+# than the picture.
 #
-# And by width and depth? Both in proportion to $d^2 L$, weights and work alike:
+# And with width and depth? Weights and FLOPs are both proportional to $d^2 L$:
 
 # %%
 sizes = {
@@ -568,15 +576,15 @@ by_weight = [count_flops(network) / count_parameters(network) for network in siz
 assert min(by_weight[:4]) > 2 * max(by_weight[4:])  # a DiT works more for each weight
 
 # %% [markdown]
-# So which is better? These counts cannot say: they are the *price*. "Transformers scale better" is a statement about
-# what the price buys, loss and distance against compute at several sizes, and that has to be trained and measured:
-# [notebook 08](08_measuring_models.ipynb), section 6, does so.
+# So which network is better? These counts do not answer this: they are the *cost*. "Transformers scale better" is a
+# statement about quality at a given cost, that is, loss and distance against compute at several sizes, and this has to
+# be trained and measured: [notebook 08](08_measuring_models.ipynb), section 6, does so.
 
 # %% [markdown]
 # ## Exercises
 #
 # **Exercise 1 · Cheaper than the U-Net.** Which is the smallest patch size at which the DiT of CIFAR-10 (width 256, six
-# blocks) works less than the U-Net? Use the formula, not the machine.
+# blocks) needs fewer FLOPs than the U-Net? Use the formula, not the computer.
 
 # %%
 my_patch_size = ...
@@ -598,8 +606,8 @@ check(my_patch_size, solution_patch_size, is_the_smallest)
 
 # %% [markdown]
 # **Exercise 2 · Four skips.** The U-Net of CIFAR-10 has four skips. Write `my_costliest_skip(time)`: the name of the
-# layer (`skip.source`) whose skip, cut alone, makes the guesses of `x_0` worst (use `guess` and `rms_distance`). Is it
-# the same one at every noise level?
+# layer (`skip.source`) whose skip, cut alone, gives the worst predictions of `x_0` (use `guess` and `rms_distance`).
+# Is it the same skip at every noise level?
 
 # %%
 my_costliest_skip = ...
@@ -657,12 +665,14 @@ check(my_tokens, solution_tokens, are_the_tokens)
 # %% [markdown]
 # ## What to remember
 #
-# - A U-Net shrinks the picture to see through the noise, and its skips carry round the middle what does not fit through
-#   it: the detail. They matter when there is little noise.
-# - A DiT makes tokens of patches, gives them places, and lets all look at all; its shape never changes.
-# - Time and class reach every block as a scale and a shift; adaLN-Zero starts every block as the identity.
-# - Attention costs $N^2$, everything else $N$. Half the patch size is more than four times the work.
-# - Counts are prices. What they buy has to be measured.
+# - A U-Net reduces the resolution to average out the noise, and its skips carry the detail, which does not fit through
+#   the middle. They matter when there is little noise.
+# - A DiT makes tokens of patches, adds position vectors, and lets all tokens attend to all; the shape of its features
+#   never changes.
+# - Time and class act on every block by a scale and a shift; with adaLN-Zero every block starts as the identity.
+# - The cost of attention grows like $N^2$, everything else like $N$. Half the patch size needs more than four times the
+#   FLOPs.
+# - Counts are costs. The quality for these costs has to be measured.
 #
 # **Next:** [08 · Measuring generative models](08_measuring_models.ipynb).
 #

@@ -1,30 +1,30 @@
 # %% [markdown]
 # # 09 · Inside Stable Diffusion: one picture, step by step
 #
-# You type a sentence, wait a second, and there is a picture. Between the two there are four stages, and you know the
-# longest of them already: it is the loop of notebook 04, called with the *same function* that drew digits there. What
-# is new stands at its two ends: a sentence becomes a tensor, and the loop does not draw pixels. This notebook follows
-# one inference from the first character to the last pixel, and checks each stage against its formula and the whole
-# against the library that everybody uses.
+# You type a sentence, wait a second, and get a picture. Between the two there are four stages, and you know the longest
+# of them already: it is the loop of notebook 04, called with the *same function* that drew digits there. The beginning
+# and the end are new: a sentence becomes a tensor, and the loop draws latents instead of pixels. This notebook follows
+# one inference from the first character to the last pixel. It checks each stage against its formula, and the whole
+# against the most widely used library.
 #
 # **When you have worked through it, you can**
 #
-# - say what becomes of a prompt: which tokens, how many, what is cut off, and which embeddings a word can reach;
-# - compute what a latent saves, in numbers and in work, for any size of picture;
-# - run Stable Diffusion with our samplers, step by step, and prove that it is what diffusers computes;
-# - read the norms of both sides of guidance at every step, and say what a negative prompt replaces;
-# - say which levels image to image walks at a strength, and what exactly inpainting keeps;
-# - say where the time goes.
+# - say how a prompt is processed: which tokens, how many, what is cut off, and which embeddings a word can affect;
+# - compute the savings of latents, in numbers and in FLOP, for any size of picture;
+# - run Stable Diffusion with our samplers, step by step, and show that diffusers computes the same result;
+# - read the norms of the two predictions of guidance at every step, and say what a negative prompt replaces;
+# - say which levels image to image visits at a given strength, and what exactly inpainting keeps;
+# - say which stage takes how much time.
 #
 # *Beside you:* the package `diffusion_explained/stable_diffusion`; Rombach et al. 2022, [High-Resolution Image
 # Synthesis with Latent Diffusion Models](https://arxiv.org/abs/2112.10752). About 45 minutes to read, under a minute to
 # run.
 #
-# > **This copy ran on a stand-in.** Stable Diffusion's weights are 2.7 GB and want a GPU, so the committed outputs come
+# > **This copy ran on a stand-in.** Stable Diffusion's weights are 2.7 GB and need a GPU, so the committed outputs come
 # > from a network of the same architecture, a thousand times smaller, with **random weights**. Do not expect a picture
-# > from it. Everything that is *structure* is true of it as it is of the real one: the tokens' number, the shapes, the
-# > levels, the loop, guidance, the equalities. Wherever the *weights* matter, the text says so. To see the real thing,
-# > change one variable below.
+# > from it. Everything that is *structure* is the same as in the real model: the number of tokens, the shapes,
+# > the levels, the loop, guidance, the equalities. Wherever the *weights* matter, the text says so. To run the real
+# > model, change one variable below.
 
 # %%
 import time
@@ -58,8 +58,8 @@ plt.rcParams["figure.dpi"] = 90
 # %% [markdown]
 # ## 1 · Which model
 #
-# `find_weights` looks whether Stable Diffusion is on this machine (so does `diffusion-explained doctor`). It loads
-# nothing, downloads nothing, and answers at once. This is *your* machine's answer:
+# `find_weights` checks whether Stable Diffusion is on this machine (so does `diffusion-explained doctor`). It loads
+# nothing, downloads nothing, and returns at once. This is the result for *your* machine:
 
 # %%
 # NBVAL_IGNORE_OUTPUT
@@ -70,10 +70,10 @@ except WeightsUnavailableError as error:
     print(error)
 
 # %% [markdown]
-# **The switch** is the first line of the next cell, and nothing else. It is never thrown by itself, so that the
-# notebook does the same on every machine. With weights and a GPU set `MODEL = PUBLISHED` (or another Stable Diffusion
-# 1.x or 2.x, or a folder in diffusers' format) and `SIDE = 512`. Without a GPU, `load(MODEL, device="cpu")` works too,
-# at minutes a picture.
+# **The switch** is the first line of the next cell only. It is never changed automatically, so that the notebook does
+# the same on every machine. With weights and a GPU set `MODEL = PUBLISHED` (or another Stable Diffusion 1.x or 2.x, or
+# a folder in diffusers' format) and `SIDE = 512`. Without a GPU, `load(MODEL, device="cpu")` works too, in minutes per
+# picture.
 
 # %%
 MODEL = "stand-in"
@@ -92,16 +92,16 @@ print("Stable Diffusion 1.5:", ", ".join(f"{part} {n / 1e6:.0f} M" for part, n i
 assert model.kind in ("eps", "v") and set(model.parameters()) >= {"text_encoder", "unet", "vae"}
 
 # %% [markdown]
-# Three networks, trained one after the other and never together: a text encoder (CLIP's, trained on pairs of picture
-# and caption), an autoencoder, and the U-Net, which is the only one that knows of diffusion.
+# There are three networks, which were trained one after the other and never together: a text encoder (CLIP's, trained
+# on pairs of picture and caption), an autoencoder, and the U-Net, the only one that was trained for diffusion.
 #
-# (The published sizes were counted on torch's *meta* device, where a network has shapes and no numbers. That is how the
-# rest of this notebook can speak of the true network without having it.)
+# (The published sizes were counted on torch's *meta* device, where a network has shapes but no numbers. In this way the
+# rest of this notebook can count the cost of the true network without its weights.)
 #
-# ## 2 · Text: 77 tokens, whatever you write
+# ## 2 · Text: always 77 tokens
 #
-# A tokenizer cuts the text into *pieces* of a vocabulary and writes down their numbers. CLIP reads exactly 77 of them:
-# a start, the prompt, an end, and then padding up to 77.
+# A tokenizer splits the text into *pieces* of a vocabulary and returns their numbers. CLIP's input has exactly 77 of
+# them: a start, the prompt, an end, and then padding up to 77.
 
 # %%
 PROMPT = "a photo of a cat riding a horse"
@@ -117,9 +117,10 @@ assert tokens.ids[0] == tokenizer.bos_token_id and tokens.ids[tokens.used - 1] =
 assert tuple(tokens.ids) == tuple(tokenizer(PROMPT, padding="max_length").input_ids)
 
 # %% [markdown]
-# Common words are one piece. A word that the vocabulary lacks is spelled from smaller ones, in the end from bytes, so
-# **there is no text that cannot be tokenized**. But it costs. (The stand-in's vocabulary knows two dozen words, so it
-# spells more than the real one. CLIP's has 49,408 pieces, made from mostly English text.)
+# Common words are one piece. A word that is not in the vocabulary is composed of smaller pieces, in the end of single
+# bytes, so **there is no text that cannot be tokenized**. But such words use more tokens. (The stand-in's vocabulary
+# has two dozen words, so it splits more words than the real one. CLIP's has 49,408 pieces, made from mostly English
+# text.)
 
 # %%
 for prompt in ("a castle", "unbelievable castle", "кошка", "猫", "🐱", ""):
@@ -128,12 +129,12 @@ for prompt in ("a castle", "unbelievable castle", "кошка", "猫", "🐱", "
     assert sum(count for _, count in read.words) == read.used - 2
 
 # %% [markdown]
-# That the text can be *read* says nothing about whether it is *understood*. CLIP saw mostly English captions.
+# A text that can be *tokenized* is not necessarily *understood*. CLIP was trained on mostly English captions.
 #
-# ### What does not fit is gone
+# ### Long prompts are cut off
 #
-# Two of the 77 are the start and the end, so a prompt has room for 75 tokens. What comes after is cut off, and the
-# picture knows nothing of it. Most programs do not tell you.
+# Two of the 77 are the start and the end, so a prompt has room for 75 tokens. Everything after them is cut off and has
+# no effect on the picture. Most programs do not report this.
 
 # %%
 long_prompt = "a painting of a castle and the sea, " * 10 + "in the style of a cat"
@@ -145,46 +146,48 @@ print("another style at the end: the same embeddings, so the same picture")
 assert read.used == 77 and read.cut.endswith("in the style of a cat")
 
 # %% [markdown]
-# ### One word, two places
+# ### One word at two positions
 #
-# The text encoder turns the 77 numbers into 77 vectors. It is a transformer with a *causal* mask: position $k$ looks at
-# positions $0 \dots k$ and never ahead,
+# The text encoder turns the 77 numbers into 77 vectors. It is a transformer with a *causal* mask: position $k$ attends
+# to positions $0 \dots k$ and never to later ones,
 #
 # $$ e_k = f(\text{token}_0, \dots, \text{token}_k), \qquad k = 0, \dots, 76 . $$
 #
-# Two things follow. The same word has another embedding at another place. And a word **changes every embedding after
-# it, none before it**. Replace each word of a prompt in turn, and look which of the 77 vectors notice:
+# This has two consequences. The same word has another embedding at another position. And a word **changes every
+# embedding after it, none before it**. Replace each word of a prompt in turn, and compute which of the 77 vectors
+# change:
 
 # %%
 cat_first, dog_first = model.encode_text(["cat and dog", "dog and cat"]).embeds
-print(f"“cat” at place 1 and at place 3, cosine: {F.cosine_similarity(cat_first[1], dog_first[3], dim=0):.1f}")
+print(f"“cat” at position 1 and at position 3, cosine: {F.cosine_similarity(cat_first[1], dog_first[3], dim=0):.1f}")
 
 WORDS = ["a", "painting", "of", "a", "red", "castle", "and", "the", "sea"]
 replaced = [" ".join([*WORDS[:k], "dog", *WORDS[k + 1 :]]) for k in range(len(WORDS))]
 embeds = model.encode_text([" ".join(WORDS), *replaced]).embeds.float().cpu()
 changes = (embeds[1:] - embeds[0]).norm(dim=-1) / embeds[0].norm(dim=-1)  # [words, 77]
 changes[changes < (1e-3 if exact else 0.02)] = 0  # rounding
-reach_map(changes, WORDS, title="Which embeddings notice that a word was replaced by “dog”")
+reach_map(changes, WORDS, title="Which embeddings change when a word is replaced by “dog”")
 plt.show()
 
 for k in range(len(WORDS)):
     assert not changes[k, : k + 1].any() and (not exact or bool((changes[k, k + 1 :] > 0).all()))
-print(f"the first word reaches {int((changes[0] > 0).sum())} of 77 embeddings, "
+print(f"the first word changes {int((changes[0] > 0).sum())} of 77 embeddings, "
       f"the last of these {int((changes[-1] > 0).sum())}")  # fmt: skip
 assert rms_distance(cat_first[1], dog_first[3]) > 0.01
 
 # %% [markdown]
-# Look at the right of the map: the **padding is not empty**. Every padding vector has read the whole prompt, and the
-# U-Net looks at all 77 of them.
+# Look at the right of the map: the **padding is not empty**. Every padding vector depends on the whole prompt, and the
+# U-Net attends to all 77 vectors.
 #
-# *“Subject first, style after: early tokens weigh more.”* This much of it is a fact, for any weights: early words reach
-# more of the 77 embeddings, later ones see more of their context. Whether they also weigh more *in the picture* is a
-# matter of the weights, and this map does not show it. (How much a vector changes is of random weights here; which ones
-# change is not.)
+# *“Subject first, style after: early tokens weigh more.”* This part of the rule is true for any weights: early words
+# change more of the 77 embeddings, later words have more context. Whether early words also have a larger effect *on the
+# picture* depends on the weights, and this map does not show it. (How much a vector changes depends on the random
+# weights here; which vectors change does not.)
 #
-# ## 3 · The initial latent, and what it saves
+# ## 3 · The initial latent, and its savings
 #
-# The autoencoder was trained to code an 8 x 8 patch of the picture by 4 numbers, and diffusion happens among those:
+# The autoencoder was trained to encode an 8 x 8 patch of the picture by 4 numbers, and diffusion works on these
+# numbers:
 #
 # $$ z = s \cdot \mathcal E(x), \qquad x \approx \mathcal D(z / s), \qquad s = 0.18215 \text{ (to unit variance)} . $$
 
@@ -200,20 +203,20 @@ C, h, w = model.latent_shape(512, 512)
 assert (C, h, w) == (4, 64, 64) and 3 * 512 * 512 == 48 * C * h * w
 
 start = model.prepare(0, levels=model.levels(STEPS), height=SIDE, width=SIDE)
-big = model.prepare(0, height=512, width=512).x_t  # pure noise: x_T = eps, one stream of random numbers a seed
+big = model.prepare(0, height=512, width=512).x_t  # pure noise: x_T = eps, one stream of random numbers per seed
 print(f"x_T is {tuple(big.shape)}, mean {float(big.mean()):.2f}, standard deviation {float(big.std()):.2f}")
 torch.testing.assert_close(big.cpu(), torch.randn(1, 4, 64, 64, generator=torch.Generator().manual_seed(0)))
 
 # %% [markdown]
-# Forty-eight times fewer numbers. (That little is lost by it is a property of the trained autoencoder; the stand-in
-# cannot show it. Stable Diffusion 3 takes 16 channels, to lose less; Esser et al. 2024.)
+# These are forty-eight times fewer numbers. (Little information is lost, but this is a property of the trained
+# autoencoder; the stand-in cannot show it. Stable Diffusion 3 uses 16 channels, to lose less; Esser et al. 2024.)
 #
-# ### And in work?
+# ### The savings in FLOP
 #
-# A U-Net computes position by position, and there are 64 times fewer *positions* (an eighth of the side; the channels
-# at the ends hardly count). Convolutions follow the positions, $N$. Attention compares all with all, $N^2$. So count,
-# on the published architecture: one pass on the latents of a 512 x 512 picture, and one pass of the same network on the
-# picture itself.
+# A U-Net computes at every position, and there are 64 times fewer *positions* (an eighth of the side; the channels of
+# input and output hardly matter). The cost of convolutions grows like the number of positions, $N$. Attention compares
+# all positions with all, $N^2$. The next cell counts, for the published architecture, one forward pass on the latents
+# of a 512 x 512 picture, and one forward pass of the same network on the picture itself.
 
 # %%
 work = published_work(512, 512)
@@ -224,22 +227,21 @@ for kind in ("convolutions", "products", "attention"):
 print(f"{'together':<13} {latent.total / 1e12:5.3f} against {pixel.total / 1e12:6.1f} TFLOP: "
       f"{pixel.total / latent.total:5.0f} times")  # fmt: skip
 work_dots({"on 64 x 64 x 4 latents": latent.total / 1e12, "on 512 x 512 x 3 pixels": pixel.total / 1e12},
-          title="One pass of Stable Diffusion 1.5's U-Net")  # fmt: skip
+          title="One forward pass of Stable Diffusion 1.5's U-Net")  # fmt: skip
 plt.show()
 assert 63 < pixel.convolutions / latent.convolutions < 65 and pixel.total > 600 * latent.total
 
 # %% [markdown]
-# “Orders of magnitude” is right, and the 48 is not the number: 64 times for what goes position by position, and some
-# hundreds for this very network, because its attention would have to compare a quarter of a million positions with one
-# another. (Nobody builds it so. Networks for pixels leave attention out at fine resolutions, and come closer to the
-# 64.)
+# “Orders of magnitude” is right, but the factor is not 48: it is 64 for operations at every position, and some hundreds
+# for this network as a whole, because its attention would have to compare a quarter of a million positions with one
+# another. (In practice, networks for pixels have no attention at fine resolutions, and their factor is closer to 64.)
 #
-# ## 4 · The loop, and it is the same
+# ## 4 · The same sampling loop
 #
 # $$ x_{t'} = \alpha_{t'}\, \hat x_0 + \sigma_{t'}\, \hat\varepsilon \tag{DDIM, Eq. 12, η = 0} $$
 #
-# Below, one function draws twice: once digits, once with Stable Diffusion. `samplers.ddim` cannot tell which; it sees a
-# denoiser, noise, and levels.
+# Below, one function draws twice: once digits, once with Stable Diffusion. `samplers.ddim` does not distinguish the
+# two; its arguments are a denoiser, noise, and levels.
 
 
 # %%
@@ -251,9 +253,9 @@ digits = load_pretrained("mnist_unet_eps")
 digit_steps = draw(digits.denoiser(torch.tensor([3]), guidance_scale=2.0), digits.noise(1, seed=0),
                    digits.schedule.levels(STEPS))  # fmt: skip
 
-told = []  # what the U-Net is given: how many latents, and the text
+inputs_seen = []  # the inputs of the U-Net: how many latents, and the text
 hook = model.network.register_forward_pre_hook(
-    lambda net, args, named: told.append((len(args[0]), named["encoder_hidden_states"])), with_kwargs=True
+    lambda net, args, named: inputs_seen.append((len(args[0]), named["encoder_hidden_states"])), with_kwargs=True
 )
 steps = draw(model.denoiser(text, guidance_scale=7.5, start=start), start.x_t, start.levels)
 hook.remove()
@@ -267,17 +269,15 @@ for i in shown:
 for step in digit_steps + steps:
     expected = step.next_level.alpha * step.pred.x_0 + step.next_level.sigma * step.pred.eps
     torch.testing.assert_close(step.x_next, expected)
-assert len(told) == len(steps) == STEPS and {count for count, _ in told} == {2}
-assert all(torch.equal(embeds, told[0][1]) for _, embeds in told)
-print(
-    f"{len(told)} calls of the U-Net, each with two latents (told the prompt, told nothing), and always the same text"
-)
+assert len(inputs_seen) == len(steps) == STEPS and {count for count, _ in inputs_seen} == {2}
+assert all(torch.equal(embeds, inputs_seen[0][1]) for _, embeds in inputs_seen)
+print(f"{len(inputs_seen)} forward passes of the U-Net, each with two latents (prompt, empty prompt) and the same text")
 
 # %% [markdown]
-# “From t = 999” is the textbook. Look at the first line: Stable Diffusion 1.5's own configuration (`leading` spacing)
-# begins 30 steps at t = 958, and even t = 999 is not quite pure noise on its schedule (notebook 02). The model is told
-# that a tenth of a picture is in there, and is given none. It works; brightness suffers a little (Lin et al. 2023).
-# `model.levels(STEPS, spacing="trailing")` begins at 999.
+# Textbooks say that sampling starts “from t = 999”. Look at the first line: Stable Diffusion 1.5's own configuration
+# (`leading` spacing) starts 30 steps at t = 958, and even t = 999 is not quite pure noise on its schedule (notebook
+# 02). At t = 958 the model expects a tenth of a picture in its input, but the input is pure noise. This works, with a
+# small error in brightness (Lin et al. 2023). `model.levels(STEPS, spacing="trailing")` starts at 999.
 
 # %%
 own, trailing = model.levels(STEPS)[0], model.levels(STEPS, spacing="trailing")[0]
@@ -285,10 +285,10 @@ print(f"leading: t = {own.t:.0f}, α = {own.alpha:.3f};  trailing: t = {trailing
 assert own.t < trailing.t == 999 and trailing.alpha > 0.05
 
 # %% [markdown]
-# ### Is it really Stable Diffusion?
+# ### A check against diffusers
 #
-# The judge is diffusers, whose own pipeline and own scheduler get the same three networks and the same seed, and run
-# their own loop:
+# The reference is diffusers: its own pipeline and its own scheduler get the same three networks and the same seed, and
+# run their own loop:
 
 # %%
 from diffusers import DDIMScheduler, StableDiffusionPipeline
@@ -305,7 +305,8 @@ print(f"final latents, relative difference under 1 in 10,000: {apart < 1e-4}")
 assert apart < (1e-4 if exact else 0.05)
 
 # %% [markdown]
-# Same latents, so same picture. From here on, what is said of the loop of this notebook is said of Stable Diffusion.
+# The latents are the same, so the picture is the same. From here on, every statement about the loop of this notebook is
+# also true for Stable Diffusion.
 #
 # ## 5 · Guidance at every step
 #
@@ -314,8 +315,8 @@ assert apart < (1e-4 if exact else 0.05)
 # + w \left( \varepsilon_{\text{cond}} - \varepsilon_{\text{uncond}} \right), \qquad w = 7.5
 # $$
 #
-# Both opinions and their difference lie in every step. “Told nothing” is not nothing: it is the empty prompt, a start,
-# an end, and 75 times padding, encoded like any other.
+# Every step contains both predictions and their difference. The unconditional prediction also has a text: the empty
+# prompt, which is a start, an end, and 75 times padding, encoded like any other prompt.
 
 # %%
 for step in steps:
@@ -324,40 +325,41 @@ for step in steps:
     )
 torch.testing.assert_close(text.negative_embeds, model.encode_text("").embeds, **close)
 
-rows = [row_of(step) for step in steps]  # the Euclidean norms of every step, one an image
-norm_panels(rows, title=f"How large are the two opinions? ({name})")
+rows = [row_of(step) for step in steps]  # the Euclidean norms of every step, one per image
+norm_panels(rows, title=f"Norms of the two predictions ({name})")
 plt.show()
 assert all(row["difference_norm"][0] < row["cond_norm"][0] for row in rows)
 
 # %% [markdown]
-# Two large vectors that nearly agree, and a small difference that is multiplied by 7.5: that is the whole lever. The
-# noise that is to be predicted has a norm of about $\sqrt{4hw}$ (64 here), and a trained network's answer is near that;
-# random weights predict something smaller. *Where along the way* the difference is large is the question to put to real
-# weights: there the text is being obeyed. (The falling curve here is no answer to it.)
+# The two predictions are large vectors that nearly agree, and guidance multiplies their small difference by 7.5. The
+# target noise has a norm of about $\sqrt{4hw}$ (64 here), and a trained network's prediction has nearly this norm; the
+# prediction of random weights is smaller. *At which steps* the difference is large is a question for trained weights:
+# there the text has its effect. (The falling curve here does not answer it.)
 #
-# ### Off, negative, in part
+# ### Guidance off, with a negative prompt, in an interval
 #
-# - **Scale 1** is off: the second side is not even computed.
-# - A **negative prompt** takes the place of the empty one, on the side that is subtracted. Nothing else changes.
-# - An **interval** guides only at some levels, a **rescale** gives back the contrast (notebook 06, section 7).
+# - **Scale 1** is off: the unconditional prediction is not even computed.
+# - A **negative prompt** replaces the empty prompt in the prediction that is subtracted. Nothing else changes.
+# - An **interval** guides only at some levels; **rescaling** restores the contrast (notebook 06, section 7).
 
 # %%
 x_t, level = steps[5].x_t, steps[5].level
 
 
-def opinions(prompt, scale, negative=None, **options):
+def predictions(prompt, scale, negative=None, **options):
     return model.denoiser(model.encode_text(prompt, negative), guidance_scale=scale, **options)(x_t, level)
 
 
-off = opinions(PROMPT, 1.0)
+off = predictions(PROMPT, 1.0)
 assert off.eps_uncond is None
 torch.testing.assert_close(off.eps, steps[5].pred.eps_cond, **close)
 
-negative = opinions(PROMPT, 7.5, negative="blurry")
-torch.testing.assert_close(negative.eps_cond, steps[5].pred.eps_cond, **close)  # the prompt's side is what it was
-torch.testing.assert_close(negative.eps_uncond, opinions("blurry", 1.0).eps, **close)  # the other is the negative's
-torch.testing.assert_close(opinions(PROMPT, 1.0, negative="blurry").eps, off.eps, **close)
-print("a negative prompt replaces the unconditional side; at scale 1 it does nothing")
+negative = predictions(PROMPT, 7.5, negative="blurry")
+# the conditional prediction is unchanged; the other one is that of the negative prompt
+torch.testing.assert_close(negative.eps_cond, steps[5].pred.eps_cond, **close)
+torch.testing.assert_close(negative.eps_uncond, predictions("blurry", 1.0).eps, **close)
+torch.testing.assert_close(predictions(PROMPT, 1.0, negative="blurry").eps, off.eps, **close)
+print("a negative prompt replaces the unconditional prediction; at scale 1 it has no effect")
 
 levels = start.levels[:-1]
 middle = model.denoiser(text, guidance_scale=7.5, guidance_interval=(0.3, 3.0), start=start)
@@ -366,29 +368,29 @@ print(f"guiding where σ/α is from 0.3 to 3: {guided} of {len(levels)} steps")
 assert guided == sum(0.3 <= level.sigma / level.alpha <= 3.0 for level in levels)
 
 if model.kind == "eps":
-    rescaled = opinions(PROMPT, 7.5, guidance_rescale=1.0)
+    rescaled = predictions(PROMPT, 7.5, guidance_rescale=1.0)
     torch.testing.assert_close(rescaled.eps.std(), rescaled.eps_cond.std(), **close)
     print("rescaled by 1: the guided noise has the contrast of the conditional one again")
 
 # %% [markdown]
-# *“Negative prompts filter artefacts”*: you have seen the mechanism, a push away from what the words describe. It
-# filters nothing; there is no list of artefacts anywhere. Whether “blurry” is a direction that a sharp picture should
-# be pushed away from is up to the weights. In notebook 06 it could be counted: of eights, none was left.
+# *“Negative prompts filter artefacts”*: the mechanism is a push away from what the words describe. It is not a filter,
+# and there is no list of artefacts. Whether a push away from “blurry” makes a picture sharper depends on the weights.
+# In notebook 06 the effect could be counted: no eights were left.
 #
-# ## 6 · A film of latents
+# ## 6 · The latents, step by step
 #
-# What does the loop look at? Four channels of noise. What does it believe? At each step a whole picture,
+# The state of the loop is four channels of noisy latents. At each step the network predicts a whole picture,
 #
 # $$ \hat x_0 = \frac{x_t - \sigma_t\, \hat\varepsilon}{\alpha_t} , $$
 #
-# which the decoder can show at any time. Decoding is **lazy**: the steps hold latents, and only what is looked at is
-# decoded, here 6 of 30. Where even that is too dear, a linear map from 4 channels to 3 colours will do (`preview`,
-# fitted once to the model's own decoder).
+# which the decoder can show at any time. Decoding is **lazy**: the steps hold latents, and only those that are shown
+# are decoded, here 6 of 30. If even this is too expensive, a linear map from 4 channels to 3 colours is enough
+# (`preview`, fitted once to the model's own decoder).
 
 
 # %%
 def even(z):
-    return z / z.square().mean().sqrt()  # on one scale, whatever its size
+    return z / z.square().mean().sqrt()  # divided by its root mean square, for a common scale
 
 
 seen = [steps[i] for i in shown]
@@ -398,7 +400,7 @@ latent_strip({
     "$x_t$, preview": [model.preview(s.x_t)[0].cpu() for s in seen],
     "$\\hat x_0$, decoded": [model.decode(s.pred.x_0)[0].cpu() for s in seen],
 }, limits=dict.fromkeys(channels, 2.5), side=SIDE // 4, captions=[f"t = {s.level.t:.0f}" for s in seen],
-    title=f"One run, from noise to the end ({name})")  # fmt: skip
+    title=f"One run, from noise to the last step ({name})")  # fmt: skip
 plt.show()
 
 for s in seen:
@@ -410,10 +412,10 @@ kept = sum(s.x_t.numel() for s in steps)
 print(f"the latents of all {STEPS} steps are {kept:,} numbers; decoded they would be {48 * kept:,}")
 
 # %% [markdown]
-# On the stand-in noise stays noise, and the strip says why, if you take the formula at its word: an untrained network
-# finds hardly any noise to remove, so $\hat x_0 \approx x_T / \alpha_T$ from the first step to the last, and $x_t$
-# grows towards that as α does (see the preview; the channels are drawn on one scale). **The loop adds no knowledge of
-# its own.** Put a trained network into it and it draws; here is the other film of section 4, from the same function:
+# With the stand-in, noise stays noise, and the formula explains why: an untrained network predicts hardly any noise, so
+# $\hat x_0 \approx x_T / \alpha_T$ from the first step to the last, and $x_t$ grows towards this value in proportion to
+# α (see the preview; the channels are drawn on one scale). **The loop itself contains no knowledge.** With a trained
+# network it draws; here are the steps of the digit of section 4, from the same function:
 
 # %%
 seen_digits = [digit_steps[i] for i in shown]
@@ -430,19 +432,20 @@ assert float((seen_digits[-1].pred.x_0.abs() > 0.8).float().mean()) > 0.7  # nea
 #
 # ### Image to image
 #
-# Nothing forces the loop to begin at pure noise. Encode a picture, put it on a level of the way, and walk the rest:
+# The loop need not start from pure noise. Encode a picture, noise it to a level of the path, and run the remaining
+# steps:
 #
 # $$ x_t = \alpha_t\, z + \sigma_t\, \varepsilon, \qquad
 # \text{with } \lfloor n \cdot \mathit{strength} \rfloor \text{ of } n \text{ steps left to take} . $$
 
 # %%
-images, _ = made_by_model("cifar10").batch(torch.tensor([60]))  # a picture that our own network drew
+images, _ = made_by_model("cifar10").batch(torch.tensor([60]))  # a picture that our own network generated
 image = F.interpolate(images, size=(SIDE, SIDE), mode="bicubic").clamp(-1, 1)
 
 strengths = (0.3, 0.5, 0.8, 1.0)
 starts = {s: model.prepare(0, levels=model.levels(STEPS), image=image, strength=s) for s in strengths}
 walked_levels(model.levels(STEPS), {f"strength {s}": begun.levels for s, begun in starts.items()},
-              title="Image to image: the levels that are walked (filled)")  # fmt: skip
+              title="Image to image: the levels that are visited (filled)")  # fmt: skip
 plt.show()
 
 for s, begun in starts.items():
@@ -452,9 +455,9 @@ for s, begun in starts.items():
     assert len(begun.levels) - 1 == int(STEPS * s) and begun.levels == model.levels(STEPS)[-len(begun.levels) :]
 
 # %% [markdown]
-# **Strength 1** begins where text to image does, at t = 958, where α is not 0: a trace of the picture stays, and some
-# of its brightness with it. **Strength 0** would leave no step; what is left of the four stages is the autoencoder,
-# there and back. Our function says so instead of returning your picture silently changed:
+# **Strength 1** starts at the same level as text to image, at t = 958, where α is not 0: a trace of the picture
+# remains, and with it some of its brightness. **Strength 0** would leave no step; only the autoencoder would run,
+# encoding and decoding. Our function raises an error instead of silently returning a changed picture:
 
 # %%
 try:
@@ -462,7 +465,7 @@ try:
 except ValueError as error:
     print(error)
 z = model.encode(image)
-there_and_back = model.decode(z)  # the picture as the autoencoder sees it
+there_and_back = model.decode(z)  # the picture after encoding and decoding
 
 outcomes = {
     s: list(model.steps(text, image=image, strength=s, num_inference_steps=STEPS))[-1].x_next for s in strengths
@@ -475,21 +478,22 @@ away = [rms_distance(x.cpu(), z.cpu()) for x in outcomes.values()]
 assert there_and_back.shape == image.shape and (not is_stand_in or away == sorted(away))
 
 # %% [markdown]
-# An untrained autoencoder makes a mess of the picture at once; the real one gives it back, nearly. What holds with any
-# weights is the way: the more strength, the more steps, and the farther the result can move from the picture. *“Refine
-# a good one by image to image at 0.3 to 0.5”* means: walk the last third to half of the way again, where the large
-# shapes are settled and the details are not.
+# An untrained autoencoder destroys the picture at once; the trained one nearly reproduces it. For any weights, a larger
+# strength means more steps, and the result can differ more from the picture. *“Refine a good one by image to image at
+# 0.3 to 0.5”* means: repeat the last third to half of the steps, where the large shapes are decided and the details are
+# not.
 #
 # ### Inpainting
 #
-# A mask says where to paint anew (1) and what to keep (0). A network that was never trained for it can still inpaint,
-# if at every level the known part is overwritten by what it *must* be there, the picture with that level's noise:
+# A mask marks which part to draw again (1) and which to keep (0). A network that was never trained for inpainting can
+# still inpaint, if at every level the known part is overwritten by its *correct* value, the picture noised to that
+# level:
 #
 # $$ x_t \leftarrow m \odot x_t + (1 - m) \odot (\alpha_t z + \sigma_t \varepsilon) . $$
 
 # %%
 mask = torch.zeros(SIDE, SIDE)
-mask[SIDE // 4 : SIDE // 2, SIDE // 8 : SIDE // 2] = 1  # 1: paint anew
+mask[SIDE // 4 : SIDE // 2, SIDE // 8 : SIDE // 2] = 1  # 1: draw again
 painted = model.prepare(0, levels=model.levels(STEPS), image=image, mask=mask, strength=0.8)
 inpainting = list(model.steps(text, image=image, mask=mask, strength=0.8, num_inference_steps=STEPS))
 
@@ -497,13 +501,13 @@ known, keep = painted.known, (painted.known.mask == 0).expand_as(painted.x_t)
 first, end = painted.levels[0], inpainting[-1].x_next
 torch.testing.assert_close(painted.x_t, add_noise(known.image_latents, known.eps, first))
 torch.testing.assert_close(end[keep], known.image_latents[keep])
-for step in inpainting:  # and it is never in doubt on the way
+for step in inpainting:  # the kept part is known at every step
     torch.testing.assert_close(step.pred.x_0[keep], known.image_latents[keep])
 seen = range(0, len(inpainting), 6)
 changed = float((end - known.image_latents)[~keep].abs().mean())
 pure = model.prepare(0, image=image, mask=mask, strength=1.0)  # at full strength inpainting has no trace of the picture
 torch.testing.assert_close(pure.x_t, pure.known.eps)
-print(f"{keep.float().mean():.1%} of the latents are kept, exactly; the others moved: {changed > 0.05}")
+print(f"{keep.float().mean():.1%} of the latents are kept, exactly; the others changed: {changed > 0.05}")
 
 limit = 3 * float(known.image_latents[keep].std())
 films = {f"channel {c + 1}": [known.mask[0].cpu() * limit, *(inpainting[i].pred.x_0[0, c : c + 1].cpu() for i in seen)]
@@ -515,9 +519,10 @@ plt.show()
 assert changed > 0.05
 
 # %% [markdown]
-# Kept **exactly**, but in latents. A picture's pixels outside the box still change a little, for two reasons: the
-# autoencoder does not give back what it was given, and its decoder looks beyond the mask (its convolutions overlap, and
-# one layer of attention sees the whole picture). Measure the second:
+# The latents are kept **exactly**, but the pixels outside the box still change a little, for two reasons: the
+# autoencoder does not reproduce its input exactly, and each pixel of its decoder depends on latents inside the mask,
+# too (its convolutions overlap, and one attention layer covers the whole picture). The next cell measures the second
+# effect:
 
 
 # %%
@@ -526,7 +531,7 @@ def smaller(m):
 
 
 far = torch.zeros(SIDE, SIDE, dtype=torch.bool)
-far[-SIDE // 4 :] = True  # the lowest quarter of the picture, an eighth of the way from the mask and more
+far[-SIDE // 4 :] = True  # the lowest quarter of the picture, a quarter of the side below the mask
 before, after = model.decode(known.image_latents).cpu(), model.decode(end).cpu()
 difference = (after - before).abs()
 print(f"far from the mask the decoded pixels change too: {bool(difference[..., far].max() > 0)}")
@@ -535,13 +540,13 @@ assert difference[..., far].mean() < difference[..., mask.bool()].mean()
 torch.testing.assert_close(known.mask[0, 0].cpu(), smaller(mask))
 
 # %% [markdown]
-# So programs that must not touch the rest paste the original *pixels* back at the end. (Models that were trained to
-# inpaint are shown the mask and the masked picture as five further channels, and then fit the edge better.)
+# So programs that must not change the rest paste the original *pixels* back at the end. (Models that were trained to
+# inpaint get the mask and the masked picture as five further input channels, and then match the edge better.)
 #
 # ## 8 · One seed, one picture
 #
-# All that is random in a run is $x_T$, and it comes from the seed: one stream of random numbers for each picture, drawn
-# on the CPU. So seed 8 is one picture, alone or in a batch, and a good one can be had again, larger or refined.
+# The only random part of a run is $x_T$, and it comes from the seed: one stream of random numbers per picture, drawn on
+# the CPU. So seed 8 gives one picture, alone or in a batch, and a good picture can be drawn again, or refined.
 
 # %%
 few = {"num_inference_steps": 8, "height": SIDE, "width": SIDE}
@@ -557,36 +562,36 @@ assert rms_distance(batch[0], batch[1]) > 0.05 and rms_distance(batch[1], batch[
 print("in a batch: the same start to the bit, the same picture but for rounding; other seeds, other pictures")
 
 # %% [markdown]
-# ## 9 · Where the time goes
+# ## 9 · The time of each stage
 #
-# Four stages: text, the initial latent (nothing), the steps, decoding. First as a bill, counted on the published
-# network at 512 x 512: the text encoder reads two prompts, the U-Net answers two questions at each of 30 steps, the
-# decoder runs once.
+# There are four stages: text, the initial latent (almost no cost), the steps, decoding. First the cost in FLOP, counted
+# on the published network at 512 x 512: the text encoder encodes two prompts, the U-Net makes two predictions at each
+# of 30 steps, the decoder runs once.
 
 # %%
-bill = {"text, 2 prompts": 2 * work["text encoder"].total,
+cost = {"text, 2 prompts": 2 * work["text encoder"].total,
         "30 steps, 60 passes of the U-Net": 60 * work["U-Net"].total,
         "decoding, once": work["decoder"].total}  # fmt: skip
 work_dots(
-    {stage: flops / 1e12 for stage, flops in bill.items()}, title="Stable Diffusion 1.5, one picture of 512 x 512"
+    {stage: flops / 1e12 for stage, flops in cost.items()}, title="Stable Diffusion 1.5, one picture of 512 x 512"
 )
 plt.show()
-total = sum(bill.values())
-for stage, flops in bill.items():
+total = sum(cost.values())
+for stage, flops in cost.items():
     print(f"{stage:<33} {flops / total:7.2%}")
 print(f"one decoding costs {work['decoder'].total / work['U-Net'].total:.1f} passes of the U-Net, "
-      f"so decoding all 30 steps adds {29 * work['decoder'].total / total:.1f} of the whole again")  # fmt: skip
-assert bill["30 steps, 60 passes of the U-Net"] > 0.9 * total
+      f"so decoding all 30 steps adds {29 * work['decoder'].total / total:.1f} times the total")  # fmt: skip
+assert cost["30 steps, 60 passes of the U-Net"] > 0.9 * total
 
 # %% [markdown]
-# That the decoder runs only at the end is worth as much as it costs: it works at full resolution, and one pass of it is
-# as dear as three of the U-Net. Now with a clock, here:
+# Running the decoder only at the end saves much: it works at full resolution, and one pass of it costs as much as three
+# of the U-Net. Now the measured time on this machine:
 
 
 # %%
 def seconds(stage):
     begin = time.perf_counter()
-    float(stage().sum())  # asks for a number, so that a GPU has to finish
+    float(stage().sum())  # reads a number, so that a GPU has to finish
     return time.perf_counter() - begin
 
 
@@ -600,7 +605,7 @@ assert clock["steps"] > 0.7 * sum(clock.values())
 
 # %% [markdown]
 # And in seconds, at full size, on one H200 (`benchmarks/stable_diffusion.py`, 2026-11-24; the architecture as
-# published, random weights, for speed does not depend on them): diffusers' own pipeline, our loop over the same
+# published; random weights, because speed does not depend on them): diffusers' own pipeline, our loop over the same
 # network, and ours with the network compiled and replayed as a CUDA graph. 30 DDIM steps, guidance 7.5, half precision,
 # decoded.
 
@@ -608,7 +613,7 @@ assert clock["steps"] > 0.7 * sum(clock.values())
 measured = read_measured("stable_diffusion")
 for row in measured["rows"]:
     stages = {name: row.get("stages", {}).get(name) for name in ("text", "steps", "decode")}
-    parts = "".join(f", {name} {1000 * s:.0f} ms" for name, s in stages.items() if s)  # of diffusers only the whole
+    parts = "".join(f", {name} {1000 * s:.0f} ms" for name, s in stages.items() if s)  # for diffusers only the total
     print(f"{row['name']:<10} {row['batch_size']} picture(s): {row['median']:.2f} s{parts}")
 pixels = measured["pixels"]
 fast = next(row for row in measured["rows"] if row["name"] == "ours, fast" and row["batch_size"] == 1)
@@ -619,21 +624,21 @@ assert pixels["extrapolated_seconds"] > 100 * fast["median"]
 
 # %% [markdown]
 # **"Under a second on a data-centre GPU"** (C28): yes, in 0.21 s when compiled, of which the 30 steps are nine tenths.
-# Not compiled it takes 1.8 s, by diffusers and by us alike: a step then waits for Python to launch its hundreds of
-# small operations, not for the chip. Four pictures take 0.62 s compiled.
+# Not compiled it takes 1.8 s, by diffusers and by us alike: each step then waits for Python to launch its hundreds of
+# small operations, not for the GPU. Four pictures take 0.62 s compiled.
 #
-# **"30 to 60 s in pixel space"**: 187 s for this very U-Net, two steps measured and the rest extrapolated. That is a
-# hundred times as long as on latents, uncompiled both; a network *made* for pixels would leave out attention at full
-# resolution, which is nearly all of it.
+# **"30 to 60 s in pixel space"**: 187 s for this U-Net, with two steps measured and the rest extrapolated. That is a
+# hundred times as long as on latents, both uncompiled; a network *made* for pixels would have no attention at full
+# resolution, which is nearly the whole cost.
 #
 # ## Exercises
 #
 # Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution;
 # it sits in the folded cell between the two.
 #
-# **Exercise 1 · The bill for a larger picture.** Write `my_work(convolutions, products, attention, factor)`: the
-# U-Net's FLOPs for a picture whose *side* is `factor` times as long, from those of the small one. (By the count, a
-# picture of 1024 x 1024 costs more than four times one of 512 x 512.)
+# **Exercise 1 · The cost of a larger picture.** Write `my_work(convolutions, products, attention, factor)`: the U-Net's
+# FLOPs for a picture whose *side* is `factor` times as long, from those of the small one. (By the count, a picture of
+# 1024 x 1024 costs more than four times one of 512 x 512.)
 
 # %%
 my_work = ...
@@ -645,21 +650,22 @@ def solution_work(convolutions, products, attention, factor):
 
 
 # %%
-def foresees_the_work(answer):
+def predicts_the_work(answer):
     for small, large in ((512, 1024), (256, 512), (512, 768)):
         counted = published_work(large, large)["U-Net"].total
-        guess = answer(*published_work(small, small)["U-Net"], large / small)
-        assert guess > 0.95 * counted, "attention compares all positions with all: how do pairs grow?"
-        assert guess < 1.05 * counted, "convolutions and products go position by position"
+        predicted = answer(*published_work(small, small)["U-Net"], large / small)
+        assert predicted > 0.95 * counted, "attention compares all positions with all: how do pairs grow?"
+        assert predicted < 1.05 * counted, "convolutions and products grow like the positions"
 
 
-check(my_work, solution_work, foresees_the_work)
+check(my_work, solution_work, predicts_the_work)
 
 # %% [markdown]
-# (It is not exact: attention from picture to *text* has 77 partners at any size, and so grows like the positions.)
+# (This is not exact: attention from picture to *text* compares with 77 tokens at any size, and so grows like the number
+# of positions.)
 #
-# **Exercise 2 · Which levels?** Write `my_levels(levels, strength)`: those that image to image walks, the goal
-# included, from a whole way of $n + 1$ levels.
+# **Exercise 2 · Which levels?** Write `my_levels(levels, strength)`: the levels that image to image visits, including
+# the last one, from a complete list of $n + 1$ levels.
 
 # %%
 my_levels = ...
@@ -672,20 +678,21 @@ def solution_levels(levels, strength):
 
 
 # %%
-def walks_the_levels(answer):
+def visits_the_levels(answer):
     for n in (10, 30):
-        way = model.levels(n)
-        assert answer(way, 1.0) == way, "strength 1 walks all of it"
+        all_levels = model.levels(n)
+        assert answer(all_levels, 1.0) == all_levels, "strength 1 visits all levels"
         for strength in (0.2, 0.35, 0.5, 0.99):
-            expected = model.prepare(0, levels=way, image=image, strength=strength).levels
-            assert answer(way, strength) == expected, "int(n * strength) steps, and the goal is no step"
+            expected = model.prepare(0, levels=all_levels, image=image, strength=strength).levels
+            assert answer(all_levels, strength) == expected, "int(n * strength) steps need one more level than that"
 
 
-check(my_levels, solution_levels, walks_the_levels)
+check(my_levels, solution_levels, visits_the_levels)
 
 # %% [markdown]
-# **Exercise 3 · The picture in the noise.** Somebody noised one picture's latents to two levels with *the same* noise,
-# and gives you both. Write `my_latents(x_a, level_a, x_b, level_b)`: the clean latents. Two equations, two unknowns.
+# **Exercise 3 · The picture in the noise.** The latents of one picture were noised to two levels with *the same* noise,
+# and both results are given. Write `my_latents(x_a, level_a, x_b, level_b)`: the clean latents. Two equations, two
+# unknowns.
 
 # %%
 my_latents = ...
@@ -702,7 +709,7 @@ def finds_the_latents(answer):
     a, b = starts[0.3], starts[0.8]  # one seed, so one noise
     found = answer(a.x_t, a.levels[0], b.x_t, b.levels[0])
     back = model.prepare(0, levels=model.levels(STEPS), image=image, mask=torch.ones(SIDE, SIDE)).known.image_latents
-    torch.testing.assert_close(found, back, **close, msg="get rid of eps: weigh the two so that it cancels")
+    torch.testing.assert_close(found, back, **close, msg="eliminate eps: combine the two equations so that it cancels")
 
 
 check(my_latents, solution_latents, finds_the_latents)
@@ -710,12 +717,13 @@ check(my_latents, solution_latents, finds_the_latents)
 # %% [markdown]
 # ## What to remember
 #
-# - 77 tokens, whatever you write: what does not fit is gone, and each word reaches the embeddings after it.
-# - 48 times fewer numbers, 64 times fewer positions, and hundreds of times less work than the same network on pixels.
-# - The loop is `samplers.ddim`, the very one that draws digits; what it knows is in the network.
-# - A negative prompt replaces the empty one on the side that is subtracted. At scale 1 it does nothing.
-# - Image to image walks the last part of the way; inpainting keeps latents exactly and pixels nearly.
-# - The steps are nearly all of the time, and decoding is dear: do it once.
+# - A prompt always has 77 tokens: what does not fit is cut off, and each word changes the embeddings after it.
+# - Latents have 48 times fewer numbers and 64 times fewer positions, and need hundreds of times fewer FLOP than the
+#   same network on pixels.
+# - The loop is `samplers.ddim`, the same function that draws digits; all knowledge is in the network.
+# - A negative prompt replaces the empty prompt in the prediction that is subtracted. At scale 1 it has no effect.
+# - Image to image runs the last part of the steps; inpainting keeps latents exactly and pixels nearly.
+# - The steps take nearly all of the time, and decoding is expensive: do it once.
 #
 # **Back to:** [the list of notebooks](README.md).
 #
@@ -733,4 +741,4 @@ check(my_latents, solution_latents, finds_the_latents)
 # - A. Lugmayr et al. 2022, [RePaint](https://arxiv.org/abs/2201.09865): inpainting with a network that was not trained
 #   for it (Section 4.1).
 # - S. Lin et al. 2023, [Common Diffusion Noise Schedules and Sample Steps Are
-#   Flawed](https://arxiv.org/abs/2305.08891): where the way should begin (Section 3.3).
+#   Flawed](https://arxiv.org/abs/2305.08891): where sampling should start (Section 3.3).
