@@ -152,7 +152,7 @@ def test_a_full_disk_is_said_with_its_file_and_space(tmp_path, error):
         with atomic_path(tmp_path / "file", needed=12_300_000) as part:
             part.write_text("half")
             raise error
-    assert "it takes 12.3 MB" in str(raised.value) and raised.value.errno == errno.ENOSPC
+    assert "it needs 12.3 MB" in str(raised.value) and raised.value.errno == errno.ENOSPC
     assert (tmp_path / "file").read_text() == "before" and len(list(tmp_path.iterdir())) == 1
 
 
@@ -249,7 +249,7 @@ def small_disk(tmp_path):
 def test_a_disk_that_is_full_at_a_checkpoint_says_so(small_disk):
     save_checkpoint(small_disk, weights(10, 100_000))  # 0.4 MB
     save_checkpoint(small_disk, weights(20, 100_000))
-    with pytest.raises(NotWrittenError, match=r"step-00000030\S* cannot be written: no space is left .*takes 0.4") as e:
+    with pytest.raises(NotWrittenError, match=r"step-00000030\S* cannot be written: no space is left .*needs 0.4") as e:
         save_checkpoint(small_disk, weights(30, 100_000))
     assert "step-00000020.safetensors, the last whole checkpoint, is kept" in str(e.value)
     assert latest_checkpoint(small_disk).progress == {"step": 20}

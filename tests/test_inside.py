@@ -283,7 +283,7 @@ def test_what_cannot_be_looked_into_is_refused():
     with pytest.raises(ValueError, match=r"unknown layer of DiT 'block\.0'"):
         feature_shapes(dit, "block.0")
     for network in (unet, dit):
-        with pytest.raises(ValueError, match="'embed_time' puts out has no places in the image"):
+        with pytest.raises(ValueError, match="the output of 'embed_time' has no positions in the image"):
             feature_maps(network, "embed_time", x_t, t, labels)
         with pytest.raises(
             ValueError, match=r"x_t has shape \(2, 1, 6, 28\), but this network takes \[B, \*\(1, 28, 28\)\]"

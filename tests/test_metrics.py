@@ -126,7 +126,7 @@ class TestFrechetDistance:
         assert floor == frechet_floor(train, test, 500), "seeded"
         assert 0 < floor < frechet_distance(train, 1.2 * test)
         assert frechet_floor(train, test, 1000) < floor, "it shrinks with n"
-        with pytest.raises(ValueError, match="1001 samples were asked for and there are 1000"):
+        with pytest.raises(ValueError, match="n must be at most 1000, the number of samples; got 1001"):
             frechet_floor(train, test, 1001)
 
     def test_spread_is_that_of_other_samples(self):

@@ -83,7 +83,9 @@ def test_a_host_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch):
         run("app", "--shared", "--host", "192.0.2.1"), "192.0.2.1 is not an address of this machine", "0.0.0.0"
     )
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    assert_refused(run("app", "--shared", "--host", "nosuch.example"), "nosuch.example", "has no known address", "0.0.0.0")
+    assert_refused(
+        run("app", "--shared", "--host", "nosuch.example"), "nosuch.example", "has no known address", "0.0.0.0"
+    )
 
 
 def test_a_port_is_looked_for_on_the_address_that_is_served():

@@ -157,7 +157,7 @@ def test_no_gpu_is_said_with_what_else_is_missing(cache, folder):
     with pytest.raises(NoGPUError) as error:
         load(folder)
     assert "not on this machine" not in str(error.value)
-    with pytest.raises(ValueError, match="no cuda"):
+    with pytest.raises(ValueError, match="cuda is not available here"):
         load(folder, device="cuda")
 
 

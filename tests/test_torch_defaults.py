@@ -19,7 +19,7 @@ from diffusion_explained.micro import fidelity, reconstruction
 from diffusion_explained.micro.emoji import load_emoji_sample
 from diffusion_explained.micro.retrieval import embed_pictures, load_retrieval
 from diffusion_explained.micro.retrieval_training import train_retrieval
-from diffusion_explained.micro.scene_stream import SceneBatches
+from diffusion_explained.micro.scene_stream import CaptionedBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.micro.tokens import load_tokenizer
 from diffusion_explained.models import MLP, Classifier, ClassifierConfig, DiT, DiTConfig, MLPConfig, UNet, UNetConfig
@@ -132,7 +132,7 @@ def drawing(folder: Path) -> Iterator[torch.Tensor]:
 
 def micro(folder: Path) -> Iterator[torch.Tensor]:
     emoji, tokenizer, retrieval = load_emoji_sample(), load_tokenizer(), load_retrieval()
-    scenes, tokens = SceneBatches(SceneSampler(emoji, "train", 3), 4, tokenizer)[0]
+    scenes, tokens = CaptionedBatches(SceneSampler(emoji, "train", 3), 4, tokenizer)[0]
     pictures = draw_scenes(scenes, emoji.images)
     yield from (tokens, scenes.place, scenes.background, pictures, emoji.held_out)
     yield embed_pictures(retrieval, pictures)

@@ -124,7 +124,7 @@ def test_the_loss_weighs_each_image():
         for i in range(3)
     ]
     torch.testing.assert_close(loss, (weight * torch.stack(wanted)).mean())
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match="the same shape"):
         training_loss(Spy(), "flow", x_0, eps[:1], alpha, sigma, time)
 
 

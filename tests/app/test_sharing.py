@@ -17,7 +17,7 @@ BOUNDED = {  # what each page says of its bounds, beside where the bound is
     "forward": ["a file may have at most 10 MB"],
     "reverse": ["a run has at most 50 steps"],
     "guidance": ["at most 4 images per class and 50 steps"],
-    "samplers": ["a runner has at most 50 steps", "a race takes at most about 20 s"],
+    "samplers": ["a sampler has at most 50 steps", "a race takes at most about 20 s"],
     "text_to_image": ["at most 50 steps and 4 pictures (seeds)"],
     "latents": ["a file may have at most 10 MB"],
     "stable_diffusion": ["only the models that ship with it", "50 steps and 4 pictures (seeds) of 256 × 256 pixels"],

@@ -281,7 +281,7 @@ def test_a_mask_is_shown_as_it_was_understood_and_an_ambiguous_one_is_refused(op
     ink.save(out, "PNG")
     at.file_uploader(key="mask_upload").upload("m.png", out.getvalue(), "image/png").run()
     words = at.error[0].value.replace("\\", "")
-    assert "This mask cannot be used, so a run starts from pure noise: Nothing of the mask is white" in words
+    assert "This mask cannot be used, so the run starts from pure noise: Nothing of the mask is white" in words
     at.toggle(key="mask_invert").set_value(True).run()
     assert not at.error and not at.exception
     assert "25% of the picture is painted anew, where the mask is black. Its transparent parts are kept." in said(
