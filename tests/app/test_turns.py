@@ -210,4 +210,4 @@ def test_the_clock_of_the_samplers_runs_forwards(open_page, monkeypatch):
     times = next(points for points, options in reversed(drawn) if "xlabel" in options)
     for ones in times.values():
         assert all(one < other for (one, _), (other, _) in pairwise(ones))
-    assert "the median of 9 readings from" in " ".join(caption.value for caption in at.caption)
+    assert "the median of 9 measurements from" in " ".join(caption.value for caption in at.caption)
