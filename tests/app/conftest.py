@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+import streamlit
 from streamlit.testing.v1 import AppTest
 
 from diffusion_explained import launch
@@ -77,6 +78,13 @@ def network_calls(monkeypatch) -> list[int]:
 
     monkeypatch.setattr(UNet, "forward", counted)
     return calls
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_is_kept_of_other_files():
+    """A file's tests start with empty caches: those of another file may hold what its small networks drew."""
+    streamlit.cache_resource.clear()
+    streamlit.cache_data.clear()
 
 
 @pytest.fixture(autouse=True)
