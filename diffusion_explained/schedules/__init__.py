@@ -22,7 +22,7 @@ from typing import Any
 
 from diffusion_explained.names import shortened
 from diffusion_explained.schedules.base import Level, Schedule, check_decreasing
-from diffusion_explained.schedules.ddpm import DDPMSchedule, rescale_zero_terminal_snr
+from diffusion_explained.schedules.ddpm import NAMED_OPTIONS, DDPMSchedule, rescale_zero_terminal_snr
 from diffusion_explained.schedules.edm import EDMSchedule
 from diffusion_explained.schedules.flow import FlowSchedule
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, SPACINGS
@@ -55,7 +55,6 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
 MAKERS: dict[tuple[str, str], Callable[..., Schedule]] = {  # by the family and the name of a description
     (name, "") if isinstance(make, type) else ("ddpm", name): make for name, make in SCHEDULES.items()
 }
-OF_ALL_DDPM = {"final_alpha_one": bool, "steps_offset": int, "clock": str, "rescale_zero_terminal_snr": bool}
 RANGES = {  # allowed values in a description; beyond them the coefficients need too much memory or overflow float32
     "num_train_timesteps": (1, 100_000),
     "steps_offset": (0, 1000),
@@ -86,7 +85,7 @@ def schedule_from_config(config: Mapping[str, Any]) -> Schedule:
             f"There is no schedule of family {shortened(family)} and name {shortened(name)}. Known: {known}."
         )
     maker, what = MAKERS[family, name], f"the {family} schedule"
-    arguments = read_arguments(maker, options, what, **(OF_ALL_DDPM if family == "ddpm" else {}))
+    arguments = read_arguments(maker, options, what, **(NAMED_OPTIONS if family == "ddpm" else {}))
     for key, (least, most) in RANGES.items():
         if key in arguments and not least <= arguments[key] <= most:
             raise ValueError(f"{key} of {what} must be from {least:g} to {most:g}; got {arguments[key]:g}.")

@@ -20,7 +20,8 @@ from diffusion_explained.schedules.spacing import (
 
 CLOCKS = ("steps", "thousand", "c_noise")
 BETA = "a positive noise variance, at most 1"
-NAMED_OPTIONS = {"final_alpha_one", "steps_offset", "clock", "rescale_zero_terminal_snr"}  # of every named constructor
+# of every named constructor, with their types
+NAMED_OPTIONS = {"final_alpha_one": bool, "steps_offset": int, "clock": str, "rescale_zero_terminal_snr": bool}
 
 
 class DDPMSchedule(Schedule):
@@ -145,7 +146,7 @@ class DDPMSchedule(Schedule):
     def _named(
         cls, name: str, betas: Tensor, options: dict[str, Any], num_train_timesteps: int, **numbers: float
     ) -> "DDPMSchedule":
-        check_options(f"DDPMSchedule.{name}", options, NAMED_OPTIONS | {"num_train_timesteps": 0, **numbers}.keys())
+        check_options(f"DDPMSchedule.{name}", options, {*NAMED_OPTIONS, "num_train_timesteps", *numbers})
         described = {"num_train_timesteps": num_train_timesteps, **numbers, **options}
         described.pop("clock", None)  # `to_config` adds the clock where it differs from the default
         options = dict(options)

@@ -14,33 +14,17 @@ diffusers, so a configuration is checked before any weights are downloaded or lo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from diffusion_explained.stable_diffusion.families import Family
-
-
-@dataclass(frozen=True)
-class Rule:
-    """Which values are allowed: in words for messages, and as a test."""
-
-    words: str
-    allows: Callable[[Any], bool]
+from diffusion_explained.stable_diffusion.rules import Rule, whole
 
 
 def _is_number(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63  # what torch can take
-
-
-def whole(low: int, high: int) -> Rule:
-    """A whole number from low to high."""
-    return Rule(
-        f"a whole number from {low} to {high:,}",
-        lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high,
-    )
 
 
 def only(*values: Any) -> Rule:

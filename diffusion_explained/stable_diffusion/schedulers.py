@@ -328,7 +328,7 @@ def _check_type(name: str, key: str, value: Any, defaults: list[Any]) -> None:
             raise _of_another_kind(name, key, value, f"it must be of the same type as {defaults[0]!r}")
         return
     if key == "trained_betas":
-        if not isinstance(value, list) or not 0 < len(value) <= MOST_TIMESTEPS or not all(map(_is_number, value)):
+        if not isinstance(value, list) or not 0 < len(value) <= MOST_TIMESTEPS or not all(map(_is_usable, value)):
             raise _of_another_kind(name, key, value, f"it must be a list of at most {MOST_TIMESTEPS} numbers")
         return
     kinds = {bool: (bool,), int: (int, float), float: (int, float), str: (str,)}
@@ -337,13 +337,13 @@ def _check_type(name: str, key: str, value: Any, defaults: list[Any]) -> None:
         wrong = allowed is not None and not isinstance(value, allowed)
         if wrong or (isinstance(value, bool) and allowed == (int, float)):
             raise _of_another_kind(name, key, value, f"it must be of the same type as {default!r}")
-    if isinstance(value, int | float) and not _is_number(value) and value not in defaults:
+    if isinstance(value, int | float) and not _is_usable(value) and value not in defaults:
         raise _of_another_kind(name, key, value, "it must be a finite number, below a million")
     if key == "num_train_timesteps" and not (value == int(value) and 1 <= value <= MOST_TIMESTEPS):
         raise _of_another_kind(name, key, value, f"it must be a whole number from 1 to {MOST_TIMESTEPS}")
 
 
-def _is_number(value: Any) -> bool:
+def _is_usable(value: Any) -> bool:
     return isinstance(value, int | float) and abs(value) < 1e6  # and so neither NaN nor infinity
 
 

@@ -7,10 +7,11 @@ unknown, of another type, too large, or that contradicts the pictures is a Value
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
+
+from diffusion_explained.stable_diffusion.rules import Rule, whole
 
 LABELS = ("live", "recorded", "stand-in")
 # as in `samplers` and `schedules`, repeated here so that this module does not import torch
@@ -24,19 +25,6 @@ MOST_LETTERS, MOST_IDS = 20_000, 4096  # letters of a prompt, and its token ids
 FAR = 1e9  # the largest time, norm or number of seconds
 
 
-@dataclass(frozen=True)
-class Rule:
-    """What a value must be: in words for messages, and as a test."""
-
-    words: str
-    holds: Callable[[Any], bool]
-
-
-def whole(low: int, high: int) -> Rule:
-    """A whole number from low to high; true and false are not numbers."""
-    return Rule(f"a whole number from {low:,} to {high:,}", lambda v: type(v) is int and low <= v <= high)
-
-
 def real(low: float, high: float) -> Rule:
     """A number from low to high; NaN is not allowed."""
     return Rule(f"a number from {low:g} to {high:g}", lambda v: type(v) in (int, float) and low <= v <= high)
@@ -45,10 +33,10 @@ def real(low: float, high: float) -> Rule:
 def text(most: int, least: int = 0) -> Rule:
     """A text of `least` to `most` letters, each of which can be written as UTF-8 (half a surrogate pair cannot)."""
 
-    def holds(value: Any) -> bool:
+    def allows(value: Any) -> bool:
         return isinstance(value, str) and least <= len(value) <= most and not re.search("[\ud800-\udfff]", value)
 
-    return Rule(f"a text of {least:,} to {most:,} letters", holds)
+    return Rule(f"a text of {least:,} to {most:,} letters", allows)
 
 
 def one_of(*known: str) -> Rule:
@@ -59,25 +47,27 @@ def one_of(*known: str) -> Rule:
 def several(rule: Rule, least: int, most: int) -> Rule:
     """A list of `least` to `most` values, each of which satisfies a rule."""
 
-    def holds(value: Any) -> bool:
-        return isinstance(value, list | tuple) and least <= len(value) <= most and all(map(rule.holds, value))
+    def allows(value: Any) -> bool:
+        return isinstance(value, list | tuple) and least <= len(value) <= most and all(map(rule.allows, value))
 
     count = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-    return Rule(f"a list of {count}, each {rule.words}", holds)
+    return Rule(f"a list of {count}, each {rule.words}", allows)
 
 
 def fields(rules: Mapping[str, Rule]) -> Rule:
     """An object with exactly these fields."""
 
-    def holds(value: Any) -> bool:
-        return isinstance(value, dict) and value.keys() == rules.keys() and all(rules[k].holds(value[k]) for k in rules)
+    def allows(value: Any) -> bool:
+        return (
+            isinstance(value, dict) and value.keys() == rules.keys() and all(rules[k].allows(value[k]) for k in rules)
+        )
 
-    return Rule("{" + ", ".join(f"{name}: {rule.words}" for name, rule in rules.items()) + "}", holds)
+    return Rule("{" + ", ".join(f"{name}: {rule.words}" for name, rule in rules.items()) + "}", allows)
 
 
 def perhaps(rule: Rule) -> Rule:
     """null, or a value that satisfies a rule."""
-    return Rule(f"null or {rule.words}", lambda v: v is None or rule.holds(v))
+    return Rule(f"null or {rule.words}", lambda v: v is None or rule.allows(v))
 
 
 FLAG = Rule("true or false", lambda v: isinstance(v, bool))
@@ -86,12 +76,12 @@ PROMPTS = several(text(MOST_LETTERS), 1, MOST_IMAGES)
 COUNT = whole(1, MOST_IDS)
 WORD = Rule(
     "a word and how many tokens it takes",
-    lambda v: isinstance(v, list | tuple) and len(v) == 2 and text(MOST_LETTERS).holds(v[0]) and COUNT.holds(v[1]),
+    lambda v: isinstance(v, list | tuple) and len(v) == 2 and text(MOST_LETTERS).allows(v[0]) and COUNT.allows(v[1]),
 )
 PARTS = Rule(
     "1 to 32 names of parts with their numbers of parameters",
     lambda v: isinstance(v, dict) and 1 <= len(v) <= 32
-    and all(text(100, least=1).holds(name) and whole(0, 10**13).holds(count) for name, count in v.items()),
+    and all(text(100, least=1).allows(name) and whole(0, 10**13).allows(count) for name, count in v.items()),
 )  # fmt: skip
 
 SETTINGS = {
@@ -228,7 +218,7 @@ def _keep(values: Any, rules: Mapping[str, Rule], where: str, optional: Sequence
     if unknown := sorted(values.keys() - rules.keys()):
         raise ValueError(f"{where} has fields that are not known: {_shown(unknown)}")
     for name, rule in rules.items():
-        if name in values and not rule.holds(values[name]):
+        if name in values and not rule.allows(values[name]):
             raise ValueError(f"{name} of {where} must be {rule.words}, got {_shown(values[name])}")
 
 

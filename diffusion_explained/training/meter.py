@@ -1,4 +1,4 @@
-"""`Meter`: the accounts that every training loop keeps, so that the loops themselves hold only their algorithm."""
+"""`Meter`: loss, time, speed and checkpoints of every training loop, so that the loops contain only their algorithm."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from diffusion_explained.training.processes import Processes
 
 
 class Counted(Protocol):
-    """A training's state, as far as a `Meter` needs it."""
+    """The attributes of a training's state that a `Meter` needs."""
 
     step: int
     loss: float
     seconds: float
 
     def checkpoint(self, description: dict[str, Any]) -> Checkpoint:
-        """This moment, for a file."""
+        """The state as a checkpoint, with the description of its training run."""
         ...
 
 
 class Settings(Protocol):
-    """A training's settings, as far as a `Meter` needs them."""
+    """The settings of a training run that a `Meter` needs."""
 
     @property
     def batch_size(self) -> int: ...
@@ -36,7 +36,7 @@ class Settings(Protocol):
 
 
 class Meter:
-    """Adds up losses and seconds of a training, saves its checkpoints, and says when a record is due.
+    """Adds up the losses and seconds of a training run, saves its checkpoints, and reports when a record is due.
 
         meter.start()
         while state.step < num_steps:
@@ -47,13 +47,13 @@ class Meter:
                 meter.start()
 
     Args:
-        state: of the training; the meter writes its loss, the mean since the record before, and its seconds, the time
-            spent training, before checkpoints too.
-        config: its batch_size, for the speed, and its learning_rate, for what a broken loss is told.
+        state: of the training run. The meter writes state.loss, the mean loss since the previous record, and
+            state.seconds, the time spent training, also before each checkpoint.
+        config: batch_size is used for the speed, learning_rate in the message about a loss that is not finite.
         record_every: steps between records; the last step always has one.
         checkpoints: a folder to save to every checkpoint_every steps and at the last one, or None.
-        description: what makes this training the one it is, for its checkpoints.
-        processes: those that share each batch; the main one saves.
+        description: the description of this training run, for its checkpoints.
+        processes: the processes that share each batch; the main process saves.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Meter:
         self.start()
 
     def start(self) -> None:
-        """Begin the stretch that the next record is about: the time that the reader of records took is not counted."""
+        """Start measuring for the next record; the time that the caller spent on the previous record is not counted."""
         self.first_step, self.first_second = self.state.step, self.state.seconds
         self.losses: Tensor | None = None
         self.clock = time.perf_counter()
@@ -83,9 +83,9 @@ class Meter:
         self.losses = loss.clone() if self.losses is None else self.losses + loss
 
     def after_step(self, *, last: bool) -> bool:
-        """Save a checkpoint if one is due; return whether a record is. Call it when state.step has been counted on.
+        """Save a checkpoint if one is due; return whether a record is due. Call it after state.step was increased.
 
-        Raises FloatingPointError, before anything is saved, when the loss is no longer a number.
+        Raises FloatingPointError, before anything is saved, if the loss is not finite.
         """
         is_saved = self.checkpoints is not None and (last or self.state.step % self.checkpoint_every == 0)
         is_recorded = last or self.state.step % self.record_every == 0
@@ -115,6 +115,6 @@ class Meter:
 
     @property
     def images_per_second(self) -> float:
-        """The speed since `start`, at a record; 0 before the first step."""
+        """Images per second since `start`, at a record; 0 before the first step."""
         steps = self.state.step - self.first_step
         return steps * self.config.batch_size / (self.state.seconds - self.first_second) if steps else 0.0
