@@ -1,5 +1,6 @@
 """A model's folder as it comes from elsewhere: whole and understood, or one or two sentences that say what is wrong."""
 
+import codecs
 import json
 import os
 import random
@@ -183,6 +184,31 @@ def test_a_configuration_that_is_missing_or_no_object(copy, part):
     (copy / part).unlink()
     with pytest.raises(OSError, match="is missing: the model is not whole"):
         load(copy, device="cpu")
+
+
+def test_a_byte_order_mark_in_every_text_file_changes_nothing(copy, folder):
+    """Windows' editors write one; diffusers and transformers refuse it."""
+    wanted = final(load(folder, device="cpu").steps("a cat", **SHORT))
+    texts = [*copy.rglob("*.json"), *copy.rglob("*.txt")]
+    for path in texts:
+        path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
+    assert torch.equal(final(load(copy, device="cpu").steps("a cat", **SHORT)), wanted)
+    assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
+    change(weights_of(copy, "vae"), lambda tensors: tensors.clear())
+    with pytest.raises(ValueError, match="vae of ") as caught:
+        load(copy, device="cpu")
+    assert str(copy) in str(caught.value) and len(str(caught.value).split("diffusion_explained_")) == 1
+
+
+def test_links_that_are_not_allowed_are_copies(copy, monkeypatch):
+    def refuse(*args: object) -> None:
+        raise OSError("A required privilege is not held by the client")
+
+    monkeypatch.setattr(os, "symlink", refuse)
+    path = copy / "unet" / "config.json"
+    path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
+    assert load(copy, device="cpu").label == "stand-in"
 
 
 def test_a_configuration_that_would_eat_the_memory_is_compared_with_the_files(copy):

@@ -121,6 +121,7 @@ def test_files_that_are_no_traces(trace, saved, tmp_path):
         Trace.load(tmp_path / "nowhere.safetensors")
     other = tmp_path / "other.safetensors"
     assert Trace.load(written(other, trace)).label == "stand-in"
+    assert Trace.load(written(other, trace, label='\ufeff"recorded"')).label == "recorded"  # a byte-order mark
     for changes, message in [
         ({"format": "diffusion_explained trace 2"}, "its format is 'diffusion_explained trace 2'"),
         ({"more": "1"}, "words that are not known: more"),

@@ -6,8 +6,15 @@ error. Here a tensor that is missing, of another shape, or left over is an error
 
 from __future__ import annotations
 
+import codecs
+import dataclasses
 import importlib
-from collections.abc import Iterable, Mapping
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +27,8 @@ from diffusion_explained.stable_diffusion.weights import CHECKER, Weights
 
 # tensors of old files that a newer library computes itself
 HARMLESS = ("position_ids", "decoder.", "lm_head.", "encoder.embed_tokens.weight", "relative_attention_bias.weight")
+TEXTS = ("*.json", "*/*.json", "*/*.txt")
+TOKENIZERS = ("tokenizer", "tokenizer_2", "tokenizer_3")
 ROOM = 1_000_000  # how many values a part may have beyond those in its files: computed ones, which are not stored
 
 
@@ -28,6 +37,11 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
 
     Raises ValueError for files that do not match their networks or are damaged, OSError for files that cannot be read.
     """
+    with _without_marks(weights) as weights:
+        return _assembled(weights, dtype)
+
+
+def _assembled(weights: Weights, dtype: torch.dtype) -> Any:
     library = diffusers()
     half = weights.wants_float16(dtype == torch.float32)
     parts = {part: _load(weights, part, dtype, half) for part in weights.parts}
@@ -40,11 +54,51 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
         return pipeline.from_pretrained(weights.folder, local_files_only=True, **parts, **options)
 
     pipe = _in_words(weights, "its scheduler and tokenizers", assemble)
-    for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+    for name in TOKENIZERS:
         encoder = parts.get(name.replace("tokenizer", "text_encoder"))
         if encoder is not None:
             _check_tokenizer(weights, name, getattr(pipe, name), encoder.config.vocab_size)
     return pipe
+
+
+@contextmanager
+def _without_marks(weights: Weights) -> Iterator[Weights]:
+    """The weights; if a text file of theirs begins with a byte-order mark, in a folder of links without such marks.
+
+    Windows' editors write the mark, this package reads it, and diffusers and transformers refuse it.
+    """
+    texts = [file for pattern in TEXTS for file in weights.folder.glob(pattern)]
+    marked = [file for file in texts if _begin_of(file) == codecs.BOM_UTF8]
+    if not marked:
+        yield weights
+        return
+    with tempfile.TemporaryDirectory(prefix="diffusion_explained_") as temporary:
+        folder = Path(temporary)
+        for part in ("", *weights.classes, *TOKENIZERS, "scheduler", "feature_extractor"):
+            for file in (weights.folder / part).glob("*"):
+                if file.is_file():
+                    _link(file, folder / part / file.name, marked=file in marked)
+        try:
+            yield dataclasses.replace(weights, folder=folder)
+        except (OSError, ValueError) as error:  # name the user's folder instead
+            raise type(error)(str(error).replace(temporary, str(weights.folder))) from error
+
+
+def _begin_of(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return opened.read(len(codecs.BOM_UTF8))
+
+
+def _link(file: Path, to: Path, *, marked: bool) -> None:
+    """Link to a file or, where links are not allowed, copy it; a file that begins with a mark is copied without it."""
+    to.parent.mkdir(exist_ok=True)
+    if marked:
+        to.write_bytes(file.read_bytes().removeprefix(codecs.BOM_UTF8))
+        return
+    try:
+        os.symlink(file.resolve(), to)
+    except OSError:
+        shutil.copyfile(file, to)
 
 
 def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:

@@ -112,7 +112,7 @@ def _parsed(name: str, words: str) -> Any:
         raise ValueError(f"its {name} hold {constant}, which is not a number")
 
     try:
-        return json.loads(words, parse_constant=refuse)
+        return json.loads(words.removeprefix("\ufeff"), parse_constant=refuse)
     except RecursionError:
         raise ValueError(f"its {name} are nested too deeply") from None
     except json.JSONDecodeError as error:

@@ -292,14 +292,14 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file that holds an object.
+    """Read a JSON file that holds an object; a byte-order mark at its beginning is allowed.
 
     Raises WeightsUnavailableError for a file that is missing, ValueError for one that is damaged or holds no object.
     """
     if not path.is_file():
         raise WeightsUnavailableError(f"{path} is missing: the model is not whole. Copy or download it again.")
     try:
-        found = json.loads(read_bytes(path, "configuration"))
+        found = json.loads(read_bytes(path, "configuration").decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: {error}. Copy or download it again.") from error
     if not isinstance(found, dict):
