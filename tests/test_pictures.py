@@ -186,10 +186,71 @@ def test_a_real_20000_pixel_picture_is_refused():
         load_image(encoded(Image.new("L", (20_000, 3))), 28, 1)
 
 
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch):
-    """10,000 x 9,999 zeros are 300 kB as a file and 300 MB as pixels; load() must never be reached."""
+@pytest.fixture
+def never_decoded(monkeypatch):
+    """A picture that is refused must be refused by its header."""
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("it was decoded"))
+
+
+def jpeg_header(width: int, height: int, *, scan: bytes = b"\1\2\3", frame: int = 0xC0, sampled: int = 0x22) -> bytes:
+    """A JPEG of three components up to its first scan, which holds the components of `scan`; sampled: the first's."""
+
+    def segment(marker: int, data: bytes) -> bytes:
+        return bytes((0xFF, marker)) + struct.pack(">H", len(data) + 2) + data
+
+    components = b"".join(bytes((k, sampled if k == 1 else 0x11, 0)) for k in (1, 2, 3))
+    of_frame = segment(frame, struct.pack(">BHHB", 8, height, width, 3) + components)
+    of_scan = bytes((len(scan),)) + b"".join(bytes((k, 0)) for k in scan) + b"\0\x3f\0"
+    return b"\xff\xd8" + segment(0xDB, bytes(65)) + b"\xff" + of_frame + segment(0xDA, of_scan) + bytes(20)
+
+
+@pytest.mark.parametrize("orientation, progressive", [(1, True), (6, False)])
+def test_a_large_photograph_from_a_phone_is_read_at_a_fraction_of_its_size(orientation, progressive):
+    """48 megapixels, more than any other format may have; sizes are those after the turn."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.new("RGB", (8000, 6000), (200, 40, 40))
+    stored.paste((40, 40, 200), (0, 0, 2000, 6000))
+    data, said = encoded(stored, "JPEG", exif=exif, progressive=progressive), []
+    size = (6000, 8000) if orientation == 1 else (8000, 6000)
+    assert pictures.picture_size(data) == size
+    x_0 = load_image(data, 32, 3, fit="pad", say=said.append)[0]
+    assert f"is {size[1]} x {size[0]}," in said[-1]
+    dark = x_0[0, 16, 2] if orientation == 1 else x_0[0, 2, 16]  # the left quarter, which the turn puts on top
+    assert dark < -0.6 < 0.5 < x_0[0, 16, 24 if orientation == 1 else 16]
+
+
+@pytest.mark.parametrize(
+    "data, size, words",
+    [
+        (png_header(6000, 8000), 32, "The picture is 6,000 x 8,000 pixels; allowed .* 40,000,000 in all. Make it sm"),
+        (jpeg_header(13_000, 10_000), 32, "13,000 x 10,000 pixels; allowed are 20,000 per side and 120,000,000 in all"),
+        (jpeg_header(8000, 6000), 4096, "would take 192 MB of memory at the size that is needed here; allowed are 160"),
+        (jpeg_header(10_000, 9000, frame=0xC2), 32, "would take 276 MB of memory because .* several passes; .*progres"),
+        (
+            jpeg_header(8000, 6000, scan=b"\1", sampled=0x11),
+            32,
+            "would take 300 MB of memory because .*make it smaller",
+        ),
+    ],
+    ids=["png", "jpeg", "needed large", "progressive", "one colour at a time"],
+)
+@pytest.mark.usefixtures("never_decoded")
+def test_a_large_picture_that_takes_too_much_memory_is_refused_by_its_header(data, size, words):
+    with pytest.raises(ValueError, match=words):
+        load_image(data, size, 3)
+
+
+@pytest.mark.parametrize("cut", range(60, 130, 7))
+def test_a_large_header_that_is_damaged_ends_in_words(cut):
+    for data in (jpeg_header(8000, 6000)[:cut], jpeg_header(8000, 6000)[:cut] + bytes(100)):
+        with pytest.raises(ValueError, match=r"cut short|damaged|not a picture|would take"):
+            load_image(data, 32, 3)
+
+
+@pytest.mark.usefixtures("never_decoded")
+def test_a_bomb_is_refused_before_it_is_decoded():
+    """10,000 x 9,999 zeros are 300 kB as a file and 300 MB as pixels; load() must never be reached."""
     bomb = png_header(10_000, 9_999)
     with pytest.raises(ValueError, match="40,000,000 in all"):
         load_image(bomb, 28, 1)
@@ -367,12 +428,14 @@ print(most() - before)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from Linux's /proc")
-@pytest.mark.parametrize("mode, most", [("RGBA", 230), ("P", 110), ("I;16", 140), ("JPEG", 80)])
+@pytest.mark.parametrize("mode, most", [("RGBA", 230), ("P", 110), ("I;16", 140), ("JPEG", 80), ("phone", 60)])
 def test_a_large_picture_takes_little_more_memory_than_its_pixels(mode, most, tmp_path):
     """6,300 x 6,300: decoded, an RGBA is 159 MB, a palette's indices 40, 16-bit grey 80; a JPEG is decoded smaller."""
     path, ramp = tmp_path / "picture", Image.linear_gradient("L").resize((6300, 6300))
     if mode == "JPEG":
         ramp.convert("RGB").save(path, "JPEG")
+    elif mode == "phone":  # 48 megapixels: 192 MB as RGB, 12 MB at a quarter per side
+        ramp.convert("RGB").resize((8000, 6000)).save(path, "JPEG")
     elif mode == "I;16":
         Image.fromarray(np.asarray(ramp).astype(np.uint16) * 257).save(path, "PNG", compress_level=1)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Callable
 from os import PathLike
 from pathlib import Path
@@ -31,8 +32,13 @@ TURNS = {
 }  # fmt: skip
 MAX_SIDE = 10_000  # pixels
 ENOUGH = 1024  # pixels per side: larger pictures are reduced to at least this, and to twice the network's size
-MAX_PIXELS = 40_000_000  # 160 MB as RGBA: enough for phone photographs, too little for a decompression bomb
+MAX_PIXELS = 40_000_000  # 160 MB as RGBA: enough for most photographs, too little for a decompression bomb
+MAX_DECODED = 4 * MAX_PIXELS  # bytes that decoding a larger JPEG may take
+JPEG_MAX_SIDE, JPEG_MAX_PIXELS = 20_000, 120_000_000  # a phone's largest; a JPEG can be decoded at an eighth per side
 STRIP = 64  # rows that are converted at once, never all of a large picture
+START_OF_SCAN = 0xDA  # markers of a JPEG file
+PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+FRAMES = (0xC0, 0xC1, 0xC3, 0xC5, 0xC7, 0xC9, 0xCB, 0xCD, 0xCF, *PROGRESSIVE)
 SEEN = 3  # of 255: a colour profile that changes no colour by more counts as sRGB
 OTHERS = (  # for files of other kinds: how they begin, their names, and what to do with them
     (rb"%PDF", "a PDF document", "Export its page as PNG."),
@@ -75,8 +81,9 @@ def load_image(
         say: called with one sentence for each change to the picture, except scaling.
 
     Raises ValueError, with a message for the person who chose the picture, for a file that is not a picture, is
-    truncated, is larger than MAX_BYTES, or declares more than MAX_SIDE or MAX_PIXELS pixels (read from its header,
-    before anything is decoded); OSError if a path cannot be read.
+    truncated, is larger than MAX_BYTES, declares more than MAX_SIDE or MAX_PIXELS pixels (JPEG_MAX_SIDE or
+    JPEG_MAX_PIXELS for a JPEG), or is a JPEG whose decoding would take more than MAX_DECODED bytes, all of which is
+    read from its header, before anything is decoded; OSError if a path cannot be read.
     """
     height, width = (size, size) if isinstance(size, int) else size
     if height < 1 or width < 1 or channels not in (1, 3) or fit not in ("crop", "pad"):
@@ -130,6 +137,8 @@ def decode(file: File, side: int, say: Say) -> Picture:
         enough = max(ENOUGH, 2 * side)
         if (factor := min(own) // enough) > 1:
             image.draft(None, (own[0] // factor, own[1] // factor))  # does nothing for other formats than JPEG
+        if own[0] * own[1] > MAX_PIXELS:
+            _check_memory(image, own, data)
         try:
             image.load()
         except Exception as error:  # a parser of unknown bytes: OSError, ValueError, struct.error, EOFError, ...
@@ -195,21 +204,72 @@ def _read(file: File) -> bytes:
 def _opened(data: bytes) -> Image.Image:
     """Open a picture and check its header; nothing is decoded yet."""
     allowed = f"Allowed are {', '.join(FORMATS)}"
-    small = f"allowed are {MAX_SIDE:,} per side and {MAX_PIXELS:,} in all. Make it smaller: it is scaled down anyway."
+    limits = (JPEG_MAX_SIDE, JPEG_MAX_PIXELS) if data.startswith(b"\xff\xd8") else (MAX_SIDE, MAX_PIXELS)
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the sizes below are checked instead
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         for beginning, name, advice in OTHERS:
             if re.match(beginning, data[:1024], re.DOTALL):
                 raise ValueError(f"The file is {name}, not a picture that can be read. {allowed}. {advice}") from None
         raise ValueError(f"The file is not a picture that can be read. {allowed}. Export it as PNG or JPEG.") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"The picture declares far too many pixels; {small}") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"The picture declares far too many pixels; {_allowed_size(*limits)}") from None
     except Exception as error:  # a parser of unknown bytes: OSError, ValueError, SyntaxError, struct.error, ...
         raise ValueError(f"The picture's header is damaged: {_plainly(error)}. Copy or download it again.") from error
-    if max(image.size) > MAX_SIDE or image.width * image.height > MAX_PIXELS:
-        raise ValueError(f"The picture is {image.width:,} x {image.height:,} pixels; {small}")
+    if max(image.size) > limits[0] or image.width * image.height > limits[1]:
+        raise ValueError(f"The picture is {_upright(image, image.size)} pixels; {_allowed_size(*limits)}")
     return image
+
+
+def _allowed_size(side: int, pixels: int) -> str:
+    return f"allowed are {side:,} per side and {pixels:,} in all. Make it smaller: it is scaled down anyway."
+
+
+def _upright(image: Image.Image, size: tuple[int, int]) -> str:
+    """The width and height of an image as it is displayed, for messages; of a PNG as it is stored."""
+    known = image.format != "PNG"  # whose orientation may stand behind its pixels, which Pillow would decode
+    width, height = size[::-1] if known and _orientation(image) >= 5 else size
+    return f"{width:,} x {height:,}"
+
+
+def _check_memory(image: Image.Image, own: tuple[int, int], data: bytes) -> None:
+    """Raise ValueError for a large JPEG that takes too much memory to decode; own: its size without the reduction."""
+    stored, decoded = _coefficient_bytes(data), 4 * image.width * image.height
+    if stored + decoded <= MAX_DECODED:
+        return
+    why, instead = "at the size that is needed here", "Make it smaller"
+    if stored > decoded:
+        why = "because its pixels are stored in several passes"
+        instead = 'Save it without the option "progressive", or make it smaller'
+    raise ValueError(
+        f"The picture is {_upright(image, own)} pixels, and decoding it would take {(stored + decoded) / 1e6:,.0f} MB "
+        f"of memory {why}; allowed are {MAX_DECODED / 1e6:,.0f} MB. {instead}."
+    )
+
+
+def _coefficient_bytes(data: bytes) -> int:
+    """The memory in bytes that a JPEG needs beside its decoded pixels: that of the coefficients, two bytes each.
+
+    The decoder holds all of them if the file has several scans (progressive, or one colour at a time), none otherwise.
+    """
+    place, coefficients, components, progressive = 2, 0.0, 0, False
+    while place + 10 < len(data) and data[place] == 0xFF:
+        marker, length = data[place + 1], int.from_bytes(data[place + 2 : place + 4], "big")
+        if marker == 0xFF:  # a fill byte
+            place += 1
+            continue
+        if marker == START_OF_SCAN:
+            return int(2 * coefficients) if progressive or data[place + 4] < components else 0
+        if marker in FRAMES:
+            height, width = (int.from_bytes(data[place + k : place + k + 2], "big") for k in (5, 7))
+            components, progressive = data[place + 9], marker in PROGRESSIVE
+            sampled = [divmod(byte, 16) for byte in data[place + 11 : place + 10 + 3 * components : 3]]
+            largest = max(1, *(across for across, _ in sampled)) * max(1, *(down for _, down in sampled))
+            coefficients = width * height * sum(across * down / largest for across, down in sampled)
+        place += 2 + length
+    return 0  # cut short: the decoder reports it
 
 
 def _plainly(error: Exception) -> str:
