@@ -91,10 +91,10 @@ for _ in tqdm(range(1500), desc="points"):
 x_t = add_noise(x_0, eps, (t, alpha, sigma))
 loss = (network(x_t, time) - eps).square().mean()  # Eq. 14, once more by hand
 torch.testing.assert_close(training_loss(network, "eps", x_0, eps, alpha, sigma, time), loss)
-plots.loss_curve(range(1500), losses, title="A point's noise, predicted")
+plots.loss_curve(range(1500), losses, title="Training loss on points: predicting the noise")
 plt.show()
 early, late = sum(losses[:50]) / 50, sum(losses[-300:]) / 300
-print(f"an untrained network is wrong by 1, the variance of the noise; at the end the loss is about {late:.1f}")
+print(f"the loss of an untrained network is 1, the variance of the noise; at the end it is about {late:.1f}")
 assert losses[0] > 0.8 and late < 0.27 < early
 
 # %% [markdown]
@@ -123,22 +123,23 @@ learned = NetworkDenoiser(network, schedule, "eps")
 times = [0, 10, 20, 50, 100, 150, 200, 300, 400, 500, 600, 800, 999]
 x_0, _ = mixture.sample(8000, torch.Generator().manual_seed(1))
 eps = torch.randn(8000, 2, generator=torch.Generator().manual_seed(2))
-loss, floor, regret = [], [], []
+loss, irreducible, regret = [], [], []
 for t in times:
     level = schedule.level(t)
     x_t = add_noise(x_0, eps, level)
-    best, ours = exact(x_t, level).eps, learned(x_t, level).eps
-    loss.append(float((ours - eps).square().mean()))
-    floor.append(float((best - eps).square().mean()))
-    regret.append(float((best - ours).square().mean()))
+    best, predicted = exact(x_t, level).eps, learned(x_t, level).eps
+    loss.append(float((predicted - eps).square().mean()))
+    irreducible.append(float((best - eps).square().mean()))
+    regret.append(float((best - predicted).square().mean()))
 
-curves({"our network's loss": (times, loss), "what nobody can know": (times, floor), "regret": (times, regret)},
-       title="The loss, taken apart", xlabel="t", ylabel="mean squared error")  # fmt: skip
+curves({"loss of our network": (times, loss), "irreducible error": (times, irreducible), "regret": (times, regret)},
+       title="The loss and its two parts", xlabel="t", ylabel="mean squared error")  # fmt: skip
 plt.show()
-assert all(abs(a - (b + c)) < 0.03 for a, b, c in zip(loss, floor, regret, strict=True))  # Pythagoras
-assert all(b <= a + 0.01 for a, b in zip(loss, floor, strict=True))  # nobody beats the exact denoiser
+assert all(abs(a - (b + c)) < 0.03 for a, b, c in zip(loss, irreducible, regret, strict=True))  # Pythagoras
+assert all(b <= a + 0.01 for a, b in zip(loss, irreducible, strict=True))  # the exact denoiser is best
 worst = times[max(range(len(times)), key=regret.__getitem__)]
-print(f"regret is under 0.02 from t = 200 on: {max(regret[times.index(200) :]) < 0.02}; largest below: {worst < 200}")
+print(f"the regret is under 0.02 for t >= 200: {max(regret[times.index(200) :]) < 0.02}; "
+      f"it is largest at a smaller t: {worst < 200}")  # fmt: skip
 assert max(regret[times.index(200) :]) < 0.02 and worst < 200
 
 # %% [markdown]
@@ -171,12 +172,12 @@ torch.testing.assert_close(from_denoising, score, rtol=1e-9, atol=1e-9)
 
 from_network = -learned(places.detach().float(), level).eps / level.sigma
 x_t = add_noise(data[:2000], torch.randn(2000, 2, generator=torch.Generator().manual_seed(3)), level)
-weight = mixture.log_density(places.detach(), level).exp()[:, None]  # the network was taught where the data are
-missing = (weight * (from_network - score).square()).sum() / (weight * score.square()).sum()
-plots.vector_field(places.detach(), from_network, data=x_t, limit=2.6, title="What the network learned is a score")
+weight = mixture.log_density(places.detach(), level).exp()[:, None]  # the network was trained where the data are
+error = (weight * (from_network - score).square()).sum() / (weight * score.square()).sum()
+plots.vector_field(places.detach(), from_network, data=x_t, limit=2.6, title="The score that the network learned")
 plt.show()
-print(f"the network's arrows have over 90% of the true score's power, weighted by density: {missing < 0.1}")
-assert missing < 0.1
+print(f"weighted by density, the network's squared error is under 10% of the score's square: {error < 0.1}")
+assert error < 0.1
 
 # %% [markdown]
 # Every arrow points to where data are more likely. A sampler follows the arrows from far away, while the noise
@@ -206,7 +207,7 @@ assert min(coverage.counts) > 50 and coverage.evenness > 0.95
 # %%
 z = torch.randn(2000, 2, generator=torch.Generator().manual_seed(5))
 gans, denoisers = {}, {}
-for seed in tqdm(range(3), desc="three of each"):
+for seed in tqdm(range(3), desc="three GANs, three denoisers"):
     for step, generator in enumerate(train_gan(data, 1000, width=64, seed=seed), start=1):
         if step in (500, 1000):
             gans[seed, step] = generator(z).detach()
@@ -220,12 +221,12 @@ def modes(points):
     return sum(count >= 20 for count in mode_coverage(points, means, std).counts)  # at least 1% of 2,000
 
 
-ends = {f"GAN, seed {seed}: {modes(x)} of 8": x for (seed, step), x in gans.items() if step == 1000}
-plots_of_both = {**ends, f"diffusion, seed 0: {modes(denoisers[0, 1000])} of 8": denoisers[0, 1000]}
+gans_at_end = {f"GAN, seed {seed}: {modes(x)} of 8": x for (seed, step), x in gans.items() if step == 1000}
+plots_of_both = {**gans_at_end, f"diffusion, seed 0: {modes(denoisers[0, 1000])} of 8": denoisers[0, 1000]}
 point_panels(plots_of_both, data=data[:3000], title="After 1,000 steps")
 plt.show()
-print(f"every denoiser had all eight modes at every look: {min(map(modes, denoisers.values())) == 8}")
-print(f"the worst look at a GAN showed half of the modes or fewer: {min(map(modes, gans.values())) <= 4}")
+print(f"every denoiser had all eight modes after 500 and 1,000 steps: {min(map(modes, denoisers.values())) == 8}")
+print(f"the worst GAN had half of the modes or fewer: {min(map(modes, gans.values())) <= 4}")
 assert min(map(modes, denoisers.values())) == 8 and min(map(modes, gans.values())) <= 4
 
 # %% [markdown]
@@ -257,13 +258,13 @@ delta = 0.1 * torch.randn(500, 2, generator=torch.Generator().manual_seed(7))
 
 for t in (50, 300, 700):
     _, alpha, sigma = level = schedule.level(t)
-    guess_x_0, guess_eps = x_0 + delta, eps - alpha / sigma * delta
-    torch.testing.assert_close(add_noise(guess_x_0, guess_eps, level), add_noise(x_0, eps, level), atol=1e-5, rtol=0)
+    wrong_x_0, wrong_eps = x_0 + delta, eps - alpha / sigma * delta
+    torch.testing.assert_close(add_noise(wrong_x_0, wrong_eps, level), add_noise(x_0, eps, level), atol=1e-5, rtol=0)
     weights = {"x_0": 1.0, "eps": (alpha / sigma) ** 2, "v": (alpha / sigma) ** 2 + 1, "flow": (alpha / sigma + 1) ** 2}
     for kind, weight in weights.items():
-        loss = (target(kind, guess_x_0, guess_eps, alpha, sigma) - target(kind, x_0, eps, alpha, sigma)).square().mean()
+        loss = (target(kind, wrong_x_0, wrong_eps, alpha, sigma) - target(kind, x_0, eps, alpha, sigma)).square().mean()
         torch.testing.assert_close(loss, weight * delta.square().mean(), rtol=1e-3, atol=1e-6)
-    print(f"t = {t}: the same mistake costs " + ", ".join(f"{w:.2f} as {kind}" for kind, w in weights.items()))
+    print(f"t = {t}: the same error has the loss " + ", ".join(f"{w:.2f} for {kind}" for kind, w in weights.items()))
 
 # %% [markdown]
 # With the target $\varepsilon$, errors have a small weight in strong noise, where $x_t$ hardly shows the picture, and a
@@ -275,7 +276,7 @@ for t in (50, 300, 700):
 # %%
 for t in (0, 300, 700, 999):
     _, alpha, sigma = schedule.level(t)
-    print(f"t = {t}: a mistake in the noise is {sigma / alpha:.3g} times as large in the picture")
+    print(f"t = {t}: an error in the noise becomes {sigma / alpha:.3g} times as large in the picture")
 assert schedule.level(999).sigma / schedule.level(999).alpha > 150
 
 # %% [markdown]
@@ -301,9 +302,9 @@ encoder_blocks, decoder_blocks = ([type(b).__name__ for b in part] for part in (
 print("encoder:", ", ".join(encoder_blocks))
 print("decoder:", ", ".join(decoder_blocks))
 print(f"{count_parameters(unet) / 1e6:.1f} million weights; {digits}")
-assert encoder_blocks.count("Block") == decoder_blocks.count("Block")  # a skip from each to its opposite number
-first_answer = unet(randn((4, 1, 28, 28)), torch.full((4,), 500.0), torch.tensor([1, 2, 3, 10]))
-assert first_answer.shape == (4, 1, 28, 28) and not first_answer.any()  # it starts from 0, the mean of all noise
+assert encoder_blocks.count("Block") == decoder_blocks.count("Block")  # joined by skips, in pairs
+first_output = unet(randn((4, 1, 28, 28)), torch.full((4,), 500.0), torch.tensor([1, 2, 3, 10]))
+assert first_output.shape == (4, 1, 28, 28) and not first_output.any()  # 0, the mean of the noise
 
 # %% [markdown]
 # Algorithm 1 gets three additions, and all three matter.
@@ -315,11 +316,11 @@ assert first_answer.shape == (4, 1, 28, 28) and not first_answer.any()  # it sta
 
 # %%
 config = TrainConfig(images=32_000, batch_size=64, ema_decay=0.99)
-_, _, shown_labels = draw(
+_, _, trained_labels = draw(
     digits.images, digits.labels, replace(config, batch_size=20_000), 10, torch.Generator().manual_seed(8)
 )
 
-dropped = float((shown_labels == 10).double().mean())
+dropped = float((trained_labels == 10).double().mean())
 
 print(f"share of null labels: {dropped:.2f}")
 assert abs(dropped - config.label_dropout) < 0.01
@@ -336,21 +337,21 @@ assert abs(dropped - config.label_dropout) < 0.01
 
 # %%
 labels = torch.arange(20) % 10
-looks, losses, half_way = [], [], {}
+samples, losses, half_way = [], [], {}
 
 records = train(unet, digits.images, digits.labels, DDPMSchedule.cosine(), "v", config, record_every=25)
 for record in tqdm(records, total=config.num_steps // 25, desc="digits"):
     losses.append((record.images_seen, record.loss))
     if record.step % 50 == 0:
-        looks.append((record.images_seen, record.model.sample(labels, num_inference_steps=10, guidance_scale=2.0)))
+        samples.append((record.images_seen, record.model.sample(labels, num_inference_steps=10, guidance_scale=2.0)))
     if record.step == 250:
-        for name, network in (("these weights", unet), ("moving average", record.model.network)):
+        for name, network in (("current weights", unet), ("moving average", record.model.network)):
             model = replace(record.model, network=network)
             half_way[name] = model.sample(labels[:10], num_inference_steps=10, guidance_scale=2.0)
 
 model = record.model
 curves({"mean over 25 steps": tuple(zip(*losses, strict=True))}, log="y",
-       title="A digit's v, predicted", xlabel="images seen", ylabel="mean squared error")  # fmt: skip
+       title="Training loss on digits: predicting v", xlabel="images seen", ylabel="mean squared error")  # fmt: skip
 plt.show()
 print(f"{record.images_seen:,} images seen; the loss fell by more than half: {losses[-1][1] < losses[1][1] / 2}")
 assert record.images_seen == config.images and losses[-1][1] < losses[1][1] / 2
@@ -360,22 +361,23 @@ assert record.images_seen == config.images and losses[-1][1] < losses[1][1] / 2
 # remaining loss cannot be reduced. Drag the slider and see how the samples improve during the flat part of the curve.
 
 # %%
-sheets = [mosaic(pixels(x), columns=10) for _, x in looks]
-captions = [f"{seen:,} images seen" for seen, _ in looks]
-accuracies = [class_accuracy(x, labels) for _, x in looks]
+sheets = [mosaic(pixels(x), columns=10) for _, x in samples]
+captions = [f"{seen:,} images seen" for seen, _ in samples]
+accuracies = [class_accuracy(x, labels) for _, x in samples]
 assert accuracies[-1] > accuracies[0]
 
-scrub(film([("twenty digits, one noise", "samples of the network as it learns", sheets)], captions))
+scrub(film([("twenty digits, fixed noise", "samples during training", sheets)], captions))
 
 # %%
-some = [looks[k] for k in sorted({0, 1, len(looks) // 3, 2 * len(looks) // 3, len(looks) - 1})]
-plots.filmstrip({f"{seen:,}": x[:10] for seen, x in some}, captions=[str(k) for k in range(10)], title="Images seen")
+selected = [samples[k] for k in sorted({0, 1, len(samples) // 3, 2 * len(samples) // 3, len(samples) - 1})]
+ten_digits = {f"{seen:,}": x[:10] for seen, x in selected}
+plots.filmstrip(ten_digits, captions=[str(k) for k in range(10)], title="Images seen")
 plt.show()
-assert [seen for seen, _ in some] == sorted(seen for seen, _ in some)
+assert [seen for seen, _ in selected] == sorted(seen for seen, _ in selected)
 
 plots.filmstrip(half_way, title=f"After {250 * 64:,} images")
 plt.show()
-assert not torch.equal(half_way["these weights"], half_way["moving average"])
+assert not torch.equal(half_way["current weights"], half_way["moving average"])
 
 # %% [markdown]
 # ## 7 · Measuring the samples
@@ -384,15 +386,15 @@ assert not torch.equal(half_way["these weights"], half_way["moving average"])
 # 200 new samples. Do they have the requested class? And are all ten classes present when no class is requested?
 
 # %%
-asked = torch.arange(200) % 10
-guided = model.sample(asked, num_inference_steps=10, guidance_scale=2.0, seed=1000)
+requested = torch.arange(200) % 10
+guided = model.sample(requested, num_inference_steps=10, guidance_scale=2.0, seed=1000)
 free = model.sample(batch_size=200, num_inference_steps=10, seed=2000)
 
 plots.image_grid(guided[:40], columns=10, title="Trained in this notebook")
 plt.show()
-accuracy = class_accuracy(guided, asked)
-print(f"at least 85% of the guided digits are what was asked for: {accuracy >= 0.85}")
-print(f"classes among 200 without a label: {class_coverage(free).reached}")
+accuracy = class_accuracy(guided, requested)
+print(f"at least 85% of the guided digits have the requested class: {accuracy >= 0.85}")
+print(f"classes among 200 samples without a label: {class_coverage(free).reached}")
 assert accuracy >= 0.85 and class_coverage(free).reached == 10
 
 # %% [markdown]
@@ -426,21 +428,21 @@ assert cards["cifar10_unet_eps"]["flops_per_image"] > 5 * cards["mnist_unet_eps"
 
 # %%
 lines = {}
-for name, what, pictures in (("mnist_unet_eps", "digits", digits),
+for name, label, pictures in (("mnist_unet_eps", "digits", digits),
                              ("cifar10_unet_eps", "colour pictures", made_by_model("cifar10"))):  # fmt: skip
     shipped = load_pretrained(name)
-    clean, classes = pictures.batch(torch.arange(0, len(pictures), len(pictures) // 40))  # 40 of them
+    clean, classes = pictures.batch(torch.arange(0, len(pictures), len(pictures) // 40))  # 40 pictures
     noise, denoise = randn(clean.shape, torch.Generator().manual_seed(12)), shipped.denoiser(classes, guidance_scale=1)
     visited = [shipped.schedule.level(t) for t in range(25, 1000, 100)]
     errors = [float((denoise(add_noise(clean, noise, level), level).eps - noise).square().mean()) for level in visited]
-    lines[what] = ([level.log_snr for level in visited], errors)
+    lines[label] = ([level.log_snr for level in visited], errors)
 
-curves(lines, log="y", title="Which noise is hard to name", xlabel="log SNR (left: noise, right: picture)",
+curves(lines, log="y", title="Loss by noise level", xlabel="log SNR (left: noise, right: picture)",
        ylabel="mean squared error")  # fmt: skip
 plt.show()
 digits_at_2, colour_at_2 = (float(np.interp(2, x[::-1], y[::-1])) for x, y in lines.values())
-print(f"at log SNR 2 the noise in colour pictures is harder to name than in digits: {colour_at_2 > digits_at_2}")
-assert all(y[0] > 5 * y[-1] for _, y in lines.values())  # near the picture nobody can tell; in noise everybody can
+print(f"at log SNR 2 the loss is larger for colour pictures than for digits: {colour_at_2 > digits_at_2}")
+assert all(y[0] > 5 * y[-1] for _, y in lines.values())  # hard to predict near the picture, easy in strong noise
 assert colour_at_2 > digits_at_2
 
 # %% [markdown]
@@ -473,8 +475,8 @@ def drops_the_right_share(drop):
     for probability in (0.0, 0.1, 0.5, 1.0):
         got = drop(labels, probability, 10, torch.Generator().manual_seed(9))
         share = float((got == 10).double().mean())
-        assert abs(share - probability) < 0.01, f"asked to drop {probability:.0%}, it dropped {share:.0%}"
-        assert torch.equal(got[got != 10], labels[got != 10]), "the labels that stay must not change"
+        assert abs(share - probability) < 0.01, f"probability {probability:.0%}, but {share:.0%} were replaced"
+        assert torch.equal(got[got != 10], labels[got != 10]), "the other labels must not change"
 
 
 check(my_drop, solution_drop, drops_the_right_share)
@@ -497,36 +499,35 @@ def solution_weight(t):
 def weighs_like_flow(weight):
     for t in (0.1, 0.5, 1.0):
         _, alpha, sigma = FlowSchedule().level(t)
-        guess, truth = (target("flow", x_0 + d, eps - alpha / sigma * d, alpha, sigma) for d in (delta, 0 * delta))
-        measured = float((guess - truth).square().mean() / delta.square().mean())
+        wrong, right = (target("flow", x_0 + d, eps - alpha / sigma * d, alpha, sigma) for d in (delta, 0 * delta))
+        measured = float((wrong - right).square().mean() / delta.square().mean())
         assert abs(weight(t) / measured - 1) < 1e-3, f"at t = {t} the factor is measured as {measured:.2f}"
 
 
 check(my_weight, solution_weight, weighs_like_flow)
 
 # %% [markdown]
-# **Exercise 3 · The floor at the end.** At $t = 999$ the best possible loss is nearly 0, as the figure of section 2
-# shows. What is the best possible loss of an **$x_0$**-network there, for *these* points? Think of the best prediction
-# of $x_0$ when $x_t$ is pure noise. Give a number to within 0.05.
+# **Exercise 3 · The best possible loss at the end.** At $t = 999$ the best possible loss is nearly 0, as the figure of
+# section 2 shows. What is the best possible loss of an **$x_0$**-network there, for *these* points? Think of the best
+# prediction of $x_0$ when $x_t$ is pure noise. Give a number to within 0.05.
 
 # %%
-my_floor = ...
+my_loss = ...
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-solution_floor = (
-    1.0  # one can only say the mean; the error is the variance a coordinate, which the toys have scaled to 1
-)
+# the best prediction is the mean of the data; its error is the variance per coordinate, which `toy` scales to 1
+solution_loss = 1.0
 
 
 # %%
-def is_the_floor(floor):
+def is_the_best_loss(answer):
     x_0, _ = mixture.sample(20_000, torch.Generator().manual_seed(10))
     noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(11))
     best = exact(add_noise(x_0, noise, schedule.level(999)), schedule.level(999)).x_0
-    assert abs(floor - float((best - x_0).square().mean())) < 0.05, "say the mean of the data, and compute its error"
+    assert abs(answer - float((best - x_0).square().mean())) < 0.05, "predict the data's mean; what is its error?"
 
 
-check(my_floor, solution_floor, is_the_floor)
+check(my_loss, solution_loss, is_the_best_loss)
 
 # %% [markdown]
 # ## What to remember

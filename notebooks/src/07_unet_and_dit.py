@@ -90,7 +90,7 @@ for feature in features:
 shapes = {feature.layer: feature.shape for feature in features}
 down = [shapes[skip.source] for skip in skip_connections(unet.network)]
 up = [shapes[skip.target] for skip in skip_connections(unet.network)]
-assert down == up  # a mirror image: that is why the skips fit
+assert down == up  # the decoder mirrors the encoder, so the shapes of both ends of a skip agree
 
 # %%
 drawn = [f for f in features if len(f.shape) == 3 and f.layer not in ("norm", "input_gain")]
@@ -98,7 +98,7 @@ shape_diagram(drawn, skip_connections(unet.network), title="The U-Net: height is
 plt.show()
 
 in_the_picture, in_the_middle = 3 * 32 * 32, shapes["middle.1"][0] * shapes["middle.1"][1] * shapes["middle.1"][2]
-print(f"a picture is {in_the_picture:,} numbers; the middle holds {in_the_middle:,}")
+print(f"a picture has {in_the_picture:,} numbers; the features in the middle have {in_the_middle:,}")
 assert in_the_middle < in_the_picture
 
 # %% [markdown]
@@ -123,12 +123,12 @@ x_t, t = add_noise(x_0, eps, level), unet.schedule.network_time(level.t).expand(
 
 seen = {name: feature_maps(unet.network, name, x_t, t, labels) for name in
         ("encoder.0", "encoder.3", "middle.1", "decoder.3", "decoder.5")}  # fmt: skip
-plots.image_grid(torch.cat([x_t[:4], x_0[:4]]), captions=["$x_t$"] * 4 + ["$x_0$"] * 4, title="What goes in")
+plots.image_grid(torch.cat([x_t[:4], x_0[:4]]), captions=["$x_t$"] * 4 + ["$x_0$"] * 4, title="Noisy and clean")
 plt.show()
-map_rows({name: maps[0, :10] for name, maps in seen.items()}, title="The first picture, seen by five layers")
+map_rows({name: maps[0, :10] for name, maps in seen.items()}, title="Features of the first picture in five layers")
 plt.show()
 
-# the proof that these maps are what the network works with: its head makes its output from the last of them
+# check that these are the features that the network computes with: the head turns the last of them into the output
 network = unet.network
 finished = F.pixel_shuffle(network.head(F.silu(network.norm(seen["decoder.5"]))), 2)
 gain = feature_maps(network, "input_gain", x_t, t, labels)
@@ -156,16 +156,15 @@ for time in (0.2, 0.5, 0.8):
     shares[time] = [picture_share(maps.unflatten(0, (8, 4))) for maps in through]
 
 curves({f"t = {time}": (range(len(share)), share) for time, share in shares.items()},
-       title="The picture's share, layer by layer",
+       title="Share of the variance that depends on the picture",
        xlabel="layer  (0 is $x_t$ itself, then from stem to decoder)", ylabel="share of the variance")  # fmt: skip
 plt.show()
 deepest = 1 + names.index("middle.1")
-print(
-    f"at t = 0.5: {shares[0.5][0]:.1f} of what x_t varies by is the picture, {shares[0.5][deepest]:.1f} in the middle"
-)
+print(f"at t = 0.5 the picture's share of the variance is {shares[0.5][0]:.1f} in x_t, "
+      f"and {shares[0.5][deepest]:.1f} in the middle")  # fmt: skip
 assert all(share[deepest] > share[0] + 0.1 for share in shares.values())
 after_the_skip = 1 + names.index("decoder.4")
-assert all(min(share[deepest:]) == min(share[after_the_skip - 2 :]) for share in shares.values())  # the dip is late
+assert all(min(share[deepest:]) == min(share[after_the_skip - 2 :]) for share in shares.values())  # the decoder's
 
 # %% [markdown]
 # The share rises in the encoder, not monotonically (it falls where the resolution is halved), and it is large in the
@@ -184,27 +183,27 @@ small = load_pretrained("mnist_unet_flow")
 fine, coarse = skip_connections(small.network)
 digits, which = bundled_mnist().batch(torch.arange(0, 10_000, 200))  # 50 real digits
 grain = randn(digits.shape, generators(len(digits), seed=0))
-ways = {"whole": [], "coarse cut": [coarse], "fine cut": [fine], "both cut": [fine, coarse]}
+cuts = {"no cut": [], "coarse cut": [coarse], "fine cut": [fine], "both cut": [fine, coarse]}
 
 
-def guess(model, pictures, labels, noise, time, skips):
-    """The network's guess of the pictures, from their noisy versions at `time`, while `skips` carry zeros."""
+def predicted_x_0(model, pictures, labels, noise, time, skips):
+    """The network's prediction of the pictures from their noisy versions at `time`, with zeros in place of `skips`."""
     level = model.schedule.level(time)
     with cut(model.network, skips):
         return model.denoiser(labels, guidance_scale=1)(add_noise(pictures, noise, level), level).x_0
 
 
 def at_both_ends(skips):
-    """Guesses of five digits in little noise, then of the same five in much."""
-    return torch.cat([guess(small, digits[:5], which[:5], grain[:5], time, skips) for time in (0.1, 0.9)])
+    """Predictions of five digits in weak noise, then of the same five digits in strong noise."""
+    return torch.cat([predicted_x_0(small, digits[:5], which[:5], grain[:5], time, skips) for time in (0.1, 0.9)])
 
 
 noisy = [add_noise(digits[:5], grain[:5], small.schedule.level(time)) for time in (0.1, 0.9)]
-guesses = {name: at_both_ends(skips) for name, skips in ways.items()}
-plots.filmstrip({"$x_t$": torch.cat(noisy), **guesses}, captions=["t = 0.1"] * 5 + ["t = 0.9"] * 5,
-                title="Guesses of the digit, with skips cut")  # fmt: skip
+predictions = {name: at_both_ends(skips) for name, skips in cuts.items()}
+plots.filmstrip({"$x_t$": torch.cat(noisy), **predictions}, captions=["t = 0.1"] * 5 + ["t = 0.9"] * 5,
+                title="Predicted digits, with skips cut")  # fmt: skip
 plt.show()
-assert torch.equal(guesses["whole"], at_both_ends([]))  # no cut is left behind: the network is whole again
+assert torch.equal(predictions["no cut"], at_both_ends([]))  # the cuts were undone
 
 # %% [markdown]
 # In weak noise ($t = 0.1$, left) the prediction without the fine skip turns grey and grainy: it *keeps the noise* that
@@ -216,23 +215,23 @@ assert torch.equal(guesses["whole"], at_both_ends([]))  # no cut is left behind:
 # %%
 times = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95]
 errors = {
-    name: [rms_distance(guess(small, digits, which, grain, time, skips), digits) for time in times]
-    for name, skips in ways.items()
+    name: [rms_distance(predicted_x_0(small, digits, which, grain, time, skips), digits) for time in times]
+    for name, skips in cuts.items()
 }
-curves({name: (times, error) for name, error in errors.items()}, title="Error of the guessed digit, with skips cut",
+curves({name: (times, error) for name, error in errors.items()}, title="Error of the predicted digit, with skips cut",
        xlabel="t  (0 is data, 1 is noise)", ylabel="root mean square error")  # fmt: skip
 plt.show()
 
-nothing_done = rms_distance(add_noise(digits, grain, small.schedule.level(0.1)), digits)
-print(f"t = 0.1: x_t is wrong by {nothing_done:.2f}, the guess by {errors['whole'][1]:.2f}, without the fine skip by "
-      f"{errors['fine cut'][1]:.2f}: worse than having no network")  # fmt: skip
+error_of_x_t = rms_distance(add_noise(digits, grain, small.schedule.level(0.1)), digits)
+print(f"t = 0.1: the error of x_t is {error_of_x_t:.2f}, of the prediction {errors['no cut'][1]:.2f}, without the fine "
+      f"skip {errors['fine cut'][1]:.2f}: larger than that of x_t itself")  # fmt: skip
 for time in (0.05, 0.5, 0.95):
     k = times.index(time)
-    worse = {name: errors[name][k] / errors["whole"][k] for name in ways if name != "whole"}
-    print(f"t = {time:<4}: error times " + ", ".join(f"{factor:.1f} ({name})" for name, factor in worse.items()))
-assert errors["fine cut"][1] > nothing_done > 2 * errors["whole"][1]
-assert errors["fine cut"][0] > 3 * errors["whole"][0] and errors["fine cut"][-1] < 1.2 * errors["whole"][-1]
-assert all(one < both for one, both in zip(errors["whole"], errors["both cut"], strict=True))
+    worse = {name: errors[name][k] / errors["no cut"][k] for name in cuts if name != "no cut"}
+    print(f"t = {time:<4}: relative error " + ", ".join(f"{factor:.1f} ({name})" for name, factor in worse.items()))
+assert errors["fine cut"][1] > error_of_x_t > 2 * errors["no cut"][1]
+assert errors["fine cut"][0] > 3 * errors["no cut"][0] and errors["fine cut"][-1] < 1.2 * errors["no cut"][-1]
+assert all(uncut < both for uncut, both in zip(errors["no cut"], errors["both cut"], strict=True))
 
 # %% [markdown]
 # **The skips carry detail, and detail matters when there is little noise.** Near the data the skips are essential; near
@@ -261,7 +260,7 @@ tokens = F.pixel_unshuffle(digits, 4).flatten(2).transpose(1, 2)  # [50, 49, 16]
 back = F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (7, 7)), 4)
 assert torch.equal(back, digits)
 
-token_panels(digits[3], patch_size=4, title="A digit is a sentence of 49 tokens")
+token_panels(digits[3], patch_size=4, title="A digit as a sequence of 49 tokens")
 plt.show()
 for feature in feature_shapes(small_dit.network):
     print(f"{feature.layer:<12} {feature.kind:<15} {feature.shape!s:<12} {feature.size:>5,} numbers")
@@ -274,11 +273,11 @@ for feature in feature_shapes(small_dit.network):
 # %%
 places = dit.network.positions
 table = F.normalize(places - places.mean(0), dim=-1)
-nearness = (table @ table.T).unflatten(1, (16, 16))  # of every patch, to all on the grid of 16 x 16
-asked = [0, 8, 15, 8 * 16 + 4, 8 * 16 + 12, 15 * 16]
-map_rows({"cosine": nearness[asked]}, title="How alike the positions are, seen from six of them")
+similarity = (table @ table.T).unflatten(1, (16, 16))  # of each patch to all patches of the 16 x 16 grid
+patches = [0, 8, 15, 8 * 16 + 4, 8 * 16 + 12, 15 * 16]
+map_rows({"cosine": similarity[patches]}, title="Cosine similarity of six position vectors to all others")
 plt.show()
-assert torch.equal(nearness.flatten(1).argmax(dim=1), torch.arange(256))  # each is most like itself
+assert torch.equal(similarity.flatten(1).argmax(dim=1), torch.arange(256))  # each vector is most similar to itself
 
 # %% [markdown]
 # What if there were no position vectors? Then shuffling the patches would only shuffle the output. Set the table to
@@ -299,7 +298,7 @@ some, clock = add_noise(digits[:5], grain[:5], small_dit.schedule.level(0.5)), t
 
 torch.testing.assert_close(blind(shuffled(some), clock), shuffled(blind(some, clock)), atol=1e-4, rtol=0)
 apart = rms_distance(small_dit.network(shuffled(some), clock), shuffled(small_dit.network(some, clock)))
-print(f"without positions: a shuffled digit gets the shuffled answer; with them: another one ({apart > 0.05})")
+print(f"without positions, a shuffled digit gives the shuffled output; with positions, another output: {apart > 0.05}")
 assert apart > 0.05
 
 # %% [markdown]
@@ -318,21 +317,21 @@ assert apart > 0.05
 # framed patch: bright patches have large weights (the mean of four heads; each map has its own scale).
 
 # %%
-noisy, looks = {}, {}
+noisy, weights = {}, {}
 for time in (0.1, 0.5, 0.9):
     name, x_t = f"t = {time}", add_noise(x_0, eps, dit.schedule.level(time))
     maps = attention_maps(dit.network, x_t, dit.schedule.network_time(time).expand(len(x_t)), labels)
-    noisy[name], looks[name] = x_t[0], {block: a.seen_from(8, 8)[0].mean(0) for block, a in maps.items()}
+    noisy[name], weights[name] = x_t[0], {block: a.seen_from(8, 8)[0].mean(0) for block, a in maps.items()}
 
-attention_panels(noisy, looks, at=(8, 8), title="Where one patch looks, block by block")
+attention_panels(noisy, weights, at=(8, 8), title="Attention weights of one patch, block by block")
 plt.show()
 
 with watch(dit.network, ["blocks.0.attend"]) as passed:
     dit.network(x_t, dit.schedule.network_time(0.9).expand(len(x_t)), labels)
 v = dit.network.blocks[0].attend.heads(passed["blocks.0.attend"].input)[2]
-gathered = (maps["blocks.0"].weights @ v).transpose(1, 2).flatten(2)
-torch.testing.assert_close(gathered, passed["blocks.0.attend"].output)  # the maps are what the network computes with
-assert all(abs(float(look.sum()) - 1) < 1e-4 for row in looks.values() for look in row.values())
+output = (maps["blocks.0"].weights @ v).transpose(1, 2).flatten(2)
+torch.testing.assert_close(output, passed["blocks.0.attend"].output)  # the network computes with these weights
+assert all(abs(float(map_.sum()) - 1) < 1e-4 for row in weights.values() for map_ in row.values())
 
 # %% [markdown]
 # How far does attention reach? Weight the distance to each token by its attention weight, and average over all tokens
@@ -346,18 +345,17 @@ for time in times:
     x_t, clock = add_noise(x_0, eps, dit.schedule.level(time)), dit.schedule.network_time(time).expand(len(x_0))
     maps = attention_maps(dit.network, x_t, clock, labels)
     distances.append([float(a.distance().mean()) for a in maps.values()])
-everywhere = float(Attention((16, 16), torch.full((1, 1, 256, 256), 1 / 256)).distance())
+uniform = float(Attention((16, 16), torch.full((1, 1, 256, 256), 1 / 256)).distance())
 
 rows, columns = [f"block {k}" for k in range(len(maps))], [f"{time:g}" for time in times]
-heat_panels({f"everywhere alike: {everywhere:.1f}": torch.tensor(distances).T}, rows, columns,
-            title="How far attention looks, in patches", xlabel="t  (0 is data, 1 is noise)")  # fmt: skip
+heat_panels({f"uniform attention: {uniform:.1f}": torch.tensor(distances).T}, rows, columns,
+            title="Mean attention distance, in patches", xlabel="t  (0 is data, 1 is noise)")  # fmt: skip
 plt.show()
-print(f"a token that looks everywhere alike: {everywhere:.1f} patches; a grid of 16 × 16")
-assert all(0.5 < d < everywhere for row in distances for d in row)
-assert all(min(row) == row[1] for row in distances)  # block 1 looks the least far, at every time
-assert all(
-    early < late for early, late in zip(distances[0], distances[-1], strict=True)
-)  # and all look further in noise
+print(f"uniform attention on a grid of 16 × 16 has a mean distance of {uniform:.1f} patches")
+assert all(0.5 < d < uniform for row in distances for d in row)
+assert all(min(row) == row[1] for row in distances)  # block 1 has the smallest distance at every time
+# and every block has a larger distance in strong noise than in weak noise
+assert all(weak < strong for weak, strong in zip(distances[0], distances[-1], strict=True))
 
 # %% [markdown]
 # **In strong noise attention reaches further**: many patches together contain information that a single patch does not,
@@ -397,7 +395,7 @@ assert all(
 fresh = DiT(DiTConfig()).blocks[0]
 tokens, c = randn((1, 49, 192), generators(1)), randn((1, 192), generators(1, seed=1))
 assert torch.equal(fresh(tokens, c), tokens)
-print("a new block gives back its tokens, bit for bit")
+print("a new block returns its input, bit for bit")
 
 times = [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98]
 clock = dit.schedule.network_time(torch.tensor(times))
@@ -407,7 +405,7 @@ opened = {
     name: torch.stack([gate[k].abs().mean(dim=-1) for gate in gates])
     for name, k in (("attention", 2), ("two-layer network", 5))
 }
-heat_panels(opened, rows, columns, title="How far the gates are open, mean |gate|", digits=2,
+heat_panels(opened, rows, columns, title="Mean |gate| of each block", digits=2,
             xlabel="t  (0 is data, 1 is noise)")  # fmt: skip
 plt.show()
 assert min(float(table.min()) for table in opened.values()) > 0.1  # every block is in use, at every time
@@ -429,33 +427,33 @@ assert attend[5] > 1.2 * attend[0] and alone[0] > 1.2 * alone[5]  # t = 0.9 and 
 # %%
 level = unet.schedule.level(0.9)
 x_t = randn((16, 3, 32, 32), generators(16, seed=2))
-nothing_said = unet.denoiser()(x_t, level).x_0
+unconditional = unet.denoiser()(x_t, level).x_0
 effects = torch.stack(
-    [unet.denoiser([k] * 16, guidance_scale=1)(x_t, level).x_0 - nothing_said for k in range(10)]
+    [unet.denoiser([k] * 16, guidance_scale=1)(x_t, level).x_0 - unconditional for k in range(10)]
 ).flatten(1)
 
 
 def cosines(vectors):
-    """The cosine of every pair of vectors [K, n], their mean taken off."""
+    """The cosine of every pair of vectors [K, n], after subtracting their mean."""
     directions = F.normalize(vectors - vectors.mean(0), dim=1)
     return directions @ directions.T
 
 
-words, deeds = cosines(unet.network.embed_class.table.weight[:10]), cosines(effects)
-similarity_panels({"the vectors in the table": words, "what they do to the guess": deeds}, unet.class_names,
-                  title="Which classes are alike, U-Net of CIFAR-10")  # fmt: skip
+of_vectors, of_effects = cosines(unet.network.embed_class.table.weight[:10]), cosines(effects)
+similarity_panels({"class vectors": of_vectors, "effects on the prediction": of_effects}, unet.class_names,
+                  title="Similarity of the classes, U-Net of CIFAR-10")  # fmt: skip
 plt.show()
 
 pairs = [(i, j) for i in range(10) for j in range(i)]
 strength = {name: sum(abs(float(matrix[pair])) for pair in pairs) / 45 for name, matrix in
-            (("vectors", words), ("effects", deeds))}  # fmt: skip
-print(f"mean |cosine| of two classes: {strength['vectors']:.1f} of their vectors, {strength['effects']:.1f} of effects")
-closest = sorted(pairs, key=lambda pair: -float(deeds[pair]))[:3]
+            (("vectors", of_vectors), ("effects", of_effects))}  # fmt: skip
+print(f"mean |cosine| of two classes: {strength['vectors']:.1f} (vectors), {strength['effects']:.1f} (effects)")
+closest = sorted(pairs, key=lambda pair: -float(of_effects[pair]))[:3]
 print(
-    "most alike in effect:", ", ".join(sorted(f"{unet.class_names[j]} and {unet.class_names[i]}" for i, j in closest))
+    "most similar effects:", ", ".join(sorted(f"{unet.class_names[j]} and {unet.class_names[i]}" for i, j in closest))
 )
 assert strength["vectors"] < 0.6 * strength["effects"]
-assert min(deeds[9, 1], deeds[5, 3], deeds[8, 0]) > 0.2  # truck, automobile; dog, cat; ship, airplane
+assert min(of_effects[9, 1], of_effects[5, 3], of_effects[8, 0]) > 0.2  # truck, automobile; dog, cat; ship, airplane
 
 # %% [markdown]
 # **The class vectors are not meaningful, their effects are.** The effects form two groups, the six animals and the four
@@ -471,7 +469,7 @@ assert min(deeds[9, 1], deeds[5, 3], deeds[8, 0]) > 0.2  # truck, automobile; do
 clock = torch.linspace(0, 1000, 101)
 vectors = {"sinusoids": sinusoids(clock, 256), "after two layers": unet.network.embed_time(clock)}
 to_half = {name: F.cosine_similarity(v, v[50:51], dim=1) for name, v in vectors.items()}
-curves({name: (clock / 1000, cosine) for name, cosine in to_half.items()}, title="How alike a time is to t = 0.5",
+curves({name: (clock / 1000, cosine) for name, cosine in to_half.items()}, title="Similarity of each time to t = 0.5",
        xlabel="t  (0 is data, 1 is noise)", ylabel="cosine")  # fmt: skip
 plt.show()
 assert all(abs(float(cosine[50]) - 1) < 1e-4 and int(cosine.argmax()) == 50 for cosine in to_half.values())
@@ -516,7 +514,7 @@ N, d, L = config.grid[0] * config.grid[1], config.width, config.depth
 patch = 3 * config.patch_size**2
 ends = 2 * N * patch * d * 2 + 2 * (2 * d * d) + 4 * d * d + 2 * 3 * d  # patches in and out, time, modulation, gain
 assert L * (24 * N * d**2 + 4 * N**2 * d + 12 * d**2) + ends == count_flops(dit.network)
-print(f"N = {N}, d = {d}, L = {L}: the formula is the count; attention's N² is {N / (6 * d + N):.0%} of a block's work")
+print(f"N = {N}, d = {d}, L = {L}: the formula is exact; attention's N² has {N / (6 * d + N):.0%} of a block's FLOPs")
 
 # %% [markdown]
 # ### Resolution, patch, width
@@ -536,11 +534,11 @@ work = {
     for name, (network_class, of) in families.items()
 }
 curves({name: (sides, [flops / 1e9 for flops in row]) for name, row in work.items()}, log="y",
-       title="Work a picture, by resolution", xlabel="side of the picture, pixels",
-       ylabel="GFLOP a forward pass")  # fmt: skip
+       title="Cost per picture, by resolution", xlabel="side of the picture, pixels",
+       ylabel="GFLOP per forward pass")  # fmt: skip
 plt.show()
 for name, row in work.items():
-    print(f"{name:<13}: from 32 to 64 pixels (4 times as many) {row[3] / row[1]:.1f} times the work")
+    print(f"{name:<13}: from 32 to 64 pixels (4 times as many) {row[3] / row[1]:.1f} times the FLOPs")
 assert (
     row[3] / row[1] < 4.5
     and work["U-Net"][3] / work["U-Net"][1] < 4.5 < work["DiT, patch 2"][3] / work["DiT, patch 2"][1]
@@ -562,18 +560,12 @@ of = unet.network.config
 sizes |= {
     f"U-Net, widths {widths}": UNet(replace(of, widths=widths)) for widths in ((64, 96, 96), of.widths, (192, 320, 320))
 }
-for name, network in sizes.items():
+for name, network in (sizes | {"mnist_unet_flow": small.network, "mnist_dit_flow": small_dit.network}).items():
     parameters, flops = count_parameters(network), count_flops(network)
-    print(
-        f"{name:<31} {parameters / 1e6:6.1f} M weights {flops / 1e9:6.2f} GFLOP {flops / parameters:5.0f} FLOP a weight"
-    )
-for name, model in (("mnist_unet_flow", small), ("mnist_dit_flow", small_dit)):
-    parameters, flops = count_parameters(model.network), count_flops(model.network)
-    print(
-        f"{name:<31} {parameters / 1e6:6.1f} M weights {flops / 1e9:6.2f} GFLOP {flops / parameters:5.0f} FLOP a weight"
-    )
-by_weight = [count_flops(network) / count_parameters(network) for network in sizes.values()]
-assert min(by_weight[:4]) > 2 * max(by_weight[4:])  # a DiT works more for each weight
+    print(f"{name:<31} {parameters / 1e6:6.1f} M weights {flops / 1e9:6.2f} GFLOP "
+          f"{flops / parameters:5.0f} FLOP per weight")  # fmt: skip
+per_weight = [count_flops(network) / count_parameters(network) for network in sizes.values()]
+assert min(per_weight[:4]) > 2 * max(per_weight[4:])  # a DiT needs more FLOPs per weight
 
 # %% [markdown]
 # So which network is better? These counts do not answer this: they are the *cost*. "Transformers scale better" is a
@@ -598,16 +590,16 @@ solution_patch_size = 4
 def is_the_smallest(answer):
     cheaper = [p for p in (1, 2, 4, 8) if count_flops(DiT(replace(config, patch_size=p))) < count_flops(unet.network)]
     assert answer in (1, 2, 4, 8, 16, 32), "a patch size must divide 32"
-    assert answer >= min(cheaper), "that many tokens are more work than the U-Net; a larger patch"
-    assert answer == min(cheaper), "it is cheaper, but there is a smaller one that is as well"
+    assert answer >= min(cheaper), "with that many tokens the DiT needs more FLOPs than the U-Net: take a larger patch"
+    assert answer == min(cheaper), "this DiT is cheaper, and so is one with a smaller patch"
 
 
 check(my_patch_size, solution_patch_size, is_the_smallest)
 
 # %% [markdown]
 # **Exercise 2 · Four skips.** The U-Net of CIFAR-10 has four skips. Write `my_costliest_skip(time)`: the name of the
-# layer (`skip.source`) whose skip, cut alone, gives the worst predictions of `x_0` (use `guess` and `rms_distance`).
-# Is it the same skip at every noise level?
+# layer (`skip.source`) whose skip, cut alone, gives the worst predictions of `x_0` (use `predicted_x_0` and
+# `rms_distance`). Is it the same skip at every noise level?
 
 # %%
 my_costliest_skip = ...
@@ -615,21 +607,21 @@ my_costliest_skip = ...
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
 def solution_costliest_skip(time):
-    def harm(skip):
-        return rms_distance(guess(unet, x_0, labels, eps, time, [skip]), x_0)
+    def error(skip):
+        return rms_distance(predicted_x_0(unet, x_0, labels, eps, time, [skip]), x_0)
 
-    return max(skip_connections(unet.network), key=harm).source
+    return max(skip_connections(unet.network), key=error).source
 
 
 # %%
 def names_the_costliest(answer):
     for time in (0.1, 0.3):
-        harm = {
-            s.source: rms_distance(guess(unet, x_0, labels, eps, time, [s]), x_0)
+        error = {
+            s.source: rms_distance(predicted_x_0(unet, x_0, labels, eps, time, [s]), x_0)
             for s in skip_connections(unet.network)
         }
-        assert answer(time) in harm, "answer with the name of a layer, skip.source"
-        assert harm[answer(time)] > 0.999 * max(harm.values()), f"at t = {time} another cut does more harm"
+        assert answer(time) in error, "answer with the name of a layer, skip.source"
+        assert error[answer(time)] > 0.999 * max(error.values()), f"at t = {time} another cut gives a larger error"
 
 
 check(my_costliest_skip, solution_costliest_skip, names_the_costliest)
@@ -657,7 +649,7 @@ def are_the_tokens(answer):
         assert tokens.shape == expected.shape, (
             f"[B, N, C * p * p] is {tuple(expected.shape)}, not {tuple(tokens.shape)}"
         )
-        assert torch.equal(tokens, expected), "the right shape, in the wrong order: which axes belong to the token?"
+        assert torch.equal(tokens, expected), "right shape, wrong order: which axes belong to one token?"
 
 
 check(my_tokens, solution_tokens, are_the_tokens)
