@@ -323,9 +323,9 @@ def pixels(study: Study) -> None:
     unet = unet.to(study.half).eval().requires_grad_(False)
     width = unet.config.cross_attention_dim
     embeds = randn((2, 77, width), generators(2), study.device).to(study.half)
-    rows = torch.arange(2, device=study.device)
-    network = PromptedNetwork(unet, "sd", study.half, embeds)
-    denoise = NetworkDenoiser(network, model.schedule, "eps", cond=rows[:1], uncond=rows[1:], guidance_scale=SCALE)
+    network = PromptedNetwork(unet, "sd", study.half)
+    cond, uncond = (embeds[:1],), (embeds[1:],)
+    denoise = NetworkDenoiser(network, model.schedule, "eps", cond=cond, uncond=uncond, guidance_scale=SCALE)
     x_T = randn((1, 3, study.side, study.side), generators(1), study.device)
     levels = model.levels(study.steps)
     flash = contextlib.nullcontext()

@@ -42,12 +42,28 @@ class Network(Protocol):
     """The interface of a network that a `NetworkDenoiser` can use: called as network(x, t, cond) -> [B, ...].
 
     x [B, ...] is x_t times `predictions.input_scale`; t [B] (float32) is the time of `Schedule.network_time`; cond is
-    one condition per image, labels [B] or embeddings [B, ...], or None for no condition. The output has the shape of
+    one condition per image, labels [B] or embeddings [B, ...], or None for no condition. A condition that consists of
+    several tensors, as that of Stable Diffusion XL does, is a tuple of them, each [B, ...]. The output has the shape of
     x, and its prediction type is one of `predictions.KINDS`. For training, a network must also be a
     `models.NetworkModule`.
     """
 
     def __call__(self, x: Tensor, t: Tensor, cond: Any, /) -> Tensor: ...
+
+
+Condition = Tensor | tuple[Tensor, ...]  # one condition per image: each tensor is [B, ...]
+
+
+def tensors_of(cond: Condition) -> tuple[Tensor, ...]:
+    """The tensors of a condition, each [B, ...]."""
+    return cond if isinstance(cond, tuple) else (cond,)
+
+
+def both_sides(uncond: Condition, cond: Condition) -> Condition:
+    """The condition of the batch of 2B that guidance needs, each tensor [2B, ...]: first uncond, then cond."""
+    pairs = zip(tensors_of(uncond), tensors_of(cond), strict=True)
+    both = tuple(torch.cat([without.expand_as(given), given]) for without, given in pairs)
+    return both if isinstance(cond, tuple) else both[0]
 
 
 def clip_x_0(pred: Prediction, x_t: Tensor, level: Level, clip: float) -> Prediction:
@@ -68,10 +84,11 @@ class NetworkDenoiser:
     guidance off there is one pass of B.
 
     Args:
-        network: a `Network`, called as network(x, t [B], cond [B, ...] or None) -> [B, ...].
+        network: a `Network`, called as network(x, t [B], cond or None) -> [B, ...].
         schedule: the schedule whose levels the denoiser is called at; it also gives the network's time input.
         kind: the network's prediction type, one of `predictions.KINDS`.
-        cond: the condition, one per image: labels [B], or embeddings [B, ...]; None is passed on to the network.
+        cond: the condition, one per image: labels [B], embeddings [B, ...], or a tuple of such tensors; None is passed
+            on to the network.
         uncond: the condition that stands for "no condition": the null label, another class (a negative prompt), or the
             embedding of empty text.
         guidance_scale: w of `guide`; 1 is off.
@@ -90,8 +107,8 @@ class NetworkDenoiser:
         schedule: Schedule,
         kind: str,
         *,
-        cond: Tensor | None = None,
-        uncond: Tensor | None = None,
+        cond: Condition | None = None,
+        uncond: Condition | None = None,
         guidance_scale: float = 1.0,
         guidance_interval: tuple[float, float] | None = None,
         guidance_rescale: float = 0.0,
@@ -104,14 +121,8 @@ class NetworkDenoiser:
                 f"guidance_scale={guidance_scale} needs a condition to move towards and one to move away from; "
                 "give cond and uncond (labels and the null label), or leave guidance_scale at 1."
             )
-        if (
-            cond is not None
-            and uncond is not None
-            and (cond.shape[1:] != uncond.shape[1:] or len(uncond) not in (1, len(cond)))
-        ):
-            raise ValueError(
-                f"uncond {list(uncond.shape)} must be as cond {list(cond.shape)}: one per image, or one for all images."
-            )
+        if cond is not None and uncond is not None:
+            _check_both(cond, uncond)
         if clip is not None and number("clip", clip, "a positive number, or None for none") <= 0:
             raise ValueError(f"clip must be a positive number, or None for none; got {clip}.")
         self.network, self.schedule, self.kind = network, schedule, kind
@@ -133,10 +144,11 @@ class NetworkDenoiser:
         image_shape = getattr(self.network, "image_shape", None)
         if image_shape is not None and tuple(x_t.shape[1:]) != tuple(image_shape):
             raise ValueError(f"x_t has shape {tuple(x_t.shape)}, but this network takes [B, *{tuple(image_shape)}].")
-        if self.cond is not None and len(self.cond) != len(x_t):
-            raise ValueError(
-                f"x_t holds {len(x_t)} images but there are {len(self.cond)} conditions: give one per image."
-            )
+        for given in () if self.cond is None else tensors_of(self.cond):
+            if len(given) != len(x_t):
+                raise ValueError(
+                    f"x_t holds {len(x_t)} images but there are {len(given)} conditions: give one per image."
+                )
         weight = next(self.network.parameters(), None) if isinstance(self.network, nn.Module) else None
         if weight is not None and weight.device != x_t.device:
             raise ValueError(
@@ -162,8 +174,8 @@ class NetworkDenoiser:
             x_0, eps = pair(call(scaled, self.cond))
             pred = Prediction(x_0, eps, eps_cond=eps)
         else:
-            both = torch.cat([self.uncond.expand_as(self.cond), self.cond])
-            uncond, cond = call(torch.cat([scaled, scaled]), both).chunk(2)
+            both = call(torch.cat([scaled, scaled]), both_sides(self.uncond, self.cond))
+            uncond, cond = both.chunk(2)
             guided = guide(cond, uncond, self.guidance_scale)
             if self.guidance_rescale > 0:
                 guided = rescale_guided(guided, cond, self.guidance_rescale)
@@ -179,3 +191,15 @@ class NetworkDenoiser:
             return True
         low, high = self.guidance_interval
         return low * level.alpha <= level.sigma <= high * level.alpha or (level.alpha == 0 and high == math.inf)
+
+
+def _check_both(cond: Condition, uncond: Condition) -> None:
+    """ValueError unless the condition and its absence have the same shape, except that one may stand for all images."""
+    given, without = tensors_of(cond), tensors_of(uncond)
+    if len(given) != len(without):
+        raise ValueError(f"cond consists of {len(given)} tensors and uncond of {len(without)}: give as many of each.")
+    for c, u in zip(given, without, strict=True):
+        if c.shape[1:] != u.shape[1:] or len(u) not in (1, len(c)):
+            raise ValueError(
+                f"uncond {list(u.shape)} must be as cond {list(c.shape)}: one per image, or one for all images."
+            )

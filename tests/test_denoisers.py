@@ -75,6 +75,23 @@ def test_a_negative_class_stands_on_the_unconditional_side(toy_network, x_T):
     torch.testing.assert_close(pred.eps_uncond, of_negative.eps)
 
 
+def test_a_condition_of_several_tensors_is_batched_tensor_by_tensor(toy_network, x_T):
+    """As a prompt's, which is its embeddings and one pooled vector: uncond first, one for all images if it is one."""
+    seen = []
+
+    def network(x, t, cond):
+        seen.append(cond)
+        return toy_network(x, t, cond[0])
+
+    level, pooled = FLOW.level(0.7), torch.randn(2, 5, generator=torch.Generator().manual_seed(0))
+    sides = {"cond": (LABELS, pooled), "uncond": (NULL, torch.zeros(1, 5))}
+    pred = NetworkDenoiser(network, FLOW, "flow", guidance_scale=2.0, **sides)(x_T, level)
+    alone = NetworkDenoiser(toy_network, FLOW, "flow", cond=LABELS, uncond=NULL, guidance_scale=2.0)(x_T, level)
+    assert torch.equal(pred.eps, alone.eps)
+    labels, vectors = seen[0]
+    assert labels.tolist() == [10, 10, 3, 7] and torch.equal(vectors, torch.cat([torch.zeros(2, 5), pooled]))
+
+
 def test_guidance_interval_is_measured_in_sigma_over_alpha(toy_network, x_T):
     options = {"cond": LABELS, "uncond": NULL, "guidance_scale": 2.0, "guidance_interval": (0.5, 2.0)}
     network = Counting(toy_network)
@@ -159,6 +176,8 @@ def test_bad_input(toy_network, x_T):
         ({"guidance_scale": 2.0}, "cond and uncond"),
         ({"guidance_scale": 2.0, "cond": LABELS}, "cond and uncond"),
         ({"cond": torch.zeros(2, 4), "uncond": torch.zeros(2, 5)}, "must be as cond"),
+        ({"cond": (LABELS, torch.zeros(2, 4)), "uncond": (NULL, torch.zeros(1, 5))}, "must be as cond"),
+        ({"cond": (LABELS, torch.zeros(2, 4)), "uncond": (NULL,)}, "2 tensors and uncond of 1"),
         ({"guidance_interval": (3.0, 1.0)}, "low < high"),
         ({"guidance_interval": (0.2,)}, "low < high"),
         ({"guidance_interval": (0.2, 1.0, 3.0)}, "low < high"),

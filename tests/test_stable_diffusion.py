@@ -243,7 +243,26 @@ def test_guidance_is_one_batch_of_both_sides(models):
     assert sizes == [2] * 3 + [4] * 3
 
 
-def test_prompts_one_an_image(models):
+@pytest.mark.parametrize("name", ["sd", "sdxl"])
+def test_the_condition_is_what_the_text_encoders_gave(models, name):
+    """The network reads the embeddings of `Text`, the negative prompt's before the prompt's."""
+    model, given = models[name], []
+
+    def seen(x, **named):
+        given.append(named)
+        return model.network(x, **named)
+
+    text = model.encode_text(["a cat", "a castle"], "red")
+    start = model.prepare(0, 2, height=SIDE, width=SIDE)
+    replace(model, call=seen).denoiser(text, 5.0, start=start)(start.x_t, start.levels[0])
+    read = given[0]
+    assert torch.equal(read["encoder_hidden_states"], torch.cat([text.negative_embeds.expand(2, -1, -1), text.embeds]))
+    if name == "sdxl":
+        pooled = torch.cat([text.negative_pooled.expand(2, -1), text.pooled])
+        assert torch.equal(read["added_cond_kwargs"]["text_embeds"], pooled)
+
+
+def test_prompts_one_per_image(models):
     model = models["sd"]
     options = {"num_inference_steps": 3, "height": SIDE, "width": SIDE, "guidance_scale": 7.5}
     both = final(model.steps(["a cat", "a castle"], negative=["blurry", "red"], seed=2, **options))

@@ -275,18 +275,11 @@ class StableDiffusion:
                 "guidance, give 1.",
                 stacklevel=2,
             )
-        network = PromptedNetwork(
-            self.call,
-            self.family.name,
-            autoencoder.dtype_of(self.network),
-            *text.rows(count),
-            channels,
-            self.pixels,
-            guidance,
-        )
-        rows = torch.arange(2 * count, device=self.device, dtype=torch.int64)
+        cond, uncond = text.conditions(count)
+        dtype = autoencoder.dtype_of(self.network)
+        network = PromptedNetwork(self.call, self.family.name, dtype, channels, self.pixels, guidance)
         denoise = NetworkDenoiser(
-            network, self.schedule, self.kind, cond=rows[:count], uncond=rows[count:], guidance_scale=scale, **options
+            network, self.schedule, self.kind, cond=cond, uncond=uncond, guidance_scale=scale, **options
         )
         return denoise if known is None else KnownRegion(denoise, known)
 

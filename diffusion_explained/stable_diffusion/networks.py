@@ -1,7 +1,6 @@
 """An adapter from a pipeline's U-Net or transformer to the networks of `NetworkDenoiser`: network(x, t, cond).
 
-A prompt consists of several tensors (embeddings, pooled text, the picture's size), but a `NetworkDenoiser` passes one
-condition. So the condition is a number, the row of the prompt in a table that the adapter holds.
+The condition is what the network reads of a prompt: the tuple of tensors that `text.Text.conditions` makes.
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ from diffusion_explained.devices import torch_defaults
 
 @dataclass(frozen=True)
 class PromptedNetwork:
-    """`call`, the network of a pipeline, with conditions for 2B rows: B with the prompt, then B negative or empty ones.
+    """`call`, the network of a pipeline, called as network(x, t, cond) with the condition of a text.
 
     family: the family whose arguments the network takes; dtype: that of its weights. The output is float32, in which
     samplers compute.
-    embeds [2B, L, D]; pooled [2B, P] or None; channels [B, 5, h, w]: mask and masked picture for a network that was
-    trained to inpaint, or None; pixels: picture pixels per latent pixel, for Stable Diffusion XL, which takes the
-    picture's size as an input; guidance [1, D]: the embedded guidance scale for a network that takes it as an input (a
-    latent consistency model).
+    channels [B, 5, h, w]: mask and masked picture for a network that was trained to inpaint, or None; pixels: picture
+    pixels per latent pixel, for Stable Diffusion XL, which takes the picture's size as an input; guidance [1, D]: the
+    embedded guidance scale for a network that takes it as an input (a latent consistency model).
 
     Other conditions would be added to `arguments`, in diffusers' own formats: a ControlNet's
     down_block_additional_residuals, an image prompt's added_cond_kwargs["image_embeds"]. A LoRA is loaded into the
@@ -35,36 +33,40 @@ class PromptedNetwork:
     call: Callable[..., Any]
     family: str
     dtype: torch.dtype
-    embeds: Tensor
-    pooled: Tensor | None = None
     channels: Tensor | None = None
     pixels: int = 8
     guidance: Tensor | None = None
 
     @torch_defaults()  # for the tensors that diffusers creates
-    def __call__(self, x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
-        """The raw output for x [N, C, h, w] at times t [N], conditioned on rows [N] of the table."""
+    def __call__(self, x: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
+        """The raw output for x [N, C, h, w] at times t [N], with the embeddings [N, L, D], and pooled [N, P], of cond.
+
+        N is B, or with guidance 2B: the B images once without the prompt and once with it.
+        """
         if self.channels is not None:
-            x = torch.cat([x, self.channels[rows % len(self.channels)]], dim=1)
-        output = self.call(x.to(self.dtype), **self.arguments(x, t, rows), return_dict=False)[0]
+            x = torch.cat([x, self.channels.repeat(len(x) // len(self.channels), 1, 1, 1)], dim=1)
+        output = self.call(x.to(self.dtype), **self.arguments(x, t, *cond), return_dict=False)[0]
         # a copy, even if the dtype is right already: CUDA graphs write the next output into the same memory
         return output.to(torch.float32, copy=True)
 
-    def arguments(self, x: Tensor, t: Tensor, rows: Tensor) -> dict[str, Any]:
-        """The network's arguments besides x, by name. x [N, C, h, w], t [N], rows [N]."""
-        named: dict[str, Any] = {"timestep": t, "encoder_hidden_states": self.embeds[rows]}
+    def arguments(self, x: Tensor, t: Tensor, embeds: Tensor, pooled: Tensor | None = None) -> dict[str, Any]:
+        """The network's arguments besides x, by name. x [N, C, h, w], t [N], embeds [N, L, D], pooled [N, P]."""
+        named: dict[str, Any] = {"timestep": t, "encoder_hidden_states": embeds}
         if self.guidance is not None:
             named["timestep_cond"] = self.guidance.expand(len(x), -1)
-        pooled = None if self.pooled is None else self.pooled[rows]
         if self.family == "sd3":
             named["pooled_projections"] = pooled
         if self.family == "sdxl":
             size = (x.shape[2] * self.pixels, x.shape[3] * self.pixels)
-            named["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": self._time_ids(size, len(x))}
+            named["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": _time_ids(size, embeds)}
         return named
 
-    def _time_ids(self, size: tuple[int, int], count: int) -> Tensor:
-        """(original size, top left corner of the crop, target size) [N, 6], for uncropped pictures (SDXL, Sec. 2.2)."""
-        numbers = (*size, 0, 0, *size)
-        columns = [torch.full((count, 1), n, device=self.embeds.device, dtype=self.embeds.dtype) for n in numbers]
-        return torch.cat(columns, dim=1)
+
+def _time_ids(size: tuple[int, int], embeds: Tensor) -> Tensor:
+    """(original size, top left corner of the crop, target size) [N, 6], for uncropped pictures (SDXL, Sec. 2.2).
+
+    embeds [N, L, D] gives N, the device and the dtype.
+    """
+    numbers = (*size, 0, 0, *size)
+    columns = [torch.full((len(embeds), 1), n, device=embeds.device, dtype=embeds.dtype) for n in numbers]
+    return torch.cat(columns, dim=1)

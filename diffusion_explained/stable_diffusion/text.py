@@ -70,21 +70,22 @@ class Text:
         """For each prompt the part that the first text encoder cut off, "" if nothing was."""
         return tuple(tokens[0].cut for tokens in self.tokens)
 
-    def rows(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """(embeds, pooled) of 2 * count rows, the conditional ones first: one prompt for all images, or one per image.
+    def conditions(self, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        """The conditions of `count` images with the prompt, and with the negative prompt, for a `NetworkDenoiser`.
+
+        A condition is what the network reads of a text: (embeds [count, L, D],), and for the families with a vector for
+        the whole text (embeds, pooled [count, P]). One prompt serves all images, or there is one per image.
 
         Raises ValueError when the number of prompts is neither 1 nor `count`.
         """
         if len(self) not in (1, count):
             raise ValueError(f"There are {len(self)} prompts for {count} images: give one prompt, or one per image.")
 
-        def both(cond: Tensor, uncond: Tensor) -> Tensor:
-            return torch.cat([side.expand(count, *side.shape[1:]) for side in (cond, uncond)])
+        def condition(*tensors: Tensor | None) -> tuple[Tensor, ...]:
+            # contiguous: with the strides of `expand`, a matrix product may round differently
+            return tuple(x.expand(count, *x.shape[1:]).contiguous() for x in tensors if x is not None)
 
-        embeds = both(self.embeds, self.negative_embeds)
-        if self.pooled is None or self.negative_pooled is None:
-            return embeds, None
-        return embeds, both(self.pooled, self.negative_pooled)
+        return condition(self.embeds, self.pooled), condition(self.negative_embeds, self.negative_pooled)
 
 
 def prompts_of(prompt: str | Sequence[str], what: str = "prompt") -> tuple[str, ...]:
