@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 from explorer import address, jobs, page
+from explorer.turns import Request, computing
 
 # our own icon file: Streamlit would fetch a named icon from another host
 st.set_page_config(
@@ -31,5 +32,5 @@ PAGES = [
 page.dress()
 jobs.turn_page()
 chosen = st.navigation(PAGES, position="top")
-with address.kept(chosen.url_path):
+with computing(Request()), address.kept(chosen.url_path):
     chosen.run()

@@ -17,7 +17,7 @@ from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer import page
-from explorer.turns import Stopwatch, Tell
+from explorer.turns import Request, Stopwatch, Tell, computing
 
 T = TypeVar("T")
 POLL = 0.5  # seconds between updates of a job's progress
@@ -79,6 +79,7 @@ class Job(Generic[T]):
         self.session, self.seen, self.shown, self._alone_since = _session(), clock(), True, None
         self._watch, self._stop, self._desk = Stopwatch(lambda: clock()), threading.Event(), _desk()
         self._watch.report(None)
+        self._request = Request()
         with self._desk.lock:
             self._desk.queue.append(self)
         self._future = self._desk.worker.submit(self._run, work)
@@ -87,7 +88,8 @@ class Job(Generic[T]):
     def _run(self, work: Callable[[Tell], T]) -> T:
         self._watch.report(0.0)
         self.tell(0.0)
-        return work(self.tell)
+        with computing(self._request):
+            return work(self.tell)
 
     def _ended(self, _: object) -> None:
         with self._desk.lock:

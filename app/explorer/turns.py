@@ -44,24 +44,57 @@ class Stopwatch:
         return self._spent + (0.0 if self._since is None else self._clock() - self._since)
 
 
-class Turn:
-    """A computation's turn at the machine. Call it as a `Tell`: between two steps the turn may pass to another.
+class Request:
+    """One answer that a visitor waits for: a run of a page, or a job. All its computations share one rank.
 
-    seconds: how long it has computed; alone: whether no other computation ran, or waited, in that time.
+    arrived: when the visitor asked; held: seconds for which its computations had a turn.
     """
 
-    def __init__(self, turns: "Turns", tell: Tell) -> None:
-        self.turns, self.tell, self.alone = turns, tell, True
-        self.arrived, self.held, self.since = turns.clock(), 0.0, 0.0
-
-    @property
-    def seconds(self) -> float:
-        return self.held + self.turns.clock() - self.since
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.arrived, self.held = clock(), 0.0
 
     @property
     def rank(self) -> float:
         """The lowest rank computes first: one that arrived early and has computed little. None waits for ever."""
         return self.arrived + WEIGHT * self.held
+
+
+_thread = threading.local()
+
+
+@contextmanager
+def computing(request: Request) -> Iterator[None]:
+    """Count all turns that this thread takes here towards one request.
+
+    Without this, a page of forty short computations would join the end of the queue forty times, and a job that
+    waited for the worker would be treated as if its visitor had just asked.
+    """
+    outer, _thread.request = getattr(_thread, "request", None), request
+    try:
+        yield
+    finally:
+        _thread.request = outer
+
+
+class Turn:
+    """A computation's turn at the machine. Call it as a `Tell`: between two steps the turn may pass to another.
+
+    alone: whether no other computation ran, or waited, while it had its turn.
+    """
+
+    def __init__(self, turns: "Turns", tell: Tell) -> None:
+        self.turns, self.tell, self.alone, self.since = turns, tell, True, 0.0
+        self.request = getattr(_thread, "request", None) or Request(turns.clock)
+
+    @property
+    def rank(self) -> float:
+        """The rank of its request."""
+        return self.request.rank
+
+    def count(self) -> None:
+        """Add the seconds since its place was taken, or last counted, to the request's."""
+        now = self.turns.clock()
+        self.request.held, self.since = self.request.held + now - self.since, now
 
     def __call__(self, part: float | None, doing: str = "") -> None:
         self.tell(part, doing)
@@ -106,7 +139,7 @@ class Turns:
         with self._queue:
             if turn not in self._holding or self.clock() - turn.since < SLICE:
                 return
-            turn.held, turn.since = turn.seconds, self.clock()
+            turn.count()
             if not any(other.rank < turn.rank for other in self._waiting):
                 return
             self._holding.remove(turn)
@@ -136,10 +169,11 @@ class Turns:
 
     def _leave(self, turn: Turn) -> None:
         with self._queue:
-            for queue in (self._holding, self._waiting):
-                if turn in queue:
-                    queue.remove(turn)
-            turn.held, turn.since = turn.held + self.clock() - turn.since if turn.since else turn.held, self.clock()
+            if turn in self._holding:
+                turn.count()
+                self._holding.remove(turn)
+            else:
+                self._waiting.remove(turn)
             self._queue.notify_all()
 
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import eventually
-from explorer import jobs
+from explorer import jobs, turns
 from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
 from streamlit.testing.v1 import AppTest
 
@@ -161,6 +161,23 @@ def test_a_job_that_waits_says_its_place_and_about_how_long(desk):
     second.stop()
     eventually(lambda: second.done)
     assert "1 before you" in third.words
+
+
+def test_a_job_that_waited_for_the_worker_computes_with_the_rank_of_when_it_was_asked(desk):
+    first, arrived = desk.job("First"), []
+    eventually(lambda: first.doing == "step")
+
+    def work(tell):
+        with turns.HEAVY.turn(tell) as turn:
+            arrived.append(turn.request.arrived)
+
+    before = time.monotonic()
+    second = jobs.Job("Second", "kept", work)
+    after = time.monotonic()
+    time.sleep(0.05)
+    first.go.set()
+    eventually(lambda: second.done)
+    assert before <= arrived[0] <= after
 
 
 def test_a_forecast_does_not_grow_while_a_job_waits(desk):

@@ -12,7 +12,7 @@ import torch
 from conftest import APP, eventually
 from explorer import runs, turns
 from explorer.shelf import Shelf, quiet, size_of
-from explorer.turns import Stopwatch, Turns
+from explorer.turns import Request, Stopwatch, Turns, computing
 
 from diffusion_explained import comparisons
 from diffusion_explained.cli import launch
@@ -93,7 +93,55 @@ def test_a_long_computation_passes_its_turn_on_between_steps():
         assert not turn.alone
     thread.join()
     assert order == ["long, within its slice", "short", "long"]
-    assert turn.seconds == pytest.approx(2.0)
+    assert turn.request.held == pytest.approx(2.0)
+
+
+def test_the_computations_of_one_request_keep_its_place_before_later_visitors():
+    now = [0.0]
+    queue, order, begun = Turns(1, lambda: now[0]), [], threading.Event()
+
+    def page():
+        with computing(Request(lambda: 1.0)):  # asked before the later visitor
+            with queue.turn(quiet):
+                order.append("first of the page")
+                begun.set()
+                eventually(lambda: queue.busy == 2)
+            with queue.turn(quiet):
+                order.append("second of the page")
+
+    def later():
+        with computing(Request(lambda: 2.0)), queue.turn(quiet):
+            order.append("later visitor")
+
+    with queue.turn(quiet):
+        threads = [threading.Thread(target=page), threading.Thread(target=later)]
+        for waiting, thread in enumerate(threads, 2):
+            thread.start()
+            eventually(lambda waiting=waiting: queue.busy == waiting)
+    for thread in threads:
+        thread.join()
+    assert order == ["first of the page", "second of the page", "later visitor"]
+
+
+def test_a_request_that_has_computed_for_long_lets_later_ones_pass():
+    now = [0.0]
+    queue, order = Turns(1, lambda: now[0]), []
+
+    def visitor(name, request):
+        with computing(request), queue.turn(quiet):
+            order.append(name)
+
+    long, short = Request(lambda: 0.0), Request(lambda: 30.0)
+    with computing(long), queue.turn(quiet):
+        now[0] = 4.0  # it has computed for 4 s, which counts as much as 40 s of waiting
+    with queue.turn(quiet):
+        threads = [threading.Thread(target=visitor, args=one) for one in (("long", long), ("short", short))]
+        for waiting, thread in enumerate(threads, 2):
+            thread.start()
+            eventually(lambda waiting=waiting: queue.busy == waiting)
+    for thread in threads:
+        thread.join()
+    assert long.held == pytest.approx(4.0) and order == ["short", "long"]
 
 
 def test_waiting_is_no_work():
