@@ -77,7 +77,7 @@ def faults() -> list[str]:
     wrong = [f"{room} has no place in ORDER" for room in rooms() if room not in places]
     wrong += [f"ORDER names {room}, which there is not" for room in places if room not in rooms()]
     if len(rooms()) > MOST_ROOMS:
-        wrong.append(f"there are {len(rooms())} rooms, and at most {MOST_ROOMS} are wanted")
+        wrong.append(f"there are {len(rooms())} rooms, and at most {MOST_ROOMS} are allowed")
     wrong += [
         f"{room} imports {other}, which stands above it"
         for room, others in arrows().items()

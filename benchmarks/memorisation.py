@@ -20,7 +20,7 @@ from diffusion_explained.data import ImageDataset, load_dataset
 from diffusion_explained.evaluation import draw
 from diffusion_explained.files import check_folder
 from diffusion_explained.measured import MEASURED, read_measured, studies, write_measured
-from diffusion_explained.metrics import classify, judge
+from diffusion_explained.metrics import classify, shipped_classifier
 from diffusion_explained.neighbours import nearest
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import load_pretrained
@@ -89,7 +89,7 @@ def main() -> None:
     rows, order = kept_rows(options.n, weights, sources), [*REAL, *SAMPLES]
     if missing := [name for name in order if name not in {kept["who"] for kept in rows}]:
         train, test = (load_dataset("cifar10", split) for split in ("train", "test"))
-        classifier = judge("cifar10", options.device)
+        classifier = shipped_classifier("cifar10", options.device)
         of_train = features_of(train.to_float(), classifier).to(options.device)
     for name in missing:
         images = images_of(name, options.n, train, test, options.device, options.weights)

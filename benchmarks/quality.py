@@ -22,7 +22,7 @@ from places import tried
 from side_by_side import machine, table
 from torch import Tensor
 
-from diffusion_explained.evaluation import Yardstick
+from diffusion_explained.evaluation import Reference
 from diffusion_explained.files import check_folder
 from diffusion_explained.guidance import MIDDLE
 from diffusion_explained.measured import MEASURED, read_measured, studies, write_measured
@@ -123,13 +123,13 @@ def draw(model: Model, point: Point, x_T: Tensor, labels: Tensor) -> Tensor:
     return torch.cat(drawn)
 
 
-def measure(model: Model, point: Point, x_T: Tensor, yardstick: Yardstick) -> dict:
+def measure(model: Model, point: Point, x_T: Tensor, reference: Reference) -> dict:
     """A row: the point, the measures of its samples, and the share of pixels beyond black or white."""
     began = time.perf_counter()
-    x_0 = draw(model, point, x_T, yardstick.labels)
+    x_0 = draw(model, point, x_T, reference.labels)
     beyond, seconds = (x_0.abs() > 1.02).double().mean().item(), time.perf_counter() - began
     x_0 = x_0.clamp(-1, 1)
-    measures = dataclasses.asdict(yardstick.measures(x_0))
+    measures = dataclasses.asdict(reference.measures(x_0))
     row = {**dataclasses.asdict(point), "evaluations": point.evaluations, **measures, "beyond": beyond}
     return {**row, "contrast": x_0.std(dim=(1, 2, 3)).mean().item(), "seconds": seconds}
 
@@ -155,7 +155,7 @@ def main() -> None:
     points = [p for p in STUDIES[options.study]() if p.evaluations <= options.most and p.model in options.models]
     on_gpu = torch.device(options.device).type == "cuda"
     precision = "float16" if on_gpu else "float32"
-    yardstick = Yardstick("cifar10", options.n, device=options.device)
+    reference = Reference("cifar10", options.n, device=options.device)
     files = {name: weights_of(name, options.weights) for name in dict.fromkeys(point.model for point in points)}
     models, noise = {}, {}
     for point in points:
@@ -166,12 +166,12 @@ def main() -> None:
             loaded = load_pretrained(path, options.device)
             models[point.model] = in_precision(loaded, precision, compiled=on_gpu)
             noise[point.model] = loaded.noise(options.n)
-        row = measure(models[point.model], point, noise[point.model], yardstick)
+        row = measure(models[point.model], point, noise[point.model], reference)
         row |= {"n": options.n, "weights": checksum, "machine": machine(), "precision": precision}
         print(f"{point}: {row['frechet_distance']:.3f}, {row['accuracy']:.1%}, {row['seconds']:.1f} s", flush=True)
         others = [other for other in kept_rows(options.study) if not is_same_setting(other, point)]
-        real = dataclasses.asdict(yardstick.real)
-        write_measured(options.study, {"unseen": yardstick.unseen, "real": real, "rows": [*others, row]})
+        real = dataclasses.asdict(reference.real)
+        write_measured(options.study, {"unseen": reference.unseen, "real": real, "rows": [*others, row]})
     print(as_table(kept_rows(options.study)))
 
 

@@ -21,7 +21,7 @@ from throughput import NETWORKS
 from torch import nn
 
 from diffusion_explained.data import load_dataset
-from diffusion_explained.evaluation import Yardstick, draw
+from diffusion_explained.evaluation import Reference, draw
 from diffusion_explained.files import atomic_path, check_folder
 from diffusion_explained.forward import add_noise
 from diffusion_explained.measured import read_measured, write_measured
@@ -86,11 +86,11 @@ def run(name: str, images: int, n: int, device: str) -> dict:
         curve.append([record.images_seen, record.loss])
     on_gpu = torch.device(device).type == "cuda"
     model = in_precision(record.model, "float16" if on_gpu else "float32")
-    yardstick = Yardstick("cifar10", n, device=device)
+    reference = Reference("cifar10", n, device=device)
 
     def measures(guidance_scale: float) -> dict:
         settings = {"num_inference_steps": 18, "sampler": "heun", "guidance_scale": guidance_scale}
-        return dataclasses.asdict(yardstick.measures(draw(model, yardstick.labels, **settings)))
+        return dataclasses.asdict(reference.measures(draw(model, reference.labels, **settings)))
 
     row = {
         "name": name,

@@ -20,8 +20,8 @@ from diffusion_explained.metrics import (
     classify,
     frechet_distance,
     frechet_spread,
-    judge,
     mean_pairwise_distance,
+    shipped_classifier,
 )
 from diffusion_explained.models.classifier import Classifier
 from diffusion_explained.neighbours import nearest, neighbour_coverage
@@ -110,7 +110,7 @@ class Evaluation:
         return self.samples, self.real
 
 
-class Yardstick:
+class Reference:
     """The reference for samples of a data set: features of n training images, and the measures of n unseen real images.
 
     Both sets have the same number of images of each class, drawn with the seed. If the data set's test split is not on
@@ -139,7 +139,7 @@ class Yardstick:
             least = 2 * train.num_classes
             raise ValueError(f"n = {n} is too small: give {least} or more, so that each class has two samples.")
         self.labels = torch.arange(n, device="cpu", dtype=torch.int64) % train.num_classes
-        self.classifier = classifier or judge(dataset, str(device))
+        self.classifier = classifier or shipped_classifier(dataset, str(device))
         self.device = next(self.classifier.parameters()).device
         generator = stream(seed)
         try:
@@ -190,14 +190,14 @@ def evaluate(
             whatever the batch size.
         n: the number of samples; the Frechet distance needs more samples than the classifier has features, and is
             comparable only between evaluations of the same n.
-        dataset, classifier: as for `Yardstick`.
+        dataset, classifier: as for `Reference`.
         batch_size: samples per batch; by default 100 on a CPU, 1000 on a GPU.
         progress: called as progress(samples drawn, n) after each batch.
         settings: passed on to `model.sample`, and kept in the `Evaluation`.
 
     Raises ValueError for an n that is too small, or larger than the real images allow.
     """
-    reference = Yardstick(dataset, n, classifier=classifier, seed=seed, device=model.device)
+    reference = Reference(dataset, n, classifier=classifier, seed=seed, device=model.device)
     x_0 = draw(model, reference.labels, seed, batch_size, progress, **settings)
     samples = reference.measures(x_0)
     settings = {**settings, "seed": seed}

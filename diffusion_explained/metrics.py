@@ -24,7 +24,7 @@ from diffusion_explained.pretrained import load_classifier
 
 
 @lru_cache(maxsize=4)
-def judge(dataset: str = "mnist", device: str = "cpu") -> Classifier:
+def shipped_classifier(dataset: str = "mnist", device: str = "cpu") -> Classifier:
     """The shipped classifier that measures samples of a data set; it is loaded once and shared, so do not change it."""
     return load_classifier(f"{dataset}_classifier", device)
 
@@ -36,7 +36,7 @@ def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int 
     Images of bytes (uint8) are first converted to floats in [-1, 1]. classifier: None for the shipped one of MNIST.
     Raises ValueError for images of another shape, for NaN, and for numbers far beyond [-1, 1].
     """
-    classifier = classifier or judge()
+    classifier = classifier or shipped_classifier()
     if x_0.ndim != 4 or tuple(x_0.shape[1:]) != tuple(classifier.image_shape) or len(x_0) == 0:
         raise ValueError(
             f"this classifier takes images [N, {', '.join(map(str, classifier.image_shape))}] with N of 1 or more; "

@@ -262,22 +262,23 @@ def heun(
 
         x' = Euler step;   x_next = x_t + (slope(x_t) + slope(x')) / 2 * step     (lines 4-8)
 
-    With S_churn > 0 some noise is added before each step, and the step starts from there (EDM, Algorithm 2): the
-    sampler becomes random, and new noise repairs what earlier steps did wrong.
+    With S_churn > 0, noise is added before each step, and the step starts from the noisier state (EDM, Algorithm 2).
+    The sampler is then random, and the new noise corrects errors of earlier steps.
 
         gamma = min(S_churn / n, sqrt(2) - 1)  where S_tmin <= sigma / alpha <= S_tmax, else 0
         x_t  <- x_t + S_noise * sqrt(t_hat^2 - t^2) * z,   t_hat = (1 + gamma) * t          (alpha = 1; lines 4-6)
 
-    Two network evaluations a step, but one at the last, where the slope at sigma = 0 is unknown, and one at a first
-    step from all but pure noise, which is Euler's: it spans nearly all of sigma / alpha, and multiplies any error of
-    the second slope by that. The slope is that of x / alpha, or of x on the straight path: see `_ode_scales`.
+    A step needs two network evaluations (NFE). Two steps are Euler's and need one: the last step, since the slope at
+    sigma = 0 is unknown; and a first step from nearly pure noise, since it spans nearly the whole range of
+    sigma / alpha and would multiply an error of the second slope by this range. The slope is that of x / alpha, or
+    of x on the straight path: see `_ode_scales`.
 
     Args:
         denoise, x_t, levels: as for `ddim`.
-        S_churn: how much noise is added over all n steps; 0 is the deterministic Algorithm 1, EDM uses 30 to 80. A
-            step whose noise is raised is yielded with the raised level and its x_t.
+        S_churn: the amount of noise added over all n steps; 0 is the deterministic Algorithm 1, EDM uses 30 to 80. A
+            step with added noise is yielded with the raised level and the noisier x_t.
         S_tmin, S_tmax: the noise ratios sigma / alpha between which noise is added.
-        S_noise: the standard deviation of z; EDM uses up to 1.007, for networks that remove a little too much.
+        S_noise: the standard deviation of z; EDM uses up to 1.007, for networks that remove slightly too much noise.
         generator: for z; one, one per image, or None (torch's global stream).
 
     Raises ValueError for S_churn > 0 on levels whose t is not sigma itself: only EDM's and the straight path have a

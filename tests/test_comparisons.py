@@ -1,4 +1,4 @@
-"""Races count and measure; a look across schedules sees what the schedule's own level would."""
+"""Races count and measure; a prediction across schedules equals that at the schedule's own level."""
 
 import pytest
 import torch

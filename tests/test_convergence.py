@@ -73,10 +73,10 @@ def test_the_flow_of_one_gaussian_in_closed_form(family):
         16, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64
     )
     std_T = ((levels[0].alpha * 0.7) ** 2 + levels[0].sigma ** 2) ** 0.5
-    wanted = gaussian.means + 0.7 / std_T * (x_T - levels[0].alpha * gaussian.means)
+    expected = gaussian.means + 0.7 / std_T * (x_T - levels[0].alpha * gaussian.means)
     for name, tolerance in [("ddim", 2e-2), ("euler", 2e-2), ("heun", 1e-3), ("dpm_solver_pp_2m", 2e-3)]:
         got = final(SAMPLERS[name](ExactDenoiser(gaussian), x_T, levels))
-        torch.testing.assert_close(got, wanted, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(got, expected, rtol=0, atol=tolerance, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.mark.parametrize("family", ["ddpm", "edm", "flow"])

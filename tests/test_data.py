@@ -82,7 +82,7 @@ def hub_path(name: str, split: str) -> Path:
 
 @pytest.fixture(params=["mnist", "cifar10"])
 def tiny(request, monkeypatch):
-    """A 40-image train split of each data set in the hub's layout, and the registry told to expect it.
+    """A 40-image train split of each data set in the hub's layout, and the registry of data sets that expects it.
 
     Returns (name, its images [40, C, H, W], its labels, the parquet's path).
     """

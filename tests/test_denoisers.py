@@ -119,8 +119,8 @@ def test_rescale_acts_in_the_denoiser(toy_network, x_T):
     options = {"cond": LABELS, "uncond": NULL, "guidance_scale": 7.5}
     level = DDPM.level(400)
     pred = NetworkDenoiser(toy_network, DDPM, "eps", guidance_rescale=0.7, **options)(x_T, level)
-    wanted = rescale_guided(guide(pred.eps_cond, pred.eps_uncond, 7.5), pred.eps_cond, 0.7)
-    torch.testing.assert_close(pred.eps, wanted)
+    expected = rescale_guided(guide(pred.eps_cond, pred.eps_uncond, 7.5), pred.eps_cond, 0.7)
+    torch.testing.assert_close(pred.eps, expected)
 
 
 def test_clipping_derives_eps_again():

@@ -178,7 +178,7 @@ REFUSED = {
     "a picture of NaN": lambda: pixels(X * NAN),
     "a picture of bytes": lambda: pixels(BYTES),
     "floats made floats again": lambda: to_float(X),
-    "noise level 0 told to a network": lambda: EDMSchedule().network_time(0.0),
+    "noise level 0 as the time of a network": lambda: EDMSchedule().network_time(0.0),
     "a negative noise level": lambda: EDMSchedule().network_time(-1.0),
     "shift of words": lambda: FlowSchedule(shift="3"),
     "shift NaN": lambda: FlowSchedule(shift=NAN),

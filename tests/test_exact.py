@@ -32,10 +32,10 @@ def test_the_posterior_mean_is_the_best_regression():
     x_t = add_noise(x_0, torch.randn(x_0.shape, generator=g), level)
     for place in (torch.tensor([0.3, 0.0]), torch.tensor([-0.5, 0.3])):
         near = (x_t - place).norm(dim=1) < 0.05
-        wanted = x_0[near].mean(0)
+        expected = x_0[near].mean(0)
         error = 6 * x_0[near].std(0) / near.sum() ** 0.5 + 0.01  # six standard errors and the window's width
         got = MIXTURE.x_0(place[None], level)[0]
-        assert int(near.sum()) > 1000 and bool(((got - wanted).abs() < error).all())
+        assert int(near.sum()) > 1000 and bool(((got - expected).abs() < error).all())
 
 
 def test_density_integrates_to_one():
@@ -49,8 +49,8 @@ def test_a_finite_data_set_is_a_mixture_without_width():
     points = torch.randn(5, 1, 3, 3, generator=torch.Generator().manual_seed(0))
     level, x_t = FlowSchedule().level(0.7), torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(1))
     distance = ((x_t[:, None] - level.alpha * points[None]) ** 2).flatten(2).sum(2)
-    wanted = torch.einsum("bk,kchw->bchw", (-distance / (2 * level.sigma**2)).softmax(1), points)
-    torch.testing.assert_close(ExactDenoiser(points)(x_t, level).x_0, wanted, rtol=1e-5, atol=1e-5)
+    expected = torch.einsum("bk,kchw->bchw", (-distance / (2 * level.sigma**2)).softmax(1), points)
+    torch.testing.assert_close(ExactDenoiser(points)(x_t, level).x_0, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_the_ends():

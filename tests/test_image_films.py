@@ -37,9 +37,9 @@ def as_bytes(images):
 
 def test_the_steps_of_one_image_are_decoded_one_by_one(run):
     model, steps, _ = run
-    told = []
-    x_0 = decoded(model, steps, 1, told.append)
-    assert x_0.shape == (3, 3, 64, 64) and told[-1] >= 1
+    progress = []
+    x_0 = decoded(model, steps, 1, progress.append)
+    assert x_0.shape == (3, 3, 64, 64) and progress[-1] >= 1
     torch.testing.assert_close(x_0[2:], model.decode(steps[2].pred.x_0[1:]), atol=1e-4, rtol=0)
 
 

@@ -94,7 +94,7 @@ def test_the_cost_of_a_dit_by_hand():
     cost, (tokens, width, depth) = {c.part: c for c in costs(DiT(config))}, (24, 32, 3)
     assert cost["blocks: two layers"].flops == depth * tokens * 2 * 8 * width**2
     assert cost["blocks: attention"].flops == depth * (tokens * 2 * 4 * width**2 + 4 * tokens**2 * width)
-    assert cost["blocks: modulation"].flops == depth * 2 * 6 * width**2  # once an image, not once a token
+    assert cost["blocks: modulation"].flops == depth * 2 * 6 * width**2  # once per image, not once per token
     assert cost["blocks: modulation"].parameters == depth * 6 * width * (width + 1)
 
 
@@ -173,7 +173,7 @@ def test_attention_maps_are_named_by_their_layers_and_know_their_grid():
 
 
 def test_distance_and_the_view_from_one_position():
-    """On 2 x 3 positions: one head looks at itself, one at its right or left neighbour in the row, one everywhere."""
+    """On 2 x 3 positions: one head attends to itself, one to its right or left neighbour in the row, one to all."""
     itself = torch.eye(6)
     neighbour = torch.eye(6)[[1, 0, 1, 4, 3, 4]]
     attention = Attention((2, 3), torch.stack([itself, neighbour, torch.full((6, 6), 1 / 6)])[None])

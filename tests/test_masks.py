@@ -141,10 +141,10 @@ def test_what_is_no_mask_is_refused(mask, words):
 
 def test_a_soft_brush_counts_from_a_half_on():
     soft = Image.linear_gradient("L").resize((64, 64))
-    wanted = torch.from_numpy(np.array(soft)).ge(128).float()
-    assert torch.equal(understood(encoded(soft)), wanted)
+    expected = torch.from_numpy(np.array(soft)).ge(128).float()
+    assert torch.equal(understood(encoded(soft)), expected)
     ink = Image.merge("LA", (Image.new("L", (64, 64), 255), soft))
-    assert torch.equal(understood(encoded(ink)), wanted), "white of that alpha"
+    assert torch.equal(understood(encoded(ink)), expected), "white of that alpha"
 
 
 def test_a_mask_is_fitted_as_its_picture_is_turned_and_of_any_size():

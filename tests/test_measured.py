@@ -104,8 +104,8 @@ def test_the_rows_of_a_model_are_of_one_weight_file_the_shipped_one():
 def test_every_kind_of_sampler_was_measured_to_its_end():
     rows = read_measured("samplers")["rows"]
     found = {(row["model"], row["sampler"]) for row in rows if row["evaluations"] >= 99}
-    wanted = {("cifar10_unet_eps", name) for name in ("ddim", "ddpm", "dpm_solver_pp_2m", "euler_ancestral")}
-    assert wanted | {("cifar10_unet_flow", "euler"), ("cifar10_unet_flow", "heun")} <= found
+    expected = {("cifar10_unet_eps", name) for name in ("ddim", "ddpm", "dpm_solver_pp_2m", "euler_ancestral")}
+    assert expected | {("cifar10_unet_flow", "euler"), ("cifar10_unet_flow", "heun")} <= found
     assert [row["evaluations"] for row in rows if row["sampler"] == "ddpm"] == [1000]
 
 
@@ -136,7 +136,7 @@ def test_the_larger_network_at_least_halves_the_prototypes_distances():
     assert guided < 0.5 * prototype["guided"]["1.5"]["frechet_distance"]
 
 
-def test_memorisation_stands_beside_crowds_that_copy():
+def test_memorisation_stands_beside_sets_that_copy():
     near = {(row["who"], row["where"]): row for row in read_measured("memorisation")["rows"]}
     assert all(row["n"] == 10_000 for row in near.values()) and len(near) == 2 * 9
     for where in ("pixels", "features"):
@@ -194,9 +194,9 @@ def test_micro_was_measured_with_the_weights_that_ship():
 
     parts = [WEIGHTS / "micro" / part for part in ("text_encoder", "unet", "vae")]
     model = checksum(*(file for part in parts for file in sorted(part.glob("*.safetensors"))))
-    judge = checksum(WEIGHTS / "micro_retrieval.safetensors")
+    retrieval = checksum(WEIGHTS / "micro_retrieval.safetensors")
     again = "run benchmarks/micro.py again"
     for row in read_measured(MICRO)["rows"]:
-        assert row["retrieval"] == judge, f"{row['part']} was judged by another network: {again}"
+        assert row["retrieval"] == retrieval, f"{row['part']} was measured with another retrieval network: {again}"
         if row["model"] == "micro":
             assert row["weights"] == model, f"{row['part']} was measured with other weights: {again}"

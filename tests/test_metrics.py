@@ -1,4 +1,4 @@
-"""Metrics against closed forms, invariances, and crowds whose answer is known; and what they refuse."""
+"""Metrics against closed forms, invariances, and samples whose measure is known; and what they refuse."""
 
 import itertools
 import json
@@ -114,8 +114,8 @@ class TestFrechetDistance:
 
     def test_bias_falls_as_one_over_n(self):
         """Of one distribution in 16 dimensions, averaged over seeds: half as much for twice the samples."""
-        crowd = normal(40_000, 16)
-        runs = [frechet_bias(crowd, [100, 200, 400, 800], seed) for seed in range(10)]
+        samples = normal(40_000, 16)
+        runs = [frechet_bias(samples, [100, 200, 400, 800], seed) for seed in range(10)]
         means = [sum(run[n] for run in runs) / len(runs) for n in (100, 200, 400, 800)]
         ratios = [larger / smaller for larger, smaller in itertools.pairwise(means)]
         assert means[0] > 0.3 and all(1.7 < ratio < 2.4 for ratio in ratios), (means, ratios)
@@ -130,13 +130,13 @@ class TestFrechetDistance:
             frechet_floor(train, test, 1001)
 
     def test_spread_is_that_of_other_samples(self):
-        """The bootstrap's standard deviation against that of twelve crowds which were really drawn anew."""
+        """The bootstrap's standard deviation against that of twelve sets of samples that were really drawn anew."""
         reference = normal(2000, 4, seed=1)
-        crowds = [1.3 * normal(2000, 4, seed=seed) for seed in range(2, 14)]
-        drawn_anew = torch.tensor([frechet_distance(crowd, reference) for crowd in crowds]).std().item()
-        assert 0.6 < frechet_spread(crowds[0], reference) / drawn_anew < 1.6
-        assert frechet_spread(crowds[0], reference) == frechet_spread(crowds[0], reference), "seeded"
-        assert frechet_spread(crowds[0][:500], reference) > 1.5 * frechet_spread(crowds[0], reference)
+        sets = [1.3 * normal(2000, 4, seed=seed) for seed in range(2, 14)]
+        drawn_anew = torch.tensor([frechet_distance(samples, reference) for samples in sets]).std().item()
+        assert 0.6 < frechet_spread(sets[0], reference) / drawn_anew < 1.6
+        assert frechet_spread(sets[0], reference) == frechet_spread(sets[0], reference), "seeded"
+        assert frechet_spread(sets[0][:500], reference) > 1.5 * frechet_spread(sets[0], reference)
 
     @pytest.mark.parametrize(
         ("a", "b", "complaint"),
@@ -278,7 +278,7 @@ class TestEvaluate:
         assert 0.5 < evaluation.samples.frechet_distance / evaluation.frechet_floor < 2
         assert 0.8 < evaluation.samples.diversity / evaluation.real.diversity < 1.25
         assert evaluation.samples.nearest_training_image < evaluation.real.nearest_training_image, "half are copies"
-        assert evaluation.real.nearest_training_image > 0, "the yardstick is apart from what it is compared with"
+        assert evaluation.real.nearest_training_image > 0, "the reference images are not those of the comparison"
         assert evaluation.unseen.startswith("other training images") and "5,000 images" in evaluation.train
 
     def test_a_collapsed_model(self):

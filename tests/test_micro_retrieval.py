@@ -260,7 +260,7 @@ def test_a_training_needs_a_length(few, tokenizer, tmp_path):
 
 
 def test_the_command_trains_writes_and_says_how_well_it_reads(tmp_path):
-    out = tmp_path / "judge.safetensors"
+    out = tmp_path / "retrieval.safetensors"
     length = ["--images", "32", "--batch-size", "16"]
     result = CliRunner().invoke(
         app, ["micro", "retrieval", "--sample", "--device", "cpu", *length, "--out", str(out)], catch_exceptions=False

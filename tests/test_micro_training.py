@@ -267,8 +267,8 @@ def test_encoded_scenes_are_kept_and_read_again(emoji: EmojiSet, tokenizer, tmp_
     assert seen == [(4, 10), (8, 10), (10, 10)]
     pictures = next(iter(drawn(emoji, AutoencoderConfig(images=16, batch_size=10), torch.device("cpu"), 0, 0)))
     with torch.no_grad():
-        wanted = 2 * vae.encode(pictures).latent_dist.mean
-    torch.testing.assert_close(first.latents.float(), wanted, atol=2e-3, rtol=2e-3)
+        expected = 2 * vae.encode(pictures).latent_dist.mean
+    torch.testing.assert_close(first.latents.float(), expected, atol=2e-3, rtol=2e-3)
 
     monkeypatch.setattr(vae, "encode", None)  # nothing is encoded again
     again = encode_scenes(vae, tokenizer, emoji, 10, file=file)
@@ -322,9 +322,9 @@ def test_what_the_network_is_shown(prediction: str, scenes: EncodedScenes):
     assert float(eps[~dropped].std()) == pytest.approx(1, abs=0.02)
     # the answer is 0 at first, so the loss is the weighted mean square of the targets
     x_0 = scenes.latents[which].float()
-    wanted = target(prediction, x_0, eps, alpha, sigma)[~dropped].square().flatten(1).mean(dim=1)
+    expected = target(prediction, x_0, eps, alpha, sigma)[~dropped].square().flatten(1).mean(dim=1)
     weight = root_weight(schedule, prediction, clock, config.min_snr)[~dropped] ** 2
-    assert first.loss == pytest.approx(float((weight * wanted).mean()), rel=0.05)
+    assert first.loss == pytest.approx(float((weight * expected).mean()), rel=0.05)
 
 
 def test_every_timestep_is_trained_the_last_one_too():
@@ -353,15 +353,15 @@ def test_text_to_image_learns_the_text_encoder_too(prediction: str, scenes: Enco
     moved = (model.text_encoder.get_input_embeddings().weight.detach() - before).abs().amax(dim=1)
     seen, unseen = set(scenes.tokens.flatten().tolist()), moved.argsort()[:1000].tolist()
     assert float(moved[sorted(seen)].min()) > 1e-3 and not seen & set(unseen)
-    if prediction == "eps":  # which is told nothing of the data in pure noise
+    if prediction == "eps":  # pure noise, its input, says nothing of the data
         return
     x_0, x_T = scenes.latents.float(), torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        told, blind = (
+        with_text, without = (
             x_T - model(x_T, torch.full((8,), 1000.0), tokens.long())  # x_0 = eps - v
             for tokens in (scenes.tokens, scenes.empty.expand(8, -1))
         )
-    assert float((told - x_0).square().mean()) < 0.8 * float((blind - x_0).square().mean())
+    assert float((with_text - x_0).square().mean()) < 0.8 * float((without - x_0).square().mean())
 
 
 def test_text_to_image_goes_on_after_a_kill_as_if_nothing_had_happened(

@@ -88,8 +88,8 @@ def test_both_layouts_of_a_text_encoders_names_load(copy, folder, prefixed):
         tensors.update({begin * prefixed + name: tensor for name, tensor in bare.items()})
 
     change(weights_of(copy, "text_encoder"), rename)
-    got, wanted = (load(where, device="cpu").encode_text("a cat").embeds for where in (copy, folder))
-    assert torch.equal(got, wanted)
+    got, expected = (load(where, device="cpu").encode_text("a cat").embeds for where in (copy, folder))
+    assert torch.equal(got, expected)
 
 
 @pytest.mark.parametrize("published_names", [True, False])
@@ -119,8 +119,8 @@ def test_a_safety_checker_is_filled_whole_in_both_layouts_of_its_names(copy, pub
     if published_names:
         change(weights_of(copy, "safety_checker"), rename)
     found = load(copy, device="cpu").pipe.safety_checker.state_dict()
-    wanted = checker.state_dict()
-    assert found and all(torch.equal(found[name], wanted[name]) for name in found)
+    expected = checker.state_dict()
+    assert found and all(torch.equal(found[name], expected[name]) for name in found)
 
 
 def test_our_own_text_encoder_has_the_names_that_every_version_loads():
@@ -188,12 +188,12 @@ def test_a_configuration_that_is_missing_or_no_object(copy, part):
 
 def test_a_byte_order_mark_in_every_text_file_changes_nothing(copy, folder):
     """Windows' editors write one; diffusers and transformers refuse it."""
-    wanted = final(load(folder, device="cpu").steps("a cat", **SHORT))
+    expected = final(load(folder, device="cpu").steps("a cat", **SHORT))
     texts = [*copy.rglob("*.json"), *copy.rglob("*.txt")]
     for path in texts:
         path.write_bytes(codecs.BOM_UTF8 + path.read_bytes())
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
-    assert torch.equal(final(load(copy, device="cpu").steps("a cat", **SHORT)), wanted)
+    assert torch.equal(final(load(copy, device="cpu").steps("a cat", **SHORT)), expected)
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
     change(weights_of(copy, "vae"), lambda tensors: tensors.clear())
     with pytest.raises(ValueError, match="vae of ") as caught:
@@ -279,7 +279,7 @@ def test_no_value_of_any_configuration_is_accepted_and_wrong_or_ends_in_a_traceb
     """
     copy = save_stand_in(tmp_path / family, family)
     text = "a cat"
-    wanted = final(load(copy, device="cpu").steps(text, **SHORT))
+    expected = final(load(copy, device="cpu").steps(text, **SHORT))
     pairs = [(name, key, value) for name, key in every_key(copy) for value in [*VALUES, "missing"]]
     dice = random.Random(int(os.environ.get("FUZZ_SEED", 0)))
     wrong = []
@@ -294,7 +294,7 @@ def test_no_value_of_any_configuration_is_accepted_and_wrong_or_ends_in_a_traceb
         path.write_text(json.dumps(config))
         try:
             got = final(load(copy, device="cpu").steps(text, **SHORT))
-            if not torch.allclose(got, wanted, atol=1e-5) and key not in COMPUTES:
+            if not torch.allclose(got, expected, atol=1e-5) and key not in COMPUTES:
                 wrong.append((name, key, value, "other latents"))
         except (ValueError, OSError) as error:
             if len(str(error)) > 1000:

@@ -1,4 +1,4 @@
-"""Nearest neighbours against brute force, and the coverage of neighbourhoods on crowds whose answer is known."""
+"""Nearest neighbours against brute force, and the coverage of neighbourhoods for samples whose coverage is known."""
 
 import math
 
@@ -56,7 +56,7 @@ class TestNearest:
 
 class TestNeighbourCoverage:
     def test_real_images_reach_nearly_all(self):
-        """1 - 2^-k of the neighbourhoods, whatever the crowd (Naeem et al. 2020, Section 3.3)."""
+        """1 - 2^-k of the neighbourhoods, whatever the distribution (Naeem et al. 2020, Section 3.3)."""
         for k in (1, 3, 5):
             covered = neighbour_coverage(normal(3000, 8, seed=1), normal(3000, 8, seed=2), k)
             assert covered == pytest.approx(1 - 2**-k, abs=0.03)

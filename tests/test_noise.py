@@ -1,4 +1,4 @@
-"""One stream an image: a seed is one picture, whatever the batch."""
+"""One stream per image: a seed is one picture, whatever the batch."""
 
 import pytest
 import torch

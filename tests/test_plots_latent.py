@@ -70,7 +70,7 @@ FIGURES = {
         levels(), {"strength 0.3": levels()[-10:], "strength 1.0": levels()}, title="Walked", theme=theme
     ),
     "norm_panels": lambda theme: norm_panels(ROWS, title="Opinions", theme=theme),
-    "work_dots": lambda theme: work_dots(WORK, title="Bill", theme=theme),
+    "work_dots": lambda theme: work_dots(WORK, title="Cost", theme=theme),
     "latent_strip": lambda theme: strip(),
     "poke_panels": lambda theme: poke_panels(
         dict.fromkeys(["channel 1", "channel 2", "channel 3"], poked()), title="Poked", theme=theme

@@ -46,10 +46,10 @@ def test_one_level_an_image(kind):
 def test_predicted_x_0_equals_diffusers(kind, theirs, t):
     scheduler = DDPMScheduler(prediction_type=theirs, clip_sample=False)
     output, x_t = torch.randn(2, 2, 3, 4, 4, generator=torch.Generator().manual_seed(0))
-    wanted = scheduler.step(output, t, x_t).pred_original_sample
+    expected = scheduler.step(output, t, x_t).pred_original_sample
     level = SCHEDULES["ddpm"].level(t)
     x_0, eps = to_x0_eps(kind, output, x_t, level.alpha, level.sigma)
-    torch.testing.assert_close(x_0, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(x_0, expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(add_noise(x_0, eps, level), x_t, rtol=1e-4, atol=1e-4)
 
 

@@ -125,9 +125,9 @@ def test_it_sees_through_noise(model):
     level = model.schedule.level(0.5 if model.kind == "flow" else 400)
     eps = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(0))
     x_t = add_noise(x_0, eps, level)
-    believed = model.denoiser()(x_t, level).x_0
-    assert (believed - x_0).square().mean() < 0.25 * (x_t / level.alpha - x_0).square().mean()
-    assert (believed - x_0).square().mean() < 0.15
+    predicted = model.denoiser()(x_t, level).x_0
+    assert (predicted - x_0).square().mean() < 0.25 * (x_t / level.alpha - x_0).square().mean()
+    assert (predicted - x_0).square().mean() < 0.15
 
 
 def test_what_predicts_noise_on_a_schedule_that_ends_in_noise_is_clipped_unless_asked_otherwise():

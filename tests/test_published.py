@@ -76,8 +76,10 @@ def test_a_published_model_is_driven_as_diffusers_drives_it_or_refused(folders, 
         return
     assert name not in REFUSED
     negatives = {"negative_prompt": ["blurry"] * 2} if words else {}
-    wanted = theirs(their_pipeline(folders[name], card["scheduler"]), card["steps"], guidance_scale=scale, **negatives)
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    expected = theirs(
+        their_pipeline(folders[name], card["scheduler"]), card["steps"], guidance_scale=scale, **negatives
+    )
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in published.NAMES if name not in REFUSED])
@@ -86,8 +88,8 @@ def test_latents_are_decoded_as_diffusers_decodes_them(folders, name):
     pipe, model = their_pipeline(folders[name], None), load(folders[name], device="cpu")
     latents = theirs(pipe, 2, guidance_scale=1.0)
     seeds = {"generator": generators(2, seed=5), "height": SIDE, "width": SIDE, "num_inference_steps": 2}
-    wanted = pipe([PROMPT] * 2, guidance_scale=1.0, output_type="pt", **seeds).images
-    torch.testing.assert_close(model.decode(latents) / 2 + 0.5, wanted, rtol=1e-4, atol=1e-5)
+    expected = pipe([PROMPT] * 2, guidance_scale=1.0, output_type="pt", **seeds).images
+    torch.testing.assert_close(model.decode(latents) / 2 + 0.5, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["playground_v25", "sdxl", "sd3"])
@@ -106,9 +108,9 @@ def test_a_picture_is_encoded_as_diffusers_image_to_image_encodes_it(folders, na
         eps = torch.stack([torch.randn(ours.shape[1:], generator=stream) for stream in streams])
         torch.testing.assert_close((1 - sigma) * ours + sigma * eps, noisy, rtol=1e-4, atol=1e-4)
         return
-    wanted = pipe.prepare_latents(image, None, generator=generators(2, 5), add_noise=False, **given)
+    expected = pipe.prepare_latents(image, None, generator=generators(2, 5), add_noise=False, **given)
     ours = autoencoder.encode(model.pipe.vae, model.device, image, generators(2, 5))
-    torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_card_that_says_guidance_0_means_off_which_is_1_here(folders):
@@ -159,12 +161,12 @@ def test_a_tiny_autoencoder_names_its_latents_and_draws_nothing(tmp_path):
     torch.testing.assert_close(model.encode(image), tiny.encode(image).latents.detach() * 0.7)
     pipe = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
-    wanted = pipe(
+    expected = pipe(
         [PROMPT] * 2, image=image / 2 + 0.5, strength=0.5, num_inference_steps=4, generator=generators(2, seed=5),
         output_type="latent",
     ).images  # fmt: skip
     got = final(model.steps(PROMPT, image=image, strength=0.5, num_inference_steps=4, seed=5, batch_size=2))
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("said", "size"), [(12, (96, 96)), ([8, 12], (64, 96)), (None, None)])
@@ -176,10 +178,10 @@ def test_the_size_that_is_drawn_is_the_networks_own(tmp_path, said, size):
         assert model.prepare(height=64, width=64).x_t.shape == (1, 4, 8, 8)
         return
     pipe = their_pipeline(tmp_path, None)
-    wanted = pipe(PROMPT, num_inference_steps=2, generator=generators(1, 5), output_type="latent").images
+    expected = pipe(PROMPT, num_inference_steps=2, generator=generators(1, 5), output_type="latent").images
     assert model.trained_size == size
     got = final(model.steps(PROMPT, num_inference_steps=2, guidance_scale=7.5, seed=5))
-    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 # -- refused by name --------------------------------------------------------------------------------------
@@ -264,16 +266,16 @@ def test_whatever_a_configuration_says_is_answered_in_words(name):
             for value in GARBAGE if part in facts else ():
                 changed = {**facts, part: {**facts[part], key: value}}
                 try:
-                    judge(changed)
+                    check_configurations(changed)
                 except ValueError as error:
                     refused += 1
                     assert len(str(error)) < 1000 or part == "model_index", (part, key, value)
-    judge(facts)
+    check_configurations(facts)
     assert refused > 500
 
 
-def judge(facts: dict[str, Any]) -> None:
-    """The look at a folder's configurations, with text encoders that fit."""
+def check_configurations(facts: dict[str, Any]) -> None:
+    """Check a folder's configurations, with text encoders that fit."""
     found = weights.listing_of(facts["model_index"], "the folder")
     widths = {"sd": (768, 0), "sdxl": (768, 1280), "sd3": (768, 1280)}[found.family.name]
     parts = {part: facts[part] for part in ("unet", "vae", "transformer") if part in facts}

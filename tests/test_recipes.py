@@ -165,7 +165,7 @@ def test_a_further_leg_starts_from_trained_weights_and_its_card_says_so(tiny, tm
     assert len(started["sha256"]) == 64
     list(run_recipe(still, tmp_path / "third", start_from=weights_file(still, tmp_path / "second")))
     card = load_pretrained(weights_file(still, tmp_path / "third")).card
-    assert card["started_from"]["started_from"]["images_seen"] == 480  # no leg is forgotten
+    assert card["started_from"]["started_from"]["images_seen"] == 480  # the first training is not forgotten
 
 
 def test_weights_of_another_network_or_task_are_no_start(tiny, tmp_path):

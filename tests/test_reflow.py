@@ -147,7 +147,7 @@ class TestPairs:
         teacher = small_flow()
         noise, x_0, labels = draw(teacher, FEW)[1]
         config = TrainConfig(images=20, batch_size=10)
-        with pytest.raises(ValueError, match=r"noise is one eps an image.*\[25, 1, 28, 28\]"):
+        with pytest.raises(ValueError, match=r"noise must be one eps per image.*\[25, 1, 28, 28\]"):
             next(train(teacher.network, x_0, labels, FlowSchedule(), "flow", config, noise=noise[:-1]))
         with pytest.raises(ValueError, match="flip = false"):
             next(train(teacher.network, x_0, labels, FlowSchedule(), "flow", replace(config, flip=True), noise=noise))
@@ -195,7 +195,7 @@ class TestStraightness:
 
 
 def reflow_prediction(x_t, v, level):
-    """What a flow with the velocity v believes: x_0 = x_t - t v, eps = x_0 + v."""
+    """The prediction of a flow with the velocity v: x_0 = x_t - t v, eps = x_0 + v."""
     x_0 = x_t - level.t * v
     return Prediction(x_0, x_0 + v, eps_cond=x_0 + v)
 

@@ -218,10 +218,10 @@ def test_equals_k_diffusions_published_loops(toy_network, x_T, name, family):
 
     g, noise_stream = torch.Generator().manual_seed(3), torch.Generator().manual_seed(3)
     noise = [torch.randn(x_T.shape, generator=noise_stream).double() for _ in levels[:-2]]
-    wanted = k_diffusion(start / levels[0].alpha, list(by_sigma), denoised, name, noise)
+    expected = k_diffusion(start / levels[0].alpha, list(by_sigma), denoised, name, noise)
     options = {"generator": g} if name == "euler_ancestral" else {}
     got = final(SAMPLERS[name](denoise, start, levels, **options))
-    torch.testing.assert_close(got, wanted, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-6)
 
 
 # -- one line, many names ---------------------------------------------------------------------------------
@@ -412,11 +412,11 @@ def test_heun_with_churn_is_algorithm_2(churn):
     x_T = 80 * torch.randn(16, 2, generator=torch.Generator().manual_seed(0)).double()
     options = dict(zip(("S_churn", "S_tmin", "S_tmax", "S_noise"), churn, strict=True))
     got = list(heun(exact, x_T, levels, **options, generator=torch.Generator().manual_seed(1)))
-    wanted = algorithm_2(
+    expected = algorithm_2(
         lambda x, t: exact(x, Level(t, 1.0, t)).x_0,
         x_T, [level.sigma for level in levels], **options, generator=torch.Generator().manual_seed(1),
     )  # fmt: skip
-    torch.testing.assert_close(got[-1].x_next, wanted, atol=1e-10, rtol=1e-10)
+    torch.testing.assert_close(got[-1].x_next, expected, atol=1e-10, rtol=1e-10)
     raised = [step.level.sigma > level.sigma for step, level in zip(got, levels, strict=False)]
     assert raised == [churn[0] > 0 and churn[1] <= level.sigma <= churn[2] for level in levels[:-1]]
 

@@ -109,8 +109,8 @@ def test_every_scheduler_class_of_diffusers_is_in_the_table():
 def test_the_tables_defaults_are_diffusers(name):
     cls = installed(name)
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    wanted = {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
-    assert CLASSES[name].defaults == wanted
+    expected = {p.name: p.default for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+    assert CLASSES[name].defaults == expected
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSES if CLASSES[name].refused])
@@ -167,9 +167,9 @@ def test_another_sampler_ends_where_its_scheduler_from_config_does(name, sampler
         with pytest.raises(ValueError, match="next timestep"):
             levels_of(scheduler.config, 10, sampler)
         return
-    wanted = theirs(counterpart(scheduler, sampler), 10)
+    expected = theirs(counterpart(scheduler, sampler), 10)
     for config in (PUBLISHED[name], scheduler.config):
-        torch.testing.assert_close(ours(config, sampler, 10), wanted, **CLOSE)
+        torch.testing.assert_close(ours(config, sampler, 10), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("sampler", VP)
@@ -178,11 +178,11 @@ def test_timesteps_of_stable_diffusion_1_5_are_those_of_from_config(sampler):
     scheduler = counterpart(made(config), sampler)
     for n in range(2, 60):
         scheduler.set_timesteps(n)
-        wanted = scheduler.timesteps[0 :: 2 if sampler == "heun" else 1][:n] if sampler != "heun" else None
+        expected = scheduler.timesteps[0 :: 2 if sampler == "heun" else 1][:n] if sampler != "heun" else None
         if sampler == "heun":
-            wanted = torch.cat([scheduler.timesteps[:1], scheduler.timesteps[1::2]])
+            expected = torch.cat([scheduler.timesteps[:1], scheduler.timesteps[1::2]])
         got = [level.t for level in levels_of(config, n, sampler)[:-1]]
-        np.testing.assert_allclose(got, wanted.double().numpy(), atol=1e-4)
+        np.testing.assert_allclose(got, expected.double().numpy(), atol=1e-4)
     four = [level.t for level in levels_of(config, 4, "euler")[:-1]]
     assert four == [999, 666, 333, 0]
 
@@ -250,10 +250,10 @@ def compare(config: dict[str, Any], sampler: str, n: int = 10, mu: float | None 
         assert name in str(error) or "num_inference_steps" in str(error), str(error)
         return "refused"
     try:
-        wanted = theirs(made(config), n, mu)
+        expected = theirs(made(config), n, mu)
     except NotImplementedError:
         return "no counterpart"
-    torch.testing.assert_close(got, wanted, **CLOSE)
+    torch.testing.assert_close(got, expected, **CLOSE)
     return "equal"
 
 

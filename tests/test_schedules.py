@@ -84,8 +84,8 @@ def test_levels_of_stable_diffusion_1_5():
     theirs.set_timesteps(30)
     levels = DDPMSchedule.scaled_linear(final_alpha_one=False, steps_offset=1).levels(30, spacing="leading")
     assert [level.t for level in levels[:-1]] == theirs.timesteps.tolist()
-    wanted = [float(theirs.alphas_cumprod[t]) for t in theirs.timesteps] + [float(theirs.final_alpha_cumprod)]
-    np.testing.assert_allclose([level.alpha**2 for level in levels], wanted, rtol=1e-4)
+    expected = [float(theirs.alphas_cumprod[t]) for t in theirs.timesteps] + [float(theirs.final_alpha_cumprod)]
+    np.testing.assert_allclose([level.alpha**2 for level in levels], expected, rtol=1e-4)
     assert levels[-1].t == 0 and levels[-1].alpha < 1
 
 
@@ -221,8 +221,8 @@ def test_karras_is_equation_5_between_the_schedules_own_ends():
     levels = schedule.levels(10, spacing="karras")
     high, low = (schedule.level(t).sigma / schedule.level(t).alpha for t in (999, 0))
     for i, level in enumerate(levels[:-1]):
-        wanted = (high ** (1 / 7) + i / 9 * (low ** (1 / 7) - high ** (1 / 7))) ** 7
-        assert level.sigma / level.alpha == pytest.approx(wanted)
+        expected = (high ** (1 / 7) + i / 9 * (low ** (1 / 7) - high ** (1 / 7))) ** 7
+        assert level.sigma / level.alpha == pytest.approx(expected)
     assert schedule.timesteps(10, "karras").tolist() == [level.t for level in levels[:-1]]
     assert [level.sigma for level in EDMSchedule().levels(10, spacing="exponential")][:2] == pytest.approx(
         [80, 80 * (0.002 / 80) ** (1 / 9)]
@@ -234,10 +234,10 @@ def test_karras_is_equation_5_between_the_schedules_own_ends():
 def test_beta_spacing_is_scipys_quantile():
     """scipy.stats.beta.ppf(p, 0.6, 0.6), from scipy 1.17: it is no dependency of this package."""
     p = np.array([0, 0.01, 0.1, 0.25, 0.5, 0.9, 1])
-    wanted = [0, 0.0008612388215429059, 0.03958440558878085, 0.17568037865269498, 0.5, 0.9604155944112192, 1]
-    np.testing.assert_allclose(_beta_quantile(p), wanted, rtol=1e-9)
+    expected = [0, 0.0008612388215429059, 0.03958440558878085, 0.17568037865269498, 0.5, 0.9604155944112192, 1]
+    np.testing.assert_allclose(_beta_quantile(p), expected, rtol=1e-9)
     ratios = spaced_ratios("beta", 5, 10.0, 2.0)
-    np.testing.assert_allclose(ratios, [10, 10 - 8 * wanted[3], 6, 2 + 8 * wanted[3], 2])
+    np.testing.assert_allclose(ratios, [10, 10 - 8 * expected[3], 6, 2 + 8 * expected[3], 2])
 
 
 @pytest.mark.parametrize("spacing", ["trailing", "linspace", "karras", "exponential", "beta"])

@@ -98,8 +98,8 @@ def test_text_to_image_equals_diffusers(models, family, sampler, guidance):
     model, (scale, negative) = models[family], GUIDANCE[guidance]
     negatives = None if negative is None else [negative] * 2
     size = {"height": SIDE, "width": SIDE, "guidance_scale": scale}
-    wanted = theirs(model, NAMES[model.family.name] + "Pipeline", sampler, negative_prompt=negatives, **size)
-    torch.testing.assert_close(ours(model, sampler, negative=negative, **size), wanted, **CLOSE)
+    expected = theirs(model, NAMES[model.family.name] + "Pipeline", sampler, negative_prompt=negatives, **size)
+    torch.testing.assert_close(ours(model, sampler, negative=negative, **size), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
@@ -109,8 +109,8 @@ def test_a_given_spacing_equals_diffusers(models, sampler, spacing):
     if (sampler, spacing) == ("ddim", "linspace"):
         pytest.skip("diffusers' DDIM does not go to its own next timestep there")
     model, size = models["sd"], {"height": SIDE, "width": SIDE, "guidance_scale": 7.5}
-    wanted = theirs(model, "StableDiffusionPipeline", sampler, spacing, **size)
-    torch.testing.assert_close(ours(model, sampler, spacing=spacing, **size), wanted, **CLOSE)
+    expected = theirs(model, "StableDiffusionPipeline", sampler, spacing, **size)
+    torch.testing.assert_close(ours(model, sampler, spacing=spacing, **size), expected, **CLOSE)
 
 
 def test_thirty_steps_of_stable_diffusions_default(models):
@@ -148,8 +148,8 @@ def test_image_to_image_equals_diffusers(models, image, family, sampler, strengt
     twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1)}
     if family == "sd3":
         twice |= {"height": SIDE, "width": SIDE}  # it would scale the picture up to its own size
-    wanted = theirs(model, NAMES[model.family.name] + "Img2ImgPipeline", sampler, **twice)
-    torch.testing.assert_close(ours(model, sampler, **options), wanted, **CLOSE)
+    expected = theirs(model, NAMES[model.family.name] + "Img2ImgPipeline", sampler, **twice)
+    torch.testing.assert_close(ours(model, sampler, **options), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
@@ -160,11 +160,11 @@ def test_inpainting_equals_diffusers(models, image, mask, family, sampler, stren
     options = {"image": image, "strength": strength, "guidance_scale": 7.5}
     unused = torch.zeros(1, model.latent_shape()[0], SIDE // 8, SIDE // 8)
     twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1), "mask_image": mask[None, None]}
-    wanted = theirs(
+    expected = theirs(
         model, NAMES[model.family.name] + "InpaintPipeline", sampler, height=SIDE, width=SIDE,
         masked_image_latents=unused, **twice,
     )  # fmt: skip
-    torch.testing.assert_close(ours(model, sampler, mask=mask, **options), wanted, **CLOSE)
+    torch.testing.assert_close(ours(model, sampler, mask=mask, **options), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("sampler", SCHEDULERS)
@@ -172,8 +172,8 @@ def test_a_network_trained_to_inpaint_equals_diffusers(models, image, mask, samp
     model = models["sd_inpaint"]
     options = {"image": image, "guidance_scale": 7.5}
     twice = {**options, "image": (image / 2 + 0.5).expand(2, -1, -1, -1), "mask_image": mask[None, None]}
-    wanted = theirs(model, "StableDiffusionInpaintPipeline", sampler, height=SIDE, width=SIDE, strength=1.0, **twice)
-    torch.testing.assert_close(ours(model, sampler, mask=mask, **options), wanted, **CLOSE)
+    expected = theirs(model, "StableDiffusionInpaintPipeline", sampler, height=SIDE, width=SIDE, strength=1.0, **twice)
+    torch.testing.assert_close(ours(model, sampler, mask=mask, **options), expected, **CLOSE)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -232,9 +232,9 @@ def test_the_stages_by_hand_are_the_whole(models):
 def test_guidance_is_one_batch_of_both_sides(models):
     model, sizes = models["sd"], []
 
-    def seen(x, **told):
+    def seen(x, **named):
         sizes.append(len(x))
-        return model.network(x, **told)
+        return model.network(x, **named)
 
     counted = replace(model, call=seen)
     options = {"num_inference_steps": 3, "batch_size": 2, "height": SIDE, "width": SIDE}
@@ -276,9 +276,9 @@ def test_encoding_is_the_inverse_that_the_autoencoder_allows(models, image):
     assert latents.shape == (1, 4, SIDE // 8, SIDE // 8)
     scaling = model.pipe.vae.config.scaling_factor
     with torch.no_grad():
-        wanted = model.pipe.vae.encode(image).latent_dist.mean * scaling
-        decoded = model.pipe.vae.decode(wanted / scaling).sample.clamp(-1, 1)
-    assert torch.equal(latents, wanted)
+        expected = model.pipe.vae.encode(image).latent_dist.mean * scaling
+        decoded = model.pipe.vae.decode(expected / scaling).sample.clamp(-1, 1)
+    assert torch.equal(latents, expected)
     torch.testing.assert_close(model.decode(latents), decoded, rtol=1e-5, atol=1e-5)
 
 

@@ -189,7 +189,7 @@ def test_reweighting_multiplies_one_words_part(model):
     (named, plain), (_, changed) = seen
     values = layer.head_to_batch_dim(layer.to_v(named["encoder_hidden_states"]))
     part = (weights.flatten(0, 1)[..., 5:10] @ values[:, 5:10]).unflatten(0, (2, -1))
-    part[0] = 0  # the side that is told nothing stays
+    part[0] = 0  # the unconditional side stays
     added = layer.batch_to_head_dim(2.0 * part.flatten(0, 1)) @ layer.to_out[0].weight.T
     torch.testing.assert_close(changed - plain, added, atol=1e-5, rtol=1e-3)
 

@@ -35,8 +35,8 @@ def test_outputs_that_are_written_over_do_no_harm():
     plain = list(model.steps("a cat", **OPTIONS))
     memory = torch.empty(4, 4, 8, 8)
 
-    def overwriting(x, **told):
-        return (memory.copy_(model.network(x, **told)[0]),)
+    def overwriting(x, **named):
+        return (memory.copy_(model.network(x, **named)[0]),)
 
     again = replace(model, call=overwriting)
     for ours, theirs in zip(list(again.steps("a cat", **OPTIONS)), plain, strict=True):

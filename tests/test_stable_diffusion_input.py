@@ -191,7 +191,7 @@ def test_stand_ins_that_do_not_exist():
 def test_out_of_memory_says_what_to_lower_and_frees_what_it_took(model):
     held = []
 
-    def too_large(x, **told):
+    def too_large(x, **named):
         activations = torch.zeros(1000)
         held.append(weakref.ref(activations))
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")

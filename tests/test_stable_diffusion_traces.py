@@ -268,7 +268,7 @@ def test_a_file_of_an_earlier_release_does_not_name_its_spacing_and_is_read(trac
 
 
 def test_a_run_that_tells_the_network_one_whole_timestep_twice_is_read(model, tmp_path):
-    """DPM-Solver++ rounds the times of "exponential" as diffusers does, so that two of 30 steps are told one time."""
+    """DPM-Solver++ rounds the times of "exponential" as diffusers does, so that two of 30 steps have the same time."""
     options = {"sampler": "dpm_solver_pp_2m", "spacing": "exponential", "num_inference_steps": 30}
     trace = record(model, "a cat", thumbnail=8, height=64, width=64, **options)
     assert len({row["t"] for row in trace.rows}) < 30

@@ -32,7 +32,7 @@ SHORT = TrainConfig(images=20 * 64, batch_size=64, warmup_steps=5, precision="fl
 
 
 def points(n=500):
-    """Two tight clusters, one a class."""
+    """Two tight clusters, one per class."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(2, (n,), generator=generator)
     centres = torch.tensor([[-0.7, 0.2], [0.7, -0.2]])
@@ -83,7 +83,7 @@ def run(network, *args, **options):
 @pytest.mark.parametrize("kind", TRAINABLE)
 def test_every_step_is_the_papers(kind):
     schedule, spy = SCHEDULES[kind], Spy()
-    x_0 = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)  # a data set of one image: the noise can be told from x_t
+    x_0 = torch.linspace(-1, 1, 64).reshape(1, 1, 8, 8)  # a data set of one image: the noise follows from x_t
     records = run(spy, x_0, torch.tensor([3]), schedule, kind, SHORT, record_every=1)
     assert len(records) == len(spy.seen) == 20
     all_eps = []
@@ -93,7 +93,7 @@ def test_every_step_is_the_papers(kind):
         alpha, sigma = (like(c, x_in) for c in (schedule.alpha(t).float(), schedule.sigma(t).float()))
         scale = (sigma**2 + SIGMA_DATA**2).sqrt() if kind == "edm" else torch.ones_like(sigma)
         eps = (x_in * scale - alpha * x_0) / sigma
-        wanted = {
+        expected = {
             "eps": eps,
             "x_0": x_0.expand_as(eps),
             "v": alpha * eps - sigma * x_0,
@@ -101,7 +101,7 @@ def test_every_step_is_the_papers(kind):
             # EDM, Eq. 8: what is left to the network, (x_0 - c_skip * x_t) / c_out
             "edm": (x_0 - SIGMA_DATA**2 / scale**2 * x_in * scale) / (sigma * SIGMA_DATA / scale),
         }[kind]
-        loss = (gain * x_in - wanted).square().mean()
+        loss = (gain * x_in - expected).square().mean()
         assert record.loss == pytest.approx(loss.item(), rel=2e-3)
         all_eps.append(eps[(sigma > 0.05).flatten()])
     eps = torch.cat(all_eps)
@@ -119,11 +119,11 @@ def test_the_loss_weighs_each_image():
     )
     weight = torch.tensor([0.0, 1.0, 4.0])
     loss = training_loss(Spy(), "flow", x_0, eps, alpha, sigma, time, None, weight.sqrt())
-    wanted = [
+    expected = [
         training_loss(Spy(), "flow", x_0[i : i + 1], eps[i : i + 1], alpha[i], sigma[i], time[i : i + 1])
         for i in range(3)
     ]
-    torch.testing.assert_close(loss, (weight * torch.stack(wanted)).mean())
+    torch.testing.assert_close(loss, (weight * torch.stack(expected)).mean())
     with pytest.raises(ValueError, match="the same shape"):
         training_loss(Spy(), "flow", x_0, eps[:1], alpha, sigma, time)
 

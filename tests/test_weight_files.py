@@ -1,4 +1,4 @@
-"""What a weight file says of itself is not believed: it is used as it stands, or refused by the file's name."""
+"""Each setting in a weight file is used as it stands, or refused in a message that names the file."""
 
 import copy
 import json

@@ -75,7 +75,7 @@ def _checkerboard(n: int, generator: Generator) -> Points:
 def _spiral(n: int, generator: Generator) -> Points:
     """Two arms that wind around each other; the label is the arm."""
     labels = _classes(n, 2, generator)
-    theta = 3 * math.pi * _uniform(n, generator).sqrt()  # sqrt: even along the arm, not crowded at the centre
+    theta = 3 * math.pi * _uniform(n, generator).sqrt()  # sqrt: even along the arm, not denser at the centre
     points = theta[:, None] * _circle(theta + math.pi * labels.float())
     return points + _jitter(n, 0.3, generator), labels
 

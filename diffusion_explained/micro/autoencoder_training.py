@@ -24,7 +24,7 @@ from diffusion_explained.micro.reconstruction import balance_latents, reconstruc
 from diffusion_explained.micro.scene_stream import SceneBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.noise import randn
-from diffusion_explained.training.checkpoints import go_on
+from diffusion_explained.training.checkpoints import resume
 from diffusion_explained.training.config import check_allowed
 from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.processes import Processes
@@ -118,7 +118,7 @@ def train_autoencoder(
         to_channels_last(vae)
     state = TrainingState.new(vae.to(device).train(), config)
     description = {"network": dict(vae.config), "training": asdict(config), "emoji": len(emoji)}
-    go_on(state, description, checkpoints)
+    resume(state, description, checkpoints)
 
     predict = compiled(Reconstruction(vae), config)
 

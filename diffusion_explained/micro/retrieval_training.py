@@ -34,7 +34,7 @@ from diffusion_explained.micro.tokens import encode
 from diffusion_explained.micro.words import COLOURS, NUMBERS
 from diffusion_explained.models import count_parameters
 from diffusion_explained.noise import numpy_stream, seeded
-from diffusion_explained.training.checkpoints import go_on
+from diffusion_explained.training.checkpoints import resume
 from diffusion_explained.training.folder_lock import hold
 from diffusion_explained.training.processes import Processes
 from diffusion_explained.training.state import TrainingState
@@ -184,7 +184,7 @@ def train_retrieval(
     }
     checkpoints = out.parent / f"{out.stem}_checkpoints"
     with hold(checkpoints):
-        go_on(state, description, checkpoints)
+        resume(state, description, checkpoints)
         sprites = emoji.images.to(device)
         feed = ContrastBatches(SceneSampler(emoji, "train", seed), batch_size, tokenizer)
         stream = feed.stream(state.step, config.num_steps - state.step, workers)

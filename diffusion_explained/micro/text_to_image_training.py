@@ -27,7 +27,7 @@ from diffusion_explained.micro.scene_stream import to_device
 from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Schedule
-from diffusion_explained.training.checkpoints import go_on
+from diffusion_explained.training.checkpoints import resume
 from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.loop import training_loss
 from diffusion_explained.training.processes import Processes
@@ -110,7 +110,7 @@ def train_text_to_image(
         "training": asdict(config),
         "scenes": scenes.made_from,
     }
-    go_on(state, description, checkpoints)
+    resume(state, description, checkpoints)
     loss = partial(training_loss, compiled(model, config), prediction)
     step = make_step(loss, state, config, Processes.here(device, config.batch_size))
     scenes = scenes.to(device)

@@ -111,7 +111,7 @@ def checkpoint_files(folder: Path) -> list[Path]:
     return [path for _, path in sorted(found, reverse=True)]
 
 
-def go_on(state: Any, description: Mapping[str, Any], folder: Path | None) -> None:
+def resume(state: Any, description: Mapping[str, Any], folder: Path | None) -> None:
     """Resume: load the newest checkpoint in a folder, if there is one, into the state of the same training run.
 
     state: an object whose `load(checkpoint)` restores it. Raises ValueError if the checkpoints are of another training

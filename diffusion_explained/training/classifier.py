@@ -28,7 +28,7 @@ from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
 from diffusion_explained.tables import check_file_name, check_keys, read_table, typed
 from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
-from diffusion_explained.training.checkpoints import go_on
+from diffusion_explained.training.checkpoints import resume
 from diffusion_explained.training.classifier_state import ClassifierState, ClassifierTrainConfig
 from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.meter import Meter
@@ -83,7 +83,7 @@ def train_classifier(
     check_data(network, dataset, config)
     state = ClassifierState(network, config)
     description = describe(network, dataset, config)
-    go_on(state, description, checkpoints)
+    resume(state, description, checkpoints)
 
     device = next(network.parameters()).device
     images, labels = dataset.images.to(device), dataset.labels.to(device)

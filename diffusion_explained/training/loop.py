@@ -1,4 +1,4 @@
-"""Training: Algorithm 1 of DDPM, for every kind of prediction and every schedule, as a generator of records.
+"""Training: Algorithm 1 of DDPM, for every prediction type and every schedule, as a generator of records.
 
     network = UNet(UNetConfig())
     digits = bundled_mnist()
@@ -7,8 +7,9 @@
         print(record.step, record.loss)
     samples = record.model.sample([3, 7], guidance_scale=2.0)
 
-It is seeded: its generators draw the images, the times, the noise and the dropped labels, so the same call on the same
-machine gives the same weights, on a CPU bit for bit; also when it was killed and goes on from a checkpoint.
+Training is seeded: seeded generators draw the images, the times, the noise and the dropped labels. So the same call on
+the same machine gives the same weights, on a CPU bit for bit, also when the training was killed and resumed from a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from diffusion_explained.noise import randn
 from diffusion_explained.predictions import input_scale, target
 from diffusion_explained.pretrained import Model
 from diffusion_explained.schedules import Schedule
-from diffusion_explained.training.checkpoints import go_on
+from diffusion_explained.training.checkpoints import resume
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.meter import Meter
@@ -46,10 +47,12 @@ TRAINABLE = ("eps", "x_0", "v", "flow", "edm")  # a score's target grows like 1/
 
 @dataclass(frozen=True)
 class Record:
-    """Where training is after `step` steps of `num_steps`.
+    """The state of training after `step` of `num_steps` steps.
 
-    loss is the mean since the record before. `model` samples with the moving average of the weights as they are at
-    this moment: they go on changing when training does.
+    loss: the mean over the steps since the previous record.
+    learning_rate: of the last step; images_per_second: since the previous record; seconds: of training so far.
+    model: samples with the moving average of the weights. The record shares this average with the training, which
+        changes it in the next steps: draw samples before you take the next record.
     """
 
     step: int
@@ -79,27 +82,27 @@ def train(
     checkpoints: Path | None = None,
     checkpoint_every: int = 500,
 ) -> Iterator[Record]:
-    """Train a network to predict `kind` along a schedule (DDPM, Algorithm 1), yielding a record now and then.
+    """Train a network to predict `kind` along a schedule (DDPM, Algorithm 1); yields a record at regular intervals.
 
         loss = mean (network(x_t, t, label) - target)^2,   x_t = alpha * x_0 + sigma * eps     (DDPM, Eq. 14)
 
-    Started by `accelerate launch`, or torchrun, its processes share each batch and its records are the same in all.
+    Under `accelerate launch` or torchrun, the processes share each batch, and all of them yield the same records.
 
     Args:
         network: trained in place; called as network(x_t [B, ...], t [B], labels [B] or None).
-        images: x_0, uint8 [N, C, H, W] (0..255 stands for -1..1), or float [N, ...] as they
-            are: points, say, or images, which must lie in [-1, 1].
+        images: x_0, uint8 [N, C, H, W] (0..255 stands for -1..1), or float [N, ...], used unchanged: points, for
+            example, or images, which must lie in [-1, 1].
         labels: int64 [N] below network.num_classes, or None to train without conditions.
-        noise: eps [N, ...], float, image i's own, as rectification pairs them; without it every eps is drawn afresh.
-        schedule: which noise, and which times to train on. kind: one of `TRAINABLE`.
+        noise: eps [N, ...], float: the noise of each image, for rectification; None draws new noise at each step.
+        schedule: gives the levels, and the distribution of the training times. kind: one of `TRAINABLE`.
         record_every: steps between records; the last step always has one.
-        checkpoints: a folder to save to every checkpoint_every steps, and at the end. If it holds the checkpoint of
-            this training, training goes on from there.
+        checkpoints: a folder; a checkpoint is saved to it every checkpoint_every steps, and at the end. If it holds a
+            checkpoint of this training, the training resumes from it.
 
     Raises:
         ValueError: for data, a kind or labels that do not fit the network; for the checkpoints of another training.
-        DamagedCheckpointError: (an OSError) if there are checkpoints, but no good one.
-        FolderInUseError, NotWrittenError: (OSErrors) if another training holds that folder, or it cannot be written.
+        DamagedCheckpointError: (an OSError) if there are checkpoints, but all of them are damaged.
+        FolderInUseError, NotWrittenError: (OSErrors) if another training uses that folder, or it cannot be written.
         FloatingPointError: when the loss is no longer a number.
     """
     check_data(network, images, labels, kind, drawn=noise is not None)
@@ -111,8 +114,8 @@ def train(
     if config.channels_last:
         to_channels_last(network)
     state = TrainingState.new(network.train(), config)
-    go_on(state, description, checkpoints)
-    processes.wait()  # nobody writes a checkpoint before all have read the last one
+    resume(state, description, checkpoints)
+    processes.wait()  # no process writes a checkpoint before all have read the last one
 
     predict = compiled(network, config)
     gradient_step = make_step(partial(training_loss, predict, kind), state, config, processes)
@@ -128,7 +131,7 @@ def train(
         speed = meter.images_per_second
         return Record(state.step, config.num_steps, state.loss, rate, seen, speed, state.seconds, model)
 
-    if state.step == config.num_steps:  # its checkpoint is the last one
+    if state.step == config.num_steps:  # resumed from the last checkpoint
         yield record()
 
     images = images.to(device)
@@ -166,36 +169,36 @@ def training_loss(
     cond: Any = None,
     root_weight: Tensor | None = None,
 ) -> Tensor:
-    """The loss of one batch, the mean squared error of the network's output, [].
+    """The loss of one batch: the mean squared error of the network's output, a tensor without dimensions.
 
         mean (network(c x_t, time, cond) - target)^2,   x_t = alpha * x_0 + sigma * eps         (DDPM, Eq. 14)
 
-    with the target a * x_0 + b * eps of `predictions.target` (for DDPM eps itself), and c 1 for all but EDM
-    (`predictions.input_scale`).
+    The target is a * x_0 + b * eps of `predictions.target` (for DDPM eps itself); c is 1 for every prediction type but
+    EDM's (`predictions.input_scale`).
 
     Args:
         network: called as network(x [B, ...], time [B], cond) -> [B, ...].
-        kind: what it is trained to predict, one of `TRAINABLE`.
+        kind: the prediction type, one of `TRAINABLE`.
         x_0, eps: data and standard normal noise, [B, ...].
         alpha, sigma: the level of each image, schedule.alpha(t) and schedule.sigma(t), [B].
-        time: what the network is given as the time, schedule.network_time(t), [B].
+        time: the network's time input, schedule.network_time(t), [B].
         cond: the condition, labels [B] or None.
-        root_weight: the square root of each image's weight in the mean, [B]; None: all weigh 1.
+        root_weight: the square root of each image's weight in the mean, [B]; None: every weight is 1.
 
     Raises ValueError for shapes or a kind that do not fit.
     """
     x_t = add_noise(x_0, eps, (time, alpha, sigma))
     output = network(like(input_scale(kind, alpha, sigma), x_t) * x_t, time, cond).float()
-    wanted = target(kind, x_0, eps, alpha, sigma)
+    true_output = target(kind, x_0, eps, alpha, sigma)
     if root_weight is not None:
-        output, wanted = like(root_weight, x_0) * output, like(root_weight, x_0) * wanted
-    return (output - wanted).square().mean()
+        output, true_output = like(root_weight, x_0) * output, like(root_weight, x_0) * true_output
+    return (output - true_output).square().mean()
 
 
 def draw(
     images: Tensor, labels: Tensor | None, config: TrainConfig, null: int | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """A batch: which images [B], them as x_0 [B, ...], and their labels [B], some replaced by the null label (CFG)."""
+    """Draw a batch: the indices of its images [B], x_0 [B, ...], and the labels [B] after class dropout (CFG)."""
     on_cpu: dict[str, Any] = {"generator": generator, "device": "cpu"}
     chosen = torch.randint(len(images), (config.batch_size,), dtype=torch.int64, **on_cpu).to(images.device)
     x_0 = to_float(images[chosen]) if images.dtype == torch.uint8 else images[chosen].float()
@@ -217,7 +220,7 @@ def describe(
     kind: str,
     config: TrainConfig,
 ) -> dict[str, Any]:
-    """What makes a training this one: a checkpoint goes on only if all of it is the same.
+    """Describe a training: network, schedule, settings and data, which must all agree with those of a checkpoint.
 
     images [N, ...], labels [N], noise [N, ...].
     """
@@ -233,7 +236,7 @@ def describe(
 
 
 def check_data(network: NetworkModule, images: Tensor, labels: Tensor | None, kind: str, drawn: bool = False) -> None:
-    """Raise ValueError unless there is something to train on, and it fits the network; `drawn` as `check_pixels`.
+    """Raise ValueError unless there are images and labels that fit the network; drawn: as for `check_pixels`.
 
     images [N, ...], labels [N].
     """
@@ -251,9 +254,9 @@ def check_data(network: NetworkModule, images: Tensor, labels: Tensor | None, ki
     if labels is None:
         return
     if network.num_classes is None:
-        raise ValueError("this network knows no classes (num_classes is None): train it with labels=None")
+        raise ValueError("this network has no classes (num_classes is None): train it with labels=None")
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
-        raise ValueError(f"labels must be int64 [{len(images)}], one an image; got {labels.dtype} {[*labels.shape]}")
+        raise ValueError(f"labels must be int64 [{len(images)}], one per image; got {labels.dtype} {[*labels.shape]}")
     if int(labels.min()) < 0 or int(labels.max()) >= network.num_classes:
         raise ValueError(
             f"labels must be 0 .. {network.num_classes - 1}; got {int(labels.min())} .. {int(labels.max())}"
@@ -261,11 +264,10 @@ def check_data(network: NetworkModule, images: Tensor, labels: Tensor | None, ki
 
 
 def check_pixels(images: Tensor, drawn: bool) -> None:
-    """Raise ValueError unless float images span [-1, 1], as samples will.
+    """Raise ValueError unless float images [N, C, H, W] lie in [-1, 1] and use both halves of it, as samples will.
 
-    Images that a flow has drawn (pairs, `drawn`) go a little beyond, so only their mean size is looked at.
-
-    images: [N, C, H, W].
+    drawn: a flow drew the images (rectification). Such images exceed [-1, 1] slightly, so only their mean absolute
+    value is checked.
     """
     low, high = float(images.amin()), float(images.amax())
     beyond = float(images.abs().float().mean()) > 1 if drawn else max(-low, high) > 1.001
@@ -277,19 +279,18 @@ def check_pixels(images: Tensor, drawn: bool) -> None:
 
 
 def check_noise(noise: Tensor | None, images: Tensor, config: TrainConfig) -> None:
-    """Raise ValueError unless noise is one eps an image, and the images stay as they were paired with it.
-
-    noise and images are [N, ...].
-    """
+    """Raise ValueError unless noise [N, ...] has one eps per image of images [N, ...], and no image is mirrored."""
     if noise is None:
         return
     if noise.shape != images.shape or not is_finite_float(noise):
         raise ValueError(
-            f"noise is one eps an image, finite float32 or float16 {[*images.shape]}; "
+            f"noise must be one eps per image, finite float32 or float16 {[*images.shape]}; "
             f"got {noise.dtype} {[*noise.shape]}"
         )
     if config.flip:
-        raise ValueError("a mirrored image is no more the one that its noise leads to: train pairs with flip = false")
+        raise ValueError(
+            "flip mirrors images, but noise leads to the image that is not mirrored: train pairs with flip = false"
+        )
 
 
 def is_finite_float(x: Tensor) -> bool:

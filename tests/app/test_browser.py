@@ -348,13 +348,13 @@ def test_moving_between_pages_by_the_navigation(tab):
 
 def choose(page, label, option):
     page.get_by_test_id("stMain").evaluate("e => e.scrollTo(0, 0)")
-    wanted = page.get_by_role("option", name=option, exact=True)
+    expected = page.get_by_role("option", name=option, exact=True)
     for _ in range(10):  # a list that opens while the page is still being put up may close again
         page.get_by_role("combobox", name=label).click()
         page.wait_for_timeout(1000)
-        if wanted.is_visible():
+        if expected.is_visible():
             break
-    wanted.click()
+    expected.click()
     page.wait_for_timeout(300)
     finished(page)
 

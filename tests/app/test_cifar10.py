@@ -247,7 +247,7 @@ def test_the_guidance_page_measures_pictures_with_their_own_classifier(open_page
     monkeypatch.setattr(plots, "guidance_sweep", lambda *a, **k: (drawn.append((a, k)), sweep(*a, **k))[1])
     open_page("guidance", model=FLOW, sweep_steps="4")
     (scales, accuracy, _), options = drawn[-1]
-    assert options["real_diversity"] is None, "pictures that a model made are no yardstick"
+    assert options["real_diversity"] is None, "pictures that a model made are no reference"
     labels = torch.arange(10).repeat(2)
     x_0 = load_pretrained(FLOW).sample(labels, num_inference_steps=4, guidance_scale=3.0)
     assert accuracy[scales.index(3.0)] == class_accuracy(x_0, labels, load_classifier("cifar10_classifier"))

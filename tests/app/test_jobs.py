@@ -1,4 +1,4 @@
-"""Work that outlasts a run of the page, and the browser that is told of it."""
+"""Work that outlasts a run of the page, and the browser that learns of it."""
 
 import threading
 import time
@@ -40,19 +40,19 @@ def places(messages):
 
 
 def test_a_look_that_overtakes_the_page_leaves_no_gap_in_it(monkeypatch):
-    """When the browser asks for a look before the page was sent, Streamlit drops the look that is queued."""
+    """When the browser asks for a rerun before the page was sent, Streamlit drops the rerun that is queued."""
     sent, enqueue = [], ForwardMsgQueue.enqueue
     monkeypatch.setattr(
         ForwardMsgQueue, "enqueue", lambda queue, message: (sent.append(message), enqueue(queue, message))
     )
     at = AppTest.from_function(page_with_a_job).run()
     at.session_state.job.stop()
-    looks = [message.auto_rerun.fragment_id for message in sent if message.HasField("auto_rerun")]
-    assert len(looks) == 1
+    reruns = [message.auto_rerun.fragment_id for message in sent if message.HasField("auto_rerun")]
+    assert len(reruns) == 1
     whole = list(places(sent))
     unsent = ForwardMsgQueue()
     unsent._queue = sent  # no public way in: `enqueue` is what was replaced
-    unsent.clear(retain_lifecycle_msgs=True, fragment_ids_this_run=looks)
+    unsent.clear(retain_lifecycle_msgs=True, fragment_ids_this_run=reruns)
     left = list(places(unsent._queue))
     assert 3 <= len(left) < len(whole), "the page's own are kept, the look's are dropped"
 

@@ -53,12 +53,12 @@ def test_every_twin_has_its_notebook_and_the_other_way_round():
 
 def test_in_step_with_its_twin(path, notebook):
     """Edit notebooks/src, then `make notebooks`: it writes and executes in one go, so outputs are never stale."""
-    wanted = execute.notebook_of(FOLDER / "src" / f"{path.stem}.py")
+    expected = execute.notebook_of(FOLDER / "src" / f"{path.stem}.py")
     assert [(c.cell_type, c.source, c.id) for c in notebook.cells] == [
-        (c.cell_type, c.source, c.id) for c in wanted.cells
+        (c.cell_type, c.source, c.id) for c in expected.cells
     ]
-    assert [c.metadata for c in notebook.cells] == [c.metadata for c in wanted.cells]
-    assert notebook.metadata == wanted.metadata  # the kernel's name, and no widget state
+    assert [c.metadata for c in notebook.cells] == [c.metadata for c in expected.cells]
+    assert notebook.metadata == expected.metadata  # the kernel's name, and no widget state
 
 
 def test_executed_once_from_top_to_bottom(notebook):
