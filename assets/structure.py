@@ -15,7 +15,7 @@ PAGE = ROOT / "docs" / "structure.md"
 MOST_ROOMS = 38
 ORDER = {
     "ground": (
-        "names",
+        "messages",
         "checks",
         "tables",
         "files",
@@ -24,7 +24,6 @@ ORDER = {
         "palette",
         "tensor_files",
         "weight_files",
-        "serving",
         "exercises",
         "measured",
     ),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 
 IMAGE_BOUND = 10.0  # larger than |x| of any image in [-1, 1] or any guided sample; bytes reach 255
 

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.dit import DiT
 from diffusion_explained.models.unet import Block, Downsample, UNet, Upsample
-from diffusion_explained.names import unknown_name
 
 
 class Feature(NamedTuple):

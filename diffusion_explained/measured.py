@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_explained.files import atomic_path, read_json
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.tables import check_file_name
 
 MEASURED = Path(__file__).parent / "measured"

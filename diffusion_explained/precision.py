@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.devices import to_channels_last
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.models import NetworkModule
-from diffusion_explained.names import unknown_name
 from diffusion_explained.pretrained import Model
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from diffusion_explained.checks import float_data, same_shape
 from diffusion_explained.forward import like
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 
 KINDS = ("eps", "x_0", "v", "flow", "score", "edm")
 SIGMA_DATA = 0.5  # the standard deviation of the data that EDM's preconditioning assumes

@@ -22,8 +22,8 @@ from diffusion_explained.checks import check_finite, check_options, float_data, 
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.extras import missing
 from diffusion_explained.guidance import check_guidance
+from diffusion_explained.messages import shortened, unknown_name
 from diffusion_explained.models import NETWORKS, Classifier, NetworkModule, build_network, network_config
-from diffusion_explained.names import shortened, unknown_name
 from diffusion_explained.noise import Generators, generators, randn, streams_of
 from diffusion_explained.predictions import check_kind
 from diffusion_explained.samplers import (

@@ -24,7 +24,7 @@ from torch import Tensor
 from diffusion_explained.checks import check_options, float_data, number, same_shape, whole
 from diffusion_explained.denoisers import Denoiser, Prediction
 from diffusion_explained.forward import posterior, posterior_std, transition
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.noise import Generators, check_generators, randn
 from diffusion_explained.schedules import Level, check_decreasing
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from diffusion_explained.names import shortened, unknown_name
+from diffusion_explained.messages import shortened, unknown_name
 
 Settings = TypeVar("Settings")
 MOST_SIDE = 1024  # pixels

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from diffusion_explained.files import atomic_path
-from diffusion_explained.names import shortened, unknown_name
+from diffusion_explained.messages import shortened, unknown_name
 from diffusion_explained.tensor_files import read_tensors
 
 METADATA = ("config", "card", "format")  # "format" is added by other programs that write safetensors

@@ -11,8 +11,8 @@ from __future__ import annotations
 import torch
 
 from diffusion_explained.files import check_file
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.micro.emoji import SAMPLE_FILE, STYLES, EmojiSet, load_emoji, write_emoji
-from diffusion_explained.names import unknown_name
 
 SUBJECTS = """
 grinning face, face with tears of joy, smiling face with heart-eyes, smiling face with sunglasses, thinking face,

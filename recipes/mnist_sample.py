@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from diffusion_explained.data import ImageDataset, load_dataset
-from diffusion_explained.data.known import sha256
+from diffusion_explained.data.hub_datasets import sha256
 from diffusion_explained.data.load import SAMPLE_FILE
 from diffusion_explained.files import atomic_path, check_file
 

@@ -27,7 +27,7 @@ from diffusion_explained.data import (
     bundled_mnist,
     cache_folder,
     hub,
-    known,
+    hub_datasets,
     load,
     load_dataset,
     to_float,
@@ -73,7 +73,7 @@ def write_parquet(path: Path, images: list[bytes], labels: list[int], image_colu
 
 def hub_path(name: str, split: str) -> Path:
     """Where the hub's client keeps a file in HF_HUB_CACHE; the revision is written too."""
-    dataset = known.DATASETS[name]
+    dataset = hub_datasets.DATASETS[name]
     repo = Path(os.environ["HF_HUB_CACHE"]) / f"datasets--{dataset.repo_id.replace('/', '--')}"
     (repo / "refs").mkdir(parents=True, exist_ok=True)
     (repo / "refs" / "main").write_text("0" * 40)
@@ -87,7 +87,7 @@ def tiny(request, monkeypatch):
     Returns (name, its images [40, C, H, W], its labels, the parquet's path).
     """
     name = request.param
-    dataset = known.DATASETS[name]
+    dataset = hub_datasets.DATASETS[name]
     rng = np.random.default_rng(0)
     channels, height, width = dataset.image_shape
     arrays = rng.integers(0, 256, (40, height, width, channels), dtype=np.uint8)
@@ -99,11 +99,11 @@ def tiny(request, monkeypatch):
     split = replace(
         dataset.splits["train"],
         size=40,
-        labels_sha256=known.sha256(labels),
-        pixels_sha256=known.sha256(images) if name == "mnist" else None,
+        labels_sha256=hub_datasets.sha256(labels),
+        pixels_sha256=hub_datasets.sha256(images) if name == "mnist" else None,
         channel_means=() if name == "mnist" else tuple((images.double().mean((0, 2, 3)) / 255).tolist()),
     )
-    monkeypatch.setitem(known.DATASETS, name, replace(dataset, splits={**dataset.splits, "train": split}))
+    monkeypatch.setitem(hub_datasets.DATASETS, name, replace(dataset, splits={**dataset.splits, "train": split}))
     return name, images, labels, path
 
 
@@ -142,9 +142,9 @@ def test_two_sessions_at_once(tiny, empty_machine):
 
 
 def test_class_names():
-    assert known.DATASETS["mnist"].class_names == tuple("0123456789")
-    assert known.DATASETS["cifar10"].class_names[0] == "airplane"
-    assert known.DATASETS["cifar10"].class_names[9] == "truck"
+    assert hub_datasets.DATASETS["mnist"].class_names == tuple("0123456789")
+    assert hub_datasets.DATASETS["cifar10"].class_names[0] == "airplane"
+    assert hub_datasets.DATASETS["cifar10"].class_names[9] == "truck"
 
 
 def damage_cut(path, name):
@@ -180,21 +180,21 @@ def damage_null_label(path, name):
 
 
 def damage_image_size(path, name):
-    column = known.DATASETS[name].image_column
+    column = hub_datasets.DATASETS[name].image_column
     images = pa.parquet.read_table(path)[column].to_pylist()
     images[7] = {"bytes": png(np.zeros((16, 16), np.uint8)), "path": None}
     rewrite(path, **{column: images})
 
 
 def damage_image_null(path, name):
-    column = known.DATASETS[name].image_column
+    column = hub_datasets.DATASETS[name].image_column
     images = pa.parquet.read_table(path)[column].to_pylist()
     images[7] = {"bytes": None, "path": None}
     rewrite(path, **{column: images})
 
 
 def damage_image_cut(path, name):
-    column = known.DATASETS[name].image_column
+    column = hub_datasets.DATASETS[name].image_column
     images = pa.parquet.read_table(path)[column].to_pylist()
     images[7] = {"bytes": images[7]["bytes"][:60], "path": None}
     rewrite(path, **{column: images})
@@ -202,7 +202,7 @@ def damage_image_cut(path, name):
 
 def damage_image_black(path, name):
     """A well-formed file with other pixels: MNIST's checksum, and CIFAR-10's channel means, must see it."""
-    column = known.DATASETS[name].image_column
+    column = hub_datasets.DATASETS[name].image_column
     shape = (28, 28) if name == "mnist" else (32, 32, 3)
     images = pa.parquet.read_table(path)[column].to_pylist()
     images[7] = {"bytes": png(np.zeros(shape, np.uint8)), "path": None}
@@ -234,7 +234,7 @@ def test_damaged_parquet_is_noticed(tiny, empty_machine, damage, complaint):
         load_dataset(name, "train")
     message = str(raised.value)
     assert str(path) in message, "the message names the file"
-    assert f"hf download {known.DATASETS[name].repo_id}" in message and "--force-download" in message
+    assert f"hf download {hub_datasets.DATASETS[name].repo_id}" in message and "--force-download" in message
     assert not (empty_machine / "decoded").exists(), "nothing damaged is kept"
 
 
@@ -414,7 +414,7 @@ def test_download_happens_when_the_network_is_there(tiny, monkeypatch, tmp_path)
         asked.append(local_files_only)
         if local_files_only:
             raise FileNotFoundError("not cached")
-        assert where["repo_id"] == known.DATASETS[name].repo_id and where["repo_type"] == "dataset"
+        assert where["repo_id"] == hub_datasets.DATASETS[name].repo_id and where["repo_type"] == "dataset"
         return str(elsewhere)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
@@ -497,7 +497,7 @@ class TestRealData:
             monkeypatch.setenv("HF_HUB_CACHE", HUB_CACHE)
 
         def load_or_refuse(name: str, split: str) -> ImageDataset | None:
-            dataset = known.DATASETS[name]
+            dataset = hub_datasets.DATASETS[name]
             there = huggingface_hub.try_to_load_from_cache(
                 dataset.repo_id, dataset.splits[split].filename, cache_dir=HUB_CACHE, repo_type="dataset"
             )

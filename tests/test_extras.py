@@ -38,7 +38,7 @@ def download():
 
 
 def parquet():
-    from diffusion_explained.data.known import DATASETS
+    from diffusion_explained.data.hub_datasets import DATASETS
     from diffusion_explained.data.load import read_parquet
 
     read_parquet(Path("absent.parquet"), DATASETS["mnist"], "test")
@@ -63,7 +63,7 @@ def several_processes():
 
 
 def emoji():
-    from diffusion_explained.micro.building import rasterise
+    from diffusion_explained.micro.emoji_building import rasterise
 
     rasterise("<svg/>")
 

@@ -5,8 +5,8 @@ import torch
 
 from diffusion_explained import plots
 from diffusion_explained.plots.attention import word_maps
-from diffusion_explained.plots.figures import labelled, literal, png
 from diffusion_explained.plots.latent import reach_map
+from diffusion_explained.plots.style import labelled, literal, png
 
 PROMPTS = (r"a $\frac$ cat", "$$", "$x$ and $\\y$", "costs $5", r"\$ and $a_{", "a $\\notaword$ b", "100% & {#}")
 

@@ -15,9 +15,9 @@ from test_cli import assert_refused, run
 from diffusion_explained.micro.card import write_card
 from diffusion_explained.micro.emoji import load_emoji_sample
 from diffusion_explained.micro.encoded_scenes import encode_scenes
-from diffusion_explained.micro.making import load_autoencoder
 from diffusion_explained.micro.reconstruction import balance_latents
 from diffusion_explained.micro.tokens import load_tokenizer
+from diffusion_explained.micro.training_runs import load_autoencoder
 from diffusion_explained.pretrained import WEIGHTS
 from diffusion_explained.stable_diffusion import Trace, load, save_stand_in, stand_in
 from diffusion_explained.stable_diffusion.recording import record

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from diffusion_explained.data import DamagedDataError, ImageDataset, made, made_by_model, to_uint8
-from diffusion_explained.data.known import DATASETS
+from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.models import UNet, UNetConfig
 from diffusion_explained.pretrained import Model, load_pretrained, save_pretrained
 from diffusion_explained.schedules import FlowSchedule

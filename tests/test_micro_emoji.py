@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from diffusion_explained.data import DamagedDataError, DataUnavailableError, cache_folder
-from diffusion_explained.micro import building, emoji, registry
+from diffusion_explained.micro import emoji, emoji_building, npm_registry
 from diffusion_explained.micro.emoji import HELD_OUT, SAMPLE_FILE, STYLES, load_emoji, load_emoji_sample, write_emoji
 from diffusion_explained.micro.words import clean_name, head, is_countable, plural, with_article
 
@@ -101,7 +101,7 @@ def simulated_registry(bare_machine, monkeypatch):
     iconify = {"icons.json": json.dumps(icons), "chars.json": json.dumps(chars)}
     entries = [{"hexcode": code, "label": label, "group": group} for code, (label, group) in CODES.items()]
     shortcodes = {f"en/shortcodes/{name}.json": json.dumps({"1F431": ["cat", "kitty_face"]}) for name in
-                  building.KEYWORD_LISTS}  # fmt: skip
+                  emoji_building.KEYWORD_LISTS}  # fmt: skip
     contents = {
         "FLUENT": iconify,
         "NOTO": iconify,
@@ -112,8 +112,8 @@ def simulated_registry(bare_machine, monkeypatch):
     for name, files in contents.items():
         content = archive(files)
         pin = base64.b64encode(hashlib.sha512(content).digest()).decode()
-        package = replace(getattr(registry, name), sha512=pin)
-        monkeypatch.setattr(building, name, package)
+        package = replace(getattr(npm_registry, name), sha512=pin)
+        monkeypatch.setattr(emoji_building, name, package)
         answers[package.url] = content
 
     def urlopen(url, timeout):
@@ -127,7 +127,7 @@ def simulated_registry(bare_machine, monkeypatch):
 
 def test_the_set_is_built_from_the_packages_with_a_manifest(simulated_registry, monkeypatch):
     monkeypatch.setattr(
-        building, "rasterise", lambda svg: torch.full((4, 128, 128), len(svg), dtype=torch.uint8).numpy()
+        emoji_building, "rasterise", lambda svg: torch.full((4, 128, 128), len(svg), dtype=torch.uint8).numpy()
     )
     built = load_emoji(download=True)
     assert built.names == ("cat face", "red heart")  # no flag
@@ -140,7 +140,7 @@ def test_the_set_is_built_from_the_packages_with_a_manifest(simulated_registry, 
         "code_points": "1f431",
         "package": "@twemoji/svg@15.0.0",
         "licence": "CC-BY-4.0",
-        "credit": registry.TWEMOJI.credit,
+        "credit": npm_registry.TWEMOJI.credit,
     }
     simulated_registry.clear()  # the second time nothing is fetched
     assert torch.equal(load_emoji().images, built.images)
@@ -148,7 +148,7 @@ def test_the_set_is_built_from_the_packages_with_a_manifest(simulated_registry, 
 
 @pytest.mark.parametrize("name", ["FLUENT", "EMOJIBASE"])
 def test_a_package_that_is_not_the_pinned_one_is_refused_and_not_kept(simulated_registry, name):
-    package = getattr(building, name)
+    package = getattr(emoji_building, name)
     simulated_registry[package.url] = simulated_registry[package.url] + b"more"
     with pytest.raises(DamagedDataError, match=rf"{package.name} {package.version}: .* expected sha512-.*Try again"):
         load_emoji(download=True)
@@ -156,7 +156,7 @@ def test_a_package_that_is_not_the_pinned_one_is_refused_and_not_kept(simulated_
 
 
 def test_a_package_cut_short_in_the_cache_names_the_file_to_delete(simulated_registry):
-    package = building.EMOJIBASE
+    package = emoji_building.EMOJIBASE
     kept = cache_folder() / "npm" / package.filename
     kept.parent.mkdir(parents=True)
     kept.write_bytes(simulated_registry[package.url][:-10])
@@ -165,25 +165,25 @@ def test_a_package_cut_short_in_the_cache_names_the_file_to_delete(simulated_reg
 
 
 def test_without_a_network_the_error_says_what_to_fetch_and_where_to_put_it(simulated_registry):
-    simulated_registry[building.EMOJIBASE.url] = None
+    simulated_registry[emoji_building.EMOJIBASE.url] = None
     with pytest.raises(DataUnavailableError, match=r"emojibase-data 17\.0\.0 cannot be fetched(.|\n)*curl -o "):
         load_emoji(download=True)
 
 
 def test_the_pins_are_full_sha512_sums_and_the_addresses_npms():
-    assert [len(base64.b64decode(package.sha512)) for package in registry.PACKAGES] == [64] * 4
-    assert registry.TWEMOJI.url == "https://registry.npmjs.org/@twemoji/svg/-/svg-15.0.0.tgz"
+    assert [len(base64.b64decode(package.sha512)) for package in npm_registry.PACKAGES] == [64] * 4
+    assert npm_registry.TWEMOJI.url == "https://registry.npmjs.org/@twemoji/svg/-/svg-15.0.0.tgz"
 
 
 def test_rasterising_crops_to_the_drawing_and_centres_it():
-    image = building.rasterise(SQUARE)
+    image = emoji_building.rasterise(SQUARE)
     assert image.shape == (4, 128, 128)
     assert image[:, 8:120, 8:120].min(axis=(1, 2)).tolist() == [255, 0, 0, 255]
     assert image[3].sum() == 112 * 112 * 255
 
 
 def test_a_mirrored_icon_is_its_parent_turned_over(simulated_registry):
-    assert "scale(-1 1)" in building.iconify_svgs(building.FLUENT)["1f1e9-1f1ea"]
+    assert "scale(-1 1)" in emoji_building.iconify_svgs(emoji_building.FLUENT)["1f1e9-1f1ea"]
 
 
 @pytest.mark.parametrize(

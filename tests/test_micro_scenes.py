@@ -9,9 +9,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from diffusion_explained.micro.dice import Dice
 from diffusion_explained.micro.drawing import SHADES, premultiply, repaint, shades
 from diffusion_explained.micro.emoji import STYLES, EmojiSet, load_emoji_sample
+from diffusion_explained.micro.random_choices import RandomChoices
 from diffusion_explained.micro.scenes import (
     COLOURS,
     KINDS,
@@ -75,7 +75,7 @@ def centres(picture: torch.Tensor, level: int) -> list[tuple[float, float]]:
 def plainly(blocks: EmojiSet, count: int, kind: str):
     """Scenes of one kind with nothing repainted, as (caption without style and background, picture)."""
     sampler = SceneSampler(blocks)
-    scenes = [getattr(sampler, kind)(Dice(np.random.default_rng(i))) for i in range(count)]
+    scenes = [getattr(sampler, kind)(RandomChoices(np.random.default_rng(i))) for i in range(count)]
     scenes = [scene for scene in scenes if all(sprite.colour < 0 for sprite in scene.sprites)]
     drawn = draw_scenes(batch_scenes(scenes), blocks.images)
     return [
@@ -249,7 +249,7 @@ def test_training_never_sees_a_held_out_colour_of_a_thing(captioned, sample):
 def test_a_keyword_of_two_things_is_not_said_in_a_colour_that_is_held_out_of_one(sample):
     shared = tuple((*words, "gadget") for words in sample.keywords)  # of all things, one of which is held out
     sampler = SceneSampler(replace(sample, keywords=shared))
-    captions = [sampler.colour(Dice(np.random.default_rng(i))).caption for i in range(3000)]
+    captions = [sampler.colour(RandomChoices(np.random.default_rng(i))).caption for i in range(3000)]
     assert not any(f"{colour} gadget" in caption for caption in captions for colour in COLOURS)
     assert any("gadget" in caption for caption in sampler.batch(range(300)).captions)
 

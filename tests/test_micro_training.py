@@ -10,7 +10,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from diffusion_explained.cli.main import app
-from diffusion_explained.micro import making
+from diffusion_explained.micro import training_runs
 from diffusion_explained.micro.autoencoder_training import (
     AutoencoderConfig,
     autoencoder_loss,
@@ -387,9 +387,9 @@ def test_text_to_image_goes_on_after_a_kill_as_if_nothing_had_happened(
 
 @pytest.fixture
 def tiny_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "build_autoencoder", tiny_vae)
-    monkeypatch.setattr(making, "build_unet", tiny_unet)
-    monkeypatch.setattr(making, "build_text_encoder", tiny_text_encoder)
+    monkeypatch.setattr(training_runs, "build_autoencoder", tiny_vae)
+    monkeypatch.setattr(training_runs, "build_unet", tiny_unet)
+    monkeypatch.setattr(training_runs, "build_text_encoder", tiny_text_encoder)
     monkeypatch.setattr("diffusion_explained.micro.autoencoder_training.MEASURED_SCENES", 64)
 
 

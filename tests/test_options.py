@@ -10,8 +10,8 @@ from diffusion_explained.evaluation import evaluate
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.gan import train_gan
 from diffusion_explained.micro.autoencoder_training import AutoencoderConfig, train_autoencoder
-from diffusion_explained.micro.making import make_autoencoder, make_scenes
 from diffusion_explained.micro.text_to_image_training import TextToImageConfig, train_text_to_image
+from diffusion_explained.micro.training_runs import make_autoencoder, make_scenes
 from diffusion_explained.models import ClassifierConfig, DiTConfig, MLPConfig, UNetConfig
 from diffusion_explained.pretrained import load_classifier
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, schedule_from_config

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from diffusion_explained.data import bundled_mnist, made_by_model
-from diffusion_explained.data.known import DATASETS
+from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.forward import add_noise
 from diffusion_explained.metrics import class_accuracy
 from diffusion_explained.models import MLP, Classifier, MLPConfig

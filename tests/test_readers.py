@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 import diffusion_explained
 from diffusion_explained import measured, pretrained
 from diffusion_explained.data import load, load_image, made
-from diffusion_explained.data.known import DATASETS
+from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.data.pictures import picture_size
 from diffusion_explained.files import read_bytes, read_json
 from diffusion_explained.micro import retrieval
@@ -25,9 +25,9 @@ from diffusion_explained.micro.card import read_card
 from diffusion_explained.micro.emoji import SAMPLE_FILE
 from diffusion_explained.micro.emoji_set import read_emoji
 from diffusion_explained.micro.encoded_scenes import read_scenes
-from diffusion_explained.micro.making import load_autoencoder
 from diffusion_explained.micro.subjects import SUBJECTS_FILE, load_subjects
 from diffusion_explained.micro.tokens import TOKENIZER_FOLDER, load_tokenizer
+from diffusion_explained.micro.training_runs import load_autoencoder
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion import weights as pipelines
 from diffusion_explained.tensor_files import read_tensors
@@ -313,12 +313,13 @@ def test_the_decoded_cache_can_be_cut_short_while_it_is_in_use(tmp_path):
     script = textwrap.dedent("""
         import os, torch
         from dataclasses import replace
-        from diffusion_explained.data import known, load
-        mnist = known.DATASETS["mnist"]
+        from diffusion_explained.data import hub_datasets, load
+        from diffusion_explained.data.hub_datasets import sha256
+        mnist = hub_datasets.DATASETS["mnist"]
         images = torch.arange(10_000 * 784).reshape(10_000, 1, 28, 28).to(torch.uint8)
         labels = torch.arange(10_000) % 10
-        split = replace(mnist.splits["test"], labels_sha256=known.sha256(labels), pixels_sha256=known.sha256(images))
-        known.DATASETS["mnist"] = replace(mnist, splits={**mnist.splits, "test": split})
+        split = replace(mnist.splits["test"], labels_sha256=sha256(labels), pixels_sha256=sha256(images))
+        hub_datasets.DATASETS["mnist"] = replace(mnist, splits={**mnist.splits, "test": split})
         cache = load.cache_folder() / "mnist-test.safetensors"
         load.write_decoded(cache, images, labels)
         dataset = load.load_dataset("mnist", "test", download=False)
@@ -367,9 +368,10 @@ KNOWN = {  # module: why its reading is tried
     "film.py": "its own frames, in memory",
     "data/load.py": "read_parquet, read_decoded", "data/made.py": "made_by_model", "data/pictures.py": "load_image",
     "micro/card.py": "read_card", "micro/emoji_set.py": "read_emoji", "micro/encoded_scenes.py": "read_scenes",
-    "micro/making.py": "load_autoencoder", "micro/networks.py": "what it has just written",
+    "micro/training_runs.py": "load_autoencoder", "micro/networks.py": "what it has just written",
     "micro/subjects.py": "load_subjects", "micro/tokens.py": "load_tokenizer",
-    "micro/registry.py": "checksums: tests/test_micro_emoji.py", "micro/building.py": "pictures that it drew itself",
+    "micro/npm_registry.py": "checksums: tests/test_micro_emoji.py",
+    "micro/emoji_building.py": "pictures that it drew itself",
     "stable_diffusion/traces.py": "Trace.load", "stable_diffusion/weights.py": "read_json, read_index",
     "stable_diffusion/parts.py": "tests/test_model_folders.py",
 }  # fmt: skip

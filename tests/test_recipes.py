@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffusion_explained.data.known import DATASETS
+from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.measured import write_measured
 from diffusion_explained.models import build_network, count_parameters
 from diffusion_explained.pretrained import WEIGHTS, load_pretrained, shipped_weights

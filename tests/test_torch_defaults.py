@@ -25,8 +25,8 @@ from diffusion_explained.micro.tokens import load_tokenizer
 from diffusion_explained.models import MLP, Classifier, ClassifierConfig, DiT, DiTConfig, MLPConfig, UNet, UNetConfig
 from diffusion_explained.neighbours import nearest
 from diffusion_explained.noise import seeded
-from diffusion_explained.plots.figures import png
 from diffusion_explained.plots.points import plane
+from diffusion_explained.plots.style import png
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 from diffusion_explained.stable_diffusion import stand_in
 from diffusion_explained.stable_diffusion.attention import record_attention

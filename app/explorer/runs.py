@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_explained.charts import histogram_chart, level_chart
 from diffusion_explained.comparisons import Counted, Finish, Timing, one_shots, race, time_evaluation
-from diffusion_explained.data.known import DATASETS
+from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.film import EPS_RANGE, Film, film, film_of, mosaic, pixels
 from diffusion_explained.forward import add_noise
 from diffusion_explained.models import Classifier, count_flops

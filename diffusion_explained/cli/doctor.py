@@ -97,7 +97,7 @@ def _dataset(dataset: str, size: str) -> Callable[[str], Finding]:
     def check(name: str) -> Finding:
         from diffusion_explained.data import DataUnavailableError
         from diffusion_explained.data.hub import fetch_command, hub_file
-        from diffusion_explained.data.known import DATASETS
+        from diffusion_explained.data.hub_datasets import DATASETS
         from diffusion_explained.data.load import cache_folder
 
         known = DATASETS[dataset]

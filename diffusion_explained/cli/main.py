@@ -262,7 +262,7 @@ def sample(
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
     """Class indices from "3,7" or "cat dog": each word is a class name or a number. Raises ValueError for neither."""
-    from diffusion_explained.names import unknown_name
+    from diffusion_explained.messages import unknown_name
 
     indices = []
     for word in text.replace(",", " ").split():

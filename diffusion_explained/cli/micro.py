@@ -66,7 +66,7 @@ def vae(
     """Train the autoencoder; the same command again resumes a stopped training."""
     from diffusion_explained.micro.autoencoder_training import AutoencoderConfig
     from diffusion_explained.micro.card import read_card
-    from diffusion_explained.micro.making import make_autoencoder
+    from diffusion_explained.micro.training_runs import make_autoencoder
     from diffusion_explained.training.folder_lock import hold
 
     config = AutoencoderConfig(**_settings(seconds, images, learning_rate, batch_size, compiled, cuda_graph, seed))
@@ -111,9 +111,9 @@ def train(
 
     from diffusion_explained.files import check_file
     from diffusion_explained.micro.card import read_card
-    from diffusion_explained.micro.making import make_micro, make_scenes
     from diffusion_explained.micro.text_to_image_training import TextToImageConfig, schedule_of
     from diffusion_explained.micro.tokens import load_tokenizer
+    from diffusion_explained.micro.training_runs import make_micro, make_scenes
     from diffusion_explained.training.folder_lock import hold
 
     schedule_of(prediction)  # raises for a wrong name before anything is loaded
@@ -208,7 +208,7 @@ def _device(name: str) -> str:
 
 def _restart(out: Path, restart: bool) -> None:
     """Remove the old checkpoints if `restart` is set; otherwise report that a training is resumed."""
-    from diffusion_explained.micro.making import CHECKPOINTS
+    from diffusion_explained.micro.training_runs import CHECKPOINTS
     from diffusion_explained.training.checkpoints import checkpoint_files
 
     kept = checkpoint_files(out / CHECKPOINTS)

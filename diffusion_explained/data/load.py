@@ -22,11 +22,11 @@ from torch import Tensor
 
 from diffusion_explained.checks import named_options
 from diffusion_explained.data.hub import DamagedDataError, DataUnavailableError, fetch_command, hub_file
+from diffusion_explained.data.hub_datasets import DATASETS, MNIST_SAMPLE, HubDataset, check_arrays, sha256
 from diffusion_explained.data.images import ImageDataset
-from diffusion_explained.data.known import DATASETS, MNIST_SAMPLE, HubDataset, check_arrays, sha256
 from diffusion_explained.extras import extra
 from diffusion_explained.files import atomic_path
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.tensor_files import read_tensors
 
 LONGEST_HEADER = 10_000  # bytes at most of the cache's safetensors header, which has two tensors and a checksum

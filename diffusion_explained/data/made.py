@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from diffusion_explained.data.hub import DamagedDataError
+from diffusion_explained.data.hub_datasets import DATASETS, sha256
 from diffusion_explained.data.images import ImageDataset
-from diffusion_explained.data.known import DATASETS, sha256
 from diffusion_explained.files import atomic_path
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 
 MADE_FILES = {"cifar10": Path(__file__).with_name("cifar10_made.npz")}
 

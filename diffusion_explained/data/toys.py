@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from diffusion_explained.checks import named_options, whole
 from diffusion_explained.devices import float64_on_cpu
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.noise import stream
 
 Points = tuple[Tensor, Tensor]  # points float64 [n, 2] before scaling, labels int64 [n]

@@ -12,7 +12,7 @@ from pathlib import Path
 from diffusion_explained import data
 from diffusion_explained.data.hub import DataUnavailableError
 from diffusion_explained.data.load import cache_folder
-from diffusion_explained.micro.building import build_emoji
+from diffusion_explained.micro.emoji_building import build_emoji
 from diffusion_explained.micro.emoji_set import HELD_OUT, SIZE, STYLES, EmojiSet, hashed, read_emoji, write_emoji
 
 __all__ = [

@@ -20,7 +20,7 @@ from torch import nn
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.extras import extra
 from diffusion_explained.files import atomic_folder
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
 

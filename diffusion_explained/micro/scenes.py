@@ -17,6 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.micro.combinations import (
     caption_of,
     composable,
@@ -25,7 +26,6 @@ from diffusion_explained.micro.combinations import (
     painted_name,
     plain_caption,
 )
-from diffusion_explained.micro.dice import Dice
 from diffusion_explained.micro.drawing import (
     WHITE,
     Scene,
@@ -36,6 +36,7 @@ from diffusion_explained.micro.drawing import (
     draw_scenes,
 )
 from diffusion_explained.micro.emoji import STYLES, EmojiSet
+from diffusion_explained.micro.random_choices import RandomChoices
 from diffusion_explained.micro.words import (
     COLOURS,
     NUMBERS,
@@ -45,7 +46,6 @@ from diffusion_explained.micro.words import (
     plural,
     with_article,
 )
-from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed, numpy_stream
 
 __all__ = [
@@ -128,152 +128,148 @@ class SceneSampler:
 
     def scene(self, i: int) -> Scene:
         """Scene i."""
-        dice = Dice(numpy_stream(self.seed, i))
+        rng = RandomChoices(numpy_stream(self.seed, i))
         if self.split == "held_out":
-            return self.held_out_colour(dice) if i % 2 == 0 else self.held_out_picture(dice)
-        draw = dice.random()
+            return self.held_out_colour(rng) if i % 2 == 0 else self.held_out_picture(rng)
+        draw = rng.random()
         kind = next((kind for kind, edge in zip(self.kinds, self.edges, strict=True) if draw < edge), self.kinds[-1])
-        return getattr(self, kind)(dice)
+        return getattr(self, kind)(rng)
 
     # the kinds of scenes: one method for each name in KINDS
 
-    def plain(self, dice: Dice) -> Scene:
+    def plain(self, rng: RandomChoices) -> Scene:
         """One emoji on white, unchanged."""
-        picture = dice.pick(self.train)
-        noun, may_count = self.noun(dice, picture)
-        if dice.chance(SAY_EMOJI):
+        picture = rng.pick(self.train)
+        noun, may_count = self.noun(rng, picture)
+        if rng.chance(SAY_EMOJI):
             noun += " emoji"
-        return Scene(self.said(dice, self.a(dice, noun, may_count), picture), (Sprite(picture),))
+        return Scene(self.said(rng, self.a(rng, noun, may_count), picture), (Sprite(picture),))
 
-    def colour(self, dice: Dice) -> Scene:
+    def colour(self, rng: RandomChoices) -> Scene:
         """One emoji, repainted."""
-        picture = dice.pick(self.things if dice.chance(0.7) else self.train)
-        noun, may_count, colour = self.painted_noun(dice, picture, always=True)
+        picture = rng.pick(self.things if rng.chance(0.7) else self.train)
+        noun, may_count, colour = self.painted_noun(rng, picture, always=True)
         sprite = Sprite(picture, colour=colour)
         # white on white is hard to see
-        return self.on_background(
-            dice, self.a(dice, noun, may_count), (sprite,), 0.6 if noun.startswith("white ") else 0
-        )
+        return self.on_background(rng, self.a(rng, noun, may_count), (sprite,), 0.6 if noun.startswith("white ") else 0)
 
-    def background(self, dice: Dice) -> Scene:
+    def background(self, rng: RandomChoices) -> Scene:
         """One emoji on a coloured background."""
-        picture = dice.pick(self.train)
-        noun, may_count = self.noun(dice, picture)
-        return self.on_background(dice, self.a(dice, noun, may_count), (Sprite(picture),), 1)
+        picture = rng.pick(self.train)
+        noun, may_count = self.noun(rng, picture)
+        return self.on_background(rng, self.a(rng, noun, may_count), (Sprite(picture),), 1)
 
-    def count(self, dice: Dice) -> Scene:
+    def count(self, rng: RandomChoices) -> Scene:
         """Two, three or four copies of one emoji."""
-        picture, number = dice.pick(self.things), dice.pick((2, 2, 3, 4))
-        noun, _, colour = self.painted_noun(dice, picture)
-        size, centres = dice.pick(LAYOUTS[number])
-        sprites = tuple(
-            Sprite(picture, dice.near(x, 0.03), dice.near(y, 0.03), size, colour=colour) for x, y in centres
-        )
-        return self.on_background(dice, f"{NUMBERS[number]} {plural(noun)}", sprites)
+        picture, number = rng.pick(self.things), rng.pick((2, 2, 3, 4))
+        noun, _, colour = self.painted_noun(rng, picture)
+        size, centres = rng.pick(LAYOUTS[number])
+        sprites = tuple(Sprite(picture, rng.near(x, 0.03), rng.near(y, 0.03), size, colour=colour) for x, y in centres)
+        return self.on_background(rng, f"{NUMBERS[number]} {plural(noun)}", sprites)
 
-    def relation(self, dice: Dice) -> Scene:
+    def relation(self, rng: RandomChoices) -> Scene:
         """Two different things: "a cat left of a dog"."""
-        first = dice.pick(self.things)
-        second = dice.pick(self.things_of[self.style[first]])
+        first = rng.pick(self.things)
+        second = rng.pick(self.things_of[self.style[first]])
         while self.subject[second] == self.subject[first]:
-            second = dice.pick(self.things_of[self.style[first]])
-        words = dice.pick(tuple(RELATIONS))
-        dx, dy = RELATIONS[words] or dice.pick(((-1, 0), (1, 0)))
-        across = dice.near(0, 0.15)
+            second = rng.pick(self.things_of[self.style[first]])
+        words = rng.pick(tuple(RELATIONS))
+        dx, dy = RELATIONS[words] or rng.pick(((-1, 0), (1, 0)))
+        across = rng.near(0, 0.15)
         sprites, nouns = [], []
         for picture, side in ((first, 1), (second, -1)):
-            noun, _, colour = self.painted_noun(dice, picture)
+            noun, _, colour = self.painted_noun(rng, picture)
             x, y = (side * HALF * dx + across * abs(dy), side * HALF * dy + across * abs(dx))
-            sprites.append(Sprite(picture, x, y, dice.near(0.48, 0.04), colour=colour))
+            sprites.append(Sprite(picture, x, y, rng.near(0.48, 0.04), colour=colour))
             nouns.append(noun)
         phrase = f"{with_article(nouns[0])} {words} {with_article(nouns[1])}"
-        return self.on_background(dice, phrase, tuple(sprites))
+        return self.on_background(rng, phrase, tuple(sprites))
 
-    def position(self, dice: Dice) -> Scene:
+    def position(self, rng: RandomChoices) -> Scene:
         """A small emoji in a part of the picture: "a rocket on the left"."""
-        picture = dice.pick(self.things)
-        noun, may_count, colour = self.painted_noun(dice, picture)
-        where = dice.pick(tuple(POSITIONS))
+        picture = rng.pick(self.things)
+        noun, may_count, colour = self.painted_noun(rng, picture)
+        where = rng.pick(tuple(POSITIONS))
         x, y = (HALF * side for side in POSITIONS[where])
-        sprite = Sprite(picture, dice.near(x, 0.03), dice.near(y, 0.03), dice.near(0.45, 0.05), colour=colour)
-        noun = f"small {noun}" if dice.chance(0.4) else noun
-        return self.on_background(dice, f"{self.a(dice, noun, may_count)} {where}", (sprite,))
+        sprite = Sprite(picture, rng.near(x, 0.03), rng.near(y, 0.03), rng.near(0.45, 0.05), colour=colour)
+        noun = f"small {noun}" if rng.chance(0.4) else noun
+        return self.on_background(rng, f"{self.a(rng, noun, may_count)} {where}", (sprite,))
 
-    def size(self, dice: Dice) -> Scene:
+    def size(self, rng: RandomChoices) -> Scene:
         """A small emoji, or one so big that it fills the picture to the edge."""
-        picture = dice.pick(self.things)
-        noun, may_count, colour = self.painted_noun(dice, picture)
-        if dice.chance(0.6):
-            word, sprite = dice.pick(("small", "little")), Sprite(picture, size=dice.near(0.4, 0.06), colour=colour)
+        picture = rng.pick(self.things)
+        noun, may_count, colour = self.painted_noun(rng, picture)
+        if rng.chance(0.6):
+            word, sprite = rng.pick(("small", "little")), Sprite(picture, size=rng.near(0.4, 0.06), colour=colour)
         else:
-            word, sprite = dice.pick(("big", "large")), Sprite(picture, size=1.14, colour=colour)
-        return self.on_background(dice, self.a(dice, f"{word} {noun}", may_count), (sprite,))
+            word, sprite = rng.pick(("big", "large")), Sprite(picture, size=1.14, colour=colour)
+        return self.on_background(rng, self.a(rng, f"{word} {noun}", may_count), (sprite,))
 
-    def rotation(self, dice: Dice) -> Scene:
+    def rotation(self, rng: RandomChoices) -> Scene:
         """One emoji upside down, or tilted."""
-        picture = dice.pick(self.things)
-        noun, may_count = self.noun(dice, picture)
+        picture = rng.pick(self.things)
+        noun, may_count = self.noun(rng, picture)
         if "upside" in self.emoji.names[self.subject[picture]]:  # there is an emoji of an upside-down face
-            return self.on_background(dice, noun, (Sprite(picture),))
-        if dice.chance(0.6):
-            phrase, sprite = f"{self.a(dice, noun, may_count)} upside down", Sprite(picture, angle=math.pi)
+            return self.on_background(rng, noun, (Sprite(picture),))
+        if rng.chance(0.6):
+            phrase, sprite = f"{self.a(rng, noun, may_count)} upside down", Sprite(picture, angle=math.pi)
         else:
-            angle = math.radians(dice.near(30, 8)) * dice.pick((-1, 1))
-            phrase, sprite = self.a(dice, f"tilted {noun}", may_count), Sprite(picture, size=0.85, angle=angle)
-        return self.on_background(dice, phrase, (sprite,))
+            angle = math.radians(rng.near(30, 8)) * rng.pick((-1, 1))
+            phrase, sprite = self.a(rng, f"tilted {noun}", may_count), Sprite(picture, size=0.85, angle=angle)
+        return self.on_background(rng, phrase, (sprite,))
 
-    def held_out_colour(self, dice: Dice) -> Scene:
+    def held_out_colour(self, rng: RandomChoices) -> Scene:
         """A held-out colour on a thing: "a blue cat"."""
-        colour, subject = dice.pick(self.pairs)
-        picture = dice.pick(self.pictures_of[subject])
+        colour, subject = rng.pick(self.pairs)
+        picture = rng.pick(self.pictures_of[subject])
         caption = with_article(painted_name(colour, self.emoji.names[subject]))
         return Scene(caption, (Sprite(picture, colour=COLOURS.index(colour)),))
 
-    def held_out_picture(self, dice: Dice) -> Scene:
+    def held_out_picture(self, rng: RandomChoices) -> Scene:
         """A subject in its held-out style: "rocket, noto style"."""
-        picture = dice.pick(self.held_out)
+        picture = rng.pick(self.held_out)
         caption = plain_caption(self.emoji, self.subject[picture], STYLES[self.style[picture]])
         return Scene(caption, (Sprite(picture),))
 
     # parts of captions
 
-    def noun(self, dice: Dice, picture: int) -> tuple[str, bool]:
+    def noun(self, rng: RandomChoices, picture: int) -> tuple[str, bool]:
         """A noun for a picture, its name or a keyword, and whether the noun takes the article "a"."""
         subject = self.subject[picture]
         keywords = self.emoji.keywords[subject]
-        if keywords and dice.chance(SAY_KEYWORD):
-            word = dice.pick(keywords)
+        if keywords and rng.chance(SAY_KEYWORD):
+            word = rng.pick(keywords)
             # "zany face" has the keyword "zany", and "a zany" is not English
             noun = self.emoji.groups[subject] != "smileys" or head(word) != word
             return word, noun and self.countable[subject] and is_countable(word, self.emoji.groups[subject])
         return self.emoji.names[subject], self.countable[subject]
 
-    def painted_noun(self, dice: Dice, picture: int, always: bool = False) -> tuple[str, bool, int]:
+    def painted_noun(self, rng: RandomChoices, picture: int, always: bool = False) -> tuple[str, bool, int]:
         """A noun for a picture, maybe repainted, whether it takes the article "a", and its colour's index or -1."""
         subject = self.subject[picture]
         name, allowed = self.emoji.names[subject], self.allowed[subject]
-        if not self.paintable[subject] or not allowed or not (always or dice.chance(PAINT_COMPOSED)):
+        if not self.paintable[subject] or not allowed or not (always or rng.chance(PAINT_COMPOSED)):
             return name, self.countable[subject], -1
-        colour, (noun, may_count) = dice.pick(allowed), self.noun(dice, picture)
+        colour, (noun, may_count) = rng.pick(allowed), self.noun(rng, picture)
         if (colour, noun) in self.unsaid:
             noun, may_count = name, self.countable[subject]
         return painted_name(colour, noun), may_count, COLOURS.index(colour)
 
-    def a(self, dice: Dice, noun: str, may_count: bool) -> str:
+    def a(self, rng: RandomChoices, noun: str, may_count: bool) -> str:
         """The noun, usually with its article."""
-        return with_article(noun) if may_count and dice.chance(SAY_ARTICLE) else noun
+        return with_article(noun) if may_count and rng.chance(SAY_ARTICLE) else noun
 
-    def said(self, dice: Dice, phrase: str, picture: int, background: str | None = None) -> str:
+    def said(self, rng: RandomChoices, phrase: str, picture: int, background: str | None = None) -> str:
         """The caption, sometimes with the style."""
-        return caption_of(phrase, background, STYLES[self.style[picture]] if dice.chance(SAY_STYLE) else None)
+        return caption_of(phrase, background, STYLES[self.style[picture]] if rng.chance(SAY_STYLE) else None)
 
     def on_background(
-        self, dice: Dice, phrase: str, sprites: tuple[Sprite, ...], probability: float = PAINT_BACKGROUND
+        self, rng: RandomChoices, phrase: str, sprites: tuple[Sprite, ...], probability: float = PAINT_BACKGROUND
     ) -> Scene:
         """The scene on white or, with the given probability, on a background of another colour than its sprites'."""
         colour = None
-        if dice.chance(probability or PAINT_BACKGROUND):
+        if rng.chance(probability or PAINT_BACKGROUND):
             used = {"white", *(COLOURS[sprite.colour] for sprite in sprites if sprite.colour >= 0)}
-            colour = dice.pick([name for name in COLOURS if name not in used])
+            colour = rng.pick([name for name in COLOURS if name not in used])
         ground = WHITE if colour is None else background_colour(colour)
-        return Scene(self.said(dice, phrase, sprites[0].picture, colour), sprites, ground)
+        return Scene(self.said(rng, phrase, sprites[0].picture, colour), sprites, ground)

@@ -21,10 +21,10 @@ from torch import Tensor, nn
 
 from diffusion_explained.checks import named_options
 from diffusion_explained.devices import to_channels_last
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.micro.encoded_scenes import EncodedScenes
 from diffusion_explained.micro.networks import PREDICTIONS
 from diffusion_explained.micro.scene_stream import to_device
-from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Schedule
 from diffusion_explained.training.checkpoints import resume

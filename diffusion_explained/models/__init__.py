@@ -12,12 +12,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.models.classifier import Classifier, ClassifierConfig
 from diffusion_explained.models.dit import DiT, DiTConfig
 from diffusion_explained.models.mlp import MLP, MLPConfig
 from diffusion_explained.models.network import NetworkModule
 from diffusion_explained.models.unet import UNet, UNetConfig
-from diffusion_explained.names import unknown_name
 from diffusion_explained.tables import read_table
 
 MOST_WEIGHTS = 200_000_000  # 0.8 GB in float32; the largest network that ships has 8 million

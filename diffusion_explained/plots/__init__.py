@@ -5,7 +5,7 @@ In a notebook, call a function and then `plt.show()`; elsewhere `png(fig)` retur
 
 | module      | draws                                                                                   |
 |-------------|-----------------------------------------------------------------------------------------|
-| `figures`   | what all plots share: an empty figure, the style of axes, legends, alt text, PNG files  |
+| `style`     | what all plots share: an empty figure, the style of axes, legends, alt text, PNG files  |
 | `images`    | grids and films of images, schedules, losses, comparisons of samplers, guidance scales  |
 | `points`    | two-dimensional data: densities, trajectories, vector fields                            |
 | `lines`     | curves and panels of points, for the course's measurements                              |
@@ -16,7 +16,6 @@ In a notebook, call a function and then `plt.show()`; elsewhere `png(fig)` retur
 """
 
 from diffusion_explained.plots.attention import word_maps
-from diffusion_explained.plots.figures import alt_text, dress, figure, legend, legend_below, png
 from diffusion_explained.plots.images import (
     QUANTITIES,
     filmstrip,
@@ -66,6 +65,7 @@ from diffusion_explained.plots.points import (
     trajectory_panels,
     vector_field,
 )
+from diffusion_explained.plots.style import alt_text, dress, figure, legend, legend_below, png
 
 __all__ = [
     "PANELS",

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from diffusion_explained.film import pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
-from diffusion_explained.plots.figures import dress, figure, labelled, literal
+from diffusion_explained.plots.style import dress, figure, labelled, literal
 
 
 def word_maps(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_explained.film import mosaic, pixels, step_fields
 from diffusion_explained.palette import THEMES
-from diffusion_explained.plots.figures import dress, figure, labelled, legend, legend_below
+from diffusion_explained.plots.style import dress, figure, labelled, legend, legend_below
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level, Schedule
 

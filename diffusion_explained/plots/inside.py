@@ -16,8 +16,8 @@ from torch import Tensor
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.inside import Feature, Skip
 from diffusion_explained.palette import DIVERGING, SEQUENTIAL, THEMES
-from diffusion_explained.plots.figures import dress, figure, literal
 from diffusion_explained.plots.images import filmstrip
+from diffusion_explained.plots.style import dress, figure, literal
 
 
 def shape_diagram(

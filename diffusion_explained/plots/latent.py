@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
-from diffusion_explained.plots.figures import dress, figure, labelled, legend, literal
+from diffusion_explained.plots.style import dress, figure, labelled, legend, literal
 from diffusion_explained.schedules import Level
 
 if TYPE_CHECKING:  # drawing needs nothing of the Stable Diffusion engine

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffusion_explained.palette import THEMES
-from diffusion_explained.plots.figures import dress, figure, legend
+from diffusion_explained.plots.style import dress, figure, legend
 
 Series = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 

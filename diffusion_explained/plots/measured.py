@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 from torch import Tensor
 
 from diffusion_explained.palette import THEMES
-from diffusion_explained.plots.figures import dress, figure, legend, legend_below
+from diffusion_explained.plots.style import dress, figure, legend, legend_below
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # different per curve, so that curves differ in a grey print too
 PANELS = {

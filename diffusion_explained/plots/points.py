@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffusion_explained.palette import SEQUENTIAL, THEMES
-from diffusion_explained.plots.figures import dress, figure, legend
+from diffusion_explained.plots.style import dress, figure, legend
 
 
 def _square(ax: Axes, theme: str, title: str, limit: float | None, grid: bool = True) -> None:

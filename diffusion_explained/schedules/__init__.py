@@ -20,7 +20,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from diffusion_explained.names import shortened
+from diffusion_explained.messages import shortened
 from diffusion_explained.schedules.base import Level, Schedule, check_decreasing
 from diffusion_explained.schedules.ddpm import NAMED_OPTIONS, DDPMSchedule, rescale_zero_terminal_snr
 from diffusion_explained.schedules.edm import EDMSchedule

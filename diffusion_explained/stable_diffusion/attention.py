@@ -30,7 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_explained.checks import named_options
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
 from diffusion_explained.stable_diffusion.model import StableDiffusion

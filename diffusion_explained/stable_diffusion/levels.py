@@ -36,7 +36,7 @@ import numpy as np
 import torch
 
 from diffusion_explained.devices import float64_on_cpu
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.samplers import FEW_STEPS, PURE_NOISE
 from diffusion_explained.schedules import (
     RATIO_SPACINGS,

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from diffusion_explained.names import shortened, unknown_name
+from diffusion_explained.messages import shortened, unknown_name
 from diffusion_explained.samplers import SAMPLERS
 
 INFINITY = float("inf")

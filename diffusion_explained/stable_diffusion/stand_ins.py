@@ -18,7 +18,7 @@ import torch
 from diffusion_explained.checks import named_options
 from diffusion_explained.devices import choose_device
 from diffusion_explained.extras import extra
-from diffusion_explained.names import unknown_name
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.noise import seeded
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.families import FAMILIES

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from diffusion_explained.checks import named_options
 from diffusion_explained.data import ImageDataset, load_dataset, to_float
-from diffusion_explained.data.known import DATASETS
+from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.devices import hardware
 from diffusion_explained.files import check_folder
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.models import Classifier, build_network, count_parameters, network_config, of_data
-from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import seeded
 from diffusion_explained.tables import check_file_name, check_keys, read_table, typed
 from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly

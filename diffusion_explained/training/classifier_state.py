@@ -12,8 +12,8 @@ from torch import Tensor
 
 from diffusion_explained.checks import named_options
 from diffusion_explained.devices import in_bfloat16, to_channels_last
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.models import Classifier
-from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import check_seed, stream
 from diffusion_explained.tables import check_types
 from diffusion_explained.training.augmentation import PADDINGS

@@ -27,8 +27,8 @@ from diffusion_explained.checks import named_options
 from diffusion_explained.data import to_float
 from diffusion_explained.devices import to_channels_last
 from diffusion_explained.forward import add_noise, like
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.models import NetworkModule, network_config
-from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn
 from diffusion_explained.predictions import input_scale, target
 from diffusion_explained.pretrained import Model

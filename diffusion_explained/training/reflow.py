@@ -27,8 +27,8 @@ from torch import Tensor
 from diffusion_explained.checks import named_options
 from diffusion_explained.files import atomic_path
 from diffusion_explained.guidance import check_guidance
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.models import network_config
-from diffusion_explained.names import unknown_name
 from diffusion_explained.noise import randn, stream
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model

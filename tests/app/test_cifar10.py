@@ -13,7 +13,7 @@ from test_pages import film, frames, png
 
 from diffusion_explained import load_pretrained, plots, pretrained
 from diffusion_explained.data import DataUnavailableError, ImageDataset, hub, made, made_by_model
-from diffusion_explained.data.known import DATASETS
+from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.film import film as film_of
 from diffusion_explained.metrics import class_accuracy
 from diffusion_explained.pretrained import available, load_classifier

@@ -14,7 +14,7 @@ from PIL import Image
 from diffusion_explained.extras import extra
 from diffusion_explained.files import atomic_path
 from diffusion_explained.micro.emoji_set import SIZE, STYLES, EmojiSet, write_emoji
-from diffusion_explained.micro.registry import EMOJIBASE, FLUENT, NOTO, TWEMOJI, NpmPackage, read_members
+from diffusion_explained.micro.npm_registry import EMOJIBASE, FLUENT, NOTO, TWEMOJI, NpmPackage, read_members
 from diffusion_explained.micro.words import EXTRA_KEYWORDS, clean_name, is_drawable, tidy_keyword
 
 GLYPH = 112  # pixels of the longer side of a drawing; the remaining 8 on either side are a border

@@ -10,7 +10,7 @@ import numpy as np
 T = TypeVar("T")
 
 
-class Dice:
+class RandomChoices:
     """Random choices made with a numpy Generator."""
 
     def __init__(self, generator: np.random.Generator) -> None:
