@@ -18,6 +18,8 @@ WEIGHTS := packages/diffusion-explained-cifar10
 BOTH := $(if $(wildcard $(WEIGHTS)/diffusion_explained_cifar10),-e ./$(WEIGHTS)) -e
 # Two workers with one thread each are quicker than one with two; a file's tests, and a notebook's cells, stay together.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+# In the order of tests/conftest.py, the longest files first; pytest-xdist would begin with those that have most tests.
+BY_FILE := --dist loadfile --no-loadscope-reorder
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
 
 # What the lowest versions are tested with: everything that touches another package, but the
@@ -38,11 +40,11 @@ lab: $(VENV)/.installed
 	$(VENV)/bin/diffusion-explained lab
 
 test: lint
-	$(PYTEST) --dist loadfile
+	$(PYTEST) $(BY_FILE)
 	HF_HUB_OFFLINE=1 $(PYTEST) --dist loadscope $(NBVAL) notebooks
 
 check: lint
-	$(PYTEST) --dist loadfile $$($(PY) tests/fast.py)
+	$(PYTEST) $(BY_FILE) $$($(PY) tests/fast.py)
 	changed=$$($(PY) tests/fast.py --notebooks); \
 		[ -z "$$changed" ] || HF_HUB_OFFLINE=1 $(PYTEST) --dist loadscope $(NBVAL) $$changed
 

@@ -6,6 +6,41 @@ import pytest
 import torch
 from torch import Tensor
 
+# The files that take longest, longest first (`pytest --durations=0` finds them). pytest-xdist gives each worker whole
+# files: when a long file begins last, the other workers are idle until it ends.
+LONGEST = (
+    "test_browser",
+    "test_turns",
+    "test_addresses",
+    "test_packaging",
+    "test_programs_of_stable_diffusion",
+    "test_pages",
+    "test_same_pixels_of_stable_diffusion",
+    "test_stable_diffusion_page",
+    "test_programs",
+    "test_micro_training",
+    "test_cli",
+    "test_text_to_image_page",
+    "test_cifar10",
+    "test_same_pixels",
+    "test_sharing",
+    "test_latents_page",
+    "test_served",
+    "test_finite",
+    "test_training",
+    "test_outputs",
+    "test_documents",
+    "test_minimal",
+    "test_model_folders",
+    "test_checkpoints",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; pytest-xdist keeps this order with `--no-loadscope-reorder` (Makefile)."""
+    place = {name: k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
 
 @pytest.fixture
 def toy_network():

@@ -121,11 +121,13 @@ def test_another_training_is_refused_and_each_difference_named(tmp_path):
 
 
 # A process that lives through one training many times, each life in a fork that may kill itself (SIGKILL, as a power
-# cut would) at a chosen moment of its n-th checkpoint. It imports torch once, and computes nothing before it forks.
+# cut would) at a chosen moment of its n-th checkpoint. It computes nothing before it forks, and imports torch once;
+# torch._dynamo too, which takes 5 s, and which the first optimizer of each life would import otherwise.
 LIVES = """
     import os, signal, sys
     from pathlib import Path
     import torch
+    import torch._dynamo
     from safetensors.torch import save_file
     from diffusion_explained import files
     from diffusion_explained.training import checkpoints

@@ -32,8 +32,9 @@ def test_rms_distance_is_in_pixel_values():
 @pytest.mark.parametrize("schedule", SCHEDULES, ids=lambda s: type(s).__name__)
 @pytest.mark.parametrize("other", SCHEDULES, ids=lambda s: type(s).__name__)
 def test_the_level_of_same_snr_is_as_noisy(schedule, other):
+    ratios = [other_ratio(other, t) for t in range(1000)]
     for ratio in (0.05, 0.7, 1.0, 9.0):
-        t = min(range(1000), key=lambda t: abs(other_ratio(other, t) - ratio))
+        t = min(range(1000), key=lambda t: abs(ratios[t] - ratio))
         level = other.level(clock(other, t))
         own = level_of_same_snr(schedule, level)
         assert own.sigma / own.alpha == pytest.approx(level.sigma / level.alpha, rel=1e-6)
@@ -140,10 +141,8 @@ def test_a_timing_is_warmed_repeated_and_says_its_spread():
         time_evaluation(noisy, x_t, level, repeats=1)
 
 
-def bisected(schedule, level):
-    """The time of the same signal-to-noise ratio found by halving, as `level_of_same_snr` did it once."""
-    visited = schedule.levels(min(1000, getattr(schedule, "num_train_timesteps", 1000)))
-    noisy, clean = visited[0], visited[-2]
+def bisected(schedule, noisy, clean, level):
+    """The time between noisy and clean of the same signal-to-noise ratio, found by halving."""
     if not noisy.sigma * level.alpha > level.sigma * noisy.alpha:
         return noisy.t
     if not level.sigma * clean.alpha > clean.sigma * level.alpha:
@@ -160,6 +159,8 @@ def bisected(schedule, level):
 @pytest.mark.parametrize("name", ALL_SCHEDULES)
 def test_the_closed_form_finds_what_halving_found(name):
     schedule, others = ALL_SCHEDULES[name](), (FlowSchedule(), DDPMSchedule.cosine(), EDMSchedule())
+    noisy, *_, clean, _ = schedule.levels(min(1000, getattr(schedule, "num_train_timesteps", 1000)))
     for other in others:
         for level in [*other.levels(12)[:-1], *other.levels(3)[:-1]]:
-            assert level_of_same_snr(schedule, level).t == pytest.approx(bisected(schedule, level), abs=1e-6, rel=1e-6)
+            halved = bisected(schedule, noisy, clean, level)
+            assert level_of_same_snr(schedule, level).t == pytest.approx(halved, abs=1e-6, rel=1e-6)

@@ -6,8 +6,9 @@ import signal
 import socket
 import subprocess
 import sys
-import textwrap
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -132,14 +133,26 @@ with hold(Path(sys.argv[1])):
 """
 
 
-@pytest.fixture
-def other_process(tmp_path):
-    """A process that holds tmp_path / "out"."""
-    command = [sys.executable, "-c", textwrap.dedent(HOLDER), str(tmp_path / "out")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+@contextmanager
+def process_that_holds(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(folder)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
         yield process
         process.kill()
+
+
+@pytest.fixture
+def other_process(tmp_path):
+    """A process that holds tmp_path / "out"."""
+    with process_that_holds(tmp_path / "out") as process:
+        yield process
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    """A folder that another process holds while this file's tests run; starting the process takes seconds."""
+    with process_that_holds(folder := tmp_path_factory.mktemp("held") / "out"):
+        yield folder
 
 
 def test_a_folder_in_use_says_who_is_at_work_and_a_dead_process_blocks_nobody(other_process, tmp_path):
@@ -164,9 +177,9 @@ def test_a_folder_in_use_says_who_is_at_work_and_a_dead_process_blocks_nobody(ot
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"pid": "x"}', b"\xff\xfe"])
-def test_a_damaged_note_of_who_holds_the_folder_is_no_trouble(other_process, tmp_path, damage):
-    (tmp_path / "out" / folder_lock.HOLDER).write_bytes(damage)
-    with pytest.raises(FolderInUseError, match="another training run uses it"), hold(tmp_path / "out"):
+def test_a_damaged_note_of_who_holds_the_folder_is_no_trouble(held, damage):
+    (held / folder_lock.HOLDER).write_bytes(damage)
+    with pytest.raises(FolderInUseError, match="another training run uses it"), hold(held):
         pass
 
 
@@ -232,10 +245,10 @@ def test_a_training_whose_disk_is_full_goes_on_as_if_it_never_was(tmp_path, monk
     assert [record.loss for record in begin(folder)] == calm[8:]
 
 
-def test_reading_needs_no_lock(other_process, tmp_path):
+def test_reading_needs_no_lock(held):
     from diffusion_explained.pretrained import load_pretrained, save_pretrained
 
-    weights = tmp_path / "out" / "mine.safetensors"
+    weights = held / "mine.safetensors"
     save_pretrained(weights, load_pretrained("mnist_unet_flow"))
-    result = run("sample", weights, "--labels", "3", "--steps", 1, "--out", tmp_path / "out" / "x.png")
+    result = run("sample", weights, "--labels", "3", "--steps", 1, "--out", held / "x.png")
     assert result.exit_code == 0, result.output

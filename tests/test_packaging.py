@@ -12,6 +12,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -342,7 +343,8 @@ def test_importing_the_package_does_not_import(heavy: str, loaded_by_the_package
     assert heavy not in loaded_by_the_package
 
 
-def imported(path: Path) -> set[str]:
+@cache
+def imported(path: Path) -> frozenset[str]:
     """Every module that a file imports, at its top or later; `from a import b` counts a, and a.b where that is ours."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(), str(path))):
@@ -353,9 +355,10 @@ def imported(path: Path) -> set[str]:
             names = {f"{node.module}.{alias.name}" for alias in node.names}
             submodules = {name for name in names if name in module_names()}
             found |= submodules if submodules == names else {node.module, *submodules}
-    return found
+    return frozenset(found)
 
 
+@cache
 def module_names() -> dict[str, Path]:
     """The package's modules by their dotted name."""
     names = {}

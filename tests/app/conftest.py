@@ -9,11 +9,13 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
 import streamlit
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from diffusion_explained.cli import launch
@@ -21,6 +23,8 @@ from diffusion_explained.cli import launch
 APP = Path(__file__).parents[2] / "app"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 sys.path.insert(0, str(APP))  # as `streamlit run` does
+# Each AppTest searches all installed packages for Streamlit components, which takes longer than many of our pages.
+manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
 
 
 @pytest.fixture
