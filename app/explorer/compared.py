@@ -7,9 +7,9 @@ from diffusion_explained.film import Film
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.trace_films import short_name, side_by_side
 from explorer import page, stable
+from explorer.cache import Cache
 from explorer.choices import NETWORKS
 from explorer.runs import Settings, denoiser, model, steps_of, timed
-from explorer.shelf import Shelf
 from explorer.turns import HEAVY, Tell
 
 
@@ -28,11 +28,11 @@ class Compared:
         return "", "ours", short_name(self.trace)
 
 
-def compare_live(kept: Shelf, name: str, ask: stable.Ask, settings: Settings, tell: Tell) -> Compared:
+def compare_live(kept: Cache, name: str, ask: stable.Ask, settings: Settings, tell: Tell) -> Compared:
     """Run both models here, Stable Diffusion first."""
-    begun = stable.Begun()
-    trace = stable.draw(kept, name, ask, begun, tell).trace
-    return compare(trace, settings, stable.asked(name, ask, begun), tell)
+    start = stable.RunStart()
+    trace = stable.draw(kept, name, ask, start, tell).trace
+    return compare(trace, settings, stable.asked(name, ask, start), tell)
 
 
 def compare(trace: Trace, settings: Settings, asked: tuple[object, ...], tell: Tell) -> Compared:

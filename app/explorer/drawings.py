@@ -11,8 +11,8 @@ from diffusion_explained.film import Film
 from diffusion_explained.micro.retrieval import Retrieval, embed_captions, load_retrieval, rank
 from diffusion_explained.samplers import Step
 from explorer import page, stable, vocabulary
-from explorer.shelf import shelf
-from explorer.stable import Ask, Begun
+from explorer.cache import named_cache
+from explorer.stable import Ask, RunStart
 from explorer.turns import HEAVY, Tell, held
 
 
@@ -35,15 +35,15 @@ class Drawing:
     maps: Tensor
 
 
-def draw(name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawing:
+def draw(name: str, ask: Ask, start: RunStart, tell: Tell) -> Drawing:
     """Run a small model, loading it first if necessary. Raises the engine's ValueErrors and OSErrors."""
-    key = stable.asked(name, ask, begun)
+    key = stable.asked(name, ask, start)
 
     def make(tell: Tell) -> Drawing:
         from diffusion_explained.stable_diffusion.attention import record_attention
 
         here = stable.load(stable.models(), name, tell)
-        model, options = here.model, ask.options() | begun.options()
+        model, options = here.model, ask.options() | start.options()
         prompt, negative = options.pop("prompt"), options.pop("negative")
         steps: list[Step] = []
         with held(here.turn, tell, stable.BUSY), HEAVY.turn(tell) as turn:
@@ -59,7 +59,7 @@ def draw(name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawing:
         shape = tuple(text.embeds.shape[1:])
         return Drawing(key, model.name, model.label, tuple(steps), pictures, tokens, shape, attention.columns(), maps)
 
-    return shelf("drawings", 32).get(key, make, tell)
+    return named_cache("drawings", 32).get(key, make, tell)
 
 
 def films(name: str, drawing: Drawing, image: int, tell: Tell) -> tuple[Film, Film | None]:
@@ -75,7 +75,7 @@ def films(name: str, drawing: Drawing, image: int, tell: Tell) -> tuple[Film, Fi
             words = word_film(drawing.columns, drawing.maps[image], x_0) if len(drawing.columns) > 3 else None
             return step_film(model, drawing.steps, x_0, image), words
 
-    return shelf("films of drawings").get((drawing.key, image), make, tell)
+    return named_cache("films of drawings").get((drawing.key, image), make, tell)
 
 
 @st.cache_resource(show_spinner=False)
@@ -105,7 +105,7 @@ def readings(drawing: Drawing, prompt: str, tell: Tell) -> list[tuple[str, float
         return [best[0] for best in rank(retrieval, drawing.pictures, names, 1, words=words)]
 
     with page.needed("The network that reads the pictures"):
-        return shelf("readings", 64).get((drawing.key, prompt), make, tell)
+        return named_cache("readings", 64).get((drawing.key, prompt), make, tell)
 
 
 def unknown_words(tokens: Sequence[dict]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from diffusion_explained.micro.reconstruction import psnr
 from diffusion_explained.stable_diffusion.compression import PUBLISHED, Compression, compression_of
 from diffusion_explained.stable_diffusion.latent_space import poke
 from explorer import stable
-from explorer.shelf import quiet, shelf
+from explorer.cache import named_cache, quiet
 from explorer.turns import HEAVY, Tell
 
 MIXES = 13  # frames from one picture to the other
@@ -50,7 +50,7 @@ def encoded(name: str, key: str, x_0: Tensor, tell: Tell) -> Encoded:
             latents = model.encode(x_0).cpu()
             return Encoded(key, model.name, model.label, x_0, latents, model.decode(latents).cpu())
 
-    return shelf("encoded").get((name, key), make, tell)
+    return named_cache("encoded").get((name, key), make, tell)
 
 
 def poked(latents: Tensor, channel: int, amount: float, place: tuple[int, int] | None) -> Tensor:
@@ -87,7 +87,7 @@ def mixed(name: str, one: Encoded, other: Encoded, tell: Tell) -> Film:
         ]
         return film(panels, captions)
 
-    return shelf("mixed").get((name, one.key, other.key), make, tell)
+    return named_cache("mixed").get((name, one.key, other.key), make, tell)
 
 
 def enlarged(field: Tensor, limit: float, times: int = 8) -> np.ndarray:

@@ -14,7 +14,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer import address, sharing
-from explorer.shelf import shelf
+from explorer.cache import named_cache
 from explorer.turns import LIGHT, Stopwatch, Tell
 from explorer.words import literal
 
@@ -52,7 +52,7 @@ def show(key: Hashable, draw: "Callable[..., Figure]") -> None:
             fig = draw(theme=theme())
             return png(fig), alt_text(fig)
 
-    data, words = shelf("figures", 400).get((key, theme()), make)
+    data, words = named_cache("figures", 400).get((key, theme()), make)
     st.image(data, width="stretch", alt=words)
 
 

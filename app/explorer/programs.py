@@ -10,7 +10,7 @@ import streamlit as st
 
 from diffusion_explained.schedules import SCHEDULES
 from explorer.runs import Settings
-from explorer.stable import Ask, Begun, in_python
+from explorer.stable import Ask, RunStart, in_python
 
 
 def show(program: str) -> None:
@@ -159,17 +159,17 @@ for one in finishes:
     )
 
 
-def diffusion(name: str, ask: Ask, begun: Begun, *, model: str = "model", steps: str = "steps") -> str:
+def diffusion(name: str, ask: Ask, start: RunStart, *, model: str = "model", steps: str = "steps") -> str:
     """A run of Stable Diffusion: model, steps, and the final pictures [B, 3, H, W]."""
     loading = in_python(name)
     options = {key: value for key, value in ask.options().items() if key != "prompt"}
     lines = [f"{key}={value!r}," for key, value in options.items()]
-    if begun.image is not None:
-        lines += ["image=image,", f"strength={begun.strength!r},"]
-    if begun.mask is not None:
+    if start.image is not None:
+        lines += ["image=image,", f"strength={start.strength!r},"]
+    if start.mask is not None:
         lines += ["mask=mask,"]
     body = "\n    ".join(lines)
-    made = f"\n{begun.program}\n" if begun.program else ""
+    made = f"\n{start.program}\n" if start.program else ""
     return f"""from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
 {made}
 {model} = {loading}
@@ -182,7 +182,7 @@ pictures = {model}.decode({steps}[-1].x_next)  # any step's pred.x_0 can be deco
 
 def compared(name: str, ask: Ask, settings: Settings) -> str:
     """Both runs of the page Compare: x_0 of ours, pictures of Stable Diffusion."""
-    return f"{sampling(settings)}\n\n{diffusion(name, ask, Begun(), model='theirs', steps='their_steps')}"
+    return f"{sampling(settings)}\n\n{diffusion(name, ask, RunStart(), model='theirs', steps='their_steps')}"
 
 
 def latents(

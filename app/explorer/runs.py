@@ -19,9 +19,9 @@ from diffusion_explained.pretrained import Model, load_classifier, load_pretrain
 from diffusion_explained.samplers import Step, final
 from diffusion_explained.schedules import SCHEDULES, Level, Schedule
 from explorer import page
+from explorer.cache import named_cache
 from explorer.choices import data_of, pace_of
 from explorer.pictures import pictures
-from explorer.shelf import shelf
 from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
 
 AT_ONCE = 10  # levels of a noised image in one batch of the network
@@ -152,7 +152,7 @@ def noising(
         captions = [noising_caption(level) for level in levels]
         return Noising(tuple(levels), film(panels, captions, rows=(5,), charts=charts), torch.cat(noisy))
 
-    return shelf("noising").get((*key, label, schedule_name, model_name, seed), make, tell)
+    return named_cache("noising").get((*key, label, schedule_name, model_name, seed), make, tell)
 
 
 def noising_caption(level: Level) -> str:
@@ -239,7 +239,7 @@ def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
             shown = film_of(kept, 5 if len(settings.labels) == 10 else 4, count=count)
         return Run(shown, kept[-1].x_next, denoise.evaluations)
 
-    return shelf("runs").get((settings, overview), make, tell)
+    return named_cache("runs").get((settings, overview), make, tell)
 
 
 # -- guidance -----------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def real_diversity(data: str, per_class: int, tell: Tell) -> float:
         with HEAVY.turn(tell):
             return diversity(*real.batch(indices), classifier)
 
-    return shelf("real diversity").get((data, per_class), make, tell)
+    return named_cache("real diversity").get((data, per_class), make, tell)
 
 
 def guided(
@@ -305,7 +305,7 @@ def guided(
             return Guided(guidance_scale, x_0, accuracy, diversity(x_0, labels, classifier))
 
     key = (model_name, guidance_scale, per_class, num_inference_steps, spacing, seed)
-    return shelf("guidance", 200).get(key, make, tell)
+    return named_cache("guidance", 200).get(key, make, tell)
 
 
 # -- samplers -----------------------------------------------------------------------------------------------
@@ -336,7 +336,7 @@ def reference(settings: Settings, tell: Tell) -> Tensor:
 
             return final(with_progress())
 
-    return shelf("references").get(settings, make, tell)
+    return named_cache("references").get(settings, make, tell)
 
 
 def finish(settings: Settings, sampler: str, steps: int, spacing: str | None, goal: Tensor, tell: Tell) -> Finish:
@@ -347,7 +347,7 @@ def finish(settings: Settings, sampler: str, steps: int, spacing: str | None, go
         with HEAVY.turn(tell):
             return next(race(of, denoiser(settings), goal, [sampler], [steps], seed=settings.seed, spacing=spacing))
 
-    return shelf("finishes", 500).get((settings, sampler, steps, spacing), make, tell)
+    return named_cache("finishes", 500).get((settings, sampler, steps, spacing), make, tell)
 
 
 def timed(settings: Settings, tell: Tell) -> Timing:
@@ -361,4 +361,4 @@ def timed(settings: Settings, tell: Tell) -> Timing:
             return timing if turn.alone and not LIGHT.busy else replace(timing, disturbed=True)
 
     key = (settings.model, len(settings.labels), settings.guidance_scale != 1)
-    return shelf("timings").get(key, make, tell, keep=lambda timing: not timing.disturbed)
+    return named_cache("timings").get(key, make, tell, keep=lambda timing: not timing.disturbed)

@@ -31,9 +31,9 @@ from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
 from diffusion_explained.stable_diffusion.weights import read_index, read_json
 from explorer import page, sharing
+from explorer.cache import Cache, named_cache
 from explorer.jobs import POLL
 from explorer.runs import settle
-from explorer.shelf import Shelf, shelf
 from explorer.turns import HEAVY, Tell, held, share_the_cores
 
 if TYPE_CHECKING:
@@ -205,9 +205,9 @@ class Loaded:
     turn: threading.Lock = field(default_factory=threading.Lock)
 
 
-def models() -> Shelf:
+def models() -> Cache:
     """The loaded models: micro and one more, or two others."""
-    return shelf("stable diffusion", 2)  # limited by number, not by bytes
+    return named_cache("stable diffusion", 2)  # limited by number, not by bytes
 
 
 def loaded(name: str) -> Loaded | None:
@@ -216,7 +216,7 @@ def loaded(name: str) -> Loaded | None:
     return kept.get(name, lambda tell: None, keep=lambda value: False) if name in kept else None
 
 
-def load(kept: Shelf, name: str, tell: Tell) -> Loaded:
+def load(kept: Cache, name: str, tell: Tell) -> Loaded:
     """The model of that name; loads and measures it first if necessary. This imports diffusers.
 
     Raises ValueError on a shared explorer for a model that does not ship, before its name is looked up anywhere.
@@ -273,7 +273,7 @@ class Ask:
 
 
 @dataclass(frozen=True, eq=False)
-class Begun:
+class RunStart:
     """What a run starts from: image [1, 3, H, W] in [-1, 1] and mask [H, W], or neither for pure noise.
 
     key: identifies it; program: the lines of Python that make image and mask.
@@ -291,7 +291,7 @@ class Begun:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class FinishedRun:
     """A run to show: its trace and film, and for a run that was made here also its first latents.
 
     latents: x_T of the first picture [C, h, w]; notices: what the safety checker said; asked: the settings that made
@@ -305,12 +305,12 @@ class Drawn:
     asked: tuple[object, ...] = ()
 
 
-def asked(name: str, ask: Ask, begun: Begun) -> tuple[object, ...]:
+def asked(name: str, ask: Ask, start: RunStart) -> tuple[object, ...]:
     """All that determines a run, to compare with that of another run."""
-    return name, ask, begun.key
+    return name, ask, start.key
 
 
-def draw(kept: Shelf, name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawn:
+def draw(kept: Cache, name: str, ask: Ask, start: RunStart, tell: Tell) -> FinishedRun:
     """Run a model, loading it first if necessary. Raises the engine's ValueErrors and OSErrors."""
     from diffusion_explained.stable_diffusion import record
 
@@ -322,17 +322,17 @@ def draw(kept: Shelf, name: str, ask: Ask, begun: Begun, tell: Tell) -> Drawn:
             first.append(step.x_t[0].cpu())
         turn((step.i + 1) / ask.num_inference_steps, f"step {step.i + 1} of {ask.num_inference_steps}")
 
-    options = ask.options() | begun.options()
+    options = ask.options() | start.options()
     thumbnail = THUMBNAIL if ask.num_inference_steps * len(ask.seeds) <= MANY else SMALL
     with held(here.turn, tell, BUSY), HEAVY.turn(tell) as turn, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         trace = record(here.model, thumbnail=thumbnail, progress=progress, **options)
     flagged = {str(one.message) for one in said if "safety checker" in str(one.message)}
-    return Drawn(trace, film_of_trace(trace), first[0], tuple(sorted(flagged)), asked(name, ask, begun))
+    return FinishedRun(trace, film_of_trace(trace), first[0], tuple(sorted(flagged)), asked(name, ask, start))
 
 
 @st.cache_data(max_entries=4, show_spinner="Opening the recorded run")
-def opened(data: bytes, name: str) -> Drawn:
+def opened(data: bytes, name: str) -> FinishedRun:
     """The run in an uploaded file. Raises OSError for any other file."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.safetensors"
@@ -341,7 +341,7 @@ def opened(data: bytes, name: str) -> Drawn:
             trace = Trace.load(path)
         except OSError as error:
             raise OSError(str(error).replace(str(path), name)) from error
-    return Drawn(trace, film_of_trace(trace))
+    return FinishedRun(trace, film_of_trace(trace))
 
 
 def saved(trace: Trace) -> bytes:

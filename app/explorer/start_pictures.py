@@ -16,7 +16,7 @@ from explorer import address, controls, emoji, page
 from explorer.board import board, over
 from explorer.pictures import picture, real_images
 from explorer.runs import class_names
-from explorer.stable import Begun
+from explorer.stable import RunStart
 from explorer.uploads import own_image, own_mask
 
 NOISE, IMAGE, INPAINT = "pure noise", "a picture", "a picture with a hole"
@@ -24,21 +24,21 @@ PICKED, EMOJI, CIFAR10, PAPER, FILE = "the picked one", "an emoji", "a CIFAR-10 
 BRUSH, RECTANGLE, MASK_FILE = "by brush", "a rectangle", "from a file"
 
 
-def start_picture(height: int, width: int, sources: Sequence[str], picked: Tensor | None = None) -> Begun:
+def start_picture(height: int, width: int, sources: Sequence[str], picked: Tensor | None = None) -> RunStart:
     """The controls of where a run starts. If a file cannot be used, say why, and start from pure noise.
 
     sources: the pictures to offer, the default first; picked: [1, 3, H, W] of an earlier run, offered before them.
     """
     way = controls.choice(st, "Start from", (NOISE, IMAGE, INPAINT), NOISE, key="start")
     if way == NOISE:
-        return Begun()
+        return RunStart()
     offered = [*([PICKED] if picked is not None else []), *sources]
     source = controls.choice(st, "Which picture", offered, offered[0], key="source")
     what = "file"
     try:
         file, program = _file(source, picked)
         if file is None:
-            return Begun()
+            return RunStart()
         (image, said), mask = own_image(file, (height, width), 3), None
         for sentence in said:
             st.caption(sentence)
@@ -56,12 +56,12 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
     except ValueError as error:
         words = f"This {what} cannot be used, so the run starts from pure noise: {error}"
         st.error(page.literal(words), icon=":material/broken_image:")
-        return Begun()
+        return RunStart()
     key, usual = ("strength", 0.6) if way == IMAGE else ("hole_strength", 1.0)
     what = "The share of the steps that run: 0 would keep the picture, 1 starts from pure noise."
     strength = controls.slider(st, "Strength", 0.0, 1.0, usual, 0.05, key=key, help=what)
     held = b"".join(tensor.numpy().tobytes() for tensor in (image, mask) if tensor is not None)
-    return Begun(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}", program)
+    return RunStart(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}", program)
 
 
 OF_MASKS = "As large as the picture, or of its shape. Black and transparent parts are kept."

@@ -10,7 +10,7 @@ from diffusion_explained.data import load_image
 from diffusion_explained.data.pictures import Say
 from diffusion_explained.stable_diffusion.masks import load_mask
 from explorer import page
-from explorer.shelf import shelf
+from explorer.cache import named_cache
 from explorer.turns import LIGHT, Tell
 
 
@@ -54,7 +54,7 @@ def _once(asked: Hashable, read: Callable[[Say], Tensor]) -> tuple[Tensor, tuple
             return Upload(None, (), str(error))
 
     with page.progress("Reading the picture") as tell:
-        upload = shelf("uploads", 64).get(asked, make, tell)
+        upload = named_cache("uploads", 64).get(asked, make, tell)
     if upload.tensor is None:
         raise ValueError(upload.complaint)
     return upload.tensor, upload.said

@@ -3,7 +3,7 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, choices, controls, page, programs, sharing, spacings, stable, stable_parts
+from explorer import address, choices, controls, page, programs, sharing, spacings, stable, stable_sections
 from explorer.compared import compare, compare_live
 from explorer.runs import Settings, class_names, model
 from explorer.scrubber import scrubber
@@ -28,8 +28,8 @@ with ours:
     choices.pick_network(choice, "Our network")
     label = controls.choice(st, "Class", names, "7" if choice.data == "mnist" else "horse", key="of_class")
 with theirs:
-    name = stable_parts.pick_model("Stable Diffusion")
-    recorded = stable_parts.upload_trace() if name == stable.RECORDED else None
+    name = stable_sections.pick_model("Stable Diffusion")
+    recorded = stable_sections.upload_trace() if name == stable.RECORDED else None
     if name != stable.RECORDED:
         prompt = controls.text(st, "Prompt", stable.usual(name).prompt, key="compare_prompt")
 with common:
@@ -67,12 +67,12 @@ if name == stable.RECORDED:
 else:
     usual = stable.usual(name)
     ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), usual.side, usual.side)
-    asked = (*stable.asked(name, ask, stable.Begun()), settings)
+    asked = (*stable.asked(name, ask, stable.RunStart()), settings)
     job = partial(compare_live, stable.models(), name, ask, settings)
-    shown = stable_parts.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)
+    shown = stable_sections.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)
 
 if shown is not None:
-    stable_parts.label(shown.trace)
+    stable_sections.label(shown.trace)
     scrubber(shown.film, key="compared")
     st.subheader("What each works on, and what it costs", anchor=False)
     head, *rows = [[page.literal(cell) for cell in row] for row in (shown.head, *shown.rows)]
@@ -86,7 +86,7 @@ if shown is not None:
         )
 
 if name in stable.AT_ONCE:
-    stable_parts.absent()
+    stable_sections.absent()
 if name != stable.RECORDED:
     programs.show(programs.compared(name, ask, settings))
 with st.expander("What to look for", icon=":material/lightbulb:"):

@@ -3,7 +3,7 @@
 import hashlib
 
 import streamlit as st
-from explorer import address, controls, emoji, latent_views, page, programs, stable, stable_parts
+from explorer import address, controls, emoji, latent_views, page, programs, stable, stable_sections
 from explorer.latent_views import Encoded
 from explorer.scrubber import scrubber
 from explorer.uploads import own_image
@@ -59,7 +59,7 @@ except (ValueError, OSError) as error:
     page.end()
 channels, height, width = one.latents.shape[1:]
 with show:
-    stable_parts.kind(one.label, one.model)
+    stable_sections.kind(one.label, one.model)
     z = one.latents[0]
     error = (one.decoded - one.x_0).mean(1)[0]
     what = key if key == " ".join(of_emoji) else "your own"

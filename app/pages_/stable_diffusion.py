@@ -3,7 +3,7 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, controls, page, programs, sharing, spacings, stable, stable_parts
+from explorer import address, controls, page, programs, sharing, spacings, stable, stable_sections
 from explorer.scrubber import scrubber
 from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
 
@@ -20,12 +20,12 @@ address.films("frame")
 first, words = st.columns([1, 2.7], gap="large")
 second, third = words.columns([1.6, 1], gap="medium")
 with first:
-    name = stable_parts.pick_model()
+    name = stable_sections.pick_model()
 with st.container(key="workbench"):  # on a phone the result stands above its controls
     asking, result = st.columns([1, 2.7], gap="large")
 if name == stable.RECORDED:
     with second:
-        drawn = stable_parts.upload_trace()
+        drawn = stable_sections.upload_trace()
 else:
     usual = stable.usual(name)
     prompt = controls.text(second, "Prompt", usual.prompt, key="prompt")
@@ -58,31 +58,31 @@ else:
         sharing.say(
             f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds) of {side} × {side} pixels"
         )
-        begun = start_picture(height, width, (*ours, PAPER, FILE))
+        start = start_picture(height, width, (*ours, PAPER, FILE))
     seeds = tuple(range(seed, seed + count))
     ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width)
     with result:
-        job = partial(stable.draw, stable.models(), name, ask, begun)
-        drawn = stable_parts.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, begun))
+        job = partial(stable.draw, stable.models(), name, ask, start)
+        drawn = stable_sections.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, start))
 
 with result:
     if drawn is not None:
-        stable_parts.label(drawn.trace)
+        stable_sections.label(drawn.trace)
         st.caption(page.literal(stable.facts(drawn.trace)))
-        stable_parts.notices(drawn)
+        stable_sections.notices(drawn)
         st.subheader("1 · The words", anchor=False)
-        stable_parts.tokens(drawn.trace.tokens[0], drawn.trace.settings["text_shape"])
+        stable_sections.tokens(drawn.trace.tokens[0], drawn.trace.settings["text_shape"])
         st.subheader("2 · The first latent", anchor=False)
-        stable_parts.latents(drawn)
+        stable_sections.latents(drawn)
         st.subheader("3 · The steps", anchor=False)
         scrubber(drawn.film, key="sd_run")
         st.subheader("4 · The picture", anchor=False)
-        stable_parts.finished(drawn)
-        stable_parts.save(drawn.trace)
+        stable_sections.finished(drawn)
+        stable_sections.save(drawn.trace)
     if name in stable.AT_ONCE:
-        stable_parts.absent()
+        stable_sections.absent()
 if name != stable.RECORDED:
-    programs.show(programs.diffusion(name, ask, begun))
+    programs.show(programs.diffusion(name, ask, start))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- The words become vectors (77 in Stable Diffusion), and every step uses all of them. Words that do not fit "

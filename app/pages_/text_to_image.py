@@ -4,7 +4,7 @@ import html
 import math
 
 import streamlit as st
-from explorer import address, controls, drawings, page, programs, sharing, spacings, stable, stable_parts, vocabulary
+from explorer import address, controls, drawings, page, programs, sharing, spacings, stable, stable_sections, vocabulary
 from explorer.kinds import Whole
 from explorer.scrubber import scrubber
 from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
@@ -83,7 +83,7 @@ with st.expander("The words it knows", icon=":material/menu_book:"):
 with st.container(key="workbench"):  # on a phone the result stands above its controls
     asking, result = st.columns([1, 2.4], gap="large")
 with asking:
-    begun = start_picture(side, side, (EMOJI, PAPER, FILE), picked)
+    start = start_picture(side, side, (EMOJI, PAPER, FILE), picked)
     scale = controls.slider(
         st, "Guidance scale w", 0.0, 12.0, usual.guidance_scale, 0.5, key="t2i_w",
         help="1 is off. A larger scale follows the prompt more closely, until it over-sharpens.",
@@ -110,19 +110,19 @@ with asking:
 ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, tuple(range(seed, seed + count)), side, side)
 with result:
     drawing = None
-    asked = stable.asked(name, ask, begun)
+    asked = stable.asked(name, ask, start)
     if not stable.begins_by_itself(name, ask, PICTURES) and not page.may_begin(math.inf, asked):
         page.end()
     with page.progress("Drawing") as tell:
         try:
-            drawing = drawings.draw(name, ask, begun, tell)
+            drawing = drawings.draw(name, ask, start, tell)
         except (ValueError, OSError) as error:
             st.error(page.literal(str(error)), icon=":material/error:")
     if drawing is None:
         page.end()
 
-    stable_parts.kind(drawing.label, drawing.model)
-    stable_parts.empty_prompt(prompt)
+    stable_sections.kind(drawing.label, drawing.model)
+    stable_sections.empty_prompt(prompt)
     if unknown := drawings.unknown_words(drawing.tokens):
         read = ", ".join(f"**{page.literal(word)}** as {page.literal(pieces)}" for word, pieces in unknown.items())
         st.info(
@@ -156,7 +156,7 @@ with result:
     )  # fmt: skip
 
     st.subheader("The words as the model reads them", anchor=False)
-    stable_parts.tokens(drawing.tokens, drawing.text_shape)
+    stable_sections.tokens(drawing.tokens, drawing.text_shape)
 
 # -- inside ------------------------------------------------------------------------------------------------
 
@@ -175,7 +175,7 @@ else:
         "start, at the end and in the padding."
     )
 
-programs.show(programs.diffusion(name, ask, begun))
+programs.show(programs.diffusion(name, ask, start))
 with st.expander("What to look for", icon=":material/lightbulb:"):
     st.markdown(
         "- One prompt and four seeds: what all four pictures share comes from the words, the rest from the noise.\n"

@@ -94,9 +94,9 @@ def nothing_is_kept_of_other_files():
 @pytest.fixture(autouse=True)
 def every_figure_is_drawn():
     """No figure is left from another test."""
-    from explorer.shelf import shelf
+    from explorer.cache import named_cache
 
-    shelf("figures", 400).clear()
+    named_cache("figures", 400).clear()
 
 
 @pytest.fixture(scope="session")

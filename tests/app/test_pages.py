@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import finished
 from explorer import runs
-from explorer.shelf import quiet
+from explorer.cache import quiet
 from PIL import Image
 
 from diffusion_explained import load_pretrained, plots
@@ -229,11 +229,11 @@ def test_an_upload_with_alpha_is_shown_and_explained(open_page):
 @pytest.fixture
 def decoded(monkeypatch) -> list:
     """Grows with each file that is decoded."""
-    from explorer.shelf import shelf
+    from explorer.cache import named_cache
 
     from diffusion_explained.data import pictures
 
-    shelf("uploads", 64).clear()
+    named_cache("uploads", 64).clear()
     files, converted = [], pictures._converted
     monkeypatch.setattr(pictures, "_converted", lambda image, by: files.append(image.size) or converted(image, by))
     return files

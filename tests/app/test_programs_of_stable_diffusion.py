@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from explorer import drawings, latent_views, stable_parts
+from explorer import drawings, latent_views, stable_sections
 from PIL import Image
 from test_pages import films, frames
 from test_programs import changed, check_each_is_printed, executed, in_a_folder, keeping  # noqa: F401
@@ -19,7 +19,7 @@ QUOTES = {"prompt": 'a "cat\'s" \\n model.decode {x}', "negative": "'''"}
 
 @pytest.mark.parametrize("name, base", VARIANTS, ids=ids)
 def test_each_control_is_in_the_program(open_page, name, base, monkeypatch):
-    monkeypatch.setattr(stable_parts, "run", lambda *args, **options: None)  # nothing is drawn for its words
+    monkeypatch.setattr(stable_sections, "run", lambda *args, **options: None)  # nothing is drawn for its words
     monkeypatch.setattr(drawings, "films", once(drawings.films))
     monkeypatch.setattr(drawings, "readings", lambda *args: [])
     monkeypatch.setattr(latent_views, "mixed", once(latent_views.mixed))

@@ -12,8 +12,8 @@ import pytest
 import torch
 from conftest import APP, finished
 from explorer import compared, jobs, page, stable
+from explorer.cache import quiet
 from explorer.runs import Settings
-from explorer.shelf import quiet
 from PIL import Image
 from test_pages import film, frames, png
 
@@ -85,7 +85,7 @@ def test_no_page_imports_diffusers_before_one_computes_with_it():
 import sys
 sys.path.insert(0, {str(APP)!r})
 from streamlit.testing.v1 import AppTest
-from explorer import compared, stable, stable_parts, start_pictures
+from explorer import compared, stable, stable_sections, start_pictures
 at = AppTest.from_file({str(APP / "main.py")!r}, default_timeout=100).run()
 assert not at.exception
 at.switch_page("pages_/stable_diffusion.py")
@@ -245,7 +245,7 @@ def test_empty_and_foreign_prompts_are_answered(open_page, prompt):
 
 
 def test_text_encoders_without_a_start_are_shown_too():
-    from explorer.stable_parts import _chips
+    from explorer.stable_sections import _chips
 
     t5 = {"ids": [5, 6, 7, 1, 0, 0], "words": [("cat", 1), ("zebra", 2)], "used": 4, "cut": ""}
     assert [re.sub("<[^>]*>", "|", chip) for chip in _chips(t5)] == [

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import APP, eventually
 from explorer import runs, turns
-from explorer.shelf import Shelf, quiet, size_of
+from explorer.cache import Cache, quiet, size_of
 from explorer.turns import Request, Stopwatch, Turns, computing
 
 from diffusion_explained import comparisons
@@ -156,7 +156,7 @@ def test_waiting_is_no_work():
 
 
 def test_two_who_ask_alike_share_one_computation_and_both_see_how_far_it_is():
-    kept, asked, said, go = Shelf(4), [], [], threading.Event()
+    kept, asked, said, go = Cache(4), [], [], threading.Event()
 
     def make(tell):
         asked.append(1)
@@ -180,7 +180,7 @@ def test_two_who_ask_alike_share_one_computation_and_both_see_how_far_it_is():
 
 
 def test_when_the_one_who_computes_leaves_another_goes_on():
-    kept = Shelf(4)
+    kept = Cache(4)
 
     def leave(tell):
         raise LeftError
@@ -198,7 +198,7 @@ class Held:
 
 def test_a_shelf_is_bounded_by_bytes_and_keeps_the_newest():
     assert size_of(Held(torch.zeros(100), (np.zeros(10), b"abc", {"x": "de"}))) == 400 + 80 + 3 + 2
-    kept = Shelf(100, megabytes=1)
+    kept = Cache(100, megabytes=1)
     for k in range(10):
         kept.get(k, lambda tell: torch.zeros(100_000))
     assert len(kept) == 2 and 9 in kept and 0 not in kept
@@ -213,10 +213,10 @@ def readings(monkeypatch):
     def given(timings):
         each = iter(timings)
         monkeypatch.setattr(runs, "time_evaluation", lambda *args: next(each))
-        runs.shelf("timings").clear()
+        runs.named_cache("timings").clear()
 
     yield given
-    runs.shelf("timings").clear()
+    runs.named_cache("timings").clear()
 
 
 def test_a_timing_that_was_disturbed_is_not_for_the_next_visitor(readings, monkeypatch):

@@ -13,7 +13,7 @@ from concurrent.futures import wait
 
 import pytest
 import torch
-from explorer import runs, stable, stable_parts
+from explorer import runs, stable, stable_sections
 
 from diffusion_explained.comparisons import Timing
 from diffusion_explained.models.dit import DiT
@@ -77,8 +77,8 @@ def cheap_pages(monkeypatch):
         monkeypatch.setitem(runs.SCALES, pace, (0.0, 2.0))
     # the curve over time moves with every reading of the clock, and no address can hold that
     monkeypatch.setattr(runs, "time_evaluation", lambda *_, **__: Timing(0.01, 0.009, 0.011, 9))
-    begin = stable_parts.begin
-    monkeypatch.setattr(stable_parts, "begin", lambda job: (begin(job), wait([job._future])))
+    begin = stable_sections.begin
+    monkeypatch.setattr(stable_sections, "begin", lambda job: (begin(job), wait([job._future])))
     monkeypatch.setattr(stable, "draw", drawn_once)
 
 

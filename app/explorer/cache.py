@@ -14,7 +14,7 @@ import streamlit as st
 from explorer.turns import POLL, Tell
 
 T = TypeVar("T")
-MEGABYTES = 64  # the default limit of a shelf; its newest value stays, however large
+MEGABYTES = 64  # the default limit of a cache; its newest value stays, however large
 
 
 def quiet(part: float | None, doing: str = "") -> None:
@@ -31,7 +31,7 @@ class _Making:
     doing: str = ""
 
 
-class Shelf:
+class Cache:
     """The most recently used values by key. A session that needs a value that another one is computing waits for it.
 
     Threads share the values, so nobody changes a value after it was made.
@@ -54,7 +54,7 @@ class Shelf:
         *,
         keep: Callable[[T], bool] = lambda value: True,
     ) -> T:
-        """The value of key; computed now if it is not on the shelf.
+        """The value of key; computed now if the cache does not hold it.
 
         make is called with a `Tell`, whose progress every waiting session sees. Neither an error that make raises nor
         a value for which `keep` returns False is kept.
@@ -131,6 +131,6 @@ def size_of(value: object) -> int:
 
 
 @st.cache_resource(show_spinner=False)
-def shelf(name: str, most: int = 32, megabytes: float = MEGABYTES) -> Shelf:
-    """The shelf of that name; the whole server has one."""
-    return Shelf(most, megabytes)
+def named_cache(name: str, most: int = 32, megabytes: float = MEGABYTES) -> Cache:
+    """The cache of that name; all sessions of the server share it."""
+    return Cache(most, megabytes)

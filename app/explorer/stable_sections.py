@@ -13,7 +13,7 @@ from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from explorer import address, controls, page, sharing, stable
 from explorer.jobs import Job, begin, recognise, running, watch
 from explorer.kinds import OneOf
-from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, Drawn
+from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, FinishedRun
 from explorer.turns import Tell
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def _other_model() -> None:
             state[key] = usual.prompt
 
 
-def upload_trace() -> Drawn | None:
+def upload_trace() -> FinishedRun | None:
     """A recorded run from a visitor's file, or None; a file that cannot be used is reported."""
     megabytes = sharing.upload_mb()
     file = controls.upload(
@@ -252,7 +252,7 @@ def _chip(word: str, ids: list[int], kind: str = "") -> str:
     return f'<span class="token {kind}"><b>{html.escape(word)}</b><i>{numbers}</i></span>'
 
 
-def latents(drawn: Drawn) -> None:
+def latents(drawn: FinishedRun) -> None:
     """Show the first picture's initial latent: its channels as signed fields, and in colours."""
     z, size = drawn.latents, drawn.trace.settings
     with st.container(key="latents"):
@@ -274,7 +274,7 @@ def latents(drawn: Drawn) -> None:
     )
 
 
-def finished(drawn: Drawn) -> None:
+def finished(drawn: FinishedRun) -> None:
     """Show the decoded pictures, side by side."""
     said = drawn.trace.settings
     columns = st.columns(max(2, len(said["seeds"])))  # a single picture takes half of the page
@@ -283,7 +283,7 @@ def finished(drawn: Drawn) -> None:
         column.image(picture, width="stretch", alt=alt, caption=page.literal(f"seed {seed}"))
 
 
-def notices(drawn: Drawn) -> None:
+def notices(drawn: FinishedRun) -> None:
     """Show the notices of a run: of the safety checker, and about an empty prompt."""
     for notice in drawn.notices:
         st.warning(page.literal(notice), icon=":material/visibility_off:")
