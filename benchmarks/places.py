@@ -6,8 +6,7 @@ from pathlib import Path
 
 
 def tried(parser: ArgumentParser, check: Callable[[Path], Path], path: Path) -> Path:
-    """Return check(path), for `files.check_folder` or `files.check_file`; its OSError ends the program with exit code "
-    "2."""
+    """Return check(path), for `files.check_folder` or `files.check_file`; its OSError ends the program with code 2."""
     try:
         return check(path)
     except OSError as error:

@@ -24,7 +24,7 @@ from diffusion_explained.data import load_dataset
 from diffusion_explained.evaluation import Reference, draw
 from diffusion_explained.files import atomic_path, check_folder
 from diffusion_explained.forward import add_noise
-from diffusion_explained.measured import read_measured, write_measured
+from diffusion_explained.measured import MEASURED, read_measured, write_measured
 from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.noise import randn
 from diffusion_explained.precision import in_precision
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", type=Path, default=Path("runs/scaling"), help="where each size writes its row")
     options = parser.parse_args()
-    tried(parser, check_folder, options.folder)
+    tried(parser, check_folder, options.folder if options.what == "train" else MEASURED)
     if options.what == "train":
         for name in options.sizes:
             row = {"machine": machine(), **run(name, options.images, options.n, options.device)}

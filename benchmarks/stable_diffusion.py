@@ -34,8 +34,8 @@ from places import tried
 from side_by_side import machine, paired_ratio, table
 
 from diffusion_explained.denoisers import NetworkDenoiser
-from diffusion_explained.files import atomic_path, check_file
-from diffusion_explained.measured import write_measured
+from diffusion_explained.files import atomic_path, check_file, check_folder
+from diffusion_explained.measured import MEASURED, write_measured
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.samplers import ddim, final
 from diffusion_explained.stable_diffusion import StableDiffusion, stand_in
@@ -371,6 +371,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.out:
         tried(parser, check_file, arguments.out)
+    if arguments.size == "full" and not arguments.parts:
+        tried(parser, check_folder, MEASURED)
     study = Study(arguments)
     for name in study.arguments.parts or PARTS:
         if not study.has_time(name):

@@ -8,6 +8,8 @@ three minutes.
 
 from __future__ import annotations
 
+import sys
+
 import torch
 
 from diffusion_explained.files import check_file
@@ -53,7 +55,10 @@ def sample_of(emoji: EmojiSet) -> EmojiSet:
 
 
 if __name__ == "__main__":
-    check_file(SAMPLE_FILE, "")
+    try:
+        check_file(SAMPLE_FILE, "")
+    except OSError as error:
+        sys.exit(str(error))
     sample = sample_of(load_emoji(download=True))
     write_emoji(SAMPLE_FILE, sample, image_format="WEBP")
     print(f"{SAMPLE_FILE}: {len(sample.names)} subjects, {len(sample)} pictures, {SAMPLE_FILE.stat().st_size:,} bytes")

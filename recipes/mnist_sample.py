@@ -35,7 +35,6 @@ def choose(dataset: ImageDataset) -> torch.Tensor:
 
 def write(output: Path) -> None:
     """Choose from the full train split and write the sample to `output`."""
-    check_file(output, "")
     dataset = load_dataset("mnist", "train")
     indices = choose(dataset)
     sample = dataset.subset(indices)
@@ -51,4 +50,9 @@ def write(output: Path) -> None:
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else SAMPLE_FILE)
+    place = Path(sys.argv[1]) if len(sys.argv) > 1 else SAMPLE_FILE
+    try:
+        check_file(place, "")
+    except OSError as error:
+        sys.exit(str(error))
+    write(place)

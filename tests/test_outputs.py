@@ -1,7 +1,9 @@
 """Where a command writes is tried before it works, and one training is at work in a folder at a time."""
 
+import ast
 import errno
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -31,6 +33,21 @@ from diffusion_explained.training.classifier import train_classifier
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.folder_lock import FolderInUseError, hold
 
+ROOT = Path(__file__).parents[1]
+SCRIPTS = {  # every script that writes, with arguments by which it writes at PLACE, and the constant that names it
+    "benchmarks/memorisation.py": ([], "diffusion_explained.measured.MEASURED"),
+    "benchmarks/micro.py": (["--out", "PLACE"], None),
+    "benchmarks/quality.py": (["samplers"], "diffusion_explained.measured.MEASURED"),
+    "benchmarks/scaling.py": (["train", "--folder", "PLACE"], None),
+    "benchmarks/scaling.py collect": (["collect"], "diffusion_explained.measured.MEASURED"),
+    "benchmarks/stable_diffusion.py": (["--device", "cpu", "--size", "tiny", "--out", "PLACE"], None),
+    "benchmarks/stable_diffusion.py whole": (["--device", "cpu"], "diffusion_explained.measured.MEASURED"),
+    "recipes/cifar10_made.py": (["PLACE"], None),
+    "recipes/emoji_sample.py": ([], "diffusion_explained.micro.emoji.SAMPLE_FILE"),
+    "recipes/mnist_sample.py": (["PLACE"], None),
+}
+WRITERS = {"write_text", "write_bytes", "savefig", "save", "save_file", "savez", "savez_compressed", "to_csv", "dump"}
+
 RUNS = {  # every command and option that says where something is written, and a call of it that would work
     ("train", "out"): ["train", "mnist_unet_flow_quick", "--split", "sample", "--device", "cpu"],
     ("sample", "out"): ["sample", "mnist_unet_flow", "--device", "cpu"],
@@ -54,6 +71,38 @@ def test_every_option_that_names_a_place_is_tried_here():
             kinds = typing.get_type_hints(command.callback)
             found |= {(name, option) for option, kind in kinds.items() if kind in (Path, Path | None)}
     assert found - {("micro train", "vae")} == set(RUNS)  # the folder of the autoencoder is read
+
+
+def writes(script: Path) -> bool:
+    """Whether a script calls something that writes a file, by its syntax tree."""
+    calls = (node.func for node in ast.walk(ast.parse(script.read_text())) if isinstance(node, ast.Call))
+    names = {node.id if isinstance(node, ast.Name) else getattr(node, "attr", "") for node in calls}
+    return any(name in WRITERS or name == "atomic_path" or name.startswith("write_") for name in names)
+
+
+def test_every_script_that_writes_is_tried_here():
+    scripts = [*ROOT.glob("benchmarks/*.py"), *ROOT.glob("recipes/*.py")]
+    assert {path.relative_to(ROOT).as_posix() for path in scripts if writes(path)} == {
+        name.split(" ")[0] for name in SCRIPTS
+    }
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_a_script_tries_its_place_before_it_works(name, tmp_path, monkeypatch, capsys):
+    """Nothing is loaded, drawn or fetched: the script ends before its first work."""
+    arguments, constant = SCRIPTS[name]
+    place = below_a_file(tmp_path, "results.json")
+    if constant is not None:
+        monkeypatch.setattr(constant, place)
+    script = ROOT / name.split(" ")[0]
+    monkeypatch.setattr(sys, "argv", [str(script), *(str(place) if one == "PLACE" else one for one in arguments)])
+    monkeypatch.syspath_prepend(str(script.parent))
+    for work in ("torch.nn.Module.__call__", "diffusion_explained.data.load_dataset", "torch.manual_seed"):
+        monkeypatch.setattr(work, lambda *_, **__: pytest.fail("it works before it tries its place"))
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(script), run_name="__main__")
+    words = capsys.readouterr().err + str(ended.value.code)
+    assert ended.value.code not in (0, None) and "results.json" in words and "cannot be written" in words, words
 
 
 def below_a_file(folder: Path, name: str) -> Path:
