@@ -1,4 +1,4 @@
-"""What several tests share: a smooth stand-in for a network, noise, and a machine that has nothing."""
+"""What several tests share: the order of their files, a smooth stand-in for a network, noise, and a bare machine."""
 
 from pathlib import Path
 
