@@ -87,7 +87,7 @@ def faults() -> list[str]:
 
 
 def page() -> str:
-    """The picture as a page of the documentation: a Mermaid graph, storey by storey."""
+    """The picture as a page of the documentation: a table, and a Mermaid graph, storey by storey."""
     found = arrows()
     lines = ["flowchart BT"]
     for i, (storey, members) in enumerate(ORDER.items()):
@@ -95,10 +95,18 @@ def page() -> str:
     lines += [f"  {room} --> {other}" for room in sorted(found) for other in sorted(found[room])]
     count = sum(len(others) for others in found.values())
     graph = "\n".join(lines)
+    rows = [
+        f"| {storey} | `{room}` | {', '.join(f'`{other}`' for other in sorted(found[room])) or '–'} |"
+        for storey, members in ORDER.items()
+        for room in members
+    ]
+    table = "\n".join(["| storey | room | imports |", "|---|---|---|", *rows])
     return (
         "# The rooms of the package\n\n"
         "Written by `make structure`; do not edit. "
         f"{len(found)} rooms, {count} arrows, no circle, none upward: a test holds this.\n\n"
+        f"{table}\n\n"
+        "The same as a graph, which GitHub draws:\n\n"
         f"```mermaid\n{graph}\n```\n"
     )
 
