@@ -30,6 +30,7 @@ PAGES = [
 ]
 
 page.dress()
+jobs.recognise()
 jobs.turn_page()
 chosen = st.navigation(PAGES, position="top")
 with computing(Request()), address.kept(chosen.url_path):

@@ -189,11 +189,12 @@ _TAB = """export default function ({ data, setStateValue }) {
 
 
 def recognise() -> None:
-    """Give a tab that was loaded again its job back. The tab keeps its token until it is closed."""
+    """Give a tab that was loaded again its job back, on any page. The tab keeps its token until it is closed."""
     tab = st.components.v2.component("diffusion_explained_visitor", js=_TAB)
-    word = tab(
-        data={"visitor": _visitor()}, key="of_tab", default={"visitor": None}, on_visitor_change=lambda: None
-    ).visitor
+    with st.container(key="of-visitor"):  # which the style sheet hides
+        word = tab(
+            data={"visitor": _visitor()}, key="of_tab", default={"visitor": None}, on_visitor_change=lambda: None
+        ).visitor
     if not isinstance(word, str) or len(word) > LONGEST_WORD or word == _visitor():
         return
     own = _desk().of_visitor.pop(_visitor(), None)

@@ -11,7 +11,7 @@ from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from explorer import address, controls, page, sharing, stable
-from explorer.jobs import Job, begin, recognise, running, watch
+from explorer.jobs import Job, begin, running, watch
 from explorer.kinds import OneOf
 from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, FinishedRun
 from explorer.turns import Tell
@@ -135,7 +135,6 @@ def run(
     The result may come from other settings than `asked`; a caption then says so. The first run of a small model begins
     by itself, unless its settings need much more work than is usual.
     """
-    recognise()
     if can_run(name):
         button, forecast = st.columns([1, 3], vertical_alignment="center")
         allowed = not sharing.is_shared() or stable.begins_by_itself(name, ask, sharing.PICTURES, usual_steps)

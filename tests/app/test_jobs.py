@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError
 from types import SimpleNamespace
 
 import pytest
+import streamlit as st
 from conftest import eventually
 from explorer import jobs, turns
 from streamlit.runtime.forward_msg_queue import ForwardMsgQueue
@@ -152,6 +153,28 @@ def test_a_visitor_who_reads_another_page_and_closes_the_tab_is_gone(desk, open_
     ended_as_stopped(job)
 
 
+@pytest.mark.parametrize("name", ["start", "forward", "schedules", "latents"])
+def test_every_page_that_is_loaded_again_keeps_the_job_of_its_tab(desk, open_page, name, monkeypatch):
+    """The new session takes the job over, which would otherwise end with the old one's connection."""
+    job = desk.job()
+    jobs._desk().of_visitor["a word of this tab"] = job
+    job.session, desk.session, desk.connected = "before", "after", {"after"}
+    component = st.components.v2.component
+
+    def of_tab(name, **options):
+        made = component(name, **options)
+        return (lambda **_: SimpleNamespace(visitor="a word of this tab")) if name.endswith("visitor") else made
+
+    monkeypatch.setattr(st.components.v2, "component", of_tab)
+    at = open_page(name)
+    assert at.session_state["job"] is job and job.session == "after"
+    desk.now += jobs.GRACE + 1
+    time.sleep(0.1)
+    desk.now += 10 * jobs.SILENT
+    time.sleep(0.1)
+    assert not job.done, "no page of this tab shows the job, and the tab is open"
+
+
 def test_a_job_that_waits_says_its_place_and_about_how_long(desk):
     first = desk.job("First", expected=40.0)
     eventually(lambda: first.doing == "step")
@@ -200,6 +223,7 @@ def page_that_watches():
     from explorer import jobs
 
     jobs.recognise()
+    jobs.turn_page()
     jobs.watch()
     st.text(st.session_state.get("kept", "nothing"))
 
