@@ -4,12 +4,14 @@ Streamlit itself checks the Host header of its WebSocket only, and accepts pages
 """
 
 import logging
+import re
 import threading
 import webbrowser
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import streamlit as st
+from explorer import sharing
 from explorer.turns import warm_up
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
@@ -17,9 +19,12 @@ from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
+from streamlit import runtime
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
 from diffusion_explained.serving import is_shared, names_of, refusal
 
+UPLOAD = re.compile(r".*/_stcore/upload_file/([^/]+)/[^/]+")  # the path of a visitor's file; the group: the session
 LOG = logging.getLogger(__name__)
 HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'self'",  # no foreign page can embed this one to catch clicks
@@ -42,6 +47,8 @@ class Door:
         why = refusal(hosts, origins, address, self.names, shared=self.shared)
         if why is None:
             await self.app(scope, receive, guarded(send))
+            if scope.get("method") == "PUT" and (upload := UPLOAD.fullmatch(scope["path"])):
+                keep_newest(runtime.get_instance().uploaded_file_mgr, upload[1])
             return
         if scope["type"] == "http":
             await PlainTextResponse(f"{why}\n", 403, HEADERS)(scope, receive, send)
@@ -59,6 +66,16 @@ def guarded(send: Send) -> Send:
         await send(message)
 
     return sent
+
+
+def keep_newest(manager: MemoryUploadedFileManager, session: str) -> None:
+    """Drop a visitor's oldest files, beyond the bounds of `sharing.uploads`.
+
+    Streamlit keeps each file until its visitor leaves, although a page that is left has forgotten its files.
+    """
+    files, (most, megabytes) = list(manager.file_storage.get(session, {}).values()), sharing.uploads()
+    while len(files) > most or sum(len(file.data) for file in files) > megabytes * 2**20:
+        manager.remove_file(session, files.pop(0).file_id)
 
 
 @asynccontextmanager

@@ -92,7 +92,8 @@ def text(
 
 def upload(label: str, *, key: str, help: str) -> Any:
     """A visitor's file, or None. Any type is accepted: the code that reads it reports errors. It is in no address."""
-    megabytes = sharing.upload_mb()
-    file = st.file_uploader(label, type=None, key=key, max_upload_size=megabytes, help=help)
+    megabytes, (files, in_all) = sharing.upload_mb(), sharing.uploads()
+    kept = f"Of your files the newest {files} are kept, at most {in_all} MB in all, until you close the page."
+    file = st.file_uploader(label, type=None, key=key, max_upload_size=megabytes, help=f"{help} {kept}")
     sharing.say(f"a file may have at most {megabytes} MB")
     return file

@@ -15,6 +15,8 @@ STEPS = 50  # per run
 PICTURES = 4  # or seeds, per run of Stable Diffusion
 PER_CLASS = 4  # images per class, per run of Guidance
 SIDE = 256  # of a picture, in pixels
+UPLOADS, UPLOADS_SHARED = 8, 4  # a visitor's files that are kept; a page shows at most two
+UPLOADS_MB, UPLOADS_MB_SHARED = 100, 40  # in all
 ONLY_SHIPPED = "only the models that ship with it run: none can be named, opened from a folder or downloaded"
 NO_DOWNLOAD = "nothing is downloaded"
 
@@ -32,6 +34,11 @@ def up_to(choices: Iterable[int], bound: int) -> tuple[int, ...]:
 def upload_mb() -> int:
     """The largest file that a visitor may upload, in megabytes."""
     return most(UPLOAD_MB, UPLOAD_MB_SHARED)
+
+
+def uploads() -> tuple[int, int]:
+    """How many of a visitor's files are kept, and of how many megabytes in all; a newer file drops the oldest."""
+    return most(UPLOADS, UPLOADS_SHARED), most(UPLOADS_MB, UPLOADS_MB_SHARED)
 
 
 def sentence(bounds: str) -> str:

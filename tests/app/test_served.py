@@ -1,11 +1,18 @@
 """The explorer as a server: another web page cannot drive it, and it lives below a path and under a name."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import server as app_server
+from explorer import sharing
 from servers import UPGRADE, answer, request, server
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from test_browser import finished, ready
 
 from diffusion_explained.cli import launch
@@ -143,3 +150,49 @@ def test_below_a_path_pages_films_and_addresses_work(shared: tuple[int, Path], c
     assert [one for one in failed if not one[1].endswith(("/_stcore/health", "/_stcore/host-config"))] == []
     assert (foreign, errors) == ([], [])
     page.close()
+
+
+# -- a visitor's files --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def send(monkeypatch: pytest.MonkeyPatch):
+    """send(session, name, megabytes) -> the names of that visitor's files that are kept after this one arrived."""
+    manager = MemoryUploadedFileManager("")
+    monkeypatch.setattr(app_server.runtime, "get_instance", lambda: SimpleNamespace(uploaded_file_mgr=manager))
+
+    async def received(scope, receive, respond) -> None:
+        *_, session, name = scope["path"].split("/")
+        manager.add_file(session, UploadedFileRec(name, name, "image/png", bytes(scope["megabytes"] * 2**20)))
+
+    def sent(session: str, name: str, megabytes: int = 0) -> list[str]:
+        path, headers = f"{BASE}/_stcore/upload_file/{session}/{name}", [(b"host", b"localhost")]
+        scope = {"type": "http", "method": "PUT", "path": path, "headers": headers, "server": ("127.0.0.1", 8501)}
+        scope["megabytes"] = megabytes
+        with ThreadPoolExecutor(1) as thread:  # this one may have a loop, the browser's
+            thread.submit(asyncio.run, app_server.Door(received)(scope, None, None)).result()
+        return list(manager.file_storage[session])
+
+    return sent
+
+
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_a_visitor_s_files_are_bounded_and_nobody_else_s_are_touched(send, monkeypatch, is_shared):
+    monkeypatch.setattr(sharing, "is_shared", lambda: is_shared)
+    most, megabytes = sharing.uploads()
+    assert (most, megabytes) == ((4, 40) if is_shared else (8, 100))
+    send("other", "kept", megabytes)
+    for k in range(3 * most):
+        kept = send("visitor", f"file{k}")
+        assert kept == [f"file{number}" for number in range(max(0, k + 1 - most), k + 1)]
+    each = megabytes // 2
+    for k in range(6):
+        kept = send("visitor", f"large{k}", each)
+    assert kept == ["large4", "large5"]
+    assert send("other", "small") == ["kept", "small"]
+
+
+def test_the_bounds_are_said_beside_each_file(open_page):
+    for name, number in (("forward", 1), ("latents", 1)):
+        helps = [one.proto.help for one in open_page(name).get("file_uploader")]
+        assert len(helps) == number and all("the newest 8 are kept, at most 100 MB in all" in help for help in helps)
