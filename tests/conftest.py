@@ -10,7 +10,6 @@ from torch import Tensor
 # files: when a long file begins last, the other workers are idle until it ends.
 LONGEST = (
     "test_browser",
-    "test_turns",
     "test_addresses",
     "test_packaging",
     "test_programs_of_stable_diffusion",
