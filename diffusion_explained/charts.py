@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite, check_some, float_data, typed_arguments, whole
 from diffusion_explained.schedules import Level
 
 HISTOGRAM_RANGE = (-3.0, 3.0)
@@ -38,14 +39,17 @@ class Chart:
     bars: tuple[tuple[float, ...], ...] | None = None
 
 
+@typed_arguments
 def histogram_chart(frames: Sequence[Tensor], bins: int = 48) -> Chart:
     """A histogram of the pixel values of each frame [..., C, H, W], with the density of N(0, 1).
 
     The channels of colour images are counted together. Values outside the range are counted in the outermost bars.
     """
     low, high = HISTOGRAM_RANGE
-    bars = []
+    check_some("frames", frames)
+    bins, bars = whole("bins", bins, 1, 1000), []
     for x_t in frames:
+        check_finite(float_data("each frame", x_t), "frames")
         values = np.clip(x_t.detach().float().cpu().flatten().numpy(), low, high)
         heights, _ = np.histogram(values, bins=bins, range=(low, high), density=True)
         bars.append(tuple(round(float(height), 4) for height in heights))
@@ -58,6 +62,7 @@ def histogram_chart(frames: Sequence[Tensor], bins: int = 48) -> Chart:
     return Chart("pixels of xₜ", alt, what, (low, high), (0.0, 1.0), (normal,), bars=tuple(bars))
 
 
+@typed_arguments
 def level_chart(title: str, alt: str, levels: Sequence[Level], values: Sequence[float]) -> Chart:
     """A quantity of each level, from data (0) to noise (1), with one marker per frame at the frame's level.
 

@@ -1,4 +1,4 @@
-"""Checks of arguments: whole numbers, real numbers, float data, finite images.
+"""Checks of arguments: their classes, whole numbers, real numbers, float data, finite images.
 
 Every function raises a ValueError that says what was given, what is allowed and what to do.
 """
@@ -9,14 +9,16 @@ import functools
 import inspect
 import math
 import operator
-from collections.abc import Callable, Iterable
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_explained.messages import unknown_name
+from diffusion_explained.messages import shortened, unknown_name
 
 IMAGE_BOUND = 10.0  # larger than |x| of any image in [-1, 1] or any guided sample; bytes reach 255
 
@@ -32,7 +34,7 @@ def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
         number = None
     if number is None or number < least or (most is not None and number > most):
         allowed = f"{least} or more" if most is None else f"from {least} to {most}"
-        raise ValueError(f"{what} must be a whole number, {allowed}; got {value!r}.")
+        raise ValueError(f"{what} must be a whole number, {allowed}; got {shortened(value)}.")
     return number
 
 
@@ -46,8 +48,15 @@ def number(what: str, value: Any, allowed: str, least: float = -math.inf, most: 
     except (TypeError, ValueError, RuntimeError, OverflowError):
         real = math.nan
     if not (math.isfinite(real) and least <= real <= most):
-        raise ValueError(f"{what} must be {allowed}; got {value!r}.")
+        raise ValueError(f"{what} must be {allowed}; got {shortened(value)}.")
     return real
+
+
+def truth(what: str, value: Any) -> bool:
+    """Return a bool unchanged; raises ValueError, naming `what`, for anything else."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{what} must be True or False; got {shortened(value)}.")
+    return value
 
 
 def whole_vector(what: str, values: Any, most: int | None = None, allowed: str | None = None) -> Tensor:
@@ -65,7 +74,7 @@ def whole_vector(what: str, values: Any, most: int | None = None, allowed: str |
     if vector is None or int(vector.min()) < 0 or (most is not None and int(vector.max()) > most):
         shown = values.tolist() if isinstance(values, Tensor) and values.device.type != "meta" else values
         allowed = allowed or "whole numbers, 0 or more"
-        raise ValueError(f"{what} must be a vector of {allowed}; got {shown!r}.")
+        raise ValueError(f"{what} must be a vector of {allowed}; got {shortened(shown)}.")
     return vector
 
 
@@ -82,6 +91,16 @@ def float_data(what: str, x: Any) -> Tensor:
     return x
 
 
+def image_batch(what: str, x: Any, channels: int | None = None) -> Tensor:
+    """Return x after checking that it is a batch of float images [B, C, H, W], B of 1 or more, of so many channels.
+
+    Raises ValueError for anything else; NaN is not looked for.
+    """
+    if float_data(what, x).ndim != 4 or x.numel() == 0 or x.shape[1] != (channels or x.shape[1]):
+        raise ValueError(f"{what} must be images [B, {channels or 'C'}, H, W], B of 1 or more; got {list(x.shape)}.")
+    return x
+
+
 def same_shape(what: str, a: Tensor, b: Tensor) -> None:
     """Raise ValueError unless two tensors have the same shape, [...], and device.
 
@@ -95,12 +114,28 @@ def same_shape(what: str, a: Tensor, b: Tensor) -> None:
         )
 
 
+def check_data(what: str, x: Any) -> Tensor:
+    """Return x [...] after checking that it is a tensor of finite floats; on a GPU, NaN is not looked for.
+
+    There the check would wait for all work queued on the device. Raises ValueError as `float_data` and `check_finite`.
+    """
+    if float_data(what, x).device.type == "cpu":
+        check_finite(x, what, "give finite numbers")
+    return x
+
+
 def check_finite(values: Tensor, what: str, advice: str = "nothing can be measured or drawn of them") -> None:
     """Raise ValueError if any of the values [N, ...] is NaN or infinite; the message says how many of the N are."""
     if bool(values.isfinite().all()):
         return
-    bad = int((~values.flatten(1).isfinite()).any(dim=1).sum()) if values.ndim else 1
+    bad = int((~values.reshape(len(values), -1).isfinite()).any(dim=1).sum()) if values.ndim else 1
     raise ValueError(f"{bad} of the {len(values) if values.ndim else 1} {what} hold NaN or infinity; {advice}.")
+
+
+def check_some(what: str, values: Any) -> None:
+    """Raise ValueError for a list or a dictionary without entries."""
+    if len(values) == 0:
+        raise ValueError(f"{what} must have at least one entry; got {shortened(values)}.")
 
 
 def check_image_range(images: Tensor, what: str = "images") -> None:
@@ -117,6 +152,107 @@ def check_image_range(images: Tensor, what: str = "images") -> None:
 
 
 Called = TypeVar("Called", bound=Callable[..., Any])
+NUMBERS = (int, float)
+WORDS: dict[Any, str] = {  # of the classes that arguments have, for messages
+    Tensor: "a tensor",
+    torch.Generator: "a torch.Generator (noise.stream(seed) makes one)",
+    np.ndarray: "a NumPy array",
+    str: "a text",
+    dict: "a dictionary",
+    type(None): "None",
+    **dict.fromkeys(NUMBERS, "a number"),
+    bool: "True or False",
+    Any: "a value",
+}
+
+
+def typed_arguments(target: Called) -> Called:
+    """A function that refuses an argument of another class than the one in its annotation, by the argument's name.
+
+    Checked are classes, their unions, and the members of sequences, tuples and mappings of them. A number may be one of
+    Python, numpy or torch; its range is for `whole` and `number` to check.
+    Raises ValueError that says what the argument must be.
+    """
+    signature = inspect.signature(target)
+    kinds: dict[str, Any] = {}  # filled at the first call, when all annotated classes can be imported
+
+    @functools.wraps(target)
+    def checked(*args: Any, **options: Any) -> Any:
+        if not kinds:
+            kinds.update(typing.get_type_hints(target))
+        for name, value in signature.bind(*args, **options).arguments.items():
+            if signature.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD and name in kinds:
+                check_kind_of(name, value, kinds[name])
+        return target(*args, **options)
+
+    return typing.cast(Called, checked)
+
+
+def check_kind_of(what: str, value: Any, kind: Any) -> None:
+    """Raise ValueError, naming `what`, unless the value is of the annotated kind, as `typed_arguments` checks it."""
+    if not _is_of(kind, value):
+        simple = value is None or isinstance(value, str | bool | int | float | list | tuple | Mapping)
+        given = shortened(value) if simple else f"a {type(value).__name__}"
+        raise ValueError(f"{what} must be {_words_of(kind)}; got {given}.")
+
+
+def all_of(what: str, values: Any, kind: type[Any]) -> list[Any]:
+    """List an iterable whose members must all be of a class; raises ValueError, naming `what`, for anything else."""
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        check_kind_of(what, values, list[kind])  # type: ignore[valid-type]  # a class at run time
+    listed = [values] if getattr(values, "ndim", 1) == 0 else list(values)
+    check_kind_of(what, listed, list[kind])  # type: ignore[valid-type]
+    return listed
+
+
+def _is_of(kind: Any, value: Any) -> bool:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return any(_is_of(one, value) for one in inner)
+    if kind is Any or isinstance(kind, TypeVar):
+        return True
+    if kind in (int, float):
+        return isinstance(value, int | float | np.number) or (
+            isinstance(value, Tensor | np.ndarray) and value.ndim == 0
+        )
+    if kind is bool:
+        return isinstance(value, bool | np.bool_)
+    if origin is typing.Literal:
+        return value in inner
+    if origin in (Sequence, list, tuple):
+        if isinstance(value, Tensor | np.ndarray):  # whose members are numbers, or tensors
+            return value.ndim > 0 and inner[0] in (Tensor, np.ndarray, Any, *NUMBERS)
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            return False
+        if origin is tuple and inner[-1] is not Ellipsis:
+            return len(value) == len(inner) and all(map(_is_of, inner, value))
+        return all(_is_of(inner[0], one) for one in value)
+    if origin in (Mapping, dict):
+        return isinstance(value, Mapping) and all(
+            _is_of(inner[0], key) and _is_of(inner[1], one) for key, one in value.items()
+        )
+    kind = origin or kind
+    if kind is Callable or getattr(kind, "_is_protocol", False):
+        return callable(value)
+    return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _words_of(kind: Any) -> str:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(dict.fromkeys(map(_words_of, inner)))
+    if origin is typing.Literal:
+        return " or ".join(map(repr, inner))
+    if origin in (Sequence, list, tuple):
+        each = " and ".join(dict.fromkeys(_words_of(one) for one in inner if one is not Ellipsis))
+        count = f" of {len(inner)}" if origin is tuple and inner[-1] is not Ellipsis else ""
+        return f"a list{count}, each entry {each}"
+    if origin in (Mapping, dict):
+        return f"a dictionary, name -> {_words_of(inner[1])}"
+    kind = origin or kind
+    if kind is Callable or getattr(kind, "_is_protocol", False):
+        return "a function"
+    return WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"
 
 
 @overload
@@ -166,5 +302,5 @@ def check_options(what: str, given: Iterable[str], allowed: Iterable[str]) -> No
     for name in given:
         if name not in allowed:
             if not allowed:
-                raise ValueError(f"{what} has no options; got {name!r}: leave it out.")
+                raise ValueError(f"{what} has no options; got {shortened(name)}: leave it out.")
             raise unknown_name(f"option of {what}", name, allowed)

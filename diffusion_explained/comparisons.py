@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_finite, float_data
+from diffusion_explained.checks import check_finite, float_data, typed_arguments, whole
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser, Prediction
 from diffusion_explained.devices import to_float64
 from diffusion_explained.forward import like
@@ -32,6 +32,7 @@ class Counted:
         return self.denoise(x_t, level)
 
 
+@typed_arguments
 def rms_distance(a: Tensor, b: Tensor) -> float:
     """The root mean square difference of two batches, in pixel values (black to white is 2).
 
@@ -55,6 +56,7 @@ class Finish:
     x_0: Tensor
 
 
+@typed_arguments
 def race(
     model: Model,
     denoise: Denoiser,
@@ -98,6 +100,7 @@ class Timing:
 STEADY = 1.5
 
 
+@typed_arguments
 def time_evaluation(
     denoise: Denoiser,
     x_t: Tensor,
@@ -113,8 +116,7 @@ def time_evaluation(
 
     x_t is [B, ...], at the level.
     """
-    if repeats < 3:
-        raise ValueError(f"repeats must be 3 or more; got {repeats}. Fewer measurements show no spread.")
+    repeats = whole("repeats", repeats, 3)  # fewer measurements show no spread
     readings: list[float] = []
     for reading in range(-2, repeats):
         begin = clock()
@@ -126,11 +128,13 @@ def time_evaluation(
     return Timing(statistics.median(readings), low, high, repeats, disturbed=high > STEADY * low)
 
 
+@typed_arguments
 def level_of_same_snr(schedule: Schedule, level: Level) -> Level:
     """The level of `schedule` that is as noisy as `level`: see `levels_of_same_snr`."""
     return levels_of_same_snr(schedule, [level])[0]
 
 
+@typed_arguments
 def levels_of_same_snr(schedule: Schedule, levels: Sequence[Level]) -> list[Level]:
     """The levels of `schedule` that are as noisy as these: equal alpha^2 / sigma^2 (`Schedule.time_of_snr`).
 
@@ -147,6 +151,7 @@ def levels_of_same_snr(schedule: Schedule, levels: Sequence[Level]) -> list[Leve
 
 
 @torch.no_grad()
+@typed_arguments
 def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -> Prediction:
     """The prediction, in one evaluation, of a network trained on `schedule` for an x_t at a level of another schedule.
 
@@ -160,6 +165,7 @@ def one_shot(denoise: Denoiser, schedule: Schedule, x_t: Tensor, level: Level) -
 
 
 @torch.no_grad()
+@typed_arguments
 def one_shots(denoise: NetworkDenoiser, schedule: Schedule, x_t: Tensor, levels: Sequence[Level]) -> Prediction:
     """`one_shot` of a batch x_t [B, ...] with one level per image: one network evaluation for all of them.
 

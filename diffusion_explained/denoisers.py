@@ -11,9 +11,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import float_data, named_options, number
+from diffusion_explained.checks import check_kind_of, float_data, named_options, number, typed_arguments
 from diffusion_explained.forward import like
 from diffusion_explained.guidance import check_guidance, guide, rescale_guided
+from diffusion_explained.messages import shortened
 from diffusion_explained.predictions import check_kind, input_scale, to_x0_eps
 from diffusion_explained.schedules import Level, Schedule
 
@@ -66,11 +67,16 @@ def both_sides(uncond: Condition, cond: Condition) -> Condition:
     return both if isinstance(cond, tuple) else both[0]
 
 
+@typed_arguments
 def clip_x_0(pred: Prediction, x_t: Tensor, level: Level, clip: float) -> Prediction:
     """Clamp x_0 to [-clip, clip] and derive eps again, so that x_t = alpha * x_0 + sigma * eps still holds.
 
     If eps were not derived again, a sampler would combine the clipped x_0 with the noise of a different image.
+    Raises ValueError for a clip that is no positive number, and for a clean level, which has no noise.
     """
+    number("clip", clip, "a positive number", 0)
+    if not isinstance(level.sigma, Tensor) and level.sigma == 0:
+        raise ValueError("There is no noise to derive at sigma = 0: give a level with sigma above 0.")
     x_0 = pred.x_0.clamp(-clip, clip)
     eps = (x_t - like(level.alpha, x_t) * x_0) / like(level.sigma, x_t)
     return Prediction(x_0, eps, pred.eps_cond, pred.eps_uncond)
@@ -96,8 +102,8 @@ class NetworkDenoiser:
         guidance_rescale: phi of `rescale_guided`.
         clip: clamp x_0 to [-clip, clip] and derive eps again; None is off. 1 suits images in pixel space.
 
-    Raises ValueError for an unknown kind, for a guidance_scale other than 1 without both conditions, for conditions
-    whose shapes differ, and for settings out of range.
+    Raises ValueError for no network or schedule, for an unknown kind, for a guidance_scale other than 1 without both
+    conditions, for conditions whose shapes differ, and for settings out of range.
     """
 
     @named_options
@@ -114,7 +120,12 @@ class NetworkDenoiser:
         guidance_rescale: float = 0.0,
         clip: float | None = None,
     ) -> None:
+        if not callable(network):
+            raise ValueError(f"network must be a network, called as network(x, t, cond); got {shortened(network)}.")
+        check_kind_of("schedule", schedule, Schedule)
         check_kind(kind)
+        check_kind_of("cond", cond, Condition | None)
+        check_kind_of("uncond", uncond, Condition | None)
         check_guidance(guidance_scale, guidance_interval, guidance_rescale)
         if guidance_scale != 1 and (cond is None or uncond is None):
             raise ValueError(
@@ -136,11 +147,14 @@ class NetworkDenoiser:
 
         With guidance off, level may hold three vectors [B], one level per image. x_t may have any floating-point dtype,
         and the prediction has the same dtype; the network's input is converted to the network's dtype.
+        NaN in x_t, or from the network, carries over to the prediction: a sampler refuses it after the step.
         Raises ValueError for a shape, a dtype or a device that does not fit.
         """
         float_data("x_t", x_t)
         if not isinstance(level, Level):
-            raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
+            raise ValueError(
+                f"level must be a Level, as a schedule gives them (schedule.level(t)); got {shortened(level)}."
+            )
         image_shape = getattr(self.network, "image_shape", None)
         if image_shape is not None and tuple(x_t.shape[1:]) != tuple(image_shape):
             raise ValueError(f"x_t has shape {tuple(x_t.shape)}, but this network takes [B, *{tuple(image_shape)}].")

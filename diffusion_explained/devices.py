@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.messages import shortened
+
 WITH_FLOAT64 = ("cpu", "cuda")  # other devices may lack float64, as Apple's MPS does
 
 
@@ -74,7 +76,7 @@ def float64_on_cpu(what: str, values: Any) -> Tensor:
             return values.detach().cpu().to(torch.float64)
         return torch.tensor(np.asarray(values), dtype=torch.float64, device="cpu")
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise ValueError(f"{what} must be one number or a list of numbers; got {values!r}.") from error
+        raise ValueError(f"{what} must be one number or a list of numbers; got {shortened(values)}.") from error
 
 
 def to_channels_last(network: nn.Module) -> None:

@@ -5,15 +5,25 @@ blurred average at high noise and a single image near the data.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_finite, float_data, named_options, whole, whole_vector
+from diffusion_explained.checks import (
+    check_data,
+    check_finite,
+    float_data,
+    named_options,
+    typed_arguments,
+    whole,
+    whole_vector,
+)
 from diffusion_explained.denoisers import Prediction
 from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.forward import like
 from diffusion_explained.guidance import check_guidance, guide
+from diffusion_explained.messages import shortened
 from diffusion_explained.noise import randn
 from diffusion_explained.schedules import Level
 
@@ -29,7 +39,7 @@ class GaussianMixture:
         means: [K, D...] component means (or the data points themselves).
         std: one number, or [K].
         weights: [K], or None for equal ones.
-        classes: [K] class of each component (int64), for conditional denoising; None if there are no classes.
+        classes: [K] the class of each component, from 0, for conditional denoising; None if there are no classes.
 
     Raises ValueError for means, std, weights or classes of other shapes, and for values that define no distribution.
     """
@@ -40,7 +50,7 @@ class GaussianMixture:
         means: Tensor,
         std: Tensor | float = 0.0,
         weights: Tensor | None = None,
-        classes: Tensor | None = None,
+        classes: Tensor | Sequence[int] | None = None,
     ) -> None:
         if float_data("means", means).ndim < 2 or len(means) == 0:
             raise ValueError(f"A mixture has means [K, D...] with K of 1 or more; got {list(means.shape)}.")
@@ -56,14 +66,15 @@ class GaussianMixture:
             (self.std >= 0).all() & (weights >= 0).all() & (weights.sum() > 0)
         ):
             raise ValueError("Standard deviations and weights must be 0 or more, one per component, weights not all 0.")
-        if classes is not None and (classes.dtype != torch.int64 or classes.shape != (len(means),)):
-            raise ValueError(
-                f"classes must be int64 [{len(means)}], one per component; got {classes.dtype} {list(classes.shape)}."
-            )
+        if classes is not None:
+            classes = whole_vector("classes", classes).to(self.means.device)
+            if len(classes) != len(means):
+                raise ValueError(f"classes must be [{len(means)}], one per component; got {len(classes)}.")
         self.weights = weights / weights.sum()
         self.classes = classes
 
     @named_options
+    @typed_arguments
     def sample(self, n: int, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Draw n points [n, D...] (float32); returns them and the component that each was drawn from [n]."""
         n = whole("n", n, 1)
@@ -74,25 +85,30 @@ class GaussianMixture:
 
     def _beside_means(self, x_t: Tensor) -> Tensor:
         """x_t [B, D...] as float64 rows [B, D], on the device of the means."""
-        if float_data("x_t", x_t).shape[1:] != self.means.shape[1:]:
+        if check_data("x_t", x_t).ndim < 2 or len(x_t) == 0 or x_t.shape[1:] != self.means.shape[1:]:
             raise ValueError(
-                f"x_t {list(x_t.shape)} must be [B, {', '.join(map(str, self.means.shape[1:]))}], as the means."
+                f"x_t {list(x_t.shape)} must be [B, {', '.join(map(str, self.means.shape[1:]))}], B of 1 or more."
             )
         return to_float64(x_t).flatten(1).to(self.means.device)
 
     def _log_joint(self, x_t: Tensor, level: Level) -> Tensor:
         """log(weight_k * N(x_t; alpha * mean_k, variance_k I)), [B, K]."""
         if not isinstance(level, Level):
-            raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
+            raise ValueError(
+                f"level must be a Level, as a schedule gives them (schedule.level(t)); got {shortened(level)}."
+            )
         variance = (level.alpha * self.std) ** 2 + level.sigma**2  # [K]
         # differences instead of |a|^2 - 2ab + |b|^2, which near a data point is dominated by rounding errors
         exact = "donot_use_mm_for_euclid_dist"
         distance = torch.cdist(self._beside_means(x_t), level.alpha * self.means.flatten(1), compute_mode=exact) ** 2
-        dimensions = x_t[0].numel()
+        dimensions = self.means[0].numel()
         return self.weights.log() - distance / (2 * variance) - dimensions / 2 * (2 * math.pi * variance).log()
 
     def log_density(self, x_t: Tensor, level: Level) -> Tensor:
-        """The log density of x_t, log p_t(x_t) [B] (natural logarithm, float64); its gradient is the score."""
+        """The log density of x_t, log p_t(x_t) [B] (natural logarithm, float64); its gradient is the score.
+
+        Raises ValueError for x_t of another shape, and on a CPU for NaN or infinite values.
+        """
         return torch.logsumexp(self._log_joint(x_t, level), dim=1)
 
     def responsibilities(self, x_t: Tensor, level: Level, labels: Tensor | None = None) -> Tensor:
@@ -163,10 +179,13 @@ class ExactDenoiser:
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
         """The exact prediction at x_t [B, D...]; level.sigma must be above 0.
 
-        Raises ValueError at a clean level, and if `level` is not a Level.
+        Raises ValueError at a clean level, for an empty batch, and if `level` is not a Level. NaN in x_t is
+        refused on a CPU; on a GPU it carries over to the prediction, and a sampler refuses it after the step.
         """
         if not isinstance(level, Level):
-            raise ValueError(f"level must be a Level, as a schedule gives them (schedule.level(t)); got {level!r}.")
+            raise ValueError(
+                f"level must be a Level, as a schedule gives them (schedule.level(t)); got {shortened(level)}."
+            )
         if level.sigma <= 0:
             raise ValueError("There is nothing to denoise at sigma = 0: give a level with sigma above 0.")
 

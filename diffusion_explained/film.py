@@ -7,7 +7,7 @@ up. Titles and captions stay text, so that a browser sets them in its own font a
 import base64
 import hashlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from diffusion_explained.charts import Chart
-from diffusion_explained.checks import check_finite, float_data
+from diffusion_explained.checks import all_of, check_finite, check_some, float_data, number, typed_arguments, whole
 from diffusion_explained.palette import LIGHT, diverging, rgb
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
@@ -58,12 +58,13 @@ class Film:
         return {**asdict(self), "frames": [base64.b64encode(frame).decode() for frame in self.frames], "key": self.key}
 
 
+@typed_arguments
 def pixels(images: Tensor, limit: float | None = None) -> np.ndarray:
     """Convert images [B, C, H, W] to RGBA bytes [B, H, W, 4].
 
     Without a limit they are images in [-1, 1], grey or RGB, and values beyond are clipped. With a limit they are signed
     fields (noise, differences): one value per pixel (`one_value`), on the diverging colour map from -limit to limit.
-    Raises ValueError for another shape, for bytes, and for NaN or infinity.
+    Raises ValueError for another shape, for bytes, for NaN or infinity, and for a limit that is no number, 0 or more.
     """
     if float_data("images", images).ndim != 4 or images.shape[1] not in (1, 3):
         raise ValueError(f"Images must be [B, 1 or 3, H, W], got a tensor of shape {tuple(images.shape)}.")
@@ -73,6 +74,7 @@ def pixels(images: Tensor, limit: float | None = None) -> np.ndarray:
         coloured = ((np.clip(array, -1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(0, 2, 3, 1)
         coloured = np.broadcast_to(coloured, (*coloured.shape[:3], 3))
     else:
+        limit = number("limit", limit, "a number, 0 or more, or None for images", 0)
         coloured = diverging(one_value(images).cpu().numpy() / (limit or 1.0))
     return np.concatenate([coloured, np.full((*coloured.shape[:3], 1), 255, np.uint8)], axis=-1)
 
@@ -80,18 +82,30 @@ def pixels(images: Tensor, limit: float | None = None) -> np.ndarray:
 def one_value(field: Tensor) -> Tensor:
     """A signed field [B, C, H, W] as one value per pixel [B, H, W]: the sum over channels / sqrt(C).
 
-    So noise that is N(0, 1) in each channel of a colour image stays N(0, 1).
+    So noise that is N(0, 1) in each channel of a colour image stays N(0, 1). Raises ValueError for another shape.
     """
+    if float_data("field", field).ndim != 4:
+        raise ValueError(f"field must be [B, C, H, W]; got {list(field.shape)}.")
     return field.detach().float().sum(dim=1) / field.shape[1] ** 0.5
 
 
 def default_columns(count: int) -> int:
     """The number of columns for a mosaic of `count` images: one row up to 4, then about twice as wide as high."""
+    count = whole("count", count, 1)
     return count if count <= 4 else int(np.ceil(np.sqrt(2 * count) if count > 8 else count / 2))
 
 
+@typed_arguments
 def mosaic(tiles: np.ndarray, columns: int | None = None, gap: int = 2) -> np.ndarray:
-    """Arrange tiles [B, H, W, 4] in rows of `columns`, with transparent gaps: bytes [H', W', 4]."""
+    """Arrange tiles [B, H, W, 4] in rows of `columns`, with transparent gaps: bytes [H', W', 4].
+
+    Raises ValueError for tiles that are no bytes [B, H, W, 4], as `pixels` makes them.
+    """
+    if tiles.ndim != 4 or tiles.shape[3] != 4 or len(tiles) == 0 or tiles.dtype != np.uint8:
+        raise ValueError(
+            f"tiles must be bytes [B, H, W, 4], as film.pixels makes them; got {list(tiles.shape)} of {tiles.dtype}."
+        )
+    columns, gap = None if columns is None else whole("columns", columns, 1), whole("gap", gap, 0)
     count, height, width, _ = tiles.shape
     columns = columns or default_columns(count)
     rows = -(-count // columns)
@@ -102,6 +116,7 @@ def mosaic(tiles: np.ndarray, columns: int | None = None, gap: int = 2) -> np.nd
     return sheet
 
 
+@typed_arguments
 def png(sheet: np.ndarray) -> bytes:
     """Bytes [H, W, 3 or 4] as a PNG file."""
     buffer = io.BytesIO()
@@ -109,6 +124,7 @@ def png(sheet: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+@typed_arguments
 def film(
     panels: Sequence[tuple[str, str, Sequence[np.ndarray]]],
     captions: Sequence[str],
@@ -121,20 +137,26 @@ def film(
 
     rows: the number of panels in each row; by default up to four are in one row, and five in rows of two and three.
     columns: the number of columns of every row, even if a row has fewer panels, so that all are drawn equally large.
-    Raises ValueError if a panel's number of frames is not that of captions, or rows do not add up to the panels.
+    Raises ValueError if a panel's number of frames is not that of captions, if rows do not add up to the panels, and
+    for mosaics of different shapes.
     """
+    check_some("panels", panels)
+    check_some("captions", captions)
     rows = tuple(rows) or ((len(panels),) if len(panels) < 5 else (2, len(panels) - 2))
     if sum(rows) != len(panels):
         raise ValueError(f"rows {rows} hold {sum(rows)} panels, but there are {len(panels)}.")
     for title, _, sheets in panels:
         if len(sheets) != len(captions):
             raise ValueError(f"Panel {title!r} has {len(sheets)} frames, but there are {len(captions)} captions.")
+    if len(shapes := {sheet.shape for _, _, sheets in panels for sheet in sheets}) != 1:
+        raise ValueError(f"All mosaics of a film must have the same shape; got {sorted(shapes)}.")
     frames = tuple(png(np.concatenate([sheets[k] for _, _, sheets in panels])) for k in range(len(captions)))
     height, width = panels[0][2][0].shape[:2]
     titles, alts = tuple(title for title, _, _ in panels), tuple(alt for _, alt, _ in panels)
     return Film(frames, tuple(captions), titles, alts, height, width, rows, tuple(charts), columns)
 
 
+@typed_arguments
 def shown(x_t: Tensor, level: Level) -> Tensor:
     """x_t scaled for display: divided by its standard deviation if that exceeds 1 (EDM's x_t reaches 80).
 
@@ -143,6 +165,7 @@ def shown(x_t: Tensor, level: Level) -> Tensor:
     return x_t / max(1.0, (level.alpha**2 + level.sigma**2) ** 0.5)
 
 
+@typed_arguments
 def difference(step: Step) -> Tensor:
     """The difference eps_cond - eps_uncond, which guidance amplifies, [B, ...]; zero where guidance is off."""
     if step.pred.eps_uncond is None:
@@ -150,12 +173,14 @@ def difference(step: Step) -> Tensor:
     return step.pred.eps_cond - step.pred.eps_uncond
 
 
+@typed_arguments
 def difference_range(steps: Sequence[Step]) -> float:
     """The largest |eps_cond - eps_uncond| of a guided run (99.5th percentile, so that single pixels do not decide)."""
     parts = [one_value(difference(step)).abs().flatten() for step in steps]
     return max((float(part.quantile(0.995)) for part in parts), default=1.0) or 1.0
 
 
+@typed_arguments
 def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], Tensor], float | None]]:
     """The fields to show of a run: (title, alt text, function from step to field, limit of the colour map or None).
 
@@ -181,18 +206,20 @@ def step_fields(steps: Sequence[Step]) -> list[tuple[str, str, Callable[[Step], 
     return fields
 
 
+@typed_arguments
 def caption(step: Step, count: int) -> str:
     """The caption of a step in one line: its number, its time, its signal and its noise."""
     return level_caption(step.i, step.level, count)
 
 
+@typed_arguments
 def level_caption(i: int, level: Level, count: int) -> str:
     """The caption of step i at a level, for a run that is kept without its `Step`s."""
     return f"step {i + 1} of {count} · t = {level.t:.4g} · α = {level.alpha:.3f} · σ = {level.sigma:.3g}"
 
 
 def film_of(
-    steps: Sequence[Step],
+    steps: Iterable[Step],
     columns: int | None = None,
     *,
     count: int | None = None,
@@ -209,19 +236,21 @@ def film_of(
         count: the number of steps of the whole run, if only some of them were kept.
         panels: show only the first `panels` panels. rows: the number of panels in each row.
     """
-    steps = list(steps)
+    steps = all_of("steps", steps, Step)
     if not steps:
         raise ValueError("There are no steps to show: a sampler yields at least one.")
+    panels = None if panels is None else whole("panels", panels, 1)
     shown_panels = []
     for k, (title, alt, field, limit) in enumerate(step_fields(steps)[:panels]):
         sheets = [mosaic(pixels(field(step), limit), columns) for step in steps]
         sheets.append(mosaic(pixels(steps[-1].x_next), columns) if k == 0 else sheets[-1])
         shown_panels.append((title, alt, sheets))
-    count = count or len(steps)
+    count = len(steps) if count is None else whole("count", count, 1)
     last = f"final image after {count} step{'s' if count > 1 else ''}"
     return film(shown_panels, [*(caption(step, count) for step in steps), last], rows=rows)
 
 
+@typed_arguments
 def gif(
     film: Film, panels: Sequence[int] = (0, 1), scale: int | None = None, seconds: float = 3.0, hold: float = 1.5
 ) -> bytes:
@@ -229,9 +258,14 @@ def gif(
 
     scale: screen pixels per image pixel, by default as many as fit GIF_WIDTH; seconds: for all frames; hold: additional
     seconds for the last frame. Grey images get 32 shades, coloured ones 128, because noise does not compress well and
-    every shade makes the file larger.
+    every shade makes the file larger. Raises ValueError for a panel that the film does not have.
     """
-    scale = scale or max(1, min(8, GIF_WIDTH // (len(panels) * film.width)))
+    check_some("panels", panels)
+    panels = [whole("each of the panels", panel, 0, len(film.titles) - 1) for panel in panels]
+    seconds, hold = (number(what, value, "a number of seconds from 0 to 600", 0, 600)
+                     for what, value in (("seconds", seconds), ("hold", hold)))  # fmt: skip
+    fitting = max(1, min(8, GIF_WIDTH // (len(panels) * film.width)))
+    scale = fitting if scale is None else whole("scale", scale, 1, 64)
     font, bar, gap = ImageFont.load_default(13), 22, 12
     width, height = film.width * scale, film.height * scale
     background, ink = rgb(LIGHT.background), rgb(LIGHT.text)

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from torch import Tensor
 
-from diffusion_explained.checks import float_data, same_shape
+from diffusion_explained.checks import check_data, float_data, number, same_shape
+from diffusion_explained.messages import shortened
 from diffusion_explained.noise import Generators, randn
 from diffusion_explained.schedules import Level
 
@@ -16,11 +17,12 @@ from diffusion_explained.schedules import Level
 def like(coefficient: Tensor | float, x: Tensor) -> Tensor | float:
     """Shape a coefficient to multiply x [B, ...]: a number stays unchanged, a vector [B] gets trailing dimensions.
 
-    Raises ValueError if x holds integers, and for a coefficient of another shape.
+    Raises ValueError if x holds integers, and for a coefficient of another shape or that is no finite number.
     """
     float_data("data", x)
     if not isinstance(coefficient, Tensor):
-        return coefficient
+        return number("each coefficient of a level", coefficient, "a finite number, or a tensor [B]")
+    check_data("coefficients of levels", coefficient)
     coefficient = coefficient.to(x)
     if coefficient.ndim == 0:
         return coefficient
@@ -42,11 +44,12 @@ def add_noise(x_0: Tensor, eps: Tensor, level: Level | tuple[Tensor | float, Ten
         x_0, eps: data and standard normal noise, float [B, ...], of the same shape.
         level: a `Level` for the whole batch, or (t, alpha [B], sigma [B]), one level per image.
 
-    Raises ValueError for shapes that differ, for integer data (bytes), and if `level` is not a level.
+    Raises ValueError for shapes that differ, for integer data (bytes), if `level` is not a level, and for NaN or
+    infinite data on a CPU (on a GPU the check would wait for the device: there NaN carries over to x_t).
     """
-    same_shape("x_0 and eps", float_data("x_0", x_0), float_data("eps", eps))
+    same_shape("x_0 and eps", check_data("x_0", x_0), check_data("eps", eps))
     if not isinstance(level, tuple) or len(level) != 3:
-        raise ValueError(f"level must be a Level, or (t, alpha [B], sigma [B]); got {level!r}.")
+        raise ValueError(f"level must be a Level, or (t, alpha [B], sigma [B]); got {shortened(level)}.")
     _, alpha, sigma = level
     return like(alpha, x_0) * x_0 + like(sigma, x_0) * eps
 
@@ -62,7 +65,7 @@ def transition(level: Level, noisier: Level) -> tuple[float, float]:
     """
     for one in (level, noisier):
         if not isinstance(one, Level):
-            raise ValueError(f"A level is a Level(t, alpha, sigma), as a schedule gives them; got {one!r}.")
+            raise ValueError(f"A level is a Level(t, alpha, sigma), as a schedule gives them; got {shortened(one)}.")
     if level.alpha == 0:
         raise ValueError(f"No step starts from pure noise (level t={level.t:g} has alpha = 0): give a cleaner level.")
     scale = noisier.alpha / level.alpha
@@ -81,8 +84,12 @@ def q_chain(x_0: Tensor, levels: Sequence[Level], generator: Generators = None) 
         x_0: data [B, ...].
         levels: increasing in noise; the chain starts from the clean image.
         generator: one generator for the batch, or one per image.
+
+    Raises ValueError for levels that do not increase in noise, and for data that `add_noise` refuses.
     """
-    x, here = float_data("x_0", x_0), Level(-1.0, 1.0, 0.0)
+    if not isinstance(levels, Sequence):
+        raise ValueError(f"levels must be a list of Level, increasing in noise; got {shortened(levels)}.")
+    x, here = check_data("x_0", x_0), Level(-1.0, 1.0, 0.0)
     for level in levels:
         scale, std = transition(here, level)
         x, here = scale * x + std * randn(x.shape, generator, x.device, x.dtype), level
@@ -108,6 +115,8 @@ def posterior(x_0: Tensor, x_t: Tensor, level: Level, next_level: Level) -> tupl
     Args:
         x_0, x_t: [B, ...].
         level, next_level: t (noisier) and s (less noisy).
+
+    NaN in x_0 or x_t carries over to the mean: a sampler refuses it after the step.
     """
     same_shape("x_0 and x_t", float_data("x_0", x_0), float_data("x_t", x_t))
     scale, std = transition(next_level, level)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.checks import float_data, number, same_shape
+from diffusion_explained.messages import shortened
 
 MAX_GUIDANCE_SCALE = 100.0  # far beyond any use: images are oversaturated from 10 or 20 on
 MIDDLE = (0.2, 3.0)  # middle noise levels in sigma/alpha: the guidance_interval that benchmarks/quality.py measures
@@ -20,8 +21,8 @@ def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
     w = 1 turns guidance off and w = 0 is unconditional: the convention of Imagen, Eq. 2, and of Stable Diffusion. (The
     first paper, Ho & Salimans, Eq. 6, writes (1 + w') * cond - w' * uncond, so its w' is w - 1.)
 
-    cond and uncond are outputs [B, ...] of the same shape. Raises ValueError for other shapes, and for a guidance
-    scale out of range.
+    cond and uncond are outputs [B, ...] of the same shape. NaN in them carries over to the result: a sampler refuses
+    it after the step. Raises ValueError for other shapes, and for a guidance scale out of range.
     """
     same_shape("cond and uncond", float_data("cond", cond), float_data("uncond", uncond))
     check_guidance(guidance_scale)
@@ -36,7 +37,7 @@ def rescale_guided(guided: Tensor, cond: Tensor, guidance_rescale: float) -> Ten
     phi = guidance_rescale: 0 is off, 0.7 is the paper's choice. A constant output (std 0) is returned unchanged.
     Raises ValueError for images of a single number, which have no standard deviation.
 
-    guided and cond are [B, ...].
+    guided and cond are [B, ...]; NaN in them carries over to the result, as for `guide`.
     """
     same_shape("guided and cond", float_data("guided", guided), float_data("cond", cond))
     phi = number("guidance_rescale", guidance_rescale, "from 0 (off) to 1", 0, 1)
@@ -61,6 +62,6 @@ def check_guidance(scale: float, interval: tuple[float, float] | None = None, re
             low = high = math.nan
         if not 0 <= low < high:
             raise ValueError(
-                f"guidance_interval must be (low, high) in sigma/alpha with 0 <= low < high; got {interval!r}."
+                f"guidance_interval must be (low, high) in sigma/alpha with 0 <= low < high; got {shortened(interval)}."
             )
     number("guidance_rescale", rescale, "from 0 (off) to 1", 0.0, 1.0)

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffusion_explained.checks import check_finite, float_data, typed_arguments, whole, whole_vector
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.dit import DiT
@@ -53,6 +54,7 @@ class Attention(NamedTuple):
         Raises ValueError for a position that is not on the grid.
         """
         rows, columns = self.grid
+        row, column = whole("row", row, 0), whole("column", column, 0)
         if not (0 <= row < rows and 0 <= column < columns):
             raise ValueError(f"({row}, {column}) is not on the grid of {rows} x {columns} positions, counted from 0.")
         return self.weights[:, :, row * columns + column].unflatten(-1, self.grid)
@@ -93,6 +95,7 @@ class Passed(NamedTuple):
 
 
 @contextmanager
+@typed_arguments
 def watch(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Passed]]:
     """Within the `with` block, record input and output of the named modules, in the order in which they finish.
 
@@ -112,6 +115,7 @@ def watch(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Passed
             handle.remove()
 
 
+@typed_arguments
 def feature_shapes(network: nn.Module, within: str = "") -> list[Feature]:
     """The shapes of all layers' outputs for one image, in order; within: only layers inside this one ("encoder.0").
 
@@ -128,12 +132,13 @@ def feature_shapes(network: nn.Module, within: str = "") -> list[Feature]:
 
 
 @torch.no_grad()
+@typed_arguments
 def feature_maps(network: nn.Module, layer: str, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
     """A layer's output as maps [B, channels, rows, columns]; a DiT's tokens are arranged at their positions.
 
     Raises ValueError for a layer whose output has no positions in the image (such as the time embedding).
     """
-    _fits(network, x_t)
+    _fits(network, x_t, t, labels)
     with watch(network, [layer]) as passed:
         network(x_t, t, labels)
     if layer not in passed:
@@ -147,6 +152,7 @@ def feature_maps(network: nn.Module, layer: str, x_t: Tensor, t: Tensor, labels:
 
 
 @torch.no_grad()
+@typed_arguments
 def attention_maps(network: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> dict[str, Attention]:
     """The attention weights of every layer with self-attention, by the layer's name, in order.
 
@@ -154,7 +160,7 @@ def attention_maps(network: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | 
 
     They are computed from the input of the layer's `Attend`, in the same way as `Attend` does.
     """
-    _fits(network, x_t)
+    _fits(network, x_t, t, labels)
     attends = {name: module for name, module in network.named_modules() if isinstance(module, Attend)}
     layers = {name: next(layer for layer in _layers(network) if name.startswith(f"{layer}.")) for name in attends}
     with watch(network, [*attends, *layers.values()]) as passed:
@@ -168,6 +174,7 @@ def attention_maps(network: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | 
     return maps
 
 
+@typed_arguments
 def picture_share(features: Tensor) -> float:
     """The share, 0 to 1, of the variance of features that comes from the image, and not from the noise added to it.
 
@@ -177,6 +184,7 @@ def picture_share(features: Tensor) -> float:
     estimated by an analysis of variance (Fisher 1925, Chapter VII); by chance it can be slightly below 0. Raises
     ValueError for fewer than 2 images or 2 draws of noise.
     """
+    check_finite(float_data("features", features), "features")
     if features.ndim < 2 or min(features.shape[:2]) < 2:
         raise ValueError(f"features must be [2 or more images, 2 or more noises, ...]; got {tuple(features.shape)}.")
     within = features.var(1).mean()
@@ -197,6 +205,7 @@ def skip_connections(network: UNet) -> list[Skip]:
 
 
 @contextmanager
+@typed_arguments
 def cut(network: UNet, skips: Sequence[Skip]) -> Iterator[None]:
     """Within the `with` block, set these skip connections to zero; afterwards, also after an error, they work again."""
 
@@ -285,10 +294,19 @@ def _known(network: nn.Module) -> UNet | DiT:
     return network
 
 
-def _fits(network: nn.Module, x_t: Tensor) -> None:
-    expected = tuple(_known(network).image_shape)
-    if tuple(x_t.shape[1:]) != expected:
-        raise ValueError(f"x_t has shape {tuple(x_t.shape)}, but this network takes [B, *{expected}].")
+def _fits(network: nn.Module, x_t: Tensor, t: Tensor, labels: Tensor | None) -> None:
+    known = _known(network)
+    expected = tuple(known.image_shape)
+    if tuple(float_data("x_t", x_t).shape[1:]) != expected or len(x_t) == 0:
+        raise ValueError(f"x_t has shape {tuple(x_t.shape)}, but this network takes [B, *{expected}], B of 1 or more.")
+    check_finite(x_t, "noisy images", "give finite numbers")
+    if float_data("t", t).shape != (len(x_t),):
+        raise ValueError(f"t must be [{len(x_t)}], one network time per image; got {list(t.shape)}.")
+    check_finite(t, "times", "give finite numbers")
+    if labels is not None:
+        most = known.num_classes  # the null label comes after the classes
+        if len(whole_vector("labels", labels, most)) != len(x_t):
+            raise ValueError(f"labels must be [{len(x_t)}], one per image; got {list(labels.shape)}.")
 
 
 def _modules(network: nn.Module, names: Sequence[str]) -> dict[str, nn.Module]:

@@ -21,6 +21,6 @@ def unknown_name(what: str, given: object, known: Iterable[str]) -> ValueError:
 
 
 def shortened(value: object, most: int = 80) -> str:
-    """A value as shown in a message: its repr, cut to at most `most` characters."""
-    given = repr(value)
+    """A value as shown in a message: its repr on one line, cut to at most `most` characters."""
+    given = " ".join(repr(value).split())
     return given if len(given) <= most else given[: most - 3] + "..."

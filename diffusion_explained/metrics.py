@@ -15,7 +15,16 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_finite, check_image_range, float_data, same_shape, whole, whole_vector
+from diffusion_explained.checks import (
+    check_finite,
+    check_image_range,
+    float_data,
+    number,
+    same_shape,
+    typed_arguments,
+    whole,
+    whole_vector,
+)
 from diffusion_explained.data import to_float
 from diffusion_explained.devices import to_float64
 from diffusion_explained.models.classifier import Classifier
@@ -30,6 +39,7 @@ def shipped_classifier(dataset: str = "mnist", device: str = "cpu") -> Classifie
 
 
 @torch.no_grad()
+@typed_arguments
 def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int = 500) -> tuple[Tensor, Tensor]:
     """The classifier's features [N, D] and logits [N, num_classes] of images [N, C, H, W] in [-1, 1].
 
@@ -51,7 +61,8 @@ def classify(x_0: Tensor, classifier: Classifier | None = None, batch_size: int 
     return features.cpu(), classifier.logits(features).cpu()
 
 
-def class_accuracy(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None) -> float:
+@typed_arguments
+def class_accuracy(x_0: Tensor, labels: Tensor | Sequence[int], classifier: Classifier | None = None) -> float:
     """The share of images [N, C, H, W], 0..1, that the classifier assigns to the requested class, labels [N]."""
     labels = _labels(labels, x_0)
     _, logits = classify(x_0, classifier)
@@ -93,12 +104,14 @@ class Coverage:
         return self.entropy / math.log(len(self.counts)) if len(self.counts) > 1 else 1.0
 
 
+@typed_arguments
 def class_coverage(x_0: Tensor, classifier: Classifier | None = None) -> Coverage:
     """How images [N, C, H, W] are distributed over the classes that the classifier assigns to them."""
     _, logits = classify(x_0, classifier)
     return Coverage(tuple(logits.argmax(dim=1).bincount(minlength=logits.shape[1]).tolist()))
 
 
+@typed_arguments
 def mode_coverage(points: Tensor, means: Tensor, std: float, within: float = 3.0) -> Coverage:
     """How points [N, 2] are distributed over the modes, means [K, 2], of a toy distribution (`data.gaussian_modes`).
 
@@ -109,6 +122,7 @@ def mode_coverage(points: Tensor, means: Tensor, std: float, within: float = 3.0
     """
     if points.ndim != 2 or means.ndim != 2 or points.shape[1] != means.shape[1] or len(points) == 0:
         raise ValueError(f"points [N, D] and means [K, D] do not fit: {list(points.shape)}, {list(means.shape)}")
+    std, within = (number(what, value, "a number, 0 or more", 0) for what, value in (("std", std), ("within", within)))
     if not (std > 0 and within > 0):
         raise ValueError(f"std and within must be above 0; got {std} and {within}")
     for values, what in ((points, "points"), (means, "means")):
@@ -118,6 +132,7 @@ def mode_coverage(points: Tensor, means: Tensor, std: float, within: float = 3.0
     return Coverage(tuple(mode[inside].bincount(minlength=len(means)).tolist()), int((~inside).sum()))
 
 
+@typed_arguments
 def gaussian_frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
     """The squared Frechet (Wasserstein-2) distance between two Gaussians, means [D] and covariances [D, D].
 
@@ -148,12 +163,20 @@ def _frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tens
     return max(0.0, (difference + cov_a.trace() + cov_b.trace() - 2 * cross).item())
 
 
+@typed_arguments
 def matrix_root(cov: Tensor) -> Tensor:
-    """The symmetric square root R of a covariance C [D, D], with R R = C, in float64."""
+    """The symmetric square root R of a covariance C [D, D], with R R = C, in float64.
+
+    Raises ValueError for a matrix that is not square.
+    """
+    check_finite(float_data("cov", cov), "rows of the covariance")
+    if cov.ndim != 2 or cov.shape[0] != cov.shape[1]:
+        raise ValueError(f"cov must be [D, D]; got {list(cov.shape)}.")
     values, vectors = torch.linalg.eigh(to_float64(cov))
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
 
+@typed_arguments
 def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     """`gaussian_frechet_distance` between the Gaussians fitted to two sets of features [N, D] and [M, D].
 
@@ -178,6 +201,7 @@ def frechet_distance(features_a: Tensor, features_b: Tensor) -> float:
     return gaussian_frechet_distance(a.mean(0), a.T.cov(), b.mean(0), b.T.cov())
 
 
+@typed_arguments
 def frechet_spread(features_a: Tensor, features_b: Tensor, draws: int = 10, seed: int = 0) -> float:
     """The standard deviation of the distance over bootstrap draws of features_a: how it would vary with other samples.
 
@@ -194,6 +218,7 @@ def frechet_spread(features_a: Tensor, features_b: Tensor, draws: int = 10, seed
     return torch.tensor(distances, device="cpu", dtype=torch.float32).std().item()
 
 
+@typed_arguments
 def frechet_floor(features_train: Tensor, features_test: Tensor, n: int, seed: int = 0) -> float:
     """The distance of real images: between the features of n random test images and of n random training images.
 
@@ -205,6 +230,7 @@ def frechet_floor(features_train: Tensor, features_test: Tensor, n: int, seed: i
     return frechet_distance(_draw(features_train, n, generator), _draw(features_test, n, generator))
 
 
+@typed_arguments
 def frechet_bias(features: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[int, float]:
     """The distance between two disjoint random subsets of one set of features, by subset size; without bias it were 0.
 
@@ -220,6 +246,7 @@ def frechet_bias(features: Tensor, sizes: Sequence[int], seed: int = 0) -> dict[
     return distances
 
 
+@typed_arguments
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 32) -> float:
     """The sliced Wasserstein distance between two sets of N points [N, 2]; 0 if they differ only in order.
 
@@ -241,6 +268,7 @@ def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = 32) -> float:
     return float(((a @ u).sort(0).values - (b @ u).sort(0).values).abs().mean())
 
 
+@typed_arguments
 def mean_pairwise_distance(vectors: Tensor) -> float:
     """The mean Euclidean distance over all pairs of different rows of [N, ...].
 
@@ -248,15 +276,18 @@ def mean_pairwise_distance(vectors: Tensor) -> float:
 
     Raises ValueError for fewer than two rows.
     """
-    if len(vectors) < 2:
-        raise ValueError(f"a distance needs two samples or more; got {len(vectors)}")
+    if vectors.ndim == 0 or len(vectors) < 2:
+        raise ValueError(f"a distance needs two samples or more, [N, ...]; got {list(vectors.shape)}")
     check_finite(float_data("samples", vectors), "samples")
     flat = to_float64(vectors).flatten(1)
     total = sum(torch.cdist(chunk, flat).sum() for chunk in flat.split(500))  # i = j adds 0
     return float(total) / (len(flat) * (len(flat) - 1))
 
 
-def diversity_by_class(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None) -> dict[int, float]:
+@typed_arguments
+def diversity_by_class(
+    x_0: Tensor, labels: Tensor | Sequence[int], classifier: Classifier | None = None
+) -> dict[int, float]:
     """The diversity of each class: the mean pairwise distance of its images in the classifier's features.
 
     x_0 [N, C, H, W], labels [N]; every class among the labels needs two or more images.
@@ -266,7 +297,8 @@ def diversity_by_class(x_0: Tensor, labels: Tensor, classifier: Classifier | Non
     return {int(label): mean_pairwise_distance(features[labels == label]) for label in labels.unique()}
 
 
-def diversity(x_0: Tensor, labels: Tensor, classifier: Classifier | None = None) -> float:
+@typed_arguments
+def diversity(x_0: Tensor, labels: Tensor | Sequence[int], classifier: Classifier | None = None) -> float:
     """The mean of `diversity_by_class`: 0 if every class has collapsed to a single image; compare with real images.
 
     x_0 [N, C, H, W], labels [N].

@@ -10,13 +10,14 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_finite, float_data, whole
+from diffusion_explained.checks import check_finite, float_data, typed_arguments, whole
 from diffusion_explained.data import ImageDataset, to_float
 from diffusion_explained.devices import to_float64
 from diffusion_explained.metrics import classify
 from diffusion_explained.models.classifier import Classifier
 
 
+@typed_arguments
 def nearest(queries: Tensor, points: Tensor, chunk: int = 2000) -> tuple[Tensor, Tensor]:
     """For each query [N, ...], the index of the nearest of the points [M, ...] and its Euclidean distance; both [N].
 
@@ -43,6 +44,7 @@ def nearest(queries: Tensor, points: Tensor, chunk: int = 2000) -> tuple[Tensor,
     return index, (to_float64(q.cpu()) - to_float64(_rows(points[index].cpu()))).norm(dim=1)
 
 
+@typed_arguments
 def nearest_training_images(
     x_0: Tensor, dataset: ImageDataset, classifier: Classifier | None = None, *, in_features: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -57,6 +59,7 @@ def nearest_training_images(
     return nearest(classify(x_0, classifier)[0], train)
 
 
+@typed_arguments
 def neighbour_coverage(features: Tensor, real_features: Tensor, k: int = 5) -> float:
     """The share, 0..1, of real images that have a sample within the distance of their k-th nearest real neighbour.
 

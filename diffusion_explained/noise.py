@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import whole
+from diffusion_explained.checks import check_kind_of, whole
 from diffusion_explained.devices import torch_defaults
+from diffusion_explained.messages import shortened
 
 Built = TypeVar("Built")
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -31,7 +32,7 @@ def check_seed(seed: int, count: int = 1) -> int:
     try:
         return whole("seed", seed, 0, last)
     except ValueError:
-        raise ValueError(f"seed must be a whole number from 0 to {allowed}; got {seed!r}.") from None
+        raise ValueError(f"seed must be a whole number from 0 to {allowed}; got {shortened(seed)}.") from None
 
 
 def stream(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -82,16 +83,27 @@ def randn(
 
     generator: a list of B generators (one per image), one generator for the whole batch, or None for torch's global
     generator. A generator for the whole batch may be on a GPU, for speed in training; the noise is then drawn there.
+    Raises ValueError for a shape that is no list of whole numbers, and for another generator.
     """
-    shape = tuple(shape)
+    check_kind_of("device", device, torch.device | str)
+    check_kind_of("dtype", dtype, torch.dtype)
+    shape = _shape(shape)
+    check_generators(generator, shape[0] if shape else 1)
     if generator is None or isinstance(generator, torch.Generator):
         place = "cpu" if generator is None else generator.device
         noise = torch.randn(shape, generator=generator, device=place, dtype=torch.float32)
     else:
-        check_generators(generator, shape[0])
         rows = [torch.randn(shape[1:], generator=g, device=g.device, dtype=torch.float32) for g in generator]
         noise = torch.stack(rows)
     return noise.to(device=device, dtype=dtype)
+
+
+def _shape(shape: Sequence[int]) -> tuple[int, ...]:
+    if isinstance(shape, torch.Size):  # of another tensor, at every step of a sampler: nothing to check
+        return shape
+    if not isinstance(shape, Sequence) or isinstance(shape, str):
+        raise ValueError(f"shape must be a list of whole numbers, as (2, 1, 28, 28); got {shortened(shape)}.")
+    return tuple(whole("each number of shape", size, 0) for size in shape)
 
 
 def check_generators(generator: Generators, batch_size: int) -> None:
@@ -99,7 +111,9 @@ def check_generators(generator: Generators, batch_size: int) -> None:
     if generator is None or isinstance(generator, torch.Generator):
         return
     if not isinstance(generator, Sequence) or not all(isinstance(g, torch.Generator) for g in generator):
-        raise ValueError(f"generator must be a torch.Generator, or a list of one per image; got {generator!r}.")
+        raise ValueError(
+            f"generator must be a torch.Generator, or a list of one per image; got {shortened(generator)}."
+        )
     if len(generator) != batch_size:
         raise ValueError(
             f"Got {len(generator)} generators for a batch of {batch_size}; give one generator, or one per image."

@@ -19,7 +19,7 @@ unknown, and the conversion raises an error.
 
 from torch import Tensor
 
-from diffusion_explained.checks import float_data, same_shape
+from diffusion_explained.checks import check_data, float_data, number, same_shape
 from diffusion_explained.forward import like
 from diffusion_explained.messages import unknown_name
 
@@ -35,6 +35,9 @@ def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coe
     alpha and sigma: numbers, or [B]. Raises ValueError for an unknown kind, and for the score at sigma = 0.
     """
     check_kind(kind)
+    for name, value in (("alpha", alpha), ("sigma", sigma)):
+        if not isinstance(value, Tensor):
+            number(name, value, "a finite number, or a tensor [B]")
     one, zero = alpha * 0 + 1.0, alpha * 0
     if kind == "eps":
         return zero, one
@@ -54,7 +57,7 @@ def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coe
 
 def check_kind(kind: str) -> None:
     """Raise ValueError unless kind is one of `KINDS`."""
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise unknown_name("kind of prediction", kind, KINDS)
 
 
@@ -76,8 +79,11 @@ def target(kind: str, x_0: Tensor, eps: Tensor, alpha: Coefficient, sigma: Coeff
         kind: one of `KINDS`.
         x_0, eps: data and noise, [B, ...].
         alpha, sigma: the level, numbers or one per image [B].
+
+    Raises ValueError for shapes that differ, for integer data, and for NaN or infinite data on a CPU (on a GPU the
+    check would wait for the device: there NaN carries over to the target).
     """
-    same_shape("x_0 and eps", float_data("x_0", x_0), float_data("eps", eps))
+    same_shape("x_0 and eps", check_data("x_0", x_0), check_data("eps", eps))
     a, b = coefficients(kind, alpha, sigma)
     return like(a, x_0) * x_0 + like(b, eps) * eps
 
@@ -89,8 +95,11 @@ def to_x0_eps(kind: str, output: Tensor, x_t: Tensor, alpha: Coefficient, sigma:
 
     Arguments as in `target`; output and x_t are [B, ...] of the same shape.
 
+    NaN in the output carries over to x_0 and eps: a sampler refuses it after the step (`samplers.sampler`).
+
     Raises:
-        ValueError: where d = 0, because the output does not determine x_0 and eps there.
+        ValueError: where d = 0, because the output does not determine x_0 and eps there; for shapes that differ and
+            integer data.
     """
     same_shape("output and x_t", float_data("output", output), float_data("x_t", x_t))
     a, b = coefficients(kind, alpha, sigma)

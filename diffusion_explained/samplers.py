@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_options, float_data, number, same_shape, whole
+from diffusion_explained.checks import check_kind_of, check_options, float_data, number, same_shape, whole
 from diffusion_explained.denoisers import Denoiser, Prediction
 from diffusion_explained.forward import posterior, posterior_std, transition
-from diffusion_explained.messages import unknown_name
+from diffusion_explained.messages import shortened, unknown_name
 from diffusion_explained.noise import Generators, check_generators, randn
 from diffusion_explained.schedules import Level, check_decreasing
 
@@ -48,8 +48,11 @@ class Step:
 
 def final(steps: Iterable[Step]) -> Tensor:
     """Run a sampler to its end and return the last x_next [B, ...]. Raises ValueError if there is no step."""
+    if not isinstance(steps, Iterable):
+        raise ValueError(f"steps must be those of a sampler, as euler(...) yields them; got {shortened(steps)}.")
     x_0 = None
     for step in steps:
+        check_kind_of("each of the steps", step, Step)
         x_0 = step.x_next
     if x_0 is None:
         raise ValueError("The sampler yielded no step.")
@@ -58,8 +61,6 @@ def final(steps: Iterable[Step]) -> Tensor:
 
 def _pairs(x_t: Tensor, levels: Sequence[Level], generator: Generators = None) -> Iterator[tuple[int, Level, Level]]:
     """Check a sampler's arguments, then return (i, level, next_level) for each step."""
-    if not isinstance(levels, Sequence) or not all(isinstance(level, Level) for level in levels):
-        raise ValueError(f"levels must be a list of Level, as schedule.levels(10) gives it; got {levels!r}.")
     check_decreasing(levels)
     if float_data("x_t", x_t).ndim < 2 or len(x_t) == 0:
         raise ValueError(f"x_t must be [B, ...] with B of 1 or more; got {list(x_t.shape)}.")
@@ -175,7 +176,7 @@ def ddpm(
     x_t is [B, ...].
     """
     if variance not in ("small", "large"):
-        raise ValueError(f'variance must be "small" or "large", got {variance!r}.')
+        raise ValueError(f'variance must be "small" or "large", got {shortened(variance)}.')
     for i, level, next_level in _pairs(x_t, levels, generator):
         pred = denoise(x_t, level)
         x_next, std = posterior(pred.x_0, x_t, level, next_level)
@@ -285,8 +286,8 @@ def heun(
     time at every level in between.
     """
     S_churn, S_noise = number("S_churn", S_churn, "0 or more", 0), number("S_noise", S_noise, "0 or more", 0)
-    if not 0 <= S_tmin <= S_tmax:
-        raise ValueError(f"S_tmin and S_tmax must be 0 <= S_tmin <= S_tmax; got {S_tmin!r} and {S_tmax!r}.")
+    if not isinstance(S_tmin, float | int) or not isinstance(S_tmax, float | int) or not 0 <= S_tmin <= S_tmax:
+        raise ValueError(f"S_tmin and S_tmax must be 0 <= S_tmin <= S_tmax; got {shortened(S_tmin)} and {S_tmax!r}.")
     for i, level, next_level in _pairs(x_t, levels, generator):
         if S_churn > 0 and S_tmin * level.alpha <= level.sigma <= S_tmax * level.alpha and level.alpha > 0:
             gamma = min(S_churn / (len(levels) - 1), 2**0.5 - 1)
@@ -423,7 +424,7 @@ def check_denoiser_alone(guidance_scale: float | None, of_denoiser: Mapping[str,
 
 def check_sampler(name: str) -> None:
     """Raise ValueError unless `name` is the name of a sampler."""
-    if name not in SAMPLERS:
+    if not isinstance(name, str) or name not in SAMPLERS:
         raise unknown_name("sampler", name, SAMPLERS)
 
 

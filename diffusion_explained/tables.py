@@ -144,11 +144,12 @@ def _words(kind: Any) -> str:
 
 
 def check_sizes(config: Any) -> None:
-    """Raise ValueError unless every whole number in a network's configuration is 1 or more, as every size must be.
+    """Raise ValueError unless a network's configuration has values of the annotated types, whole numbers of 1 or more.
 
     Images may have at most MOST_SIDE pixels per side: the size of a U-Net's weights does not depend on that of the
     images, but the memory for sampling does.
     """
+    check_types(config)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         numbers = [one for one in (value if isinstance(value, tuple) else (value,)) if type(one) is int]

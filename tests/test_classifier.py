@@ -156,7 +156,7 @@ class TestTraining:
         for image, (top, left) in ((image, (image[0] == 0).nonzero()[0]) for image in cut[:20]):
             assert (image[:, top : top + 3, left : left + 3] == 0).all()
         assert torch.equal(cut_out_randomly(x, 0, torch.Generator()), x)
-        with pytest.raises(ValueError, match=r"a cutout's side is 0 \.\. 5 pixels in 6 x 5 images; got 6"):
+        with pytest.raises(ValueError, match=r"a cutout's side in pixels, must be a whole number, from 0 to 5; got 6"):
             cut_out_randomly(x, 6, torch.Generator())
 
     def test_a_killed_training_goes_on_bit_for_bit(self, digits, tmp_path):

@@ -137,7 +137,7 @@ def test_a_timing_is_warmed_repeated_and_says_its_spread():
     assert (timing.seconds, timing.low, timing.high) == pytest.approx((1.0, 0.9, 1.2))
     noisy = Ticking([1.0, 1.0, 1.0, 1.0, 2.0, 1.0, 1.0])
     assert time_evaluation(noisy, x_t, level, repeats=5, clock=noisy.clock).disturbed
-    with pytest.raises(ValueError, match="repeats must be 3 or more; got 1"):
+    with pytest.raises(ValueError, match="repeats must be a whole number, 3 or more; got 1"):
         time_evaluation(noisy, x_t, level, repeats=1)
 
 

@@ -7,18 +7,28 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_explained import load_pretrained, samplers
-from diffusion_explained.comparisons import level_of_same_snr, rms_distance
-from diffusion_explained.data import from_strokes, to_float, to_uint8, toy
-from diffusion_explained.denoisers import NetworkDenoiser, Prediction
+from diffusion_explained import load_pretrained, plots, samplers
+from diffusion_explained.comparisons import level_of_same_snr, rms_distance, time_evaluation
+from diffusion_explained.data import from_strokes, gaussian_modes, to_float, to_uint8, toy
+from diffusion_explained.denoisers import NetworkDenoiser, Prediction, clip_x_0
 from diffusion_explained.evaluation import evaluate
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
-from diffusion_explained.film import pixels
+from diffusion_explained.film import film_of, mosaic, one_value, pixels
 from diffusion_explained.forward import add_noise, like, posterior, posterior_std, q_chain, transition
 from diffusion_explained.gan import train_gan
 from diffusion_explained.guidance import check_guidance, guide, rescale_guided
+from diffusion_explained.inside import (
+    Attention,
+    attention_maps,
+    costs,
+    feature_maps,
+    feature_shapes,
+    picture_share,
+    skip_connections,
+)
 from diffusion_explained.metrics import (
     class_accuracy,
+    class_coverage,
     classify,
     diversity,
     frechet_distance,
@@ -29,17 +39,29 @@ from diffusion_explained.metrics import (
     mode_coverage,
     sliced_wasserstein,
 )
+from diffusion_explained.micro.drawing import background_colour
 from diffusion_explained.micro.emoji import load_emoji_sample
+from diffusion_explained.micro.fidelity import colour_shares, ranks
+from diffusion_explained.micro.reconstruction import psnr
 from diffusion_explained.micro.scenes import SceneSampler
-from diffusion_explained.models import MLP, MLPConfig, UNet, UNetConfig
+from diffusion_explained.models import MLP, DiTConfig, MLPConfig, UNet, UNetConfig
 from diffusion_explained.neighbours import nearest, neighbour_coverage
 from diffusion_explained.noise import MAX_SEED, check_seed, generators, numpy_stream, randn, seeded, stream, streams_of
 from diffusion_explained.predictions import target, to_x0_eps
-from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level, rescale_zero_terminal_snr
+from diffusion_explained.schedules import (
+    DDPMSchedule,
+    EDMSchedule,
+    FlowSchedule,
+    Level,
+    check_decreasing,
+    rescale_zero_terminal_snr,
+)
 from diffusion_explained.stable_diffusion import stand_in
 from diffusion_explained.stable_diffusion.latent_space import poke, slerp
 from diffusion_explained.training import train
+from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
 from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.reflow import straightness
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.weight_files import read_weights
 
@@ -220,6 +242,211 @@ def test_what_cannot_be_meant_is_refused_in_a_sentence(what):
     with pytest.raises(ValueError, match=r".{15,}") as raised:
         REFUSED[what]()
     assert str(raised.value).count("\n") == 0 and len(str(raised.value)) < 400
+
+
+class Pieces:
+    """Arguments of a class that no callable takes."""
+
+
+A_NETWORK = UNet(UNetConfig(image_shape=(1, 8, 8), widths=(8, 8), head_width=8, embedding_width=16))
+STEP = next(samplers.euler(denoise, X, LEVELS))
+PEN = stream(0)
+TIMES = torch.full((2,), 500.0)
+SMALL = torch.zeros(2, 1, 8, 8)
+REFUSED_BY_NAME = {  # by the argument that the message must name
+    "generator": [
+        lambda: FLOW.sample_t(3, 5),
+        lambda: EDMSchedule().sample_t(3, generator=np.random.default_rng(0)),
+        lambda: DDPMSchedule.linear().sample_t(3, [PEN]),
+        lambda: GaussianMixture(POINTS).sample(3, "x"),
+        lambda: randn((2, 3), 0),
+        lambda: flip_randomly(X, 0),
+    ],
+    "network": [
+        lambda: NetworkDenoiser(None, FLOW, "eps"),
+        lambda: feature_shapes(None),
+        lambda: attention_maps("unet", SMALL, TIMES),
+    ],
+    "schedule": [
+        lambda: NetworkDenoiser(A_NETWORK, None, "eps"),
+        lambda: level_of_same_snr(None, HALF),
+        lambda: plots.path_levels("linear"),
+    ],
+    "cond": [lambda: denoiser(cond=[0, 1]), lambda: denoiser(cond=3)],
+    "steps": [
+        lambda: samplers.final(None),
+        lambda: samplers.final([1, 2]),
+        lambda: samplers.final("steps"),
+        lambda: film_of(iter(())),
+        lambda: film_of([X, X]),
+        lambda: film_of(None),
+        lambda: film_of("steps"),
+        lambda: straightness([]),
+        lambda: plots.step_table([1]),
+    ],
+    "tiles": [lambda: mosaic(None), lambda: mosaic(X), lambda: mosaic(np.zeros((2, 3))), lambda: mosaic("tiles")],
+    "field": [lambda: one_value(None), lambda: one_value(X[0]), lambda: one_value(BYTES)],
+    "limit": [
+        lambda: pixels(X, X),
+        lambda: pixels(X, NAN),
+        lambda: pixels(X, "3"),
+        lambda: plots.density(POINTS, limit=-1),
+    ],
+    "jitter": [
+        lambda: from_strokes([[(0, 0), (1, 1)]], 5, jitter="pen"),
+        lambda: from_strokes([[(0, 0), (1, 1)]], 5, jitter=X),
+    ],
+    "strokes": [lambda: from_strokes(None, 5), lambda: from_strokes("line", 5)],
+    "shape": [
+        lambda: randn("ab"),
+        lambda: randn(3),
+        lambda: randn((2, 1.5)),
+        lambda: randn((-1, 2)),
+        lambda: randn(None),
+    ],
+    "dtype": [lambda: randn((2,), dtype="float32")],
+    "x_t": [
+        lambda: ExactDenoiser(POINTS)(POINTS[:0], HALF),
+        lambda: ExactDenoiser(POINTS)(POINTS[0], HALF),
+        lambda: GaussianMixture(POINTS).log_density(POINTS[:0], HALF),
+        lambda: GaussianMixture(POINTS, 0.1).log_density(POINTS * NAN, HALF),
+        lambda: feature_maps(A_NETWORK, "stem", SMALL[:0], TIMES[:0]),
+    ],
+    "points": [
+        lambda: plots.density(POINTS * NAN),
+        lambda: plots.trajectories(torch.zeros(3, 4, 2) * NAN),
+    ],
+    "classes": [lambda: GaussianMixture(POINTS, classes=["a"] * 20), lambda: GaussianMixture(POINTS, classes=[0])],
+    "name": [lambda: toy([], 5), lambda: toy({}, 5), lambda: gaussian_modes(None)],
+    "x_0": [lambda: add_noise(X * NAN, EPS, HALF), lambda: target("eps", X + math.inf, EPS, 0.5, 0.5)],
+    "eps": [lambda: add_noise(X, EPS * NAN, HALF), lambda: target("v", X, EPS * NAN, 0.5, 0.5)],
+    "alpha": [lambda: target("edm", X, EPS, NAN, 0.5), lambda: to_x0_eps("edm", X, EPS, "a", 0.5)],
+    "sigma": [lambda: to_x0_eps("eps", X, EPS, 0.5, None), lambda: target("v", X, EPS, 0.5, math.inf)],
+    "coefficient": [
+        lambda: add_noise(X, EPS, (0.5, NAN, 0.5)),
+        lambda: add_noise(X, EPS, (0.5, torch.ones(2) * NAN, 1.0)),
+    ],
+    "end": [lambda: slerp(X * NAN, EPS, 0.5), lambda: slerp(X, EPS * NAN, 0.5), lambda: slerp(X[:0], X[:0], 0.5)],
+    "latents": [lambda: poke(X * NAN, 0, 0)],
+    "clip": [lambda: clip_x_0(Prediction(X, X, X), X, HALF, NAN), lambda: clip_x_0(Prediction(X, X, X), X, HALF, -1)],
+    "timesteps": [
+        lambda: FLOW.levels_at(0.5),
+        lambda: FLOW.levels_at([[0.5]]),
+        lambda: DDPMSchedule.linear().levels_at(5),
+    ],
+    "t": [lambda: FLOW.network_time(NAN), lambda: feature_maps(A_NETWORK, "stem", SMALL, TIMES[:1])],
+    "level": [lambda: FLOW.time_at(0.5), lambda: DDPMSchedule.linear().time_at(None)],
+    "levels": [lambda: check_decreasing(3), lambda: list(q_chain(X, HALF.t)), lambda: list(q_chain(X, None))],
+    "final_alpha_one": [lambda: DDPMSchedule.linear(final_alpha_one="no")],
+    "rescale_zero_terminal_snr": [lambda: DDPMSchedule.linear(rescale_zero_terminal_snr="no")],
+    "S_tmin": [lambda: list(samplers.heun(denoise, X, LEVELS, S_tmin="0"))],
+    "labels": [
+        lambda: feature_maps(A_NETWORK, "stem", SMALL, TIMES, torch.tensor([1])),
+        lambda: feature_maps(A_NETWORK, "stem", SMALL, TIMES, torch.tensor([1, 99])),
+    ],
+    "features": [lambda: picture_share(X * NAN), lambda: picture_share(BYTES), lambda: plots.shape_diagram([])],
+    "images": [lambda: plots.image_grid(None), lambda: colour_shares(X[0]), lambda: psnr(BYTES, BYTES)],
+    "columns": [lambda: plots.image_grid(X, columns=0), lambda: plots.image_grid(X, columns="4")],
+    "caption": [lambda: plots.image_grid(X, captions=["a", "b", "c"])],
+    "captions": [lambda: plots.image_grid(X, captions="ab")],
+    "rows": [lambda: plots.filmstrip({}), lambda: plots.filmstrip([X]), lambda: plots.map_rows({})],
+    "panels": [
+        lambda: plots.heat_panels({}, [], []),
+        lambda: plots.point_panels({}),
+        lambda: plots.density_panels({}, 2),
+    ],
+    "log": [lambda: plots.curves({"a": ([1], [1])}, title="", xlabel="", log="z")],
+    "padding": [lambda: shift_randomly(X, 1, PEN, padding="mirror")],
+    "max_shift": [
+        lambda: shift_randomly(X, -1, PEN),
+        lambda: shift_randomly(X, 1.5, PEN),
+        lambda: shift_randomly(X, 9, PEN),
+    ],
+    "size": [lambda: cut_out_randomly(X, 1.5, PEN), lambda: cut_out_randomly(X, -1, PEN)],
+    "x must": [lambda: cut_out_randomly(X[0], 1, PEN), lambda: flip_randomly(BYTES, PEN)],
+    "width": [lambda: UNetConfig(embedding_width="wide"), lambda: MLPConfig(width=1.5), lambda: DiTConfig(width=None)],
+    "image_shape": [lambda: UNetConfig(image_shape=None), lambda: MLPConfig(image_shape=2)],
+    "truth": [
+        lambda: ranks(FEATURES, FEATURES, torch.full((40,), 40)),
+        lambda: ranks(FEATURES, FEATURES, torch.zeros(3)),
+    ],
+    "background colour": [lambda: background_colour("mauve")],
+    "row": [lambda: Attention((2, 2), torch.rand(1, 1, 4, 4)).seen_from(0.5, 0)],
+    "repeats": [lambda: time_evaluation(denoise, X, HALF, repeats="many")],
+}
+
+
+@pytest.mark.parametrize(("name", "call"), [(name, call) for name, calls in REFUSED_BY_NAME.items() for call in calls])
+def test_an_odd_argument_is_refused_by_its_name(name, call):
+    with pytest.raises(ValueError, match=r".{15,}") as raised:
+        call()
+    assert name in str(raised.value)
+    assert str(raised.value).count("\n") == 0 and len(str(raised.value)) < 400
+
+
+ODD = [
+    None,
+    "x",
+    -1,
+    1.5,
+    NAN,
+    True,
+    [],
+    [[1, 2], [3]],
+    {},
+    Pieces(),
+    torch.tensor(1.5),
+    torch.ones(2, 2, dtype=torch.uint8),
+]
+DRAWN_FROM = (
+    plots.image_grid,
+    plots.filmstrip,
+    plots.step_table,
+    plots.map_rows,
+    plots.trajectories,
+    plots.trajectory_panels,
+    plots.density,
+    plots.poke_panels,
+    plots.case_panels,
+    plots.extrapolation,
+    film_of,
+    one_value,
+    mosaic,
+    pixels,
+    feature_shapes,
+    costs,
+    picture_share,
+    skip_connections,
+    classify,
+    class_coverage,
+    mean_pairwise_distance,
+    colour_shares,
+)
+
+
+@pytest.mark.parametrize("draw", DRAWN_FROM, ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: str(odd)[:12].replace("\n", ""))
+def test_what_a_figure_or_a_measure_is_of_is_refused_in_words(draw, odd):
+    with pytest.raises(ValueError, match=r".{15,}") as raised:
+        draw(odd)
+    assert str(raised.value).count("\n") == 0
+
+
+def test_numbers_of_numpy_and_torch_are_numbers():
+    assert FLOW.sample_t(np.int64(3), PEN).shape == (3,)
+    assert GaussianMixture(POINTS, classes=[k % 2 for k in range(20)]).class_probabilities(POINTS, HALF).shape == (
+        20,
+        2,
+    )
+    assert len(plots.loss_curve(np.arange(3), torch.rand(3) + 0.1).axes) == 1
+    assert mosaic(pixels(X), columns=np.int64(2)).shape == (4, 10, 4)
+    assert pixels(X, torch.tensor(3.0)).shape == (2, 4, 4, 4)
+
+
+def test_nan_from_a_network_is_named_by_the_sampler_and_not_before():
+    broken = X * NAN
+    for passed_on in (guide(broken, X, 2.0), rescale_guided(X, broken, 0.5), *to_x0_eps("flow", broken, X, 0.5, 0.5)):
+        assert passed_on.isnan().all()
 
 
 REFUSED_BY_A_MODEL = {

@@ -308,7 +308,7 @@ def test_other_bad_input():
         ),
         (lambda: linear.level(1000), r"0 \.\. 999"),
         (lambda: linear.level(math.nan), r"0 \.\. 999"),
-        (lambda: linear.levels_at([]), "at least one"),
+        (lambda: linear.levels_at([]), "of one or more"),
         (lambda: linear.levels_at([5, 5]), "decrease in noise"),
         (lambda: linear.levels_at([5, 9]), "decrease in noise"),
         (lambda: check_decreasing([Level(1.0, 0.0, 1.0)]), "at least 2 levels"),

@@ -7,12 +7,12 @@ for images also suit it, and its scale does not depend on how many points are dr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Generator, Tensor
 
-from diffusion_explained.checks import named_options, whole
+from diffusion_explained.checks import named_options, number, typed_arguments, whole
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.noise import stream
@@ -109,6 +109,7 @@ TOYS: dict[str, tuple[Callable[[int, Generator], Points], tuple[float, float], f
 
 
 @named_options
+@typed_arguments
 def toy(name: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Draw a toy: points float32 [n, 2], centred, with a mean variance of 1 per coordinate, and labels int64 [n].
 
@@ -122,6 +123,7 @@ def toy(name: str, n: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return ((points - torch.tensor(centre, dtype=torch.float64, device="cpu")) / scale).float(), labels
 
 
+@typed_arguments
 def gaussian_modes(name: str) -> tuple[Tensor, float]:
     """The Gaussians of a toy, as scaled by `toy`: means float32 [K, 2] and their common standard deviation.
 
@@ -163,6 +165,9 @@ def from_strokes(
     Raises ValueError for an n below 1, and where `from_points` raises it.
     """
     n = whole("n, the number of points,", n, 1)
+    jitter = number("jitter", jitter, "a standard deviation, 0 or more", 0)
+    if isinstance(strokes, str) or not isinstance(strokes, Iterable):
+        strokes = []
     lines = [float64_on_cpu("a stroke", stroke) for stroke in strokes]
     if not lines or any(line.ndim != 2 or line.shape[1] != 2 or len(line) == 0 for line in lines):
         raise ValueError("strokes must be one or more lists of (x, y) points, each [k, 2] with k of 1 or more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.words import (
     COLOURS,
@@ -18,6 +19,7 @@ from diffusion_explained.micro.words import (
 VARIANT = re.compile(r"(man|woman|person|bald|old|older) ")  # "woman pilot"; only "pilot" is used in composed scenes
 
 
+@typed_arguments
 def caption_of(phrase: str, background: str | None = None, style: str | None = None) -> str:
     """A caption from its parts: "two cats on a green background, noto style"."""
     if background is not None:
@@ -25,11 +27,13 @@ def caption_of(phrase: str, background: str | None = None, style: str | None = N
     return phrase if style is None else f"{phrase}, {style} style"
 
 
+@typed_arguments
 def plain_caption(emoji: EmojiSet, subject: int, style: str | None = None) -> str:
     """The plainest caption of a subject, as used in measurements: its name, and a style if one is given."""
     return caption_of(emoji.names[subject], style=style)
 
 
+@typed_arguments
 def held_out_pairs(emoji: EmojiSet) -> list[tuple[str, int]]:
     """The held-out combinations of this set that a person might ask for: (colour, index of the subject).
 
@@ -62,6 +66,7 @@ def painted_name(colour: str, name: str) -> str:
     return f"{colour} {without_colour(name)}"
 
 
+@typed_arguments
 def composable(emoji: EmojiSet) -> list[int]:
     """The subjects of scenes with counts, positions and relations: countable ones with a name of one or two words.
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_explained.checks import typed_arguments
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.micro.words import COLOURS
 from diffusion_explained.palette import rgb
 
@@ -74,6 +76,7 @@ class Scenes:
         return len(self.captions)
 
 
+@typed_arguments
 def batch_scenes(scenes: Sequence[Scene]) -> Scenes:
     """Convert scenes to tensors. Raises ValueError for a scene with more than four sprites."""
     for scene in scenes:
@@ -92,6 +95,7 @@ def batch_scenes(scenes: Sequence[Scene]) -> Scenes:
     )
 
 
+@typed_arguments
 def draw_scenes(scenes: Scenes, images: Tensor) -> Tensor:
     """Draw scenes from `images` (uint8 [N, 4, H, W], straight alpha): float [B, 3, H, W] in [-1, 1] on their device.
 
@@ -173,7 +177,10 @@ def shades(like: Tensor) -> Tensor:
     return like.new_tensor(table)[..., None, None] / 255
 
 
+@typed_arguments
 def background_colour(name: str) -> tuple[float, float, float]:
-    """The middle shade of a colour, which is used for "on a green background"."""
+    """The middle shade of a colour, which is used for "on a green background"; raises ValueError for another name."""
+    if name not in SHADES:
+        raise unknown_name("background colour", name, SHADES)
     red, green, blue = rgb(SHADES[name][1])
     return red / 255, green / 255, blue / 255

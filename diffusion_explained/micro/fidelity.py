@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_explained.checks import image_batch, same_shape, typed_arguments, whole, whole_vector
 from diffusion_explained.devices import to_float64
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.reconstruction import on_white
@@ -26,22 +27,35 @@ APART = 0.16  # in the range [-1, 1]: a pixel that differs from the background b
 # -- which words fit -------------------------------------------------------------------------------------------
 
 
+@typed_arguments
 def ranks(pictures: Tensor, words: Tensor, truth: Tensor) -> Tensor:
     """The number of words [N, D] that fit each picture [B, D] better than the true one, index truth [B]: 0 is best.
 
     Words and pictures are unit vectors; words that fit exactly as well as the true one count for half.
+    Raises ValueError for shapes that do not fit.
     """
+    if pictures.ndim != 2 or words.ndim != 2 or pictures.shape[1:] != words.shape[1:] or len(truth) != len(pictures):
+        shapes = ", ".join(str(list(given.shape)) for given in (pictures, words, truth))
+        raise ValueError(f"pictures [B, D], words [N, D] and truth [B] do not fit: {shapes}.")
+    truth = whole_vector("truth", truth, len(words) - 1)
     scores = pictures @ words.T
     own = scores.gather(1, truth.to(scores.device)[:, None])
     return (scores > own).sum(1) + ((scores == own).sum(1) - 1) / 2
 
 
+@typed_arguments
 def share(hits: Tensor) -> dict[str, float]:
-    """The share p of True among booleans [B], with its standard error sqrt(p (1 - p) / B), and B."""
+    """The share p of True among booleans [B], with its standard error sqrt(p (1 - p) / B), and B.
+
+    Raises ValueError for no booleans.
+    """
+    if not len(hits):
+        raise ValueError("hits must have at least one entry; got none.")
     p = to_float64(hits).mean().item()
     return {"share": p, "error": math.sqrt(p * (1 - p) / len(hits)), "n": len(hits)}
 
 
+@typed_arguments
 def naming(pictures: Tensor, words: Tensor, truth: Tensor) -> dict[str, Any]:
     """How often the true word of N fits a picture best, or is among the best five; chance is 1 / N and 5 / N.
 
@@ -64,6 +78,7 @@ def choices(retrieval: Retrieval, pictures: Tensor, captions: Sequence[Sequence[
     return torch.einsum("bd,bcd->bc", pictures, words.reshape(len(captions), count, -1)).argmax(dim=1)
 
 
+@typed_arguments
 def naming_accuracy(retrieval: Retrieval, emoji: EmojiSet, tokenizer: Any, most: int = 1000) -> dict[str, Any]:
     """`naming` for at most `most` real pictures of each split, train and held out, among all subjects' names."""
     words = embed_captions(retrieval, emoji.names, tokenizer)
@@ -76,8 +91,10 @@ def naming_accuracy(retrieval: Retrieval, emoji: EmojiSet, tokenizer: Any, most:
     return found
 
 
+@typed_arguments
 def spread(indices: Tensor, most: int) -> Tensor:
     """At most `most` of the indices, evenly spread. indices [N] -> [most or fewer]."""
+    most = whole("most", most, 1)
     if len(indices) <= most:
         return indices
     return indices[torch.arange(most, dtype=torch.int64, device="cpu") * len(indices) // most]
@@ -86,21 +103,25 @@ def spread(indices: Tensor, most: int) -> Tensor:
 # -- measures from pixels --------------------------------------------------------------------------------------
 
 
+@typed_arguments
 def background(images: Tensor) -> Tensor:
     """The background colour of each picture: the median of its outermost pixels, [B, 3]."""
+    image_batch("images", images, 3)
     inner = torch.zeros(images.shape[-2:], dtype=torch.bool, device=images.device)
     inner[RING:-RING, RING:-RING] = True
     return images[:, :, ~inner].median(dim=2).values
 
 
+@typed_arguments
 def foreground(images: Tensor) -> Tensor:
     """bool [B, H, W]: the pixels whose colour differs from the background's."""
     return (images - background(images)[:, :, None, None]).abs().amax(dim=1) > APART
 
 
+@typed_arguments
 def hue_saturation_value(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Hue in degrees, saturation and value in 0..1, [B, H, W] each, of pictures in [-1, 1] (Smith 1978)."""
-    rgb = (images.clamp(-1, 1) + 1) / 2
+    rgb = (image_batch("images", images, 3).clamp(-1, 1) + 1) / 2
     value, largest = rgb.max(dim=1)
     chroma = value - rgb.amin(dim=1)
     r, g, b = rgb.unbind(1)
@@ -110,6 +131,7 @@ def hue_saturation_value(images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return hue, chroma / value.clamp(min=1e-6), value
 
 
+@typed_arguments
 def colour_classes(images: Tensor) -> Tensor:
     """Each pixel's colour word, an index into COLOURS [B, H, W], by hue, saturation and value."""
     hue, saturation, value = hue_saturation_value(images)
@@ -134,6 +156,7 @@ def colour_classes(images: Tensor) -> Tensor:
     return found
 
 
+@typed_arguments
 def colour_shares(images: Tensor) -> Tensor:
     """Each colour's share of the foreground pixels: [B, 11], which sum to 1 (to 0 if there is no foreground)."""
     drawn, classes = foreground(images), colour_classes(images)
@@ -141,6 +164,7 @@ def colour_shares(images: Tensor) -> Tensor:
     return counts.float() / counts.sum(dim=1, keepdim=True).clamp(min=1)
 
 
+@typed_arguments
 def look(images: Tensor) -> dict[str, float]:
     """Statistics of the foreground that grow with the guidance scale, averaged over pictures.
 
@@ -161,6 +185,7 @@ def look(images: Tensor) -> dict[str, float]:
     }
 
 
+@typed_arguments
 def halves(images: Tensor) -> tuple[Tensor, Tensor]:
     """The left and the right half of each picture: two copies, each with the other half painted with the background.
 
@@ -175,12 +200,14 @@ def halves(images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
+@typed_arguments
 def picture_distance(retrieval: Retrieval, a: Tensor, b: Tensor) -> Tensor:
     """The perceptual distance of pictures a and b [B, 3, H, W], [B]: 0 for equal pictures, at most 4.
 
     The mean over stages and positions of |f / |f| - g / |g||^2, with f and g the channels of the network's feature maps
     at a position: LPIPS (Zhang et al. 2018, Eq. 1) without its learned weights, and with our own network.
     """
+    same_shape("a and b", image_batch("a", a, 3), image_batch("b", b, 3))
     parts = []
     for x, y in zip(a.split(BATCH), b.split(BATCH), strict=True):
         maps = retrieval.image.feature_maps(torch.cat([x, y]).to(retrieval.device).float())
@@ -190,11 +217,16 @@ def picture_distance(retrieval: Retrieval, a: Tensor, b: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+@typed_arguments
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of pictures [B, 3, H, W] in [-1, 1]: [B], 1 for equal ones (Wang et al. 2004, Eq. 13).
 
     The window is the paper's Gaussian of 11 pixels with sigma 1.5; the mean is over positions and colour channels.
+    Raises ValueError for shapes that differ, and for pictures smaller than the window.
     """
+    same_shape("a and b", image_batch("a", a, 3), image_batch("b", b, 3))
+    if min(a.shape[2:]) < 11:
+        raise ValueError(f"Pictures must be at least as large as the window, 11 x 11; got {list(a.shape)}.")
     offsets = torch.arange(11, device=a.device, dtype=a.dtype) - 5
     line = torch.exp(-offsets.square() / (2 * 1.5**2))
     window = (line[:, None] * line / line.sum() ** 2).expand(3, 1, 11, 11)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import image_batch, same_shape
 from diffusion_explained.devices import to_float64
 
 PEAK_TO_PEAK = 2.0  # the range of pixels in [-1, 1]
@@ -15,7 +16,11 @@ BATCH = 64
 
 
 def psnr(images: Tensor, others: Tensor) -> Tensor:
-    """The peak signal-to-noise ratio of each pair of [B, 3, H, W] in [-1, 1], in dB [B]: 10 log10(2^2 / MSE)."""
+    """The peak signal-to-noise ratio of each pair of [B, 3, H, W] in [-1, 1], in dB [B]: 10 log10(2^2 / MSE).
+
+    Raises ValueError for shapes that differ.
+    """
+    same_shape("both pictures", image_batch("images", images), image_batch("others", others))
     mse = (images.float() - others.float()).square().flatten(1).mean(dim=1)
     return 10 * (math.log10(PEAK_TO_PEAK**2) - mse.log10())
 

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.micro.tokens import MAX_LENGTH, encode, load_tokenizer
 from diffusion_explained.models import Allowance
@@ -183,6 +184,7 @@ def save_retrieval(path: Path, retrieval: Retrieval, card: dict[str, Any]) -> No
     write_weights(path, retrieval, retrieval.config, card)
 
 
+@typed_arguments
 def load_retrieval(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> Retrieval:
     """Load the shipped retrieval network, or one of your own; its card is `retrieval.card`.
 
@@ -201,6 +203,7 @@ def load_retrieval(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> 
 
 
 @torch.no_grad()
+@typed_arguments
 def embed_captions(retrieval: Retrieval, captions: Sequence[str], tokenizer: Any = None) -> Tensor:
     """Embed captions as unit vectors [B, D], on the network's device; tokenizer: default the shipped one.
 
@@ -220,6 +223,7 @@ def embed_captions(retrieval: Retrieval, captions: Sequence[str], tokenizer: Any
 
 
 @torch.no_grad()
+@typed_arguments
 def embed_pictures(retrieval: Retrieval, images: Tensor) -> Tensor:
     """Embed pictures [B, 3, 128, 128] in [-1, 1] as unit vectors [B, D], batch by batch, on the network's device."""
     parts = (part.to(retrieval.device).float() for part in images.split(BATCH))
@@ -227,6 +231,7 @@ def embed_pictures(retrieval: Retrieval, images: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+@typed_arguments
 def rank(
     retrieval: Retrieval,
     images: Tensor,

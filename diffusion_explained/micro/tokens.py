@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 import diffusion_explained
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.extras import extra
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.scenes import SceneSampler
@@ -52,6 +53,7 @@ def load_tokenizer(folder: str | os.PathLike[str] = TOKENIZER_FOLDER) -> Any:
         raise OSError(f"the tokenizer in {folder} is damaged: {error}. Copy it again.") from error
 
 
+@typed_arguments
 def encode(tokenizer: Any, captions: Sequence[str]) -> Tensor:
     """Captions as token ids, int64 [B, MAX_LENGTH]: begin, tokens, end, padded with end. Longer captions are cut.
 

@@ -11,11 +11,13 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite, typed_arguments
 from diffusion_explained.film import pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
 from diffusion_explained.plots.style import dress, figure, labelled, literal
 
 
+@typed_arguments
 def word_maps(
     pictures: Tensor,
     maps: Tensor,
@@ -36,11 +38,12 @@ def word_maps(
     Raises ValueError for numbers of captions, words, pictures and maps that do not fit.
     """
     count, columns = len(captions), len(words)
-    if len(pictures) != count or tuple(maps.shape[:2]) != (count, columns):
+    if maps.ndim != 4 or len(pictures) != count or tuple(maps.shape[:2]) != (count, columns):
         raise ValueError(
             f"{count} captions and {columns} words need as many images and maps; got {len(pictures)} images and "
             f"maps {tuple(maps.shape)}."
         )
+    check_finite(maps, "maps")
     fig, axes = figure(1.12 * (1 + columns) + 0.8, 1.14 * count + 0.8, theme, nrows=count, ncols=1 + columns)
     colours, drawn, peaks = THEMES[theme], pixels(pictures), maps.amax((0, 2, 3))
     for row, caption in enumerate(captions):

@@ -8,7 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite, check_some, float_data, number, typed_arguments, whole
+from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.film import mosaic, pixels, step_fields
+from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.style import dress, figure, labelled, legend, legend_below
 from diffusion_explained.samplers import Step
@@ -28,6 +31,7 @@ def _sheet(ax: Axes, sheet: np.ndarray, theme: str) -> None:
     ax.tick_params(length=0)
 
 
+@typed_arguments
 def image_grid(
     images: Tensor,
     *,
@@ -40,15 +44,20 @@ def image_grid(
     """Images [B, C, H, W] in [-1, 1] as a grid, each with its caption (of one or more lines) above it.
 
     tile: the width of an image in inches; it is reduced so that all columns together are at most 8 inches wide.
+    Raises ValueError for more captions than images, and where `film.pixels` raises it.
     """
-    count, (height, width) = len(images), images.shape[-2:]
-    columns = min(columns or 8, count)
+    tiles = pixels(images)
+    count, height, width = tiles.shape[:3]
+    columns = min(8 if columns is None else whole("columns", columns, 1), count)
+    if len(captions) > count:
+        raise ValueError(f"Give at most one caption per image; got {len(captions)} captions for {count} images.")
+    tile = number("tile", tile, "a width in inches, from 0.1 to 8", 0.1, 8)
     rows = -(-count // columns)
     tile = min(tile, 8 / columns)
     lines = max((caption.count("\n") + 1 for caption in captions), default=0)
     words = min(0.6, 0.17 * lines / tile)  # the captions' share of a tile; a line is 0.17 inches high
     gap = max(10, round(width * words / (1 - words))) if captions else 2
-    sheet = mosaic(pixels(images), columns, gap)
+    sheet = mosaic(tiles, columns, gap)
     fig, axes = figure(columns * tile + 0.2, rows * tile * (height + gap) / (width + gap) + 0.3 + 0.17 * lines, theme)
     ax = axes[0, 0]
     _sheet(ax, sheet, theme)
@@ -66,6 +75,7 @@ def image_grid(
     return fig
 
 
+@typed_arguments
 def filmstrip(
     rows: Mapping[str, Tensor | Sequence[Tensor]],
     *,
@@ -78,14 +88,19 @@ def filmstrip(
 
     limits: name -> the largest value of the diverging colour map, for rows that are signed fields instead of images.
 
-    Raises ValueError for rows of different lengths.
+    Raises ValueError for rows of different lengths, for images of different shapes, and where `film.pixels` raises it.
     """
     limits = limits or {}
-    stacks = {name: torch.stack(list(images)) for name, images in rows.items()}
+    check_some("rows", rows)
+    stacks = {name: stacked(name, images) for name, images in rows.items()}
     counts = {name: len(images) for name, images in stacks.items()}
     if len(set(counts.values())) != 1:
         raise ValueError(f"All rows of a filmstrip need the same number of images, got {counts}.")
     count, gap = next(iter(counts.values())), 2
+    if len(shapes := {tuple(images.shape[2:]) for images in stacks.values()}) != 1:
+        raise ValueError(f"All images of a filmstrip need the same height and width; got {sorted(shapes)}.")
+    if len(captions) > count:
+        raise ValueError(f"Give at most one caption per column; got {len(captions)} captions for {count} columns.")
     tiles = np.concatenate([pixels(images, limits.get(name)) for name, images in stacks.items()])
     sheet, (height, width) = mosaic(tiles, count, gap), tiles.shape[1:3]
     tile = min(1.0, 9 / count)
@@ -103,6 +118,14 @@ def filmstrip(
     return fig
 
 
+def stacked(name: str, images: Tensor | Sequence[Tensor]) -> Tensor:
+    """One row's images [C, H, W] as one tensor [N, C, H, W]; raises ValueError for none, and for different shapes."""
+    if not len(images) or len({image.shape for image in images}) != 1:
+        raise ValueError(f"Row {name!r} must hold images [C, H, W] of one shape, at least one.")
+    return torch.stack(list(images))
+
+
+@typed_arguments
 def step_table(
     steps: Sequence[Step], *, image: int = 0, columns: int = 8, title: str = "", theme: str = "light"
 ) -> Figure:
@@ -113,16 +136,19 @@ def step_table(
     steps = list(steps)
     if not steps:
         raise ValueError("There are no steps to show: a sampler yields at least one.")
+    columns = whole("columns", columns, 1)
     kept = [steps[k] for k in np.unique(np.linspace(0, len(steps) - 1, min(columns, len(steps))).round().astype(int))]
-    fields = step_fields(steps)
+    fields, image = step_fields(steps), whole("image", image, 0, len(steps[0].x_t) - 1)
     rows = {name: [field(step)[image] for step in kept] for name, _, field, _ in fields}
     limits = {name: limit for name, _, _, limit in fields if limit is not None}
     captions = [f"t = {step.level.t:.3g}" for step in kept]
     return filmstrip(rows, captions=captions, limits=limits, title=title or "One run, step by step", theme=theme)
 
 
+@typed_arguments
 def path_levels(schedule: Schedule, most: int = 200) -> tuple[np.ndarray, list[Level]]:
     """Levels along a schedule's sampling path, from data (0) to noise (1): their positions in (0, 1] and the levels."""
+    most = whole("most", most, 1)
     count = min(most, getattr(schedule, "num_train_timesteps", most))
     return np.arange(1, count + 1) / count, schedule.levels(count)[count - 1 :: -1]
 
@@ -133,6 +159,7 @@ def _quantity(level: Level, quantity: str) -> float:
     return float(getattr(level, quantity))
 
 
+@typed_arguments
 def schedule_curves(
     schedules: Mapping[str, Schedule],
     quantity: str = "alphas_cumprod",
@@ -147,7 +174,8 @@ def schedule_curves(
     Raises ValueError for another quantity.
     """
     if quantity not in QUANTITIES:
-        raise ValueError(f"quantity must be one of {', '.join(QUANTITIES)}; got {quantity!r}.")
+        raise ValueError(f"quantity must be one of {', '.join(QUANTITIES)}; got {shortened(quantity)}.")
+    check_some("schedules", schedules)
     many = len(schedules) > 3
     fig, axes = figure(5.2, 3.9 if many else 3.4, theme)
     ax, colours, largest = axes[0, 0], THEMES[theme], 0.0
@@ -172,8 +200,15 @@ def schedule_curves(
     return fig
 
 
+@typed_arguments
 def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of xₜ", theme: str = "light") -> Figure:
-    """A histogram of the values of x_t, with the density of N(0, 1). x_t [B, C, H, W], or of any shape."""
+    """A histogram of the values of x_t, with the density of N(0, 1). x_t [B, C, H, W], or of any shape.
+
+    Raises ValueError for NaN, for integers and for no values.
+    """
+    check_finite(float_data("x_t", x_t), "images")
+    if not x_t.numel():
+        raise ValueError("x_t must have at least one value; got none.")
     values = x_t.detach().float().cpu().flatten().numpy()
     mean, std = float(values.mean()), float(values.std())
     fig, axes = figure(4.6, 3.3, theme)
@@ -192,6 +227,7 @@ def pixel_histogram(x_t: Tensor, *, title: str = "Pixels of xₜ", theme: str = 
     return fig
 
 
+@typed_arguments
 def loss_curve(
     steps: Sequence[float], losses: Sequence[float], *, title: str = "Training loss", theme: str = "light"
 ) -> Figure:
@@ -199,9 +235,9 @@ def loss_curve(
 
     Raises ValueError if steps and losses differ in length or are empty.
     """
-    x, y = np.asarray(steps, float), np.asarray(losses, float)
-    if len(x) != len(y) or not len(x):
-        raise ValueError(f"Give one loss per step, at least one; got {len(x)} steps and {len(y)} losses.")
+    x, y = (float64_on_cpu(what, values).numpy() for what, values in (("steps", steps), ("losses", losses)))
+    if x.shape != y.shape or x.ndim != 1 or not len(x):
+        raise ValueError(f"Give one loss per step, at least one; got shapes {list(x.shape)} and {list(y.shape)}.")
     window = max(1, len(y) // 50)
     means = np.convolve(y, np.ones(window) / window, mode="valid")
     fig, axes = figure(7.0, 3.3, theme)
@@ -215,6 +251,7 @@ def loss_curve(
     return fig
 
 
+@typed_arguments
 def sampler_race(
     results: Mapping[str, Sequence[tuple[float, float]]],
     *,
@@ -223,6 +260,7 @@ def sampler_race(
     theme: str = "light",
 ) -> Figure:
     """name -> (cost, distance) pairs in the order of their steps, on log axes; xlabel names the cost."""
+    check_some("results", results)
     fig, axes = figure(5.2, 4.4, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     for k, (name, points) in enumerate(results.items()):
@@ -241,6 +279,7 @@ def sampler_race(
     return fig
 
 
+@typed_arguments
 def guidance_sweep(
     scales: Sequence[float],
     accuracy: Sequence[float],
@@ -252,7 +291,13 @@ def guidance_sweep(
     """Class accuracy (a fraction) and diversity (its own unit) over the guidance scale, in two panels.
 
     real_diversity: the diversity of the same number of real images, drawn as a dashed line.
+    Raises ValueError unless there is one accuracy and one diversity per scale.
     """
+    if not len(scales) or not len(scales) == len(accuracy) == len(diversity):
+        raise ValueError(
+            f"Give one accuracy and one diversity per guidance scale, at least one; got {len(scales)} scales, "
+            f"{len(accuracy)} accuracies and {len(diversity)} diversities."
+        )
     fig, axes = figure(5.6, 4.6, theme, nrows=2, sharex=True)
     for k, (values, name) in enumerate(((accuracy, "class accuracy"), (diversity, "diversity"))):
         ax = axes[k, 0]

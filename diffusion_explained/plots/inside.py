@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite, check_some, float_data, typed_arguments, whole
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.inside import Feature, Skip
 from diffusion_explained.palette import DIVERGING, SEQUENTIAL, THEMES
@@ -20,6 +21,7 @@ from diffusion_explained.plots.images import filmstrip
 from diffusion_explained.plots.style import dress, figure, literal
 
 
+@typed_arguments
 def shape_diagram(
     features: Sequence[Feature], skips: Sequence[Skip] = (), *, title: str = "", theme: str = "light"
 ) -> Figure:
@@ -29,6 +31,7 @@ def shape_diagram(
 
     Raises ValueError for features of another shape.
     """
+    check_some("features", features)
     if any(len(feature.shape) != 3 for feature in features):
         raise ValueError(f"only features [C, rows, columns] have a height to draw; got {[f.shape for f in features]}.")
     fig, axes = figure(9.4, 3.6, theme)
@@ -56,23 +59,33 @@ def shape_diagram(
     return fig
 
 
+@typed_arguments
 def map_rows(rows: Mapping[str, Tensor], *, title: str = "", theme: str = "light") -> Figure:
     """Rows of feature maps: name -> maps [K, rows, columns], all drawn at the same size, blue below 0, red above.
 
     Each row has its own scale; 2% of its values lie beyond the ends of the colour map.
+    Raises ValueError for no rows, and for maps of another shape.
     """
+    check_some("rows", rows)
+    for name, maps in rows.items():
+        if float_data(f"maps of {name!r}", maps).ndim != 3 or not maps.numel():
+            raise ValueError(f"maps of {name!r} must be [K, rows, columns], K of 1 or more; got {list(maps.shape)}.")
     largest = max((maps.shape[-2:] for maps in rows.values()), key=lambda size: size[0])
     same = {name: F.interpolate(maps[:, None].float(), tuple(largest), mode="nearest") for name, maps in rows.items()}
     limits = {name: float(maps.abs().flatten().quantile(0.98)) for name, maps in rows.items()}
     return filmstrip(same, limits=limits, title=title, theme=theme)
 
 
+@typed_arguments
 def token_panels(image: Tensor, patch_size: int, *, title: str = "", theme: str = "light") -> Figure:
     """An image [C, H, W] cut into patches, and beside it the same numbers as tokens [N, C * p * p], one row per token.
 
     Raises ValueError when patch_size does not divide the image.
     """
+    if float_data("image", image).ndim != 3:
+        raise ValueError(f"image must be [C, H, W]; got {list(image.shape)}.")
     channels, height, width = image.shape
+    patch_size = whole("patch_size", patch_size, 1)
     if patch_size < 1 or height % patch_size or width % patch_size:
         raise ValueError(f"patch_size {patch_size} must divide the {height} x {width} image.")
     tokens = F.pixel_unshuffle(image[None], patch_size).flatten(2)[0].T  # [N, C * p * p]
@@ -89,6 +102,7 @@ def token_panels(image: Tensor, patch_size: int, *, title: str = "", theme: str 
     return fig
 
 
+@typed_arguments
 def attention_panels(
     pictures: Mapping[str, Tensor],
     maps: Mapping[str, Mapping[str, Tensor]],
@@ -101,7 +115,13 @@ def attention_panels(
 
     maps: name of the image -> layer -> attention weights [rows, columns], bright where they are high. `at`: the query
     position (row, column), marked with a frame.
+    Raises ValueError for no pictures, and for a picture without maps.
     """
+    check_some("pictures", pictures)
+    if missing := [name for name in pictures if name not in maps]:
+        raise ValueError(f"maps must have an entry per picture; {', '.join(map(repr, missing))} has none.")
+    row, column = at[0], at[1]
+    at = (whole("row of at", row, 0), whole("column of at", column, 0))
     layers = list(next(iter(maps.values())))
     fig, axes = figure(1.35 * (1 + len(layers)) + 0.5, 1.45 * len(pictures) + 0.5, theme,
                        nrows=len(pictures), ncols=1 + len(layers))  # fmt: skip
@@ -126,6 +146,16 @@ def _frame(ax: Axes, at: tuple[int, int], theme: str) -> None:
     ax.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=THEMES[theme].noise, linewidth=2))
 
 
+def check_tables(panels: Mapping[str, Tensor], shape: tuple[int, int]) -> None:
+    """Raise ValueError unless there are panels, and each is a table of finite numbers of this shape, [R, K]."""
+    check_some("panels", panels)
+    for name, table in panels.items():
+        if table.shape != shape or not table.numel():
+            raise ValueError(f"Panel {name!r} must be a table {list(shape)}, as its names; got {list(table.shape)}.")
+        check_finite(table, f"rows of panel {name!r}")
+
+
+@typed_arguments
 def heat_panels(
     panels: Mapping[str, Tensor],
     rows: Sequence[str],
@@ -136,7 +166,12 @@ def heat_panels(
     digits: int = 1,
     theme: str = "light",
 ) -> Figure:
-    """Tables [R, K] side by side, with each number in its cell; one colour scale from dark (least) to bright (most)."""
+    """Tables [R, K] side by side, with each number in its cell; one colour scale from dark (least) to bright (most).
+
+    Raises ValueError for no panels, and for a table that does not fit its names.
+    """
+    check_tables(panels, (len(rows), len(columns)))
+    digits = whole("digits", digits, 0, 10)
     fig, axes = figure(
         0.62 * len(columns) * len(panels) + 1.2, 0.42 * len(rows) + 1.3, theme, ncols=len(panels), sharey=True
     )
@@ -155,10 +190,12 @@ def heat_panels(
     return fig
 
 
+@typed_arguments
 def similarity_panels(
     panels: Mapping[str, Tensor], names: Sequence[str], *, title: str = "", theme: str = "light"
 ) -> Figure:
     """Matrices of cosine similarities [K, K] side by side, on one scale from -1 (blue) through 0 (white) to 1 (red)."""
+    check_tables(panels, (len(names), len(names)))
     fig, axes = figure(4.3 * len(panels) + 0.9, 4.6, theme, ncols=len(panels))
     cmap = LinearSegmentedColormap.from_list("diverging", DIVERGING)
     for k, (ax, (name, matrix)) in enumerate(zip(axes[0], panels.items(), strict=True)):

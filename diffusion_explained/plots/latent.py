@@ -16,8 +16,10 @@ from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
 
+from diffusion_explained.checks import check_kind_of, check_some, number, typed_arguments, whole
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.palette import SEQUENTIAL, THEMES
+from diffusion_explained.plots.images import stacked
 from diffusion_explained.plots.style import dress, figure, labelled, legend, literal
 from diffusion_explained.schedules import Level
 
@@ -28,15 +30,17 @@ LONGEST_PIECE = 9  # characters that fit into a chip
 SPECIAL = {"<|startoftext|>": "start", "<|endoftext|>": "end"}
 
 
+@typed_arguments
 def token_chips(tokens: Any, *, columns: int = 11, title: str = "", theme: str = "light") -> Figure:
     """One prompt's tokens (`stable_diffusion.text.Tokens`) as chips: the text above, the id below; padding is pale.
 
     A token that ends a word is written as it is; a token that the next one continues gets a dash ("li-").
     """
+    columns = whole("columns", columns, 1)
     rows = -(-len(tokens.ids) // columns)
     fig, axes = figure(9.4, 0.5 * rows + 0.5, theme)
     ax, colours = axes[0, 0], THEMES[theme]
-    for k, (number, piece) in enumerate(zip(tokens.ids, tokens.pieces, strict=True)):
+    for k, (token, piece) in enumerate(zip(tokens.ids, tokens.pieces, strict=True)):
         x, y, word = k % columns, k // columns, k < tokens.used and piece not in SPECIAL
         pads = k >= tokens.used
         face = colours.data if word else "none" if pads else colours.muted
@@ -46,7 +50,7 @@ def token_chips(tokens: Any, *, columns: int = 11, title: str = "", theme: str =
         ax.add_patch(box)
         name = "padding" if pads else SPECIAL.get(piece) or _written(piece)
         ax.text(x + 0.5, y + 0.37, literal(name), ha="center", va="center", fontsize=9, color=ink)
-        ax.text(x + 0.5, y + 0.72, number, ha="center", va="center", fontsize=8, color=ink)
+        ax.text(x + 0.5, y + 0.72, token, ha="center", va="center", fontsize=8, color=ink)
     ax.set(xlim=(0, columns), ylim=(rows, 0))
     dress(ax, theme, title=title, grid=False)
     ax.set(xticks=[], yticks=[])
@@ -61,8 +65,14 @@ def _written(piece: str) -> str:
     return text if piece.endswith("</w>") or piece.startswith("▁") else text + "-"
 
 
+@typed_arguments
 def reach_map(changes: Tensor, words: Sequence[str], *, title: str = "", theme: str = "light") -> Figure:
-    """The change of each embedding when one word is replaced, [words, positions]; 0 is drawn as the background."""
+    """The change of each embedding when one word is replaced, [words, positions]; 0 is drawn as the background.
+
+    Raises ValueError for changes of another shape.
+    """
+    if changes.ndim != 2 or len(changes) != len(words) or not changes.numel():
+        raise ValueError(f"changes must be [words, positions], {len(words)} words; got {list(changes.shape)}.")
     fig, axes = figure(9.4, 0.27 * len(words) + 1.3, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     shown = np.ma.masked_less_equal(np.asarray(changes, float), 1e-6)
@@ -81,6 +91,7 @@ def reach_map(changes: Tensor, words: Sequence[str], *, title: str = "", theme: 
     return fig
 
 
+@typed_arguments
 def walked_levels(
     levels: Sequence[Level], walked: Mapping[str, Sequence[Level]], *, title: str = "", theme: str = "light"
 ) -> Figure:
@@ -88,6 +99,8 @@ def walked_levels(
 
     The last level is the end of all of them, not a step, and is not drawn.
     """
+    check_some("levels", levels)
+    check_some("walked", walked)
     fig, axes = figure(9.4, 0.42 * len(walked) + 1.2, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     for y, visited in enumerate(walked.values()):
@@ -107,6 +120,7 @@ def walked_levels(
     return fig
 
 
+@typed_arguments
 def latent_strip(
     rows: Mapping[str, Sequence[Tensor]],
     *,
@@ -123,12 +137,13 @@ def latent_strip(
 
     rows: name -> images [C, H, W]. Raises ValueError for rows of different lengths.
     """
-    stacks = {name: torch.stack(list(images)).float() for name, images in rows.items()}
+    check_some("rows", rows)
+    stacks = {name: stacked(name, images).float() for name, images in rows.items()}
     counts = {name: len(images) for name, images in stacks.items()}
     if len(set(counts.values())) != 1:
         raise ValueError(f"All rows need the same number of images, got {counts}.")
     largest = max((stack.shape for stack in stacks.values()), key=lambda shape: shape[2])
-    count, height = largest[0], side or largest[2]
+    count, height = largest[0], largest[2] if side is None else whole("side", side, 1, 4096)
     width = round(height * largest[3] / largest[2])
     gap, limits = max(2, height // 20), limits or {}
 
@@ -147,6 +162,7 @@ def latent_strip(
     return fig
 
 
+@typed_arguments
 def norm_panels(rows: Sequence[Mapping[str, Any]], *, image: int = 0, title: str = "", theme: str = "light") -> Figure:
     """The norms of a guided run's conditional and unconditional predictions, and the relative norm of their difference.
 
@@ -156,6 +172,7 @@ def norm_panels(rows: Sequence[Mapping[str, Any]], *, image: int = 0, title: str
         raise ValueError(
             "Every step must be guided: at scale 1 or outside guidance_interval there is no unconditional prediction."
         )
+    image = whole("image", image, 0, len(rows[0]["cond_norm"]) - 1)
     cond, uncond, difference = (
         np.array([row[key][image] for row in rows]) for key in ("cond_norm", "uncond_norm", "difference_norm")
     )
@@ -178,11 +195,14 @@ def norm_panels(rows: Sequence[Mapping[str, Any]], *, image: int = 0, title: str
     return fig
 
 
+@typed_arguments
 def work_dots(work: Mapping[str, float], *, title: str = "", unit: str = "TFLOP", theme: str = "light") -> Figure:
     """Amounts as dots on a logarithmic axis, each with its number, to compare amounts that differ by large factors.
 
     Raises ValueError for an amount that is not positive, which a logarithmic axis cannot show.
     """
+    for name, amount in work.items():
+        number(f"the amount of {name!r}", amount, "a finite number")
     if not work or min(work.values()) <= 0:
         raise ValueError(f"A logarithmic axis needs positive amounts, at least one; got {dict(work)}.")
     fig, axes = figure(8.4, 0.42 * len(work) + 1.1, theme)
@@ -210,6 +230,8 @@ def poke_panels(reaches: Mapping[str, Reach], *, title: str = "", theme: str = "
     A frame marks the image pixels that the latent pixel covers; a dashed frame contains 95% of the difference. All
     differences are drawn on one scale.
     """
+    check_kind_of("reaches", reaches, Mapping[str, Any])
+    check_some("reaches", reaches)
     fig, axes = figure(1.75 * len(reaches) + 1.6, 5.0, theme, nrows=3, ncols=len(reaches))
     colours, most = THEMES[theme], max(float(reach.moved.max()) for reach in reaches.values())
     for column, (name, reach) in enumerate(reaches.items()):

@@ -5,16 +5,19 @@ As in `plots`, every function returns a Figure with its alt text.
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from diffusion_explained.checks import check_some, number, typed_arguments
+from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
+from diffusion_explained.plots.points import plane_points
 from diffusion_explained.plots.style import dress, figure, legend
 
 Series = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
 
+@typed_arguments
 def curves(
     series: Mapping[str, Series],
     *,
@@ -29,7 +32,13 @@ def curves(
 
     reference: a value to compare the curves with, as (name, y), drawn as a dashed line.
     log: the axes to draw logarithmically: "", "x", "y" or "xy".
+    Raises ValueError for a curve with another number of x than of y, and for another `log`.
     """
+    if log not in ("", "x", "y", "xy"):
+        raise ValueError(f'log must be "", "x", "y" or "xy"; got {shortened(log)}.')
+    for name, (x, y) in series.items():
+        if len(x) != len(y):
+            raise ValueError(f"Curve {name!r} needs one y per x; got {len(x)} x and {len(y)} y.")
     fig, axes = figure(7.0, 3.4, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     for k, (name, (x, y)) in enumerate(series.items()):
@@ -46,6 +55,7 @@ def curves(
     return fig
 
 
+@typed_arguments
 def point_panels(
     panels: Mapping[str, Tensor],
     *,
@@ -54,13 +64,21 @@ def point_panels(
     limit: float = 2.6,
     theme: str = "light",
 ) -> Figure:
-    """Panels name -> points [N, 2] side by side, each drawn over the data [M, 2]."""
+    """Panels name -> points [N, 2] side by side, each drawn over the data [M, 2].
+
+    Raises ValueError for no panels, and for points that are not finite [N, 2].
+    """
+    check_some("panels", panels)
+    if not (limit := number("limit", limit, "a number above 0", 0)):
+        raise ValueError(f"limit must be a number above 0; got {shortened(limit)}.")
+    drawn = {name: plane_points(points, name) for name, points in panels.items()}
+    behind = None if data is None else plane_points(data, "data")
     fig, axes = figure(3.1 * len(panels), 3.9, theme, ncols=len(panels), sharey=True)
     colours = THEMES[theme]
-    for ax, (name, points) in zip(axes[0], panels.items(), strict=True):
-        if data is not None:
-            ax.scatter(*np.asarray(data).T, s=4, color=colours.grid, zorder=1)
-        ax.scatter(*np.asarray(points).T, s=5, color=colours.data, alpha=0.55, linewidths=0, zorder=2)
+    for ax, (name, points) in zip(axes[0], drawn.items(), strict=True):
+        if behind is not None:
+            ax.scatter(*behind.T, s=4, color=colours.grid, zorder=1)
+        ax.scatter(*points.T, s=5, color=colours.data, alpha=0.55, linewidths=0, zorder=2)
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
         dress(ax, theme, title=name)
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=colours.text)

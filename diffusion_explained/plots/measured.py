@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from torch import Tensor
 
+from diffusion_explained.checks import check_some, typed_arguments
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.style import dress, figure, legend, legend_below
 
@@ -25,6 +26,7 @@ PANELS = {
 }
 
 
+@typed_arguments
 def quality_curves(
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
@@ -57,10 +59,11 @@ def quality_curves(
     return fig
 
 
+@typed_arguments
 def guidance_panels(
     rows: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
-    real: Mapping[str, float] | None = None,
+    real: Mapping[str, Any] | None = None,
     title: str = "Guidance, measured",
     theme: str = "light",
 ) -> Figure:
@@ -85,6 +88,7 @@ def guidance_panels(
     return fig
 
 
+@typed_arguments
 def extrapolation(
     distances: Mapping[str, Mapping[int, float]], *, title: str = "Distance against 1/n", theme: str = "light"
 ) -> Figure:
@@ -93,6 +97,7 @@ def extrapolation(
     Two panels: the whole range of 1/n, and its left fifth enlarged, where the lines meet the axis.
     """
     fig, axes = figure(8.6, 3.8, theme, ncols=2)
+    check_some("distances", distances)
     largest = max(1 / n for by_n in distances.values() for n in by_n)
     for ax, part in zip(axes[0], (1.0, 0.2), strict=True):
         for k, (name, by_n) in enumerate(distances.items()):
@@ -114,19 +119,30 @@ def extrapolation(
     return fig
 
 
+@typed_arguments
 def line_of(distances: Mapping[int, float]) -> tuple[float, float]:
     """The slope and the intercept of distance = slope / n + intercept, fitted to {n: distance} by least squares.
 
     The intercept is the distance at n -> infinity, without the bias (Chong & Forsyth 2020, Section 4).
+    Raises ValueError for fewer than two n, and for an n below 1.
     """
+    if len(distances) < 2 or min(distances) < 1:
+        raise ValueError(f"distances must be of two or more n, each 1 or more; got {dict(distances)}.")
     slope, intercept = np.polyfit([1 / n for n in distances], list(distances.values()), 1)
     return float(slope), float(intercept)
 
 
+@typed_arguments
 def case_panels(
     cases: Mapping[str, Mapping[str, float]], *, title: str = "", best: str = "", theme: str = "light"
 ) -> Figure:
-    """Cases name -> {measure: value}: one panel of bars per measure; a dashed line marks the value of case `best`."""
+    """Cases name -> {measure: value}: one panel of bars per measure; a dashed line marks the value of case `best`.
+
+    Raises ValueError for no cases, and for a `best` that is none of them.
+    """
+    check_some("cases", cases)
+    if best and best not in cases:
+        raise ValueError(f"best must be one of {', '.join(cases)}; got {best!r}.")
     measures, colours = list(next(iter(cases.values()))), THEMES[theme]
     fig, axes = figure(1.55 * len(measures) + 1.6, 0.36 * len(cases) + 1.3, theme, ncols=len(measures), sharey=True)
     names = list(cases)
@@ -146,6 +162,7 @@ def case_panels(
     return fig
 
 
+@typed_arguments
 def neighbour_curves(
     distances: Mapping[str, Tensor],
     *,
@@ -167,6 +184,7 @@ def neighbour_curves(
     return fig
 
 
+@typed_arguments
 def scaling_panels(
     families: Mapping[str, Sequence[Mapping[str, Any]]],
     *,
@@ -205,8 +223,14 @@ def scaling_panels(
     return fig
 
 
+@typed_arguments
 def exponent(rows: Sequence[Mapping[str, Any]], measure: str) -> float:
-    """The exponent a of the power law measure ~ compute^(-a), fitted to rows by least squares of the logarithms."""
+    """The exponent a of the power law measure ~ compute^(-a), fitted to rows by least squares of the logarithms.
+
+    Raises ValueError for fewer than two rows.
+    """
+    if len(rows) < 2:
+        raise ValueError(f"A power law is fitted to two or more rows; got {len(rows)}.")
     compute, values = (np.log([row[key] for row in rows]) for key in ("training_flops", measure))
     return -float(np.polyfit(compute, values, 1)[0])
 

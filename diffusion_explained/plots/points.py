@@ -11,29 +11,36 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from diffusion_explained.checks import check_finite, check_some, float_data, number, typed_arguments, whole
 from diffusion_explained.palette import SEQUENTIAL, THEMES
 from diffusion_explained.plots.style import dress, figure, legend
 
 
 def _square(ax: Axes, theme: str, title: str, limit: float | None, grid: bool = True) -> None:
     ax.set_aspect("equal")
-    if limit:
+    if limit := _limit(limit):
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit))
     dress(ax, theme, title=title, xlabel="x", ylabel="y", grid=grid)
 
 
-def _points(points: Tensor, name: str) -> np.ndarray:
-    if points.ndim < 2 or points.shape[-1] != 2:
+def _limit(limit: float | None) -> float | None:
+    return None if limit is None else number("limit", limit, "a number above 0, or None for the points' own", 1e-12)
+
+
+def plane_points(points: Tensor, name: str) -> np.ndarray:
+    """Points [..., 2] as an array; raises ValueError, naming them, for another shape, for none, and for NaN."""
+    if float_data(name, points).ndim < 2 or points.shape[-1] != 2 or not points.numel():
         raise ValueError(f"{name} must be 2-D points [..., 2], got a tensor of shape {tuple(points.shape)}.")
+    check_finite(points, f"{name} (2-D points)")
     return points.detach().float().cpu().numpy()
 
 
 def _draw_paths(ax: Axes, paths: Tensor, data: Tensor | None, theme: str) -> np.ndarray:
-    array, colours = _points(paths, "paths"), THEMES[theme]
+    array, colours = plane_points(paths, "paths"), THEMES[theme]
     if array.ndim != 3:
         raise ValueError(f"paths must be [n + 1, N, 2], got {tuple(array.shape)}.")
     if data is not None:
-        x, y = _points(data, "data").T
+        x, y = plane_points(data, "data").T
         ax.scatter(x, y, s=4, color=colours.grid, label="data", zorder=1)
     ax.plot(array[..., 0], array[..., 1], color=colours.muted, linewidth=0.7, alpha=0.6, zorder=2)
     (x_0, y_0), (x_1, y_1) = array[0].T, array[-1].T
@@ -47,6 +54,7 @@ def _headline(fig: Figure, title: str, theme: str) -> None:
         fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=THEMES[theme].text)
 
 
+@typed_arguments
 def trajectories(
     paths: Tensor,
     *,
@@ -64,6 +72,7 @@ def trajectories(
     return fig
 
 
+@typed_arguments
 def trajectory_panels(
     runs: Mapping[str, Tensor],
     *,
@@ -73,6 +82,7 @@ def trajectory_panels(
     theme: str = "light",
 ) -> Figure:
     """Several `trajectories` side by side on equal axes: name -> paths [n + 1, N, 2]; the first has the legend."""
+    check_some("runs", runs)
     fig, axes = figure(3.5 * len(runs), 4.3, theme, ncols=len(runs), sharex=True, sharey=True)
     for ax, (name, paths) in zip(axes[0], runs.items(), strict=True):
         _draw_paths(ax, paths, data, theme)
@@ -86,12 +96,19 @@ def trajectory_panels(
     return fig
 
 
+@typed_arguments
 def density(
     points: Tensor, *, title: str = "Density", limit: float | None = None, bins: int = 80, theme: str = "light"
 ) -> Figure:
-    """The density of points [N, 2] in the plane, as a histogram over squares: probability per unit area."""
-    array = _points(points, "points")
-    limit = limit or float(np.abs(array).max()) * 1.05
+    """The density of points [N, 2] in the plane, as a histogram over squares: probability per unit area.
+
+    Raises ValueError for points that are not finite [N, 2].
+    """
+    array = plane_points(points, "points")
+    if array.ndim != 2:
+        raise ValueError(f"points must be [N, 2]; got {list(array.shape)}.")
+    bins = whole("bins", bins, 1, 2000)
+    limit = _limit(limit) or float(np.abs(array).max()) * 1.05 or 1.0
     counts, edges, _ = np.histogram2d(array[:, 0], array[:, 1], bins=bins, range=[[-limit, limit]] * 2)
     values = counts.T / len(array) / (edges[1] - edges[0]) ** 2
     fig, axes = figure(5.4, 4.8, theme)
@@ -107,6 +124,7 @@ def density(
     return fig
 
 
+@typed_arguments
 def vector_field(
     points: Tensor,
     vectors: Tensor,
@@ -120,13 +138,13 @@ def vector_field(
 
     Raises ValueError for other shapes.
     """
-    places, arrows = _points(points, "points"), _points(vectors, "vectors")
+    places, arrows = plane_points(points, "points"), plane_points(vectors, "vectors")
     if places.shape != arrows.shape or places.ndim != 2:
         raise ValueError(f"points and vectors must both be [N, 2], got {places.shape} and {arrows.shape}.")
     fig, axes = figure(5.0, 5.0, theme)
     ax, colours = axes[0, 0], THEMES[theme]
     if data is not None:
-        x, y = _points(data, "data").T
+        x, y = plane_points(data, "data").T
         ax.scatter(x, y, s=4, color=colours.noise, alpha=0.35, label="data", zorder=1)
         legend(ax, frameon=True, framealpha=0.9, facecolor=colours.background, edgecolor="none", markerscale=3)
     ax.quiver(*places.T, *arrows.T, color=colours.data, angles="xy", width=0.004, zorder=2)
@@ -135,13 +153,16 @@ def vector_field(
     return fig
 
 
+@typed_arguments
 def plane(limit: float, bins: int = 120) -> Tensor:
     """The centres [bins * bins, 2] of the squares of a grid over (-limit, limit)^2, row by row from the bottom."""
+    bins, limit = whole("bins", bins, 1, 2000), number("limit", limit, "a number above 0", 1e-12)
     along = (torch.arange(bins, dtype=torch.float32, device="cpu") + 0.5) / bins * 2 * limit - limit
     y, x = torch.meshgrid(along, along, indexing="ij")
     return torch.stack([x, y], dim=-1).flatten(0, 1)
 
 
+@typed_arguments
 def density_panels(
     panels: Mapping[str, Tensor],
     limit: float,
@@ -156,15 +177,17 @@ def density_panels(
 
     Raises ValueError for a panel whose number of values is not a square.
     """
+    check_some("panels", panels)
     fig, axes = figure(3.5 * len(panels), 4.3, theme, ncols=len(panels), sharey=True)
     for ax, (name, values) in zip(axes[0], panels.items(), strict=True):
         bins = round(len(values) ** 0.5)
         if bins**2 != len(values):
             raise ValueError(f"Panel {name!r} has {len(values)} values: give one per point of plane(limit, bins).")
+        check_finite(float_data(f"panel {name!r}", values), f"values of panel {name!r}")
         square = values.detach().float().cpu().numpy().reshape(bins, bins)
         ax.imshow(square, origin="lower", extent=(-limit, limit) * 2, cmap=SEQUENTIAL, interpolation="nearest")
         if points and name in points:
-            ax.scatter(*_points(points[name], "points").T, s=3, color="white", alpha=0.6, linewidths=0)
+            ax.scatter(*plane_points(points[name], "points").T, s=3, color="white", alpha=0.6, linewidths=0)
         _square(ax, theme, name, limit)
         ax.grid(False)
     for ax in axes[0, 1:]:

@@ -14,18 +14,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 
+from diffusion_explained.checks import typed_arguments, whole
+from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
 
 _drawing = threading.Lock()  # matplotlib's font and text caches are shared by all figures of a process
 
 
+@typed_arguments
 def figure(width: float, height: float, theme: str, **grid: Any) -> tuple[Figure, np.ndarray]:
     """An empty figure, width x height inches, with its axes [rows, columns] (`grid` as for Figure.subplots).
 
     Raises ValueError for a theme that is neither "light" nor "dark".
     """
     if theme not in THEMES:
-        raise ValueError(f"theme must be one of {', '.join(THEMES)}; got {theme!r}.")
+        raise ValueError(f"theme must be one of {', '.join(THEMES)}; got {shortened(theme)}.")
     pyplot = sys.modules.get("matplotlib.pyplot")
     fig = (pyplot.figure if pyplot else Figure)(figsize=(width, height), layout="constrained")
     fig.patch.set_facecolor(THEMES[theme].background)
@@ -82,14 +85,16 @@ def legend_below(fig: Figure, theme: str) -> None:
         text.set_color(THEMES[theme].text)
 
 
+@typed_arguments
 def alt_text(fig: Figure) -> str:
     """The figure's alt text: what it shows, in words."""
     return str(fig.get_label())
 
 
+@typed_arguments
 def png(fig: Figure, dpi: int = 180) -> bytes:
     """The figure as a PNG file with a transparent background; the figure is then closed in pyplot."""
-    buffer = io.BytesIO()
+    dpi, buffer = whole("dpi", dpi, 10, 1000), io.BytesIO()
     with _drawing:
         fig.savefig(buffer, format="png", dpi=dpi, transparent=True)
     if pyplot := sys.modules.get("matplotlib.pyplot"):

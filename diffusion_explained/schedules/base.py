@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_options
+from diffusion_explained.checks import check_kind_of, check_options
 from diffusion_explained.devices import float64_on_cpu
+from diffusion_explained.messages import shortened
 
 MOST_STEPS = 100_000  # of a sampling run or a schedule: a mistyped, far larger number would exhaust the memory
 
@@ -81,7 +82,8 @@ class Schedule(ABC):
         """
 
     def time_at(self, level: Level) -> float:
-        """The network's time input at a level."""
+        """The network's time input at a level. Raises ValueError for anything that is not a Level."""
+        check_kind_of("level", level, Level)
         return float(self.network_time(level.t))
 
     @abstractmethod
@@ -91,7 +93,7 @@ class Schedule(ABC):
     def level(self, t: float) -> Level:
         """The level at one time. Raises ValueError if t is not a number, or is outside the schedule's range."""
         if float64_on_cpu("t", t).ndim or isinstance(t, bool):
-            raise ValueError(f"t must be one number; got {t!r}. For several times, use levels_at.")
+            raise ValueError(f"t must be one number; got {shortened(t)}. For several times, use levels_at.")
         return Level(float(t), float(self.alpha(t)), float(self.sigma(t)))
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
@@ -102,8 +104,10 @@ class Schedule(ABC):
         timesteps: [n].
         """
         times = float64_on_cpu("timesteps", timesteps)
-        if not len(times):
-            raise ValueError("No timesteps were given: give at least one, decreasing from noise to data.")
+        if times.ndim != 1 or not len(times):
+            raise ValueError(
+                f"timesteps must be a list [n] of one or more, decreasing from noise to data; got {list(times.shape)}."
+            )
         columns = (times, self.alpha(times), self.sigma(times))
         levels = [Level(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
         levels.append(self.clean)
@@ -114,6 +118,14 @@ class Schedule(ABC):
         """The n levels at the times that `timesteps` returns for the same arguments, followed by the clean level."""
         check_options(f"{type(self).__name__}.levels", options, inspect.signature(self.timesteps).parameters)
         return self.levels_at(self.timesteps(num_inference_steps, *args, **options))
+
+
+def finite_time(t: Tensor | float) -> Tensor:
+    """Convert t [...] to float64. Raises ValueError for NaN and infinity."""
+    t = float64_on_cpu("t", t)
+    if not bool(t.isfinite().all()):
+        raise ValueError(f"t must be finite; got {_shown(t)}.")
+    return t
 
 
 def checked_time(t: Tensor | float, most: float, what: str) -> Tensor:
@@ -145,6 +157,8 @@ def _shown(t: Tensor) -> str:
 
 def check_decreasing(levels: Sequence[Level]) -> None:
     """Raise ValueError unless there are at least two levels, each with a smaller sigma / alpha than the one before."""
+    if not isinstance(levels, Sequence) or not all(isinstance(level, Level) for level in levels):
+        raise ValueError(f"levels must be a list of Level, as schedule.levels(10) gives it; got {shortened(levels)}.")
     if len(levels) < 2:
         raise ValueError(f"A sampler needs at least 2 levels (a noisy one and its goal), got {len(levels)}.")
     for i, (a, b) in enumerate(itertools.pairwise(levels)):
@@ -163,5 +177,5 @@ def check_steps(number: int, most: int | None = None, what: str = "num_inference
     whole = isinstance(number, numbers.Real) and not isinstance(number, bool)
     if not whole or not 1 <= number <= (most or MOST_STEPS) or int(number) != number:
         allowed = f"1 to {MOST_STEPS:,}" if most is None else f"1 to {most} (the schedule's num_train_timesteps)"
-        raise ValueError(f"{what} must be a whole number, {allowed}; got {number!r}.")
+        raise ValueError(f"{what} must be a whole number, {allowed}; got {shortened(number)}.")
     return int(number)

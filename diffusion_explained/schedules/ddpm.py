@@ -7,9 +7,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_options, named_options, number, whole
+from diffusion_explained.checks import (
+    check_kind_of,
+    check_options,
+    named_options,
+    number,
+    truth,
+    typed_arguments,
+    whole,
+)
 from diffusion_explained.devices import float64_on_cpu, to_float64
-from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time, noise_ratio
+from diffusion_explained.messages import shortened
+from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time, finite_time, noise_ratio
 from diffusion_explained.schedules.spacing import (
     RATIO_SPACINGS,
     check_spacing,
@@ -70,8 +79,9 @@ class DDPMSchedule(Schedule):
         self._karras = self._sigmas / self._alphas  # Karras' sigma [T]; inf at zero terminal SNR
         self._ratios = ((1 - self.alphas_cumprod) / self.alphas_cumprod).sqrt()  # the same, rounded as diffusers does
         self.num_train_timesteps = len(betas)
+        truth("final_alpha_one", final_alpha_one)
         if clock not in CLOCKS:
-            raise ValueError(f"clock must be one of {', '.join(CLOCKS)}; got {clock!r}.")
+            raise ValueError(f"clock must be one of {', '.join(CLOCKS)}; got {shortened(clock)}.")
         self.steps_offset, self.clock = whole("steps_offset", steps_offset, 0), clock
         self.final_alpha_one = final_alpha_one
         self.name = name
@@ -150,7 +160,7 @@ class DDPMSchedule(Schedule):
         described = {"num_train_timesteps": num_train_timesteps, **numbers, **options}
         described.pop("clock", None)  # `to_config` adds the clock where it differs from the default
         options = dict(options)
-        if options.pop("rescale_zero_terminal_snr", False):
+        if truth("rescale_zero_terminal_snr", options.pop("rescale_zero_terminal_snr", False)):
             betas = rescale_zero_terminal_snr(betas)
         return cls(betas, name=name, options=described, **options)
 
@@ -191,6 +201,8 @@ class DDPMSchedule(Schedule):
         """0 and T-1."""
         return 0.0, self.num_train_timesteps - 1.0
 
+    @named_options
+    @typed_arguments
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Uniform integers 0 .. T-1, both ends included (DDPM, Algorithm 1, line 3)."""
         drawn = torch.randint(
@@ -250,17 +262,17 @@ class DDPMSchedule(Schedule):
 
     def levels_at(self, timesteps: Sequence[float] | Tensor) -> list[Level]:
         """As `Schedule.levels_at`; with final_alpha_one=False the list ends at t = 0, so timesteps must end above 0."""
-        timesteps = [float(t) for t in timesteps]
-        if not self.final_alpha_one and timesteps and timesteps[-1] == 0:
+        times = float64_on_cpu("timesteps", timesteps)
+        if not self.final_alpha_one and times.ndim == 1 and len(times) and times[-1] == 0:
             raise ValueError(
                 "final_alpha_one=False ends sampling at t = 0, so t = 0 cannot be visited as well. "
                 "Use steps_offset=1 with leading spacing (as Stable Diffusion does), or final_alpha_one=True."
             )
-        return super().levels_at(timesteps)
+        return super().levels_at(times)
 
     def network_time(self, t: Tensor | float) -> Tensor:
         """The network's time input, as the schedule's `clock` defines it."""
-        t = float64_on_cpu("t", t)
+        t = finite_time(t)
         if self.clock == "c_noise":
             alpha, sigma = self._alpha_sigma(t)
             return ((sigma / alpha).log() / 4).float()
@@ -268,6 +280,7 @@ class DDPMSchedule(Schedule):
 
     def time_at(self, level: Level) -> float:
         """As `network_time`; c_noise is computed from the level's own sigma / alpha, whichever schedule it is from."""
+        check_kind_of("level", level, Level)
         if self.clock == "c_noise":
             return math.log(level.sigma / level.alpha) / 4
         return super().time_at(level)

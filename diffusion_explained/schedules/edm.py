@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import named_options, number, whole
+from diffusion_explained.checks import named_options, number, typed_arguments, whole
 from diffusion_explained.devices import float64_on_cpu
+from diffusion_explained.messages import shortened
 from diffusion_explained.schedules.base import Level, Schedule, check_steps, checked_time, noise_ratio
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
 
@@ -46,7 +47,7 @@ class EDMSchedule(Schedule):
                 f"sigma_max={sigma_max}, rho={rho}, P_std={P_std}."
             )
         if clock not in CLOCKS:
-            raise ValueError(f"clock must be one of {', '.join(CLOCKS)}; got {clock!r}.")
+            raise ValueError(f"clock must be one of {', '.join(CLOCKS)}; got {shortened(clock)}.")
         self.clock = clock
         self.sigma_min, self.sigma_max, self.rho = float(sigma_min), float(sigma_max), float(rho)
         self.P_mean, self.P_std = float(P_mean), float(P_std)
@@ -79,6 +80,7 @@ class EDMSchedule(Schedule):
         return super().levels_at(times)
 
     @named_options
+    @typed_arguments
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw training times: ln(sigma) ~ N(P_mean, P_std^2) (EDM, Table 1, "Training"); float64 [B]."""
         normal = torch.randn(whole("batch_size", batch_size, 1), generator=generator, dtype=torch.float64, device="cpu")

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import named_options, number, whole
-from diffusion_explained.devices import float64_on_cpu
-from diffusion_explained.schedules.base import Schedule, check_steps, checked_time, noise_ratio
+from diffusion_explained.checks import named_options, number, typed_arguments, whole
+from diffusion_explained.messages import shortened
+from diffusion_explained.schedules.base import Schedule, check_steps, checked_time, finite_time, noise_ratio
 from diffusion_explained.schedules.spacing import RATIO_SPACINGS, check_spacing, spaced_ratios
 
 T_DISTRIBUTIONS = ("logit_normal", "uniform", "u_shaped")
@@ -37,7 +37,9 @@ class FlowSchedule(Schedule):
         if number("shift", shift, "a positive number (1 changes nothing)") <= 0:
             raise ValueError(f"shift must be a positive number (1 changes nothing), got {shift}.")
         if t_distribution not in T_DISTRIBUTIONS:
-            raise ValueError(f"t_distribution must be one of {', '.join(T_DISTRIBUTIONS)}; got {t_distribution!r}.")
+            raise ValueError(
+                f"t_distribution must be one of {', '.join(T_DISTRIBUTIONS)}; got {shortened(t_distribution)}."
+            )
         self.shift, self.t_distribution = float(shift), t_distribution
         self.num_train_timesteps = check_steps(num_train_timesteps, what="num_train_timesteps")
 
@@ -63,6 +65,7 @@ class FlowSchedule(Schedule):
         return float(self._shifted(torch.tensor(least, dtype=torch.float64, device="cpu"))), 1.0
 
     @named_options
+    @typed_arguments
     def sample_t(self, batch_size: int, generator: torch.Generator | None = None) -> Tensor:
         """Draw training times (float64 [B]): sigmoid of N(0, 1), uniform in (0, 1], or U-shaped; then shifted.
 
@@ -103,7 +106,7 @@ class FlowSchedule(Schedule):
 
     def network_time(self, t: Tensor | float) -> Tensor:
         """num_train_timesteps * t."""
-        return (self.num_train_timesteps * float64_on_cpu("t", t)).float()
+        return (self.num_train_timesteps * finite_time(t)).float()
 
     def to_config(self) -> dict[str, Any]:
         T = {} if self.num_train_timesteps == 1000 else {"num_train_timesteps": self.num_train_timesteps}

@@ -17,6 +17,8 @@ import math
 
 import numpy as np
 
+from diffusion_explained.messages import shortened
+
 SPACINGS = ("leading", "linspace", "trailing")
 RATIO_SPACINGS = ("karras", "exponential", "beta")
 BETA_SHAPE = 0.6  # both parameters of the Beta distribution (Lee et al. 2024, "Beta Sampling is All You Need")
@@ -25,7 +27,7 @@ BETA_SHAPE = 0.6  # both parameters of the Beta distribution (Lee et al. 2024, "
 def check_spacing(spacing: str, allowed: tuple[str, ...] = SPACINGS + RATIO_SPACINGS) -> None:
     """Raise ValueError for a spacing that is not in `allowed`."""
     if spacing not in allowed:
-        raise ValueError(f"spacing must be one of {', '.join(allowed)}; got {spacing!r}.")
+        raise ValueError(f"spacing must be one of {', '.join(allowed)}; got {shortened(spacing)}.")
 
 
 def spaced_timesteps(spacing: str, n: int, T: int, steps_offset: int = 0) -> np.ndarray:

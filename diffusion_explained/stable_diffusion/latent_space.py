@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import float_data, number, same_shape, whole
+from diffusion_explained.checks import check_finite, check_kind_of, float_data, number, same_shape, whole
 from diffusion_explained.devices import to_float64
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 
@@ -23,9 +23,13 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
         sin((1 - share) angle) / sin(angle) a + sin(share angle) / sin(angle) b
 
     Between two independent noises, which are nearly orthogonal, the variance stays 1; with linear interpolation it
-    falls to a half. Parallel tensors are interpolated linearly. Raises ValueError for shapes that differ.
+    falls to a half. Parallel tensors are interpolated linearly. Raises ValueError for shapes that differ, and for NaN.
     """
     same_shape("both ends", float_data("a", a), float_data("b", b))
+    if a.ndim < 2 or len(a) == 0:
+        raise ValueError(f"both ends must be [B, ...] with B of 1 or more; got {list(a.shape)}.")
+    for end, what in ((a, "tensors at the first end"), (b, "tensors at the second end")):
+        check_finite(end, what, "give finite numbers")
     share = number("share", share, "a number, 0 at the first end and 1 at the second")
     b = b.to(a.dtype)
     flat_a, flat_b = a.flatten(1), b.flatten(1)
@@ -57,6 +61,7 @@ class Reach:
 
     def box(self, share: float = 0.95) -> tuple[int, int, int, int]:
         """The smallest square around `own`, cut at the edges, that contains `share` of all change; format as `own`."""
+        share = number("share", share, "a share of the change, from 0 to 1", 0, 1)
         height, width = self.moved.shape
         top, bottom, left, right = self.own
         for margin in range(max(height, width) + 1):
@@ -75,10 +80,11 @@ class Reach:
 def poke(latents: Tensor, row: int, column: int, channel: int | None = None, by: float = 1.0) -> Tensor:
     """Latents [B, C, h, w] with `by` added to one pixel, in one channel or in all.
 
-    Raises ValueError for a pixel or channel outside the latents, and for a `by` that is not finite.
+    Raises ValueError for a pixel or channel outside the latents, and for latents or a `by` that are not finite.
     """
     if float_data("latents", latents).ndim != 4:
         raise ValueError(f"latents must be [B, C, h, w]; got {list(latents.shape)}.")
+    check_finite(latents, "latents", "give finite numbers")
     _, channels, height, width = latents.shape
     row, column = (whole(what, value, 0) for what, value in (("row", row), ("column", column)))
     by = number("by", by, "a finite number, in standard deviations of latents")
@@ -98,7 +104,8 @@ def reach(
 
     Raises ValueError for more than one picture, or a pixel that does not exist.
     """
-    if len(latents) != 1:
+    check_kind_of("model", model, StableDiffusion)
+    if float_data("latents", latents).ndim != 4 or len(latents) != 1:
         raise ValueError(f"latents must be of one picture, [1, C, h, w]; got {tuple(latents.shape)}.")
     before, after = model.decode(torch.cat([latents, poke(latents, row, column, channel, by)])).cpu()
     side = model.pixels

@@ -9,17 +9,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffusion_explained.checks import image_batch, typed_arguments, whole
+
 PADDINGS = ("black", "reflect")
 
 
+@typed_arguments
 def shift_randomly(x: Tensor, max_shift: int, generator: torch.Generator, padding: str = "black") -> Tensor:
     """Shift each image [B, C, H, W] by a random whole number of pixels, at most max_shift in each direction.
 
     The uncovered edges are filled with black (-1), or with padding "reflect" by reflecting the image.
+    Raises ValueError for another padding, and for a max_shift that the image is too small for.
     """
+    batch_size, _, height, width = image_batch("x", x).shape
+    if padding not in PADDINGS:
+        raise ValueError(f"padding must be one of {', '.join(PADDINGS)}; got {padding!r}.")
+    max_shift = whole("max_shift", max_shift, 0, min(height, width) - 1)
     if max_shift == 0:
         return x
-    batch_size, _, height, width = x.shape
     margins = [max_shift] * 4
     padded = F.pad(x, margins, mode="reflect") if padding == "reflect" else F.pad(x, margins, value=-1.0)
     top, left = torch.randint(
@@ -31,12 +38,15 @@ def shift_randomly(x: Tensor, max_shift: int, generator: torch.Generator, paddin
     return padded.permute(0, 2, 3, 1)[images, rows, columns].permute(0, 3, 1, 2).contiguous()
 
 
+@typed_arguments
 def flip_randomly(x: Tensor, generator: torch.Generator) -> Tensor:
     """Mirror each image [B, C, H, W] left to right with probability 1/2."""
+    image_batch("x", x)
     flipped = (torch.rand(len(x), generator=generator, device="cpu", dtype=torch.float32) < 0.5).to(x.device)
     return torch.where(flipped[:, None, None, None], x.flip(-1), x)
 
 
+@typed_arguments
 def cut_out_randomly(x: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Cover each image [B, C, H, W] with a grey (0) square of size x size pixels at a random place; size 0: none.
 
@@ -44,13 +54,10 @@ def cut_out_randomly(x: Tensor, size: int, generator: torch.Generator) -> Tensor
 
     Raises ValueError for a size larger than the image.
     """
+    batch_size, _, height, width = image_batch("x", x).shape
+    size = whole("size, a cutout's side in pixels,", size, 0, min(height, width))
     if size == 0:
         return x
-    batch_size, _, height, width = x.shape
-    if not 0 < size <= min(height, width):
-        raise ValueError(
-            f"a cutout's side is 0 .. {min(height, width)} pixels in {height} x {width} images; got {size}."
-        )
     top = torch.randint(height - size + 1, (batch_size, 1), generator=generator, device="cpu", dtype=torch.int64).to(
         x.device
     )

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.data import ImageDataset, load_dataset, to_float
 from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.devices import hardware
@@ -143,6 +143,7 @@ def describe(network: Classifier, dataset: ImageDataset, config: ClassifierTrain
     }
 
 
+@typed_arguments
 def augment(x: Tensor, config: ClassifierTrainConfig, generator: torch.Generator) -> Tensor:
     """Images [B, C, H, W] as the network is trained on them: shifted, mirrored, and partly covered."""
     x = shift_randomly(x, config.max_shift, generator, config.padding)
@@ -151,6 +152,7 @@ def augment(x: Tensor, config: ClassifierTrainConfig, generator: torch.Generator
     return cut_out_randomly(x, config.cutout, generator)
 
 
+@typed_arguments
 def one_cycle(progress: float, peak: float = 0.25) -> float:
     """The factor on the learning rate at progress 0..1: half a cosine up to 1 at `peak`, then another down to 0."""
     towards_peak = progress / peak if progress < peak else (1 - progress) / (1 - peak)

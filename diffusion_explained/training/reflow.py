@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import all_of, named_options
 from diffusion_explained.files import atomic_path
 from diffusion_explained.guidance import check_guidance
 from diffusion_explained.messages import unknown_name
@@ -205,8 +205,11 @@ def straightness(steps: Iterable[Step]) -> float:
         S = integral over t of E || (x_T - x_0) - v(x_t, t) ||^2         (Liu et al. 2022, Eq. 7)
 
     steps: those of `samplers.euler` with a flow model, from noise to data; more steps resolve more of the curvature.
+    Raises ValueError for anything else.
     """
-    steps = list(steps)
+    steps = all_of("steps", steps, Step)
+    if not steps:
+        raise ValueError("There are no steps to measure: a sampler yields at least one.")
     chord = steps[0].x_t - steps[-1].x_next
     total = 0.0
     for step in steps:
