@@ -15,16 +15,13 @@ import pytest
 import torch
 from hub_cache import put_into_cache
 from safetensors.torch import load_file, save_file
+from safety_checkers import pickled_checker, whole_checker
 from test_cli import assert_refused, run
 
 from diffusion_explained.samplers import final
 from diffusion_explained.stable_diffusion import WeightsUnavailableError, find_weights, load, save_stand_in, weights
 from diffusion_explained.stable_diffusion.weights import MICRO_FOLDER
 
-CHECKED = {
-    "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
-    "feature_extractor": ["transformers", "CLIPImageProcessor"],
-}
 SHORT = {"height": 64, "width": 64, "num_inference_steps": 2}
 
 
@@ -95,20 +92,7 @@ def test_both_layouts_of_a_text_encoders_names_load(copy, folder, prefixed):
 @pytest.mark.parametrize("published_names", [True, False])
 def test_a_safety_checker_is_filled_whole_in_both_layouts_of_its_names(copy, published_names):
     """Published ones say vision_model.vision_model..., and hold position_ids, which are computed now."""
-    from diffusers.pipelines.stable_diffusion import StableDiffusionSafetyChecker
-    from transformers import CLIPConfig, CLIPImageProcessor
-
-    small = {"hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "num_hidden_layers": 1}
-    config = CLIPConfig(
-        text_config={**small, "vocab_size": 100}, vision_config={**small, "image_size": 32, "patch_size": 8},
-        projection_dim=16,
-    )  # fmt: skip
-    checker = StableDiffusionSafetyChecker(config)
-    checker.save_pretrained(copy / "safety_checker")
-    CLIPImageProcessor(size={"shortest_edge": 32}, crop_size=32).save_pretrained(copy / "feature_extractor")
-    path = copy / "model_index.json"
-    index = {**json.loads(path.read_text()), **CHECKED}
-    path.write_text(json.dumps(index))
+    checker = whole_checker(copy)
 
     def rename(tensors: dict[str, torch.Tensor]) -> None:
         old = {name: tensors.pop(name) for name in list(tensors)}
@@ -390,10 +374,7 @@ def test_a_repository_of_pickles_or_without_a_pipeline_is_refused_before_the_dow
 
 
 def test_a_safety_checker_that_is_a_pickle_can_be_left_out(hub, copy):
-    path = copy / "model_index.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **CHECKED}))
-    (copy / "safety_checker").mkdir()
-    (copy / "safety_checker" / "pytorch_model.bin").write_bytes(b"0" * 1_000_000)
+    pickled_checker(copy)
     with pytest.raises(ValueError, match=r"or load without the safety checker \(safety_checker=False\)"):
         load(copy, device="cpu")
     with pytest.raises(ValueError, match=r"safety_checker=False\)\. Nothing large"):

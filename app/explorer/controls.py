@@ -77,9 +77,9 @@ def segments(where: Any, label: str, choices: Sequence[Any], default: Any, *, ke
     return _control(make, key, OneOf(choices), default)
 
 
-def switch(where: Any, label: str, default: bool = False, *, key: str, **options: Any) -> bool:
+def switch(where: Any, label: str, default: bool = False, *, key: str, always: bool = False, **options: Any) -> bool:
     """On or off."""
-    return _control(lambda: where.toggle(label, key=key, **options), key, Switch(), default)
+    return _control(lambda: where.toggle(label, key=key, **options), key, Switch(), default, always)
 
 
 def text(

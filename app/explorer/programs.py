@@ -161,7 +161,7 @@ for one in finishes:
 
 def diffusion(name: str, ask: Ask, start: RunStart, *, model: str = "model", steps: str = "steps") -> str:
     """A run of Stable Diffusion: model, steps, and the final pictures [B, 3, H, W]."""
-    loading = in_python(name)
+    loading = in_python(name, ask.safety_checker)
     options = {key: value for key, value in ask.options().items() if key != "prompt"}
     lines = [f"{key}={value!r}," for key, value in options.items()]
     if start.image is not None:

@@ -20,6 +20,7 @@ from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
 from diffusion_explained.stable_diffusion import Trace, download_size, find_weights
 from diffusion_explained.stable_diffusion.families import (
+    CHECKERS_GB,
     DEFAULT_MODEL,
     MICRO,
     MICRO_FAMILY,
@@ -29,7 +30,7 @@ from diffusion_explained.stable_diffusion.families import (
 from diffusion_explained.stable_diffusion.levels import levels_of
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
-from diffusion_explained.stable_diffusion.weights import read_index, read_json
+from diffusion_explained.stable_diffusion.weights import is_repository, read_index, read_json
 from explorer import page, sharing
 from explorer.cache import Cache, named_cache
 from explorer.jobs import POLL
@@ -63,6 +64,7 @@ LABELS = {  # the engine's label of a run -> its badge, and what that means
 }
 OF_MICRO = "computed on this machine by **micro**, a small model that this project trained on emoji"
 THUMBNAIL, SMALL, MANY = 96, 64, 150  # pixels of a step's picture; smaller for more than MANY, so that files stay small
+UNCHECKED = "The model's safety checker was left out, so no picture was checked."
 BUSY = "waiting for another visitor's picture by this model"
 FORGET = 60  # seconds after which the machine is checked again
 OWN = "the model's own"  # spacing
@@ -78,23 +80,36 @@ def on_cpu() -> bool:
 
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
-def missing(name: str) -> str:
+def missing(name: str, safety_checker: bool | None = None) -> str:
     """Why a model cannot be loaded here, in the engine's words; empty if it can."""
     if name == STAND_IN:
         return ""
     try:
-        find_weights(name)
+        find_weights(name, safety_checker=safety_checker)
     except (OSError, ValueError) as error:
         return str(error)
     return ""
 
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
-def to_download(name: str) -> float | None:
+def may_ship_checker(name: str) -> bool:
+    """Whether a model ships a safety checker, by its files; whether it may, for a model that is not on this machine."""
+    if name in (*AT_ONCE, RECORDED, OTHER):
+        return False
+    try:
+        return find_weights(name, safety_checker=False).unchecked
+    except ValueError:  # it cannot be loaded, with a safety checker or without
+        return False
+    except OSError:
+        return is_repository(name) and (name in CHECKERS_GB or name not in SIZES_GB)
+
+
+@st.cache_data(ttl=FORGET, show_spinner=False)
+def to_download(name: str, safety_checker: bool | None = None) -> float | None:
     """The size of a download in gigabytes; None without a network, or if there is no model of that name."""
     from diffusion_explained.data.hub import hub_is_reachable
 
-    return download_size(name) if hub_is_reachable() else None
+    return download_size(name, safety_checker=safety_checker) if hub_is_reachable() else None
 
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
@@ -102,10 +117,10 @@ def _scheduler(name: str) -> dict[str, Any] | None:
     """The configuration of a model's scheduler, with its class, from its files; None if the model is not here."""
     if name == STAND_IN:
         return {**DDPM_CONFIG, "_class_name": "PNDMScheduler"}
-    if (sharing.is_shared() and name != MICRO) or missing(name):
+    if (sharing.is_shared() and name != MICRO) or missing(name, False):  # a scheduler needs no checker
         return None
     try:
-        folder = find_weights(name).folder
+        folder = find_weights(name, safety_checker=False).folder
         listed = read_index(folder)["scheduler"][1]
         return {**read_json(folder / "scheduler" / "scheduler_config.json"), "_class_name": listed}
     except (OSError, ValueError):
@@ -163,13 +178,13 @@ def offered() -> tuple[str, ...]:
     return tuple(name for name in MODELS if not sharing.is_shared() or name in (*AT_ONCE, RECORDED))
 
 
-def download(name: str, gigabytes: float, tell: Tell) -> bool:
+def download(name: str, gigabytes: float, tell: Tell, safety_checker: bool | None = None) -> bool:
     """Download a model's weights into the hub's cache. Raises WeightsUnavailableError, which says what to do."""
     from diffusion_explained.stable_diffusion.weights import fetch
 
     sharing.refuse(sharing.NO_DOWNLOAD)
     worker = ThreadPoolExecutor(1)
-    fetching = worker.submit(fetch, name)
+    fetching = worker.submit(fetch, name, safety_checker=safety_checker)
     worker.shutdown(wait=False)
     while not fetching.done():
         arrived = _arrived(name) / 1e9
@@ -177,6 +192,7 @@ def download(name: str, gigabytes: float, tell: Tell) -> bool:
         time.sleep(POLL)
     fetching.result()
     missing.clear()
+    may_ship_checker.clear()
     _scheduler.clear()
     return True
 
@@ -210,14 +226,16 @@ def models() -> Cache:
     return named_cache("stable diffusion", 2)  # limited by number, not by bytes
 
 
-def loaded(name: str) -> Loaded | None:
-    """A model if it is already loaded, or None."""
-    kept = models()
-    return kept.get(name, lambda tell: None, keep=lambda value: False) if name in kept else None
+def loaded(name: str, safety_checker: bool | None = None) -> Loaded | None:
+    """A model if it is already loaded with this choice of its safety checker, or None."""
+    kept, key = models(), (name, safety_checker)
+    return kept.get(key, lambda tell: None, keep=lambda value: False) if key in kept else None
 
 
-def load(kept: Cache, name: str, tell: Tell) -> Loaded:
+def load(kept: Cache, name: str, tell: Tell, safety_checker: bool | None = None) -> Loaded:
     """The model of that name; loads and measures it first if necessary. This imports diffusers.
+
+    safety_checker: None uses the model's safety checker if there is one, False leaves it out.
 
     Raises ValueError on a shared explorer for a model that does not ship, before its name is looked up anywhere.
     """
@@ -232,14 +250,15 @@ def load(kept: Cache, name: str, tell: Tell) -> Loaded:
         if name == STAND_IN:
             model = stable_diffusion.stand_in()
         else:
-            model = stable_diffusion.load(name, **({} if name == MICRO else {"device": str(choose_device())}))
+            device = None if name == MICRO else str(choose_device())
+            model = stable_diffusion.load(name, device, safety_checker=safety_checker)
         share_the_cores()
         settle()
         tell(0.0, "measuring how long a step takes")
         with HEAVY.turn(tell):
             return Loaded(model, measure_pace(model))
 
-    return kept.get(name, make, tell)
+    return kept.get((name, safety_checker), make, tell)
 
 
 # -- a run --------------------------------------------------------------------------------------------------
@@ -247,7 +266,10 @@ def load(kept: Cache, name: str, tell: Tell) -> Loaded:
 
 @dataclass(frozen=True)
 class Ask:
-    """All settings that determine a run, except what it starts from."""
+    """All settings that determine a run, except its model's name and what it starts from.
+
+    safety_checker: None uses the model's safety checker if there is one, False leaves it out.
+    """
 
     prompt: str
     negative: str
@@ -258,6 +280,7 @@ class Ask:
     seeds: tuple[int, ...]
     height: int
     width: int
+    safety_checker: bool | None = None
 
     @property
     def work(self) -> int:
@@ -268,7 +291,7 @@ class Ask:
     def options(self) -> dict[str, object]:
         """The options of `StableDiffusion.steps`."""
         options = {**asdict(self), "seed": list(self.seeds), "negative": self.negative or None}
-        del options["seeds"]
+        del options["seeds"], options["safety_checker"]
         return options
 
 
@@ -294,7 +317,7 @@ class RunStart:
 class FinishedRun:
     """A run to show: its trace and film, and for a run that was made here also its first latents.
 
-    latents: x_T of the first picture [C, h, w]; notices: what the safety checker said; asked: the settings that made
+    latents: x_T of the first picture [C, h, w]; notices: about the safety checker; asked: the settings that made
     it.
     """
 
@@ -314,7 +337,7 @@ def draw(kept: Cache, name: str, ask: Ask, start: RunStart, tell: Tell) -> Finis
     """Run a model, loading it first if necessary. Raises the engine's ValueErrors and OSErrors."""
     from diffusion_explained.stable_diffusion import record
 
-    here = load(kept, name, tell)
+    here = load(kept, name, tell, ask.safety_checker)
     first: list[Tensor] = []
 
     def progress(step: Step) -> None:
@@ -327,8 +350,10 @@ def draw(kept: Cache, name: str, ask: Ask, start: RunStart, tell: Tell) -> Finis
     with held(here.turn, tell, BUSY), HEAVY.turn(tell) as turn, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         trace = record(here.model, thumbnail=thumbnail, progress=progress, **options)
-    flagged = {str(one.message) for one in said if "safety checker" in str(one.message)}
-    return FinishedRun(trace, film_of_trace(trace), first[0], tuple(sorted(flagged)), asked(name, ask, start))
+    notices = {str(one.message) for one in said if "safety checker" in str(one.message)}
+    if ask.safety_checker is False:
+        notices.add(UNCHECKED)
+    return FinishedRun(trace, film_of_trace(trace), first[0], tuple(sorted(notices)), asked(name, ask, start))
 
 
 @st.cache_data(max_entries=4, show_spinner="Opening the recorded run")
@@ -368,8 +393,9 @@ def facts(trace: Trace) -> str:
     )
 
 
-def in_python(name: str) -> str:
+def in_python(name: str, safety_checker: bool | None = None) -> str:
     """The call that loads a model in a program."""
     if name == STAND_IN:
         return "stand_in()"
-    return f"load({name!r})" if name == MICRO else f"load({name!r}, device={str(choose_device())!r})"
+    without = ", safety_checker=False" if safety_checker is False else ""
+    return f"load({name!r})" if name == MICRO else f"load({name!r}, device={str(choose_device())!r}{without})"

@@ -24,8 +24,11 @@ NAME = 300  # the most letters of a model's name or folder
 # -- a model ------------------------------------------------------------------------------------------------
 
 
-def pick_model(words: str = "Model") -> str:
-    """The chosen model: a name on the hub, a folder, MICRO, STAND_IN or RECORDED. Other pages keep the choice."""
+def pick_model(words: str = "Model") -> tuple[str, bool | None]:
+    """The chosen model, and `Ask.safety_checker` for it. Other pages keep both choices.
+
+    The model is a name on the hub, a folder, MICRO, STAND_IN or RECORDED.
+    """
     offered = stable.offered()
     chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
     chosen = address.read("sd_model", OneOf(offered), chosen)
@@ -35,8 +38,12 @@ def pick_model(words: str = "Model") -> str:
     address.put("sd_model", [chosen])  # always, because the default depends on the machine
     kind = st.selectbox(words, offered, format_func=MODELS.get, key="sd_model", on_change=_other_model)
     sharing.say(sharing.ONLY_SHIPPED)
-    if kind != OTHER:
-        return kind
+    name = _named() if kind == OTHER else kind
+    return name, _safety_checker(name)
+
+
+def _named() -> str:
+    """The model that the visitor names, a repository or a folder; OTHER for none."""
     name = controls.text(
         st,
         "Its name, or a folder",
@@ -48,6 +55,25 @@ def pick_model(words: str = "Model") -> str:
     ).strip()
     st.session_state.sd_other = name
     return name or OTHER
+
+
+def _safety_checker(name: str) -> bool | None:
+    """False if the visitor leaves the model's safety checker out, otherwise None."""
+    if not stable.may_ship_checker(name):
+        return None
+    checked = st.session_state.sd_checked = controls.switch(
+        st,
+        "Safety checker",
+        st.session_state.get("sd_checked", True),
+        key="sd_checker",
+        always=True,
+        help="A network that some models ship: the pictures that it flags become black. Off: it is neither downloaded "
+        "nor loaded, so a model whose safety checker is missing or pickled can run.",
+    )
+    if checked:
+        return None
+    st.caption("It is left out: no picture is checked.")
+    return False
 
 
 def _other_model() -> None:
@@ -82,7 +108,7 @@ def upload_trace() -> FinishedRun | None:
         return None
 
 
-def can_run(name: str) -> bool:
+def can_run(name: str, safety_checker: bool | None) -> bool:
     """Whether a model can run now; if not, say what is missing and offer what helps."""
     if name == OTHER:
         st.info("Give the model's name, or its folder.", icon=":material/touch_app:")
@@ -90,31 +116,30 @@ def can_run(name: str) -> bool:
     if name not in AT_ONCE and sharing.is_shared():
         st.warning(sharing.sentence(sharing.ONLY_SHIPPED), icon=":material/groups:")
         return False
-    if why := stable.missing(name):
+    if why := stable.missing(name, safety_checker):
         st.warning(page.literal(why), icon=":material/inventory_2:")
-        gigabytes = stable.to_download(name)
+        gigabytes = stable.to_download(name, safety_checker)
         if gigabytes:
+            fetch = partial(stable.download, name, gigabytes, safety_checker=safety_checker)
             st.button(
                 f"Download {gigabytes:.1f} GB",
                 icon=":material/download:",
                 disabled=running(),
-                on_click=lambda: begin(
-                    Job("Download", "sd_fetched", partial(stable.download, name, gigabytes), stoppable=False)
-                ),
+                on_click=lambda: begin(Job("Download", "sd_fetched", fetch, stoppable=False)),
                 help="From the Hugging Face hub, once. Nothing is fetched unless you press this.",
             )
         return False
-    if name not in AT_ONCE and stable.on_cpu() and stable.loaded(name) is None:
+    if name not in AT_ONCE and stable.on_cpu() and stable.loaded(name, safety_checker) is None:
         st.warning(
             "There is no GPU here, and on a CPU one picture takes minutes. Loading also measures how many.",
             icon=":material/hourglass_top:",
         )
-        kept = stable.models()
+        load = partial(stable.load, stable.models(), name, safety_checker=safety_checker)
         st.button(
             "Load it, and measure",
             icon=":material/timer:",
             disabled=running(),
-            on_click=lambda: begin(Job(f"Loading {page.literal(name)}", "sd_loaded", partial(stable.load, kept, name))),
+            on_click=lambda: begin(Job(f"Loading {page.literal(name)}", "sd_loaded", load)),
         )
         return False
     return True
@@ -135,7 +160,7 @@ def run(
     The result may come from other settings than `asked`; a caption then says so. The first run of a small model begins
     by itself, unless its settings need much more work than is usual.
     """
-    if can_run(name):
+    if can_run(name, ask.safety_checker):
         button, forecast = st.columns([1, 3], vertical_alignment="center")
         allowed = not sharing.is_shared() or stable.begins_by_itself(name, ask, sharing.PICTURES, usual_steps)
         # not by on_click: it would have the settings of the page's previous run, without the latest change
@@ -174,7 +199,7 @@ def _of_prompt(asked: object, ask: stable.Ask) -> str:
 
 def _seconds(name: str, ask: stable.Ask) -> float | None:
     """About how many seconds a run takes; None before the model was measured."""
-    known = stable.loaded(name)
+    known = stable.loaded(name, ask.safety_checker)
     if known is None:
         return None
     return known.pace.estimate(ask.num_inference_steps, len(ask.seeds), ask.height, ask.width, ask.sampler)
@@ -182,7 +207,7 @@ def _seconds(name: str, ask: stable.Ask) -> float | None:
 
 def _estimate(name: str, ask: stable.Ask) -> str:
     """A sentence about how long a run takes, or that the first run measures it."""
-    known, seconds = stable.loaded(name), _seconds(name, ask)
+    known, seconds = stable.loaded(name, ask.safety_checker), _seconds(name, ask)
     if known is None or seconds is None:
         return "The first run also loads the model, and measures how long a step takes here."
     return f"Takes about {page.duration(seconds)} on {known.model.device}."
@@ -283,7 +308,7 @@ def finished(drawn: FinishedRun) -> None:
 
 
 def notices(drawn: FinishedRun) -> None:
-    """Show the notices of a run: of the safety checker, and about an empty prompt."""
+    """Show the notices of a run, about the safety checker and an empty prompt."""
     for notice in drawn.notices:
         st.warning(page.literal(notice), icon=":material/visibility_off:")
     empty_prompt(drawn.trace.settings["prompt"][0])

@@ -28,7 +28,7 @@ with ours:
     choices.pick_network(choice, "Our network")
     label = controls.choice(st, "Class", names, "7" if choice.data == "mnist" else "horse", key="of_class")
 with theirs:
-    name = stable_sections.pick_model("Stable Diffusion")
+    name, safety_checker = stable_sections.pick_model("Stable Diffusion")
     recorded = stable_sections.upload_trace() if name == stable.RECORDED else None
     if name != stable.RECORDED:
         prompt = controls.text(st, "Prompt", stable.usual(name).prompt, key="compare_prompt")
@@ -66,7 +66,9 @@ if name == stable.RECORDED:
             shown = compare(recorded.trace, settings, (), tell)
 else:
     usual = stable.usual(name)
-    ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), usual.side, usual.side)
+    ask = stable.Ask(
+        prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), usual.side, usual.side, safety_checker
+    )
     asked = (*stable.asked(name, ask, stable.RunStart()), settings)
     job = partial(compare_live, stable.models(), name, ask, settings)
     shown = stable_sections.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)

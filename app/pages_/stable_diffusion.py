@@ -20,7 +20,7 @@ address.films("frame")
 first, words = st.columns([1, 2.7], gap="large")
 second, third = words.columns([1.6, 1], gap="medium")
 with first:
-    name = stable_sections.pick_model()
+    name, safety_checker = stable_sections.pick_model()
 with st.container(key="workbench"):  # on a phone the result stands above its controls
     asking, result = st.columns([1, 2.7], gap="large")
 if name == stable.RECORDED:
@@ -60,7 +60,7 @@ else:
         )
         start = start_picture(height, width, (*ours, PAPER, FILE))
     seeds = tuple(range(seed, seed + count))
-    ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width)
+    ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width, safety_checker)
     with result:
         job = partial(stable.draw, stable.models(), name, ask, start)
         drawn = stable_sections.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, start))

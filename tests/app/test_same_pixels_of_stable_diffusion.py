@@ -5,6 +5,8 @@ from same_pixels import check_all_at_once, check_alone
 from test_same_pixels import ids
 from visits import cheap_pages  # noqa: F401
 
+from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL
+
 pytestmark = pytest.mark.usefixtures("cheap_pages")
 VARIANTS = (  # page and address: together they show every control
     ("text_to_image", {"t2i_steps": "2", "t2i_count": "1"}),
@@ -14,6 +16,9 @@ VARIANTS = (  # page and address: together they show every control
     ("stable_diffusion", {"sd_steps": "2", "start": "a picture", "source": "a CIFAR-10 picture"}),
     ("stable_diffusion", {"sd_steps": "2", "start": "a picture with a hole", "hole": "a rectangle"}),
     ("compare", {"compare_steps": "2"}),
+    # these two ship a safety checker, and need not be on this machine: the page says so, with all of its controls
+    ("stable_diffusion", {"sd_steps": "2", "sd_model": DEFAULT_MODEL}),
+    ("compare", {"compare_steps": "2", "sd_model": DEFAULT_MODEL}),
 )
 
 

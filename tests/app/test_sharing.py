@@ -46,7 +46,7 @@ def shared(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
     find = stable.find_weights
-    monkeypatch.setattr(stable, "find_weights", lambda name: find(name) if name == stable.MICRO else no_door())
+    monkeypatch.setattr(stable, "find_weights", lambda name, **_: find(name) if name == stable.MICRO else no_door())
     monkeypatch.setattr(stable, "to_download", no_door)
     for pace in ("digits", "pictures", "slow"):
         monkeypatch.setitem(runs.REFERENCE_STEPS, pace, 4)

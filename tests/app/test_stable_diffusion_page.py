@@ -10,11 +10,12 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import APP, finished
+from conftest import APP, address, finished
 from explorer import compared, jobs, page, stable
 from explorer.cache import quiet
 from explorer.runs import Settings
 from PIL import Image
+from safety_checkers import list_checker, pickled_checker, whole_checker
 from test_pages import film, frames, png
 
 from diffusion_explained import load_pretrained, stable_diffusion
@@ -361,8 +362,8 @@ def test_a_model_that_is_missing_is_said_with_what_to_do_and_nothing_is_fetched(
 def test_a_download_states_its_size_and_waits_for_its_button(open_page, monkeypatch):
     fetched: list[str] = []
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
-    monkeypatch.setattr(stable, "download_size", lambda name: 2.7)
-    monkeypatch.setattr(weights, "fetch", lambda name: fetched.append(name))
+    monkeypatch.setattr(stable, "download_size", lambda name, **of: 2.7)
+    monkeypatch.setattr(weights, "fetch", lambda name, **of: fetched.append(name))
     at = finished(open_page("stable_diffusion", **QUICK))
     at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
     assert fetched == []
@@ -371,11 +372,11 @@ def test_a_download_states_its_size_and_waits_for_its_button(open_page, monkeypa
 
 
 def test_a_download_that_fails_says_why(open_page, monkeypatch):
-    def fetch(name):
+    def fetch(name, **of):
         raise weights.WeightsUnavailableError("Downloading it failed: accept its licence.")
 
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
-    monkeypatch.setattr(stable, "download_size", lambda name: 2.7)
+    monkeypatch.setattr(stable, "download_size", lambda name, **of: 2.7)
     monkeypatch.setattr(weights, "fetch", fetch)
     at = finished(open_page("stable_diffusion", **QUICK))
     at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
@@ -397,6 +398,88 @@ def test_a_folder_is_loaded_and_measured_before_it_runs_on_a_cpu(open_page, tmp_
     assert not at.error and "Takes about" in said(at.caption)
     press(at, "Run")
     assert page.literal(str(tmp_path / "pipeline")) in said(at.caption) and "stand-in" in said(at.markdown)
+
+
+# -- the safety checker -------------------------------------------------------------------------------------
+
+
+def checker_of(at):
+    """The control, or None."""
+    return next((one for one in at.toggle if one.key == "sd_checker"), None)
+
+
+def test_a_download_has_the_safety_checker_or_not_as_the_visitor_chooses(open_page, monkeypatch):
+    fetched: list[object] = []
+    monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(weights, "fetch", lambda name, *, safety_checker: fetched.append(safety_checker))
+    at = open_page("stable_diffusion", sd_model=stable.DEFAULT_MODEL)
+    assert checker_of(at).value is True
+    press(at, "Download 2.7 GB")
+    checker_of(at).set_value(False).run()
+    press(at, "Download 2.1 GB")
+    assert fetched == [None, False] and not at.error
+
+
+@pytest.mark.parametrize("damage", [list_checker, pickled_checker])
+def test_a_model_whose_safety_checker_is_missing_or_pickled_runs_without_it(open_page, tmp_path, monkeypatch, damage):
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    damage(save_stand_in(tmp_path / "model"))
+    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path / "model")
+    assert "safety_checker" in at.warning[0].value.replace("\\", "")
+    assert "Run" not in [button.label for button in at.button]
+    checker_of(at).set_value(False).run()
+    press(at, "Run")
+    run = at.session_state.sd_drawn
+    assert not at.error and run.trace.settings["model"] == str(tmp_path / "model")
+    assert run.notices == (stable.UNCHECKED,) and stable.UNCHECKED in said(at.warning)
+    assert ", safety_checker=False)" in at.code[0].value and address(at)["sd_checker"] == ["false"]
+    for name in ("stable_diffusion", "compare"):
+        again = open_page(name, **address(at))
+        assert checker_of(again).value is False and "safety_checker=False)" in again.code[0].value
+    at.switch_page("pages_/compare.py").run()
+    assert checker_of(at).value is False, "the choice goes with the model from page to page"
+
+
+def test_a_run_with_the_other_choice_of_the_safety_checker_is_another_run(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    whole_checker(save_stand_in(tmp_path / "model"))
+    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path / "model")
+    press(at, "Run")
+    assert stable.UNCHECKED not in said(at.warning) and "safety_checker" not in at.code[0].value
+    checker_of(at).set_value(False).run()
+    assert "other settings" in said(at.caption)
+    press(at, "Run")
+    assert "other settings" not in said(at.caption) and stable.UNCHECKED in said(at.warning)
+    name = str(tmp_path / "model")
+    assert stable.loaded(name).model.pipe.safety_checker is not None
+    assert stable.loaded(name, False).model.pipe.safety_checker is None
+
+
+def test_the_comparison_runs_without_a_safety_checker_too(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    pickled_checker(save_stand_in(tmp_path / "model"))
+    at = another(finished(open_page("compare", compare_steps="2")), tmp_path / "model")
+    checker_of(at).set_value(False).run()
+    press(at, "Run both")
+    assert "no picture is checked" in said(at.caption)
+    assert not at.error and at.session_state.sd_compared.trace.settings["model"] == str(tmp_path / "model")
+
+
+def test_the_control_is_shown_only_for_models_that_may_ship_a_safety_checker(open_page, tmp_path):
+    at = finished(open_page("stable_diffusion", **QUICK))
+    shown = {}
+    for kind in [kind for kind in stable.MODELS if kind != stable.OTHER]:
+        at.selectbox(key="sd_model").set_value(kind).run()
+        shown[kind] = checker_of(at) is not None
+    assert [kind for kind, is_shown in shown.items() if is_shown] == [stable.DEFAULT_MODEL]
+    save_stand_in(tmp_path / "unchecked")
+    list_checker(save_stand_in(tmp_path / "checked"))
+    for name, may in [("", False), ("owner/model", True), (tmp_path / "unchecked", False), (tmp_path / "checked", True),
+                      (tmp_path / "none", False), (tmp_path, False)]:  # fmt: skip
+        assert (checker_of(another(at, name)) is not None) == may, name
+
+
+# -- folders that cannot be used ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("content, words", [({}, "not a pipeline"), (None, "There is no folder")])

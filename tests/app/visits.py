@@ -77,6 +77,7 @@ def cheap_pages(monkeypatch):
         monkeypatch.setitem(runs.SCALES, pace, (0.0, 2.0))
     # the curve over time moves with every reading of the clock, and no address can hold that
     monkeypatch.setattr(runs, "time_evaluation", lambda *_, **__: Timing(0.01, 0.009, 0.011, 9))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a page with a model that is not on this machine asks the hub
     begin = stable_sections.begin
     monkeypatch.setattr(stable_sections, "begin", lambda job: (begin(job), wait([job._future])))
     monkeypatch.setattr(stable, "draw", drawn_once)
