@@ -277,7 +277,7 @@ def mean_pairwise_distance(vectors: Tensor) -> float:
     Raises ValueError for fewer than two rows.
     """
     if vectors.ndim == 0 or len(vectors) < 2:
-        raise ValueError(f"a distance needs two samples or more, [N, ...]; got {list(vectors.shape)}")
+        raise ValueError(f"a distance needs two samples or more; got {len(vectors) if vectors.ndim else 1}")
     check_finite(float_data("samples", vectors), "samples")
     flat = to_float64(vectors).flatten(1)
     total = sum(torch.cdist(chunk, flat).sum() for chunk in flat.split(500))  # i = j adds 0

@@ -57,10 +57,8 @@ def load_tokenizer(folder: str | os.PathLike[str] = TOKENIZER_FOLDER) -> Any:
 def encode(tokenizer: Any, captions: Sequence[str]) -> Tensor:
     """Captions as token ids, int64 [B, MAX_LENGTH]: begin, tokens, end, padded with end. Longer captions are cut.
 
-    Raises TypeError for one string instead of a list.
+    Raises ValueError for one string instead of a list.
     """
-    if isinstance(captions, str):
-        raise TypeError(f"captions must be a list of strings, not one string: pass [{captions!r}]")
     if not captions:
         return torch.empty(0, MAX_LENGTH, dtype=torch.int64, device="cpu")
     rows = tokenizer(list(captions), padding="max_length", max_length=MAX_LENGTH, truncation=True)["input_ids"]
