@@ -124,6 +124,7 @@ class NetworkDenoiser:
             raise ValueError(f"network must be a network, called as network(x, t, cond); got {shortened(network)}.")
         check_kind_of("schedule", schedule, Schedule)
         check_kind(kind)
+        cond, uncond = (tuple(one) if isinstance(one, list) else one for one in (cond, uncond))
         check_kind_of("cond", cond, Condition | None)
         check_kind_of("uncond", uncond, Condition | None)
         check_guidance(guidance_scale, guidance_interval, guidance_rescale)

@@ -88,8 +88,10 @@ def test_a_condition_of_several_tensors_is_batched_tensor_by_tensor(toy_network,
     pred = NetworkDenoiser(network, FLOW, "flow", guidance_scale=2.0, **sides)(x_T, level)
     alone = NetworkDenoiser(toy_network, FLOW, "flow", cond=LABELS, uncond=NULL, guidance_scale=2.0)(x_T, level)
     assert torch.equal(pred.eps, alone.eps)
-    labels, vectors = seen[0]
-    assert labels.tolist() == [10, 10, 3, 7] and torch.equal(vectors, torch.cat([torch.zeros(2, 5), pooled]))
+    listed = NetworkDenoiser(network, FLOW, "flow", guidance_scale=2.0, **{k: list(one) for k, one in sides.items()})
+    assert torch.equal(listed(x_T, level).eps, pred.eps), "a list of tensors is a tuple of them"
+    for labels, vectors in seen:
+        assert labels.tolist() == [10, 10, 3, 7] and torch.equal(vectors, torch.cat([torch.zeros(2, 5), pooled]))
 
 
 def test_guidance_interval_is_measured_in_sigma_over_alpha(toy_network, x_T):
