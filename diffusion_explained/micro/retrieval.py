@@ -23,7 +23,7 @@ from diffusion_explained.checks import typed_arguments
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.micro.tokens import MAX_LENGTH, encode, load_tokenizer
 from diffusion_explained.models import Allowance
-from diffusion_explained.tables import check_keys, read_table
+from diffusion_explained.tables import check_keys, check_types, read_table
 from diffusion_explained.weight_files import read_weights, with_weights, write_weights
 
 SIDE = 128
@@ -127,6 +127,7 @@ class RetrievalConfig:
     text_layers: int = 2
 
     def __post_init__(self) -> None:
+        check_types(self)
         sizes = (self.vocab_size, self.length, self.dim, self.squeeze, self.text_layers)
         if min(sizes) < 1 or not 0 <= self.end < self.vocab_size:
             raise ValueError(

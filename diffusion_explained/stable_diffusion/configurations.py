@@ -7,7 +7,8 @@ config.json of its own, and diffusers ignores the keys that it does not know. He
 
 Keys of the architecture (widths, blocks, layers) are harmless: diffusers builds the network from them, and the network
 is called in the same way. Keys that say how a part is called or scaled are obeyed by `networks` and `latents`, or
-limited to the values that mean "not used". A key that is in no table, but is set, is refused. Nothing here imports
+limited to the values that mean "not used". A key that is in no table, but is set, is refused, except for tokenizers,
+whose files are full of notes: `tokenizer_rules` checks the tokenizer that transformers builds. Nothing here imports
 diffusers, so a configuration is checked before any weights are downloaded or loaded.
 """
 
@@ -205,6 +206,16 @@ TRANSFORMERS = {  # keys that transformers writes into every config.json, but th
     )
 }  # fmt: skip
 TOKEN = either(NULL, whole(0, 10_000_000), each(whole(0, 10_000_000)))
+ACTIVATIONS = (  # the names in transformers' ACT2FN
+    "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh",
+    "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu", "relu2", "relu6", "sigmoid",
+    "silu", "sqrtsoftplus", "swish", "tanh", "xielu",
+)  # fmt: skip
+ACTIVATION = Rule(f"a name that transformers knows ({', '.join(ACTIVATIONS)})", lambda value: value in ACTIVATIONS)
+FEED_FORWARD = Rule(
+    f"one of transformers' names ({', '.join(ACTIVATIONS)}), alone or after 'gated-'",
+    lambda value: isinstance(value, str) and value.removeprefix("gated-") in ACTIVATIONS,
+)
 CLIP = TRANSFORMERS | {
     "model_type": only("clip_text_model", "clip"),
     "hidden_size": WIDTH,
@@ -214,7 +225,7 @@ CLIP = TRANSFORMERS | {
     "num_attention_heads": WIDTH,
     "max_position_embeddings": WIDTH,
     "vocab_size": whole(1, 10_000_000),
-    "hidden_act": NAME,
+    "hidden_act": ACTIVATION,
     "layer_norm_eps": POSITIVE,
     "bos_token_id": TOKEN,
     "eos_token_id": whole(0, 10_000_000),
@@ -230,8 +241,8 @@ T5 = TRANSFORMERS | {
     "relative_attention_num_buckets": WIDTH,
     "relative_attention_max_distance": WIDTH,
     "layer_norm_epsilon": POSITIVE,
-    "feed_forward_proj": NAME,
-    "dense_act_fn": NAME,
+    "feed_forward_proj": FEED_FORWARD,
+    "dense_act_fn": ACTIVATION,
     "is_gated_act": FLAG,
     "is_encoder_decoder": FLAG,
     "is_decoder": FLAG,
@@ -240,6 +251,39 @@ T5 = TRANSFORMERS | {
     "eos_token_id": TOKEN,
     "pad_token_id": TOKEN,
 }
+
+# -- the tokenizers ---------------------------------------------------------------------------------------
+
+
+def special_token(marked: bool) -> Rule:
+    """A special token: its text, or an object with its text; `marked` objects have the "__type" of transformers."""
+
+    def allows(value: Any) -> bool:
+        if isinstance(value, Mapping):
+            return allows(value.get("content")) and (not marked or value.get("__type") == "AddedToken")
+        return isinstance(value, str) and 0 < len(value) < 100
+
+    kind = '"__type": "AddedToken" and a "content"' if marked else 'a "content"'
+    return Rule(f"a text, or an object with {kind}, a text", allows)
+
+
+def tokenizer_table(file: str, t5: bool) -> dict[str, Rule]:
+    """The rules for the keys that transformers obeys in one of a tokenizer's two configuration files."""
+    token = special_token(marked=file == "tokenizer_config.json")
+    table = {
+        "bos_token": either(NULL, token) if t5 else token,
+        "eos_token": token,
+        "unk_token": either(NULL, token),
+        "pad_token": either(NULL, token),
+    }
+    if file == "special_tokens_map.json":
+        return table
+    return table | {
+        "model_max_length": either(NULL, Rule("a number", lambda value: type(value) in (int, float))),
+        "padding_side": only("right"),  # texts begin at the first position, and what is cut off is their end
+        "truncation_side": only("right"),
+    }
+
 
 # -- the pipeline -----------------------------------------------------------------------------------------
 
@@ -292,6 +336,8 @@ def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Fa
     if isinstance(config.get("text_config"), Mapping):  # the configuration of a whole CLIP contains the text encoder's
         config = config["text_config"]
     _check(config, known[class_name], f"{part} ({class_name})")
+    if class_name == "T5EncoderModel":
+        _check_buckets(config, part)
     mean, std = config.get("latents_mean"), config.get("latents_std")
     if (mean is None) != (std is None):
         raise ValueError(f"{part} ({class_name}) has only one of latents_mean and latents_std: give both or neither.")
@@ -305,6 +351,28 @@ def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Fa
     for key in NEEDED.get((family.name, part), ()):
         if key not in config and class_name != "AutoencoderTiny":  # whose default is right for its models
             raise ValueError(f"{part} ({class_name}) has no {key}, which {family.title} needs in its config.json.")
+
+
+def _check_buckets(config: Mapping[str, Any], part: str) -> None:
+    """Raise ValueError if T5's relative positions have no logarithmic buckets, which transformers divides by."""
+    buckets = config.get("relative_attention_num_buckets", 32)  # transformers' defaults
+    distance = config.get("relative_attention_max_distance", 128)
+    if buckets < 4 or distance <= buckets // 4:
+        raise ValueError(
+            f"{part} (T5EncoderModel) sets relative_attention_num_buckets to {buckets} and "
+            f"relative_attention_max_distance to {distance}; supported are at least 4 buckets, and a distance above a "
+            "quarter of their number. Use a model with such a configuration, or diffusers itself."
+        )
+
+
+def check_tokenizer_file(file: str, config: Mapping[str, Any], part: str) -> None:
+    """Raise ValueError for a value in a tokenizer's configuration file that is not supported.
+
+    file: tokenizer_config.json or special_tokens_map.json. Keys that transformers ignores, or that a tokenizer of
+    diffusers' pipelines obeys without consequences here, are in no table and harmless.
+    """
+    table = tokenizer_table(file, t5=part == "tokenizer_3")
+    _check({key: value for key, value in config.items() if key in table}, table, f"{part}/{file}")
 
 
 def check_pipeline(index: Mapping[str, Any], family: Family) -> None:

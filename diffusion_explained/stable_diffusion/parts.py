@@ -23,6 +23,7 @@ from torch import nn
 
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError, enough_memory
+from diffusion_explained.stable_diffusion.tokenizer_rules import check_special_tokens, check_tokenizers
 from diffusion_explained.stable_diffusion.weights import CHECKER, Weights
 
 # tensors of old files that a newer library computes itself
@@ -58,6 +59,7 @@ def _assembled(weights: Weights, dtype: torch.dtype) -> Any:
         encoder = parts.get(name.replace("tokenizer", "text_encoder"))
         if encoder is not None:
             _check_tokenizer(weights, name, getattr(pipe, name), encoder.config.vocab_size)
+    check_tokenizers(pipe, weights.family.name, f"{weights.name} ({weights.folder})")
     return pipe
 
 
@@ -109,6 +111,9 @@ def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:
     if part != CHECKER:
         _check_size(weights, part, found, _in_words(weights, part, lambda: _stored(files)))
 
+    # transformers otherwise refuses tensors of another shape without naming them; the report names them
+    named = {"ignore_mismatched_sizes": True} if weights.classes[part][0] == "transformers" else {}
+
     def load() -> tuple[nn.Module, Mapping[str, Any]]:
         return found.from_pretrained(
             folder,
@@ -117,6 +122,7 @@ def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:
             use_safetensors=True,
             local_files_only=True,
             output_loading_info=True,
+            **named,
         )
 
     module, report = _in_words(weights, part, load)
@@ -138,7 +144,9 @@ def _in_words(weights: Weights, what: str, call: Any) -> Any:
     except (NotEnoughMemoryError, MemoryError):
         raise
     except Exception as error:  # both libraries let errors of many types through
-        first = str(error).strip().split("\n")[0][:300] or type(error).__name__
+        lines = [line.strip() for line in str(error).strip().split("\n")]
+        several = 2 if lines[0].endswith(":") else 1  # the validators of huggingface_hub begin with a heading
+        first = " ".join(lines[:several])[:300] or type(error).__name__
         kind = OSError if isinstance(error, (OSError, SafetensorError)) else ValueError
         raise kind(
             f"{what} of {weights.name} cannot be loaded from {weights.folder}: {first} "
@@ -202,6 +210,7 @@ def _check_tokenizer(weights: Weights, name: str, tokenizer: Any, vocab_size: in
     """Raise ValueError for a tokenizer with ids beyond the embeddings, or that does not use its own vocabulary."""
     where = f"{name} of {weights.name} ({weights.folder / name})"
     vocab = _in_words(weights, name, tokenizer.get_vocab)
+    check_special_tokens(where, tokenizer, vocab, vocab_size, t5=name == "tokenizer_3")
     beyond = [piece for piece, number in vocab.items() if number >= vocab_size]
     if len(vocab) < 3 or beyond:
         raise ValueError(

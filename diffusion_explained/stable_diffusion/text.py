@@ -96,9 +96,8 @@ def prompts_of(prompt: str | Sequence[str], what: str = "prompt") -> tuple[str, 
     return prompts
 
 
-def tokenize(tokenizer: Any, prompt: str, encoder: str, length: int | None = None) -> Tokens:
-    """Tokenize a prompt, pad it to the tokenizer's length, and keep the text that did not fit as `cut`."""
-    length = length or tokenizer.model_max_length
+def tokenize(tokenizer: Any, prompt: str, encoder: str, length: int) -> Tokens:
+    """Tokenize a prompt, pad it to `length` tokens, and keep the text that did not fit as `cut`."""
     whole = tokenizer(prompt, truncation=False).input_ids
     ids = tokenizer(prompt, padding="max_length", max_length=length, truncation=True).input_ids
     used = min(len(whole), length)
@@ -117,13 +116,17 @@ def tokenize(tokenizer: Any, prompt: str, encoder: str, length: int | None = Non
     return Tokens(encoder, tuple(ids), tuple(pieces), tuple(words), used, cut)
 
 
-def tokenizers(pipe: Any) -> list[tuple[str, Any, int | None]]:
-    """(the text encoder's name, its tokenizer, the length to pad to) for each text encoder of a pipeline."""
+def tokenizers(pipe: Any) -> list[tuple[str, Any, int]]:
+    """(the text encoder's name, its tokenizer, the length to pad to) for each text encoder of a pipeline.
+
+    The length of CLIP is its tokenizer's; in Stable Diffusion 3 both CLIPs have the first tokenizer's, as in diffusers.
+    """
     found = []
     for number in ("", "_2", "_3"):
         tokenizer = getattr(pipe, f"tokenizer{number}", None)
         if tokenizer is not None and getattr(pipe, f"text_encoder{number}", None) is not None:
-            found.append((f"text_encoder{number}", tokenizer, T5_LENGTH if number == "_3" else None))
+            own = getattr(pipe, "tokenizer_max_length", tokenizer.model_max_length)
+            found.append((f"text_encoder{number}", tokenizer, T5_LENGTH if number == "_3" else own))
     return found
 
 

@@ -16,7 +16,12 @@ from typing import Any
 from diffusion_explained.data.hub import hub_is_reachable
 from diffusion_explained.extras import extra
 from diffusion_explained.files import read_bytes
-from diffusion_explained.stable_diffusion.configurations import check_part, check_pipeline, check_together
+from diffusion_explained.stable_diffusion.configurations import (
+    check_part,
+    check_pipeline,
+    check_together,
+    check_tokenizer_file,
+)
 from diffusion_explained.stable_diffusion.families import (
     CHECKERS_GB,
     MICRO,
@@ -338,7 +343,10 @@ def _whole(folder: Path, half: bool | None = None) -> bool:
 
 
 def _check_tokenizer(folder: Path) -> None:
-    """Raise an error for missing or damaged tokenizer files: transformers would make one that splits differently."""
+    """Raise an error for tokenizer files that are missing, damaged or not supported.
+
+    transformers would make a tokenizer of them that splits texts differently.
+    """
     names = {file.name for file in _files(folder) if file.is_file()}
     whole = {"tokenizer.json"} <= names or {"vocab.json", "merges.txt"} <= names or {"spiece.model"} <= names
     if not whole:
@@ -350,6 +358,11 @@ def _check_tokenizer(folder: Path) -> None:
         found = read_json(folder / name)
         if name == "vocab.json" and not (found and all(isinstance(number, int) for number in found.values())):
             raise ValueError(f"{folder / name} is damaged: it should give a number to each piece. Copy it again.")
+        if name in ("tokenizer_config.json", "special_tokens_map.json"):
+            try:
+                check_tokenizer_file(name, found, folder.name)
+            except ValueError as error:
+                raise ValueError(f"{folder.parent}: {error}") from error
         model = found.get("model")
         if name == "tokenizer.json" and not (isinstance(model, dict) and model.get("vocab")):
             raise ValueError(f"{folder / name} is damaged: it has no model with a vocabulary. Copy it again.")
