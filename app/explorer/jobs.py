@@ -88,7 +88,7 @@ class Job(Generic[T]):
     def _run(self, work: Callable[[Tell], T]) -> T:
         self._watch.report(0.0)
         self.tell(0.0)
-        with computing(self._request):
+        with computing(self._request), self._request.as_holder():  # of the worker
             return work(self.tell)
 
     def _ended(self, _: object) -> None:

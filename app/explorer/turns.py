@@ -20,6 +20,7 @@ PLACES = max(1, CORES // CORES_EACH)
 POLL = 0.2  # seconds between checks of the queue, which also notice that a visitor has left
 SLICE = 0.5  # the least seconds that a turn lasts before it is passed on
 WEIGHT = 10.0  # seconds of waiting that count as much as one second of computing
+WEIGHT_OF_HOLDER = 2.0  # the same for a request that others wait for, because it has what they need
 
 
 class Stopwatch:
@@ -47,19 +48,37 @@ class Stopwatch:
 class Request:
     """One answer that a visitor waits for: a run of a page, or a job. All its computations share one rank.
 
-    arrived: when the visitor asked; held: seconds for which its computations had a turn.
+    arrived: when the visitor asked; held: seconds for which its computations had a turn; holding: of how many things
+    that others need it is the only user (a model, the worker of all jobs).
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.arrived, self.held = clock(), 0.0
+        self.arrived, self.held, self.holding = clock(), 0.0, 0
 
     @property
     def rank(self) -> float:
-        """The lowest rank computes first: one that arrived early and has computed little. None waits for ever."""
-        return self.arrived + WEIGHT * self.held
+        """The lowest rank computes first: one that arrived early and has computed little. None waits for ever.
+
+        A holder gives way less readily: while it waits for a turn, all who need the same thing wait too.
+        """
+        return self.arrived + (WEIGHT_OF_HOLDER if self.holding else WEIGHT) * self.held
+
+    @contextmanager
+    def as_holder(self) -> Iterator[None]:
+        """Count as the only user of something that others need."""
+        self.holding += 1
+        try:
+            yield
+        finally:
+            self.holding -= 1
 
 
 _thread = threading.local()
+
+
+def _request(clock: Callable[[], float] = time.monotonic) -> Request:
+    """The request that this thread computes for; a new one for a thread that computes for none."""
+    return getattr(_thread, "request", None) or Request(clock)
 
 
 @contextmanager
@@ -84,7 +103,7 @@ class Turn:
 
     def __init__(self, turns: "Turns", tell: Tell) -> None:
         self.turns, self.tell, self.alone, self.since = turns, tell, True, 0.0
-        self.request = getattr(_thread, "request", None) or Request(turns.clock)
+        self.request = _request(turns.clock)
 
     @property
     def rank(self) -> float:
@@ -186,7 +205,8 @@ def held(lock: threading.Lock, tell: Tell, words: str) -> Iterator[None]:
     while not lock.acquire(timeout=POLL):
         tell(None, words)
     try:
-        yield
+        with _request().as_holder():
+            yield
     finally:
         lock.release()
 

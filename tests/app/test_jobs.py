@@ -193,6 +193,7 @@ def test_a_job_that_waited_for_the_worker_computes_with_the_rank_of_when_it_was_
     def work(tell):
         with turns.HEAVY.turn(tell) as turn:
             arrived.append(turn.request.arrived)
+            assert turn.request.holding == 1, "the jobs behind it wait for the worker"
 
     before = time.monotonic()
     second = jobs.Job("Second", "kept", work)
@@ -200,6 +201,7 @@ def test_a_job_that_waited_for_the_worker_computes_with_the_rank_of_when_it_was_
     time.sleep(0.05)
     first.go.set()
     eventually(lambda: second.done)
+    second.value()
     assert before <= arrived[0] <= after
 
 

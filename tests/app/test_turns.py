@@ -12,7 +12,7 @@ import torch
 from conftest import APP, eventually
 from explorer import runs, turns
 from explorer.cache import Cache, quiet, size_of
-from explorer.turns import Request, Stopwatch, Turns, computing
+from explorer.turns import WEIGHT, WEIGHT_OF_HOLDER, Request, Stopwatch, Turns, computing, held
 
 from diffusion_explained import comparisons
 from diffusion_explained.cli import launch
@@ -142,6 +142,15 @@ def test_a_request_that_has_computed_for_long_lets_later_ones_pass():
     for thread in threads:
         thread.join()
     assert long.held == pytest.approx(4.0) and order == ["short", "long"]
+
+
+def test_a_request_that_others_wait_for_gives_way_less_readily():
+    lock, request = threading.Lock(), Request(lambda: 0.0)
+    request.held = 4.0
+    before = request.rank
+    with computing(request), held(lock, quiet, "waiting"):
+        assert lock.locked() and before - request.rank == pytest.approx((WEIGHT - WEIGHT_OF_HOLDER) * 4.0)
+    assert not lock.locked() and request.rank == before
 
 
 def test_waiting_is_no_work():
