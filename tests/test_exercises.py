@@ -1,25 +1,63 @@
-"""A check passes a right answer, refuses a wrong one with its hint, and never trusts an unfaithful solution."""
+"""The course's exercises: right answers in any form pass; typical wrong ones get a hint of one line, no traceback."""
+
+import importlib
 
 import pytest
+import torch
 
-from diffusion_explained.exercises import check
+from diffusion_explained.exercises import check, exercises, grade
+from diffusion_explained.exercises.grading import NOTEBOOKS, Given
+
+TABLES = [importlib.import_module(f"answers.{module}") for module in NOTEBOOKS.values()]
+RIGHT = {number: ones for table in TABLES for number, ones in table.RIGHT.items()}
+WRONG = {number: ones for table in TABLES for number, ones in table.WRONG.items()}
 
 
-def is_even(value):
-    assert value % 2 == 0, "it must be even"
+def cases(table):
+    return [
+        pytest.param(number, one, id=f"{number}-{k}") for number, ones in table.items() for k, one in enumerate(ones)
+    ]
 
 
-def test_a_right_answer(capsys):
-    check(4, 2, is_even)
+def test_every_exercise_has_right_and_wrong_answers_here():
+    assert list(exercises()) == sorted(RIGHT) == sorted(WRONG)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(("number", "answer"), cases(RIGHT))
+def test_a_right_answer_is_right_in_any_form_and_with_other_inputs(number, answer, seed):
+    assert grade(number, answer, seed=seed).status == "right", grade(number, answer, seed=seed).hint
+
+
+@pytest.mark.parametrize(("number", "wrong"), cases(WRONG))
+def test_a_wrong_answer_gets_its_hint(number, wrong, capsys):
+    answer, words = wrong
+    graded = grade(number, answer)
+    assert graded.status == "wrong" and words in graded.hint
+    check(number, answer, RIGHT[number][0])
+    said = capsys.readouterr().out
+    assert said == f"Not yet: {graded.hint}.\n" and said.count("\n") == 1
+
+
+def test_an_open_exercise_says_so_and_a_right_answer_too(capsys):
+    check("01.1", ..., 259)
+    assert capsys.readouterr().out.startswith("Open: ")
+    check("01.1", 259, 259)
     assert capsys.readouterr().out == "Correct.\n"
 
 
-def test_an_open_exercise_says_so(capsys):
-    check(..., 2, is_even)
-    assert capsys.readouterr().out.startswith("Open: ")
+def test_a_wrong_sample_solution_is_an_error():
+    with pytest.raises(RuntimeError, match=r"sample solution of exercise 01\.1 is wrong: it happened earlier"):
+        check("01.1", 259, 260)
 
 
-@pytest.mark.parametrize(("answer", "solution"), [(3, 2), (2, 3), (..., 3)])
-def test_a_wrong_answer_or_solution_fails_with_the_hint(answer, solution):
-    with pytest.raises(AssertionError, match="must be even"):
-        check(answer, solution, is_even)
+@pytest.mark.parametrize("number", ["99.1", "01.9", "one"])
+def test_an_unknown_exercise_is_refused(number):
+    with pytest.raises(ValueError, match=r"unknown exercise .* choose from 01\.1"):
+        grade(number, 1)
+
+
+def test_inputs_are_fresh_at_each_call_and_the_same_for_one_seed():
+    first, second = Given(1), Given(1)
+    ones = [first.randn(4), first.randn(4)]
+    assert not torch.equal(*ones) and torch.equal(ones[0], second.randn(4))

@@ -1,0 +1,199 @@
+"""How an answer is graded: by fresh inputs, on copies, with one hint for a reader whose answer is wrong.
+
+A test of an exercise is a function `test(answer, given)`. It raises AssertionError, with a hint as its message, for a
+wrong answer. `Given` makes its inputs and calls the reader's function, so that three kinds of wrong answer cannot pass:
+
+- a function that returns the notebook's own variables: inputs are drawn by the test, with a seed of its own;
+- a function that ignores an argument: each argument has several values, with different results;
+- a function that changes its arguments in place: arguments are copies, compared after the call.
+"""
+
+import copy
+import importlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffusion_explained.devices import to_float64
+from diffusion_explained.noise import randn, stream
+
+SEED = 2026  # of the inputs in a notebook; a second seed makes a hidden test
+NOTEBOOKS = {
+    "01": "forward_noising",
+}
+
+
+class Given:
+    """What a test gives to an answer: fresh inputs, and a call that leaves the arguments as they were.
+
+    Args:
+        seed: of the inputs.
+        called: how the reader's function is called, such as "my_eps(x_t, x_0, level)"; used in hints.
+    """
+
+    def __init__(self, seed: int, called: str = "") -> None:
+        self.generator, self.called = stream(seed), called
+
+    def randn(self, *shape: int) -> Tensor:
+        """Normal numbers of this shape, other ones at each call."""
+        return randn(shape, self.generator)
+
+    def rand(self, *shape: int) -> Tensor:
+        """Numbers between 0 and 1 of this shape, other ones at each call."""
+        return torch.rand(shape, generator=self.generator, dtype=torch.float32, device="cpu")
+
+    def number(self, answer: object) -> float:
+        """The answer as a number: an int, a float, a NumPy number or a tensor of one number.
+
+        Raises AssertionError with a hint for anything else, infinity and NaN included.
+        """
+        if isinstance(answer, Tensor) and answer.numel() == 1 and answer.dtype is not torch.bool:
+            answer = answer.item()
+        try:
+            value = math.nan if isinstance(answer, bool | str) else float(answer)  # type: ignore[arg-type]
+        except (TypeError, ValueError):
+            value = math.nan
+        assert math.isfinite(value), f"the answer is one number, not {_short(answer)}"
+        return value
+
+    def whole(self, answer: object, low: int, high: int) -> int:
+        """The answer as a whole number from low to high; 259.0 is one too. Raises AssertionError with a hint."""
+        value = self.number(answer)
+        assert value == round(value), f"the answer is a whole number, not {value:g}"
+        assert low <= value <= high, f"the answer lies between {low} and {high}: {value:g} does not"
+        return round(value)
+
+    def numbers(self, answer: object, count: int) -> list[float]:
+        """The answer as a tuple, list or tensor of `count` numbers. Raises AssertionError with a hint."""
+        ones = list(answer) if isinstance(answer, tuple | list | Tensor | np.ndarray) else []
+        assert len(ones) == count, f"the answer is {count} numbers in a pair of brackets, not {_short(answer)}"
+        return [self.number(one) for one in ones]
+
+    def call(self, function: object, *arguments: Any) -> Any:
+        """The result of the reader's function.
+
+        Raises AssertionError with a hint if the function raises an error or changes an argument.
+        """
+        assert callable(function), f"the answer is a function, called as {self.called}, not {_short(function)}"
+        copies = copy.deepcopy(arguments)
+        try:
+            result = function(*copies)
+        except Exception as error:  # any error of the reader's code becomes a hint
+            raise AssertionError(f"{self.called} ended with {type(error).__name__}: {error}") from error
+        for before, after in zip(arguments, copies, strict=True):
+            if isinstance(before, Tensor):
+                same = before.shape == after.shape and torch.equal(before, after)
+                assert same, "your function changes one of its arguments in place: compute a new tensor instead"
+        return result
+
+    def tensor(self, function: object, *arguments: Any, shape: tuple[int, ...]) -> Tensor:
+        """The result of the reader's function, a tensor of that shape, on the CPU; a number for the shape ().
+
+        Raises AssertionError with a hint, as `call` does.
+        """
+        result = self.call(function, *arguments)
+        if not shape and not isinstance(result, Tensor):
+            return torch.tensor(self.number(result), dtype=torch.float64, device="cpu")
+        assert isinstance(result, Tensor), f"{self.called} returns a tensor, not {_short(result)}"
+        assert result.shape == shape, f"the result has the shape {shape}, not {tuple(result.shape)}"
+        return result.detach()
+
+    def returns(self, function: object, *arguments: Any, expected: Tensor, hint: str, close: float = 1e-4) -> None:
+        """Require that the function returns `expected` [...], up to `close` times its largest number (or 1).
+
+        Raises AssertionError with the hint.
+        """
+        result = self.tensor(function, *arguments, shape=tuple(expected.shape))
+        limit = close * max(1.0, float(expected.abs().max()))
+        assert float((to_float64(result) - to_float64(expected)).abs().max()) <= limit, hint
+
+
+Test = Callable[[Any, Given], None]
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """One exercise: its number, such as "01.2", its title, how a function is called, and its test."""
+
+    number: str
+    title: str
+    called: str
+    test: Test
+
+
+_EXERCISES: dict[str, Exercise] = {}
+
+
+def exercise(number: str, title: str, called: str = "") -> Callable[[Test], Test]:
+    """Register the decorated test as that of an exercise.
+
+    called: how the reader's function is called, as in the notebook; empty for an answer that is no function.
+    """
+
+    def register(test: Test) -> Test:
+        _EXERCISES[number] = Exercise(number, title, called, test)
+        return test
+
+    return register
+
+
+def exercises() -> dict[str, Exercise]:
+    """All exercises by their numbers, in the order of the course."""
+    for module in NOTEBOOKS.values():
+        importlib.import_module(f"diffusion_explained.exercises.{module}")
+    return dict(sorted(_EXERCISES.items()))
+
+
+@dataclass(frozen=True)
+class Grade:
+    """The grade of an answer; hint: one sentence for a wrong one, otherwise empty."""
+
+    status: Literal["open", "right", "wrong"]
+    hint: str = ""
+
+
+def grade(number: str, answer: object, *, seed: int = SEED) -> Grade:
+    """Grade the answer to an exercise; `...` is an open one.
+
+    number: "01.2" is the second exercise of notebook 01; seed: of the inputs of its test.
+    Raises ValueError for an unknown exercise.
+    """
+    notebook = number.partition(".")[0]
+    if notebook in NOTEBOOKS:
+        importlib.import_module(f"diffusion_explained.exercises.{NOTEBOOKS[notebook]}")
+    if number not in _EXERCISES:
+        raise ValueError(f"unknown exercise {number!r}; choose from {', '.join(exercises())}")
+    if answer is ...:
+        return Grade("open")
+    one = _EXERCISES[number]
+    try:
+        one.test(answer, Given(seed, one.called))
+    except AssertionError as error:
+        return Grade("wrong", str(error))
+    return Grade("right")
+
+
+def check(number: str, answer: object, solution: object) -> None:
+    """Grade an answer and print the result in one line. The sample solution is graded first, so a check always works.
+
+    Raises RuntimeError if the sample solution is not right: then the notebook, or the test, has an error.
+    """
+    if (sample := grade(number, solution)).status != "right":
+        raise RuntimeError(f"the sample solution of exercise {number} is {sample.status}: {sample.hint}")
+    result = grade(number, answer)
+    words = {
+        "open": "Open: replace the dots above and run this cell again. (The sample solution passes.)",
+        "right": "Correct.",
+        "wrong": f"Not yet: {result.hint}.",
+    }
+    print(words[result.status])
+
+
+def _short(value: object) -> str:
+    words = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    return words if len(words) <= 60 else f"{words[:57]}..."
