@@ -1,6 +1,7 @@
 """The course's exercises: right answers in any form pass; typical wrong ones get a hint of one line, no traceback."""
 
 import importlib
+import sys
 
 import pytest
 import torch
@@ -55,6 +56,14 @@ def test_a_wrong_sample_solution_is_an_error():
 def test_an_unknown_exercise_is_refused(number):
     with pytest.raises(ValueError, match=r"unknown exercise .* choose from 01\.1"):
         grade(number, 1)
+
+
+def test_a_generator_is_copied_without_the_loss_of_a_reference_to_none():
+    given, generator = Given(1), torch.Generator().manual_seed(2)
+    before = sys.getrefcount(None)
+    drawn = [given.call(lambda generator: torch.rand(1, generator=generator), generator) for _ in range(1000)]
+    assert all(torch.equal(one, drawn[0]) for one in drawn) and generator.initial_seed() == 2
+    assert sys.getrefcount(None) > before - 500
 
 
 def test_inputs_are_fresh_at_each_call_and_the_same_for_one_seed():

@@ -12,7 +12,7 @@ import copy
 import importlib
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -25,6 +25,11 @@ from diffusion_explained.noise import randn, stream
 SEED = 2026  # of the inputs in a notebook; a second seed makes a hidden test
 NOTEBOOKS = {
     "01": "forward_noising",
+    "02": "schedules",
+    "03": "training_to_predict_noise",
+    "04": "from_ddpm_to_ddim",
+    "05": "flow_matching",
+    "06": "classifier_free_guidance",
 }
 
 
@@ -80,15 +85,18 @@ class Given:
         Raises AssertionError with a hint if the function raises an error or changes an argument.
         """
         assert callable(function), f"the answer is a function, called as {self.called}, not {_short(function)}"
-        copies = copy.deepcopy(arguments)
+        # not deepcopy's copy of a generator: it loses a reference to None, and Python 3.11 crashes after some thousand
+        # (pytorch issue 188032, in torch 2.13 still)
+        generators = {id(one): one.clone_state() for one in arguments if isinstance(one, torch.Generator)}
+        copies = copy.deepcopy(arguments, generators)
         try:
             result = function(*copies)
         except Exception as error:  # any error of the reader's code becomes a hint
             raise AssertionError(f"{self.called} ended with {type(error).__name__}: {error}") from error
         for before, after in zip(arguments, copies, strict=True):
-            if isinstance(before, Tensor):
-                same = before.shape == after.shape and torch.equal(before, after)
-                assert same, "your function changes one of its arguments in place: compute a new tensor instead"
+            assert _same(before, after), (
+                "your function changes one of its arguments in place: compute a new tensor instead"
+            )
         return result
 
     def tensor(self, function: object, *arguments: Any, shape: tuple[int, ...]) -> Tensor:
@@ -109,8 +117,13 @@ class Given:
         Raises AssertionError with the hint.
         """
         result = self.tensor(function, *arguments, shape=tuple(expected.shape))
-        limit = close * max(1.0, float(expected.abs().max()))
-        assert float((to_float64(result) - to_float64(expected)).abs().max()) <= limit, hint
+        assert near(result, expected, close), hint
+
+
+def near(result: Tensor, expected: Tensor, close: float = 1e-4) -> bool:
+    """Whether two tensors [...] of one shape are equal, up to `close` times the largest expected number (or 1)."""
+    limit = close * max(1.0, float(expected.abs().max()))
+    return float((to_float64(result) - to_float64(expected)).abs().max()) <= limit
 
 
 Test = Callable[[Any, Given], None]
@@ -192,6 +205,17 @@ def check(number: str, answer: object, solution: object) -> None:
         "wrong": f"Not yet: {result.hint}.",
     }
     print(words[result.status])
+
+
+def _same(before: Any, after: Any) -> bool:
+    """Whether an argument still holds the tensors and numbers that it held before the call."""
+    if isinstance(before, Tensor):
+        return before.shape == after.shape and torch.equal(before, after)
+    if isinstance(before, list | tuple):
+        return len(before) == len(after) and all(map(_same, before, after))
+    if is_dataclass(before):  # a Prediction
+        return all(_same(getattr(before, field.name), getattr(after, field.name)) for field in fields(before))
+    return not isinstance(before, int | float) or before == after
 
 
 def _short(value: object) -> str:
