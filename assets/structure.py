@@ -24,7 +24,6 @@ ORDER = {
         "palette",
         "tensor_files",
         "weight_files",
-        "exercises",
         "measured",
     ),
     "theory, in reading order": (
@@ -39,7 +38,7 @@ ORDER = {
     ),
     "networks and data": ("data", "models", "inside", "pretrained", "precision", "gan"),
     "pictures": ("charts", "film", "stable_diffusion", "comparisons", "plots", "widgets"),
-    "measuring and training": ("metrics", "neighbours", "evaluation", "training", "micro"),
+    "measuring and training": ("metrics", "neighbours", "evaluation", "training", "micro", "exercises"),
     "command line": ("serving", "cli"),
 }
 

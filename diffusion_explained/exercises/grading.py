@@ -30,6 +30,11 @@ NOTEBOOKS = {
     "04": "from_ddpm_to_ddim",
     "05": "flow_matching",
     "06": "classifier_free_guidance",
+    "07": "unet_and_dit",
+    "08": "measuring_models",
+    "09": "stable_diffusion",
+    "10": "latent_diffusion",
+    "11": "text_to_image",
 }
 
 
@@ -92,7 +97,9 @@ class Given:
         try:
             result = function(*copies)
         except Exception as error:  # any error of the reader's code becomes a hint
-            raise AssertionError(f"{self.called} ended with {type(error).__name__}: {error}") from error
+            raise AssertionError(
+                f"{self.called} ended with {type(error).__name__}: {' '.join(str(error).split())}"
+            ) from error
         for before, after in zip(arguments, copies, strict=True):
             assert _same(before, after), (
                 "your function changes one of its arguments in place: compute a new tensor instead"
@@ -105,17 +112,21 @@ class Given:
         Raises AssertionError with a hint, as `call` does.
         """
         result = self.call(function, *arguments)
-        if not shape and not isinstance(result, Tensor):
+        if not shape:
             return torch.tensor(self.number(result), dtype=torch.float64, device="cpu")
         assert isinstance(result, Tensor), f"{self.called} returns a tensor, not {_short(result)}"
         assert result.shape == shape, f"the result has the shape {shape}, not {tuple(result.shape)}"
         return result.detach()
 
-    def returns(self, function: object, *arguments: Any, expected: Tensor, hint: str, close: float = 1e-4) -> None:
+    def returns(
+        self, function: object, *arguments: Any, expected: Tensor | float, hint: str, close: float = 1e-4
+    ) -> None:
         """Require that the function returns `expected` [...], up to `close` times its largest number (or 1).
 
         Raises AssertionError with the hint.
         """
+        if not isinstance(expected, Tensor):
+            expected = torch.tensor(expected, dtype=torch.float64, device="cpu")
         result = self.tensor(function, *arguments, shape=tuple(expected.shape))
         assert near(result, expected, close), hint
 
@@ -219,5 +230,5 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def _short(value: object) -> str:
-    words = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)
+    words = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else " ".join(repr(value).split())
     return words if len(words) <= 60 else f"{words[:57]}..."

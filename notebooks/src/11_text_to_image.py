@@ -695,8 +695,9 @@ for pictures in painted.values():
 #
 # ## Exercises
 #
-# Replace the dots, run the cell, then run the check below it. While the dots stand, the check tests our own solution;
-# it sits in the folded cell between the two.
+# Replace the dots, run the cell, then run the check below it. The check makes inputs of its own, so it also sees an
+# answer that is right only for the pictures above. While the dots stand, it tests our own solution, which is in the
+# folded cell between the two.
 #
 # **Exercise 1 · Attention by hand.** Write `my_weights(q, k)`: the attention weights [heads, positions, tokens] of
 # queries [heads, positions, d] and keys [heads, tokens, d].
@@ -706,77 +707,60 @@ my_weights = ...
 
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
+# Sample solution: open this cell when you have tried.
 def solution_weights(q, k):
     return (q @ k.transpose(1, 2) / q.shape[2] ** 0.5).softmax(dim=2)
 
 
 # %%
-def attends(answer):
-    layer = next(iter(cross_attentions(model).values()))
-    hidden = torch.randn(1, 9, layer.to_q.in_features, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        q, k = layer.head_to_batch_dim(layer.to_q(hidden)), layer.head_to_batch_dim(layer.to_k(text.embeds))
-        expected = layer.get_attention_scores(q, k)
-    found = answer(q, k)
-    torch.testing.assert_close(found.sum(2), torch.ones_like(found[..., 0]), msg="the weights of a position sum to 1")
-    torch.testing.assert_close(found, expected, msg="divide by the square root of the width of a head")
-
-
-check(my_weights, solution_weights, attends)
+check("11.1", my_weights, solution_weights)
 
 # %% [markdown]
 # **Exercise 2 · A word of several tokens.** Write `my_maps(weights, words)`: from weights [positions, tokens] and the
 # `words` of a prompt, (("a", 1), ("tiger", 2), ...) with the number of tokens of each, the words' maps [positions,
-# words]. The first token is the start.
+# words]. The first token is the start; after the words come the end and the padding.
 
 # %%
 my_maps = ...
 
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
+# Sample solution: open this cell when you have tried.
 def solution_maps(weights, words):
     places = torch.cumsum(torch.tensor([1, *(count for _, count in words)]), 0)
     return torch.stack([weights[:, first:end].sum(1) for first, end in pairwise(places)], 1)
 
 
 # %%
-def pools_by_word(answer):
-    weights = torch.rand(6, 12, generator=torch.Generator().manual_seed(1))
-    found = answer(weights, (("a", 1), ("sapphire", 4), ("cat", 1)))
-    expected = torch.stack([weights[:, 1], weights[:, 2:6].sum(1), weights[:, 6]], 1)
-    assert found.shape == (6, 3), "one column per word"
-    torch.testing.assert_close(found, expected, msg="a word's attention is the sum over all its tokens; skip the start")
-
-
-check(my_maps, solution_maps, pools_by_word)
+check("11.2", my_maps, solution_maps)
 
 # %% [markdown]
-# **Exercise 3 · Two prompts at once.** Guidance can follow several prompts, each with its own weight (Liu et al. 2022,
-# *composable diffusion*, Eq. 11): from the unconditional prediction, move in the direction of each prompt. Write
-# `my_compose(uncond, conds, weights)`. What does a negative weight mean?
+# **Exercise 3 · Recognised among the first k.** Section 7 says how often a picture is *recognised*. This is a common
+# measure of whether pictures show what their prompts say (Xu et al. 2018, Section 4, *R-precision*): a retrieval
+# network turns pictures and captions into vectors, and a picture is recognised if its own caption is among the $k$
+# captions with the largest *cosine* to the picture. Write `my_recognised(pictures, captions, own, k)`: the share, 0 to
+# 1, of recognised pictures, from the vectors of pictures [N, D] and of captions [M, D], whose lengths are arbitrary,
+# and the index of each picture's own caption, `own` [N]. Which share does a model reach that ignores its prompts?
 
 # %%
-my_compose = ...
+my_recognised = ...
 
 
 # %% jupyter={"source_hidden": true} tags=["solution"]
-def solution_compose(uncond, conds, weights):
-    return uncond + sum(weight * (cond - uncond) for cond, weight in zip(conds, weights, strict=True))
+# Sample solution: open this cell when you have tried.
+def solution_recognised(pictures, captions, own, k):
+    cosines = F.normalize(pictures, dim=1) @ F.normalize(captions, dim=1).T  # [N, M]
+    best = cosines.topk(k, dim=1).indices  # for each picture, the captions that fit best
+    return float((best == own[:, None]).any(1).float().mean())
 
 
 # %%
-def composes(answer):
-    uncond, a, b = torch.randn(3, 4, 16, 16, generator=torch.Generator().manual_seed(2))
-    torch.testing.assert_close(answer(uncond, [a], [4.0]), guide(a, uncond, 4.0), msg="one prompt: plain guidance")
-    torch.testing.assert_close(answer(uncond, [a, b], [2.0, 0.0]), guide(a, uncond, 2.0), msg="weight 0 has no effect")
-    both = answer(uncond, [a, b], [2.0, 3.0])
-    torch.testing.assert_close(both - uncond, 2 * (a - uncond) + 3 * (b - uncond), msg="add the two directions")
-
-
-check(my_compose, solution_compose, composes)
+check("11.3", my_recognised, solution_recognised)
 
 # %% [markdown]
-# A negative weight is a negative prompt, but in addition to the empty prompt instead of replacing it.
+# A model that ignores its prompts reaches $k / M$, chance. So the share depends on the number $M$ of captions and on
+# the retrieval network: compare only shares of the same network and the same captions, and give the share of real
+# pictures beside them.
 #
 # ## What to remember
 #
@@ -797,8 +781,8 @@ check(my_compose, solution_compose, composes)
 #   Control](https://arxiv.org/abs/2208.01626): the maps (Section 3.1), re-weighting (Section 3.2).
 # - R. Tang et al. 2022, [What the DAAM](https://arxiv.org/abs/2210.04885): heat maps of words over all layers and
 #   steps.
-# - N. Liu et al. 2022, [Compositional Visual Generation with Composable Diffusion
-#   Models](https://arxiv.org/abs/2206.01714): several prompts at once (Eq. 11).
+# - T. Xu et al. 2018, [AttnGAN](https://arxiv.org/abs/1711.10485): measuring pictures by the rank of their captions
+#   (Section 4).
 # - J. Ho, T. Salimans 2022, [Classifier-Free Diffusion Guidance](https://arxiv.org/abs/2207.12598).
 # - R. Rombach et al. 2022, [High-Resolution Image Synthesis with Latent Diffusion
 #   Models](https://arxiv.org/abs/2112.10752): conditioning by cross-attention (Section 3.3).
