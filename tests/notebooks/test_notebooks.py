@@ -113,18 +113,21 @@ def test_learning_goals_exercises_and_references(notebook):
     assert len(references) == 2 and len(re.findall(r"\]\(https?://", references[1])) >= 2
 
 
-def test_every_exercise_is_open_solved_and_checked(notebook):
+def test_every_exercise_is_open_solved_and_checked(path, notebook):
     """**Exercise n**, then the reader's cell with its dots, a folded solution, and a check that ran."""
     numbers = [int(n) for n in re.findall(r"^\*\*Exercise (\d+)", prose(notebook), re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1)) and 2 <= len(numbers) <= 4
     cells = notebook.cells
     for i, cell in enumerate(cells):
-        if cell.cell_type != "markdown" or not re.search(r"^\*\*Exercise ", cell.source, re.MULTILINE):
+        titled = re.search(r"^\*\*Exercise (\d+)", cell.source, re.MULTILINE)
+        if cell.cell_type != "markdown" or titled is None:
             continue
         answer, solution, checked = cells[i + 1 : i + 4]
         assert answer.source.strip().endswith("= ...")
         assert solution.metadata["jupyter"]["source_hidden"] and "solution" in solution.metadata["tags"]
-        assert re.search(r"^check\(", checked.source, re.MULTILINE)
+        first = solution.source.splitlines()[0]  # JupyterLab shows the first line of a folded cell
+        assert first == "# Sample solution: open this cell when you have tried."
+        assert re.fullmatch(rf'check\("{path.stem[:2]}\.{titled[1]}", my_\w+, solution_\w+\)', checked.source)
         assert checked.outputs[0].text.startswith("Open: ")
 
 
