@@ -10,7 +10,6 @@ wrong answer. `Given` makes its inputs and calls the reader's function, so that 
 
 import copy
 import importlib
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
@@ -19,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import number
 from diffusion_explained.devices import to_float64
+from diffusion_explained.messages import shortened
 from diffusion_explained.noise import randn, stream
 
 SEED = 2026  # of the inputs in a notebook; a second seed makes a hidden test
@@ -62,14 +63,11 @@ class Given:
 
         Raises AssertionError with a hint for anything else, infinity and NaN included.
         """
-        if isinstance(answer, Tensor) and answer.numel() == 1 and answer.dtype is not torch.bool:
-            answer = answer.item()
+        one = answer.item() if isinstance(answer, Tensor) and answer.numel() == 1 else answer
         try:
-            value = math.nan if isinstance(answer, bool | str) else float(answer)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            value = math.nan
-        assert math.isfinite(value), f"the answer is one number, not {_short(answer)}"
-        return value
+            return number("the answer", one, "one number")
+        except ValueError:
+            raise AssertionError(f"the answer is one number, not {_short(answer)}") from None
 
     def whole(self, answer: object, low: int, high: int) -> int:
         """The answer as a whole number from low to high; 259.0 is one too. Raises AssertionError with a hint."""
@@ -230,5 +228,4 @@ def _same(before: Any, after: Any) -> bool:
 
 
 def _short(value: object) -> str:
-    words = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else " ".join(repr(value).split())
-    return words if len(words) <= 60 else f"{words[:57]}..."
+    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else shortened(value, 60)

@@ -33,6 +33,8 @@ WRONG = {  # exercise -> (answer, a word of its hint)
         ("259", "one number"),
         (math.nan, "one number"),
         ((259, 1), "one number"),
+        (torch.tensor([259, 1]), "not a tensor of shape (2,)"),
+        (torch.tensor(True), "one number"),
     ],
     "01.2": [
         (lambda x_t, x_0, level: kept, "not the noise"),
