@@ -283,6 +283,20 @@ def test_the_command_to_fetch_by_hand_takes_no_pickle_and_float16_where_it_is_of
     assert '--exclude "text_encoder_3/*"' in weights.fetch_command("stabilityai/stable-diffusion-3.5-medium")
 
 
+def test_the_advice_for_a_model_that_is_not_here_follows_the_choice_of_its_parts(cache):
+    """A part that is left out is not in the command and not in the size; one that is required is in both."""
+    size = SIZES_GB[DEFAULT_MODEL]
+    for choice, about, left_out in ((None, size, False), (False, size - 0.6, True)):
+        with pytest.raises(WeightsUnavailableError, match=f"about {about:.1f} GB") as caught:
+            find_weights(DEFAULT_MODEL, safety_checker=choice)
+        assert ('--exclude "safety_checker/*"' in str(caught.value)) is left_out
+    sd3 = "stabilityai/stable-diffusion-3.5-medium"
+    for choice in (None, True):
+        with pytest.raises(WeightsUnavailableError) as caught:
+            find_weights(sd3, t5=choice)
+        assert ('--exclude "text_encoder_3/*"' in str(caught.value)) is (choice is None)
+
+
 def test_the_size_is_the_hubs_where_it_answers_and_the_tables_where_not(cache, monkeypatch):
     assert download_size(DEFAULT_MODEL) == SIZES_GB[DEFAULT_MODEL] and download_size("somebody/something") is None
     assert download_size(DEFAULT_MODEL, safety_checker=False) == pytest.approx(SIZES_GB[DEFAULT_MODEL] - 0.6)

@@ -145,7 +145,9 @@ def find_weights(
     for repo in MIRRORS.get(name, (name,)):
         if (folder := cached_folder(repo)) is not None:
             return read_pipeline(folder, name, **options)
-    raise WeightsUnavailableError(f"The weights of {name} are not on this machine. {what_to_do(name, t5=bool(t5))}")
+    raise WeightsUnavailableError(
+        f"The weights of {name} are not on this machine. {what_to_do(name, t5=bool(t5), safety_checker=safety_checker)}"
+    )
 
 
 def is_repository(name: str) -> bool:
@@ -248,7 +250,7 @@ def _read_pipeline(folder: Path, name: str, t5: bool | None, safety_checker: boo
     if missing:
         raise WeightsUnavailableError(
             f"{name} is on this machine ({folder}), but not all of it: there are no whole .safetensors weights for "
-            f"{', '.join(missing)}. {what_to_do(name, t5=bool(t5))}"
+            f"{', '.join(missing)}. {what_to_do(name, t5=bool(t5), safety_checker=safety_checker)}"
         )
     configs = {part: read_json(folder / part / "config.json") for part in found.weighty if part != CHECKER}
     check_configurations(found, configs, read_json(folder / "scheduler" / "scheduler_config.json"), str(folder))
@@ -406,30 +408,36 @@ def download_size(repo: str, *, t5: bool = False, safety_checker: bool | None = 
             return sum(sizes[name] or 0 for name in chosen_files(sizes, t5=t5, leave_out=leave_out)) / 1e9
         except Exception:  # gated, renamed or deleted, or an error of the client or its HTTP library: use the table
             pass
-    size = SIZES_GB.get(repo)
+    return _size_in_table(repo, t5=t5, safety_checker=safety_checker)
+
+
+def _size_in_table(model: str, *, t5: bool, safety_checker: bool | None) -> float | None:
+    size = SIZES_GB.get(model)
     if size is None:
         return None
-    return size + (T5_GB if t5 else 0) - (CHECKERS_GB.get(repo, 0) if safety_checker is False else 0)
+    return size + (T5_GB if t5 else 0) - (CHECKERS_GB.get(model, 0) if safety_checker is False else 0)
 
 
-def what_to_do(model: str, *, t5: bool = False) -> str:
+def what_to_do(model: str, *, t5: bool = False, safety_checker: bool | None = None) -> str:
     """The part of a message that says how to get a model's weights, with their size, or that there is no network."""
-    size = SIZES_GB.get(model)
-    about = f"about {size + (T5_GB if t5 else 0):.1f} GB" if size else "several GB"
+    size = _size_in_table(model, t5=t5, safety_checker=safety_checker)
+    about = "several GB" if size is None else f"about {size:.1f} GB"
+    command = fetch_command(model, t5=t5, safety_checker=safety_checker)
     if not hub_is_reachable():
         return (
             f"They are {about}, and there is no network to fetch them (or HF_HUB_OFFLINE is set). Run once with a "
-            f"network:\n    {fetch_command(model)}\nor give the folder of a pipeline on this machine, or set "
-            "HF_HUB_CACHE."
+            f"network:\n    {command}\nor give the folder of a pipeline on this machine, or set HF_HUB_CACHE."
         )
-    return f"They are {about}. load(..., download=True) fetches them, and so does\n    {fetch_command(model)}"
+    return f"They are {about}. load(..., download=True) fetches them, and so does\n    {command}"
 
 
-def fetch_command(model: str) -> str:
-    """The shell command that downloads a model's weights, float16 where they are offered, and nothing pickled."""
-    if model in OFFER_FLOAT16:
-        return f'hf download {model} --include "*.json" "*.txt" "*.fp16.safetensors"'
-    return f'hf download {model} --include "*.json" "*.txt" "*/*.safetensors" --exclude "{T5}/*"'
+def fetch_command(model: str, *, t5: bool = False, safety_checker: bool | None = None) -> str:
+    """The shell command that downloads what `load` needs: float16 where it is offered, and nothing pickled."""
+    half = model in OFFER_FLOAT16  # none of these has a T5
+    weights = "*.fp16.safetensors" if half else "*/*.safetensors"
+    left_out = [T5] * (not t5 and not half) + [CHECKER] * (safety_checker is False)
+    without = "".join(f' --exclude "{part}/*"' for part in left_out)
+    return f'hf download {model} --include "*.json" "*.txt" "{weights}"{without}'
 
 
 def fetch(model: str, *, t5: bool = False, safety_checker: bool | None = None) -> None:
@@ -443,7 +451,9 @@ def fetch(model: str, *, t5: bool = False, safety_checker: bool | None = None) -
         ValueError: for a model that `load` would refuse.
     """
     if not hub_is_reachable():
-        raise WeightsUnavailableError(f"The weights of {model} cannot be fetched. {what_to_do(model, t5=t5)}")
+        raise WeightsUnavailableError(
+            f"The weights of {model} cannot be fetched. {what_to_do(model, t5=t5, safety_checker=safety_checker)}"
+        )
     failures = []
     for repo in MIRRORS.get(model, (model,)):
         try:
