@@ -11,7 +11,7 @@ from hub_cache import put_into_cache
 from test_cli import assert_refused, run
 
 from diffusion_explained.cli.doctor import CHECKS
-from diffusion_explained.stable_diffusion import Trace, save_stand_in, weights
+from diffusion_explained.stable_diffusion import Trace, downloads, save_stand_in
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS
 
 SHORT = ("--steps", 2, "--size", 64)
@@ -85,5 +85,5 @@ def test_no_look_of_the_doctor_asks_the_network_for_what_is_not_there(bare_machi
     def never():
         raise AssertionError("a second and a half for each model that is not here")
 
-    monkeypatch.setattr(weights, "hub_is_reachable", never)
+    monkeypatch.setattr(downloads, "hub_is_reachable", never)
     assert CHECKS["Stable Diffusion"]("Stable Diffusion").status == "missing"

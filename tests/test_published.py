@@ -17,7 +17,7 @@ from torch import Tensor
 
 from diffusion_explained.noise import generators
 from diffusion_explained.samplers import final
-from diffusion_explained.stable_diffusion import StableDiffusion, configurations, find_weights, load, weights
+from diffusion_explained.stable_diffusion import StableDiffusion, configurations, find_weights, listing, load
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.levels import schedule_of
 
@@ -276,13 +276,13 @@ def test_whatever_a_configuration_says_is_answered_in_words(name):
 
 def check_configurations(facts: dict[str, Any]) -> None:
     """Check a folder's configurations, with text encoders that fit."""
-    found = weights.listing_of(facts["model_index"], "the folder")
+    found = listing.listing_of(facts["model_index"], "the folder")
     widths = {"sd": (768, 0), "sdxl": (768, 1280), "sd3": (768, 1280)}[found.family.name]
     parts = {part: facts[part] for part in ("unet", "vae", "transformer") if part in facts}
     for part, width in zip(("text_encoder", "text_encoder_2"), widths, strict=True):
         if width:
             parts[part] = {"hidden_size": width, "projection_dim": width}
-    weights.check_configurations(found, parts, facts["scheduler"], "the folder")
+    listing.check_configurations(found, parts, facts["scheduler"], "the folder")
 
 
 @pytest.mark.parametrize(

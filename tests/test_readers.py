@@ -29,7 +29,7 @@ from diffusion_explained.micro.subjects import SUBJECTS_FILE, load_subjects
 from diffusion_explained.micro.tokens import TOKENIZER_FOLDER, load_tokenizer
 from diffusion_explained.micro.training_runs import load_autoencoder
 from diffusion_explained.stable_diffusion import Trace
-from diffusion_explained.stable_diffusion import weights as pipelines
+from diffusion_explained.stable_diffusion import listing as pipelines
 from diffusion_explained.tensor_files import read_tensors
 from diffusion_explained.training.checkpoints import Checkpoint, latest_checkpoint, read_checkpoint, save_checkpoint
 from diffusion_explained.training.recipes import read_recipe, run_recipe
@@ -372,7 +372,7 @@ KNOWN = {  # module: why its reading is tried
     "micro/subjects.py": "load_subjects", "micro/tokens.py": "load_tokenizer",
     "micro/npm_registry.py": "checksums: tests/test_micro_emoji.py",
     "micro/emoji_building.py": "pictures that it drew itself",
-    "stable_diffusion/traces.py": "Trace.load", "stable_diffusion/weights.py": "read_json, read_index",
+    "stable_diffusion/traces.py": "Trace.load", "stable_diffusion/listing.py": "read_json, read_index",
     "stable_diffusion/parts.py": "tests/test_model_folders.py",
 }  # fmt: skip
 

@@ -15,11 +15,11 @@ from diffusion_explained.stable_diffusion import (
     NoGPUError,
     WeightsUnavailableError,
     download_size,
+    downloads,
     find_weights,
     load,
     save_stand_in,
     stand_in,
-    weights,
 )
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS, SIZES_GB
 
@@ -271,16 +271,16 @@ def test_only_the_pipelines_own_safetensors_are_fetched():
         "vae/diffusion_pytorch_model.safetensors", "tokenizer/vocab.json", "tokenizer/merges.txt",
         "scheduler/scheduler_config.json",
     }  # fmt: skip
-    assert set(weights.chosen_files(REPOSITORY)) == chosen
+    assert set(downloads.chosen_files(REPOSITORY)) == chosen
     t5 = {name for name in REPOSITORY if name.startswith(("text_encoder_3/", "tokenizer_3/"))}
-    assert set(weights.chosen_files(REPOSITORY, t5=True)) == chosen | t5
+    assert set(downloads.chosen_files(REPOSITORY, t5=True)) == chosen | t5
 
 
 def test_the_command_to_fetch_by_hand_takes_no_pickle_and_float16_where_it_is_offered():
-    assert '"*.fp16.safetensors"' in weights.fetch_command(DEFAULT_MODEL)
+    assert '"*.fp16.safetensors"' in downloads.fetch_command(DEFAULT_MODEL)
     for model in (DEFAULT_MODEL, "stabilityai/stable-diffusion-3.5-medium", "somebody/something"):
-        assert ".safetensors" in weights.fetch_command(model) and ".bin" not in weights.fetch_command(model)
-    assert '--exclude "text_encoder_3/*"' in weights.fetch_command("stabilityai/stable-diffusion-3.5-medium")
+        assert ".safetensors" in downloads.fetch_command(model) and ".bin" not in downloads.fetch_command(model)
+    assert '--exclude "text_encoder_3/*"' in downloads.fetch_command("stabilityai/stable-diffusion-3.5-medium")
 
 
 def test_the_advice_for_a_model_that_is_not_here_follows_the_choice_of_its_parts(cache):
@@ -303,7 +303,7 @@ def test_the_size_is_the_hubs_where_it_answers_and_the_tables_where_not(cache, m
     files = [SimpleNamespace(rfilename=name, size=10**9) for name in REPOSITORY]
     api = SimpleNamespace(model_info=lambda repo, files_metadata: SimpleNamespace(siblings=files))
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: api)
-    monkeypatch.setattr(weights, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(downloads, "hub_is_reachable", lambda: True)
     assert download_size(DEFAULT_MODEL) == 8 and download_size(DEFAULT_MODEL, t5=True) == 11
     files += [
         SimpleNamespace(rfilename=f"safety_checker/{name}", size=10**9) for name in ("config.json", "model.safetensors")
@@ -328,7 +328,7 @@ def test_mirrors_are_tried_in_order_and_nothing_is_fetched_unasked(cache, folder
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(list_repo_files=list_repo_files))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo, name, cache_dir: folder / name)
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    monkeypatch.setattr(weights, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(downloads, "hub_is_reachable", lambda: True)
     with pytest.raises(WeightsUnavailableError, match=r"download=True\) fetches them"):
         load(device="cpu")
     assert not asked and not fetched
@@ -343,6 +343,6 @@ def test_a_download_that_fails_names_every_mirror(cache, monkeypatch):
         raise OSError("401 gated")
 
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(list_repo_files=list_repo_files))
-    monkeypatch.setattr(weights, "hub_is_reachable", lambda: True)
+    monkeypatch.setattr(downloads, "hub_is_reachable", lambda: True)
     with pytest.raises(WeightsUnavailableError, match=r"(?s)hf auth login.*sd-legacy/.*401 gated"):
         load(device="cpu", download=True)

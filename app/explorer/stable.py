@@ -28,9 +28,10 @@ from diffusion_explained.stable_diffusion.families import (
     SIZES_GB,
 )
 from diffusion_explained.stable_diffusion.levels import levels_of
+from diffusion_explained.stable_diffusion.listing import read_index, read_json
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
-from diffusion_explained.stable_diffusion.weights import is_repository, read_index, read_json
+from diffusion_explained.stable_diffusion.weights import is_repository
 from explorer import page, sharing
 from explorer.cache import Cache, named_cache
 from explorer.jobs import POLL
@@ -180,7 +181,7 @@ def offered() -> tuple[str, ...]:
 
 def download(name: str, gigabytes: float, tell: Tell, safety_checker: bool | None = None) -> bool:
     """Download a model's weights into the hub's cache. Raises WeightsUnavailableError, which says what to do."""
-    from diffusion_explained.stable_diffusion.weights import fetch
+    from diffusion_explained.stable_diffusion.downloads import fetch
 
     sharing.refuse(sharing.NO_DOWNLOAD)
     worker = ThreadPoolExecutor(1)

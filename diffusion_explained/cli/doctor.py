@@ -121,7 +121,8 @@ def _dataset(dataset: str, size: str) -> Callable[[str], Finding]:
 
 def _micro(name: str) -> Finding:
     from diffusion_explained.stable_diffusion.families import MICRO
-    from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError, find_weights
+    from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
+    from diffusion_explained.stable_diffusion.weights import find_weights
 
     try:
         weights = find_weights(MICRO)
@@ -134,8 +135,9 @@ def _micro(name: str) -> Finding:
 def _stable_diffusion(name: str) -> Finding:
     import torch
 
+    from diffusion_explained.stable_diffusion.downloads import fetch_command
     from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS, SIZES_GB
-    from diffusion_explained.stable_diffusion.weights import cached_folder, fetch_command, find_weights
+    from diffusion_explained.stable_diffusion.weights import cached_folder, find_weights
 
     for library in ("diffusers", "transformers"):
         if not _version(library):

@@ -47,11 +47,12 @@ def record(
 
     from diffusion_explained.files import check_file
     from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO
+    from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
     from diffusion_explained.stable_diffusion.loading import load
     from diffusion_explained.stable_diffusion.pace import measure_pace
     from diffusion_explained.stable_diffusion.recording import record
     from diffusion_explained.stable_diffusion.stand_ins import stand_in
-    from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError, is_repository
+    from diffusion_explained.stable_diffusion.weights import is_repository
 
     check_file(out)
     if model == "stand-in":
@@ -93,7 +94,7 @@ def record(
 def _confirm_download(model: str, error: OSError, yes: bool, safety_checker: bool | None) -> None:
     """Show the size of the download and ask before it starts; re-raise the error if it is impossible or declined."""
     from diffusion_explained.data.hub import hub_is_reachable
-    from diffusion_explained.stable_diffusion.weights import download_size
+    from diffusion_explained.stable_diffusion.downloads import download_size
 
     if not hub_is_reachable():
         raise error

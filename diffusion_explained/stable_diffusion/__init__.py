@@ -25,8 +25,8 @@ HOMES = {
     "save_stand_in": "stand_ins",
     "stand_in": "stand_ins",
     "Text": "text",
-    "WeightsUnavailableError": "weights",
-    "download_size": "weights",
+    "WeightsUnavailableError": "listing",
+    "download_size": "downloads",
     "Trace": "traces",
     "find_weights": "weights",
     "record": "recording",
@@ -34,6 +34,8 @@ HOMES = {
 __all__ = list(HOMES)
 
 if TYPE_CHECKING:  # so that editors and type checkers see the names that are imported only on first use
+    from diffusion_explained.stable_diffusion.downloads import download_size
+    from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
     from diffusion_explained.stable_diffusion.loading import NoGPUError, load
     from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError
     from diffusion_explained.stable_diffusion.model import StableDiffusion
@@ -41,7 +43,7 @@ if TYPE_CHECKING:  # so that editors and type checkers see the names that are im
     from diffusion_explained.stable_diffusion.stand_ins import save_stand_in, stand_in
     from diffusion_explained.stable_diffusion.text import Text
     from diffusion_explained.stable_diffusion.traces import Trace
-    from diffusion_explained.stable_diffusion.weights import WeightsUnavailableError, download_size, find_weights
+    from diffusion_explained.stable_diffusion.weights import find_weights
 
 
 def __getattr__(name: str) -> Any:

@@ -13,18 +13,14 @@ from diffusion_explained.checks import named_options
 from diffusion_explained.devices import choose_device, torch_defaults
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.configurations import check_part
+from diffusion_explained.stable_diffusion.downloads import fetch
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO, Family
 from diffusion_explained.stable_diffusion.fast import accelerate
+from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.parts import load_pipeline
-from diffusion_explained.stable_diffusion.weights import (
-    Weights,
-    WeightsUnavailableError,
-    fetch,
-    find_weights,
-    is_repository,
-)
+from diffusion_explained.stable_diffusion.weights import Weights, find_weights, is_repository
 
 LIVE, STAND_IN = "live", "stand-in"
 
@@ -57,7 +53,7 @@ def load(
             folder; or "micro", this project's own small model, which is part of the package and needs no GPU.
         device: default: a GPU. "cpu" also works, but takes minutes per picture (`pace.measure_pace` measures it).
         dtype: default: float16 on a GPU, float32 elsewhere.
-        download: download files that are not on this machine; `weights.download_size` returns their size.
+        download: download files that are not on this machine; `downloads.download_size` returns their size.
         t5: Stable Diffusion 3's largest text encoder, 9.5 GB: None uses it if it is there, True requires it, False
             leaves it out.
         safety_checker: the safety checker that some models ship: None uses it if there is one, True requires it, False

@@ -22,9 +22,10 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from diffusion_explained.stable_diffusion.backend import diffusers
+from diffusion_explained.stable_diffusion.listing import CHECKER
 from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError, enough_memory
 from diffusion_explained.stable_diffusion.tokenizer_rules import check_special_tokens, check_tokenizers
-from diffusion_explained.stable_diffusion.weights import CHECKER, Weights
+from diffusion_explained.stable_diffusion.weights import Weights
 
 # tensors of old files that a newer library computes itself
 HARMLESS = ("position_ids", "decoder.", "lm_head.", "encoder.embed_tokens.weight", "relative_attention_bias.weight")

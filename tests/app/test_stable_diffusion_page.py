@@ -21,7 +21,14 @@ from test_pages import film, frames, png
 from diffusion_explained import load_pretrained, stable_diffusion
 from diffusion_explained.data import hub
 from diffusion_explained.samplers import SAMPLERS
-from diffusion_explained.stable_diffusion import NotEnoughMemoryError, Trace, recording, save_stand_in, weights
+from diffusion_explained.stable_diffusion import (
+    NotEnoughMemoryError,
+    Trace,
+    WeightsUnavailableError,
+    downloads,
+    recording,
+    save_stand_in,
+)
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from diffusion_explained.stable_diffusion.pace import Pace
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace, side_by_side
@@ -33,7 +40,7 @@ QUICK = {"sd_steps": "2"}
 def a_machine_without_it(tmp_path, monkeypatch):
     """No weights in any cache, no network, and small pictures for the tests' time."""
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    for module in (hub, weights):
+    for module in (hub, downloads):
         monkeypatch.setattr(module, "hub_is_reachable", lambda: False)
     monkeypatch.setattr(stable, "usual", lambda name: stable.Usual(64, 3))
     monkeypatch.setattr(stable, "first_choice", lambda: stable.STAND_IN)
@@ -363,7 +370,7 @@ def test_a_download_states_its_size_and_waits_for_its_button(open_page, monkeypa
     fetched: list[str] = []
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(stable, "download_size", lambda name, **of: 2.7)
-    monkeypatch.setattr(weights, "fetch", lambda name, **of: fetched.append(name))
+    monkeypatch.setattr(downloads, "fetch", lambda name, **of: fetched.append(name))
     at = finished(open_page("stable_diffusion", **QUICK))
     at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
     assert fetched == []
@@ -373,11 +380,11 @@ def test_a_download_states_its_size_and_waits_for_its_button(open_page, monkeypa
 
 def test_a_download_that_fails_says_why(open_page, monkeypatch):
     def fetch(name, **of):
-        raise weights.WeightsUnavailableError("Downloading it failed: accept its licence.")
+        raise WeightsUnavailableError("Downloading it failed: accept its licence.")
 
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(stable, "download_size", lambda name, **of: 2.7)
-    monkeypatch.setattr(weights, "fetch", fetch)
+    monkeypatch.setattr(downloads, "fetch", fetch)
     at = finished(open_page("stable_diffusion", **QUICK))
     at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
     press(at, "Download 2.7 GB")
@@ -411,7 +418,7 @@ def checker_of(at):
 def test_a_download_has_the_safety_checker_or_not_as_the_visitor_chooses(open_page, monkeypatch):
     fetched: list[object] = []
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
-    monkeypatch.setattr(weights, "fetch", lambda name, *, safety_checker: fetched.append(safety_checker))
+    monkeypatch.setattr(downloads, "fetch", lambda name, *, safety_checker: fetched.append(safety_checker))
     at = open_page("stable_diffusion", sd_model=stable.DEFAULT_MODEL)
     assert checker_of(at).value is True
     press(at, "Download 2.7 GB")
