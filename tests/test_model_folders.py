@@ -19,7 +19,7 @@ from safety_checkers import pickled_checker, whole_checker
 from test_cli import assert_refused, run
 
 from diffusion_explained.samplers import final
-from diffusion_explained.stable_diffusion import WeightsUnavailableError, find_weights, load, save_stand_in, weights
+from diffusion_explained.stable_diffusion import WeightsUnavailableError, downloads, find_weights, load, save_stand_in
 from diffusion_explained.stable_diffusion.weights import MICRO_FOLDER
 
 SHORT = {"height": 64, "width": 64, "num_inference_steps": 2}
@@ -312,7 +312,7 @@ class Hub:
         monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(list_repo_files=self.names))
         monkeypatch.setattr("huggingface_hub.hf_hub_download", self.one)
         monkeypatch.setattr("huggingface_hub.snapshot_download", self.all)
-        monkeypatch.setattr(weights, "hub_is_reachable", lambda: True)
+        monkeypatch.setattr(downloads, "hub_is_reachable", lambda: True)
 
     def names(self, repo: str) -> list[str]:
         return sorted(path.relative_to(self.folder).as_posix() for path in self.folder.rglob("*") if path.is_file())
