@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 MINIMAL = Path(__file__).parents[1] / "examples" / "minimal.py"
+WARM_UP = Path(__file__).parents[1] / "notebooks" / "src" / "00_warm_up.py"
 
 
 def test_it_needs_only_torch():
@@ -23,3 +24,15 @@ def test_it_trains_and_samples_both_classes():
     assert shares.keys() == {1.0, 2.0}
     assert shares[1.0] > 95
     assert shares[2.0] > 98
+
+
+def test_notebook_00_shows_the_file_line_for_line():
+    """Its cells with the tag "minimal" are the file, without its docstring and its last part, which prints shares."""
+    program = MINIMAL.read_text(encoding="utf-8")
+    shown = program.partition('"""\n\n')[2].partition('\n\nif __name__ == "__main__":')[0]
+    cells = re.split(r"^# %%(.*)\n", WARM_UP.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    tagged = [cell for header, cell in zip(cells[1::2], cells[2::2], strict=True) if 'tags=["minimal"]' in header]
+    assert len(tagged) == 5
+    assert re.sub(r"\n{2,}", "\n\n", "\n\n".join(cell.strip() for cell in tagged)) == re.sub(
+        r"\n{2,}", "\n\n", shown.strip()
+    )

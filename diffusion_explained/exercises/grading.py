@@ -25,6 +25,7 @@ from diffusion_explained.noise import randn, stream
 
 SEED = 2026  # of the inputs in a notebook; a second seed makes a hidden test
 NOTEBOOKS = {
+    "00": "warm_up",
     "01": "forward_noising",
     "02": "schedules",
     "03": "training_to_predict_noise",
