@@ -65,7 +65,8 @@ def steps_like_euler(answer: object, given: Given) -> None:
         h, expected = (end - start) / n, x
         for i in range(n):
             expected = expected + h * v(expected, start + i * h)
-        times, _ = list(calls), calls.clear()
+        times = list(calls)
+        calls.clear()
         got = given.tensor(answer, v, x, start, end, n, shape=(6, 2))
         where = f"from {start:g} to {end:g} in {n} step{'s' * (n > 1)}"
         assert len(calls) == n, f"{where} v is called {len(calls)} times, not {n}"

@@ -83,7 +83,7 @@ RIGHT = {
 WRONG = {  # exercise -> (answer, a word of its hint)
     "00.1": [
         (lambda x_0, eps, alpha, sigma: alpha * x_0 + sigma * eps, "aligned with the last dimension"),
-        (lambda x_0, eps, alpha, sigma: alpha[:, None] * x_0 + sigma[:, None] * eps, "one α and one σ per picture"),
+        (lambda x_0, eps, alpha, sigma: alpha[:, None] * x_0 + sigma[:, None] * eps, "ended with RuntimeError"),
         (lambda x_0, eps, alpha, sigma: mix(x_0, eps, sigma, alpha), "one α and one σ per picture"),
         (lambda x_0, eps, alpha, sigma: mix(x_0, eps, alpha, alpha), "one α and one σ per picture"),
         (lambda x_0, eps, alpha, sigma: alpha[0] * x_0 + sigma[0] * eps, "one α and one σ per picture"),
@@ -98,7 +98,7 @@ WRONG = {  # exercise -> (answer, a word of its hint)
     ],
     "00.2": [
         (lambda x_t, m, s, alpha, sigma: posterior(x_t, m, s, alpha, sigma)[0], "returns a pair"),
-        (lambda x_t, m, s, alpha, sigma: (x_t / alpha, s), "ended with ZeroDivisionError"),
+        (lambda x_t, m, s, alpha, sigma: (x_t / alpha, s), "not the mean"),
         (lambda x_t, m, s, alpha, sigma: (0 * x_t + m, posterior(x_t, m, s, alpha, sigma)[1]), "not the mean"),
         (
             lambda x_t, m, s, alpha, sigma: (
