@@ -3,6 +3,7 @@
 # make lab    the course, in JupyterLab           make notebooks [NAMES=01_forward]   write and execute the notebooks
 # make docs   the documentation, into site/       make lowest  the lowest versions that pyproject.toml allows, tested
 # make dist   the files that a package index gets make peers   other packages' U-Nets timed beside ours
+# make course the editions of the notebooks for a class, into build/course/
 #
 # They need python3 (3.11 or newer), make and a package index; everything goes into .venv.
 # Another Python: make app PYTHON=python3.12
@@ -31,7 +32,7 @@ LOWEST_TESTS := tests/test_packaging.py tests/test_extras.py tests/test_samplers
 	tests/test_cli.py tests/test_stable_diffusion.py tests/test_stable_diffusion_weights.py tests/test_micro_load.py \
 	tests/test_micro_tokens.py tests/test_micro_emoji.py tests/notebooks tests/app/test_pages.py
 
-.PHONY: app lab test check lint notebooks docs dist lowest peers structure clean
+.PHONY: app lab course test check lint notebooks docs dist lowest peers structure clean
 
 app: $(VENV)/.installed
 	$(VENV)/bin/diffusion-explained app
@@ -52,6 +53,10 @@ lint: $(VENV)/.installed-test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+
+course: $(VENV)/.installed
+	for edition in student solutions lecture nbgrader; do \
+		$(VENV)/bin/diffusion-explained course build --force --edition $$edition --out build/course/$$edition || exit 1; done
 
 notebooks: $(VENV)/.installed-test
 	$(PY) notebooks/execute.py $(NAMES)

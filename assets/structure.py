@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffusion_explained"
 PAGE = ROOT / "docs" / "structure.md"
-MOST_ROOMS = 38
+MOST_ROOMS = 39
 ORDER = {
     "ground": (
         "messages",
@@ -38,7 +38,7 @@ ORDER = {
     ),
     "networks and data": ("data", "models", "inside", "pretrained", "precision", "gan"),
     "pictures": ("charts", "film", "stable_diffusion", "comparisons", "plots", "widgets"),
-    "measuring and training": ("metrics", "neighbours", "evaluation", "training", "micro", "exercises"),
+    "measuring and training": ("metrics", "neighbours", "evaluation", "training", "micro", "exercises", "course"),
     "command line": ("serving", "cli"),
 }
 

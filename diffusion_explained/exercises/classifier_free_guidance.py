@@ -11,7 +11,7 @@ from diffusion_explained.schedules import FlowSchedule
 CENTRES, STD = [[-1.0, -0.4], [1.0, -0.4], [0.0, 1.0]], 0.55  # of the three classes of section 3
 
 
-@exercise("06.1", "Convert")
+@exercise("06.1", "Convert", minutes=5)
 def means_the_same(answer: object, given: Given) -> None:
     """The guidance scale, within 0.01, that is the weight 1.5 of Ho and Salimans, Eq. 6."""
     scale = given.number(answer)
@@ -21,7 +21,7 @@ def means_the_same(answer: object, given: Given) -> None:
     )
 
 
-@exercise("06.2", "Several conditions at once", "my_compose(uncond, conds, weights)")
+@exercise("06.2", "Several conditions at once", "my_compose(uncond, conds, weights)", minutes=15)
 def composes(answer: object, given: Given) -> None:
     """The guided prediction for one, two and three conditions, each with a weight of its own, also a negative one."""
     cases = (

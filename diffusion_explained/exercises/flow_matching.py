@@ -8,7 +8,7 @@ from diffusion_explained.forward import add_noise
 from diffusion_explained.schedules import FlowSchedule
 
 
-@exercise("05.1", "A picture from a velocity", "my_x_0(x_t, v, t)")
+@exercise("05.1", "A picture from a velocity", "my_x_0(x_t, v, t)", minutes=5)
 def is_the_picture(answer: object, given: Given) -> None:
     """The picture from a point of the straight path and the velocity there, for points and for pictures."""
     for t in (1.0, *given.rand(3).tolist()):
@@ -36,7 +36,7 @@ def is_our_velocity(answer: object, given: Given) -> None:
         assert near(got, expected, 1e-3), f"at t = {t:.1f} this is not ε - x_0: at which time, and where, is u called?"
 
 
-@exercise("05.3", "Choose a shift")
+@exercise("05.3", "Choose a shift", minutes=5)
 def shifts_the_middle(answer: object, given: Given) -> None:
     """The shift, within 0.01, that moves the middle of ten steps to three times as much noise as signal."""
     shift = given.number(answer)

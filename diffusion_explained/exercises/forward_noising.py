@@ -14,7 +14,7 @@ from diffusion_explained.forward import add_noise, transition
 from diffusion_explained.schedules import DDPMSchedule, Level
 
 
-@exercise("01.1", "Half-way")
+@exercise("01.1", "Half-way", minutes=5)
 def is_half_way(answer: object, given: Given) -> None:
     """The first t at which less than half of the signal's power is left."""
     schedule = DDPMSchedule.linear()
@@ -23,7 +23,7 @@ def is_half_way(answer: object, given: Given) -> None:
     assert float(schedule.alphas_cumprod[t - 1]) >= 0.5, "it happened earlier: a smaller t"
 
 
-@exercise("01.2", "The noise, recovered", "my_eps(x_t, x_0, level)")
+@exercise("01.2", "The noise, recovered", "my_eps(x_t, x_0, level)", minutes=5)
 def recovers_the_noise(answer: object, given: Given) -> None:
     """The noise in x_t, from x_t and x_0, at any level of any schedule."""
     for schedule in (DDPMSchedule.linear(), DDPMSchedule.cosine()):

@@ -20,7 +20,7 @@ SOLVERS = {"DDIM": ddim, "Heun": heun, "DPM-Solver++ 2M": dpm_solver_pp_2m}
 PER_STEP = {"DDIM": 1, "Heun": 2, "DPM-Solver++ 2M": 1}  # network evaluations
 
 
-@exercise("04.1", "DDIM by hand", "my_ddim(pred, next_level)")
+@exercise("04.1", "DDIM by hand", "my_ddim(pred, next_level)", minutes=5)
 def steps_like_ddim(answer: object, given: Given) -> None:
     """One step of DDIM at eta = 0, to levels of three schedules, the clean one included."""
     for schedule in (DDPMSchedule.linear(), FlowSchedule(), EDMSchedule()):
@@ -77,7 +77,7 @@ def _solver(said: object) -> str:
     return names[plain]
 
 
-@exercise("04.3", "Accuracy for a given cost")
+@exercise("04.3", "Accuracy for a given cost", minutes=15)
 def is_the_best_buy(answer: object, given: Given) -> None:
     """The solver and number of steps that get nearest to the exact solution, within 5%, in 40 network evaluations."""
     assert isinstance(answer, tuple | list) and len(answer) == 2, 'the answer is a pair (name, n), such as ("DDIM", 10)'

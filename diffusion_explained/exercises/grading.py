@@ -23,7 +23,8 @@ from diffusion_explained.devices import to_float64
 from diffusion_explained.messages import shortened
 from diffusion_explained.noise import randn, stream
 
-SEED = 2026  # of the inputs in a notebook; a second seed makes a hidden test
+SEED = 2026  # of the inputs in a notebook
+HIDDEN_SEED = 1  # of those that `diffusion-explained course grade` and nbgrader's hidden tests take
 NOTEBOOKS = {
     "00": "warm_up",
     "01": "forward_noising",
@@ -141,25 +142,31 @@ Test = Callable[[Any, Given], None]
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise: its number, such as "01.2", its title, how a function is called, and its test."""
+    """One exercise: its number, such as "01.2", its title, how a function is called, its test, and what it is worth.
+
+    minutes: how long a reader needs who has worked through the notebook; points: of a right answer.
+    """
 
     number: str
     title: str
     called: str
     test: Test
+    minutes: int
+    points: int
 
 
 _EXERCISES: dict[str, Exercise] = {}
 
 
-def exercise(number: str, title: str, called: str = "") -> Callable[[Test], Test]:
-    """Register the decorated test as that of an exercise.
+def exercise(number: str, title: str, called: str = "", *, minutes: int = 10) -> Callable[[Test], Test]:
+    """Register the decorated test as that of an exercise: one point for a value, two for a function.
 
     called: how the reader's function is called, as in the notebook; empty for an answer that is no function.
+    minutes: how long a reader needs.
     """
 
     def register(test: Test) -> Test:
-        _EXERCISES[number] = Exercise(number, title, called, test)
+        _EXERCISES[number] = Exercise(number, title, called, test, minutes, points=2 if called else 1)
         return test
 
     return register
@@ -201,16 +208,19 @@ def grade(number: str, answer: object, *, seed: int = SEED) -> Grade:
     return Grade("right")
 
 
-def check(number: str, answer: object, solution: object) -> None:
-    """Grade an answer and print the result in one line. The sample solution is graded first, so a check always works.
+def check(number: str, answer: object, solution: object = None) -> None:
+    """Grade an answer and print the result in one line.
+
+    solution: the sample solution, where the notebook has one; it is graded first, so that a check always works.
 
     Raises RuntimeError if the sample solution is not right: then the notebook, or the test, has an error.
     """
-    if (sample := grade(number, solution)).status != "right":
+    if solution is not None and (sample := grade(number, solution)).status != "right":
         raise RuntimeError(f"the sample solution of exercise {number} is {sample.status}: {sample.hint}")
     result = grade(number, answer)
+    passes = "" if solution is None else " (The sample solution passes.)"
     words = {
-        "open": "Open: replace the dots above and run this cell again. (The sample solution passes.)",
+        "open": f"Open: replace the dots above and run this cell again.{passes}",
         "right": "Correct.",
         "wrong": f"Not yet: {result.hint}.",
     }

@@ -9,7 +9,7 @@ from diffusion_explained.exercises.grading import Given, exercise
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule
 
 
-@exercise("10.1", "The scaling factor", "my_scaling_factor(raw)")
+@exercise("10.1", "The scaling factor", "my_scaling_factor(raw)", minutes=5)
 def scales_to_one(answer: object, given: Given) -> None:
     """The factor, to 1%, that makes the variance of raw latents, over all channels together, 1."""
     for spread, mean in ((0.2, 0.0), (6.0, 3.0), (1.5, -4.0)):

@@ -33,7 +33,7 @@ def is_the_limit(answer: object, given: Given) -> None:
         given.returns(answer, n_1, limit + slope / n_1, n_2, limit + slope / n_2, expected=limit, hint=hint)
 
 
-@exercise("08.3", "Copies in one number", "my_copied(distances, real_distances)")
+@exercise("08.3", "Copies in one number", "my_copied(distances, real_distances)", minutes=15)
 def is_the_share_of_copies(answer: object, given: Given) -> None:
     """The share of samples that are nearer to a training image than any unseen real image is."""
     for nearest, count in ((2.0, 20), (0.5, 90), (7.0, 0), (4.0, 200)):

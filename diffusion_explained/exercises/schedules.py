@@ -16,7 +16,7 @@ def is_the_same_picture(answer: object, given: Given) -> None:
     assert abs(t - right) < 1e-3, f"there the signal is under {compared} noise than at DDPM's t = 700: equate both σ/α"
 
 
-@exercise("02.2", "A schedule of your own")
+@exercise("02.2", "A schedule of your own", minutes=15)
 def ends_like_ddpm(answer: object, given: Given) -> None:
     """A DDPMSchedule of 100 equal steps with the terminal SNR of the linear schedule, within 5%."""
     assert isinstance(answer, DDPMSchedule), "the answer is a schedule: DDPMSchedule(betas), with a tensor of 100 β"
@@ -28,7 +28,7 @@ def ends_like_ddpm(answer: object, given: Given) -> None:
     assert 0.95 < quotient < 1.05, f"its terminal SNR is {quotient:.3g} times that of DDPM: a {direction} β"
 
 
-@exercise("02.3", "Shift for a larger picture")
+@exercise("02.3", "Shift for a larger picture", minutes=5)
 def moves_by_log_4(answer: object, given: Given) -> None:
     """The shift, within 0.01, that moves each log SNR by -log 4."""
     shift = given.number(answer)

@@ -5,7 +5,7 @@ from diffusion_explained.forward import add_noise
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule
 
 
-@exercise("09.1", "The cost of a larger picture", "my_work(convolutions, products, attention, factor)")
+@exercise("09.1", "The cost of a larger picture", "my_work(convolutions, products, attention, factor)", minutes=15)
 def predicts_the_work(answer: object, given: Given) -> None:
     """The FLOPs of the U-Net for a picture with a longer or shorter side, to 1%."""
     for factor in (2.0, 1.5, 0.5, 3.0):
@@ -37,7 +37,7 @@ def visits_the_levels(answer: object, given: Given) -> None:
                 )
 
 
-@exercise("09.3", "The picture in the noise", "my_latents(x_a, level_a, x_b, level_b)")
+@exercise("09.3", "The picture in the noise", "my_latents(x_a, level_a, x_b, level_b)", minutes=15)
 def finds_the_latents(answer: object, given: Given) -> None:
     """The clean latents, to 0.1%, from two noisy versions with the same noise, of any schedule."""
     for schedule, times in ((DDPMSchedule.linear(), ((200, 700), (900, 400))), (FlowSchedule(), ((0.3, 0.8),))):

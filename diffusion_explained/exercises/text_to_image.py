@@ -19,7 +19,7 @@ def are_the_weights(answer: object, given: Given) -> None:
         given.returns(answer, q, k, expected=scores.softmax(dim=2), hint=hint)
 
 
-@exercise("11.2", "A word of several tokens", "my_maps(weights, words)")
+@exercise("11.2", "A word of several tokens", "my_maps(weights, words)", minutes=15)
 def pools_by_word(answer: object, given: Given) -> None:
     """The maps [positions, words] of the words of a prompt, from weights [positions, tokens]."""
     for words in (
@@ -35,7 +35,7 @@ def pools_by_word(answer: object, given: Given) -> None:
         given.returns(answer, weights, words, expected=weights[:, 1:end] @ to_word.to(weights), hint=hint)
 
 
-@exercise("11.3", "Recognised among the first k", "my_recognised(pictures, captions, own, k)")
+@exercise("11.3", "Recognised among the first k", "my_recognised(pictures, captions, own, k)", minutes=20)
 def is_the_share_recognised(answer: object, given: Given) -> None:
     """The share of pictures whose own caption is among the k captions with the largest cosine to the picture."""
     for N, M, D, k in ((60, 20, 8, 1), (60, 20, 8, 5), (40, 90, 16, 5), (25, 10, 4, 10)):

@@ -24,7 +24,7 @@ def _dropped(answer: object, given: Given, probability: float, null: int, seed: 
     return dropped
 
 
-@exercise("03.1", "Drop some labels", "my_drop(labels, probability, null, generator)")
+@exercise("03.1", "Drop some labels", "my_drop(labels, probability, null, generator)", minutes=15)
 def drops_the_right_share(answer: object, given: Given) -> None:
     """Each label is replaced with the given probability, independently of the others, by the generator's numbers."""
     for probability, null in ((0.1, 10), (0.4, 27), (0.0, 10), (1.0, 1000)):

@@ -39,7 +39,7 @@ def _error(model: Model, x_0: Tensor, labels: Tensor, eps: Tensor, time: float, 
         return rms_distance(model.denoiser(labels, guidance_scale=1)(add_noise(x_0, eps, level), level).x_0, x_0)
 
 
-@exercise("07.2", "Four skips", "my_factors(model, x_0, labels, eps, time)")
+@exercise("07.2", "Four skips", "my_factors(model, x_0, labels, eps, time)", minutes=20)
 def are_the_factors(answer: object, given: Given) -> None:
     """The factor, to 1%, by which the error of the prediction grows when one skip is cut, for each skip in turn."""
     digits, colour = bundled_mnist(), made_by_model("cifar10")
@@ -61,7 +61,7 @@ def are_the_factors(answer: object, given: Given) -> None:
             )
 
 
-@exercise("07.3", "Patchify", "my_tokens(x, p)")
+@exercise("07.3", "Patchify", "my_tokens(x, p)", minutes=15)
 def are_the_tokens(answer: object, given: Given) -> None:
     """The tokens [B, N, C * p * p] of images [B, C, H, W], square or not."""
     for shape, p in (((2, 3, 8, 8), 2), ((2, 3, 8, 8), 4), ((3, 1, 6, 12), 3), ((1, 2, 10, 4), 1)):
