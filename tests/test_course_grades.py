@@ -101,7 +101,7 @@ def test_a_mix_has_the_right_states_and_no_answer_harms_another(answered):
     assert (graded["points"], graded["of"], graded["notebook"]) == (1, 5, "01")
 
 
-ENDLESS = "def my_velocity(u, x, t):\n    while True:\n        pass"
+ENDLESS = "def my_velocity(u, x, t):\n    import time\n    time.sleep(600)"
 FORGED = """
 import json, os
 for fd in range(3, 20):  # every pipe that is open

@@ -423,6 +423,7 @@ def test_module_is_one_room_with_a_name(path: Path):
     assert path.stat().st_size < 25_000, "too long for one reading: is it more than one idea?"
 
 
+RUNS_READERS_CODE = "diffusion_explained/course/worker.py"  # what `course grade` is for, in a process apart
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "yaml.load", "pickle.load", "pickle.loads", "joblib.load"}
 
 
@@ -433,6 +434,8 @@ def test_nothing_that_was_loaded_is_run(path: Path):
         if isinstance(node, ast.Call):
             safe = {word.arg: ast.unparse(word.value) for word in node.keywords}
             called = ast.unparse(node.func)
+            if called == "exec" and relative(path) == RUNS_READERS_CODE:
+                continue
             assert called not in FORBIDDEN_CALLS or safe.get("weights_only") == "True", f"line {node.lineno}"
             assert safe.get("allow_pickle") != "True", f"line {node.lineno}"
 
