@@ -40,6 +40,21 @@ def test_a_wrong_answer_gets_its_hint(number, wrong, capsys):
     assert said == f"Not yet: {graded.hint}.\n" and said.count("\n") == 1
 
 
+# Words of the hints that only say that an answer is wrong, or where to look; all others name what is wrong with it.
+GENERAL = (
+    "not the noise", "not x_s", "x_s", "go back along v", "not the clean latents", "not the share", "not the factor",
+    "not the mean", "not Euler's x", "should become", "what divides the scores", "insert α = 1 - t", "at which time",
+    "another choice gets nearer", "the order is not", "a larger one", "a smaller scale", "larger t", "smaller t",
+)  # fmt: skip
+
+
+def test_most_wrong_answers_get_a_hint_that_names_the_mistake():
+    """Every wrong answer is refused with a hint (above); four in five hints name the mistake itself."""
+    words = [one for ones in WRONG.values() for _, one in ones]
+    named = [one for one in words if not one.startswith(GENERAL)]
+    assert len(words) > 300 and len(named) / len(words) >= 0.8, f"{len(named)} of {len(words)}"
+
+
 def test_an_open_exercise_says_so_and_a_right_answer_too(capsys):
     check("01.1", ..., 259)
     assert capsys.readouterr().out.startswith("Open: ")

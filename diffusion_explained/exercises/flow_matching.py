@@ -11,12 +11,24 @@ from diffusion_explained.schedules import FlowSchedule
 @exercise("05.1", "A picture from a velocity", "my_x_0(x_t, v, t)", minutes=5)
 def is_the_picture(answer: object, given: Given) -> None:
     """The picture from a point of the straight path and the velocity there, for points and for pictures."""
-    for t in (1.0, *given.rand(3).tolist()):
+    for t in (*given.rand(3).tolist(), 1.0):
         for shape in ((20, 2), (3, 1, 4, 4)):
             x_0, eps = given.randn(2, *shape)
             x_t = add_noise(x_0, eps, FlowSchedule().level(t))
             hint = f"not x_0 at t = {t:.2f}: from x_t, go back along v for a time t"
-            given.returns(answer, x_t, eps - x_0, t, expected=x_0, hint=hint)
+            v = eps - x_0
+            mistakes = (
+                (x_t + t * v, "this moves along v, towards the noise: go back along v for a time t"),
+                (
+                    x_t - (1 - t) * v,
+                    "the data is at time 0, so the way back takes the time t, not 1 - t: go back along v",
+                ),
+                (eps, "this is ε, the noise at the other end of the path: go back along v"),
+                (x_t - v, "this goes back for a time 1, which is right at t = 1 only: go back along v for a time t"),
+                (x_t - 0.5 * v, "this goes back for a time 0.5, whatever t is: go back along v for a time t"),
+                (x_t, "this is x_t itself: go back along v for a time t"),
+            )
+            given.returns(answer, x_t, v, t, expected=x_0, hint=hint, mistakes=mistakes)
 
 
 @exercise("05.2", "The other convention for time", "my_velocity(u, x, t)")

@@ -30,7 +30,16 @@ def recovers_the_noise(answer: object, given: Given) -> None:
         for t in (5, 300, 900):
             level, x_0, eps = schedule.level(t), given.randn(3, 1, 4, 4), given.randn(3, 1, 4, 4)
             hint = f"at t = {t} this is not the noise: solve the boxed line for ε"
-            given.returns(answer, add_noise(x_0, eps, level), x_0, level, expected=eps, hint=hint, close=1e-3)
+            x_t = add_noise(x_0, eps, level)
+            mistakes = (
+                (x_t - x_0, "x_t contains α x_0, not x_0: x_t - x_0 is not the noise"),
+                (
+                    (x_t - level.alpha * x_0) / level.sigma**2,
+                    "this is not the noise but the noise over σ: divide by σ once",
+                ),
+                (x_t - level.alpha * x_0, "this is not the noise but σ times the noise: divide by σ"),
+            )
+            given.returns(answer, x_t, x_0, level, expected=eps, hint=hint, close=1e-3, mistakes=mistakes)
 
 
 @exercise("01.3", "A jump from the middle")

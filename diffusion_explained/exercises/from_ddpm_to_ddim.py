@@ -28,7 +28,27 @@ def steps_like_ddim(answer: object, given: Given) -> None:
             x_0, eps, before_guidance = given.randn(3, 2, 1, 4, 4)
             pred, expected = Prediction(x_0, eps, eps_cond=before_guidance), add_noise(x_0, eps, next_level)
             hint = f"at σ = {next_level.sigma:.2g} this is not x_s: mix both predictions with the α and σ of next_level"
-            given.returns(answer, pred, next_level, expected=expected, hint=hint)
+            alpha, sigma = next_level.alpha, next_level.sigma
+            mistakes = (
+                (x_0, "this is the predicted picture, not x_s: at the next level noise is left, as long as σ > 0"),
+                (alpha * x_0, "this is not x_s: the noise is missing, σ times the predicted ε"),
+                (sigma * x_0 + alpha * eps, "this is not x_s: α and σ are exchanged"),
+                (alpha * x_0 - sigma * eps, "this is not x_s: the noise is added, not subtracted"),
+                (alpha * x_0 + sigma**2 * eps, "this is not x_s: the noise is multiplied by σ, not by the variance σ²"),
+                (
+                    alpha * x_0 + sigma * before_guidance,
+                    "this is not x_s: eps_cond is the noise before guidance; take eps",
+                ),
+                (
+                    alpha * x_0 + max(0.0, 1 - alpha**2) ** 0.5 * eps,
+                    "this is not x_s: σ = (1 - α²)^½ holds on one kind of path only; take sigma",
+                ),
+                (
+                    (1 - sigma) * x_0 + sigma * eps,
+                    "this is not x_s: α = 1 - σ holds on the straight path only; take alpha",
+                ),
+            )
+            given.returns(answer, pred, next_level, expected=expected, hint=hint, mistakes=mistakes)
 
 
 @exercise("04.2", "How much of the noise is fresh?")

@@ -10,7 +10,7 @@ wrong answer. `Given` makes its inputs and calls the reader's function, so that 
 
 import copy
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any, Literal
 
@@ -119,16 +119,28 @@ class Given:
         return result.detach()
 
     def returns(
-        self, function: object, *arguments: Any, expected: Tensor | float, hint: str, close: float = 1e-4
+        self,
+        function: object,
+        *arguments: Any,
+        expected: Tensor | float,
+        hint: str,
+        close: float = 1e-4,
+        mistakes: Sequence[tuple[Tensor | float, str]] = (),
     ) -> None:
         """Require that the function returns `expected` [...], up to `close` times its largest number (or 1).
 
-        Raises AssertionError with the hint.
+        mistakes: results [...] of typical mistakes, each with a hint that names the mistake.
+
+        Raises AssertionError with the hint of the mistake that gives this result, otherwise with `hint`.
         """
         if not isinstance(expected, Tensor):
             expected = torch.tensor(expected, dtype=torch.float64, device="cpu")
         result = self.tensor(function, *arguments, shape=tuple(expected.shape))
-        assert near(result, expected, close), hint
+        if near(result, expected, close):
+            return
+        for wrong, its_hint in mistakes:
+            assert not near(result, torch.as_tensor(wrong, dtype=result.dtype, device="cpu"), close), its_hint
+        raise AssertionError(hint)
 
 
 def near(result: Tensor, expected: Tensor, close: float = 1e-4) -> bool:

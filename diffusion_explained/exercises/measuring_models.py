@@ -30,7 +30,15 @@ def is_the_limit(answer: object, given: Given) -> None:
         given.returns(answer, n_1, limit, n_2, limit, expected=limit, hint=hint)
         slope *= 100
         hint = f"{limit:.3f} + {slope:.0f} / n should become {limit:.3f}: two equations, two unknowns"
-        given.returns(answer, n_1, limit + slope / n_1, n_2, limit + slope / n_2, expected=limit, hint=hint)
+        d_1, d_2 = limit + slope / n_1, limit + slope / n_2
+        both = f"both distances are above the limit, by {slope:.0f} / n"
+        mistakes = (
+            (d_1, f"this is d_1, which has the bias of n_1 samples: {hint}"),
+            (min(d_1, d_2), f"the smaller distance has a bias too: {hint}"),
+            ((d_1 + d_2) / 2, f"{both}, and so is their mean: {hint}"),
+            ((n_1 * d_1 + n_2 * d_2) / (n_1 + n_2), f"{both}, and so is any mean of them: {hint}"),
+        )
+        given.returns(answer, n_1, d_1, n_2, d_2, expected=limit, hint=hint, mistakes=mistakes)
 
 
 @exercise("08.3", "Copies in one number", "my_copied(distances, real_distances)", minutes=15)

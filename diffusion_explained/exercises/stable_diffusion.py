@@ -44,6 +44,18 @@ def finds_the_latents(answer: object, given: Given) -> None:
         for time_a, time_b in times:
             level_a, level_b = schedule.level(time_a), schedule.level(time_b)
             z, eps = given.randn(2, 4, 8, 8), given.randn(2, 4, 8, 8)
-            arguments = (add_noise(z, eps, level_a), level_a, add_noise(z, eps, level_b), level_b)
+            x_a, x_b = add_noise(z, eps, level_a), add_noise(z, eps, level_b)
+            arguments = (x_a, level_a, x_b, level_b)
+            determinant = level_a.alpha * level_b.sigma - level_b.alpha * level_a.sigma
+            mistakes = (
+                (x_a / level_a.alpha, "this ignores the noise in x_a: these are not the clean latents"),
+                (
+                    (x_a - x_b) / (level_a.alpha - level_b.alpha),
+                    "the noise has another σ in x_b, so a difference keeps some",
+                ),
+                (-z, "these are the clean latents with the wrong sign: check the order of the difference"),
+                (determinant * z, "the noise is gone, but the factor of z is not 1: divide by it"),
+                ((x_a / level_a.alpha + x_b / level_b.alpha) / 2, "a mean keeps the noise, which is the same in both"),
+            )
             hint = "these are not the clean latents: combine the two equations so that the noise cancels"
-            given.returns(answer, *arguments, expected=z, hint=hint, close=1e-3)
+            given.returns(answer, *arguments, expected=z, hint=hint, close=1e-3, mistakes=mistakes)

@@ -16,7 +16,14 @@ def are_the_weights(answer: object, given: Given) -> None:
         assert float((found.sum(2) - 1).abs().max()) < 1e-4, "the weights of one position, over all tokens, sum to 1"
         scores = q @ k.transpose(1, 2) / d**0.5
         hint = "the weights of a position sum to 1, but they are others: what divides the scores before the softmax"
-        given.returns(answer, q, k, expected=scores.softmax(dim=2), hint=hint)
+        products, divided = q @ k.transpose(1, 2), "what divides the scores before the softmax"
+        mistakes = (
+            (products.softmax(2), f"nothing divides the scores here: {divided}"),
+            ((products / d).softmax(2), f"the scores are divided by d, and not by its root: {divided}"),
+            ((products / positions**0.5).softmax(2), f"not the root of the number of positions: {divided}"),
+            (torch.full_like(products, 1 / tokens), f"all tokens have the same weight here: {divided}"),
+        )
+        given.returns(answer, q, k, expected=scores.softmax(dim=2), hint=hint, mistakes=mistakes)
 
 
 @exercise("11.2", "A word of several tokens", "my_maps(weights, words)", minutes=15)

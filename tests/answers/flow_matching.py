@@ -20,13 +20,13 @@ RIGHT = {
 }
 WRONG = {  # exercise -> (answer, a word of its hint)
     "05.1": [
-        (lambda x_t, v, t: x_t + t * v, "go back along v"),
-        (lambda x_t, v, t: x_t - (1 - t) * v, "go back along v"),
-        (lambda x_t, v, t: x_t + (1 - t) * v, "go back along v"),  # ε
-        (lambda x_t, v, t: x_t - v, "go back along v"),
-        (lambda x_t, v, t: x_t - 0.5 * v, "go back along v"),
+        (lambda x_t, v, t: x_t + t * v, "towards the noise"),
+        (lambda x_t, v, t: x_t - (1 - t) * v, "not 1 - t"),
+        (lambda x_t, v, t: x_t + (1 - t) * v, "this is ε"),  # ε
+        (lambda x_t, v, t: x_t - v, "for a time 1"),
+        (lambda x_t, v, t: x_t - 0.5 * v, "for a time 0.5"),
         (lambda x_t, v, t: (x_t - t * v) / (1 - t) if t < 1 else x_t - t * v, "go back along v"),
-        (lambda x_t, v, t: x_t, "go back along v"),
+        (lambda x_t, v, t: x_t, "x_t itself"),
         (lambda x_t, v, t: kept, "go back along v"),
         (lambda x_t, v, t: (x_t - t * v).mean(0), "shape"),
         (in_place, "in place"),

@@ -38,8 +38,8 @@ WRONG = {  # exercise -> (answer, a word of its hint)
     ],
     "01.2": [
         (lambda x_t, x_0, level: kept, "not the noise"),
-        (lambda x_t, x_0, level: x_t - x_0, "not the noise"),
-        (lambda x_t, x_0, level: (x_t - level.alpha * x_0) / level.sigma**2, "not the noise"),
+        (lambda x_t, x_0, level: x_t - x_0, "contains α x_0, not x_0"),
+        (lambda x_t, x_0, level: (x_t - level.alpha * x_0) / level.sigma**2, "the noise over σ"),
         (lambda x_t, x_0, level: (x_t - linear.level(300).alpha * x_0) / linear.level(300).sigma, "not the noise"),
         (lambda x_t, x_0, level: ((x_t - level.alpha * x_0) / level.sigma)[0], "shape"),
         (lambda x_t, x_0: x_t, "my_eps(x_t, x_0, level) ended with TypeError"),

@@ -37,14 +37,20 @@ RIGHT = {
 }
 WRONG = {  # exercise -> (answer, a word of its hint)
     "04.1": [
-        (lambda pred, next_level: pred.x_0, "not x_s"),
-        (lambda pred, next_level: next_level.alpha * pred.x_0, "not x_s"),
-        (lambda pred, next_level: next_level.sigma * pred.x_0 + next_level.alpha * pred.eps, "not x_s"),
-        (lambda pred, next_level: next_level.alpha * pred.x_0 - next_level.sigma * pred.eps, "not x_s"),
-        (lambda pred, next_level: next_level.alpha * pred.x_0 + next_level.sigma**2 * pred.eps, "not x_s"),
-        (lambda pred, next_level: next_level.alpha * pred.x_0 + next_level.sigma * pred.eps_cond, "not x_s"),
-        (lambda pred, next_level: next_level.alpha * pred.x_0 + (1 - next_level.alpha**2) ** 0.5 * pred.eps, "not x_s"),
-        (lambda pred, next_level: (1 - next_level.sigma) * pred.x_0 + next_level.sigma * pred.eps, "not x_s"),
+        (lambda pred, next_level: pred.x_0, "the predicted picture"),
+        (lambda pred, next_level: next_level.alpha * pred.x_0, "the noise is missing"),
+        (lambda pred, next_level: next_level.sigma * pred.x_0 + next_level.alpha * pred.eps, "are exchanged"),
+        (lambda pred, next_level: next_level.alpha * pred.x_0 - next_level.sigma * pred.eps, "added, not subtracted"),
+        (lambda pred, next_level: next_level.alpha * pred.x_0 + next_level.sigma**2 * pred.eps, "not by the variance"),
+        (lambda pred, next_level: next_level.alpha * pred.x_0 + next_level.sigma * pred.eps_cond, "before guidance"),
+        (
+            lambda pred, next_level: next_level.alpha * pred.x_0 + (1 - next_level.alpha**2) ** 0.5 * pred.eps,
+            "one kind of path",
+        ),
+        (
+            lambda pred, next_level: (1 - next_level.sigma) * pred.x_0 + next_level.sigma * pred.eps,
+            "straight path only",
+        ),
         (lambda pred, next_level: schedule.level(300).alpha * pred.x_0 + schedule.level(300).sigma * pred.eps, "x_s"),
         (lambda pred, next_level: (next_level.alpha * pred.x_0 + next_level.sigma * pred.eps)[0], "shape"),
         (in_place, "in place"),

@@ -70,14 +70,14 @@ RIGHT = {
 }
 WRONG = {  # exercise -> (answer, a word of its hint)
     "11.1": [
-        (lambda q, k: (q @ k.transpose(1, 2)).softmax(2), "what divides the scores"),
-        (lambda q, k: (q @ k.transpose(1, 2) / q.shape[2]).softmax(2), "what divides the scores"),
-        (lambda q, k: (q @ k.transpose(1, 2) / q.shape[1] ** 0.5).softmax(2), "what divides the scores"),
+        (lambda q, k: (q @ k.transpose(1, 2)).softmax(2), "nothing divides the scores"),
+        (lambda q, k: (q @ k.transpose(1, 2) / q.shape[2]).softmax(2), "not by its root"),
+        (lambda q, k: (q @ k.transpose(1, 2) / q.shape[1] ** 0.5).softmax(2), "number of positions"),
         (lambda q, k: (q @ k.transpose(1, 2) / 4).softmax(2), "what divides the scores"),
         (lambda q, k: (q @ k.transpose(1, 2) / q.shape[2] ** 0.5).softmax(1), "sum to 1"),
         (lambda q, k: q @ k.transpose(1, 2) / q.shape[2] ** 0.5, "sum to 1"),
         (lambda q, k: (q @ k.transpose(1, 2) / q.shape[2] ** 0.5).sigmoid(), "sum to 1"),
-        (lambda q, k: torch.full((len(q), q.shape[1], k.shape[1]), 1 / k.shape[1]), "what divides the scores"),
+        (lambda q, k: torch.full((len(q), q.shape[1], k.shape[1]), 1 / k.shape[1]), "the same weight"),
         (lambda q, k: weights_of(q, k).mean(0), "shape"),
         (lambda q, k: weights_of(k, q), "shape"),
         (lambda q, k: q @ k, "ended with RuntimeError"),
