@@ -12,13 +12,16 @@ PYTHON ?= python3
 VENV := .venv
 # Idle threads of torch sleep rather than spin: on a machine that does other work too, that is several times faster.
 export OMP_WAIT_POLICY ?= PASSIVE
+# The tests start many processes, and each would compile our modules anew.
+unexport PYTHONDONTWRITEBYTECODE
 PY := $(VENV)/bin/python
 PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install -c constraints.txt
 # The weights of CIFAR-10 are a package of their own (which a source distribution leaves to the package index).
 WEIGHTS := packages/diffusion-explained-cifar10
 BOTH := $(if $(wildcard $(WEIGHTS)/diffusion_explained_cifar10),-e ./$(WEIGHTS)) -e
 # Two workers with one thread each are quicker than one with two; a file's tests, and a notebook's cells, stay together.
-PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, max(2, os.cpu_count() or 2)))')
+PYTEST = OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS)
 # In the order of tests/conftest.py, the longest files first; pytest-xdist would begin with those that have most tests.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=600 --nbval-sanitize-with tests/notebooks/sanitize.cfg
@@ -32,7 +35,7 @@ LOWEST_TESTS := tests/test_packaging.py tests/test_extras.py tests/test_samplers
 	tests/test_cli.py tests/test_stable_diffusion.py tests/test_stable_diffusion_weights.py tests/test_micro_load.py \
 	tests/test_micro_tokens.py tests/test_micro_emoji.py tests/notebooks tests/app/test_pages.py
 
-.PHONY: app lab course test check lint notebooks docs dist lowest peers structure clean
+.PHONY: app lab course test check lint style notebooks docs dist lowest peers structure clean
 
 app: $(VENV)/.installed
 	$(VENV)/bin/diffusion-explained app
@@ -40,19 +43,21 @@ app: $(VENV)/.installed
 lab: $(VENV)/.installed
 	$(VENV)/bin/diffusion-explained lab
 
-test: lint
-	$(PYTEST) $(BY_FILE)
-	HF_HUB_OFFLINE=1 $(PYTEST) --dist loadscope $(NBVAL) notebooks
+# mypy has one core to do for a minute: it runs beside the tests, and what it says comes after what they say.
+test: style
+	said=$$(mktemp); $(PY) -m mypy > $$said 2>&1 & mypy=$$!; \
+		$(PYTEST) $(BY_FILE) $(NBVAL) tests notebooks; tests=$$?; \
+		wait $$mypy; types=$$?; cat $$said; rm $$said; exit $$((tests | types))
 
 check: lint
-	$(PYTEST) $(BY_FILE) $$($(PY) tests/fast.py)
-	changed=$$($(PY) tests/fast.py --notebooks); \
-		[ -z "$$changed" ] || HF_HUB_OFFLINE=1 $(PYTEST) --dist loadscope $(NBVAL) $$changed
+	$(PYTEST) $(BY_FILE) $(NBVAL) $$($(PY) tests/fast.py) $$($(PY) tests/fast.py --notebooks)
 
-lint: $(VENV)/.installed-test
+lint: style
+	$(PY) -m mypy
+
+style: $(VENV)/.installed-test
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy
 
 course: $(VENV)/.installed
 	for edition in student solutions lecture nbgrader; do \

@@ -1,5 +1,6 @@
-"""What several tests share: the order of their files, a smooth stand-in for a network, noise, and a bare machine."""
+"""What several tests share: their files' order, no network for notebooks, a stand-in for a network, a bare machine."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,16 +11,17 @@ from torch import Tensor
 # files: when a long file begins last, the other workers are idle until it ends.
 LONGEST = (
     "test_browser",
-    "test_addresses",
+    "a notebook",
     "test_packaging",
     "test_programs_of_stable_diffusion",
     "test_pages",
-    "test_same_pixels_of_stable_diffusion",
     "test_stable_diffusion_page",
     "test_programs",
     "test_micro_training",
     "test_cli",
     "test_text_to_image_page",
+    "test_same_pixels_of_stable_diffusion",
+    "test_addresses",
     "test_cifar10",
     "test_same_pixels",
     "test_sharing",
@@ -38,7 +40,17 @@ LONGEST = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest files; pytest-xdist keeps this order with `--no-loadscope-reorder` (Makefile)."""
     place = {name: k for k, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+    names = {item: "a notebook" if item.path.suffix == ".ipynb" else item.path.stem for item in items}
+    items.sort(key=lambda item: place.get(names[item], len(LONGEST)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """A notebook runs offline: its kernel, which starts with its first cell, has this process's environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.path.suffix == ".ipynb":
+            patch.setenv("HF_HUB_OFFLINE", "1")
+        return (yield)
 
 
 @pytest.fixture
