@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -53,11 +54,11 @@ def eventually(what: Callable[[], object]) -> None:
 
 
 def finished(at: AppTest) -> AppTest:
-    """Run the page until its job has ended."""
-    for _ in range(600):
+    """Run the page until its job has ended; not meanwhile, for each run of the page costs as much as the job."""
+    for _ in range(60):
         if not at.get("progress"):
             return at
-        time.sleep(0.1)
+        wait([at.session_state.job._future], timeout=5)
         at.run()
     raise AssertionError("the job did not end")
 

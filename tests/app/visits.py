@@ -1,8 +1,8 @@
 """What the tests of addresses and programs do on a page: find its controls, change them, and note what is shown.
 
 The pages run as they are, but for what costs time and is not compared: small networks stand in for the trained ones (a
-picture still depends on noise, time, class and network), a job ends before the page goes on, and each run of Stable
-Diffusion is made once.
+picture still depends on noise, time, class and network) and for the decoders of latents, a job ends before the page
+goes on, and each run of Stable Diffusion is made once.
 """
 
 import hashlib
@@ -67,11 +67,20 @@ def small_network(self, x_t, t, labels=None):
     return 0.6 * torch.tanh(x_t.float()) + 0.3 * waves + own
 
 
+def small_decoder(self, latents, _=None):
+    """A picture of a few operations that depends on all channels of the latents and on the decoder's weights."""
+    side = 2 ** (len(self.up_blocks) - 1)
+    own = next(self.parameters()).flatten()[:100].float().mean()
+    mixed = latents[:, :3].float() + 0.5 * latents.float().mean(1, keepdim=True)
+    return torch.tanh(0.5 * mixed + own).repeat_interleave(side, 2).repeat_interleave(side, 3).to(latents.dtype)
+
+
 @pytest.fixture
 def cheap_pages(monkeypatch):
     """Pages that take a moment: see the head of this file."""
     for network in (UNet, DiT):
         monkeypatch.setattr(network, "forward", small_network)
+    monkeypatch.setattr("diffusers.models.autoencoders.vae.Decoder.forward", small_decoder)
     for pace in ("digits", "pictures", "slow"):
         monkeypatch.setitem(runs.REFERENCE_STEPS, pace, 4)
         monkeypatch.setitem(runs.SCALES, pace, (0.0, 2.0))
