@@ -1,6 +1,7 @@
 """MkDocs hooks. The pages link to the repository's files by relative paths, as on GitHub (`../notebooks/01.ipynb`); the
-site has its own copy of the pictures, and turns every other such link into one to the repository."""
+site has its own copy of the pictures, and turns every other link that leaves docs/ into one to the repository."""
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -21,5 +22,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point links that leave docs/ to the site's pictures, or to the repository."""
-    markdown = markdown.replace("](../assets/", "](assets/")
-    return re.sub(r"\]\(\.\./", f"]({config.repo_url}/blob/main/", markdown)
+    folder = posixpath.join("docs", posixpath.dirname(page.file.src_uri))
+
+    def pointed(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(folder, link[1]))
+        if target.startswith("docs/"):
+            return link[0]
+        if target.startswith("assets/"):
+            return f"]({posixpath.relpath(posixpath.join('docs', target), folder)}"
+        return f"]({config.repo_url}/blob/main/{target}"
+
+    return re.sub(r"\]\((\.\./[^)#]*)", pointed, markdown)

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 ADDRESS = PROJECT["urls"]["Repository"]
 RAW = ADDRESS.replace("//github.com", "//raw.githubusercontent.com")
-DOCS = sorted((ROOT / "docs").glob("*.md"))
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [*sorted(ROOT.glob("*.md")), *DOCS, ROOT / "notebooks" / "README.md"]
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r'\]\(([^)\s]+)\)|(?:src|href)="([^"]+)"')
@@ -74,7 +74,7 @@ def test_the_site_shows_every_page_once():
     site = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     named = re.findall(r"[\w/]+\.md", str(site["nav"]))
     assert sorted(named) == sorted(set(named))
-    assert set(named) == {path.name for path in DOCS}
+    assert set(named) == {path.relative_to(ROOT / "docs").as_posix() for path in DOCS}
     assert site["theme"]["font"] is False, "nothing is fetched from another host"
 
 

@@ -1,0 +1,112 @@
+"""The instructor's kit: its minutes are sums of the notebooks', its quiz is whole, and its numbers are computed."""
+
+import math
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_explained.course.notebook_files import course_notebooks, read_notebook, reading_minutes
+from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained.exercises import exercises
+from diffusion_explained.metrics import frechet_distance
+from diffusion_explained.predictions import coefficients
+from diffusion_explained.samplers import heun
+from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Level
+
+KIT = Path(__file__).parents[1] / "docs" / "course"
+QUIZ = (KIT / "quiz.md").read_text(encoding="utf-8")
+NUMBERS = [path.stem[:2] for path in course_notebooks()]
+
+
+def minutes():
+    """(reading, exercises) of each notebook, by number."""
+    each = {path.stem[:2]: reading_minutes(read_notebook(path)) for path in course_notebooks()}
+    return {
+        number: (read, sum(one.minutes for name, one in exercises().items() if name.startswith(f"{number}.")))
+        for number, read in each.items()
+    }
+
+
+def test_both_plans_visit_every_notebook_and_their_minutes_are_sums():
+    plans = re.split(r"^## ", (KIT / "syllabus.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:3]
+    for plan in plans:
+        visited, totals = [], [0, 0, 0]
+        for row in re.findall(r"^\| (?:\d+|all) \|.*$", plan, re.MULTILINE):
+            said = [int(cell) for cell in row.split("|")[4:7]]
+            named = re.findall(r"\[(\d\d)\]", row)
+            if named:
+                read, solve = (sum(minutes()[number][k] for number in named) for k in (0, 1))
+                assert said == [read, solve, read + solve], row
+                visited += named
+                totals = [a + b for a, b in zip(totals, said, strict=True)]
+            else:
+                assert said == totals, row
+        assert sorted(visited) == [number for number in NUMBERS if number <= "11"]
+
+
+def questions():
+    """Each question: its number, its text, its right answers and its wrong ones."""
+    found = {}
+    for block in re.split(r"^\*\*(?=\d\d\.\d · )", QUIZ, flags=re.MULTILINE)[1:]:
+        number, text = re.match(r"(\d\d\.\d) · (.*?)\*\*$", block, re.MULTILINE).groups()
+        found[number] = (
+            text,
+            re.findall(r"^- ✓ (.+)$", block, re.MULTILINE),
+            re.findall(r"^- ✗ (.+)$", block, re.MULTILINE),
+        )
+    return found
+
+
+def test_five_questions_per_notebook_with_the_misconception_behind_each_wrong_answer():
+    asked = questions()
+    assert list(asked) == [f"{number}.{k}" for number in NUMBERS if number <= "11" for k in range(1, 6)]
+    for number, (_, right, wrong) in asked.items():
+        assert len(right) == 1 and len(wrong) == 2, number
+        assert all("*Behind it: " in one for one in wrong), number
+
+
+def test_the_numbers_of_the_quiz():
+    right = {number: right[0] for number, (_, right, _) in questions().items()}
+
+    def says(number, value):
+        assert re.search(rf"(?<![\d.]){re.escape(value)}(?!\d)", right[number]), f"{number}: {value}"
+
+    says("00.2", f"{math.hypot(3, 4):g}")
+    with pytest.raises(RuntimeError):  # 00.1
+        torch.zeros(8, 3, 32, 32) * torch.zeros(8)
+    linear = DDPMSchedule.linear()
+    at_06 = min(range(1000), key=lambda t: abs(linear.level(t).alpha - 0.6))
+    says("01.3", f"{linear.level(at_06).sigma:.1f}")
+    says("02.2", f"{Level(0.0, 0.1, 1.0).log_snr:.1f}")
+    says("03.3", f"{float(coefficients('score', torch.tensor(1.0), torch.tensor(0.5))[1]):g}")
+    exact, evaluated = ExactDenoiser(GaussianMixture(torch.zeros(1, 2), 1.0)), []
+
+    def counted(x_t, level):
+        evaluated.append(level)
+        return exact(x_t, level)
+
+    list(heun(counted, torch.zeros(1, 2), FlowSchedule().levels(20)))
+    says("04.3", f"{len(evaluated)}")
+    says("06.2", f"{3 + 1}")  # uncond + (1 + 3) (cond - uncond) = (1 + 3) cond - 3 uncond
+    says("07.3", f"{(32 // 2) ** 2}")
+    says("07.4", f"{(2**2) ** 2}")
+    says("09.2", f"{512 * 512 * 3 // (64 * 64 * 4)}")
+    says("09.4", f"{int(30 * 0.5)}")
+    says("10.4", f"{math.log(48):.1f}")
+    says("11.3", f"{100 * 5 // 100}")
+
+
+def test_a_small_sample_has_a_larger_frechet_distance():
+    """08.1: the bias has this sign."""
+    drawn = torch.randn(4000, 8, generator=torch.Generator().manual_seed(0))
+    truth = torch.randn(20_000, 8, generator=torch.Generator().manual_seed(1))
+    assert frechet_distance(drawn[:100], truth) > 3 * frechet_distance(drawn, truth)
+
+
+def test_the_standard_error_of_the_rubric():
+    said = re.search(
+        r"200 pictures: about ([\d.]+) percentage points", (KIT / "answers.md").read_text(encoding="utf-8")
+    )
+    assert float(said[1]) == round(100 * math.sqrt(0.25 / 200), 1)
