@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffusion_explained"
 PAGE = ROOT / "docs" / "structure.md"
-MOST_ROOMS = 39
+MOST_ROOMS = 40
 ORDER = {
     "ground": (
         "messages",
@@ -35,6 +35,7 @@ ORDER = {
         "denoisers",
         "samplers",
         "exact",
+        "likelihood",
     ),
     "networks and data": ("data", "models", "inside", "pretrained", "precision", "gan"),
     "pictures": ("charts", "film", "stable_diffusion", "comparisons", "plots", "widgets"),

@@ -4,9 +4,11 @@ A `Denoiser` is anything that maps (x_t, level) to a `Prediction`. A sampler use
 with a network, with Stable Diffusion, and with the exact denoisers of `exact`, which are known in closed form.
 """
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +39,24 @@ class Denoiser(Protocol):
     """Called as denoise(x_t, level) with x_t [B, ...]; returns a `Prediction`."""
 
     def __call__(self, x_t: Tensor, level: Level) -> Prediction: ...
+
+
+Called = TypeVar("Called", bound=Callable[..., Prediction])
+
+
+def differentiable(call: Called) -> Called:
+    """Decorate a denoiser's `__call__`: its prediction has gradients if x_t [B, ...] requires them, otherwise none.
+
+    So a divergence or a guidance by gradients can differentiate a prediction, and nothing else keeps a graph.
+    """
+
+    @functools.wraps(call)
+    def called(self: Any, x_t: Any, level: Level) -> Prediction:
+        wanted = isinstance(x_t, Tensor) and x_t.requires_grad
+        with torch.set_grad_enabled(wanted and torch.is_grad_enabled()):
+            return call(self, x_t, level)
+
+    return called  # type: ignore[return-value]  # the same call
 
 
 class Network(Protocol):
@@ -142,7 +162,7 @@ class NetworkDenoiser:
         self.guidance_scale, self.guidance_interval = float(guidance_scale), guidance_interval
         self.guidance_rescale, self.clip = float(guidance_rescale), clip
 
-    @torch.no_grad()
+    @differentiable
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
         """The prediction at x_t [B, ...] and its level.
 

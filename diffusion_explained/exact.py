@@ -19,7 +19,7 @@ from diffusion_explained.checks import (
     whole,
     whole_vector,
 )
-from diffusion_explained.denoisers import Prediction
+from diffusion_explained.denoisers import Prediction, differentiable
 from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.forward import like
 from diffusion_explained.guidance import check_guidance, guide
@@ -175,7 +175,7 @@ class ExactDenoiser:
             raise ValueError(f"guidance_scale={guidance_scale} needs labels to guide towards.")
         self.labels, self.guidance_scale = labels, float(guidance_scale)
 
-    @torch.no_grad()
+    @differentiable
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
         """The exact prediction at x_t [B, D...]; level.sigma must be above 0.
 

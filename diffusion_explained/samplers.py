@@ -23,7 +23,7 @@ from torch import Tensor
 
 from diffusion_explained.checks import check_kind_of, check_options, float_data, number, same_shape, whole
 from diffusion_explained.denoisers import Denoiser, Prediction
-from diffusion_explained.forward import posterior, posterior_std, transition
+from diffusion_explained.forward import check_noisy, posterior, posterior_std, transition
 from diffusion_explained.messages import shortened, unknown_name
 from diffusion_explained.noise import Generators, check_generators, randn
 from diffusion_explained.schedules import Level, check_decreasing
@@ -33,7 +33,8 @@ from diffusion_explained.schedules import Level, check_decreasing
 class Step:
     """One step of a sampler: x_t at `level`, the denoiser's prediction `pred` there, and x_next at `next_level`.
 
-    pred_2 is the second prediction of a second-order step (Heun's, at the end of its trial step), otherwise None.
+    pred_2 is the second prediction of a second-order step (Heun's, at the end of its trial step), or the last one of a
+    corrector; otherwise None.
     The tensors are [B, ...]; i counts the steps from 0.
     """
 
@@ -59,8 +60,13 @@ def final(steps: Iterable[Step]) -> Tensor:
     return x_0
 
 
-def _pairs(x_t: Tensor, levels: Sequence[Level], generator: Generators = None) -> Iterator[tuple[int, Level, Level]]:
-    """Check a sampler's arguments, then return (i, level, next_level) for each step."""
+def step_pairs(
+    x_t: Tensor, levels: Sequence[Level], generator: Generators = None
+) -> Iterator[tuple[int, Level, Level]]:
+    """Check a sampler's arguments, then return (i, level, next_level) for each step; x_t is [B, ...].
+
+    Raises ValueError for x_t without images or with NaN, for levels that do not decrease, and for another generator.
+    """
     check_decreasing(levels)
     if float_data("x_t", x_t).ndim < 2 or len(x_t) == 0:
         raise ValueError(f"x_t must be [B, ...] with B of 1 or more; got {list(x_t.shape)}.")
@@ -90,7 +96,7 @@ def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step
         given = arguments.bind(*args, **options)
         levels, denoise = given.arguments["levels"], given.arguments["denoise"]
         last = len(levels) - 2 if isinstance(levels, Sequence) else None
-        given.arguments["denoise"] = functools.partial(_fitting, denoise)
+        given.arguments["denoise"] = functools.partial(predict, denoise)
         for i, step in enumerate(steps(*given.args, **given.kwargs)):
             waiting.append((step, step.x_next.flatten(1).isfinite().all(dim=1)))
             if step.x_next.device.type == "cpu" or i == last:
@@ -102,8 +108,11 @@ def sampler(steps: Callable[..., Iterator[Step]]) -> Callable[..., Iterator[Step
     return checked
 
 
-def _fitting(denoise: Denoiser, x_t: Tensor, level: Level) -> Prediction:
-    """The denoiser's prediction, checked to have the shape of x_t: torch would silently broadcast smaller tensors."""
+def predict(denoise: Denoiser, x_t: Tensor, level: Level) -> Prediction:
+    """The denoiser's prediction at x_t [B, ...], checked to have its shape: torch would broadcast smaller tensors.
+
+    Raises ValueError for what is no denoiser, and for a prediction of another class or shape.
+    """
     if not callable(denoise):
         raise ValueError(f"denoise must be a denoiser, called as denoise(x_t, level); got a {type(denoise).__name__}.")
     pred = denoise(x_t, level)
@@ -141,7 +150,7 @@ def ddim(
         generator: draws z; one generator, one per image, or None (torch's global generator).
     """
     eta = number("eta", eta, "from 0 (deterministic) to 1 (DDPM)", 0, 1)
-    for i, level, next_level in _pairs(x_t, levels, generator):
+    for i, level, next_level in step_pairs(x_t, levels, generator):
         pred = denoise(x_t, level)
         std = min(
             eta * posterior_std(level, next_level), next_level.sigma
@@ -177,7 +186,7 @@ def ddpm(
     """
     if variance not in ("small", "large"):
         raise ValueError(f'variance must be "small" or "large", got {shortened(variance)}.')
-    for i, level, next_level in _pairs(x_t, levels, generator):
+    for i, level, next_level in step_pairs(x_t, levels, generator):
         pred = denoise(x_t, level)
         x_next, std = posterior(pred.x_0, x_t, level, next_level)
         if next_level.sigma > 0:  # the last step adds no noise (Algorithm 2, line 3)
@@ -199,7 +208,7 @@ def euler(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) -> Iterator[S
 
     denoise, x_t [B, ...] and levels: as for `ddim`.
     """
-    for i, level, next_level in _pairs(x_t, levels):
+    for i, level, next_level in step_pairs(x_t, levels):
         pred = denoise(x_t, level)
         x_next = x_t + (next_level.alpha - level.alpha) * pred.x_0 + (next_level.sigma - level.sigma) * pred.eps
         yield Step(i, level, next_level, x_t, pred, x_next)
@@ -221,7 +230,7 @@ def euler_ancestral(
     x_t is [B, ...].
     """
     eta = number("eta", eta, "from 0 (Euler) to 1 (ancestral)", 0, 1)
-    for i, level, next_level in _pairs(x_t, levels, generator):
+    for i, level, next_level in step_pairs(x_t, levels, generator):
         pred = denoise(x_t, level)
         r = (next_level.sigma * level.alpha) / (next_level.alpha * level.sigma)
         up = eta * next_level.sigma * max(0.0, 1 - r**2) ** 0.5
@@ -288,7 +297,7 @@ def heun(
     S_churn, S_noise = number("S_churn", S_churn, "0 or more", 0), number("S_noise", S_noise, "0 or more", 0)
     if not isinstance(S_tmin, float | int) or not isinstance(S_tmax, float | int) or not 0 <= S_tmin <= S_tmax:
         raise ValueError(f"S_tmin and S_tmax must be 0 <= S_tmin <= S_tmax; got {shortened(S_tmin)} and {S_tmax!r}.")
-    for i, level, next_level in _pairs(x_t, levels, generator):
+    for i, level, next_level in step_pairs(x_t, levels, generator):
         if S_churn > 0 and S_tmin * level.alpha <= level.sigma <= S_tmax * level.alpha and level.alpha > 0:
             gamma = min(S_churn / (len(levels) - 1), 2**0.5 - 1)
             noisier = _raised(level, gamma)
@@ -337,7 +346,7 @@ def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) ->
     """
     x_0_before: Tensor | None = None
     h_before = math.nan
-    for i, level, next_level in _pairs(x_t, levels):
+    for i, level, next_level in step_pairs(x_t, levels):
         pred = denoise(x_t, level)
         h = (next_level.log_snr - level.log_snr) / 2
         D = pred.x_0
@@ -348,6 +357,62 @@ def dpm_solver_pp_2m(denoise: Denoiser, x_t: Tensor, levels: Sequence[Level]) ->
         x_next = next_level.sigma / level.sigma * x_t + next_level.alpha * (1 - shrink) * D
         yield Step(i, level, next_level, x_t, pred, x_next)
         x_t, x_0_before, h_before = x_next, pred.x_0, h
+
+
+def langevin(x_t: Tensor, pred: Prediction, level: Level, snr: float, generator: Generators = None) -> Tensor:
+    """One step of Langevin dynamics [B, ...] at a level, whose density it leaves (nearly) as it is.
+
+        x <- x + h * score + sqrt(2 h) * z,   score = -eps / sigma                        (Song et al. 2021, Eq. 4)
+        h = 2 * (snr * sigma)^2
+
+    This h is the rule of the paper's Algorithms 4 and 5, 2 * (snr * |z| / |score|)^2, with the expected norms instead
+    of the measured ones: those of a batch would make an image depend on its neighbours. After many steps the variance
+    of noise (a Gaussian of variance sigma^2) is 1 / (1 - snr^2) times as large as it should be.
+
+    x_t [B, ...] is at the level, and pred is the prediction there. Raises ValueError for a snr that is not from 0 to 1,
+    and for a clean level, which has no score.
+    """
+    snr = number("snr", snr, "from 0 (no step) to 1; Song et al. use 0.16", 0, 1)
+    check_noisy(level)
+    z = randn(x_t.shape, generator, x_t.device, x_t.dtype)
+    return x_t - 2 * snr**2 * level.sigma * pred.eps + 2 * snr * level.sigma * z
+
+
+@sampler
+def predictor_corrector(
+    denoise: Denoiser,
+    x_t: Tensor,
+    levels: Sequence[Level],
+    *,
+    corrections: int = 1,
+    snr: float = 0.16,
+    generator: Generators = None,
+) -> Iterator[Step]:
+    """Predictor-corrector sampling: a step of DDPM, then steps of Langevin dynamics at the next level.
+
+        x_next ~ q(x_next | x_t, x_0 = pred.x_0)                (the predictor, ancestral: Song et al. 2021, App. F)
+        x_next <- langevin(x_next, next_level)                  (the corrector, Algorithms 4 and 5, repeated)
+
+    The predictor's error leaves x_next in a slightly wrong distribution; the corrector moves it towards the right one.
+    A step needs 1 + corrections network evaluations, the last step one, since clean data has no score. `Step.pred_2` is
+    the last corrector's prediction.
+
+    Args:
+        denoise, x_t [B, ...], levels, generator: as for `ddim`.
+        corrections: Langevin steps per level; 0 is `ddpm`.
+        snr: the size of a Langevin step, as for `langevin`.
+    """
+    corrections = whole("corrections", corrections, 0)
+    for i, level, next_level in step_pairs(x_t, levels, generator):
+        pred, pred_2 = denoise(x_t, level), None
+        x_next, std = posterior(pred.x_0, x_t, level, next_level)
+        if next_level.sigma > 0:
+            x_next = x_next + std * randn(x_t.shape, generator, x_t.device, x_t.dtype)
+            for _ in range(corrections):
+                pred_2 = denoise(x_next, next_level)
+                x_next = langevin(x_next, pred_2, next_level, snr, generator)
+        yield Step(i, level, next_level, x_t, pred, x_next, pred_2)
+        x_t = x_next
 
 
 @sampler
@@ -369,7 +434,7 @@ def ddim_invert(denoise: Denoiser, x_0: Tensor, levels: Sequence[Level], *, iter
     """
     iterations = whole("iterations", iterations, 1)
     x_s = x_0
-    for i, noisier, here in reversed(list(_pairs(x_0, levels))):
+    for i, noisier, here in reversed(list(step_pairs(x_0, levels))):
         x_t = x_s
         for _ in range(iterations):
             pred = denoise(x_t, noisier)

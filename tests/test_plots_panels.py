@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from diffusion_explained import plots
+from diffusion_explained.palette import DIVERGING, rgb
 from diffusion_explained.plots import alt_text, png
 
 
@@ -27,6 +28,14 @@ def test_the_plane_runs_over_the_square_row_by_row():
     assert (
         points[0].tolist() == [-1.5, -1.5] and points[1].tolist() == [-0.5, -1.5] and points[-1].tolist() == [1.5, 1.5]
     )
+
+
+def test_signed_panels_share_one_scale_on_which_zero_is_white():
+    changes = torch.linspace(-1, 0, 16), torch.linspace(0, 2, 16)
+    fig = plots.density_panels({"falls": changes[0], "grows": changes[1]}, 2.0, signed=True)
+    falls, grows = (ax.images[0].get_array() for ax in fig.axes)
+    assert tuple(falls[-1, -1]) == tuple(grows[0, 0]) == rgb(DIVERGING[3])  # 0 is in the middle
+    assert tuple(grows[-1, -1]) == rgb(DIVERGING[-1]) and tuple(falls[0, 0]) != rgb(DIVERGING[0])
 
 
 def test_density_panels_put_a_value_where_its_point_is():

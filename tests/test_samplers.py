@@ -24,6 +24,7 @@ from diffusers import (
 from diffusion_explained import samplers
 from diffusion_explained.denoisers import NetworkDenoiser
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained.metrics import sliced_wasserstein
 from diffusion_explained.noise import generators
 from diffusion_explained.samplers import SAMPLERS, final, heun
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
@@ -447,3 +448,58 @@ def test_churn_is_off_by_default_and_refuses_a_clock_that_is_not_sigma():
     for wrong in ({"S_churn": -1}, {"S_noise": math.nan}, {"S_tmin": 2, "S_tmax": 1}, {"S_tmin": math.nan}):
         with pytest.raises(ValueError, match="S_"):
             list(heun(exact, x, levels, **wrong))
+
+
+# -- Langevin dynamics, and a corrector -------------------------------------------------------------------
+
+
+def test_langevin_keeps_a_gaussian_up_to_the_discretisation_that_it_says():
+    level, snr, gaussian = FlowSchedule().level(0.5), 0.3, GaussianMixture(torch.full((1, 2), 0.8), std=0.5)
+    exact, stream = ExactDenoiser(gaussian), torch.Generator().manual_seed(0)
+    x = torch.full((20_000, 2), 3.0)
+    variance = (level.alpha * 0.5) ** 2 + level.sigma**2
+    for _ in range(40):
+        x = samplers.langevin(x, exact(x, level), level, snr, stream)
+    torch.testing.assert_close(x.mean(0), torch.full((2,), 0.4), rtol=0, atol=0.02)
+    h = 2 * (snr * level.sigma) ** 2  # x <- (1 - h / variance) x + sqrt(2 h) z is stationary where this holds
+    torch.testing.assert_close(x.var(0), torch.full((2,), variance / (1 - h / (2 * variance))), rtol=0.04, atol=0)
+
+
+def test_predictor_corrector_is_the_papers_loop_and_without_corrections_ddpm(toy_network, x_T):
+    """Song et al. 2021, Algorithms 4 and 5: predict, then correct M times; with the expected norms in the step size."""
+    denoise, levels, M, r = NetworkDenoiser(toy_network, LINEAR, "eps"), LINEAR.levels(6), 2, 0.2
+    got = list(samplers.predictor_corrector(denoise, x_T, levels, corrections=M, snr=r, generator=generators(2, 5)))
+    x, streams = x_T, generators(2, 5)
+    for level, next_level in itertools.pairwise(levels):
+        mean, std = samplers.posterior(denoise(x, level).x_0, x, level, next_level)
+        x = mean + std * samplers.randn(x.shape, streams) if next_level.sigma > 0 else mean
+        for _ in range(M if next_level.sigma > 0 else 0):
+            score = -denoise(x, next_level).eps / next_level.sigma
+            expected_norms = x[0].numel() ** 0.5, x[0].numel() ** 0.5 / next_level.sigma  # of z, and of the score
+            step_size = 2 * (r * expected_norms[0] / expected_norms[1]) ** 2
+            x = x + step_size * score + (2 * step_size) ** 0.5 * samplers.randn(x.shape, streams)
+    torch.testing.assert_close(got[-1].x_next, x, **CLOSE)
+    assert [step.pred_2 is None for step in got] == [False] * 5 + [True]
+    plain = final(samplers.predictor_corrector(denoise, x_T, levels, corrections=0, generator=generators(2, 5)))
+    torch.testing.assert_close(plain, final(samplers.ddpm(denoise, x_T, levels, generator=generators(2, 5))))
+
+
+def test_the_corrector_mends_a_predictors_large_steps():
+    means = 1.4 * torch.tensor([[1.0, 0], [-1, 0], [0, 1], [0, -1]])
+    mixture, far = GaussianMixture(means, 0.15), {0: [], 1: []}
+    for corrections, seed in itertools.product(far, range(3)):
+        stream = torch.Generator().manual_seed(seed)
+        x_T, options = torch.randn(2000, 2, generator=stream), {"corrections": corrections, "generator": stream}
+        x = final(samplers.predictor_corrector(ExactDenoiser(mixture), x_T, LINEAR.levels(8), snr=0.3, **options))
+        far[corrections].append(sliced_wasserstein(x, mixture.sample(2000, stream)[0]))
+    assert max(far[1]) < min(far[0])
+
+
+def test_langevin_refuses_clean_data_and_steps_out_of_range(toy_network, x_T):
+    denoise, level = NetworkDenoiser(toy_network, LINEAR, "eps"), LINEAR.level(300)
+    pred = denoise(x_T, level)
+    for at, snr, words in ((LINEAR.clean, 0.1, "clean"), (level, 1.5, "snr"), (level, "0.1", "snr")):
+        with pytest.raises(ValueError, match=words):
+            samplers.langevin(x_T, pred, at, snr)
+    with pytest.raises(ValueError, match="corrections"):
+        list(samplers.predictor_corrector(denoise, x_T, LINEAR.levels(3), corrections=-1))

@@ -38,6 +38,7 @@ NOTEBOOKS = {
     "09": "stable_diffusion",
     "10": "latent_diffusion",
     "11": "text_to_image",
+    "12": "scores_sdes_likelihood",
 }
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from diffusion_explained.checks import check_finite, check_some, float_data, number, typed_arguments, whole
-from diffusion_explained.palette import SEQUENTIAL, THEMES
+from diffusion_explained.palette import SEQUENTIAL, THEMES, diverging
 from diffusion_explained.plots.style import dress, figure, legend
 
 
@@ -168,16 +168,19 @@ def density_panels(
     limit: float,
     *,
     points: Mapping[str, Tensor] | None = None,
+    signed: bool = False,
     title: str = "",
     theme: str = "light",
 ) -> Figure:
     """Densities side by side, each with its own scale: name -> values [bins * bins] at the points of `plane(limit)`.
 
     points: name -> samples [N, 2] to draw over a panel.
+    signed: whether the values are changes: blue below 0, red above, on one scale for all panels.
 
     Raises ValueError for a panel whose number of values is not a square.
     """
     check_some("panels", panels)
+    most = max(float(values.abs().max()) for values in panels.values() if values.numel())
     fig, axes = figure(3.5 * len(panels), 4.3, theme, ncols=len(panels), sharey=True)
     for ax, (name, values) in zip(axes[0], panels.items(), strict=True):
         bins = round(len(values) ** 0.5)
@@ -185,7 +188,8 @@ def density_panels(
             raise ValueError(f"Panel {name!r} has {len(values)} values: give one per point of plane(limit, bins).")
         check_finite(float_data(f"panel {name!r}", values), f"values of panel {name!r}")
         square = values.detach().float().cpu().numpy().reshape(bins, bins)
-        ax.imshow(square, origin="lower", extent=(-limit, limit) * 2, cmap=SEQUENTIAL, interpolation="nearest")
+        shown = diverging(square / (most or 1.0)) if signed else square
+        ax.imshow(shown, origin="lower", extent=(-limit, limit) * 2, cmap=SEQUENTIAL, interpolation="nearest")
         if points and name in points:
             ax.scatter(*plane_points(points[name], "points").T, s=3, color="white", alpha=0.6, linewidths=0)
         _square(ax, theme, name, limit)
