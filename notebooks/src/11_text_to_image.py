@@ -773,7 +773,7 @@ check("11.3", my_recognised, solution_recognised)
 # - Colours compose with things that were not in training in this colour. Held-out styles do not compose, and neither do
 #   left and right.
 #
-# **Back to:** [the list of notebooks](README.md).
+# **Next:** [12 · Scores, SDEs and likelihood](12_scores_sdes_likelihood.ipynb).
 #
 # ## References
 #
