@@ -2,6 +2,7 @@
 
     python notebooks/execute.py                 every notebook
     python notebooks/execute.py 01 03_training  those whose names begin so
+    python notebooks/execute.py --prose 01      copy changed prose only; no cell is run, and no code may have changed
 
 The twin in src/ is what is edited. A notebook is replaced only when every cell has run: one that fails, is
 interrupted or hangs leaves the old file as it was. The cells run as strict nbval runs them (a blocking client that
@@ -104,9 +105,31 @@ def execute(notebook: NotebookNode, seconds_per_cell: float = SECONDS_PER_CELL) 
         manager.shutdown_kernel(now=True)
 
 
+def with_outputs_of(notebook: NotebookNode, executed: NotebookNode) -> NotebookNode:
+    """The notebook with the outputs of an executed one. Raises ValueError unless both have the same code cells."""
+    cells, old = ([cell for cell in each.cells if cell.cell_type == "code"] for each in (notebook, executed))
+    if [cell.source for cell in cells] != [cell.source for cell in old]:
+        raise ValueError("its code has changed, so its outputs are stale: execute it, without --prose.")
+    for cell, before in zip(cells, old, strict=True):
+        cell.outputs, cell.execution_count = before.outputs, before.execution_count
+    return notebook
+
+
 def main(names: list[str]) -> int:
-    """Write and execute the named notebooks; 1 when one of them failed."""
+    """Write and execute the named notebooks, or copy their prose; 1 when one of them failed."""
     failed = 0
+    if "--prose" in names:
+        for twin in sources([name for name in names if name != "--prose"]):
+            path = FOLDER / f"{twin.stem}.ipynb"
+            try:
+                notebook = with_outputs_of(notebook_of(twin), nbformat.read(path, as_version=4))
+            except ValueError as error:
+                print(f"{twin.stem}: {error}", file=sys.stderr)
+                failed = 1
+                continue
+            with atomic_path(path) as part:
+                nbformat.write(notebook, part)
+        return failed
     for twin in sources(names):
         check_file(FOLDER / f"{twin.stem}.ipynb", "")  # before minutes of execution
         started, notebook = time.monotonic(), notebook_of(twin)

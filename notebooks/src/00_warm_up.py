@@ -75,6 +75,9 @@ plt.show()
 # \boxed{x_t = \alpha x_0 + \sigma \varepsilon \;\sim\; \mathcal N\!\left(\alpha m,\, \alpha^2 s^2 + \sigma^2\right)}
 # $$
 #
+# <small>In code: `forward.add_noise`. Test:
+# `tests/test_forward.py::test_chain_and_closed_form_agree_in_distribution`.</small>
+#
 # <details><summary>Derivation</summary>
 #
 # Expectations are linear: $\mathbb E[x_t] = \alpha\, \mathbb E[x_0] + \sigma\, \mathbb E[\varepsilon] = \alpha m$. For
@@ -136,12 +139,18 @@ assert lengths.min() > 24 and lengths.max() < 32 and abs(lengths.std() - 0.5**0.
 # p(x_0 \mid x_t) = \frac{p(x_t \mid x_0)\; p(x_0)}{p(x_t)} .
 # $$
 #
+# <small>In code: `exact.GaussianMixture.responsibilities`. Test:
+# `tests/test_exact.py::test_class_probabilities_are_bayes_rule`.</small>
+#
 # For a Gaussian prior $\mathcal N(m, s^2)$ the posterior is Gaussian again:
 #
 # $$
 # \boxed{\; \mathbb E[x_0 \mid x_t] = m + g\, (x_t - \alpha m), \qquad g = \frac{\alpha s^2}{\alpha^2 s^2 + \sigma^2},
 # \qquad \operatorname{Var}[x_0 \mid x_t] = \frac{s^2 \sigma^2}{\alpha^2 s^2 + \sigma^2} \;}
 # $$
+#
+# <small>In code: `exact.ExactDenoiser`. Test:
+# `tests/test_exact.py::test_the_posterior_mean_is_the_best_regression`.</small>
 #
 # <details><summary>Derivation</summary>
 #
@@ -238,6 +247,9 @@ assert slopes[0.2] > 5 > slopes[0.5] > 1 > slopes[0.8] and predicted[0.2].abs()[
 # \text{Euler:}\quad x_{t+h} = x_t + h\, v(x_t, t), \qquad
 # \text{Heun:}\quad x' = x_t + h\, v(x_t, t),\quad x_{t+h} = x_t + \tfrac h2 \left( v(x_t, t) + v(x', t + h) \right)
 # $$
+#
+# <small>In code: `samplers.euler`, `samplers.heun`. Test:
+# `tests/test_convergence.py::test_order_of_convergence`.</small>
 #
 # Halving the steps halves Euler's error and quarters Heun's, which needs two evaluations of $v$ per step. We check this
 # on the ODE of flow matching, $v = \mathbb E[\varepsilon - x_0 \mid x_t]$, which takes noise at $t = 1$ to data at $t =

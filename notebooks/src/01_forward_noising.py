@@ -64,6 +64,9 @@ plt.show()
 # q(x_t \mid x_{t-1}) = \mathcal N\!\left(\sqrt{1 - \beta_t}\; x_{t-1},\; \beta_t \mathbf I\right) \tag{DDPM, Eq. 2}
 # $$
 #
+# <small>In code: `forward.transition`. Test:
+# `tests/test_forward.py::test_neighbouring_levels_are_one_ddpm_step_apart`.</small>
+#
 # Why shrink? Because then the variance stays constant. If $x_{t-1}$ has variance 1, then $x_t$ has
 # $(1 - \beta_t) \cdot 1 + \beta_t = 1$. Without the shrinking, the variance would grow at every step.
 #
@@ -107,6 +110,9 @@ assert len(walk) == 1000 and all(x_t.shape == x_0.shape for x_t in walk)
 # \boxed{\;x_t = \alpha_t\, x_0 + \sigma_t\, \varepsilon,\quad \varepsilon \sim \mathcal N(0, \mathbf I)\;}
 # \tag{DDPM, Eq. 4}
 # $$
+#
+# <small>In code: `forward.add_noise`. Test:
+# `tests/test_forward.py::test_add_noise_equals_diffusers`.</small>
 #
 # with $\alpha_t = \sqrt{\bar\alpha_t}$ and $\sigma_t = \sqrt{1 - \bar\alpha_t}$. The boxed equation is the most
 # important one of the course. It is also one line of code: the library's `add_noise` contains nothing else.
@@ -179,6 +185,9 @@ scrub(film([("x_t", "eight digits under noise", sheets)], captions), frame=30)
 # (Kingma et al. 2021, *Variational Diffusion Models*, Eq. 2):
 #
 # $$ \log \mathrm{SNR}(t) = 2 \log \frac{\alpha_t}{\sigma_t} $$
+#
+# <small>In code: `schedules.Level.log_snr`. Test:
+# `tests/test_schedules.py::test_log_snr_at_the_ends_and_between`.</small>
 #
 # The log SNR is 0 where signal and noise are equally strong, and it always falls: the forward process never restores
 # lost signal.
@@ -317,6 +326,9 @@ assert schedule.terminal_snr < 1e-4
 #
 # $$ p(k \mid x_t) \;\propto\; p(k)\, \mathcal N\!\left(x_t;\; \alpha_t x_0^{(k)},\; \sigma_t^2 \mathbf I\right). $$
 #
+# <small>In code: `exact.GaussianMixture.class_probabilities`. Test:
+# `tests/test_exact.py::test_class_probabilities_are_bayes_rule`.</small>
+#
 # Summed over the digits of a class, this is $p(\text{class} \mid x_t)$ exactly. No trained network can have a higher
 # accuracy on this data set. So if the accuracy of *this* classifier is at chance, the picture is really lost.
 
@@ -412,6 +424,9 @@ for kind in KINDS:
 # \tilde\beta_t = \frac{1 - \bar\alpha_{t-1}}{1 - \bar\alpha_t}\,\beta_t
 # \tag{DDPM, Eq. 6-7}
 # $$
+#
+# <small>In code: `forward.posterior`. Test:
+# `tests/test_forward.py::test_posterior_is_bayes_rule`.</small>
 
 # %%
 level, next_level = schedule.level(300), schedule.level(299)

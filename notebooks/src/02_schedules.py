@@ -105,6 +105,9 @@ assert all(len(row) == 8 for row in rows.values())
 #
 # $$ \log \mathrm{SNR} = 2 \log (\alpha / \sigma). $$
 #
+# <small>In code: `schedules.Level.log_snr`. Test:
+# `tests/test_schedules.py::test_log_snr_at_the_ends_and_between`.</small>
+#
 # Two levels with the same log SNR give the same picture. Let us take one level of DDPM and find the equivalent levels
 # of EDM and flow matching.
 
@@ -319,6 +322,9 @@ plt.show()
 # \sigma_i = \left(\sigma_{\max}^{1/\rho} + \tfrac{i}{n-1}\,(\sigma_{\min}^{1/\rho} -
 # \sigma_{\max}^{1/\rho})\right)^{\rho} \tag{EDM, Eq. 5}
 # $$
+#
+# <small>In code: `schedules.EDMSchedule.timesteps`. Test:
+# `tests/test_schedules.py::test_karras_spacing_equals_the_papers_formula_and_diffusers`.</small>
 
 # %%
 i = torch.arange(18, dtype=torch.float64)
@@ -338,6 +344,9 @@ plt.show()
 # towards noise for larger pictures:
 #
 # $$ t' = \frac{s\,t}{1 + (s - 1)\,t} \tag{Stable Diffusion 3, Eq. 23} $$
+#
+# <small>In code: `schedules.FlowSchedule.timesteps`. Test:
+# `tests/test_schedules.py::test_flow_levels_equal_diffusers`.</small>
 #
 # The formula looks arbitrary until it is written in terms of the log SNR: `shift` **moves every log SNR by the same
 # amount**, $-2 \log s$.

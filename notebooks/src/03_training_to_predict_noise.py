@@ -63,6 +63,9 @@ schedule = DDPMSchedule.linear()
 # \big\rVert^2 \tag{DDPM, Eq. 14}
 # $$
 #
+# <small>In code: `training.training_loss`. Test:
+# `tests/test_training.py::test_every_step_is_the_papers`.</small>
+#
 # We start in the plane. The "pictures" are points from eight round Gaussians on a ring; the network is a small MLP
 # whose inputs are a point and a time.
 
@@ -112,6 +115,9 @@ assert losses[0] > 0.8 and late < 0.27 < early
 # left to learn}}
 # $$
 #
+# <small>In code: `exact.ExactDenoiser`. Test:
+# `tests/test_exact.py::test_the_posterior_mean_is_the_best_regression`.</small>
+#
 # For a mixture of Gaussians this mean is known in closed form. `ExactDenoiser` is the limit of a network with unlimited
 # data, weights and training time.
 
@@ -157,6 +163,9 @@ assert max(regret[times.index(200) :]) < 0.02 and worst < 200
 # Ermon built generative models on it before DDPM. Tweedie's formula shows that the two are equivalent:
 #
 # $$ \nabla_{x_t} \log p_t(x_t) = -\frac{\mathbb E[\varepsilon \mid x_t]}{\sigma_t} \tag{score SDE, Eq. 7} $$
+#
+# <small>In code: `exact.GaussianMixture.log_density`. Test:
+# `tests/test_exact.py::test_eps_is_minus_sigma_times_the_score`.</small>
 #
 # To check this we need a density that can be differentiated. The mixture has one. Automatic differentiation does not
 # use the denoiser, so agreement of the two confirms the formula:
@@ -251,6 +260,9 @@ assert min(map(modes, denoisers.values())) == 8 and min(map(modes, gans.values()
 # \lVert \delta v \rVert^2 = (\mathrm{SNR} + 1)\, \lVert \delta \rVert^2, \qquad
 # \lVert \delta(\varepsilon - x_0) \rVert^2 = \left(\tfrac{\alpha}{\sigma} + 1\right)^2 \lVert \delta \rVert^2
 # $$
+#
+# <small>In code: `predictions.coefficients`. Test:
+# `tests/test_predictions.py::test_the_row_is_solved_by_its_determinant`.</small>
 
 # %%
 x_0, eps = data[:500], torch.randn(500, 2, generator=torch.Generator().manual_seed(6))

@@ -49,10 +49,16 @@ plt.rcParams["figure.dpi"] = 100
 #
 # $$ q(x_{t-1} \mid x_t, x_0) = \mathcal N(\tilde\mu_t(x_t, x_0),\ \tilde\beta_t \mathbf I). \tag{DDPM, Eq. 6-7} $$
 #
+# <small>In code: `forward.posterior`. Test:
+# `tests/test_forward.py::test_posterior_is_bayes_rule`.</small>
+#
 # A sampler does not know $x_0$. But it has a network that predicts the noise, and the predicted noise determines the
 # predicted picture:
 #
 # $$ \hat x_0 = \frac{x_t - \sigma_t\, \varepsilon_\theta(x_t, t)}{\alpha_t}. $$
+#
+# <small>In code: `predictions.to_x0_eps`. Test:
+# `tests/test_predictions.py::test_predicted_x_0_equals_diffusers`.</small>
 #
 # DDPM replaces the true picture by the prediction. That is the whole algorithm: *step back as if the prediction were
 # true, then predict again*. In the paper it looks different,
@@ -62,6 +68,9 @@ plt.rcParams["figure.dpi"] = 100
 # \varepsilon_\theta(x_t, t) \right) + \tilde\beta_t^{1/2} z, \qquad z \sim \mathcal N(0, \mathbf I),
 # \tag{DDPM, Algorithm 2, line 4}
 # $$
+#
+# <small>In code: `samplers.ddpm`. Test:
+# `tests/test_samplers.py::test_ddpm_equals_diffusers`.</small>
 #
 # because $\hat x_0$ was inserted and the terms were collected. The result is the same number:
 
@@ -120,6 +129,9 @@ scrub(kept, columns=10)
 # \sqrt{\sigma_t^2 - \frac{\alpha_t^2}{\alpha_s^2}\, \sigma_s^2}}_{\text{the posterior's own } \tilde\beta_t^{1/2}}
 # \tag{DDIM, Eq. 12 and 16}
 # $$
+#
+# <small>In code: `samplers.ddim`. Test:
+# `tests/test_samplers.py::test_ddim_equals_diffusers`.</small>
 #
 # Read it as a recipe: *rebuild the noisy picture at the lower noise level, from the two predictions*. The lower level
 # needs noise of standard deviation $\sigma_s$. The step may reuse the predicted noise ($\eta = 0$), or replace a share
@@ -187,6 +199,9 @@ assert lengths["η = 0.0"] < lengths["η = 0.5"] < lengths["η = 1.0"]
 # \mathbb E_{x_0, \varepsilon, t}\, \big\| \varepsilon
 # - \varepsilon_\theta(\alpha_t x_0 + \sigma_t \varepsilon,\ t) \big\|^2
 # $$
+#
+# <small>In code: `training.training_loss`. Test:
+# `tests/test_training.py::test_every_step_is_the_papers`.</small>
 #
 # depends on each level separately, through the marginal $q(x_t \mid x_0)$, and never on two levels together. So the
 # network can be used for *every* process that has these marginals, whatever the joint distribution of its levels, and
@@ -297,6 +312,9 @@ assert results["DDIM", 2][1] > 1.5 * results["DDIM", 5][1] and read >= 0.9
 # direction in which the density of the noisy data grows fastest:
 #
 # $$ \nabla_{x_t} \log p_t(x_t) \;=\; -\,\frac{\hat\varepsilon(x_t)}{\sigma_t}. \tag{score SDE, Eq. 7} $$
+#
+# <small>In code: `exact.GaussianMixture.log_density`. Test:
+# `tests/test_exact.py::test_eps_is_minus_sigma_times_the_score`.</small>
 #
 # *A prediction of the noise is a prediction of the score.* For the mixture, $p_t$ is known, so we can differentiate it
 # and compare:

@@ -55,10 +55,16 @@ plt.rcParams["figure.dpi"] = 110
 # \tag{rectified flow, Eq. 1, time reversed}
 # $$
 #
+# <small>In code: `schedules.FlowSchedule.level`. Test:
+# `tests/test_schedules.py::test_flow_levels_equal_diffusers`.</small>
+#
 # This is another Gaussian path, with $\alpha_t = 1 - t$ and $\sigma_t = t$; in the library it is `FlowSchedule`. Along
 # a straight line the velocity is constant,
 #
 # $$ v = \frac{d x_t}{d t} = \varepsilon - x_0, $$
+#
+# <small>In code: `predictions.target`. Test:
+# `tests/test_predictions.py::test_target_and_its_inverse_round_trip`.</small>
 #
 # and this velocity is the network's training target: row `flow` of the table from notebook 01, $a = -1$, $b = 1$.
 
@@ -93,6 +99,9 @@ print(f"at t = {here.t}: α = {here.alpha:.1f}, σ = {here.sigma:.1f}; the veloc
 # inputs are only $x_t$ and $t$ cannot distinguish them; a least-squares loss makes it predict their mean,
 #
 # $$ v(x, t) = \mathbb E\left[\varepsilon - x_0 \mid x_t = x\right]. \tag{Lipman et al., Eq. 8} $$
+#
+# <small>In code: `exact.ExactDenoiser`. Test:
+# `tests/test_exact.py::test_the_posterior_mean_is_the_best_regression`.</small>
 #
 # Let us check this without any network. The data are eight Gaussians in the plane, for which the mean is known in
 # closed form. Draw two million lines, keep those that pass close to one point at $t = 0.5$, and average their
@@ -156,10 +165,16 @@ assert (flow[:, order, 0].diff(dim=1) > 0).all()
 #
 # $$ x_{t - \Delta t} = x_t - \Delta t \; v(x_t, t). \tag{rectified flow, Algorithm 1} $$
 #
+# <small>In code: `samplers.euler`. Test:
+# `tests/test_samplers.py::test_flow_euler_equals_diffusers`.</small>
+#
 # Insert $v = \hat\varepsilon - \hat x_0$ and $x_t = (1 - t) \hat x_0 + t\, \hat\varepsilon$, with $s = t - \Delta t$:
 #
 # $$ x_s = (1 - t) \hat x_0 + t\, \hat\varepsilon - (t - s)(\hat\varepsilon - \hat x_0)
 #        = (1 - s)\, \hat x_0 + s\, \hat\varepsilon = \alpha_s \hat x_0 + \sigma_s \hat\varepsilon . $$
+#
+# <small>In code: `samplers.ddim`. Test:
+# `tests/test_samplers.py::test_euler_is_ddim_and_ancestral_is_ddpm_is_ddim_with_eta_1`.</small>
 #
 # The right-hand side is exactly DDIM at $\eta = 0$. The next cell compares Euler's method, DDIM and the formula by
 # hand:
@@ -397,6 +412,9 @@ assert at[0.75] - at[0.25] > 0.45 * at[0.95] and at[0.25] < 0.1 * at[0.95]
 # are similar. An equally hard task needs more noise, and Stable Diffusion 3 moves all times up by
 #
 # $$ t' = \frac{s\, t}{1 + (s - 1)\, t}. \tag{Esser et al., Eq. 23} $$
+#
+# <small>In code: `schedules.FlowSchedule.timesteps`. Test:
+# `tests/test_schedules.py::test_flow_levels_equal_diffusers`.</small>
 #
 # The formula looks odd until you compute its effect on the noise-to-signal ratio $\sigma/\alpha = t / (1 - t)$: `shift`
 # **multiplies this ratio by $s$**, at every $t$.

@@ -46,6 +46,9 @@ plt.rcParams["figure.dpi"] = 110
 #
 # $$ c \leftarrow \varnothing \ \text{ with probability } 10\,\% \tag{Ho & Salimans, Algorithm 1, line 3} $$
 #
+# <small>In code: `training.train`. Test:
+# `tests/test_training.py::test_labels_are_dropped_to_the_null_label_as_often_as_asked`.</small>
+#
 # In our digit networks the null label is number 10. The next cell computes both predictions for one noisy batch:
 
 # %%
@@ -74,6 +77,9 @@ assert steps[5].level.t == level.t
 # \hat\varepsilon = \varepsilon_{\text{uncond}}
 # + w \left( \varepsilon_{\text{cond}} - \varepsilon_{\text{uncond}} \right)
 # $$
+#
+# <small>In code: `guidance.guide`. Test:
+# `tests/test_denoisers.py::test_the_convention_of_guidance_scale`.</small>
 #
 # $w = 0$ ignores the class, $w = 1$ is the plain conditional model (guidance *off*), $w > 1$ exaggerates the effect of
 # the class. The library's `guide` is this line, and `model.denoiser(labels, guidance_scale=w)` applies it at every
@@ -116,6 +122,9 @@ print(f"w = {w:.0f} here is w' = {w - 1:.0f} in the paper; without the conversio
 # = \nabla_{x_t} \log p_t(c \mid x_t).
 # $$
 #
+# <small>In code: `exact.ExactDenoiser`. Test:
+# `tests/test_exact.py::test_labels_choose_components_and_guidance_extrapolates`.</small>
+#
 # It is the gradient of a **classifier** on noisy data, "in which direction does this become more like a 3?", and no
 # classifier was trained: hence the name. The next cell checks this exactly, for three overlapping classes in the plane,
 # whose Bayes classifier is known.
@@ -149,6 +158,9 @@ plt.show()
 # Multiply the score of a classifier by $w$, and it looks as if we sampled from the *sharpened* density
 #
 # $$ p_w(x \mid c) \;\propto\; p(x)\; p(c \mid x)^w, $$
+#
+# <small>In code: `exact.GaussianMixture.log_density`, `exact.GaussianMixture.class_probabilities`. Test:
+# `tests/test_exact.py::test_class_probabilities_are_bayes_rule`.</small>
 #
 # the same class with fewer ambiguous cases. That is the usual explanation of guidance (Ho & Salimans, Sec. 3). In the
 # plane both the sharpened density and the guided samples can be computed:
@@ -308,6 +320,9 @@ assert diversity_of[1.0] > 1.1 * diversity_of[2.0] and contrast[5.0] > 1.1 * con
 # $$
 # \hat\varepsilon = \varepsilon_{\text{negative}} + w\,(\varepsilon_{\text{cond}} - \varepsilon_{\text{negative}}).
 # $$
+#
+# <small>In code: `guidance.guide`. Test:
+# `tests/test_denoisers.py::test_a_negative_class_stands_on_the_unconditional_side`.</small>
 #
 # First with the null label as the condition and class 8 as the negative one: *draw any digit except 8*.
 

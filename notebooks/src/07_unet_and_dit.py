@@ -78,6 +78,9 @@ print(pictures)
 # \tag{U-Net, Sec. 2}
 # $$
 #
+# <small>In code: `models.UNet.forward`. Test:
+# `tests/test_inside.py::test_skips_are_the_pairs_that_the_forward_pass_joins`.</small>
+#
 # The bracket is a **skip connection**: the encoder's features of level $k$ are concatenated, as further channels, with
 # the upsampled features of the level below. `feature_shapes` runs one blank picture and records the shape of every
 # layer's output, by *forward hooks*: torch calls them after each layer, and they do not change the computation.
@@ -140,6 +143,9 @@ torch.testing.assert_close(finished + gain, network(x_t, t, labels))
 # into the part that depends on the **picture** and the part that depends on the **draw** of the noise:
 #
 # $$ \text{share} = \frac{\text{between pictures}}{\text{between pictures} + \text{within a picture, between draws}} $$
+#
+# <small>In code: `inside.picture_share`. Test:
+# `tests/test_inside.py::test_the_pictures_share_of_what_features_vary_by`.</small>
 #
 # The share is 1 for a layer whose features do not depend on the noise, and 0 for a layer whose features depend only on
 # the noise; in the library it is `picture_share`.
@@ -251,6 +257,9 @@ assert all(uncut < both for uncut, both in zip(errors["no cut"], errors["both cu
 # \tag{DiT, Sec. 3.2}
 # $$
 #
+# <small>In code: `models.DiT.forward`. Test:
+# `tests/test_dit.py::test_patches_go_back_where_they_came_from`.</small>
+#
 # The split is `pixel_unshuffle`, and it loses nothing: the inverse gives the same picture, bit for bit. After that
 # every layer has the *same* shape, from first to last.
 
@@ -312,6 +321,9 @@ assert apart > 0.05
 # \text{output}_n = \sum_m A_{nm}\, v_m
 # \tag{Attention is all you need, Eq. 1}
 # $$
+#
+# <small>In code: `inside.attention_maps`. Test:
+# `tests/test_inside.py::test_attention_is_shown_as_the_network_computes_it`.</small>
 #
 # `attention_maps` recomputes $A$ in every block, from the block's input. The maps show the attention weights of the
 # framed patch: bright patches have large weights (the mean of four heads; each map has its own scale).
@@ -379,6 +391,9 @@ assert all(weak < strong for weak, strong in zip(distances[0], distances[-1], st
 # \tag{ADM, Sec. 3; DiT, Sec. 3.2}
 # $$
 #
+# <small>In code: `models.dit.modulated`. Test:
+# `tests/test_dit.py::test_modulation_is_a_scale_around_one_and_a_shift`.</small>
+#
 # In the DiT the vector also controls **gates**. Each block multiplies its two results, before adding them, by a factor
 # that is 0 when training begins,
 #
@@ -387,6 +402,9 @@ assert all(weak < strong for weak, strong in zip(distances[0], distances[-1], st
 # \text{tokens} \leftarrow \text{tokens} + \text{gate}_2(c) \odot \text{MLP},
 # \tag{adaLN-Zero}
 # $$
+#
+# <small>In code: `models.dit.Block.forward`. Test:
+# `tests/test_dit.py::test_a_block_is_the_papers`.</small>
 #
 # so the blocks of a new network of any depth *are the identity*, and training increases the influence of each block.
 # How large did the gates become?
@@ -507,6 +525,9 @@ for name, model in (("U-Net", unet), ("DiT", dit)):
 # + \underbrace{4\,N^2 d}_{q k^\top\!,\ A v} + \underbrace{12\, d^2}_{\text{modulation}}\big)
 # + \text{the ends}
 # $$
+#
+# <small>In code: `inside.costs`. Test:
+# `tests/test_inside.py::test_the_cost_of_a_dit_by_hand`.</small>
 
 # %%
 config = dit.network.config

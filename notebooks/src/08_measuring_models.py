@@ -46,6 +46,9 @@ plt.rcParams["figure.dpi"] = 100
 # d^2 = |\mu_a - \mu_b|^2 + \mathrm{Tr}\left(C_a + C_b - 2\,(C_a C_b)^{1/2}\right)
 # $$
 #
+# <small>In code: `metrics.frechet_distance`. Test:
+# `tests/test_metrics.py::TestFrechetDistance::test_of_known_gaussians`.</small>
+#
 # In one dimension, or whenever both covariances are diagonal, this is $\sum_i (\mu_{a,i} - \mu_{b,i})^2 +
 # (\sigma_{a,i} - \sigma_{b,i})^2$: **how far the means are apart, and how far the widths are.** By hand, and by the
 # library:
@@ -156,6 +159,9 @@ assert distances[1] < 1.5 * distances[0] + 0.05 and covered[1] < 0.4 < 0.9 < cov
 # \text{coverage} = \frac{1}{M} \sum_{i=1}^{M}
 # \mathbf{1}\left[\min_j |s_j - r_i| \le \text{the distance of } r_i \text{ to its 5th nearest real neighbour}\right]
 # $$
+#
+# <small>In code: `neighbours.neighbour_coverage`. Test:
+# `tests/test_neighbours.py::TestNeighbourCoverage::test_is_brute_force`.</small>
 #
 # Real images, compared with equally many other real images, reach about $1 - 2^{-5} = 0.97$.
 

@@ -57,6 +57,9 @@ plt.rcParams["figure.dpi"] = 90
 #
 # $$ z = s\,\mathcal E(x), \qquad \hat x = \mathcal D(z / s) \approx x . $$
 #
+# <small>In code: `stable_diffusion.StableDiffusion.decode`. Test:
+# `tests/test_published.py::test_latents_are_decoded_as_diffusers_decodes_them`.</small>
+#
 # The pictures are emoji of three sets by different artists, drawn on white. ("Held out" below means: none of our
 # networks was trained on this thing in this style, though they were trained on the thing in another style.)
 
@@ -112,6 +115,9 @@ assert float(scores.min()) > 22
 # range of the pixels is 2):
 #
 # $$ \mathrm{PSNR} = 10 \log_{10} \frac{2^2}{\text{mean squared error}} . $$
+#
+# <small>In code: `micro.reconstruction.psnr`. Test:
+# `tests/test_micro_training.py::test_psnr`.</small>
 
 # %%
 held_out = emoji.held_out.nonzero().flatten()[:24]
@@ -262,6 +268,9 @@ assert float(((pictures > 0.98).float()).mean()) > 0.3  # the white background: 
 # without limit:
 #
 # $$ \mathrm{KL} = \tfrac12 \sum_i \left( \mu_i^2 + \sigma_i^2 - 1 - \log \sigma_i^2 \right) . $$
+#
+# <small>In code: `micro.autoencoder_training.autoencoder_loss`. Test:
+# `tests/test_micro_training.py::test_autoencoder_loss_by_hand`.</small>
 
 # %%
 with torch.no_grad():

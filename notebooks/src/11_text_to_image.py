@@ -258,6 +258,9 @@ assert max(difference) < 0.2 and apart > 0.05
 # $$ A = \mathrm{softmax}\!\left( \frac{q\,k^\top}{\sqrt d} \right), \qquad
 # q = W_q\, h_{\text{picture}}, \quad k = W_k\, e_{\text{text}}, \qquad \text{output} = A\, v . $$
 #
+# <small>In code: `stable_diffusion.attention.weights_of`. Test:
+# `tests/test_stable_diffusion_attention.py::test_the_weights_are_those_that_the_layer_averages_values_by`.</small>
+#
 # A row of $A$ contains the attention weights of one position over all tokens; a column, arranged as a picture, is the
 # heat map of one token. `record_attention` stores them while the sampler runs. It does not change the computation: the
 # latents are the same.
