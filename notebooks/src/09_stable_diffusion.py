@@ -153,9 +153,6 @@ assert read.used == 77 and read.cut.endswith("in the style of a cat")
 #
 # $$ e_k = f(\text{token}_0, \dots, \text{token}_k), \qquad k = 0, \dots, 76 . $$
 #
-# <small>In code: `stable_diffusion.StableDiffusion.encode_text`. Test:
-# `tests/test_stable_diffusion_input.py::test_embeddings_are_the_pipelines_own`.</small>
-#
 # This has two consequences. The same word has another embedding at another position. And a word **changes every
 # embedding after it, none before it**. Replace each word of a prompt in turn, and compute which of the 77 vectors
 # change:
@@ -193,9 +190,6 @@ assert rms_distance(cat_first[1], dog_first[3]) > 0.01
 # numbers:
 #
 # $$ z = s \cdot \mathcal E(x), \qquad x \approx \mathcal D(z / s), \qquad s = 0.18215 \text{ (to unit variance)} . $$
-#
-# <small>In code: `stable_diffusion.StableDiffusion.encode`. Test:
-# `tests/test_published.py::test_a_picture_is_encoded_as_diffusers_image_to_image_encodes_it`.</small>
 
 # %%
 for side in (512, 768, 1024):
@@ -245,9 +239,6 @@ assert 63 < pixel.convolutions / latent.convolutions < 65 and pixel.total > 600 
 # ## 4 · The same sampling loop
 #
 # $$ x_{t'} = \alpha_{t'}\, \hat x_0 + \sigma_{t'}\, \hat\varepsilon \tag{DDIM, Eq. 12, η = 0} $$
-#
-# <small>In code: `samplers.ddim`. Test:
-# `tests/test_samplers.py::test_ddim_in_stable_diffusions_configuration`.</small>
 #
 # Below, one function draws twice: once digits, once with Stable Diffusion. `samplers.ddim` does not distinguish the
 # two; its arguments are a denoiser, noise, and levels.
@@ -324,9 +315,6 @@ assert apart < (1e-4 if exact else 0.05)
 # + w \left( \varepsilon_{\text{cond}} - \varepsilon_{\text{uncond}} \right), \qquad w = 7.5
 # $$
 #
-# <small>In code: `guidance.guide`. Test:
-# `tests/test_denoisers.py::test_the_convention_of_guidance_scale`.</small>
-#
 # Every step contains both predictions and their difference. The unconditional prediction also has a text: the empty
 # prompt, which is a start, an end, and 75 times padding, encoded like any other prompt.
 
@@ -395,9 +383,6 @@ if model.kind == "eps":
 #
 # $$ \hat x_0 = \frac{x_t - \sigma_t\, \hat\varepsilon}{\alpha_t} , $$
 #
-# <small>In code: `predictions.to_x0_eps`. Test:
-# `tests/test_predictions.py::test_predicted_x_0_equals_diffusers`.</small>
-#
 # which the decoder can show at any time. Decoding is **lazy**: the steps hold latents, and only those that are shown
 # are decoded, here 6 of 30. If even this is too expensive, a linear map from 4 channels to 3 colours is enough
 # (`preview`, fitted once to the model's own decoder).
@@ -452,9 +437,6 @@ assert float((seen_digits[-1].pred.x_0.abs() > 0.8).float().mean()) > 0.7  # nea
 #
 # $$ x_t = \alpha_t\, z + \sigma_t\, \varepsilon, \qquad
 # \text{with } \lfloor n \cdot \mathit{strength} \rfloor \text{ of } n \text{ steps left to take} . $$
-#
-# <small>In code: `stable_diffusion.latents.steps_of_strength`. Test:
-# `tests/test_stable_diffusion.py::test_image_to_image_equals_diffusers`.</small>
 
 # %%
 images, _ = made_by_model("cifar10").batch(torch.tensor([60]))  # a picture that our own network generated
@@ -508,9 +490,6 @@ assert there_and_back.shape == image.shape and (not is_stand_in or away == sorte
 # level:
 #
 # $$ x_t \leftarrow m \odot x_t + (1 - m) \odot (\alpha_t z + \sigma_t \varepsilon) . $$
-#
-# <small>In code: `stable_diffusion.inpainting.KnownRegion`. Test:
-# `tests/test_stable_diffusion.py::test_inpainting_equals_diffusers`.</small>
 
 # %%
 mask = torch.zeros(SIDE, SIDE)

@@ -139,43 +139,6 @@ def test_every_figure_stands_beside_an_assertion(notebook):
             )
 
 
-PROVED = re.compile(r"<small>In code: (`[\w.]+`(?:, `[\w.]+`)*)\. Test:\n`(tests/[\w/]+\.py)::([\w:]+)`\.</small>")
-NOT_YET = "12"  # the first notebook whose equations name no code yet
-
-
-def displayed(text):
-    """What follows each displayed equation of a Markdown text."""
-    return re.split(r"^\$\$.*?\$\$\n*", text, flags=re.MULTILINE | re.DOTALL)[1:]
-
-
-def test_every_displayed_equation_names_its_code_and_its_test(path, notebook):
-    if path.stem[:2] >= NOT_YET:
-        pytest.skip("this notebook's equations name no code yet")
-    for after in (after for cell in notebook.cells if cell.cell_type == "markdown" for after in displayed(cell.source)):
-        proved = PROVED.match(after)
-        assert proved, f"after an equation stands its code and its test, not: {after[:80]}"
-        tests = (FOLDER.parent / proved[2]).read_text(encoding="utf-8")
-        for name in re.findall(r"[\w.]+", proved[1]):
-            assert found(name) is not None, f"there is no diffusion_explained.{name}"
-            assert set(name.split(".")[1:]) & set(re.findall(r"\w+", tests)), f"{proved[2]} does not test {name}"
-        for part in proved[3].split("::"):
-            assert re.search(rf"^ *(?:def|class) {part}\b", tests, re.MULTILINE), f"{proved[2]} has no {part}"
-
-
-def found(name):
-    """What the package has under a dotted name, such as samplers.ddim."""
-    parts = name.split(".")
-    for k in range(len(parts), 0, -1):
-        try:
-            thing = importlib.import_module(".".join(["diffusion_explained", *parts[:k]]))
-        except ModuleNotFoundError:
-            continue
-        for part in parts[k:]:
-            thing = getattr(thing, part, None)
-        return thing
-    return None
-
-
 def test_the_reading_order_names_every_notebook():
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     for path in NOTEBOOKS:
@@ -210,23 +173,6 @@ def test_executing_keeps_outputs_in_order_and_no_widget_state(tmp_path, monkeypa
     assert [output.text for output in first.outputs] == ["one\ntwo\n"]
     assert "IntSlider" in second.outputs[0].data["text/plain"] and "widgets" not in notebook.metadata
     assert [first.execution_count, second.execution_count] == [1, 2]
-
-
-def test_prose_is_copied_without_a_run_and_only_beside_the_same_code(tmp_path, monkeypatch, capsys):
-    (tmp_path / "src").mkdir()
-    twin, monkey = tmp_path / "src" / "01_a.py", monkeypatch
-    monkey.setattr(execute, "FOLDER", tmp_path)
-    twin.write_text("# %% [markdown]\n# New.\n\n# %%\nprint(1)\n", encoding="utf-8")
-    old = execute.notebook_of(twin)
-    old.cells[0].source = "Old."
-    old.cells[1].outputs, old.cells[1].execution_count = [nbformat.v4.new_output("stream", text="1\n")], 1
-    nbformat.write(old, tmp_path / "01_a.ipynb")
-    assert execute.main(["--prose", "01"]) == 0
-    new = nbformat.read(tmp_path / "01_a.ipynb", as_version=4)
-    assert new.cells[0].source == "New." and new.cells[1] == old.cells[1]
-    twin.write_text("# %% [markdown]\n# Newer.\n\n# %%\nprint(2)\n", encoding="utf-8")
-    assert execute.main(["--prose", "01"]) == 1 and "execute it, without --prose" in capsys.readouterr().err
-    assert nbformat.read(tmp_path / "01_a.ipynb", as_version=4) == new
 
 
 def test_an_unknown_name_is_refused_with_those_that_exist():
