@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ QUIZ = (KIT / "quiz.md").read_text(encoding="utf-8")
 NUMBERS = [path.stem[:2] for path in course_notebooks()]
 
 
+@cache
 def minutes():
     """(reading, exercises) of each notebook, by number."""
     each = {path.stem[:2]: reading_minutes(read_notebook(path)) for path in course_notebooks()}

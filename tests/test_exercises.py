@@ -60,6 +60,8 @@ def test_an_open_exercise_says_so_and_a_right_answer_too(capsys):
     assert capsys.readouterr().out.startswith("Open: ")
     check("01.1", 259, 259)
     assert capsys.readouterr().out == "Correct.\n"
+    check("01.1", ...)  # in the student edition, without a sample solution
+    assert capsys.readouterr().out == "Open: replace the dots above and run this cell again.\n"
 
 
 def test_a_wrong_sample_solution_is_an_error():
