@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import streamlit as st
-from explorer import address, jobs, page
+from explorer import address, jobs, page, visitors
 from explorer.turns import Request, computing
 
 # our own icon file: Streamlit would fetch a named icon from another host
@@ -30,6 +30,7 @@ PAGES = [
 ]
 
 page.dress()
+visitors.admit()
 jobs.recognise()
 jobs.turn_page()
 chosen = st.navigation(PAGES, position="top")

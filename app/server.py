@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 from streamlit import runtime
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 
-from diffusion_explained.serving import is_shared, names_of, refusal
+from diffusion_explained.serving import is_shared, most_visitors, names_of, refusal
 
 UPLOAD = re.compile(r".*/_stcore/upload_file/([^/]+)/[^/]+")  # the path of a visitor's file; the group: the session
 LOG = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Door:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app, self.names, self.shared = app, names_of(), is_shared()
+        self.connections, self.most = 0, 2 * most_visitors()  # visitors.py tells those beyond the bound so, in words
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -45,8 +46,15 @@ class Door:
         headers, (address, _) = HTTPConnection(scope).headers, scope["server"]
         hosts, origins = headers.getlist("host"), headers.getlist("origin")
         why = refusal(hosts, origins, address, self.names, shared=self.shared)
+        socket = scope["type"] == "websocket"
+        if why is None and socket and self.shared and self.connections >= self.most:
+            why = f"{self.connections} pages are connected, twice as many as --visitors allows: one more was refused."
         if why is None:
-            await self.app(scope, receive, guarded(send))
+            self.connections += socket
+            try:
+                await self.app(scope, receive, guarded(send))
+            finally:
+                self.connections -= socket
             if scope.get("method") == "PUT" and (upload := UPLOAD.fullmatch(scope["path"])):
                 keep_newest(runtime.get_instance().uploaded_file_mgr, upload[1])
             return

@@ -9,22 +9,26 @@ import functools
 import inspect
 import math
 import operator
+import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar, overload
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, overload
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion_explained.messages import shortened, unknown_name
 
 IMAGE_BOUND = 10.0  # larger than |x| of any image in [-1, 1] or any guided sample; bytes reach 255
 
 
-def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
-    """Convert a whole number of Python, numpy or torch to an int.
+def whole(what: str, value: Any, least: int, most: int | None = None, where: str = "") -> int:
+    """Convert a whole number of Python, numpy or torch to an int; 10.0 is a real number, and refused.
+
+    where: what the bound `most` is, for the message.
 
     Raises ValueError, naming `what`, for anything else and for a number out of range.
     """
@@ -33,7 +37,7 @@ def whole(what: str, value: Any, least: int, most: int | None = None) -> int:
     except TypeError:
         number = None
     if number is None or number < least or (most is not None and number > most):
-        allowed = f"{least} or more" if most is None else f"from {least} to {most}"
+        allowed = f"{least} or more" if most is None else f"from {least} to {most}{where}"
         raise ValueError(f"{what} must be a whole number, {allowed}; got {shortened(value)}.")
     return number
 
@@ -85,6 +89,7 @@ def float_data(what: str, x: Any) -> Tensor:
     """
     if not isinstance(x, Tensor):
         raise ValueError(f"{what} must be a tensor; got a {type(x).__name__}. Wrap it in torch.as_tensor.")
+    real_tensor(what, x)
     if not x.is_floating_point():
         hint = " (data.to_float makes them of bytes 0..255)" if x.dtype == torch.uint8 else ""
         raise ValueError(f"{what} must hold floats, images in [-1, 1]{hint}; got {x.dtype}.")
@@ -160,19 +165,37 @@ WORDS: dict[Any, str] = {  # of the classes that arguments have, for messages
     str: "a text",
     dict: "a dictionary",
     type(None): "None",
+    Path: "a path (pathlib.Path)",
+    os.PathLike: "a path (pathlib.Path)",
+    torch.device: "a torch.device",
+    BinaryIO: "an open file",
+    bytes: "the bytes of a file",
+    torch.dtype: "a torch.dtype, such as torch.float16",
+    nn.Module: "a network (torch.nn.Module)",
     **dict.fromkeys(NUMBERS, "a number"),
     bool: "True or False",
     Any: "a value",
 }
 
 
-def typed_arguments(target: Called) -> Called:
-    """A function that refuses an argument of another class than the one in its annotation, by the argument's name.
+@overload
+def typed_arguments(target: Called) -> Called: ...
+@overload
+def typed_arguments(*, but: str) -> Callable[[Called], Called]: ...
+def typed_arguments(target: Called | None = None, *, but: str = "") -> Any:
+    """A function, or a class, that refuses an argument of another class than in its annotation, by the argument's name.
 
     Checked are classes, their unions, and the members of sequences, tuples and mappings of them. A number may be one of
-    Python, numpy or torch; its range is for `whole` and `number` to check.
+    Python, numpy or torch; its range is for `whole` and `number` to check. A tensor must hold numbers (`real_tensor`).
     Raises ValueError that says what the argument must be.
+
+    but: the argument that the target checks itself.
     """
+    if target is None:
+        return functools.partial(typed_arguments, but=but)
+    if isinstance(target, type):
+        target.__init__ = typed_arguments(but=but)(target.__init__)  # type: ignore[misc]  # no subclass is looked at
+        return target
     signature = inspect.signature(target)
     kinds: dict[str, Any] = {}  # filled at the first call, when all annotated classes can be imported
 
@@ -181,7 +204,7 @@ def typed_arguments(target: Called) -> Called:
         if not kinds:
             kinds.update(typing.get_type_hints(target))
         for name, value in signature.bind(*args, **options).arguments.items():
-            if signature.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD and name in kinds:
+            if name in kinds and name != but and signature.parameters[name].kind is not inspect.Parameter.VAR_KEYWORD:
                 check_kind_of(name, value, kinds[name])
         return target(*args, **options)
 
@@ -194,6 +217,18 @@ def check_kind_of(what: str, value: Any, kind: Any) -> None:
         simple = value is None or isinstance(value, str | bool | int | float | list | tuple | Mapping)
         given = shortened(value) if simple else f"a {type(value).__name__}"
         raise ValueError(f"{what} must be {_words_of(kind)}; got {given}.")
+    if isinstance(value, Tensor):
+        real_tensor(what, value)
+
+
+def real_tensor(what: str, x: Tensor) -> Tensor:
+    """Return x, of any shape [...], after checking that it holds numbers.
+
+    Raises ValueError for a tensor on torch's device "meta", which has a shape alone: nothing can be computed from it.
+    """
+    if x.device.type == "meta":
+        raise ValueError(f'{what} must hold numbers; got a tensor on the device "meta": make it on the CPU or a GPU.')
+    return x
 
 
 def all_of(what: str, values: Any, kind: type[Any]) -> list[Any]:
@@ -232,9 +267,17 @@ def _is_of(kind: Any, value: Any) -> bool:
             _is_of(inner[0], key) and _is_of(inner[1], one) for key, one in value.items()
         )
     kind = origin or kind
+    if kind is BinaryIO:  # no class of an open file descends from it
+        return hasattr(value, "read")
     if kind is Callable or getattr(kind, "_is_protocol", False):
-        return callable(value)
+        named = _attributes_of(kind)
+        return all(hasattr(value, name) for name in named) if named else callable(value)
     return isinstance(value, kind) if isinstance(kind, type) else True
+
+
+def _attributes_of(protocol: Any) -> list[str]:
+    """The names of what a protocol's objects must have; an empty list for a protocol of functions."""
+    return [name for name in vars(protocol) if not name.startswith("_")]
 
 
 def _words_of(kind: Any) -> str:
@@ -251,7 +294,8 @@ def _words_of(kind: Any) -> str:
         return f"a dictionary, name -> {_words_of(inner[1])}"
     kind = origin or kind
     if kind is Callable or getattr(kind, "_is_protocol", False):
-        return "a function"
+        named = _attributes_of(kind)
+        return f"a {kind.__name__}, with the attributes {', '.join(named)}" if named else "a function"
     return WORDS.get(kind) or f"a {getattr(kind, '__name__', kind)}"
 
 

@@ -17,22 +17,27 @@ from diffusion_explained.messages import shortened
 WITH_FLOAT64 = ("cpu", "cuda")  # other devices may lack float64, as Apple's MPS does
 
 
-def choose_device(name: str = "auto") -> torch.device:
+def choose_device(name: torch.device | str = "auto") -> torch.device:
     """The device of this name; "auto" is a GPU if there is one (CUDA, then Apple's MPS), otherwise the CPU.
 
+    Every function that takes a `device` reads it with this one.
     Raises ValueError for an unknown name, and for a device that this machine does not have.
     """
+    if name == "cpu" or name == torch.device("cpu"):  # the usual one, asked for once per image
+        return torch.device("cpu")
     here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, is_here in here.items() if is_here))
     known = ", ".join(["auto", *(kind for kind, is_here in here.items() if is_here)])
     try:
-        device = torch.device(name)
+        device = torch.device(name) if isinstance(name, str | torch.device) else None
     except RuntimeError:
-        raise ValueError(f"{name!r} is not a device. This machine has: {known}.") from None
+        device = None
+    if device is None:
+        raise ValueError(f"{shortened(name)} is not a device. This machine has: {known}.")
     count = torch.cuda.device_count() if device.type == "cuda" else 1
     if not here.get(device.type) or (device.index or 0) >= count:
-        raise ValueError(f"{name} is not available here. This machine has: {known}.")
+        raise ValueError(f"The device {name} is not available here. This machine has: {known}.")
     return device
 
 
@@ -51,7 +56,7 @@ def fast_in_bfloat16(device: torch.device) -> bool:
 
 def hardware(device: torch.device | str, count: int = 1) -> str:
     """The hardware that training ran on, in words: `count` devices of this kind."""
-    if torch.device(device).type == "cuda":
+    if choose_device(device).type == "cuda":
         one = torch.cuda.get_device_name(device)
     else:
         one = f"{device}, {torch.get_num_threads()} threads of {os.cpu_count()} cores ({platform.machine()})"

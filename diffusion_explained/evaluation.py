@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import whole
+from diffusion_explained.checks import typed_arguments, whole
 from diffusion_explained.data import DataUnavailableError, ImageDataset, load_dataset, training_images
 from diffusion_explained.metrics import (
     Coverage,
@@ -172,6 +172,7 @@ class Reference:
         )
 
 
+@typed_arguments
 def evaluate(
     model: Model,
     *,
@@ -204,6 +205,7 @@ def evaluate(
     return Evaluation(model.name, n, settings, str(reference.train), reference.unseen, samples, reference.real)
 
 
+@typed_arguments
 def draw(
     model: Model,
     labels: Tensor,

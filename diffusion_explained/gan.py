@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_explained.checks import check_finite, float_data, named_options, whole
+from diffusion_explained.checks import check_finite, float_data, named_options, typed_arguments, whole
 from diffusion_explained.noise import randn, seeded, stream
 
 
@@ -20,6 +20,7 @@ def _network(outputs: int, width: int) -> nn.Sequential:
 
 
 @named_options
+@typed_arguments
 def train_gan(
     data: Tensor,
     steps: int,

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.files import atomic_path, read_json
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.tables import check_file_name
@@ -24,6 +25,7 @@ def studies() -> list[str]:
     return sorted(path.stem for path in MEASURED.glob("*.json"))
 
 
+@typed_arguments
 def read_measured(study: str) -> dict[str, Any]:
     """Read one study. Raises ValueError for a name that does not exist, OSError for a damaged file."""
     if study not in studies():

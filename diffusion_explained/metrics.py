@@ -32,8 +32,9 @@ from diffusion_explained.noise import stream
 from diffusion_explained.pretrained import load_classifier
 
 
+@typed_arguments
 @lru_cache(maxsize=4)
-def shipped_classifier(dataset: str = "mnist", device: str = "cpu") -> Classifier:
+def shipped_classifier(dataset: str = "mnist", device: torch.device | str = "cpu") -> Classifier:
     """The shipped classifier that measures samples of a data set; it is loaded once and shared, so do not change it."""
     return load_classifier(f"{dataset}_classifier", device)
 

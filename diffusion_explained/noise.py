@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_kind_of, whole
-from diffusion_explained.devices import torch_defaults
+from diffusion_explained.checks import check_kind_of, typed_arguments, whole
+from diffusion_explained.devices import choose_device, torch_defaults
 from diffusion_explained.messages import shortened
 
 Built = TypeVar("Built")
@@ -36,8 +36,11 @@ def check_seed(seed: int, count: int = 1) -> int:
 
 
 def stream(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator of random numbers, on the CPU by default; two different accepted seeds give two different streams."""
-    return torch.Generator(device).manual_seed(check_seed(seed))
+    """A generator of random numbers, on the CPU by default; two different accepted seeds give two different streams.
+
+    Raises ValueError for a seed outside 0 .. 2^32 - 1, and for a device that this machine does not have.
+    """
+    return torch.Generator(choose_device(device)).manual_seed(check_seed(seed))
 
 
 def numpy_stream(seed: int, i: int) -> np.random.Generator:
@@ -85,7 +88,7 @@ def randn(
     generator. A generator for the whole batch may be on a GPU, for speed in training; the noise is then drawn there.
     Raises ValueError for a shape that is no list of whole numbers, and for another generator.
     """
-    check_kind_of("device", device, torch.device | str)
+    device = choose_device(device)
     check_kind_of("dtype", dtype, torch.dtype)
     shape = _shape(shape)
     check_generators(generator, shape[0] if shape else 1)
@@ -120,6 +123,7 @@ def check_generators(generator: Generators, batch_size: int) -> None:
         )
 
 
+@typed_arguments
 def seeded(seed: int, build: Callable[[], Built]) -> Built:
     """Call build() with torch's global generator seeded (to initialise weights, say), then restore its state.
 

@@ -14,6 +14,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.devices import to_channels_last
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.models import NetworkModule
@@ -22,6 +23,7 @@ from diffusion_explained.pretrained import Model
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@typed_arguments
 def in_precision(model: Model, precision: str, *, compiled: bool = False) -> Model:
     """The same model with a network that computes in `precision`, one of `PRECISIONS`; "float32" changes nothing.
 

@@ -34,10 +34,7 @@ def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coe
 
     alpha and sigma: numbers, or [B]. Raises ValueError for an unknown kind, and for the score at sigma = 0.
     """
-    check_kind(kind)
-    for name, value in (("alpha", alpha), ("sigma", sigma)):
-        if not isinstance(value, Tensor):
-            number(name, value, "a finite number, or a tensor [B]")
+    _check_level(kind, alpha, sigma)
     one, zero = alpha * 0 + 1.0, alpha * 0
     if kind == "eps":
         return zero, one
@@ -55,6 +52,15 @@ def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coe
     return sigma / (SIGMA_DATA * r), -SIGMA_DATA * alpha / r
 
 
+def _check_level(kind: str, alpha: Coefficient, sigma: Coefficient) -> None:
+    check_kind(kind)
+    for name, value in (("alpha", alpha), ("sigma", sigma)):
+        if isinstance(value, Tensor):
+            float_data(name, value)
+        else:
+            number(name, value, "a finite number, or a tensor [B]")
+
+
 def check_kind(kind: str) -> None:
     """Raise ValueError unless kind is one of `KINDS`."""
     if not isinstance(kind, str) or kind not in KINDS:
@@ -66,7 +72,11 @@ def _any_zero(x: Coefficient) -> bool:
 
 
 def input_scale(kind: str, alpha: Coefficient, sigma: Coefficient) -> Coefficient:
-    """The factor on x_t at the network's input: c_in for "edm" (EDM, Table 1), otherwise 1."""
+    """The factor on x_t at the network's input: c_in for "edm" (EDM, Table 1), otherwise 1.
+
+    alpha and sigma: numbers, or [B]. Raises ValueError for an unknown kind, and for another level.
+    """
+    _check_level(kind, alpha, sigma)
     if kind != "edm":
         return 1.0
     return (sigma**2 + (SIGMA_DATA * alpha) ** 2) ** -0.5

@@ -10,20 +10,31 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffusion_explained.checks import check_finite, check_options, float_data, named_options, whole_vector
+from diffusion_explained.checks import (
+    check_finite,
+    check_options,
+    float_data,
+    named_options,
+    number,
+    typed_arguments,
+    whole_vector,
+)
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
+from diffusion_explained.devices import choose_device
 from diffusion_explained.extras import missing
 from diffusion_explained.guidance import check_guidance
 from diffusion_explained.messages import shortened, unknown_name
 from diffusion_explained.models import NETWORKS, Classifier, NetworkModule, build_network, network_config
+from diffusion_explained.models.network import check_network
 from diffusion_explained.noise import Generators, generators, randn, streams_of
 from diffusion_explained.predictions import check_kind
 from diffusion_explained.samplers import (
@@ -43,6 +54,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 CIFAR10 = "diffusion_explained_cifar10"  # a separate distribution: a package index accepts no file above 100 MB
 
 
+@typed_arguments(but="network")
 @dataclass(frozen=True)
 class Model:
     """A trained network with everything that sampling needs. Its card says how it was trained and what it measures.
@@ -52,7 +64,8 @@ class Model:
     default_clip is `NetworkDenoiser`'s clip if none is given: a network that predicts eps on a schedule that ends in
     pure noise needs clipping, because x_0 = (x_t - sigma * eps) / alpha multiplies a small error there.
 
-    Raises ValueError unless there is one class name per class of the network.
+    Raises ValueError for a network without weights or shape, unless there is one class name per class of the network,
+    and for an unknown kind, a guidance scale or a clip out of range.
     """
 
     name: str
@@ -65,8 +78,11 @@ class Model:
     default_clip: float | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.network, nn.Module) and hasattr(self.network, "num_classes"):
-            check_class_names(self.class_names, self.network.num_classes)
+        check_network(self.network)
+        check_class_names(self.class_names, self.network.num_classes)
+        check_kind(self.kind)
+        check_guidance(self.default_guidance_scale)
+        check_clip(self.default_clip)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -102,6 +118,7 @@ class Model:
         return whole_vector("labels", labels, self.num_classes - 1, allowed).to(self.device)
 
     @named_options
+    @typed_arguments
     def levels(
         self, num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None
     ) -> list[Level]:
@@ -120,6 +137,7 @@ class Model:
         return self.schedule.levels(steps, spacing=spacing)
 
     @named_options
+    @typed_arguments
     def noise(self, batch_size: int, seed: int = 0, generator: Generators = None) -> Tensor:
         """The noise x_T [B, C, H, W] from which sampling starts; image i is drawn with the seed `seed + i`.
 
@@ -131,6 +149,7 @@ class Model:
     # -- the stages of sampling: `StableDiffusion` has the same ones, with a prompt in place of labels ------------
 
     @named_options
+    @typed_arguments
     def prepare(
         self, seed: int | Sequence[int] = 0, batch_size: int | None = None, *, levels: list[Level] | None = None
     ) -> Start:
@@ -144,6 +163,7 @@ class Model:
         streams = streams_of(seed, batch_size)
         return Start(self.noise(len(streams), generator=streams), levels or self.levels(), streams)
 
+    @typed_arguments
     def denoiser(
         self,
         labels: Tensor | Sequence[int] | None = None,
@@ -193,6 +213,7 @@ class Model:
         check_finite(latents, "images")
         return latents.clamp(-1, 1)
 
+    @typed_arguments
     def steps(
         self,
         labels: Tensor | Sequence[int] | Denoiser | None = None,
@@ -286,12 +307,19 @@ def check_class_names(names: Sequence[str], num_classes: int | None) -> None:
         )
 
 
+def check_clip(clip: float | None) -> None:
+    """Raise ValueError unless the default bound of a model's x_0 is None or a number above 0."""
+    if clip is not None:
+        number("clip", clip, "above 0 and at most 1,000,000, or null for none", math.ulp(0.0), 1e6)
+
+
 def available() -> list[str]:
     """The names of the diffusion models that ship with the package and are installed."""
     return sorted(name for name in shipped_weights() if not name.endswith(("_classifier", "_retrieval")))
 
 
 @named_options
+@typed_arguments
 def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Model:
     """Load a trained diffusion model by its name, or from your own weight file (a path that ends in .safetensors).
 
@@ -301,7 +329,7 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
         OSError: for a file that is missing, truncated or altered; MissingExtraError, with the command that installs
             them, for CIFAR-10 weights that are not installed.
     """
-    path = _path(name, available())
+    path, device = _path(name, available()), choose_device(device)
     network, settings, card = _read(path)
     if settings is None or isinstance(network, Classifier):
         raise ValueError(f"{path} holds a classifier, not a diffusion model: use load_classifier.")
@@ -312,10 +340,11 @@ def load_pretrained(name: str | Path, device: torch.device | str = "cpu") -> Mod
 
 
 @named_options
+@typed_arguments
 def load_classifier(name: str | Path = "mnist_classifier", device: torch.device | str = "cpu") -> Classifier:
     """Load the classifier that measures samples; its card is `classifier.card`. Errors as for `load_pretrained`."""
     names = [name for name in shipped_weights() if name.endswith("_classifier")]
-    path = _path(name, names)
+    path, device = _path(name, names), choose_device(device)
     network, _, card = _read(path)
     if not isinstance(network, Classifier):
         raise ValueError(f"{path} holds a diffusion model, not a classifier: use load_pretrained.")
@@ -324,6 +353,7 @@ def load_classifier(name: str | Path = "mnist_classifier", device: torch.device 
 
 
 @named_options
+@typed_arguments
 def save_pretrained(path: Path, model: Model) -> None:
     """Write a model as a weight file that `load_pretrained(path)` reads: fp16, whole or not at all."""
     config = {
@@ -357,8 +387,7 @@ class _Settings:
             raise ValueError(f"the schedule lacks {', '.join(missing)}.")
         check_kind(self.kind)
         check_guidance(self.guidance_scale)
-        if self.clip is not None and not 0 < self.clip <= 1e6:
-            raise ValueError(f"clip must be above 0 and at most 1,000,000, or null for none; got {self.clip}.")
+        check_clip(self.clip)
 
 
 _OF_SETTINGS = tuple(field.name for field in fields(_Settings))  # the other keys of a file's config are the network's

@@ -21,7 +21,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_kind_of, check_options, float_data, number, same_shape, whole
+from diffusion_explained.checks import (
+    check_kind_of,
+    check_options,
+    float_data,
+    number,
+    same_shape,
+    typed_arguments,
+    whole,
+)
 from diffusion_explained.denoisers import Denoiser, Prediction
 from diffusion_explained.forward import check_noisy, posterior, posterior_std, transition
 from diffusion_explained.messages import shortened, unknown_name
@@ -452,6 +460,7 @@ class Start:
     streams: list[torch.Generator]
 
 
+@typed_arguments
 def run(name: str, denoise: Denoiser, start: Start, **options: Any) -> Iterator[Step]:
     """Run the named sampler from a start; a sampler that draws noise continues with the start's generators.
 

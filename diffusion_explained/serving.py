@@ -18,10 +18,12 @@ from dataclasses import dataclass
 
 LOCALHOST = "127.0.0.1"
 LOCAL_NAMES = ("localhost", LOCALHOST, "::1")
-SHARED, ALLOWED_HOSTS = (
+SHARED, ALLOWED_HOSTS, VISITORS = (
     "DIFFUSION_EXPLAINED_SHARED",
     "DIFFUSION_EXPLAINED_ALLOWED_HOSTS",
+    "DIFFUSION_EXPLAINED_VISITORS",
 )  # environment variables of the server
+MOST_VISITORS, LARGEST_BOUND = 60, 1000  # of a shared explorer at once: the default, and the largest choice
 LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 NAME = re.compile(rf"{LABEL}(\.{LABEL})*\.?", re.ASCII)
 SEGMENT = re.compile(r"[A-Za-z0-9._~-]+", re.ASCII)
@@ -35,7 +37,7 @@ class Serving:
     """The settings with which the explorer is served, checked by `serving`.
 
     host: as the user gave it; address: its IP address; base_path: "" or "/one/two"; allowed_hosts: host names that
-    requests may use in addition to those of this machine.
+    requests may use in addition to those of this machine; visitors: how many may use a shared explorer at once.
     """
 
     host: str = "localhost"
@@ -43,6 +45,7 @@ class Serving:
     base_path: str = ""
     shared: bool = False
     allowed_hosts: tuple[str, ...] = ()
+    visitors: int = MOST_VISITORS
 
     @property
     def name(self) -> str:
@@ -69,6 +72,7 @@ class Serving:
         return {
             SHARED: "1" if self.shared else "0",
             ALLOWED_HOSTS: " ".join(self.allowed_hosts),
+            VISITORS: str(self.visitors),
             **({"HF_HUB_OFFLINE": "1"} if self.shared else {}),
         }
 
@@ -77,10 +81,16 @@ ALONE = Serving()
 
 
 def serving(
-    host: str | None = None, base_path: str = "", *, shared: bool = False, allowed_hosts: Sequence[str] = ()
+    host: str | None = None,
+    base_path: str = "",
+    *,
+    shared: bool = False,
+    allowed_hosts: Sequence[str] = (),
+    visitors: int = MOST_VISITORS,
 ) -> Serving:
     """Check the options of the command line. Raises ValueError, and OSError for a host name without a known address."""
     given = "localhost" if host is None else host.strip()
+    visitors = most_visitors({VISITORS: str(visitors)}, "--visitors")
     address, path = address_of(given), checked_base_path(base_path)
     names = [checked_name(name, "--allowed-host") for name in allowed_hosts]
     if not shared and not is_loopback(address):
@@ -96,7 +106,9 @@ def serving(
             "--shared, which disables or limits these; or leave --allowed-host out."
         )
     own = [] if is_local(given) or _is_ip(normal(given)) else [given]
-    return Serving(given, address, path, shared, tuple(dict.fromkeys(normal(name) for name in [*own, *names])))
+    return Serving(
+        given, address, path, shared, tuple(dict.fromkeys(normal(name) for name in [*own, *names])), visitors
+    )
 
 
 def address_of(host: str) -> str:
@@ -161,6 +173,14 @@ def is_local(name: str) -> bool:
 def is_shared(environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this process serves several people: the variable SHARED is set to anything but 0 or an empty text."""
     return environment.get(SHARED, "").strip() not in ("", "0")
+
+
+def most_visitors(environment: Mapping[str, str] = os.environ, what: str = VISITORS) -> int:
+    """How many visitors a shared explorer serves at once. Raises ValueError, naming `what`, for another bound."""
+    text = environment.get(VISITORS, "").strip() or str(MOST_VISITORS)
+    if not re.fullmatch(r"[0-9]{1,4}", text, re.ASCII) or not 1 <= int(text) <= LARGEST_BOUND:
+        raise ValueError(f"{what} must be a whole number from 1 to {LARGEST_BOUND}; got {_said(text)}.")
+    return int(text)
 
 
 def names_of(environment: Mapping[str, str] = os.environ) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.files import atomic_path
 from diffusion_explained.messages import shortened, unknown_name
 from diffusion_explained.tensor_files import read_tensors
@@ -34,6 +35,7 @@ def round_to_fp16(network: nn.Module) -> None:
                 tensor.copy_(tensor.half())
 
 
+@typed_arguments
 def write_weights(path: Path, network: nn.Module, config: dict[str, Any], card: dict[str, Any]) -> None:
     """Write a network's weights as fp16, with its config and card (as JSON) in the file's metadata.
 
@@ -49,6 +51,7 @@ def write_weights(path: Path, network: nn.Module, config: dict[str, Any], card: 
         save_file(tensors, part, metadata={"config": json.dumps(config), "card": json.dumps(card)})
 
 
+@typed_arguments
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any]]:
     """Read a file of `write_weights`: the tensors (floating-point ones as float32), the config and the card.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.extras import extra
 from diffusion_explained.film import Film, film_of
 from diffusion_explained.plots import alt_text, png
@@ -48,6 +49,7 @@ class Scrubber(anywidget.AnyWidget):
         return proposal["value"]
 
 
+@typed_arguments
 def scrub(steps: Sequence[Step] | Film, *, columns: int | None = None, frame: int = -1) -> Scrubber:
     """The scrubber over a sampler's steps (or over any film); a negative frame counts from the end.
 
@@ -57,6 +59,7 @@ def scrub(steps: Sequence[Step] | Film, *, columns: int | None = None, frame: in
     return Scrubber(kept, frame if frame >= 0 else len(kept.captions) + frame)
 
 
+@typed_arguments
 def explore(draw: Callable[..., Figure], **sliders: ipywidgets.Widget) -> ipywidgets.VBox:
     """Sliders above a figure that the kernel draws again at every change: draw(**values) -> Figure.
 

@@ -222,7 +222,7 @@ def test_places_where_no_model_is(copy, tmp_path, monkeypatch):
     (copy / "unet" / "diffusion_pytorch_model.safetensors").symlink_to(tmp_path / "nowhere")
     with pytest.raises(WeightsUnavailableError, match="not all of it"):
         load(copy, device="cpu")
-    with pytest.raises(ValueError, match="as text"):
+    with pytest.raises(ValueError, match="model must be a text or a path"):
         load(b"model", device="cpu")
 
 
@@ -343,7 +343,10 @@ def test_what_is_not_driven_is_refused_before_the_download(hub, copy):
     path = copy / "model_index.json"
     index = json.loads(path.read_text())
     path.write_text(json.dumps({**index, "_class_name": "FluxPipeline"}))
-    with pytest.raises(ValueError, match=r"A FluxPipeline is not supported.*Nothing large was downloaded"):
+    with pytest.raises(
+        ValueError,
+        match=r"This model is FLUX\.1, which is not supported; supported are .*Nothing large was downloaded",
+    ):
         load("somebody/flux", device="cpu", download=True)
     assert hub.asked == ["model_index.json"] and hub.given < 2000
     path.write_text(json.dumps(index))
@@ -357,6 +360,24 @@ def test_what_is_not_driven_is_refused_before_the_download(hub, copy):
     with pytest.raises(ValueError, match=r"somebody/noise: .*sideways.*Nothing large"):
         load("somebody/noise", device="cpu", download=True)
     assert hub.given < SMALL and not hub.cache.exists()
+
+
+def test_tokenizers_are_checked_before_the_download(hub, copy):
+    for name, text, message in [
+        ("tokenizer.json", "{", "tokenizer.json is damaged"),
+        ("tokenizer_config.json", '{"padding_side": "left"}', "sets padding_side to 'left'"),
+    ]:
+        file = copy / "tokenizer" / name
+        before = file.read_text()
+        file.write_text(text)
+        with pytest.raises(ValueError, match=rf"{message}.*Nothing large was downloaded"):
+            load("somebody/tokens", device="cpu", download=True)
+        file.write_text(before)
+    for file in (copy / "tokenizer").glob("*.*"):
+        file.unlink()
+    with pytest.raises(ValueError, match=r"tokenizer is not whole.*Nothing large was downloaded"):
+        load("somebody/no_tokens", device="cpu", download=True)
+    assert not hub.cache.exists() and not [name for name in hub.asked if name.endswith(".safetensors")]
 
 
 def test_a_repository_of_pickles_or_without_a_pipeline_is_refused_before_the_download(hub, copy):

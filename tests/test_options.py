@@ -102,7 +102,10 @@ def test_an_unknown_option_of(name):
 @pytest.mark.parametrize("name", OF_MODELS)
 def test_an_unknown_option_of_a_model(model, stable, name):
     first = {"denoiser": [3], "decode": X, "steps": [3], "sample": [3]}
-    for one, given in ((model, first), (stable, {**first, "denoiser": None, "steps": "a cat", "sample": "a cat"})):
+    for one, given in (
+        (model, first),
+        (stable, {**first, "denoiser": stable.encode_text("a cat"), "steps": "a cat", "sample": "a cat"}),
+    ):
         with pytest.raises(ValueError, match=r"'nonsense'.* Known: "):
             getattr(one, name)(*[given[name]] if name in given else [], nonsense=1)
 

@@ -66,6 +66,15 @@ def tiny(tmp_path) -> Path:
     return path
 
 
+def test_a_recipe_that_was_read_is_not_read_again(tiny, tmp_path):
+    file = read_recipe(tiny)
+    tiny.unlink()
+    assert read_recipe(file) is file and weights_file(file, tmp_path) == tmp_path / "tiny" / "tiny.safetensors"
+    assert next(run_recipe(file, tmp_path, images=16)).step == 1
+    with pytest.raises(FileNotFoundError):
+        next(run_recipe(tiny, tmp_path))
+
+
 def test_a_card_counts_the_processes_that_shared_the_work(tiny, tmp_path, monkeypatch):
     recipe, *_, record = Recipe.from_tables(*read_recipe(tiny)), *run_recipe(tiny, tmp_path)
     alone = describe_training(recipe, "digits", record, "cpu")["hardware"]

@@ -12,6 +12,7 @@ from diffusion_explained.serving import (
     LOCALHOST,
     Serving,
     is_shared,
+    most_visitors,
     names_of,
     refusal,
     serving,
@@ -39,6 +40,19 @@ def test_shared_it_serves_others_and_its_pages_and_the_hubs_client_know():
     assert is_shared(environment) and environment["HF_HUB_OFFLINE"] == "1"
     assert names_of(environment) == (*LOCAL_NAMES, CLASS, "other.example.edu")
     assert "HF_HUB_OFFLINE" not in serving().environment()
+
+
+@pytest.mark.parametrize("visitors", [0, -1, 1001, 10**30, 2.5, "many", None, True, "²"])
+def test_the_bound_on_visitors_is_a_whole_number(visitors):
+    with pytest.raises(ValueError, match="--visitors must be a whole number from 1 to 1000; got"):
+        serving(shared=True, visitors=visitors)
+    with pytest.raises(ValueError, match="DIFFUSION_EXPLAINED_VISITORS must be a whole number"):
+        most_visitors({"DIFFUSION_EXPLAINED_VISITORS": str(visitors)})
+
+
+def test_the_bound_on_visitors_is_60_unless_it_is_given():
+    assert most_visitors({}) == most_visitors(serving(shared=True).environment()) == 60
+    assert most_visitors(serving(shared=True, visitors=5).environment()) == 5
 
 
 @pytest.mark.parametrize("value", ["1", "true", "yes", "no"])

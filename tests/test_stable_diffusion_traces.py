@@ -232,7 +232,16 @@ def test_every_field_is_checked(trace, tmp_path, word):
                 accepted.append((path[-1], odd))
     may = {
         "label": set(),
-        "settings": {"negative", "parameters", "guidance_scale", "from_image", "inpainting", "spacing", 0},
+        "settings": {
+            "negative",
+            "parameters",
+            "guidance_scale",
+            "from_image",
+            "inpainting",
+            "spacing",
+            "safety_checker_left_out",
+            0,
+        },
         "tokens": {"cut", "pieces", "words", 0, 76, 3},
         "rows": {"uncond_norm", "difference_norm", 0, 1},
     }
@@ -265,6 +274,22 @@ def test_a_file_of_an_earlier_release_does_not_name_its_spacing_and_is_read(trac
     settings = {key: value for key, value in trace.settings.items() if key != "spacing"}
     earlier = replace(trace, settings=settings).save(tmp_path / "t.safetensors")
     assert Trace.load(earlier).settings == settings
+
+
+def test_a_trace_says_whether_its_safety_checker_was_left_out(model, trace, tmp_path):
+    assert trace.settings["safety_checker_left_out"] is False
+    unchecked = replace(model, unchecked=True)
+    made = record(unchecked, "a cat", thumbnail=8, num_inference_steps=2, height=64, width=64)
+    assert Trace.load(made.save(tmp_path / "t.safetensors")).settings["safety_checker_left_out"] is True
+    earlier = {key: value for key, value in trace.settings.items() if key != "safety_checker_left_out"}
+    assert Trace.load(replace(trace, settings=earlier).save(tmp_path / "e.safetensors")).settings == earlier
+
+
+def test_a_damaged_trace_says_what_to_do(trace, tmp_path):
+    path = trace.save(tmp_path / "t.safetensors")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(OSError, match=r"is damaged.* Copy it again, or record the run anew"):
+        Trace.load(path)
 
 
 def test_a_run_that_tells_the_network_one_whole_timestep_twice_is_read(model, tmp_path):

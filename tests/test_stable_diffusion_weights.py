@@ -237,7 +237,7 @@ def test_an_index_that_is_damaged_or_strange(copy):
         ("{}", "does not name a pipeline class"),
         (
             json.dumps({**index, "_class_name": "FluxPipeline"}),
-            "A FluxPipeline is not supported. Supported are: Stable",
+            r"This model is FLUX\.1, which is not supported; supported are Stable Diffusion 1\.x, 2\.x, XL, 3 and 3\.5",
         ),
         (json.dumps({**index, "unet": ["my_code", "Network"]}), "asks to run code of its own for unet"),
     ]:

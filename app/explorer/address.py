@@ -20,7 +20,7 @@ from urllib.parse import parse_qs, urlencode
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from explorer.kinds import Kind, Whole
+from explorer.setting_types import SettingType, Whole
 from explorer.words import quoted
 
 SAID = 5  # the number of unusable settings that the note names; the rest are counted
@@ -181,7 +181,7 @@ def put(key: str, texts: list[str] | None) -> None:
         here.values[key] = texts
 
 
-def read(key: str, kind: Kind, default: object) -> object:
+def read(key: str, kind: SettingType, default: object) -> object:
     """The value that the address gives for a key, or the default; the note reports an impossible value."""
     texts = take(key)
     if texts is None:
@@ -193,7 +193,7 @@ def read(key: str, kind: Kind, default: object) -> object:
         return default
 
 
-def seed(key: str, kind: Kind, default: object) -> None:
+def seed(key: str, kind: SettingType, default: object) -> None:
     """Set a widget's value before the widget is made: from the address, its own earlier value, or the default."""
     state, here = st.session_state, visit()
     if key in here.given:
@@ -203,14 +203,14 @@ def seed(key: str, kind: Kind, default: object) -> None:
     here.keys.add(key)
 
 
-def keep(key: str, kind: Kind, value: object, default: object, *, always: bool = False) -> None:
+def keep(key: str, kind: SettingType, value: object, default: object, *, always: bool = False) -> None:
     """Write a widget's value into the address unless it is the default. always: machines differ in the default."""
     put(key, kind.write(value) if always or value != default else None)
     if value != default:
         visit().refused.pop(key, None)
 
 
-def hidden(key: str, kind: Kind, default: object) -> object:
+def hidden(key: str, kind: SettingType, default: object) -> object:
     """A setting without a widget, which a button changes in the session's state under this key."""
     seed(key, kind, default)
     value = st.session_state[key]

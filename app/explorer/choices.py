@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from explorer import address, controls
-from explorer.kinds import OneOf
+from explorer.setting_types import OneOf
 
 DATA = {"mnist": "MNIST digits", "cifar10": "CIFAR-10 pictures"}
 NETWORKS = {  # what each network is, grouped by data set; the first of a group is the default

@@ -11,10 +11,10 @@ from typing import Any
 import streamlit as st
 
 from explorer import address, sharing
-from explorer.kinds import LONGEST, Kind, ManyOf, Number, OneOf, Range, Switch, Text, Whole
+from explorer.setting_types import LONGEST, ManyOf, Number, OneOf, Range, SettingType, Switch, Text, Whole
 
 
-def _control(make: Callable[[], Any], key: str, kind: Kind, default: Any, always: bool = False) -> Any:
+def _control(make: Callable[[], Any], key: str, kind: SettingType, default: Any, always: bool = False) -> Any:
     address.seed(key, kind, default)
     value = make()
     address.keep(key, kind, value, default, always=always)

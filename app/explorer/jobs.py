@@ -46,13 +46,13 @@ def _desk() -> _Desk:
     return _Desk()
 
 
-def _session() -> str:
+def session() -> str:
     """The id of the session for which this script runs."""
     context = get_script_run_ctx()
     return "" if context is None else context.session_id
 
 
-def _connected(session: str) -> bool:
+def connected(session: str) -> bool:
     """Whether a browser is connected to a session; without a server (in tests) always."""
     return not runtime.exists() or runtime.get_instance().is_active_session(session)
 
@@ -76,7 +76,7 @@ class Job(Generic[T]):
     ) -> None:
         self.what, self.kept, self.stoppable, self.asked, self.expected = what, kept, stoppable, asked, expected
         self.part, self.doing, self.waits = 0.0, "", True
-        self.session, self.seen, self.shown, self._alone_since = _session(), clock(), True, None
+        self.session, self.seen, self.shown, self._alone_since = session(), clock(), True, None
         self._watch, self._stop, self._desk = Stopwatch(lambda: clock()), threading.Event(), _desk()
         self._watch.report(None)
         self._request = Request()
@@ -105,15 +105,15 @@ class Job(Generic[T]):
 
     def look(self) -> None:
         """Note that the visitor, in the session of this script, sees the job's page."""
-        self.session, self.seen, self.shown = _session(), clock(), True
+        self.session, self.seen, self.shown = session(), clock(), True
 
     def look_away(self) -> None:
         """Note that the visitor reads another page, which shows no progress: a connection is then enough."""
-        self.session, self.shown = _session(), False
+        self.session, self.shown = session(), False
 
     def left(self) -> bool:
         """Whether the visitor has been gone for longer than GRACE, or the job's page silent for longer than SILENT."""
-        if _connected(self.session):
+        if connected(self.session):
             self._alone_since = None
         elif self._alone_since is None:
             self._alone_since = clock()

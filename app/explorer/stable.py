@@ -381,13 +381,18 @@ def spacing_of(said: Mapping[str, Any]) -> str:
     return f" by {said['spacing'] or OWN} spacing" if "spacing" in said else ""
 
 
+def safety_of(said: Mapping[str, Any]) -> str:
+    """A phrase for a run made without the model's safety checker; empty otherwise, and for files that do not say."""
+    return ", without its safety checker" if said.get("safety_checker_left_out") else ""
+
+
 def facts(trace: Trace) -> str:
     """A run's settings, machine, date and times, in a line or two."""
     said, seconds = trace.settings, trace.settings["seconds"]
     stages = " · ".join(f"{name} {page.duration(seconds[name])}" for name in ("text", "steps", "decode"))
     seeds = ", ".join(map(str, said["seeds"]))
     return (
-        f"{said['model']} · {said['sampler']}, {said['num_inference_steps']} steps{spacing_of(said)}, "
+        f"{said['model']}{safety_of(said)} · {said['sampler']}, {said['num_inference_steps']} steps{spacing_of(said)}, "
         f"w = {said['guidance_scale']:g} · "
         f"seed{'s' if len(said['seeds']) > 1 else ''} {seeds} · {said['width']} × {said['height']} pixels · "
         f"{said['device']}, {said['date']} · {stages}"

@@ -12,7 +12,7 @@ from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from explorer import address, controls, page, sharing, stable
 from explorer.jobs import Job, begin, running, watch
-from explorer.kinds import OneOf
+from explorer.setting_types import OneOf
 from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, FinishedRun
 from explorer.turns import Tell
 

@@ -2,7 +2,7 @@
 
 import streamlit as st
 from explorer import address, choices, page, sharing
-from explorer.kinds import Whole
+from explorer.setting_types import Whole
 
 MOST_SEED = 99_999
 STEPS = {"digits": 20, "pictures": 8, "slow": 4}

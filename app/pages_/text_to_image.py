@@ -5,8 +5,8 @@ import math
 
 import streamlit as st
 from explorer import address, controls, drawings, page, programs, sharing, spacings, stable, stable_sections, vocabulary
-from explorer.kinds import Whole
 from explorer.scrubber import scrubber
+from explorer.setting_types import Whole
 from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
 from torch import Tensor
 

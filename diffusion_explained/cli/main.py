@@ -21,7 +21,7 @@ from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, 
 from diffusion_explained.cli.record import record
 from diffusion_explained.extras import require
 from diffusion_explained.files import in_repository, shipped
-from diffusion_explained.serving import serving
+from diffusion_explained.serving import MOST_VISITORS, serving
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
 COURSE_COPY = Path("diffusion-explained-notebooks")
@@ -82,6 +82,10 @@ def explorer(
             metavar="NAME",
         ),
     ] = None,
+    visitors: Annotated[
+        int,
+        typer.Option(help="How many people may use a shared explorer at once; a later one is told that it is full."),
+    ] = MOST_VISITORS,
 ) -> None:
     """Start the explorer on this machine and open it in the browser; Ctrl-C stops it.
 
@@ -89,12 +93,12 @@ def explorer(
     diffusion-explained app --shared --host 0.0.0.0
     """
     require("app", "streamlit")
-    served = serving(host, base_path, shared=shared, allowed_hosts=allowed_host or ())
+    served = serving(host, base_path, shared=shared, allowed_hosts=allowed_host or (), visitors=visitors)
     first, exact = (8501, False) if port is None else (port, True)
     chosen = launch.free_port(first, exact=exact, address=served.address)
     typer.echo(f"The explorer: {served.url(chosen)} (Ctrl-C stops it)")
     if shared:
-        typer.echo(f"Shared, on {served.address}. {served.known_as}")
+        typer.echo(f"Shared, on {served.address}, with at most {served.visitors} visitors at once. {served.known_as}")
     command = launch.streamlit_command(chosen, browser=browser, serving=served)
     raise typer.Exit(launch.run_server(command, served.environment()))
 
@@ -158,10 +162,11 @@ def train(
     from diffusion_explained.training.checkpoints import checkpoint_files
     from diffusion_explained.training.folder_lock import hold
     from diffusion_explained.training.processes import is_main_process
-    from diffusion_explained.training.recipes import run_recipe, weights_file
+    from diffusion_explained.training.recipes import read_recipe, run_recipe, weights_file
     from diffusion_explained.training.reflow import PairsRecord
 
-    weights, chosen = weights_file(recipe, out), str(choose_device(device))
+    file = read_recipe(recipe)  # once: an edit during the training changes neither its name nor its settings
+    weights, chosen = weights_file(file, out), str(choose_device(device))
     checkpoints, speaks = weights.parent / "checkpoints", is_main_process()
     context.with_resource(hold(weights.parent, "--out "))
     if restart and speaks:
@@ -175,7 +180,7 @@ def train(
     try:
         with tqdm(unit="step", disable=not speaks) as bar:
             for record in run_recipe(
-                recipe,
+                file,
                 out,
                 chosen,
                 images=images,

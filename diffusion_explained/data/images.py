@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_finite, float_data
+from diffusion_explained.checks import check_finite, float_data, typed_arguments, whole, whole_vector
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -35,6 +35,7 @@ def to_uint8(x: Tensor) -> Tensor:
     return x.detach().add(1.0).mul_(127.5).round_().clamp_(0, 255).to(torch.uint8)
 
 
+@typed_arguments
 @dataclass(frozen=True, eq=False)
 class ImageDataset:
     """Images uint8 [N, C, H, W] and their labels int64 [N].
@@ -80,12 +81,18 @@ class ImageDataset:
 
     def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
         """The images at `indices` (int64 [B]): x_0 float32 [B, C, H, W] in [-1, 1], and their labels [B]."""
+        indices = self._known(indices)
         return to_float(self.images[indices]), self.labels[indices]
 
+    @typed_arguments
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All images once, in order, as (x_0 [B, C, H, W], labels [B]); the last batch may be smaller."""
-        for indices in torch.arange(len(self), device="cpu", dtype=torch.int64).split(batch_size):
-            yield self.batch(indices)
+        """All images once, in order, as (x_0 [B, C, H, W], labels [B]); the last batch may be smaller.
+
+        Raises ValueError for a batch_size that is not a whole number of 1 or more.
+        """
+        batch_size = whole("batch_size", batch_size, 1)
+        indices = torch.arange(len(self), device="cpu", dtype=torch.int64)
+        return (self.batch(some) for some in indices.split(batch_size))
 
     def to_float(self) -> Tensor:
         """All images as one float32 tensor [N, C, H, W] in [-1, 1]: four times the memory of the bytes."""
@@ -93,10 +100,16 @@ class ImageDataset:
 
     def subset(self, indices: Tensor) -> ImageDataset:
         """The images at `indices` (int64 [M]) as a data set of their own, in that order."""
+        return self._at(self._known(indices))
+
+    def _at(self, indices: Tensor) -> ImageDataset:
         return replace(self, images=self.images[indices], labels=self.labels[indices])
 
+    def _known(self, indices: Tensor) -> Tensor:
+        return whole_vector("indices", indices, len(self) - 1, f"whole numbers from 0 to {len(self) - 1}")
+
+    @typed_arguments
     def of_class(self, label: int) -> ImageDataset:
         """Only the images of one class. Raises ValueError for a label that does not exist."""
-        if not 0 <= label < self.num_classes:
-            raise ValueError(f"label {label} does not exist: {self.name} has classes 0..{self.num_classes - 1}")
-        return self.subset(torch.nonzero(self.labels == label).flatten())
+        label = whole(f"a label of {self.name}", label, 0, self.num_classes - 1)
+        return self._at(torch.nonzero(self.labels == label).flatten())

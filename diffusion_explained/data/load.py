@@ -20,7 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.data.hub import DamagedDataError, DataUnavailableError, fetch_command, hub_file
 from diffusion_explained.data.hub_datasets import DATASETS, MNIST_SAMPLE, HubDataset, check_arrays, sha256
 from diffusion_explained.data.images import ImageDataset
@@ -82,6 +82,7 @@ def load_dataset(name: str, split: str = "train", *, download: bool = True) -> I
     return ImageDataset(name, split, images, labels, dataset.class_names, f"the hub's file {parquet}")
 
 
+@typed_arguments
 def training_images(name: str) -> ImageDataset:
     """The training images on this machine: the train split if it is cached, else for MNIST the bundled sample.
 

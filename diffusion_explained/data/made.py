@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.data.hub import DamagedDataError
 from diffusion_explained.data.hub_datasets import DATASETS, sha256
 from diffusion_explained.data.images import ImageDataset
@@ -23,6 +24,7 @@ from diffusion_explained.messages import unknown_name
 MADE_FILES = {"cifar10": Path(__file__).with_name("cifar10_made.npz")}
 
 
+@typed_arguments
 def made_by_model(name: str) -> ImageDataset:
     """The bundled pictures that a model made of a data set's classes: split "made", in the order of their classes.
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.data.images import to_float
 
 File = str | PathLike[str] | bytes | BinaryIO
@@ -58,6 +58,7 @@ OTHERS = (  # for files of other kinds: how they begin, their names, and what to
 
 
 @named_options
+@typed_arguments
 def load_image(
     file: File,
     size: int | tuple[int, int],
@@ -101,6 +102,7 @@ def load_image(
     return to_float(pixels.permute(0, 3, 1, 2).contiguous())
 
 
+@typed_arguments
 def picture_size(file: File) -> tuple[int, int]:
     """A picture's own height and width, after turning it by its EXIF orientation; raises ValueError as `load_image`.
 

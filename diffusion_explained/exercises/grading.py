@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import number
+from diffusion_explained.checks import number, typed_arguments
 from diffusion_explained.devices import to_float64
 from diffusion_explained.messages import shortened
 from diffusion_explained.noise import randn, stream
@@ -221,6 +221,7 @@ def grade(number: str, answer: object, *, seed: int = SEED) -> Grade:
     return Grade("right")
 
 
+@typed_arguments
 def check(number: str, answer: object, solution: object = None) -> None:
     """Grade an answer and print the result in one line.
 

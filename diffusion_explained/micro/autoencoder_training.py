@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import named_options
-from diffusion_explained.devices import to_channels_last
+from diffusion_explained.checks import named_options, typed_arguments
+from diffusion_explained.devices import choose_device, to_channels_last
 from diffusion_explained.micro.emoji import EmojiSet
 from diffusion_explained.micro.reconstruction import balance_latents, reconstruction_psnr
 from diffusion_explained.micro.scene_stream import SceneBatches
@@ -92,6 +92,7 @@ def autoencoder_loss(
 
 
 @named_options(of=train_for)
+@typed_arguments
 @one_at_a_time
 def train_autoencoder(
     vae: Any,
@@ -113,7 +114,7 @@ def train_autoencoder(
     Raises ValueError for the checkpoints of another training, FloatingPointError when the loss is not finite, and what
     `folder_lock.hold` raises.
     """
-    device = torch.device(device)
+    device = choose_device(device)
     if config.channels_last:
         to_channels_last(vae)
     state = TrainingState.new(vae.to(device).train(), config)

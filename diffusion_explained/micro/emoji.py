@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from diffusion_explained import data
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.data.hub import DataUnavailableError
 from diffusion_explained.data.load import cache_folder
 from diffusion_explained.micro.emoji_building import build_emoji
@@ -28,6 +29,7 @@ def emoji_file() -> Path:
     return cache_folder() / f"emoji-{SIZE}.safetensors"
 
 
+@typed_arguments
 def load_emoji(download: bool = False) -> EmojiSet:
     """Load the whole set from the cache; if it is missing and `download`, build it from the npm registry (minutes).
 

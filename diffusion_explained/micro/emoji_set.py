@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.data.hub import DamagedDataError
 from diffusion_explained.files import atomic_path
 from diffusion_explained.tensor_files import read_tensors
@@ -73,6 +74,7 @@ def held_out_style(name: str) -> int:
     return int(hashed(f"style of {name}") / HELD_OUT) if hashed(f"style of {name}") < HELD_OUT * len(STYLES) else -1
 
 
+@typed_arguments
 def write_emoji(path: Path, emoji: EmojiSet, image_format: str = "PNG") -> None:
     """Write a set to one file, losslessly compressed as "PNG" or "WEBP"; the file appears whole or not at all."""
     files = [encode_image(image, image_format) for image in emoji.images]
@@ -87,6 +89,7 @@ def write_emoji(path: Path, emoji: EmojiSet, image_format: str = "PNG") -> None:
         save_file(arrays, part, metadata={**tables, "sha256": checksum(arrays, tables)})
 
 
+@typed_arguments
 def read_emoji(path: Path, what_to_do: str) -> EmojiSet:
     """Read and decode a file that `write_emoji` wrote; a DamagedDataError names the file and says what to do."""
     try:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import image_batch, same_shape
+from diffusion_explained.checks import image_batch, same_shape, typed_arguments
 from diffusion_explained.devices import to_float64
 
 PEAK_TO_PEAK = 2.0  # the range of pixels in [-1, 1]
@@ -25,12 +25,14 @@ def psnr(images: Tensor, others: Tensor) -> Tensor:
     return 10 * (math.log10(PEAK_TO_PEAK**2) - mse.log10())
 
 
+@typed_arguments
 def on_white(images: Tensor) -> Tensor:
     """Put pictures with straight alpha, uint8 [N, 4, H, W], on white: float [N, 3, H, W] in [-1, 1]."""
     colour, alpha = images[:, :3].float() / 255, images[:, 3:].float() / 255
     return 2 * (colour * alpha + 1 - alpha) - 1
 
 
+@typed_arguments
 @torch.no_grad()
 def reconstruction_psnr(vae: Any, images: Tensor) -> float:
     """The mean PSNR in dB of pictures, uint8 [N, 4, H, W] put on white, encoded to the mean and decoded again.

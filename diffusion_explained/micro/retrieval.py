@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_explained.checks import typed_arguments
-from diffusion_explained.devices import torch_defaults
+from diffusion_explained.devices import choose_device, torch_defaults
 from diffusion_explained.micro.tokens import MAX_LENGTH, encode, load_tokenizer
 from diffusion_explained.models import Allowance
 from diffusion_explained.tables import check_keys, check_types, read_table
@@ -200,7 +200,7 @@ def load_retrieval(path: Path = WEIGHTS, device: torch.device | str = "cpu") -> 
 
     retrieval = with_weights(build, tensors, path)
     retrieval.card = card
-    return retrieval.to(device).eval().requires_grad_(False)
+    return retrieval.to(choose_device(device)).eval().requires_grad_(False)
 
 
 @torch.no_grad()

@@ -22,8 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_explained.checks import named_options
-from diffusion_explained.devices import hardware, to_channels_last
+from diffusion_explained.checks import named_options, typed_arguments
+from diffusion_explained.devices import choose_device, hardware, to_channels_last
 from diffusion_explained.files import check_file
 from diffusion_explained.micro.emoji import STYLES, EmojiSet
 from diffusion_explained.micro.fidelity import naming_accuracy
@@ -143,6 +143,7 @@ def soften(x: Tensor, chosen: Tensor) -> Tensor:
 
 
 @named_options
+@typed_arguments
 def train_retrieval(
     emoji: EmojiSet,
     tokenizer: Any,
@@ -173,7 +174,7 @@ def train_retrieval(
         images=WITHOUT_END if images is None else images, seconds=seconds, batch_size=batch_size,
         learning_rate=learning_rate, weight_decay=0.05, betas=(0.9, 0.98), seed=seed, channels_last=True,
     )  # fmt: skip
-    device = torch.device(device)
+    device = choose_device(device)
     made = seeded(seed, lambda: Retrieval(len(tokenizer), tokenizer.eos_token_id, **(network or {})))
     to_channels_last(made)
     state = TrainingState.new(made.to(device).train(), config)

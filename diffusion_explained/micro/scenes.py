@@ -17,6 +17,7 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.micro.combinations import (
     caption_of,
@@ -83,6 +84,7 @@ PAINT_COMPOSED = 0.25  # how often the things in scenes with counts, relations, 
 HALF = 0.5  # the distance from the centre of a half to the centre of the picture
 
 
+@typed_arguments
 class SceneSampler:
     """An endless list of scenes: scene i is a pure function of (seed, i), whatever the batch, process or order.
 
@@ -121,11 +123,13 @@ class SceneSampler:
         if not (self.things if split == "train" else self.pairs and self.held_out):
             raise ValueError(f"this set of {len(emoji)} pictures has nothing for the split {split!r}")
 
+    @typed_arguments
     def batch(self, indices: Iterable[int] | torch.Tensor) -> Scenes:
         """The scenes with these numbers, in their order. indices: numbers, or a tensor [B]."""
         numbers = indices.tolist() if isinstance(indices, torch.Tensor) else indices
         return batch_scenes([self.scene(int(i)) for i in numbers])
 
+    @typed_arguments
     def scene(self, i: int) -> Scene:
         """Scene i."""
         rng = RandomChoices(numpy_stream(self.seed, i))

@@ -36,6 +36,7 @@ BEGIN, END, WORD_END = "<|startoftext|>", "<|endoftext|>", "</w>"
 TOKENIZER_FOLDER = Path(diffusion_explained.__file__).parent / "weights" / "micro" / "tokenizer"
 
 
+@typed_arguments
 def load_tokenizer(folder: str | os.PathLike[str] = TOKENIZER_FOLDER) -> Any:
     """Load the transformers.CLIPTokenizer of a folder, by default the shipped one.
 
@@ -65,6 +66,7 @@ def encode(tokenizer: Any, captions: Sequence[str]) -> Tensor:
     return torch.tensor(rows, dtype=torch.int64, device="cpu")
 
 
+@typed_arguments
 def build_tokenizer(emoji: EmojiSet, folder: str | os.PathLike[str], vocabulary: int = VOCABULARY) -> Any:
     """Train the tokenizer on the captions of training scenes and all names; write its files to `folder`, and load it.
 
@@ -90,6 +92,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
+@typed_arguments
 def caption_corpus(emoji: EmojiSet) -> list[str]:
     """The texts that the tokenizer is trained on: captions of scenes, and every name, plural and keyword once more."""
     names = [*emoji.names, *(word for words in emoji.keywords for word in words)]
@@ -159,6 +162,7 @@ def byte_characters() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + i) for i in range(len(others))]
 
 
+@typed_arguments
 def known_words(emoji: EmojiSet) -> list[str]:
     """Every word of the names and keywords, in alphabetical order: the words that a prompt can use."""
     return sorted({word for phrase in (*emoji.names, *sum(emoji.keywords, ())) for word in phrase.split()})

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from diffusion_explained.checks import named_options
-from diffusion_explained.devices import hardware
+from diffusion_explained.checks import named_options, typed_arguments
+from diffusion_explained.devices import choose_device, hardware
 from diffusion_explained.files import atomic_folder
 from diffusion_explained.micro.autoencoder_training import AutoencoderConfig, finish_autoencoder, train_autoencoder
 from diffusion_explained.micro.card import read_card, write_card
@@ -32,6 +32,7 @@ CHECKPOINTS = "checkpoints"
 
 
 @named_options(of=train_autoencoder, but="checkpoints")
+@typed_arguments
 def make_autoencoder(
     out: Path,
     emoji: EmojiSet,
@@ -58,11 +59,13 @@ def make_autoencoder(
     write_card(out, {"autoencoder": card})
 
 
+@typed_arguments
 def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Any:
     """Load the autoencoder that `make_autoencoder` wrote.
 
     Raises FileNotFoundError if it is not there, OSError if it is damaged.
     """
+    device = choose_device(device)
     if not (folder / "diffusion_pytorch_model.safetensors").is_file():
         raise FileNotFoundError(f"there is no autoencoder in {folder}: `diffusion-explained micro vae` trains one")
     try:
@@ -77,6 +80,7 @@ def load_autoencoder(folder: Path, device: torch.device | str = "cpu") -> Any:
 
 
 @named_options(of=encode_scenes)
+@typed_arguments
 def make_scenes(
     vae_folder: Path,
     emoji: EmojiSet,
@@ -88,10 +92,13 @@ def make_scenes(
 ) -> EncodedScenes:
     """Encode scenes with the autoencoder of a folder, in half precision on a GPU; options: of `encode_scenes`."""
     vae = load_autoencoder(vae_folder, device)
-    return encode_scenes(vae.half() if torch.device(device).type == "cuda" else vae, tokenizer, emoji, count, **options)
+    return encode_scenes(
+        vae.half() if choose_device(device).type == "cuda" else vae, tokenizer, emoji, count, **options
+    )
 
 
 @named_options(of=train_text_to_image, but="checkpoints")
+@typed_arguments
 def make_micro(
     out: Path,
     vae_folder: Path,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.micro.emoji_set import hashed
 
 COLOURS = ("red", "orange", "yellow", "green", "blue", "purple", "pink", "brown", "black", "white", "grey")
@@ -108,6 +109,7 @@ AFTER_HEAD = re.compile(
 ADJECTIVE_FACE = re.compile(r"(.+) face$")
 
 
+@typed_arguments
 def clean_name(label: str) -> str:
     """An emojibase label as a person would type it: lower-case ASCII, "man: bald" as "bald man".
 
@@ -139,17 +141,20 @@ def tidy_keyword(word: str) -> str:
     return text if english and not colour_words(text) and text not in UNWANTED and len(text) <= 30 else ""
 
 
+@typed_arguments
 def colour_words(name: str) -> list[str]:
     """The colour words of a name, in order: ["red"] for "red heart"; "gray" is grey, "golden" is not a colour."""
     return [word for word in re.findall(r"[a-z]+", name.replace("gray", "grey")) if word in COLOURS]
 
 
+@typed_arguments
 def without_colour(name: str) -> str:
     """A name without its own colour: "heart" for "red heart" and for "light blue heart"."""
     words = [word for word in name.split() if word not in COLOURS]
     return " ".join(words[1:] if "light blue" in name else words)
 
 
+@typed_arguments
 def head(name: str) -> str:
     """The kind of thing that a name describes: "cat" for "crying cat" and "cat face", "house" for "house with garden".
 
@@ -172,6 +177,7 @@ def is_countable(name: str, group: str) -> bool:
     return group not in {"symbols", "flags"} and not (plural or verb or counted or uncountable)
 
 
+@typed_arguments
 def plural(name: str) -> str:
     """The plural of a name: "cats", "cherry blossoms", "houses with garden", "men".
 
@@ -192,12 +198,14 @@ def plural(name: str) -> str:
     return " ".join([*adjectives, noun]) + after
 
 
+@typed_arguments
 def with_article(phrase: str) -> str:
     """A phrase with its indefinite article: "a cat", "an apple", "an orange cat", "a unicorn", "an hourglass"."""
     vowel = phrase[0] in "aeiou" and not re.match(r"(uni|use|ufo|euro|one|ewe)", phrase)
     return ("an " if vowel or phrase.startswith(("hour", "x-ray", "mri")) else "a ") + phrase
 
 
+@typed_arguments
 def is_held_out_colour(colour: str, name: str) -> bool:
     """Whether this colour of this kind of thing is held out from training. A hash of both decides, so all sets agree.
 

@@ -12,11 +12,12 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.models.classifier import Classifier, ClassifierConfig
 from diffusion_explained.models.dit import DiT, DiTConfig
 from diffusion_explained.models.mlp import MLP, MLPConfig
-from diffusion_explained.models.network import NetworkModule
+from diffusion_explained.models.network import NetworkModule, check_network
 from diffusion_explained.models.unet import UNet, UNetConfig
 from diffusion_explained.tables import read_table
 
@@ -116,6 +117,7 @@ def network_config(network: nn.Module) -> dict[str, Any]:
     raise ValueError(f"{type(network).__name__} is not one of the package's networks: {', '.join(NETWORKS)}.")
 
 
+@typed_arguments
 def count_parameters(network: nn.Module) -> int:
     """The number of weights."""
     return sum(parameter.numel() for parameter in network.parameters())
@@ -126,7 +128,9 @@ def count_flops(network: NetworkModule | Classifier) -> int:
     """The floating-point operations per image of one forward pass; a multiplication and an addition count as two.
 
     Only convolutions and matrix products are counted (`torch.utils.flop_counter`); they are nearly all of the work.
+    Raises ValueError for a network without weights or without image_shape.
     """
+    check_network(network)
     device = next(network.parameters()).device
     x = torch.zeros(1, *network.image_shape, device=device, dtype=torch.float32)
     times = () if isinstance(network, Classifier) else (torch.zeros(1, device=device, dtype=torch.float32),)

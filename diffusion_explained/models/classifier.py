@@ -13,7 +13,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.tables import check_sizes
 
@@ -55,6 +55,7 @@ class Classifier(nn.Module):
     num_classes: int
     card: dict[str, Any]  # set by `load_classifier`: how the network was trained, and its measured accuracy
 
+    @typed_arguments
     @torch_defaults()
     def __init__(self, config: ClassifierConfig) -> None:
         super().__init__()

@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffusion_explained.checks import typed_arguments
 
+
+@typed_arguments
 def sinusoids(t: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
     """Times t [B], of magnitude up to about 1000, as sines and cosines of `width` // 2 frequencies -> [B, width].
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.embeddings import ClassEmbedding, TimeEmbedding
 from diffusion_explained.models.network import NetworkModule, zero_weights
@@ -39,6 +39,7 @@ class MLP(NetworkModule):
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """
 
+    @typed_arguments
     @torch_defaults()
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()

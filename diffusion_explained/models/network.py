@@ -5,7 +5,11 @@ Your own network works in `training.train` and `pretrained.Model` if it has the 
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
+
+from diffusion_explained.messages import shortened
 
 
 class NetworkModule(nn.Module):
@@ -21,6 +25,17 @@ class NetworkModule(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
         """The raw output [B, ...] for x_t [B, ...], t [B] and labels [B]; labels=None is the null label for all."""
         raise NotImplementedError
+
+
+def check_network(network: Any) -> None:
+    """Raise ValueError unless a network has weights and the attributes of `NetworkModule`; it may be of any class."""
+    if not (isinstance(network, nn.Module) and hasattr(network, "image_shape") and hasattr(network, "num_classes")):
+        raise ValueError(
+            f"network must be a torch.nn.Module with the attributes image_shape and num_classes, such as a UNet; got "
+            f"{shortened(network)}. Build one, or give yours these attributes."
+        )
+    if next(network.parameters(), None) is None:
+        raise ValueError(f"network must have weights; got {shortened(network)}, which has none.")
 
 
 def zero_weights(layer: nn.Module) -> None:

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.models.attention import Attend
 from diffusion_explained.models.embeddings import ClassEmbedding, InputGain, TimeEmbedding
@@ -86,6 +86,7 @@ class UNet(NetworkModule):
     Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
     """
 
+    @typed_arguments
     @torch_defaults()
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()

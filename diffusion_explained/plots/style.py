@@ -27,8 +27,7 @@ def figure(width: float, height: float, theme: str, **grid: Any) -> tuple[Figure
 
     Raises ValueError for a theme that is neither "light" nor "dark".
     """
-    if theme not in THEMES:
-        raise ValueError(f"theme must be one of {', '.join(THEMES)}; got {shortened(theme)}.")
+    check_theme(theme)
     pyplot = sys.modules.get("matplotlib.pyplot")
     fig = (pyplot.figure if pyplot else Figure)(figsize=(width, height), layout="constrained")
     fig.patch.set_facecolor(THEMES[theme].background)
@@ -36,8 +35,16 @@ def figure(width: float, height: float, theme: str, **grid: Any) -> tuple[Figure
     return fig, fig.subplots(**options)
 
 
+def check_theme(theme: str) -> None:
+    """Raise ValueError unless `theme` names one of the two themes."""
+    if theme not in THEMES:
+        raise ValueError(f"theme must be one of {', '.join(THEMES)}; got {shortened(theme)}.")
+
+
+@typed_arguments
 def dress(ax: Axes, theme: str, *, title: str = "", xlabel: str = "", ylabel: str = "", grid: bool = True) -> None:
     """Set title, axis labels, ticks, spines and legend text in the theme's colours, at 11 points and more."""
+    check_theme(theme)
     colours = THEMES[theme]
     ax.set_facecolor("none")
     ax.set_title(labelled(title), loc="left", fontsize=12, fontweight="bold", color=colours.text)

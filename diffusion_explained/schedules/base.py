@@ -3,7 +3,6 @@
 import inspect
 import itertools
 import math
-import numbers
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_kind_of, check_options
+from diffusion_explained.checks import check_kind_of, check_options, whole
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.messages import shortened
 
@@ -174,8 +173,6 @@ def check_steps(number: int, most: int | None = None, what: str = "num_inference
 
     most: the schedule's num_train_timesteps; if None, MOST_STEPS.
     """
-    whole = isinstance(number, numbers.Real) and not isinstance(number, bool)
-    if not whole or not 1 <= number <= (most or MOST_STEPS) or int(number) != number:
-        allowed = f"1 to {MOST_STEPS:,}" if most is None else f"1 to {most} (the schedule's num_train_timesteps)"
-        raise ValueError(f"{what} must be a whole number, {allowed}; got {shortened(number)}.")
-    return int(number)
+    if most is None:
+        return whole(what, number, 1, MOST_STEPS)
+    return whole(what, number, 1, most, " (the schedule's num_train_timesteps)")

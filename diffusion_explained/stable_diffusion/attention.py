@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
@@ -152,6 +152,7 @@ class RecordedAttention:
         return weights.transpose(2, 3).unflatten(3, grid_of(weights.shape[2], self.size))
 
 
+@typed_arguments
 @contextmanager
 def record_attention(model: StableDiffusion, text: Text, *, every_head: bool = False) -> Iterator[RecordedAttention]:
     """Record attention inside the `with`, for each step given to `after`; the hooks are always removed at its end.
@@ -190,6 +191,7 @@ def record_attention(model: StableDiffusion, text: Text, *, every_head: bool = F
             handle.remove()
 
 
+@typed_arguments
 @contextmanager
 def reweight(model: StableDiffusion, text: Text, factors: Mapping[str, float]) -> Iterator[None]:
     """Multiply the attention to some words inside the `with`: {"blue": 2.0}; 1 changes nothing, 0 removes the word.
@@ -227,6 +229,7 @@ def reweight(model: StableDiffusion, text: Text, factors: Mapping[str, float]) -
             handle.remove()
 
 
+@typed_arguments
 def cross_attentions(model: StableDiffusion) -> dict[str, Any]:
     """The network's cross-attention layers, by name, in order.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 
 
@@ -53,6 +54,7 @@ PUBLISHED = (
 )
 
 
+@typed_arguments
 def compression_of(model: StableDiffusion) -> Compression:
     """The `Compression` of a loaded model, from its configuration."""
     config = model.pipe.vae.config

@@ -196,8 +196,8 @@ TRANSFORMERS = {  # keys that transformers writes into every config.json, but th
     key: ANYTHING
     for key in (
         "architectures", "attention_dropout", "classifier_dropout", "decoder_start_token_id", "dropout", "dropout_rate",
-        "dtype", "id2label", "initializer_factor", "initializer_range", "label2id", "n_positions", "output_past",
-        "prefix", "problem_type", "task_specific_params", "tie_word_embeddings", "torch_dtype", "transformers_version",
+        "id2label", "initializer_factor", "initializer_range", "label2id", "n_positions", "output_past",
+        "prefix", "problem_type", "task_specific_params", "tie_word_embeddings", "transformers_version",
         "use_cache", "num_decoder_layers", "max_length", "min_length", "temperature", "top_k", "top_p", "typical_p",
         "num_beams", "num_beam_groups", "num_return_sequences", "length_penalty", "repetition_penalty", "return_dict",
         "diversity_penalty", "encoder_no_repeat_ngram_size", "no_repeat_ngram_size", "early_stopping", "do_sample",
@@ -205,6 +205,7 @@ TRANSFORMERS = {  # keys that transformers writes into every config.json, but th
         "tie_encoder_decoder", "scale_decoder_outputs",
     )
 }  # fmt: skip
+DTYPES = {key: either(NULL, only("float32", "float16", "bfloat16", "float64")) for key in ("dtype", "torch_dtype")}
 TOKEN = either(NULL, whole(0, 10_000_000), each(whole(0, 10_000_000)))
 ACTIVATIONS = (  # the names in transformers' ACT2FN
     "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh",
@@ -216,41 +217,49 @@ FEED_FORWARD = Rule(
     f"one of transformers' names ({', '.join(ACTIVATIONS)}), alone or after 'gated-'",
     lambda value: isinstance(value, str) and value.removeprefix("gated-") in ACTIVATIONS,
 )
-CLIP = TRANSFORMERS | {
-    "model_type": only("clip_text_model", "clip"),
-    "hidden_size": WIDTH,
-    "intermediate_size": WIDTH,
-    "projection_dim": WIDTH,
-    "num_hidden_layers": DEPTH,
-    "num_attention_heads": WIDTH,
-    "max_position_embeddings": WIDTH,
-    "vocab_size": whole(1, 10_000_000),
-    "hidden_act": ACTIVATION,
-    "layer_norm_eps": POSITIVE,
-    "bos_token_id": TOKEN,
-    "eos_token_id": whole(0, 10_000_000),
-    "pad_token_id": TOKEN,
-}
-T5 = TRANSFORMERS | {
-    "model_type": only("t5", "umt5"),
-    "d_model": WIDTH,
-    "d_ff": WIDTH,
-    "d_kv": WIDTH,
-    "num_layers": DEPTH,
-    "num_heads": WIDTH,
-    "relative_attention_num_buckets": WIDTH,
-    "relative_attention_max_distance": WIDTH,
-    "layer_norm_epsilon": POSITIVE,
-    "feed_forward_proj": FEED_FORWARD,
-    "dense_act_fn": ACTIVATION,
-    "is_gated_act": FLAG,
-    "is_encoder_decoder": FLAG,
-    "is_decoder": FLAG,
-    "vocab_size": whole(1, 10_000_000),
-    "bos_token_id": TOKEN,
-    "eos_token_id": TOKEN,
-    "pad_token_id": TOKEN,
-}
+CLIP = (
+    TRANSFORMERS
+    | DTYPES
+    | {
+        "model_type": only("clip_text_model", "clip"),
+        "hidden_size": WIDTH,
+        "intermediate_size": WIDTH,
+        "projection_dim": WIDTH,
+        "num_hidden_layers": DEPTH,
+        "num_attention_heads": WIDTH,
+        "max_position_embeddings": WIDTH,
+        "vocab_size": whole(1, 10_000_000),
+        "hidden_act": ACTIVATION,
+        "layer_norm_eps": POSITIVE,
+        "bos_token_id": TOKEN,
+        "eos_token_id": whole(0, 10_000_000),
+        "pad_token_id": TOKEN,
+    }
+)
+T5 = (
+    TRANSFORMERS
+    | DTYPES
+    | {
+        "model_type": only("t5", "umt5"),
+        "d_model": WIDTH,
+        "d_ff": WIDTH,
+        "d_kv": WIDTH,
+        "num_layers": DEPTH,
+        "num_heads": WIDTH,
+        "relative_attention_num_buckets": WIDTH,
+        "relative_attention_max_distance": WIDTH,
+        "layer_norm_epsilon": POSITIVE,
+        "feed_forward_proj": FEED_FORWARD,
+        "dense_act_fn": ACTIVATION,
+        "is_gated_act": FLAG,
+        "is_encoder_decoder": FLAG,
+        "is_decoder": FLAG,
+        "vocab_size": whole(1, 10_000_000),
+        "bos_token_id": TOKEN,
+        "eos_token_id": TOKEN,
+        "pad_token_id": TOKEN,
+    }
+)
 
 # -- the tokenizers ---------------------------------------------------------------------------------------
 
@@ -322,6 +331,9 @@ NEEDED = {  # keys that must be set, because diffusers' defaults for them belong
 
 def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Family) -> None:
     """Raise ValueError for a part whose class, keys or values are not supported."""
+    for inner in (config, *(config.get(f"{of}_config") or {} for of in ("text", "vision"))):
+        if isinstance(inner, Mapping):  # transformers looks these names up in torch, for the safety checker too
+            _check({key: inner[key] for key in DTYPES if key in inner}, DTYPES, f"{part} ({class_name})")
     known = tables_of(family.name).get(part)
     if known is None:
         return

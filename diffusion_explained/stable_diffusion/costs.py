@@ -14,6 +14,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.stable_diffusion.families import FAMILIES
 from diffusion_explained.stable_diffusion.latents import check_size
 from diffusion_explained.stable_diffusion.stand_ins import pipeline_of_sd, unet_of_sd
@@ -35,6 +36,7 @@ class Work(NamedTuple):
         return sum(self)
 
 
+@typed_arguments
 def count_work(call: Callable[[], Any]) -> Work:
     """Count the FLOPs of `call()`, on any device.
 
@@ -48,6 +50,7 @@ def count_work(call: Callable[[], Any]) -> Work:
     return Work(convolutions, products, sum(by_operation.values()) - convolutions - products)
 
 
+@typed_arguments
 @cache
 def published_work(height: int = 512, width: int = 512) -> dict[str, Work]:
     """The FLOPs of one forward pass of one image through each part of Stable Diffusion 1.5, for height x width pixels.

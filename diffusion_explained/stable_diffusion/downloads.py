@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.data.hub import hub_is_reachable
 from diffusion_explained.extras import extra
 from diffusion_explained.stable_diffusion.families import CHECKERS_GB, MIRRORS, OFFER_FLOAT16, SIZES_GB, T5_GB
@@ -22,6 +23,7 @@ from diffusion_explained.stable_diffusion.listing import (
     UNUSED,
     WeightsUnavailableError,
     check_configurations,
+    check_tokenizer_files,
     listing_of,
     read_index,
     read_json,
@@ -48,6 +50,7 @@ def chosen_files(names: Iterable[str], *, t5: bool = False, leave_out: Sequence[
     return sorted(chosen)
 
 
+@typed_arguments
 def download_size(repo: str, *, t5: bool = False, safety_checker: bool | None = None) -> float | None:
     """Gigabytes to download, from the hub if it answers, else from the table `SIZES_GB`; None if neither knows.
 
@@ -96,11 +99,12 @@ def fetch_command(model: str, *, t5: bool = False, safety_checker: bool | None =
     return f'hf download {model} --include "*.json" "*.txt" "{weights}"{without}'
 
 
+@typed_arguments
 def fetch(model: str, *, t5: bool = False, safety_checker: bool | None = None) -> None:
     """Download a model into the hub's cache, from the first mirror that has it; files already there are kept.
 
-    The model_index.json (1 kB), the list of files and the configuration of each part come first: a model that is not
-    supported, or that has only pickled weights, is refused before anything large is downloaded.
+    The model_index.json (1 kB), the list of files, each part's configuration and the tokenizers come first: a model
+    that is not supported, or that has only pickled weights, is refused before anything large is downloaded.
 
     Raises:
         WeightsUnavailableError: when there is no network, or no mirror has the model.
@@ -151,9 +155,13 @@ def _fetch_from(repo: str, *, t5: bool, safety_checker: bool | None) -> None:
             raise ValueError(refusal_of_pickles(lacking, pickled, repo))
         if lacking:
             raise ValueError(f"{repo} has no .safetensors weights for {', '.join(lacking)}. Use another copy of it.")
-        configs = {part: read_json(get(f"{part}/config.json")) for part in parts if part != CHECKER}
+        configs = {part: read_json(get(f"{part}/config.json")) for part in parts}
         check_configurations(found, configs, read_json(get("scheduler/scheduler_config.json")), repo)
-    except ValueError as error:
+        for part in found.classes:
+            if part.startswith("tokenizer") and (t5 or part != "tokenizer_3"):  # a few megabytes
+                files = [get(name) for name in chosen if name.startswith(f"{part}/")]
+                check_tokenizer_files(files[0].parent if files else Path(part))
+    except (ValueError, WeightsUnavailableError) as error:
         raise Refused(f"{error} Nothing large was downloaded.") from error
     snapshot_download(repo, allow_patterns=chosen, cache_dir=os.environ.get("HF_HUB_CACHE"))
 

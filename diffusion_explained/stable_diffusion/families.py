@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from diffusion_explained.messages import shortened
+
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 # copies of the same weights; the first one found on this machine is used, and downloads try them in order
 MIRRORS = {
@@ -73,13 +75,66 @@ MICRO_TITLE = "Micro Stable Diffusion (emoji, 128 x 128)"
 MICRO_FAMILY = replace(FAMILIES["sd"], title=MICRO_TITLE, guidance_scale=4.0, suits_cpu=True)
 
 
+# the names by which people know the models of other pipeline classes; the first one that begins the class counts
+OTHER_MODELS = {
+    "FluxKontext": "FLUX.1 Kontext",
+    "Flux2": "FLUX.2",
+    "Flux": "FLUX.1",
+    "ZImage": "Z-Image",
+    "QwenImageEdit": "Qwen-Image-Edit",
+    "QwenImage": "Qwen-Image",
+    "PixArtAlpha": "PixArt-alpha",
+    "PixArtSigma": "PixArt-Sigma",
+    "SanaSprint": "SANA-Sprint",
+    "Sana": "SANA",
+    "Kolors": "Kolors",
+    "HiDreamImage": "HiDream-I1",
+    "HunyuanDiT": "Hunyuan-DiT",
+    "HunyuanImage": "HunyuanImage",
+    "HunyuanVideo": "HunyuanVideo",
+    "KandinskyV22": "Kandinsky 2.2",
+    "Kandinsky3": "Kandinsky 3",
+    "Kandinsky": "Kandinsky",
+    "StableCascade": "Stable Cascade",
+    "Wuerstchen": "Wuerstchen",
+    "AuraFlow": "AuraFlow",
+    "Chroma": "Chroma",
+    "CogView4": "CogView4",
+    "CogView3": "CogView3",
+    "CogVideoX": "CogVideoX",
+    "Lumina2": "Lumina Image 2.0",
+    "Lumina": "Lumina-T2X",
+    "OmniGen": "OmniGen",
+    "Bria": "Bria",
+    "Wan": "Wan",
+    "LTX": "LTX-Video",
+    "Mochi": "Mochi",
+    "IF": "DeepFloyd IF",
+    "LatentConsistencyModel": "a latent consistency model in a pipeline of its own",
+    "StableDiffusionUpscale": "Stable Diffusion's upscaler",
+    "StableDiffusionLatentUpscale": "Stable Diffusion's latent upscaler",
+    "StableDiffusionInstructPix2Pix": "InstructPix2Pix",
+    "StableDiffusionDepth2Img": "Stable Diffusion 2's depth-to-image model",
+    "StableDiffusionControlNet": "ControlNet for Stable Diffusion",
+    "StableDiffusionXLControlNet": "ControlNet for Stable Diffusion XL",
+    "StableVideoDiffusion": "Stable Video Diffusion",
+    "StableAudio": "Stable Audio",
+    "UnCLIP": "unCLIP (Karlo)",
+}
+SUPPORTED = "Stable Diffusion 1.x, 2.x, XL, 3 and 3.5"
+
+
 def family_of_pipeline(class_name: str) -> Family:
     """The family of a pipeline class of diffusers. Raises ValueError for one that is not supported."""
     for family in FAMILIES.values():
         if class_name in family.pipelines:
             return family
-    known = ", ".join(name for family in FAMILIES.values() for name in family.pipelines)
-    raise ValueError(f"A {class_name} is not supported. Supported are: {known}.")
+    known_as = next((name for begin, name in OTHER_MODELS.items() if class_name.startswith(begin)), None)
+    given = shortened(class_name) if known_as is None else known_as
+    raise ValueError(
+        f"This model is {given}, which is not supported; supported are {SUPPORTED}. Give the name or the folder of one "
+        "of those, or run this model with diffusers itself."
+    )
 
 
 # Approximate gigabytes to download: float16 weights where they are offered, with the safety checker, without T5. If

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_explained.files import read_bytes
-from diffusion_explained.stable_diffusion.configurations import check_part, check_pipeline, check_together
+from diffusion_explained.stable_diffusion.configurations import (
+    check_part,
+    check_pipeline,
+    check_together,
+    check_tokenizer_file,
+)
 from diffusion_explained.stable_diffusion.families import Family, family_of_pipeline
 from diffusion_explained.stable_diffusion.levels import kind_of, schedule_of
 
@@ -23,6 +28,7 @@ NEEDED = {
     "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
     "sd3": ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
 }
+OPTIONAL = {"sd": (CHECKER,), "sdxl": (CHECKER,), "sd3": (T5, "tokenizer_3", CHECKER)}
 UNUSED = ("image_encoder",)  # for image prompts, which this package does not use
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl", None)
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
@@ -72,7 +78,7 @@ def listing_of(
     classes = {part: entry for part, entry in listed.items() if None not in entry}
     if lacking := [part for part in NEEDED[family.name] if part not in classes]:
         raise ValueError(f"{folder} lists no {', '.join(lacking)} in its {INDEX}; {family.title} needs them.")
-    known = {*HOLD_WEIGHTS, *UNUSED, *NEEDED[family.name], "tokenizer_3", "feature_extractor"}
+    known = {*OPTIONAL[family.name], *UNUSED, *NEEDED[family.name], "feature_extractor"}
     if foreign := [part for part in classes if part not in known]:
         raise ValueError(f"{folder} has a part that is not supported: {', '.join(foreign)}. Use diffusers itself.")
     away = {part for part in listed if part not in classes or part in UNUSED}
@@ -80,6 +86,10 @@ def listing_of(
         away |= {T5, "tokenizer_3"}
     if t5 and T5 not in classes:
         raise ValueError(f"{folder} has no T5: it is a text encoder of Stable Diffusion 3. Leave t5 out.")
+    if T5 in classes and T5 not in away and "tokenizer_3" not in classes:
+        raise ValueError(
+            f"{folder} lists a {T5} and no tokenizer_3 for it. Use a whole copy, or leave T5 out (t5=False)."
+        )
     if safety_checker and CHECKER not in classes:
         raise ValueError(f"{folder} ships no safety checker. Leave safety_checker out.")
     unchecked = safety_checker is False and CHECKER in classes
@@ -138,3 +148,29 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError(f"{path} is damaged: it should hold an object, {{...}}. Copy or download it again.")
     return found
+
+
+def check_tokenizer_files(folder: Path) -> None:
+    """Raise an error for tokenizer files that are missing, damaged or not supported.
+
+    transformers would make a tokenizer of them that splits texts differently.
+    """
+    names = {file.name for file in folder.glob("*") if file.is_file()}
+    whole = {"tokenizer.json"} <= names or {"vocab.json", "merges.txt"} <= names or {"spiece.model"} <= names
+    if not whole:
+        raise WeightsUnavailableError(
+            f"{folder} is not whole: it needs a tokenizer.json, or a vocab.json with its merges.txt (for T5 a "
+            "spiece.model). Copy or download it again."
+        )
+    for name in names & {"tokenizer.json", "vocab.json", "tokenizer_config.json", "special_tokens_map.json"}:
+        found = read_json(folder / name)
+        if name == "vocab.json" and not (found and all(isinstance(number, int) for number in found.values())):
+            raise ValueError(f"{folder / name} is damaged: it should give a number to each piece. Copy it again.")
+        if name in ("tokenizer_config.json", "special_tokens_map.json"):
+            try:
+                check_tokenizer_file(name, found, folder.name)
+            except ValueError as error:
+                raise ValueError(f"{folder.parent}: {error}") from error
+        model = found.get("model")
+        if name == "tokenizer.json" and not (isinstance(model, dict) and model.get("vocab")):
+            raise ValueError(f"{folder / name} is damaged: it has no model with a vocabulary. Copy it again.")

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.devices import choose_device, torch_defaults
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.configurations import check_part
@@ -20,6 +20,7 @@ from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.parts import load_pipeline
+from diffusion_explained.stable_diffusion.tokenizer_rules import check_tokenizers
 from diffusion_explained.stable_diffusion.weights import Weights, find_weights, is_repository
 
 LIVE, STAND_IN = "live", "stand-in"
@@ -30,9 +31,10 @@ class NoGPUError(OSError):
 
 
 @named_options
+@typed_arguments
 def load(
     model: str | os.PathLike[str] = DEFAULT_MODEL,
-    device: str | None = None,
+    device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
     *,
     download: bool = False,
@@ -90,16 +92,29 @@ def load(
         pipe.vae.enable_slicing()
     if tiling:
         pipe.vae.enable_tiling()
-    loaded = of_pipeline(pipe, weights.family, weights.name, STAND_IN if weights.stand_in else LIVE)
+    loaded = of_pipeline(
+        pipe, weights.family, weights.name, STAND_IN if weights.stand_in else LIVE, unchecked=weights.unchecked
+    )
     return accelerate(loaded) if fast else loaded
 
 
-def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffusion:
-    """Wrap an existing pipeline of diffusers as a `StableDiffusion`, after checking its network and autoencoder."""
+@typed_arguments
+def of_pipeline(pipe: Any, family: Family, name: str, label: str, *, unchecked: bool = False) -> StableDiffusion:
+    """Wrap an existing pipeline of diffusers as a `StableDiffusion`, after checking its parts and its tokenizers.
+
+    unchecked: whether the model ships a safety checker that was left out.
+    Raises ValueError for another object than a pipeline of the family, and for parts that are not supported.
+    """
+    if type(pipe).__name__ not in family.pipelines:
+        raise ValueError(
+            f"pipe must be a pipeline of diffusers for {family.title} ({', '.join(family.pipelines)}); "
+            f"got a {type(pipe).__name__}."
+        )
     network = getattr(pipe, family.network)
     for part in (family.network, "vae"):
         module = getattr(pipe, part)
         check_part(part, type(module).__name__, module.config, family)
+    check_tokenizers(pipe, family.name, name)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
@@ -107,10 +122,11 @@ def of_pipeline(pipe: Any, family: Family, name: str, label: str) -> StableDiffu
         pipe.vae.to(torch.float32)  # its activations overflow float16
     pipe.set_progress_bar_config(disable=True)
     device = pipe._execution_device  # read once: diffusers searches all parts for it, which takes milliseconds
-    return StableDiffusion(name, family, pipe, label, device, network, partial(autoencoder.decode, pipe.vae, device))
+    decode = partial(autoencoder.decode, pipe.vae, device)
+    return StableDiffusion(name, family, pipe, label, device, network, decode, unchecked)
 
 
-def _device(device: str | None, model: str | os.PathLike[str], t5: bool | None) -> torch.device:
+def _device(device: torch.device | str | None, model: str | os.PathLike[str], t5: bool | None) -> torch.device:
     if device is not None:
         return choose_device(device)
     chosen = choose_device("auto")

@@ -7,6 +7,7 @@ import torch
 from PIL import ImageChops, ImageOps
 from torch import Tensor
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.data.pictures import File, Say, decode, fitted, picture_size
 
 COLOURED = 64  # of 255: a pixel whose largest and smallest channel differ by more is coloured
@@ -15,6 +16,7 @@ FEW = 0.01  # the share of visible pixels that may be coloured: JPEG colours edg
 SOFT = 0.1  # the share of visible pixels that may be grey beside transparent ones: the soft rim of a brush
 
 
+@typed_arguments
 def rectangle_mask(height: int, width: int, across: tuple[float, float], down: tuple[float, float]) -> Tensor:
     """A mask [height, width], 1 from across[0] to across[1] of the width and down[0] to down[1] of the height."""
     mask = torch.zeros(height, width, dtype=torch.float32, device="cpu")
@@ -24,6 +26,7 @@ def rectangle_mask(height: int, width: int, across: tuple[float, float], down: t
     return mask
 
 
+@typed_arguments
 def load_mask(
     file: File, image: File, height: int, width: int, *, invert: bool = False, say: Say | None = None
 ) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import check_finite, check_options, float_data, named_options
+from diffusion_explained.checks import check_finite, check_options, float_data, named_options, typed_arguments
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.guidance import check_guidance
 from diffusion_explained.noise import streams_of
@@ -43,6 +43,7 @@ class StableDiffusion:
     name: as given to `load`; label: "live", or "stand-in" where the weights are random and no picture can be expected.
     pipe: diffusers' pipeline, for features that are not wrapped here (`pipe.load_lora_weights`).
     device: the device that the pipeline computes on.
+    unchecked: whether the model ships a safety checker that was left out.
     call, decode_call: the functions that run the network and the decoder, compiled or not (`fast.accelerate`).
     """
 
@@ -53,6 +54,7 @@ class StableDiffusion:
     device: torch.device
     call: Callable[..., Any]
     decode_call: Callable[[Tensor], Tensor]
+    unchecked: bool = False
 
     @property
     def network(self) -> Any:
@@ -117,6 +119,7 @@ class StableDiffusion:
         return self.network.config.get("time_cond_proj_dim") is not None
 
     @named_options
+    @typed_arguments
     def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
         """(C, h, w) of the latents of a picture of height x width. Raises ValueError for a size without latents."""
         if height is None or width is None:
@@ -133,12 +136,14 @@ class StableDiffusion:
     # -- the four stages ----------------------------------------------------------------------------------
 
     @named_options
+    @typed_arguments
     def encode_text(self, prompt: str | Sequence[str], negative: str | Sequence[str] | None = None) -> Text:
         """Turn prompts and negative prompts into tokens and embeddings: see `text.Text`."""
         with enough_memory("the text encoders"):
             return encode_text(self.pipe, self.family.name, self.device, prompt, negative)
 
     @named_options
+    @typed_arguments
     def levels(
         self,
         num_inference_steps: int | None = None,
@@ -171,6 +176,7 @@ class StableDiffusion:
         return (h // patch) * (w // patch)
 
     @named_options
+    @typed_arguments
     def prepare(
         self,
         seed: int | Sequence[int] = 0,
@@ -239,6 +245,7 @@ class StableDiffusion:
         """Whether the network takes the mask and the masked picture beside the latents (9 channels)."""
         return self.network.config.in_channels > self.pipe.vae.config.latent_channels
 
+    @typed_arguments
     def denoiser(
         self,
         text: Text,
@@ -301,6 +308,7 @@ class StableDiffusion:
         return embedded.to(self.device, autoencoder.dtype_of(self.network))
 
     @named_options
+    @typed_arguments
     def decode(self, latents: Tensor) -> Tensor:
         """Decode latents of any step, or a predicted x_0, [B, C, h, w], to pictures [B, 3, H, W] in [-1, 1].
 
@@ -320,6 +328,7 @@ class StableDiffusion:
             return checked(self.pipe, images, self.device)
 
     @named_options
+    @typed_arguments
     def encode(self, images: Tensor) -> Tensor:
         """Encode pictures [B, 3, H, W] in [-1, 1] to latents [B, C, h, w]: the mean of the encoder's distribution."""
         height, width = images.shape[-2:]
@@ -328,6 +337,7 @@ class StableDiffusion:
             return autoencoder.encode(self.pipe.vae, self.device, images)
 
     @named_options
+    @typed_arguments
     def preview(self, latents: Tensor) -> Tensor:
         """A coarse picture [B, 3, h, w] of latents [B, C, h, w] by a linear map, without the decoder (`preview`)."""
         return self._preview(latents)
@@ -338,6 +348,7 @@ class StableDiffusion:
 
     # -- the whole ----------------------------------------------------------------------------------------
 
+    @typed_arguments
     def steps(
         self,
         prompt: str | Sequence[str] | Text | Denoiser,

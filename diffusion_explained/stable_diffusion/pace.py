@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.recording import record
 
@@ -32,6 +33,7 @@ class Pace:
         return self.seconds * num_inference_steps * evaluations * batch_size * height * width / SIDE**2
 
 
+@typed_arguments
 def measure_pace(model: StableDiffusion) -> Pace:
     """Run a few recorded steps: the first warms up, the median of the others is the pace.
 

@@ -14,6 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from torch import nn
 from diffusion_explained.stable_diffusion.backend import diffusers
 from diffusion_explained.stable_diffusion.listing import CHECKER
 from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError, enough_memory
-from diffusion_explained.stable_diffusion.tokenizer_rules import check_special_tokens, check_tokenizers
+from diffusion_explained.stable_diffusion.tokenizer_rules import check_tokenizers
 from diffusion_explained.stable_diffusion.weights import Weights
 
 # tensors of old files that a newer library computes itself
@@ -56,11 +57,7 @@ def _assembled(weights: Weights, dtype: torch.dtype) -> Any:
         return pipeline.from_pretrained(weights.folder, local_files_only=True, **parts, **options)
 
     pipe = _in_words(weights, "its scheduler and tokenizers", assemble)
-    for name in TOKENIZERS:
-        encoder = parts.get(name.replace("tokenizer", "text_encoder"))
-        if encoder is not None:
-            _check_tokenizer(weights, name, getattr(pipe, name), encoder.config.vocab_size)
-    check_tokenizers(pipe, weights.family.name, f"{weights.name} ({weights.folder})")
+    check_tokenizers(pipe, weights.family.name, f"{weights.name} ({weights.folder})", partial(_in_words, weights))
     return pipe
 
 
@@ -205,28 +202,3 @@ def _check_report(weights: Weights, part: str, report: Mapping[str, Any]) -> Non
                 f"{', ...' if len(named) > 3 else ''}). The files belong to another model, or are not complete: copy "
                 "or download them again."
             )
-
-
-def _check_tokenizer(weights: Weights, name: str, tokenizer: Any, vocab_size: int) -> None:
-    """Raise ValueError for a tokenizer with ids beyond the embeddings, or that does not use its own vocabulary."""
-    where = f"{name} of {weights.name} ({weights.folder / name})"
-    vocab = _in_words(weights, name, tokenizer.get_vocab)
-    check_special_tokens(where, tokenizer, vocab, vocab_size, t5=name == "tokenizer_3")
-    beyond = [piece for piece, number in vocab.items() if number >= vocab_size]
-    if len(vocab) < 3 or beyond:
-        raise ValueError(
-            f"{where} knows {len(vocab)} pieces, and its text encoder {vocab_size}: they belong to two models, or the "
-            "tokenizer's files are damaged. Copy or download them again."
-        )
-    ends = [
-        p
-        for p in sorted(vocab, key=vocab.get)
-        if p.endswith("</w>") and len(p) > 5 and p[:-4].isascii() and p[:-4].isalpha()
-    ]
-    tried = ends[:64]
-    kept = sum(_in_words(weights, name, lambda p=p: tokenizer(p[:-4]).input_ids)[1:-1] == [vocab[p]] for p in tried)
-    if 2 * kept < len(tried):
-        raise ValueError(
-            f"{where} does not join letters to the pieces of its vocabulary ({kept} of {len(tried)} tried): its merges "
-            "are missing or damaged. Copy or download them again."
-        )

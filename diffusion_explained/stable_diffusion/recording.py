@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.devices import hardware
 from diffusion_explained.film import pixels
 from diffusion_explained.samplers import Step
@@ -20,6 +21,7 @@ from diffusion_explained.stable_diffusion.trace_rules import LARGEST, MOST_IMAGE
 from diffusion_explained.stable_diffusion.traces import Trace
 
 
+@typed_arguments
 def record(
     model: StableDiffusion,
     prompt: str | Sequence[str],
@@ -85,6 +87,7 @@ def record(
         "from_image": options.get("image") is not None,
         "strength": options.get("strength", 1.0),
         "inpainting": options.get("mask") is not None,
+        "safety_checker_left_out": model.unchecked,
         "parameters": model.parameters(),
         "device": hardware(model.device),
         "dtype": str(model.network.dtype).removeprefix("torch."),
@@ -96,6 +99,7 @@ def record(
     return Trace(model.label, settings, tokens, rows, np.stack(x_0), np.stack(latents), small_images)
 
 
+@typed_arguments
 def row_of(step: Step) -> dict[str, Any]:
     """The numbers of a step: its level, and per image the norms of x_t, of both predicted noises, of their difference.
 

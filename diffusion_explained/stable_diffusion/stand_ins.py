@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.devices import choose_device
 from diffusion_explained.extras import extra
 from diffusion_explained.messages import unknown_name
@@ -38,6 +38,7 @@ DDPM_CONFIG = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scale
 
 
 @named_options
+@typed_arguments
 def stand_in(
     family: str = "sd",
     *,
@@ -45,7 +46,7 @@ def stand_in(
     in_channels: int = 4,
     t5: bool = False,
     full_size: bool = False,
-    device: str = "auto",
+    device: torch.device | str = "auto",
     dtype: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> StableDiffusion:
@@ -78,6 +79,7 @@ def stand_in(
 
 
 @named_options(of=stand_in, but="device")
+@typed_arguments
 def save_stand_in(folder: str | os.PathLike[str], family: str = "sd", **options: Any) -> Path:
     """Write a stand-in to a folder in diffusers' format, which `load(folder, device="cpu")` reads, label included."""
     folder = Path(folder)

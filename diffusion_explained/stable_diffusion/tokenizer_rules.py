@@ -7,7 +7,7 @@ the tokenizer that it builds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffusion_explained.messages import shortened
@@ -47,14 +47,22 @@ def check_special_tokens(where: str, tokenizer: Any, vocab: Mapping[str, int], v
         )
 
 
-def check_tokenizers(pipe: Any, family: str, where: str) -> None:
-    """Raise ValueError for a tokenizer of a pipeline whose length or end token does not fit its text encoder.
+def direct(_: str, call: Callable[[], Any]) -> Any:
+    """Call a tokenizer's method, and leave its errors as they are."""
+    return call()
 
-    where: the model's name in messages.
+
+def check_tokenizers(
+    pipe: Any, family: str, where: str, attempt: Callable[[str, Callable[[], Any]], Any] = direct
+) -> None:
+    """Raise ValueError for a tokenizer of a pipeline that does not fit its text encoder, or not its own vocabulary.
+
+    where: the model's name in messages; attempt: calls a tokenizer's method, given its name for errors.
     """
     lengths = {}
     for encoder, tokenizer, length in tokenizers(pipe):
         name, config = encoder.replace("text_encoder", "tokenizer"), getattr(pipe, encoder).config
+        _check_vocabulary(f"{name} of {where}", name, tokenizer, config.vocab_size, attempt)
         positions = getattr(config, "max_position_embeddings", None)
         if positions is None:  # T5 has relative positions, and a length of its own
             continue
@@ -84,4 +92,31 @@ def _check_end(where: str, eos_token_id: int, name: str, tokenizer: Any) -> None
         raise ValueError(
             f"{where} sets eos_token_id to {eos_token_id}, the token at which texts are pooled; supported is {end}, "
             f"the id of the end token of {name}{legacy}. Correct the file, or copy or download it again."
+        )
+
+
+def _check_vocabulary(
+    where: str, name: str, tokenizer: Any, vocab_size: int, attempt: Callable[[str, Callable[[], Any]], Any]
+) -> None:
+    """Raise ValueError for a tokenizer with ids beyond the embeddings, or that does not use its own vocabulary."""
+    vocab = attempt(name, tokenizer.get_vocab)
+    check_special_tokens(where, tokenizer, vocab, vocab_size, t5=name == "tokenizer_3")
+    beyond = [piece for piece, number in vocab.items() if number >= vocab_size]
+    if len(vocab) < 3 or beyond:
+        raise ValueError(
+            f"{where} knows {len(vocab)} pieces, and its text encoder {vocab_size}: they belong to two models, or the "
+            "tokenizer's files are damaged. Copy or download them again."
+        )
+    ends = [
+        p
+        for p in sorted(vocab, key=vocab.get)
+        if p.endswith("</w>") and len(p) > 5 and p[:-4].isascii() and p[:-4].isalpha()
+    ]
+    tried = ends[:64]
+    found = attempt(name, lambda: [tokenizer(piece.removesuffix("</w>")).input_ids[1:-1] for piece in tried])
+    kept = sum(ids == [vocab[piece]] for ids, piece in zip(found, tried, strict=True))
+    if 2 * kept < len(tried):
+        raise ValueError(
+            f"{where} does not join letters to the pieces of its vocabulary ({kept} of {len(tried)} tried): its merges "
+            "are missing or damaged. Copy or download them again."
         )

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from diffusion_explained.charts import Chart, Curve
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.film import Film, film, level_caption, mosaic, pixels, shown
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
@@ -19,6 +20,7 @@ LATENTS = ("latents xₜ", "the noisy latents in colours of a linear preview")
 DECODED = ("predicted x₀, decoded", "the picture that the network predicts, decoded")
 
 
+@typed_arguments
 def film_of_trace(trace: Trace, most: int = 60) -> Film:
     """A film of the latents and the decoded predicted x_0 at each step and at the end, with the norms of both noises.
 
@@ -51,6 +53,7 @@ def norm_charts(rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[Cha
     return charts
 
 
+@typed_arguments
 def side_by_side(steps: Sequence[Step], trace: Trace, ours: str) -> Film:
     """A film of a run of our model (named `ours`, in pixels) beside the trace's first image, at the same steps.
 

@@ -100,13 +100,14 @@ SETTINGS = {
     "from_image": FLAG,
     "strength": real(0, 1),
     "inpainting": FLAG,
+    "safety_checker_left_out": FLAG,
     "parameters": PARTS,
     "device": SHORT,
     "dtype": SHORT,
     "date": SHORT,
     "seconds": fields({stage: real(0, FAR) for stage in ("text", "steps", "decode")}),
 }
-LATER = ("spacing",)  # settings that the files of the first releases do not have
+LATER = ("spacing", "safety_checker_left_out")  # settings that the files of earlier releases do not have
 TOKENS = {  # of one prompt, as one text encoder reads it
     "encoder": text(100, least=1),
     "ids": several(whole(0, 10**7), 1, MOST_IDS),

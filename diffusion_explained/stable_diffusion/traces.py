@@ -33,7 +33,8 @@ class Trace:
 
     label: "live" for a run that was made now, "recorded" for one that was loaded; for random weights always "stand-in".
     settings: model, prompt, negative, sampler, spacing (null for the model's own; files of earlier releases do not
-        have it), scale, steps, seeds, size, shapes, device, date, seconds of each stage.
+        have it), safety_checker_left_out (likewise: true where the model ships a safety checker that the run was made
+        without), scale, steps, seeds, size, shapes, device, date, seconds of each stage.
     tokens: for each prompt and each text encoder: encoder, ids, pieces, words, used, cut (see `text.Tokens`).
     rows: one per step: i, t, alpha, sigma, and, with one number per image, the norms of x_t, of the noise predicted
         with the prompt (eps_cond) and without it (eps_uncond), and of their difference; None where guidance is off.
@@ -51,7 +52,7 @@ class Trace:
 
     def save(self, path: str | Path) -> Path:
         """Write the trace as a .safetensors file, whole or not at all. Raises ValueError for another suffix."""
-        path = Path(path)
+        path = _path(path)
         if path.suffix != ".safetensors":
             raise ValueError(f"A trace is a .safetensors file, got {path}.")
         words = {name: json.dumps(getattr(self, name)) for name in WORDS}
@@ -65,9 +66,9 @@ class Trace:
         """Read a file that `save` wrote; the label "live" becomes "recorded".
 
         Every field is checked by `trace_rules` before a picture is read.
-        Raises FileNotFoundError, or OSError for a file that is damaged or is not a trace.
+        Raises FileNotFoundError, OSError for a file that is damaged or is not a trace, or ValueError for no path.
         """
-        path = Path(path)
+        path = _path(path)
         if not path.is_file():
             raise FileNotFoundError(f"there is no trace {path}")
         try:
@@ -88,10 +89,20 @@ class Trace:
                 check_words(words, shapes)
                 arrays = {name: file.get_tensor(name) for name in PICTURES}
         except (SafetensorError, ValueError, OSError) as error:
-            raise OSError(f"{path} is damaged, or is not a trace of this package: {error}") from error
+            raise OSError(
+                f"{path} is damaged, or is not a trace of this package: {error}. Copy it again, or record the run anew "
+                "(diffusion-explained record --help)."
+            ) from error
         if words["label"] == "live":
             words["label"] = "recorded"
         return cls(**words, **arrays)
+
+
+def _path(path: Any) -> Path:
+    """Raises ValueError for what is not a path; `checks` does it elsewhere, and would import torch here."""
+    if not isinstance(path, str | Path):
+        raise ValueError(f"path must be a text or a path (pathlib.Path); got a {type(path).__name__}.")
+    return Path(path)
 
 
 def _check_length(path: Path) -> None:

@@ -11,17 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.extras import extra
-from diffusion_explained.stable_diffusion.configurations import check_tokenizer_file
 from diffusion_explained.stable_diffusion.downloads import what_to_do
 from diffusion_explained.stable_diffusion.families import MICRO, MICRO_FAMILY, MICRO_TITLE, MIRRORS, Family
 from diffusion_explained.stable_diffusion.listing import (
-    CHECKER,
     INDEX,
     PICKLED,
     T5,
     WeightsUnavailableError,
     check_configurations,
+    check_tokenizer_files,
     listing_of,
     read_index,
     read_json,
@@ -68,6 +68,7 @@ class Weights:
         return _weight_files(folder, half)
 
 
+@typed_arguments
 def find_weights(
     model: str | os.PathLike[str], *, t5: bool | None = None, safety_checker: bool | None = None
 ) -> Weights:
@@ -170,11 +171,11 @@ def _read_pipeline(folder: Path, name: str, t5: bool | None, safety_checker: boo
             f"{name} is on this machine ({folder}), but not all of it: there are no whole .safetensors weights for "
             f"{', '.join(missing)}. {what_to_do(name, t5=bool(t5), safety_checker=safety_checker)}"
         )
-    configs = {part: read_json(folder / part / "config.json") for part in found.weighty if part != CHECKER}
+    configs = {part: read_json(folder / part / "config.json") for part in found.weighty}
     check_configurations(found, configs, read_json(folder / "scheduler" / "scheduler_config.json"), str(folder))
     for part in found.classes:
         if part.startswith("tokenizer"):
-            _check_tokenizer(folder / part)
+            check_tokenizer_files(folder / part)
     classes = {part: found.classes[part] for part in found.weighty}
     stand_in = (folder / STAND_IN).is_file()
     family = MICRO_FAMILY if micro and found.family.name == MICRO_FAMILY.name else found.family
@@ -209,29 +210,3 @@ def _whole(folder: Path, half: bool | None = None) -> bool:
     if half is None:
         return _whole(folder, half=False) or _whole(folder, half=True)
     return bool(_weight_files(folder, half))
-
-
-def _check_tokenizer(folder: Path) -> None:
-    """Raise an error for tokenizer files that are missing, damaged or not supported.
-
-    transformers would make a tokenizer of them that splits texts differently.
-    """
-    names = {file.name for file in _files(folder) if file.is_file()}
-    whole = {"tokenizer.json"} <= names or {"vocab.json", "merges.txt"} <= names or {"spiece.model"} <= names
-    if not whole:
-        raise WeightsUnavailableError(
-            f"{folder} is not whole: it needs a tokenizer.json, or a vocab.json with its merges.txt (for T5 a "
-            "spiece.model). Copy or download it again."
-        )
-    for name in names & {"tokenizer.json", "vocab.json", "tokenizer_config.json", "special_tokens_map.json"}:
-        found = read_json(folder / name)
-        if name == "vocab.json" and not (found and all(isinstance(number, int) for number in found.values())):
-            raise ValueError(f"{folder / name} is damaged: it should give a number to each piece. Copy it again.")
-        if name in ("tokenizer_config.json", "special_tokens_map.json"):
-            try:
-                check_tokenizer_file(name, found, folder.name)
-            except ValueError as error:
-                raise ValueError(f"{folder.parent}: {error}") from error
-        model = found.get("model")
-        if name == "tokenizer.json" and not (isinstance(model, dict) and model.get("vocab")):
-            raise ValueError(f"{folder / name} is damaged: it has no model with a vocabulary. Copy it again.")

@@ -54,6 +54,7 @@ class ClassifierRecord:
 
 
 @named_options
+@typed_arguments
 @one_at_a_time
 def train_classifier(
     network: Classifier,
@@ -159,6 +160,7 @@ def one_cycle(progress: float, peak: float = 0.25) -> float:
     return 0.5 * (1 - math.cos(math.pi * towards_peak))
 
 
+@typed_arguments
 @torch.no_grad()
 def accuracy(network: Classifier, dataset: ImageDataset, batch_size: int = 500) -> float:
     """The share of a data set's images, 0..1, for which the network's largest logit is that of the label."""
@@ -220,7 +222,7 @@ class ClassifierRecipe:
 
 @named_options
 def run_recipe(
-    recipe: ClassifierRecipe, output: Path, device: str = "cpu", checkpoint_every: int = 500
+    recipe: ClassifierRecipe, output: Path, device: torch.device | str = "cpu", checkpoint_every: int = 500
 ) -> Iterator[ClassifierRecord]:
     """Train the classifier that a recipe describes, and write the weights and their model card to `output`.
 

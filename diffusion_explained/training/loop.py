@@ -23,12 +23,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.data import to_float
 from diffusion_explained.devices import to_channels_last
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.models import NetworkModule, network_config
+from diffusion_explained.models.network import check_network
 from diffusion_explained.noise import randn
 from diffusion_explained.predictions import input_scale, target
 from diffusion_explained.pretrained import Model
@@ -66,6 +67,7 @@ class Record:
 
 
 @named_options
+@typed_arguments(but="network")
 @one_at_a_time
 def train(
     network: NetworkModule,
@@ -195,6 +197,7 @@ def training_loss(
     return (output - true_output).square().mean()
 
 
+@typed_arguments
 def draw(
     images: Tensor, labels: Tensor | None, config: TrainConfig, null: int | None, generator: torch.Generator
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -240,6 +243,7 @@ def check_data(network: NetworkModule, images: Tensor, labels: Tensor | None, ki
 
     images [N, ...], labels [N].
     """
+    check_network(network)
     if kind not in TRAINABLE:
         raise unknown_name("kind of prediction to train", kind, TRAINABLE)
     shape = tuple(network.image_shape)

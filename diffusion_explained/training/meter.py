@@ -14,7 +14,7 @@ from diffusion_explained.training.checkpoints import Checkpoint, save_checkpoint
 from diffusion_explained.training.processes import Processes
 
 
-class Counted(Protocol):
+class MeteredState(Protocol):
     """The attributes of a training's state that a `Meter` needs."""
 
     step: int
@@ -58,7 +58,7 @@ class Meter:
 
     def __init__(
         self,
-        state: Counted,
+        state: MeteredState,
         config: Settings,
         processes: Processes,
         *,

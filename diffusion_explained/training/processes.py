@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, overload
 import torch
 from torch import Tensor, nn
 
+from diffusion_explained.devices import choose_device
 from diffusion_explained.extras import extra
 
 if TYPE_CHECKING:
@@ -45,11 +46,11 @@ class Processes:
         Raises ValueError if a batch cannot be divided evenly among the processes.
         """
         if process_count() == 1:
-            return cls(0, 1, torch.device(device), None)
+            return cls(0, 1, choose_device(device), None)
         with extra("train"):
             from accelerate import Accelerator  # lazy: the import takes a second, and a single process does not need it
 
-        accelerator = Accelerator(cpu=torch.device(device).type == "cpu")
+        accelerator = Accelerator(cpu=choose_device(device).type == "cpu")
         count = accelerator.num_processes
         if batch_size % count:
             raise ValueError(

@@ -16,12 +16,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
-from diffusion_explained.checks import named_options
+from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.devices import hardware
 from diffusion_explained.evaluation import evaluate
@@ -169,11 +169,21 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in shipped("recipes").glob("*.toml"))
 
 
-def read_recipe(name: str | Path) -> tuple[dict[str, Any], Path]:
+class RecipeFile(NamedTuple):
+    """A recipe's file as `read_recipe` read it: its tables, and its path."""
+
+    tables: dict[str, Any]
+    path: Path
+
+
+@typed_arguments
+def read_recipe(name: str | Path | RecipeFile) -> RecipeFile:
     """Read the tables of a shipped recipe or of your own .toml file; returns them and the file's path.
 
     Raises ValueError for an unknown name or task and for a file that is not TOML, FileNotFoundError for a missing file.
     """
+    if isinstance(name, RecipeFile):
+        return name
     if isinstance(name, str) and not name.endswith(".toml"):
         if name not in recipe_names():
             raise unknown_name("recipe", name, recipe_names())
@@ -191,14 +201,15 @@ def read_recipe(name: str | Path) -> tuple[dict[str, Any], Path]:
         raise ValueError(f"{path} is no TOML: {error}.") from error
     if not isinstance(tables.get("task"), str) or tables["task"] not in TASKS:
         raise unknown_name(f"task in {path}:", tables.get("task"), TASKS)
-    return tables, path
+    return RecipeFile(tables, path)
 
 
 @named_options
+@typed_arguments
 def run_recipe(
-    name: str | Path,
+    name: str | Path | RecipeFile,
     folder: Path = Path("runs"),
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     *,
     images: int | None = None,
     split: str | None = None,
@@ -232,7 +243,8 @@ def run_recipe(
         yield from run_classifier_recipe(ClassifierRecipe.from_tables(tables, path), output, device, checkpoint_every)
 
 
-def weights_file(name: str | Path, folder: Path = Path("runs")) -> Path:
+@typed_arguments
+def weights_file(name: str | Path | RecipeFile, folder: Path = Path("runs")) -> Path:
     """The file that `run_recipe` writes. Raises ValueError for a name that is no file name; errors as `read_recipe`."""
     return _weights_file(*read_recipe(name), folder)
 
@@ -248,7 +260,7 @@ def _weights_file(tables: Mapping[str, Any], path: Path, folder: Path) -> Path:
 def train_diffusion(
     recipe: Recipe,
     output: Path,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
     checkpoint_every: int = 500,
     start_from: str | Path | None = None,
 ) -> Iterator[Record | PairsRecord]:
@@ -310,7 +322,7 @@ def measure(model: Model, recipe: Recipe) -> list[dict[str, Any]]:
     return [{key: measured[key] for key in kept} for measured in found]
 
 
-def describe_training(recipe: Recipe, data: str, record: Record, device: str) -> dict[str, Any]:
+def describe_training(recipe: Recipe, data: str, record: Record, device: torch.device | str) -> dict[str, Any]:
     """The part of a model card that describes the training; it does not need the finished weights."""
     network = record.model.network
     return {

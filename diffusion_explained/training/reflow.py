@@ -24,7 +24,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from diffusion_explained.checks import all_of, named_options
+from diffusion_explained.checks import all_of, named_options, typed_arguments
 from diffusion_explained.files import atomic_path
 from diffusion_explained.guidance import check_guidance
 from diffusion_explained.messages import unknown_name
@@ -104,6 +104,7 @@ class PairsRecord:
 
 
 @named_options
+@typed_arguments
 def draw_pairs(
     teacher: Model, config: PairsConfig, folder: Path | None = None, processes: Processes | None = None
 ) -> Generator[PairsRecord, None, Pairs]:

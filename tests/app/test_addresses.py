@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import address
 from explorer import address as address_of_page
-from explorer import drawings, kinds, stable_sections, words
+from explorer import drawings, setting_types, stable_sections, words
 from visits import PAGES, QUICK, cheap_pages, drawn, keys, shown, words_of  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("cheap_pages")
@@ -97,13 +97,13 @@ def test_a_note_names_key_and_value_and_goes_when_the_visitor_chooses(open_page)
 
 
 KINDS = (
-    kinds.Whole(0, 9),
-    kinds.Number(0.0, 9.0),
-    kinds.Range(0, 100),
-    kinds.OneOf((1, 2, "x")),
-    kinds.ManyOf(("x", "y")),
-    kinds.Switch(),
-    kinds.Text(),
+    setting_types.Whole(0, 9),
+    setting_types.Number(0.0, 9.0),
+    setting_types.Range(0, 100),
+    setting_types.OneOf((1, 2, "x")),
+    setting_types.ManyOf(("x", "y")),
+    setting_types.Switch(),
+    setting_types.Text(),
 )
 
 

@@ -67,8 +67,8 @@ def desk(monkeypatch):
     begun = []
     here = SimpleNamespace(now=0.0, session="tab", connected={"tab"})
     monkeypatch.setattr(jobs, "clock", lambda: here.now)
-    monkeypatch.setattr(jobs, "_session", lambda: here.session)
-    monkeypatch.setattr(jobs, "_connected", lambda session: session in here.connected)
+    monkeypatch.setattr(jobs, "session", lambda: here.session)
+    monkeypatch.setattr(jobs, "connected", lambda session: session in here.connected)
 
     def job(name="Work", **options):
         go = threading.Event()

@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import address
-from explorer import page, pictures, runs, sharing, stable
+from explorer import jobs, page, pictures, runs, sharing, stable, visitors
 
 from diffusion_explained.cli import launch
 from diffusion_explained.data import hub
@@ -30,6 +30,7 @@ QUICK = {
     "stable_diffusion": {"sd_steps": "1"},
     "compare": {"compare_steps": "2"},
 }
+FULL = "This explorer is full: 2 visitors use it"
 DOORS = ("Its name, or a folder", "Download", "Load it", "Begin")
 
 
@@ -194,3 +195,30 @@ def test_alone_nothing_is_said_and_nothing_is_closed(open_page, monkeypatch):
     assert WHY not in said(at) and int(at.select_slider(key="steps").options[-1]) == 1000
     assert sharing.most(3, 2) == 3 and sharing.up_to((1, 99), 50) == (1, 99) and page.LONG < 60
     assert stable.offered() == tuple(stable.MODELS)
+
+
+def test_a_full_explorer_tells_who_comes_later_and_disturbs_nobody(open_page, monkeypatch):
+    sessions, left = iter(f"session {i}" for i in range(100)), set()
+    here = {"session": next(sessions)}
+    monkeypatch.setenv("DIFFUSION_EXPLAINED_VISITORS", "2")
+    monkeypatch.setattr(jobs, "session", lambda: here["session"])
+    monkeypatch.setattr(jobs, "connected", lambda session: session not in left)
+    visitors._rooms.clear()
+
+    def visit():
+        here["session"] = next(sessions)
+        return open_page("start")
+
+    first, second = visit(), visit()
+    assert FULL not in said(first) and FULL not in said(second)
+    third = visit()
+    assert FULL in said(third) and "Reload this page" in said(third) and not third.title
+    first.run()
+    assert FULL not in said(first) and first.title
+    left.add("session 1")
+    assert FULL not in said(visit()) and FULL in said(visit())
+    first.run()  # its connection was lost, and is there again
+    assert FULL not in said(first) and first.title
+    monkeypatch.setenv("DIFFUSION_EXPLAINED_SHARED", "0")
+    assert FULL not in said(visit())
+    visitors._rooms.clear()

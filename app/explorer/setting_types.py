@@ -1,6 +1,6 @@
-"""The kinds of values that a page's setting may have, and their form in the address: numbers, choices, switches, text.
+"""The types of values that a page's setting may have, and their form in the address: numbers, choices, switches, text.
 
-Each kind reads the list of values that a key has in an address (ValueError for an impossible one), writes a value as
+Each type reads the list of values that a key has in an address (ValueError for an impossible one), writes a value as
 such a list, and tells whether a value is allowed (`has`).
 """
 
@@ -19,7 +19,7 @@ UNTYPED = ("Cc", "Cs", "Cn")  # control characters, surrogates, and unassigned c
 LONGEST = 5000  # letters of a prompt
 
 
-class Kind(Protocol):
+class SettingType(Protocol):
     """The values that a setting may have."""
 
     def read(self, texts: list[str]) -> object:
@@ -39,7 +39,7 @@ def one(texts: list[str]) -> str:
     return texts[0]
 
 
-def _number(texts: list[str], written: re.Pattern[str], make: Callable[[str], T], kind: Kind, words: str) -> T:
+def _number(texts: list[str], written: re.Pattern[str], make: Callable[[str], T], kind: SettingType, words: str) -> T:
     """Parse the key's text as a number allowed by `kind`. Raises ValueError with `words` for any other text."""
     text = one(texts)
     if len(text) > MOST_DIGITS or not written.fullmatch(text) or not kind.has(number := make(text)):
