@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import named_options, typed_arguments
+from diffusion_explained.checks import check_kind_of, named_options, typed_arguments
 from diffusion_explained.devices import choose_device, to_channels_last
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.micro.encoded_scenes import EncodedScenes
@@ -77,7 +77,7 @@ def schedule_of(prediction: str) -> Schedule:
 
 
 @named_options(of=train_for)
-@typed_arguments
+@typed_arguments(but="model")
 @one_at_a_time
 def train_text_to_image(
     model: TextToImage,
@@ -101,6 +101,7 @@ def train_text_to_image(
     Raises ValueError for an unknown prediction or the checkpoints of another training, FloatingPointError when the
     loss is not finite, and what `folder_lock.hold` raises.
     """
+    check_kind_of("model", model, nn.Module)  # a network of one's own is trained too
     schedule, device = schedule_of(prediction), choose_device(device)
     if config.channels_last:
         to_channels_last(model)

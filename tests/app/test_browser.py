@@ -33,7 +33,7 @@ def tab(chromium, server):
             viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
         )
         page, errors, foreign, sent = context.new_page(), [], [], []
-        page.set_default_timeout(120 * SECONDS)
+        page.set_default_timeout(400 * SECONDS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "request", lambda r: foreign.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None
@@ -438,7 +438,7 @@ def test_a_hole_is_brushed_by_keyboard_too(tab):
 def test_a_finger_paints_and_does_not_scroll(chromium, server):
     context = chromium.new_context(viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True)
     page = context.new_page()
-    page.set_default_timeout(120 * SECONDS)
+    page.set_default_timeout(400 * SECONDS)
     page.goto(f"{server}/text_to_image?t2i_steps=4&t2i_count=1")
     finished(page)
     choose(page, "Start from", "a picture")

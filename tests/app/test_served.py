@@ -119,7 +119,7 @@ def test_below_a_path_pages_films_and_addresses_work(shared: tuple[int, Path], c
     port, _ = shared
     top = f"http://127.0.0.1:{port}{BASE}"
     page, foreign, failed, errors, sockets = chromium.new_page(), [], [], [], []
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(400_000)
     page.on("request", lambda r: foreign.append(r.url) if not r.url.startswith((f"{top}/", "data:", "blob:")) else None)
     page.on("response", lambda r: failed.append((r.status, r.url)) if r.status >= 400 else None)
     page.on("pageerror", lambda error: errors.append(str(error)))

@@ -94,7 +94,7 @@ import sys
 sys.path.insert(0, {str(APP)!r})
 from streamlit.testing.v1 import AppTest
 from explorer import compared, stable, stable_sections, start_pictures
-at = AppTest.from_file({str(APP / "main.py")!r}, default_timeout=100).run()
+at = AppTest.from_file({str(APP / "main.py")!r}, default_timeout=300).run()
 assert not at.exception
 at.switch_page("pages_/stable_diffusion.py")
 at.session_state["sd_chosen"] = "recorded"
@@ -102,7 +102,7 @@ at.run()
 assert not at.exception
 print(sorted({{"diffusers", "transformers"}} & set(sys.modules)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
 
 
