@@ -92,8 +92,8 @@ def autoencoder_loss(
 
 
 @named_options(of=train_for)
-@typed_arguments
 @one_at_a_time
+@typed_arguments
 def train_autoencoder(
     vae: Any,
     emoji: EmojiSet,

@@ -77,8 +77,8 @@ def schedule_of(prediction: str) -> Schedule:
 
 
 @named_options(of=train_for)
-@typed_arguments(but="model")
 @one_at_a_time
+@typed_arguments(but="model")
 def train_text_to_image(
     model: TextToImage,
     scenes: EncodedScenes,

@@ -54,8 +54,8 @@ class ClassifierRecord:
 
 
 @named_options
-@typed_arguments
 @one_at_a_time
+@typed_arguments
 def train_classifier(
     network: Classifier,
     dataset: ImageDataset,

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.files import atomic_path, check_folder, not_written
 from diffusion_explained.training.processes import is_main_process
 
@@ -33,6 +34,7 @@ class FolderInUseError(OSError):
 
 
 @contextmanager
+@typed_arguments
 def hold(folder: Path | None, what: str = "") -> Iterator[None]:
     """Check a folder with `check_folder` and lock it while the block runs.
 

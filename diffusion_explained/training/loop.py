@@ -67,8 +67,8 @@ class Record:
 
 
 @named_options
-@typed_arguments(but="network")
 @one_at_a_time
+@typed_arguments(but="network")
 def train(
     network: NetworkModule,
     images: Tensor,
