@@ -163,7 +163,7 @@ class Model:
         streams = streams_of(seed, batch_size)
         return Start(self.noise(len(streams), generator=streams), levels or self.levels(), streams)
 
-    @typed_arguments
+    @typed_arguments(but="labels")
     def denoiser(
         self,
         labels: Tensor | Sequence[int] | None = None,
@@ -213,7 +213,7 @@ class Model:
         check_finite(latents, "images")
         return latents.clamp(-1, 1)
 
-    @typed_arguments
+    @typed_arguments(but="labels")
     def steps(
         self,
         labels: Tensor | Sequence[int] | Denoiser | None = None,

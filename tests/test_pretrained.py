@@ -171,7 +171,7 @@ def test_labels_that_do_not_exist_are_refused(labels):
     model = load_pretrained("mnist_unet_flow")
     with pytest.raises(ValueError, match=r"class indices 0 \.\. 9 \(0, 1, 2"):
         model.sample(labels)
-    with pytest.raises(ValueError, match="class indices"):
+    with pytest.raises(ValueError, match="class indices|each entry a number"):
         model.denoiser([1], 2.0, negative_labels=labels)
 
 
@@ -181,7 +181,7 @@ def test_labels_that_do_not_exist_are_refused(labels):
         ({}, "Give labels"),
         ({"labels": [1], "batch_size": 2}, "leave batch_size out"),
         ({"labels": [1], "sampler": "dimm"}, "did you mean 'ddim'"),
-        ({"labels": [1], "num_inference_steps": 0}, "1 to 100,000"),
+        ({"labels": [1], "num_inference_steps": 0}, "from 1 to 100000"),
         ({"labels": [1], "guidance_scale": float("nan")}, "finite"),
         ({"batch_size": 0}, "1 or more"),
         ({"labels": [1], "seed": -1}, "seed"),

@@ -22,7 +22,7 @@ from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.levels import schedule_of
 
 PROMPT, SIDE = "a photo of a cat", 64
-REFUSED = {"lcm_dreamshaper": "LatentConsistencyModelPipeline is not supported"}
+REFUSED = {"lcm_dreamshaper": "a latent consistency model in a pipeline of its own, which is not supported"}
 CARDS = [(name, number) for name in published.NAMES for number in range(len(published.read(name)["cards"]))]
 
 
