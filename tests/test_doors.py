@@ -502,7 +502,7 @@ def test_x_t_of_another_dtype(model, dtype):
     got = samplers.final(samplers.euler(model.denoiser([3]), x_T.to(dtype), model.levels(3)))
     assert got.dtype == dtype
     torch.testing.assert_close(got.float(), expected, atol=0.02, rtol=0)
-    with pytest.raises(ValueError, match="x_t must hold numbers; got a tensor on the device .meta."):
+    with pytest.raises(ValueError, match=r"x_t must hold numbers; got a tensor on the device .meta."):
         model.denoiser([3])(x_T.to("meta"), HALF)
 
 

@@ -171,7 +171,7 @@ def test_labels_that_do_not_exist_are_refused(labels):
     model = load_pretrained("mnist_unet_flow")
     with pytest.raises(ValueError, match=r"class indices 0 \.\. 9 \(0, 1, 2"):
         model.sample(labels)
-    with pytest.raises(ValueError, match="class indices|each entry a number"):
+    with pytest.raises(ValueError, match=r"class indices|each entry a number"):
         model.denoiser([1], 2.0, negative_labels=labels)
 
 
