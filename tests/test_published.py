@@ -68,17 +68,16 @@ def test_a_published_model_is_driven_as_diffusers_drives_it_or_refused(folders, 
     card = published.read(name)["cards"][number]
     scale = {"card": card["guidance_scale"], "off": 1.0, "negative": max(card["guidance_scale"], 2.0)}[guidance]
     words = {"negative": "blurry"} if guidance == "negative" else {}
+    steps = card["steps"] if guidance == "card" else min(card["steps"], 6)  # what differs is seen at the first step
     try:
         model = load(folders[name], device="cpu")
-        got = ours(model, card["sampler"], card["steps"], guidance_scale=as_here(scale), **words)
+        got = ours(model, card["sampler"], steps, guidance_scale=as_here(scale), **words)
     except ValueError as error:
         assert REFUSED.get(name) and REFUSED[name] in str(error)
         return
     assert name not in REFUSED
     negatives = {"negative_prompt": ["blurry"] * 2} if words else {}
-    expected = theirs(
-        their_pipeline(folders[name], card["scheduler"]), card["steps"], guidance_scale=scale, **negatives
-    )
+    expected = theirs(their_pipeline(folders[name], card["scheduler"]), steps, guidance_scale=scale, **negatives)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
