@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffusion_explained"
 PAGE = ROOT / "docs" / "structure.md"
-MOST_ROOMS = 40
+MOST_ROOMS = 41
 ORDER = {
     "ground": (
         "messages",
@@ -36,6 +36,7 @@ ORDER = {
         "samplers",
         "exact",
         "likelihood",
+        "inverse",
     ),
     "networks and data": ("data", "models", "inside", "pretrained", "precision", "gan"),
     "pictures": ("charts", "film", "stable_diffusion", "comparisons", "plots", "widgets"),

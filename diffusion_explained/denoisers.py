@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from diffusion_explained.checks import check_kind_of, float_data, named_options, number, typed_arguments
 from diffusion_explained.forward import like
 from diffusion_explained.guidance import check_guidance, guide, rescale_guided
-from diffusion_explained.messages import shortened
-from diffusion_explained.predictions import check_kind, input_scale, to_x0_eps
+from diffusion_explained.messages import shortened, unknown_name
+from diffusion_explained.predictions import check_kind, coefficients, input_scale, to_x0_eps
 from diffusion_explained.schedules import Level, Schedule
 
 
@@ -226,6 +226,99 @@ class NetworkDenoiser:
             return True
         low, high = self.guidance_interval
         return low * level.alpha <= level.sigma <= high * level.alpha or (level.alpha == 0 and high == math.inf)
+
+
+GUIDED = ("x_0", "eps", "flow", "v")  # what a rule may be applied to: a pair (x_0, eps) follows from it at any level
+
+
+class GuidedDenoiser:
+    """Two denoisers combined by a rule of guidance, as one `Denoiser`.
+
+        output = rule(output of strong, output of weak),   both of the prediction type `kind` at x_t
+
+    With `guidance.guide`, a conditional denoiser and an unconditional one, this is classifier-free guidance; with a
+    good network and a weaker one it is autoguidance (Karras et al. 2024).
+
+    Args:
+        strong, weak: denoisers, each called as denoise(x_t, level).
+        rule: called as rule(strong, weak) with two tensors [B, ...]; returns the combined one.
+        kind: what the rule combines, one of `GUIDED`; linear rules give the same for all of them.
+
+    Raises ValueError for what is no denoiser or rule, and for another kind.
+    """
+
+    def __init__(
+        self, strong: Denoiser, weak: Denoiser, rule: Callable[[Tensor, Tensor], Tensor], kind: str = "x_0"
+    ) -> None:
+        for name, given in (("strong", strong), ("weak", weak), ("rule", rule)):
+            if not callable(given):
+                raise ValueError(f"{name} must be a function of two arguments; got {shortened(given)}.")
+        if kind not in GUIDED:
+            raise unknown_name("kind of guided prediction", kind, GUIDED)
+        self.strong, self.weak, self.rule, self.kind = strong, weak, rule, kind
+
+    @differentiable
+    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
+        """The combined prediction at x_t [B, ...]; eps_cond is that of strong, eps_uncond that of weak.
+
+        At pure noise (alpha = 0) eps determines nothing, and x_0 is combined instead; in clean data nothing is left to
+        denoise. Raises ValueError at a clean level, and for a rule that returns another shape.
+        """
+        if level.sigma == 0:
+            raise ValueError("There is nothing to denoise at sigma = 0: give a level with sigma above 0.")
+        kind = "x_0" if level.alpha == 0 and self.kind == "eps" else self.kind
+        strong, weak = self.strong(x_t, level), self.weak(x_t, level)
+        a, b = coefficients(kind, level.alpha, level.sigma)
+        output = self.rule(a * strong.x_0 + b * strong.eps, a * weak.x_0 + b * weak.eps)
+        x_0, eps = to_x0_eps(kind, output, x_t, level.alpha, level.sigma)
+        return Prediction(x_0, eps, eps_cond=strong.eps, eps_uncond=weak.eps)
+
+
+class GradientGuidedDenoiser:
+    """A denoiser guided by the gradient of a log probability: of a class, or of a measurement.
+
+        eps - scale * sigma * grad_x log p(y | x_t)          (classifier guidance: Dhariwal & Nichol 2021, Algorithm 2)
+
+    since the score of p(x_t | y) is that of p(x_t) plus this gradient (Bayes' rule), and score = -eps / sigma.
+
+    Args:
+        denoise: called as denoise(x_t, level), differentiable in x_t if log_p uses its prediction.
+        log_p: called as log_p(x_t, pred, level); returns log p(y | x_t) [B]. A classifier of noisy images uses x_t; one
+            of clean images, or a measurement, can use pred.x_0 instead (diffusion posterior sampling: Chung et al.
+            2023, Eq. 11), which is an approximation.
+        scale: 1 is Bayes' rule, 0 is off.
+
+    Raises ValueError for what is no denoiser or function, and for a scale that is no number.
+    """
+
+    def __init__(
+        self, denoise: Denoiser, log_p: Callable[[Tensor, Prediction, Level], Tensor], scale: float = 1.0
+    ) -> None:
+        for name, given in (("denoise", denoise), ("log_p", log_p)):
+            if not callable(given):
+                raise ValueError(f"{name} must be a function; got {shortened(given)}.")
+        self.denoise, self.log_p = denoise, log_p
+        self.scale = number("scale", scale, "a finite number, 0 or more (1 is Bayes' rule)", 0)
+
+    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
+        """The guided prediction at x_t [B, ...]; eps_uncond is the prediction without guidance.
+
+        At pure noise (alpha = 0) x_t says nothing about y, so there is no gradient. Raises ValueError for a log_p that
+        returns anything but [B] numbers that depend on x_t.
+        """
+        with torch.enable_grad():
+            x = x_t.detach().requires_grad_()
+            pred = self.denoise(x, level)
+            log_p = self.log_p(x, pred, level)
+            if not isinstance(log_p, Tensor) or log_p.shape != (len(x_t),) or not log_p.requires_grad:
+                raise ValueError(f"log_p must return one number per image, [{len(x_t)}], that depends on x_t.")
+            (gradient,) = torch.autograd.grad(log_p.sum(), x)
+        x_0, eps = pred.x_0.detach(), pred.eps.detach()
+        if level.alpha == 0:
+            return Prediction(x_0, eps, eps_cond=eps, eps_uncond=eps)
+        push = self.scale * level.sigma * gradient
+        guided = eps - push
+        return Prediction(x_0 + level.sigma / level.alpha * push, guided, eps_cond=guided, eps_uncond=eps)
 
 
 def _check_both(cond: Condition, uncond: Condition) -> None:

@@ -1,6 +1,8 @@
-"""Classifier-free guidance: combine a network's conditional and unconditional outputs into one output.
+"""Guidance: combine a conditional and an unconditional output into one output, by several published rules.
 
 `denoisers.NetworkDenoiser` evaluates the network for both and calls `guide`; `exact` does so with its closed forms.
+`denoisers.GuidedDenoiser` applies any of the rules to two denoisers: a conditional and an unconditional one, or a good
+and a weaker network (autoguidance: Karras et al. 2024, Eq. 3, which is `guide` with the weaker network as uncond).
 """
 
 import math
@@ -12,6 +14,7 @@ from diffusion_explained.checks import float_data, number, same_shape
 from diffusion_explained.messages import shortened
 
 MAX_GUIDANCE_SCALE = 100.0  # far beyond any use: images are oversaturated from 10 or 20 on
+TINY = 1e-12  # for quotients of norms: below it, an image is constant 0
 MIDDLE = (0.2, 3.0)  # middle noise levels in sigma/alpha: the guidance_interval that benchmarks/quality.py measures
 
 
@@ -27,6 +30,61 @@ def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
     same_shape("cond and uncond", float_data("cond", cond), float_data("uncond", uncond))
     check_guidance(guidance_scale)
     return uncond + guidance_scale * (cond - uncond)
+
+
+def projected_guide(
+    cond: Tensor,
+    uncond: Tensor,
+    guidance_scale: float,
+    *,
+    parallel: float = 0.0,
+    most_norm: float | None = None,
+) -> Tensor:
+    """Adaptive projected guidance (APG): guide with the part of the difference that is orthogonal to cond.
+
+        d = (cond - uncond) * min(1, r / |cond - uncond|),   d_par = cond (d . cond) / |cond|^2
+        cond + (w - 1) (d - d_par + eta d_par)                          (Sadat et al. 2024, Sec. 4 and Algorithm 1)
+
+    The parallel part mostly raises contrast. Norms and products are per image. The paper applies the rule to
+    predictions of x_0. It also averages d over steps with a negative momentum; a denoiser has no memory of earlier
+    steps, so the momentum is left out here.
+
+    Args:
+        cond, uncond: predictions [B, ...]. guidance_scale: w; 1 is off.
+        parallel: eta, the share of the parallel part that is kept; 1 (with most_norm None) is `guide`.
+        most_norm: r, the largest norm of the difference; None for no limit.
+
+    Raises ValueError for other shapes and for numbers out of range; NaN carries over to the result.
+    """
+    same_shape("cond and uncond", float_data("cond", cond), float_data("uncond", uncond))
+    check_guidance(guidance_scale)
+    eta, difference = number("parallel", parallel, "from 0 to 1", 0, 1), cond - uncond
+    if most_norm is not None:
+        r = number("most_norm", most_norm, "a norm of 0 or more, or None for no limit", 0)
+        norm = _product(difference, difference).sqrt()
+        difference = difference * (r / norm.clamp(min=TINY)).clamp(max=1)
+    along = cond * (_product(difference, cond) / _product(cond, cond).clamp(min=TINY))
+    return cond + (guidance_scale - 1) * (difference - along + eta * along)
+
+
+def zero_star_guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
+    """CFG-Zero*: scale uncond to fit cond best before guiding, for velocities of a flow.
+
+        s = (cond . uncond) / |uncond|^2,   s uncond + w (cond - s uncond)      (Fan et al. 2025, Eq. 9 and Algorithm 1)
+
+    s, one number per image, minimises |cond - s uncond|. The paper also sets the velocity to 0 in the first steps of a
+    network that is not trained to the end; that part is left out here.
+
+    cond and uncond are velocities [B, ...]; guidance_scale is w, and 1 is off. Raises ValueError as `guide` does.
+    """
+    same_shape("cond and uncond", float_data("cond", cond), float_data("uncond", uncond))
+    fitted = uncond * (_product(cond, uncond) / _product(uncond, uncond).clamp(min=TINY))
+    return guide(cond, fitted, guidance_scale)
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """The inner products of images [B, ...], shaped [B, 1, ...] to multiply them."""
+    return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))
 
 
 def rescale_guided(guided: Tensor, cond: Tensor, guidance_rescale: float) -> Tensor:
