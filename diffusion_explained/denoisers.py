@@ -6,8 +6,9 @@ with a network, with Stable Diffusion, and with the exact denoisers of `exact`, 
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -319,6 +320,38 @@ class GradientGuidedDenoiser:
         push = self.scale * level.sigma * gradient
         guided = eps - push
         return Prediction(x_0 + level.sigma / level.alpha * push, guided, eps_cond=guided, eps_uncond=eps)
+
+
+class JumpDenoiser:
+    """A network of two times (`training.shortcut`) as a `Denoiser` for one list of levels.
+
+    At each level the network is also told the next one, and predicts the mean velocity on the way there. The sampler
+    `euler` with the same levels takes exactly these steps.
+
+    Args:
+        network: called as network(x [B, ...], t [B, 2]), the times at which the step starts and ends; its prediction
+            type is "flow".
+        schedule: a flow schedule, which gives the network's time input.
+        levels: decreasing in noise, those that the sampler visits.
+
+    Raises ValueError, when called, for a level that is not in the list or is the last of it.
+    """
+
+    @named_options
+    def __init__(
+        self, network: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, levels: Sequence[Level]
+    ) -> None:
+        self.network, self.schedule, self.ends = network, schedule, dict(pairwise(levels))
+
+    @differentiable
+    def __call__(self, x_t: Tensor, level: Level) -> Prediction:
+        """The prediction at x_t [B, ...] whose straight line leads to the next level."""
+        if level not in self.ends:
+            raise ValueError(f"No step starts at level t={level.t:g}: give the levels that the sampler visits.")
+        times = [self.schedule.time_at(level), self.schedule.time_at(self.ends[level])]
+        t = torch.tensor(times, device=x_t.device, dtype=torch.float32).expand(len(x_t), 2)
+        x_0, eps = to_x0_eps("flow", self.network(x_t, t), x_t, level.alpha, level.sigma)
+        return Prediction(x_0, eps, eps_cond=eps)
 
 
 def _check_both(cond: Condition, uncond: Condition) -> None:

@@ -424,6 +424,26 @@ def predictor_corrector(
 
 
 @sampler
+def consistency(
+    denoise: Denoiser, x_t: Tensor, levels: Sequence[Level], *, generator: Generators = None
+) -> Iterator[Step]:
+    """Multistep consistency sampling: jump to the predicted x_0, then add new noise up to the next level.
+
+        x_next = next.alpha * x_0 + next.sigma * z            (Song et al. 2023, "Consistency Models", Algorithm 1)
+
+    It is for a consistency model, whose predicted x_0 is a sample; other denoisers predict a mean, which is blurred.
+    Arguments as for `ddim`; x_t is [B, ...].
+    """
+    for i, level, next_level in step_pairs(x_t, levels, generator):
+        pred = denoise(x_t, level)
+        x_next = next_level.alpha * pred.x_0
+        if next_level.sigma > 0:
+            x_next = x_next + next_level.sigma * randn(x_t.shape, generator, x_t.device, x_t.dtype)
+        yield Step(i, level, next_level, x_t, pred, x_next)
+        x_t = x_next
+
+
+@sampler
 def ddim_invert(denoise: Denoiser, x_0: Tensor, levels: Sequence[Level], *, iterations: int = 1) -> Iterator[Step]:
     """DDIM inversion: from an image to the noise that DDIM turns into this image.
 

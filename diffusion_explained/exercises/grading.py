@@ -39,6 +39,7 @@ NOTEBOOKS = {
     "10": "latent_diffusion",
     "11": "text_to_image",
     "12": "scores_sdes_likelihood",
+    "13": "few_steps",
 }
 
 

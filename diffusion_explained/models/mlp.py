@@ -19,6 +19,8 @@ from diffusion_explained.tables import check_sizes
 class MLPConfig:
     """The configuration of an MLP, stored in its weight file. `image_shape` is that of one point, (2,) in the plane.
 
+    two_times: the network is also told at which time the step ends that it predicts (`training.shortcut`).
+
     Raises ValueError for sizes that make no MLP.
     """
 
@@ -26,6 +28,7 @@ class MLPConfig:
     width: int = 128
     layers: int = 3
     num_classes: int | None = None
+    two_times: bool = False
 
     def __post_init__(self) -> None:
         check_sizes(self)
@@ -36,7 +39,9 @@ class MLPConfig:
 class MLP(NetworkModule):
     """`network(x_t, t, labels)`: x_t [B, D], t [B] of `Schedule.network_time`, labels [B] -> [B, D].
 
-    Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch.
+    Label `num_classes` is the null label, the condition dropped; `labels=None` drops it for the whole batch. A network
+    of two times also takes t [B, 2], the times at which a step starts and ends; with t [B] the step has no length.
+    Other networks raise ValueError for t [B, 2].
     """
 
     @typed_arguments
@@ -50,13 +55,19 @@ class MLP(NetworkModule):
 
         self.embed_time = TimeEmbedding(config.width)
         self.embed_class = ClassEmbedding(config.num_classes, config.width)
+        self.embed_length = TimeEmbedding(config.width) if config.two_times else None
         self.stem = nn.Linear(dimensions, config.width)
         self.layers = nn.ModuleList(nn.Linear(config.width, config.width) for _ in range(config.layers))
         self.head = nn.Linear(config.width, dimensions)
         zero_weights(self.head)  # so that training starts from output 0, the mean of every target
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor | None = None) -> Tensor:
-        cond = self.embed_time(t) + self.embed_class(labels, len(x_t))  # [B, width]
+        if t.ndim == 2 and self.embed_length is None:
+            raise ValueError("This MLP takes one time per point: build it with two_times=True to give it a step's end.")
+        start, end = (t, t) if t.ndim == 1 else t.unbind(dim=1)
+        cond = self.embed_time(start) + self.embed_class(labels, len(x_t))  # [B, width]
+        if self.embed_length is not None:
+            cond = cond + self.embed_length(start - end)
         h = self.stem(x_t)  # [B, width]
         for layer in self.layers:
             h = h + layer(F.silu(h + cond))

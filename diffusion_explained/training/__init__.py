@@ -12,10 +12,29 @@
 | `timed`            | training for a given time                                                          |
 | `classifier`       | the classifiers whose features the metrics use                                     |
 | `reflow`           | pairs of noise and image for rectification                                         |
+| `few_steps`        | what the methods for few-step models share: they train on a chord of the path      |
+| `progressive`      | progressive distillation: one step in place of two of the teacher's                |
+| `consistency`      | consistency models: from every point of a path to its end                          |
+| `shortcut`         | shortcut models: a network that is told where its step ends                        |
 | `recipes`          | the training runs that made the shipped networks, as files                         |
 """
 
 from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.consistency import Consistency
+from diffusion_explained.training.few_steps import chord
 from diffusion_explained.training.loop import TRAINABLE, Record, draw, train, training_loss
+from diffusion_explained.training.progressive import Progressive
+from diffusion_explained.training.shortcut import Shortcut
 
-__all__ = ["TRAINABLE", "Record", "TrainConfig", "draw", "train", "training_loss"]
+__all__ = [
+    "TRAINABLE",
+    "Consistency",
+    "Progressive",
+    "Record",
+    "Shortcut",
+    "TrainConfig",
+    "chord",
+    "draw",
+    "train",
+    "training_loss",
+]

@@ -36,6 +36,7 @@ from diffusion_explained.pretrained import Model
 from diffusion_explained.schedules import Schedule
 from diffusion_explained.training.checkpoints import resume
 from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.few_steps import Batch, Method
 from diffusion_explained.training.folder_lock import one_at_a_time
 from diffusion_explained.training.meter import Meter
 from diffusion_explained.training.processes import Processes
@@ -78,6 +79,7 @@ def train(
     config: TrainConfig,
     *,
     noise: Tensor | None = None,
+    method: Method | None = None,
     class_names: Sequence[str] | None = None,
     device: torch.device | str = "cpu",
     record_every: int = 10,
@@ -96,6 +98,8 @@ def train(
             example, or images, which must lie in [-1, 1].
         labels: int64 [N] below network.num_classes, or None to train without conditions.
         noise: eps [N, ...], float: the noise of each image, for rectification; None draws new noise at each step.
+        method: for few-step models: a method of `training.few_steps` replaces x_0 and eps by the pair of a chord.
+            Without checkpoints, because a checkpoint does not describe the method.
         schedule: gives the levels, and the distribution of the training times. kind: one of `TRAINABLE`.
         record_every: steps between records; the last step always has one.
         checkpoints: a folder; a checkpoint is saved to it every checkpoint_every steps, and at the end. If it holds a
@@ -109,6 +113,8 @@ def train(
     """
     check_data(network, images, labels, kind, drawn=noise is not None)
     check_noise(noise, images, config)
+    if method is not None and checkpoints is not None:
+        raise ValueError("A training with a method keeps no checkpoints: leave out checkpoints.")
     description = {} if checkpoints is None else describe(network, images, labels, noise, schedule, kind, config)
     processes = Processes.here(device, config.batch_size)
     device = processes.device
@@ -145,12 +151,16 @@ def train(
         chosen, x_0, label = draw(images, labels, config, network.num_classes, state.generator)
         # line 3: t ~ Uniform({1, ..., T}), and with it the level
         t = schedule.sample_t(config.batch_size, state.generator)
-        alpha, sigma, time = schedule.alpha(t).to(x_0), schedule.sigma(t).to(x_0), schedule.network_time(t).to(device)
         # line 4: eps ~ N(0, I)
         eps = randn(x_0.shape, state.noise_generator, device) if noise is None else noise[chosen].float()
+        time = schedule.network_time(t).to(device)
+        if method is not None:
+            with torch.no_grad():
+                drawn = Batch(x_0, eps, t, time, label)
+                x_0, eps, t, time, label = method(drawn, state, state.step / config.num_steps)
         # line 5: a gradient step on || eps - eps_theta(x_t, t) ||^2
         state.set_learning_rate(config.learning_rate_at(state.step))
-        batch = (x_0, eps, alpha, sigma, time, label)
+        batch = (x_0, eps, schedule.alpha(t).to(x_0), schedule.sigma(t).to(x_0), time, label)
         meter.add(gradient_step(*(processes.part(x) for x in batch)))
 
         state.average(config.ema_decay_at(state.step))

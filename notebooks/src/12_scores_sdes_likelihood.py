@@ -600,7 +600,7 @@ check("12.4", my_bits, solution_bits)
 # - The ODE has an exact likelihood: the divergence added up along the path. Random vectors make it affordable.
 # - Bits per dimension measure all pixels, not what we look at: the background counts, and a dot on black beats a digit.
 #
-# **Back to:** [the list of notebooks](README.md).
+# **Next:** [13 · Few steps](13_few_steps.ipynb): train on the chord of a path instead of its tangent.
 #
 # ## References
 #
