@@ -13,6 +13,7 @@ st.set_page_config(
 
 PAGES = [
     st.Page("pages_/start.py", title="Start", icon=":material/home:", default=True),
+    st.Page("pages_/plane.py", title="The plane", icon=":material/scatter_plot:", url_path="plane"),
     st.Page("pages_/forward.py", title="Forward", icon=":material/blur_on:", url_path="forward"),
     st.Page("pages_/schedules.py", title="Schedules", icon=":material/show_chart:", url_path="schedules"),
     st.Page("pages_/reverse.py", title="Reverse", icon=":material/auto_awesome:", url_path="reverse"),

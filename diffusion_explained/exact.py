@@ -21,11 +21,12 @@ from diffusion_explained.checks import (
 )
 from diffusion_explained.denoisers import Prediction, differentiable
 from diffusion_explained.devices import float64_on_cpu, to_float64
-from diffusion_explained.forward import like
+from diffusion_explained.forward import add_noise, like
 from diffusion_explained.guidance import check_guidance, guide
 from diffusion_explained.messages import shortened
-from diffusion_explained.noise import randn
-from diffusion_explained.schedules import Level
+from diffusion_explained.noise import randn, stream
+from diffusion_explained.predictions import target
+from diffusion_explained.schedules import Level, Schedule
 
 
 class GaussianMixture:
@@ -198,3 +199,61 @@ class ExactDenoiser:
         uncond = self.mixture.x_0(x_t, level)
         x_0 = guide(cond, uncond, self.guidance_scale)
         return Prediction(x_0, eps(x_0), eps_cond=eps(cond), eps_uncond=eps(uncond))
+
+
+CLEAN = Level(0.0, 1.0, 0.0)
+
+
+@typed_arguments
+def tilted(
+    mixture: GaussianMixture, label: int, guidance_scale: float, *, reach: float = 3.0, bins: int = 120
+) -> GaussianMixture:
+    """The tilted distribution in the plane that guidance is said to sample, as Gaussians on a fine grid.
+
+        p_w(x) ~ p(x | label)^w p(x)^(1 - w),   w = guidance_scale                     (Ho & Salimans 2022, Sec. 3)
+
+    Guidance tilts the density at each noise level by itself. The tilted densities of the levels are not the noised
+    versions of one distribution, so guided samples do not have the distribution p_w; how far they are from it can be
+    seen by noising p_w.
+
+    The grid covers [-reach, reach]^2 with bins^2 cells. Raises ValueError for a mixture outside the plane or without
+    the class, and for one with a standard deviation of 0, which has no density.
+    """
+    check_guidance(guidance_scale)
+    label, bins = whole("label", label, 0), whole("bins", bins, 2, 1000)
+    if tuple(mixture.means.shape[1:]) != (2,) or not bool((mixture.std > 0).all()):
+        raise ValueError("Only a mixture in the plane, with means [K, 2] and std above 0, has a density on a grid.")
+    member = None if mixture.classes is None else mixture.classes == label
+    if member is None or not bool(member.any()):
+        raise ValueError(f"The mixture has no components of class {label}; give it classes to condition on.")
+    cell = 2 * reach / bins
+    along = (torch.arange(bins, dtype=torch.float64, device="cpu") + 0.5) * cell - reach
+    places = torch.cartesian_prod(along, along).to(mixture.means.device)
+    of_class = GaussianMixture(mixture.means[member], mixture.std[member], mixture.weights[member])
+    logs = guide(of_class.log_density(places, CLEAN), mixture.log_density(places, CLEAN), guidance_scale)
+    weights = (logs - logs.max()).exp()
+    chosen = weights > 1e-5
+    return GaussianMixture(places[chosen], cell / 2, weights[chosen])
+
+
+@typed_arguments
+def least_loss(
+    mixture: GaussianMixture, schedule: Schedule, kind: str, *, times: int = 128, points: int = 128, seed: int = 0
+) -> float:
+    """The training loss of the exact denoiser, the least that any network without a condition can reach.
+
+        E |target(x_0, eps) - target(E[x_0 | x_t], E[eps | x_t])|^2 / D,   t from schedule.sample_t       (DDPM, Eq. 14)
+
+    It is above 0, because x_t does not determine x_0. It is estimated with `points` points at each of `times` times,
+    all drawn with the seed. kind: the prediction type, as for `training.train`.
+    """
+    draws, total = stream(seed), 0.0
+    denoise, times = ExactDenoiser(mixture), whole("times", times, 1)
+    for t in schedule.sample_t(times, draws).tolist():
+        level = schedule.level(t)
+        x_0, _ = mixture.sample(points, draws)
+        eps = randn(x_0.shape, draws, x_0.device)
+        pred = denoise(add_noise(x_0, eps, level), level)
+        true, best = (target(kind, *pair, level.alpha, level.sigma) for pair in ((x_0, eps), (pred.x_0, pred.eps)))
+        total += float((true - best).square().mean())
+    return total / times

@@ -9,6 +9,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,22 @@ from diffusion_explained.schedules import Level
 
 ASCII = str.maketrans({"ₜ": "_t", "₀": "_0", "ε": "eps"})  # for Pillow's default font, which lacks these characters
 GIF_WIDTH = 640  # pixels
+_HERE = Path(__file__).parent
+_SCRIPTS = {"scrubber": ("canvas", "scrubber"), "plane": ("canvas", "pen", "plane")}  # the parts of each
 EPS_RANGE = 3.0  # the colours of noise panels range from -3 to 3 standard deviations
+
+
+def script(name: str) -> str:
+    """The JavaScript module that shows a film: "scrubber" one of images, "plane" one of points in the plane.
+
+    Notebooks and explorer use the same scripts. A script is one module without imports, so that it needs no server.
+    """
+    return "\n".join((_HERE / f"{part}.js").read_text("utf-8") for part in _SCRIPTS[name])
+
+
+def style(name: str) -> str:
+    """The style sheet of "scrubber" or "plane"."""
+    return (_HERE / f"{name}.css").read_text("utf-8")
 
 
 @dataclass(frozen=True)

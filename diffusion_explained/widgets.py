@@ -5,22 +5,20 @@ small, and nbval does not compare content that changes.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from matplotlib.figure import Figure
 
 from diffusion_explained.checks import typed_arguments
 from diffusion_explained.extras import extra
-from diffusion_explained.film import Film, film_of
+from diffusion_explained.film import Film, film_of, script, style
 from diffusion_explained.plots import alt_text, png
+from diffusion_explained.plots.point_films import LAYERS, PlaneFilm
 from diffusion_explained.samplers import Step
 
 with extra("course"):
     import anywidget
     import ipywidgets
     import traitlets
-
-_HERE = Path(__file__).parent
 
 
 class Scrubber(anywidget.AnyWidget):
@@ -30,8 +28,8 @@ class Scrubber(anywidget.AnyWidget):
     reported when the slider is released, and when playing stops).
     """
 
-    _esm = _HERE / "scrubber.js"
-    _css = _HERE / "scrubber.css"
+    _esm = script("scrubber")
+    _css = style("scrubber")
     film = traitlets.Dict().tag(sync=True)
     frame = traitlets.Int(0).tag(sync=True)
 
@@ -57,6 +55,33 @@ def scrub(steps: Sequence[Step] | Film, *, columns: int | None = None, frame: in
     """
     kept = steps if isinstance(steps, Film) else film_of(list(steps), columns)
     return Scrubber(kept, frame if frame >= 0 else len(kept.captions) + frame)
+
+
+class Plane(anywidget.AnyWidget):
+    """A film of points in the plane: all frames are sent once, and the browser draws every move of the slider.
+
+    at: the slider's place in thousandths, 0 for noise and 1000 for data; set or observe it as a `Scrubber`'s frame.
+    layers: what is drawn beside the points at first, of `plots.point_films.LAYERS`.
+    """
+
+    _esm = script("plane")
+    _css = style("plane")
+    film = traitlets.Dict().tag(sync=True)
+    at = traitlets.Int(1000).tag(sync=True)
+    layers = traitlets.List(traitlets.Enum(LAYERS)).tag(sync=True)
+
+    def __init__(self, film: PlaneFilm, at: int = 1000, layers: Sequence[str] = ("density", "paths")) -> None:
+        super().__init__(film=film.to_message(), at=at, layers=list(layers))
+
+    def __repr__(self) -> str:
+        titles = ", ".join(panel["title"] for panel in self.film["panels"])
+        return f"Plane({len(self.film['captions'])} frames of {titles})"
+
+    @traitlets.validate("at")
+    def _place_exists(self, proposal: dict) -> int:
+        if not 0 <= proposal["value"] <= 1000:
+            raise traitlets.TraitError(f"at must be 0 .. 1000, from noise to data; got {proposal['value']}.")
+        return proposal["value"]
 
 
 @typed_arguments

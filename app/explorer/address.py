@@ -37,8 +37,9 @@ class Visit:
     given: settings in the address that no control has read yet, key -> values; seen: the query strings that were read
     or written; values: what the controls write; refused: settings that could not be used; unused: settings that no
     control reads; films: the keys that the browser writes; frames: the films on the page, with the frame that the
-    address gives; left_out: what determines the picture but fits into no address; place, note: the containers of the
-    script and of the note; written: the last query string; early: whether this run wrote one before its end.
+    address gives; arrived: what the address gave on arrival for other keys that the browser writes; left_out: what
+    determines the picture but fits into no address; place, note: the containers of the script and of the note; written:
+    the last query string; early: whether this run wrote one before its end.
     """
 
     page: str
@@ -50,6 +51,7 @@ class Visit:
     unused: dict[str, list[str]] = field(default_factory=dict)
     films: tuple[str, ...] = ()
     frames: dict[str, tuple[str, int]] = field(default_factory=dict)
+    arrived: dict[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     place: Any = None
     note: Any = None
@@ -250,3 +252,13 @@ def frame(key: str, film: str, last: int, usual: int) -> tuple[int, bool]:
             here.frames[key] = (film, asked)
     of, asked = here.frames.get(key, ("", 0))
     return (asked, True) if of == film else (usual, False)
+
+
+def in_browser(key: str, kind: SettingType, usual: object) -> object:
+    """A setting that only the browser writes: what the address gave for it on arrival, or otherwise `usual`."""
+    here = visit()
+    if key not in here.films:
+        here.films = (*here.films, key)
+    if key in here.given:
+        here.arrived[key] = read(key, kind, usual)
+    return here.arrived.get(key, usual)

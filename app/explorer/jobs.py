@@ -61,7 +61,8 @@ class Job(Generic[T]):
     """Running or queued work. `work` is given a `Tell` and calls it often; a job stops at such a call.
 
     kept: the key of its value in the session's state; stoppable: whether to show a Stop button; asked: the settings
-    of the work; expected: about how many seconds it takes, if known.
+    of the work; expected: about how many seconds it takes, if known; pausable: the button says Pause, because the work
+    can go on later, and the page itself says how far it is.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Job(Generic[T]):
         stoppable: bool = True,
         asked: object = None,
         expected: float | None = None,
+        pausable: bool = False,
     ) -> None:
+        self.pausable = pausable
         self.what, self.kept, self.stoppable, self.asked, self.expected = what, kept, stoppable, asked, expected
         self.part, self.doing, self.waits = 0.0, "", True
         self.session, self.seen, self.shown, self._alone_since = session(), clock(), True, None
@@ -208,13 +211,20 @@ def recognise() -> None:
         _desk().of_visitor[word] = own
 
 
-def watch() -> None:
+def watch(beside: Callable[[], None] | None = None) -> None:
     """Show the progress of the session's job; if it has ended, keep its value or show its error.
 
     The message stays until the next job, because a page may run again at any time.
+    beside: shows more of the running job, at each update.
     """
     if running():
-        page.fragment(_look, run_every=POLL)()
+
+        def look() -> None:
+            _look()
+            if beside is not None:
+                beside()
+
+        page.fragment(look, run_every=POLL)()
         return
     if "job" in st.session_state:
         job = st.session_state.job
@@ -223,6 +233,9 @@ def watch() -> None:
         except (StoppedError, CancelledError):
             words = f"{job.what}: stopped. The result before it is still below."
             key, value = "job_said", (st.info, words, ":material/stop_circle:")
+            if job.pausable:
+                _forget()
+                return
         except (OSError, ValueError) as error:
             words = f"{job.what}: {page.literal(str(error))}"
             key, value = "job_said", (st.error, words, ":material/error:")
@@ -246,7 +259,9 @@ def _look() -> None:
     if job is None or job.done:
         st.rerun()
     job.look()
-    bar, stop = st.columns([4, 1], vertical_alignment="center")
+    words, icon = ("Pause", ":material/pause:") if job.pausable else ("Stop", ":material/stop_circle:")
+    # a pausable job is shown in a narrow column of its page
+    bar, stop = (st, st) if job.pausable else st.columns([4, 1], vertical_alignment="center")
     bar.progress(min(1.0, job.part), text=job.words)
     if job.stoppable:
-        stop.button("Stop", icon=":material/stop_circle:", on_click=job.stop, key="stop", width="stretch")
+        stop.button(words, icon=icon, on_click=job.stop, key="stop", width="stretch")

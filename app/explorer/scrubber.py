@@ -1,19 +1,9 @@
 """The scrubber as a Streamlit component: the same script that the notebooks use."""
 
-from pathlib import Path
-
 import streamlit as st
 
-import diffusion_explained
-from diffusion_explained.film import Film
+from diffusion_explained.film import Film, script, style
 from explorer import address
-
-_PACKAGE = Path(diffusion_explained.__file__).parent
-
-
-@st.cache_resource(show_spinner=False)
-def _sources() -> tuple[str, str]:
-    return (_PACKAGE / "scrubber.js").read_text("utf-8"), (_PACKAGE / "scrubber.css").read_text("utf-8")
 
 
 def scrubber(
@@ -24,8 +14,7 @@ def scrubber(
     Moving its slider stays in the browser, which writes the frame into the address. autoplay: play, unless the address
     gives a frame; keep: a new film with the same number of frames starts at the slider's present place.
     """
-    js, css = _sources()
-    component = st.components.v2.component("diffusion_explained_scrubber", js=js, css=css)
+    component = st.components.v2.component("diffusion_explained_scrubber", js=script("scrubber"), css=style("scrubber"))
     message, last = film.to_message(), len(film.captions) - 1
     usual = last if frame is None else frame
     begin, asked = address.frame(name, message["key"], last, usual)

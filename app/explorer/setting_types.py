@@ -142,6 +142,24 @@ class ManyOf:
 
 
 @dataclass(frozen=True)
+class Joined:
+    """Any number of several choices in one text, joined by points: "density.paths", or "none"."""
+
+    choices: Sequence[str]
+
+    def read(self, texts: list[str]) -> str:
+        if not self.has(text := one(texts)):
+            raise ValueError("Not all of these can be chosen.")
+        return text
+
+    def write(self, value: str) -> list[str]:
+        return [value]
+
+    def has(self, value: object) -> bool:
+        return value == "none" or (isinstance(value, str) and set(value.split(".")) <= set(self.choices))
+
+
+@dataclass(frozen=True)
 class Switch:
     """On or off: true or false."""
 

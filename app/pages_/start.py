@@ -50,6 +50,12 @@ st.caption(
 
 st.subheader("Look inside", anchor=False)
 WAYS = [
+    (
+        "plane",
+        ":material/scatter_plot:",
+        "The plane",
+        "Two dimensions: every point on its way from noise. Draw, train.",
+    ),
     ("forward", ":material/blur_on:", "Forward", "How an image becomes noise, and what the network predicts from it."),
     ("schedules", ":material/show_chart:", "Schedules", "How fast noise is added: α, σ and the signal-to-noise ratio."),
     ("reverse", ":material/auto_awesome:", "Reverse", "Noise becomes an image: every step, every prediction."),
@@ -60,7 +66,7 @@ WAYS = [
     ("stable_diffusion", ":material/imagesmode:", "Stable Diffusion", "From words to a picture, in four stages."),
     ("compare", ":material/compare:", "Compare", "Our model and Stable Diffusion, at the same step."),
 ]
-columns = [column for _ in range(3) for column in st.columns(3)]
+columns = [column for _ in range(-(-len(WAYS) // 3)) for column in st.columns(3)]
 for column, (name, icon, title, text) in zip(columns, WAYS, strict=False):
     with column.container(border=True, height="stretch"):
         st.page_link(f"pages_/{name}.py", label=f"**{title}**", icon=icon)

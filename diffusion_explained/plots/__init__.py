@@ -8,6 +8,7 @@ In a notebook, call a function and then `plt.show()`; elsewhere `png(fig)` retur
 | `style`     | what all plots share: an empty figure, the style of axes, legends, alt text, PNG files  |
 | `images`    | grids and films of images, schedules, losses, comparisons of samplers, guidance scales  |
 | `points`    | two-dimensional data: densities, trajectories, vector fields                            |
+| `point_films` | runs in the plane as films of points, which a browser draws                           |
 | `lines`     | curves and panels of points, for the course's measurements                              |
 | `measured`  | the measurements of the benchmarks                                                      |
 | `inside`    | features and attention inside a network                                                 |

@@ -257,9 +257,10 @@ def sampler_race(
     *,
     title: str = "Distance to the reference",
     xlabel: str = "network evaluations",
+    ylabel: str = "root mean square difference",
     theme: str = "light",
 ) -> Figure:
-    """name -> (cost, distance) pairs in the order of their steps, on log axes; xlabel names the cost."""
+    """name -> (cost, distance) pairs in the order of their steps, on log axes; xlabel and ylabel name the two."""
     check_some("results", results)
     fig, axes = figure(5.2, 4.4, theme)
     ax, colours = axes[0, 0], THEMES[theme]
@@ -274,7 +275,7 @@ def sampler_race(
         axis.set_ticks(kept, [f"{place:.12g}" for place in kept])
         axis.set_ticks([], minor=True)
     legend_below(fig, theme)
-    dress(ax, theme, title=title, xlabel=xlabel, ylabel="root mean square difference")
+    dress(ax, theme, title=title, xlabel=xlabel, ylabel=ylabel)
     fig.set_label(f"{title} against {xlabel}, for {', '.join(results)}")
     return fig
 

@@ -16,6 +16,7 @@
 | `progressive`      | progressive distillation: one step in place of two of the teacher's                |
 | `consistency`      | consistency models: from every point of a path to its end                          |
 | `shortcut`         | shortcut models: a network that is told where its step ends                        |
+| `coupling`         | pairs of noise and data by optimal transport within minibatches                    |
 | `recipes`          | the training runs that made the shipped networks, as files                         |
 """
 

@@ -1,0 +1,67 @@
+"""How far samples are from the data, by the number of network evaluations: a curve per sampler that grows."""
+
+from dataclasses import replace
+from functools import partial
+from statistics import mean
+
+import streamlit as st
+
+from diffusion_explained import plots
+from diffusion_explained.comparisons import Counted
+from diffusion_explained.metrics import sliced_wasserstein
+from diffusion_explained.noise import stream
+from diffusion_explained.samplers import SAMPLERS
+from explorer import page
+from explorer.cache import named_cache
+from explorer.plane import SAMPLER_NAMES, Movement, named, steps_of
+from explorer.plane_films import FRESH
+from explorer.turns import HEAVY, Tell
+
+COUNTS = (1, 2, 4, 8, 16, 32)
+DRAWS, SAMPLES = 2, 1000  # draws of noise for each point of a curve
+
+
+def curve(movement: Movement) -> None:
+    """Show the curves of all samplers with the exact denoiser; they are drawn anew as they grow."""
+    place, names = st.empty(), named(SAMPLER_NAMES, list(SAMPLERS))
+    found: dict[str, list[tuple[float, float]]] = {words: [] for words in names.values()}
+
+    def draw() -> None:
+        shown = {words: points for words, points in found.items() if points}
+        drawn = partial(plots.sampler_race, shown, title="Distance to the data", ylabel="sliced Wasserstein distance")
+        with place.container():
+            page.show(("plane quality", movement, sum(map(len, shown.values()))), drawn)
+
+    with page.progress("Measuring") as tell:
+        for k, count in enumerate(COUNTS):
+            for sampler, words in names.items():
+                tell(sum(COUNTS[:k]) / sum(COUNTS), f"{words}, {count} step{'' if count == 1 else 's'}")
+                found[words].append(_point(replace(movement, sampler=sampler, steps=count, points=SAMPLES), tell))
+            draw()
+    st.caption(
+        f"{SAMPLES:,} points and {DRAWS} draws of noise for each dot; two draws of the data are "
+        f"{_floor(movement):.3f} apart, so no sampler comes closer. Heun evaluates the denoiser twice per step."
+    )
+
+
+def _point(movement: Movement, tell: Tell) -> tuple[float, float]:
+    """Evaluations, and the mean distance between samples and fresh data."""
+
+    def make(tell: Tell) -> tuple[float, float]:
+        with HEAVY.turn(tell):
+            distances, evaluations = [], 0
+            for draw in range(DRAWS):
+                one = replace(movement, seed=movement.seed + draw)
+                denoise = Counted(one.exact(SAMPLES))
+                fresh, _ = one.data.mixture.sample(SAMPLES, stream(FRESH + draw))
+                distances.append(sliced_wasserstein(steps_of(one, denoise)[-1].x_next, fresh))
+                evaluations = denoise.evaluations
+            return float(evaluations), mean(distances)
+
+    return named_cache("plane quality", 500).get(movement, make, tell)
+
+
+def _floor(movement: Movement) -> float:
+    """The mean distance between two draws of the data."""
+    draws = [movement.data.mixture.sample(SAMPLES, stream(FRESH + 10 + k))[0] for k in range(2 * DRAWS)]
+    return mean(sliced_wasserstein(draws[k], draws[k + 1]) for k in range(0, 2 * DRAWS, 2))

@@ -1,0 +1,173 @@
+"""The plane: two-dimensional data, of which every point can be seen on its way from noise."""
+
+from functools import partial
+
+import streamlit as st
+from explorer import address, controls, page, sharing
+from explorer.plane_stage import set_stage, stage
+from explorer.plane_words import ANSWERS, EXPLANATION, OF_PAIRS, PAIRS, QUESTION, RIGHT, VIEWS
+
+address.films("at", "layers")
+with st.container(key="plane-head", horizontal=True, vertical_alignment="center"):
+    st.title("The plane", anchor=False, width="content")
+    view = controls.pills(
+        st,
+        "View",
+        list(VIEWS),
+        "flow",
+        key="view",
+        format_func=lambda one: VIEWS[one].name,
+        label_visibility="collapsed",
+    )
+st.markdown(VIEWS[view].lead)
+with st.container(key="plane-bench"):
+    picture, asking = st.columns([3.7, 1], gap="medium")
+with picture:
+    place = st.container(key="plane-stage")
+
+with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
+    from explorer import plane, plane_films, plane_gan, plane_quality, programs
+    from explorer.plane import Drawing, Movement, Strokes
+    from explorer.plane_lessons import contest_card, training_card
+    from explorer.plane_training import LESSON_STEPS, PACES, Lesson
+
+    from diffusion_explained.samplers import SAMPLERS
+    from diffusion_explained.schedules import SCHEDULES
+
+TOYS = {**plane.named(plane.TOYS, plane.toys.TOYS), plane.DRAWN: "Draw your own"}
+SCHEDULE_NAMES = plane.named(plane.SCHEDULE_NAMES, SCHEDULES)
+SAMPLER_NAMES = plane.named(plane.SAMPLER_NAMES, SAMPLERS)
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 100, 250)
+
+
+def set_state(at: int, layers: str, **values: object) -> None:
+    """Set the page's controls, the slider and the layers: what a button of the tries does."""
+    st.session_state.update(values)
+    set_stage(at, layers)
+
+
+with asking:
+    toy = controls.choice(st, "Data", list(TOYS), "moons", key="toy", format_func=TOYS.get)
+    strokes = ""
+    if toy == plane.DRAWN:
+        strokes = address.hidden("strokes", Strokes(), "")
+        if strokes:
+            st.button(
+                "Draw again",
+                icon=":material/draw:",
+                width="stretch",
+                on_click=partial(set_state, 1000, "density.paths", strokes=""),
+            )
+        else:
+            st.caption("Draw a shape on the board, then press **Flow into it**. The exact denoiser needs no training.")
+    data = Drawing(toy, strokes)
+    label, scale, pairs = None, 1.0, "independent"
+    if view == "paths":
+        pairs = controls.pills(
+            st, "Pairs of noise and data", list(PAIRS), "independent", key="pairs", format_func=PAIRS.get
+        )
+        st.caption(OF_PAIRS[pairs])
+    ready = toy != plane.DRAWN or bool(strokes)
+    card = st.container()  # of the training, which needs the settings below it
+    if view == "guidance" and ready:
+        label = controls.choice(st, "Class", list(range(data.num_classes)), 0, key="class")
+        scale = controls.slider(
+            st, "Guidance scale w", 0.0, 8.0, 3.0, 0.5, key="w", help="1 is off, 0 ignores the class."
+        )
+    if view == "gan" and ready:
+        count = controls.choice(
+            st, "Training steps", plane_gan.GAN_STEPS, 1000, key="gan_steps", format_func=lambda one: f"{one:,}"
+        )
+        contest = plane_gan.Contest(
+            data, count, controls.number(st, "Seed of the training", 0, 99999, 0, key="gan_seed")
+        )
+        contest_card(contest)
+    else:
+        contest = None
+
+
+def movement_of_controls() -> "Movement":
+    """The controls of a run: schedule, sampler, steps, noise."""
+    schedule = controls.choice(
+        st, "Schedule", list(SCHEDULE_NAMES), "flow", key="schedule", format_func=SCHEDULE_NAMES.get
+    )
+    samplers = [name for name in SAMPLER_NAMES if view != "random" or name in plane.RANDOM]
+    usual = "ddpm" if view == "random" else "euler"
+    sampler = controls.choice(
+        st, "Sampler", samplers, usual, key="random" if view == "random" else "sampler", format_func=SAMPLER_NAMES.get
+    )
+    steps = controls.steps(st, "Steps", sharing.up_to(STEPS, sharing.STEPS), 32, key="steps")
+    seed = controls.number(st, "Seed of the noise", 0, 99999, 0, key="seed")
+    sharing.say(f"a run has at most {sharing.STEPS} steps")
+    return Movement(data, schedule, sampler, steps, seed, label, scale)
+
+
+if contest is None:
+    with asking:
+        movement = movement_of_controls()
+lesson = None
+if ready and (view == "learned" or pairs != "independent"):
+    with card:
+        offered = sharing.up_to(LESSON_STEPS, 4000 if pairs != "rectified" else 2000)
+        count = controls.choice(st, "Training steps", offered, 2000, key="lesson", format_func=lambda one: f"{one:,}")
+        net_seed = controls.number(st, "Seed of the training", 0, 99999, 0, key="net_seed")
+        pace = controls.segments(st, "Pace", list(PACES), "fast", key="pace", format_func=str.capitalize)
+        lesson = Lesson(data, count, net_seed, pairs)
+        network = training_card(lesson, movement, pace)
+
+with place:
+    if not ready:
+        stage(None, "strokes")
+        page.end()
+    with page.progress("Moving the points") as tell:
+        if contest is not None:
+            shown = plane_gan.trained(contest, tell) if plane_gan.known(contest) else plane_gan.data_alone(contest)
+        elif lesson is None:
+            shown = plane_films.of_view(view, movement, tell)
+        else:
+            shown = plane_films.of_lesson(view, movement, lesson, network, tell)
+    stage(shown.film, "strokes")
+    st.caption(shown.words)
+
+tries, predict = st.columns(2, gap="large")
+with tries:
+    st.subheader("Try", anchor=False)
+    TRIES = (
+        (
+            "1",
+            "Where the cloud splits: eight clusters at a middle time, with the arrows",
+            (650, "density.arrows", {"view": "flow", "toy": "eight_gaussians"}),
+        ),
+        (
+            "2",
+            "Straight pairs cross; the flow, their mean, does not",
+            (500, "paths", {"view": "paths", "toy": "eight_gaussians", "pairs": "independent", "schedule": "flow"}),
+        ),
+        (
+            "3",
+            "Train a network now, and move the slider while it learns",
+            (1000, "data", {"view": "learned", "toy": "moons", "trained": True}),
+        ),
+    )
+    for number, words, (at, layers, values) in TRIES:
+        st.button(
+            f"**{number}** {words}",
+            key=f"try_{number}",
+            on_click=partial(set_state, at, layers, **values),
+            width="stretch",
+        )
+with predict:
+    st.subheader("Predict first", anchor=False)
+    st.markdown(QUESTION)
+    for k, answer in enumerate(ANSWERS):
+        st.button(answer, key=f"answer_{k}", on_click=partial(st.session_state.update, plane_answer=k), width="stretch")
+    if (answered := st.session_state.get("plane_answer")) is not None:
+        (st.success if answered == RIGHT else st.info)(EXPLANATION, icon=":material/lightbulb:")
+
+with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
+    for formula in VIEWS[view].formulas:
+        st.latex(formula, width="content")
+if view == "flow" and controls.switch(st, "Measure quality against steps, sampler by sampler", key="quality"):
+    plane_quality.curve(movement)
+programs.show(plane_gan.whole_program(contest) if contest else plane_films.program(view, movement, lesson))
+st.page_link("pages_/forward.py", label="Next: **Forward**, the same with pictures", icon=":material/arrow_forward:")

@@ -1,0 +1,113 @@
+// What the scripts of the package's canvases share; `film.script` puts it before each of them.
+
+const ICONS = {
+  play: '<svg viewBox="0 0 18 18" aria-hidden="true"><path d="M4 2l12 7-12 7z"/></svg>',
+  pause: '<svg viewBox="0 0 18 18" aria-hidden="true"><path d="M3 2h4v14H3zM11 2h4v14h-4z"/></svg>',
+};
+
+function element(tag, properties = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), properties);
+  node.append(...children);
+  return node;
+}
+
+function bytes(frame) {
+  if (typeof frame === "string") return Uint8Array.from(atob(frame), (c) => c.charCodeAt(0));
+  return new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength);
+}
+
+function ticks([from, to]) {
+  const rough = (to - from) / 4;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((s) => s >= rough * 0.99);
+  const values = [];
+  for (let v = Math.ceil(from / step - 1e-9) * step; v <= to + step * 1e-6; v += step) values.push(Math.abs(v) < 1e-12 ? 0 : v);
+  return values;
+}
+
+function drawChart(canvas, chart, index) {
+  const ratio = window.devicePixelRatio || 1;
+  const [w, h] = [canvas.clientWidth, canvas.clientHeight];
+  if (!w) return;
+  canvas.width = w * ratio;
+  canvas.height = h * ratio;
+  const ctx = canvas.getContext("2d");
+  ctx.scale(ratio, ratio);
+  const style = getComputedStyle(canvas);
+  const probe = (name) => {
+    canvas.style.color = `var(--${name})`; // resolves color-mix and inherited variables to a colour a canvas takes
+    const colour = getComputedStyle(canvas).color;
+    canvas.style.color = "";
+    return colour;
+  };
+  const colours = { data: probe("data"), noise: probe("noise"), ink: probe("ink"), muted: probe("muted"), faint: probe("faint"), paper: probe("paper") };
+  const [left, right, top, bottom] = [38, 10, 8, 36];
+  const X = (x) => left + ((x - chart.x[0]) / (chart.x[1] - chart.x[0])) * (w - left - right);
+  const Y = (y) => h - bottom - ((y - chart.y[0]) / (chart.y[1] - chart.y[0])) * (h - top - bottom);
+  ctx.font = `12px ${style.fontFamily}`;
+  ctx.lineWidth = 1;
+  ctx.textAlign = "center";
+  for (const v of ticks(chart.x)) {
+    ctx.strokeStyle = colours.faint;
+    ctx.beginPath(); ctx.moveTo(X(v), top); ctx.lineTo(X(v), h - bottom); ctx.stroke();
+    ctx.fillStyle = colours.muted;
+    ctx.fillText(String(+v.toPrecision(6)), X(v), h - bottom + 15);
+  }
+  ctx.fillText(chart.x_label, (left + w - right) / 2, h - 4);
+  ctx.textAlign = "right";
+  for (const v of ticks(chart.y)) {
+    ctx.strokeStyle = colours.faint;
+    ctx.beginPath(); ctx.moveTo(left, Y(v)); ctx.lineTo(w - right, Y(v)); ctx.stroke();
+    ctx.fillStyle = colours.muted;
+    ctx.fillText(String(+v.toPrecision(6)), left - 6, Y(v) + 4);
+  }
+  ctx.save();
+  ctx.beginPath(); ctx.rect(left, top - 6, w - left - right + 6, h - top - bottom + 12); ctx.clip();
+  if (chart.bars) {
+    const heights = chart.bars[index];
+    const span = (chart.x[1] - chart.x[0]) / heights.length;
+    ctx.fillStyle = colours.data;
+    ctx.globalAlpha = 0.75;
+    heights.forEach((height, k) => {
+      const x = chart.x[0] + k * span;
+      const y = Math.max(Y(height), top);
+      ctx.fillRect(X(x), y, Math.max(1, X(x + span) - X(x) - 0.5), Y(0) - y);
+    });
+    ctx.globalAlpha = 1;
+  }
+  for (const curve of chart.curves) {
+    ctx.strokeStyle = colours[curve.role];
+    ctx.lineWidth = 2.2;
+    ctx.lineJoin = "round";
+    ctx.beginPath();
+    curve.x.forEach((x, k) => (k ? ctx.lineTo(X(x), Y(curve.y[k])) : ctx.moveTo(X(x), Y(curve.y[k]))));
+    ctx.stroke();
+  }
+  if (chart.markers) {
+    const [x, y] = chart.markers[index];
+    ctx.strokeStyle = colours.muted;
+    ctx.lineWidth = 1;
+    ctx.beginPath(); ctx.moveTo(X(x), top); ctx.lineTo(X(x), h - bottom); ctx.stroke();
+    ctx.fillStyle = colours.noise;
+    ctx.strokeStyle = colours.paper;
+    ctx.lineWidth = 2;
+    ctx.beginPath(); ctx.arc(X(x), Y(y), 6, 0, 2 * Math.PI); ctx.fill(); ctx.stroke();
+  }
+  ctx.restore();
+  const named = chart.curves.filter((curve) => curve.name);
+  const highest = (part) => Math.max(...named.flatMap(({ y }) => y.filter((_, k) => part(k / (y.length - 1)))));
+  const onLeft = highest((at) => at < 0.4) < highest((at) => at > 0.6); // the names stand where the curves are lower
+  ctx.textAlign = onLeft ? "left" : "right";
+  named.forEach((curve, k) => {
+    ctx.fillStyle = colours[curve.role];
+    ctx.fillText(curve.name, onLeft ? left + 6 : w - right - 4, top + 14 + 16 * k);
+  });
+}
+
+// The frame goes into the page's address without an entry in the history, and without a word to Python.
+function intoAddress({ name, usual }, index) {
+  const here = new URL(window.location.href);
+  if (index === usual) here.searchParams.delete(name);
+  else here.searchParams.set(name, index);
+  if (here.href !== window.location.href) window.history.replaceState(window.history.state, "", here);
+}
