@@ -442,7 +442,7 @@ check("13.3", my_shortcut, solution_shortcut)
 
 # %% [markdown]
 # **Exercise 4 · MeanFlow's target.** Write `my_meanflow(u, x_t, t, s, v)`, the right-hand side of the MeanFlow identity
-# (section 2, the folded derivation). `v` is the velocity at $x_t$, a tensor; `t` and `s` are numbers, and `u` also
+# (section 2, the derivation there). `v` is the velocity at $x_t$, a tensor; `t` and `s` are numbers, and `u` also
 # takes tensors for them. Either use `torch.func.jvp`, or a difference quotient along the path.
 
 # %%
