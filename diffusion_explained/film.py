@@ -23,8 +23,10 @@ from diffusion_explained.palette import LIGHT, diverging, rgb
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
 
-ASCII = str.maketrans({"ₜ": "_t", "₀": "_0", "ε": "eps"})  # for Pillow's default font, which lacks these characters
+# for Pillow's default font, which lacks these characters
+ASCII = str.maketrans({"ₜ": "_t", "₀": "_0", "ε": "eps", "α": "alpha", "σ": "sigma"})
 GIF_WIDTH = 640  # pixels
+STRIP_SHADES = 16  # noise does not compress, and executed notebooks store their strips
 _HERE = Path(__file__).parent
 _SCRIPTS = {"scrubber": ("canvas", "scrubber"), "plane": ("canvas", "pen", "plane")}  # the parts of each
 EPS_RANGE = 3.0  # the colours of noise panels range from -3 to 3 standard deviations
@@ -264,6 +266,39 @@ def film_of(
     count = len(steps) if count is None else whole("count", count, 1)
     last = f"final image after {count} step{'s' if count > 1 else ''}"
     return film(shown_panels, [*(caption(step, count) for step in steps), last], rows=rows)
+
+
+@typed_arguments
+def chosen_frames(film: Film, count: int = 5) -> list[int]:
+    """Up to `count` frames of a film, evenly spaced from the first to the last."""
+    last = len(film.frames) - 1
+    return sorted({round(k * last / (count - 1)) for k in range(whole("count", count, 2, 1000))})
+
+
+@typed_arguments
+def strip(film: Film, frames: Sequence[int], panels: int = 2) -> bytes:
+    """Some frames of a film one below the other, with their captions and the first `panels` panels: one small PNG.
+
+    It is what a page shows that cannot play the film. Raises ValueError for a frame that the film does not have.
+    """
+    check_some("frames", frames)
+    frames = [whole("each of the frames", frame, 0, len(film.frames) - 1) for frame in frames]
+    shown, gap, bar, font = min(whole("panels", panels, 1), len(film.titles)), 12, 18, ImageFont.load_default(12)
+    width = max(shown * (film.width + gap) - gap, 420)  # a caption needs 420 pixels
+    sheet = Image.new("RGB", (width, bar + len(frames) * (film.height + bar + 4)), rgb(LIGHT.background))
+    draw = ImageDraw.Draw(sheet)
+    for panel, title in enumerate(film.titles[:shown]):
+        draw.text((panel * (film.width + gap), 2), title.translate(ASCII), fill=rgb(LIGHT.text), font=font)
+    for k, frame in enumerate(frames):
+        top, source = bar + k * (film.height + bar + 4), Image.open(io.BytesIO(film.frames[frame]))
+        draw.text((0, top + 2), film.captions[frame].translate(ASCII), fill=rgb(LIGHT.text), font=font)
+        for panel in range(shown):
+            tile = source.crop((0, panel * film.height, film.width, (panel + 1) * film.height))
+            sheet.paste(tile, (panel * (film.width + gap), top + bar), tile)
+    buffer = io.BytesIO()
+    few = sheet.quantize(STRIP_SHADES, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    few.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
 
 
 @typed_arguments

@@ -4,13 +4,15 @@ Neither uses `interact` or an Output widget: their content is the widget's own s
 small, and nbval does not compare content that changes.
 """
 
+import base64
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 
 from diffusion_explained.checks import typed_arguments
 from diffusion_explained.extras import extra
-from diffusion_explained.film import Film, film_of, script, style
+from diffusion_explained.film import Film, chosen_frames, film_of, script, strip, style
 from diffusion_explained.plots import alt_text, png
 from diffusion_explained.plots.point_films import LAYERS, PlaneFilm
 from diffusion_explained.samplers import Step
@@ -35,6 +37,17 @@ class Scrubber(anywidget.AnyWidget):
 
     def __init__(self, film: Film, frame: int = 0) -> None:
         super().__init__(film=film.to_message(), frame=frame)
+
+        frames = chosen_frames(film)
+        told = "; ".join(film.captions[frame] for frame in frames)
+        self._still = strip(film, frames)
+        self._words = f"{len(frames)} of {len(film.captions)} frames of {', '.join(film.alts)}: {told}"
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
+        """The widget, and beside it a strip of frames for pages that run no kernel (GitHub, nbviewer)."""
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
+        still = {"image/png": base64.b64encode(self._still).decode()}
+        return {**data, **still}, {**metadata, "image/png": {"alt": self._words}}
 
     def __repr__(self) -> str:
         return f"Scrubber({len(self.film['captions'])} frames of {', '.join(self.film['titles'])})"

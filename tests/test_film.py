@@ -13,7 +13,18 @@ from PIL import Image
 
 from diffusion_explained.charts import histogram_chart, level_chart
 from diffusion_explained.denoisers import Prediction
-from diffusion_explained.film import EPS_RANGE, film, film_of, gif, mosaic, one_value, pixels, shown
+from diffusion_explained.film import (
+    EPS_RANGE,
+    chosen_frames,
+    film,
+    film_of,
+    gif,
+    mosaic,
+    one_value,
+    pixels,
+    shown,
+    strip,
+)
 from diffusion_explained.palette import diverging
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
@@ -182,3 +193,17 @@ def test_the_marker_stays_on_the_curve_and_infinities_at_its_ends():
     assert chart.markers[0][1] == max(curve.values()) and chart.markers[-1][1] == min(curve.values())
     with pytest.raises(ValueError, match="one value per level"):
         level_chart("", "", levels, [1.0])
+
+
+def test_a_strip_holds_the_chosen_frames_one_below_the_other():
+    a_film = film_of(make_steps(count=6, batch=2, size=16), columns=2)
+    chosen = chosen_frames(a_film)
+    assert chosen == [0, 2, 3, 4, 6] and chosen_frames(film_of(make_steps(count=1))) == [0, 1]
+    with Image.open(io.BytesIO(strip(a_film, chosen))) as image:
+        sheet = np.asarray(image.convert("RGB")).astype(int)
+    for k, frame in enumerate(chosen):
+        top, tile = 18 + k * (a_film.height + 22) + 18, panels_of(a_film, frame)[0]
+        seen = tile[..., 3] == 255
+        assert abs(sheet[top : top + a_film.height, : a_film.width] - tile[..., :3])[seen].mean() < 20  # of 16 shades
+    with pytest.raises(ValueError, match="0 to 6"):
+        strip(a_film, [7])

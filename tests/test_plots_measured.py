@@ -43,7 +43,7 @@ def test_quality_is_drawn_over_evaluations_with_its_spread(theme):
     floor = next(line for line in ax.lines if line.get_label() == "unseen real images")
     assert set(floor.get_ydata()) == {1.5}
     assert ax.get_xscale() == ax.get_yscale() == "log" and "units" in ax.get_ylabel() and "image" in ax.get_xlabel()
-    assert "Euler, Heun" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
+    assert "dashed, unseen real images 1.5" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
 
 
 @BOTH_THEMES
@@ -86,7 +86,9 @@ def test_cases_are_bars_a_panel_a_measure(theme):
         assert ax.patches[0].get_facecolor() != ax.patches[1].get_facecolor()
         assert ax.lines[0].get_xdata()[0] == cases["real"][measure] and ax.get_title(loc="left") == measure
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == ["real", "copies"]
-    assert alt_text(fig) == "Cases: accuracy, distance of real, copies" and png(fig).startswith(b"\x89PNG")
+    assert alt_text(fig) == "Cases: real: accuracy 1, distance 0.5; copies: accuracy 0.9, distance 0" and png(
+        fig
+    ).startswith(b"\x89PNG")
 
 
 @BOTH_THEMES
@@ -95,7 +97,7 @@ def test_neighbours_are_cumulative_shares(theme):
     samples, copies = fig.axes[0].lines
     assert samples.get_xdata().tolist() == [1, 2, 3] and samples.get_ydata() == pytest.approx([1 / 3, 2 / 3, 1])
     assert copies.get_xdata().tolist() == [0] * 4 and copies.get_ydata()[-1] == 1
-    assert "samples, copies" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
+    assert "medians: samples 2, copies 0" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
 
 
 def test_extrapolation_needs_no_large_n():
@@ -123,7 +125,7 @@ def test_scaling_is_drawn_over_compute_a_family_a_curve(theme):
         assert list(curve.get_ydata()) == [row[key] for row in sizes]
         assert [text.get_text() for text in ax.texts] == ["2.0 M", "8.0 M", "32.0 M", "2.0 M", "8.0 M"]
         assert ax.get_xscale() == ax.get_yscale() == "log" and "PFLOP" in ax.get_xlabel()
-    assert "U-Net, transformer" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
+    assert "Fréchet distance of transformer" in alt_text(fig) and png(fig).startswith(b"\x89PNG")
 
 
 def test_the_exponent_of_a_power_law_is_found():

@@ -24,6 +24,13 @@ def test_scrub_shows_the_end_of_the_run_and_holds_every_frame():
     assert scrub(film_of(steps), frame=1).frame == 1
 
 
+def test_a_page_without_a_kernel_shows_a_strip_of_frames_with_its_alt_text():
+    data, metadata = scrub(make_steps())._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data and base64.b64decode(data["image/png"])[1:4] == b"PNG"
+    alt = metadata["image/png"]["alt"]
+    assert alt.startswith("4 of 4 frames of the noisy images, the clean images") and "t = 0.6667" in alt
+
+
 def test_a_frame_that_does_not_exist_is_refused():
     widget = scrub(make_steps())
     widget.frame = 0

@@ -1,11 +1,14 @@
 """Figures for the notebooks and the explorer: every function draws one figure and returns a matplotlib Figure.
 
 In a notebook, call a function and then `plt.show()`; elsewhere `png(fig)` returns the figure as a PNG file.
-`alt_text(fig)` describes in words what a figure shows. The colours are in `palette`.
+`alt_text(fig)` describes in words what a figure shows; a notebook's output keeps the text with the image. The colours
+are in `palette`. In a Jupyter kernel, importing this package sets matplotlib's defaults and its inline backend.
 
 | module      | draws                                                                                   |
 |-------------|-----------------------------------------------------------------------------------------|
+| `notebook`  | how a figure appears in a notebook: its alt text, whatever the reader's environment     |
 | `style`     | what all plots share: an empty figure, the style of axes, legends, alt text, PNG files  |
+| `words`     | the sentences of alt texts: curves, points and tables with their numbers                |
 | `images`    | grids and films of images, schedules, losses, comparisons of samplers, guidance scales  |
 | `points`    | two-dimensional data: densities, trajectories, vector fields                            |
 | `point_films` | runs in the plane as films of points, which a browser draws                           |
@@ -58,6 +61,7 @@ from diffusion_explained.plots.measured import (
     quality_curves,
     scaling_panels,
 )
+from diffusion_explained.plots.notebook import ignore_environment
 from diffusion_explained.plots.points import (
     density,
     density_panels,
@@ -117,3 +121,5 @@ __all__ = [
     "word_maps",
     "work_dots",
 ]
+
+ignore_environment()

@@ -14,6 +14,7 @@ from diffusion_explained.film import mosaic, pixels, step_fields
 from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.style import dress, figure, labelled, legend, legend_below
+from diffusion_explained.plots.words import curve_words, sentence, told
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level, Schedule
 
@@ -69,7 +70,7 @@ def image_grid(
         labelled(title), loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text, pad=6 + 13 * lines
     )
     fig.set_label(
-        f"{title or 'Images'}: {count} images in {rows} rows"
+        f"{title or 'Images'}: {count} images in {rows} row{'s' * (rows > 1)}"
         + (f" ({', '.join(captions)})".replace("\n", " ") * bool(captions))
     )
     return fig
@@ -114,7 +115,8 @@ def filmstrip(
     ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], [labelled(one) for one in stacks])
     ax.tick_params(labelbottom=False, labeltop=True)
     ax.set_title(labelled(title), loc="left", fontsize=12, fontweight="bold", color=THEMES[theme].text)
-    fig.set_label(f"{title or 'Filmstrip'}: {', '.join(stacks)}, {count} images each ({', '.join(captions)})")
+    columns = f" ({', '.join(captions)})" if captions else ""
+    fig.set_label(f"{title or 'Filmstrip'}: {', '.join(filter(None, stacks))}, {count} images each{columns}")
     return fig
 
 
@@ -178,12 +180,13 @@ def schedule_curves(
     check_some("schedules", schedules)
     many = len(schedules) > 3
     fig, axes = figure(5.2, 3.9 if many else 3.4, theme)
-    ax, colours, largest = axes[0, 0], THEMES[theme], 0.0
+    ax, colours, largest, parts = axes[0, 0], THEMES[theme], 0.0, []
     for k, (name, schedule) in enumerate(schedules.items()):
         positions, levels = path_levels(schedule)
         values = np.array([_quantity(level, quantity) for level in levels])
         values[~np.isfinite(values)] = np.nan
         largest = max(largest, float(np.nanmax(values)))
+        parts.append(curve_words(name, positions, values))
         style = ("-", "--", "-.", ":")[k // len(colours.series) % 4]
         ax.plot(positions, values, style, color=colours.series[k % len(colours.series)], linewidth=2.2, label=name)
     if quantity == "sigma" and largest > 2:
@@ -191,12 +194,13 @@ def schedule_curves(
     if marker is not None:
         ax.axvline(marker[0], color=colours.muted, linewidth=1)
         ax.plot(*marker, "o", color=colours.noise, markersize=9, markeredgecolor=colours.background, zorder=5)
+        parts.append(f"a mark at {told(marker[0])}, {told(marker[1])}")
     if many:
         legend_below(fig, theme)
     elif len(schedules) > 1:
         legend(ax)
     dress(ax, theme, title=QUANTITIES[quantity], xlabel="from data (0) to noise (1)")
-    fig.set_label(f"{QUANTITIES[quantity]} of {', '.join(schedules)}, from data to noise")
+    fig.set_label(sentence(f"{QUANTITIES[quantity]}, from data (0) to noise (1)", parts))
     return fig
 
 
@@ -276,7 +280,8 @@ def sampler_race(
         axis.set_ticks([], minor=True)
     legend_below(fig, theme)
     dress(ax, theme, title=title, xlabel=xlabel, ylabel=ylabel)
-    fig.set_label(f"{title} against {xlabel}, for {', '.join(results)}")
+    parts = [curve_words(name, *zip(*points, strict=True)) for name, points in results.items() if points]
+    fig.set_label(sentence(f"{title} against {xlabel}", parts))
     return fig
 
 

@@ -19,6 +19,7 @@ from diffusion_explained.inside import Feature, Skip
 from diffusion_explained.palette import DIVERGING, SEQUENTIAL, THEMES
 from diffusion_explained.plots.images import filmstrip
 from diffusion_explained.plots.style import dress, figure, literal
+from diffusion_explained.plots.words import sentence, table_words, told
 
 
 @typed_arguments
@@ -186,7 +187,8 @@ def heat_panels(
         ax.set_yticks(range(len(rows)), rows)
         ax.tick_params(length=0)
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=THEMES[theme].text)
-    fig.set_label(f"{title or 'Tables'}: {', '.join(panels)}; {', '.join(rows)} over {xlabel} {', '.join(columns)}")
+    tables = (table_words(name, rows, columns, matrix, digits) for name, matrix in panels.items())
+    fig.set_label(sentence(f"{title or 'Tables'}, over {xlabel or 'columns'}", tables))
     return fig
 
 
@@ -208,5 +210,15 @@ def similarity_panels(
     bar.set_label("cosine", fontsize=11, color=THEMES[theme].text)
     bar.ax.tick_params(labelcolor=THEMES[theme].text, color=THEMES[theme].muted)
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=THEMES[theme].text)
-    fig.set_label(f"{title or 'Similarities'}: {', '.join(panels)}, of {', '.join(names)}")
+    parts = (f"{name}, {_closest(matrix, names)}" for name, matrix in panels.items())
+    fig.set_label(sentence(f"{title or 'Similarities'} of {', '.join(names)}", parts))
     return fig
+
+
+def _closest(matrix: Tensor, names: Sequence[str]) -> str:
+    """The most and the least similar pair of a matrix of similarities, in words."""
+    pairs = [(float(matrix[i, j]), names[i], names[j]) for i in range(len(names)) for j in range(i)]
+    if not pairs:
+        return "one name"
+    (high, *most), (low, *least) = max(pairs), min(pairs)
+    return f"most alike {' and '.join(most)} ({told(high)}), least {' and '.join(least)} ({told(low)})"

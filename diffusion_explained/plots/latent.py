@@ -158,7 +158,8 @@ def latent_strip(
     ax.set_xticks([k * (width + gap) + width / 2 for k in range(len(captions))], [labelled(one) for one in captions])
     ax.set_yticks([k * (height + gap) + height / 2 for k in range(len(stacks))], [labelled(one) for one in stacks])
     ax.tick_params(labelbottom=False, labeltop=True, length=0)
-    fig.set_label(f"{title or 'Latents'}: {', '.join(stacks)}, {count} images each ({', '.join(captions)})")
+    columns = f" ({', '.join(captions)})" if captions else ""
+    fig.set_label(f"{title or 'Latents'}: {', '.join(filter(None, stacks))}, {count} images each{columns}")
     return fig
 
 

@@ -13,6 +13,7 @@ from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.points import plane_points
 from diffusion_explained.plots.style import dress, figure, legend
+from diffusion_explained.plots.words import curve_words, place_words, sentence, told
 
 Series = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
@@ -51,7 +52,10 @@ def curves(
     if len(series) + (reference is not None) > 1:
         legend(ax)
     dress(ax, theme, title=title, xlabel=xlabel, ylabel=ylabel)
-    fig.set_label(f"{title}: {', '.join(series)} over {xlabel}")
+    parts = [curve_words(name, x, y) for name, (x, y) in series.items()]
+    if reference is not None:
+        parts.append(f"dashed, {reference[0]} {told(reference[1])}")
+    fig.set_label(sentence(f"{title}, over {xlabel}", parts))
     return fig
 
 
@@ -82,5 +86,6 @@ def point_panels(
         ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
         dress(ax, theme, title=name)
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=colours.text)
-    fig.set_label(f"{title or 'Points'}: {', '.join(panels)}")
+    parts = (f"{name}, {len(points)} points {place_words(points)}" for name, points in drawn.items())
+    fig.set_label(sentence(title or "Points", parts))
     return fig

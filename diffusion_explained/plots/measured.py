@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusion_explained.checks import check_some, typed_arguments
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.style import dress, figure, legend, legend_below
+from diffusion_explained.plots.words import curve_words, pairs_words, sentence, told
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # different per curve, so that curves differ in a grey print too
 PANELS = {
@@ -55,7 +56,10 @@ def quality_curves(
         axis.set_minor_formatter(NullFormatter())
     dress(ax, theme, title=title, xlabel="network evaluations per image", ylabel="Fréchet distance (feature units²)")
     legend_below(fig, theme)
-    fig.set_label(f"{title}: Fréchet distance over network evaluations of {', '.join(rows)}")
+    parts = [_row_words(name, points, "evaluations", "frechet_distance") for name, points in rows.items()]
+    if floor is not None:
+        parts.append(f"dashed, unseen real images {told(floor)}")
+    fig.set_label(sentence(f"{title}, Fréchet distance over network evaluations", parts))
     return fig
 
 
@@ -84,7 +88,11 @@ def guidance_panels(
         ax.set_title(words, loc="left", fontsize=11, color=THEMES[theme].text)
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=THEMES[theme].text)
     legend_below(fig, theme)
-    fig.set_label(f"{title}: {', '.join(PANELS.values())} over the guidance scale, for {', '.join(rows)}")
+    parts = [
+        _row_words(f"{words} of {name}", points, "guidance_scale", key)
+        for key, words in PANELS.items() for name, points in rows.items()
+    ]  # fmt: skip
+    fig.set_label(sentence(f"{title}, over the guidance scale", parts))
     return fig
 
 
@@ -158,7 +166,7 @@ def case_panels(
         ax.locator_params(axis="x", nbins=3)
     axes[0, 0].invert_yaxis()
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=colours.text)
-    fig.set_label(f"{title or 'Cases'}: {', '.join(measures)} of {', '.join(names)}")
+    fig.set_label(sentence(title or "Cases", (f"{name}: {pairs_words(cases[name])}" for name in names)))
     return fig
 
 
@@ -180,7 +188,8 @@ def neighbour_curves(
     ax.set(ylim=(-0.02, 1.02), xlim=(-0.15, None))
     legend(ax)
     dress(ax, theme, title=title, xlabel=xlabel, ylabel="share of images")
-    fig.set_label(f"{title}: cumulative shares of {', '.join(distances)} over the {xlabel}")
+    medians = {name: float(np.median(np.asarray(values, float))) for name, values in distances.items()}
+    fig.set_label(f"{title}: cumulative shares over the {xlabel}; medians: {pairs_words(medians)}")
     return fig
 
 
@@ -219,7 +228,11 @@ def scaling_panels(
         dress(ax, theme, title=label, xlabel="training compute (PFLOP)", ylabel="")
     fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=THEMES[theme].text)
     legend_below(fig, theme)
-    fig.set_label(f"{title}: test loss and Fréchet distance over training compute of {', '.join(families)}")
+    parts = [
+        _row_words(f"{label} of {name}", rows, "training_flops", key, 1e15)
+        for key, label in labels.items() for name, rows in families.items()
+    ]  # fmt: skip
+    fig.set_label(sentence(f"{title}, over training compute in PFLOP", parts))
     return fig
 
 
@@ -233,6 +246,11 @@ def exponent(rows: Sequence[Mapping[str, Any]], measure: str) -> float:
         raise ValueError(f"A power law is fitted to two or more rows; got {len(rows)}.")
     compute, values = (np.log([row[key] for row in rows]) for key in ("training_flops", measure))
     return -float(np.polyfit(compute, values, 1)[0])
+
+
+def _row_words(name: str, rows: Sequence[Mapping[str, Any]], over: str, key: str, unit: float = 1.0) -> str:
+    points = sorted((row[over] / unit, row[key]) for row in rows)
+    return curve_words(name, [x for x, _ in points], [y for _, y in points])
 
 
 def _line(k: int, theme: str) -> dict[str, Any]:

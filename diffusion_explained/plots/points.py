@@ -14,6 +14,7 @@ from torch import Tensor
 from diffusion_explained.checks import check_finite, check_some, float_data, number, typed_arguments, whole
 from diffusion_explained.palette import SEQUENTIAL, THEMES, diverging
 from diffusion_explained.plots.style import dress, figure, legend
+from diffusion_explained.plots.words import place_words, sentence
 
 
 def _square(ax: Axes, theme: str, title: str, limit: float | None, grid: bool = True) -> None:
@@ -49,6 +50,12 @@ def _draw_paths(ax: Axes, paths: Tensor, data: Tensor | None, theme: str) -> np.
     return array
 
 
+def _path_words(name: str, array: np.ndarray) -> str:
+    """Paths [n + 1, N, 2] by their number, and by where they start and end."""
+    count, steps = array.shape[1], len(array) - 1
+    return f"{name}{count} paths of {steps} steps, from {place_words(array[0])}, to {place_words(array[-1])}"
+
+
 def _headline(fig: Figure, title: str, theme: str) -> None:
     if title:
         fig.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold", color=THEMES[theme].text)
@@ -68,7 +75,7 @@ def trajectories(
     array = _draw_paths(axes[0, 0], paths, data, theme)
     legend(axes[0, 0])
     _square(axes[0, 0], theme, title, limit)
-    fig.set_label(f"{title}: {array.shape[1]} points through {len(array) - 1} steps")
+    fig.set_label(sentence(title, [_path_words("", array)]))
     return fig
 
 
@@ -84,15 +91,16 @@ def trajectory_panels(
     """Several `trajectories` side by side on equal axes: name -> paths [n + 1, N, 2]; the first has the legend."""
     check_some("runs", runs)
     fig, axes = figure(3.5 * len(runs), 4.3, theme, ncols=len(runs), sharex=True, sharey=True)
+    parts = []
     for ax, (name, paths) in zip(axes[0], runs.items(), strict=True):
-        _draw_paths(ax, paths, data, theme)
+        parts.append(_path_words(f"{name}, ", _draw_paths(ax, paths, data, theme)))
         _square(ax, theme, name, limit)
     legend(axes[0, 0], loc="upper left")
     dress(axes[0, 0], theme, title=next(iter(runs)), xlabel="x", ylabel="y")  # again, for the legend's colours
     for ax in axes[0, 1:]:
         ax.set_ylabel("")
     _headline(fig, title, theme)
-    fig.set_label(f"{title or 'Paths'}: {', '.join(runs)}")
+    fig.set_label(sentence(title or "Paths", parts))
     return fig
 
 
@@ -182,6 +190,7 @@ def density_panels(
     check_some("panels", panels)
     most = max(float(values.abs().max()) for values in panels.values() if values.numel())
     fig, axes = figure(3.5 * len(panels), 4.3, theme, ncols=len(panels), sharey=True)
+    parts = []
     for ax, (name, values) in zip(axes[0], panels.items(), strict=True):
         bins = round(len(values) ** 0.5)
         if bins**2 != len(values):
@@ -194,8 +203,10 @@ def density_panels(
             ax.scatter(*plane_points(points[name], "points").T, s=3, color="white", alpha=0.6, linewidths=0)
         _square(ax, theme, name, limit)
         ax.grid(False)
+        y, x = ((np.array(np.unravel_index(square.argmax(), square.shape)) + 0.5) / bins * 2 - 1) * limit
+        parts.append(f"{name}, highest at ({x:.1f}, {y:.1f})")
     for ax in axes[0, 1:]:
         ax.set_ylabel("")
     _headline(fig, title, theme)
-    fig.set_label(f"{title or 'Densities'}: {', '.join(panels)}")
+    fig.set_label(sentence(title or "Densities", parts))
     return fig

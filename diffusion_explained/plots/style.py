@@ -17,6 +17,7 @@ from matplotlib.mathtext import MathTextParser
 from diffusion_explained.checks import typed_arguments, whole
 from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
+from diffusion_explained.plots.notebook import DescribedFigure
 
 _drawing = threading.Lock()  # matplotlib's font and text caches are shared by all figures of a process
 
@@ -29,7 +30,8 @@ def figure(width: float, height: float, theme: str, **grid: Any) -> tuple[Figure
     """
     check_theme(theme)
     pyplot = sys.modules.get("matplotlib.pyplot")
-    fig = (pyplot.figure if pyplot else Figure)(figsize=(width, height), layout="constrained")
+    size: dict[str, Any] = {"figsize": (width, height), "layout": "constrained"}
+    fig = pyplot.figure(FigureClass=DescribedFigure, **size) if pyplot else DescribedFigure(**size)
     fig.patch.set_facecolor(THEMES[theme].background)
     options: dict[str, Any] = {"nrows": 1, "ncols": 1, "squeeze": False, **grid}
     return fig, fig.subplots(**options)

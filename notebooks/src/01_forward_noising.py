@@ -8,7 +8,7 @@
 # **When you have worked through it, you can**
 #
 # - write a noisy image as $x_t = \alpha_t x_0 + \sigma_t \varepsilon$, and say what each letter does;
-# - jump to any step at once, and prove that the jump and a walk of a thousand small steps have the same distribution;
+# - jump to any step at once, and check that the jump and a walk of a thousand small steps have the same distribution;
 # - say what noise hides first, and why the same $t$ means something else for another image size;
 # - test that the end of the process is noise: by eye, by statistics, and with the best possible classifier;
 # - say what a training pair is, and why knowing the noise is equivalent to knowing the picture;
@@ -129,7 +129,7 @@ assert torch.equal(x_t, level.alpha * x_0 + level.sigma * eps)
 # %% [markdown]
 # ### The walk and the jump are the same
 #
-# Let us prove that, twice. First with numbers: if we chain the 301 small steps, the product of the factors is
+# Let us check that, twice. First with numbers: if we chain the 301 small steps, the product of the factors is
 # $\alpha_t$ and the accumulated variance is $\sigma_t^2$.
 
 # %%

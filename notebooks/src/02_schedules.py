@@ -305,9 +305,10 @@ plots.filmstrip(pictures, title="The same eight noise images, with a perfect den
 plt.show()
 
 # %% [markdown]
-# With leading, the samples are too bright by 3.8 standard errors (as we measured): the mean of the noise, 0, affects
-# pictures whose mean is $-0.74$. Trailing alone leaves an error of 2.6 standard errors, because the last level itself
-# still contains a little signal; trailing with zero terminal SNR has an error of 0.9 in the other direction, which is
+# With leading, the samples are too bright by 3.8 standard errors in this draw: the mean of the noise, 0, affects
+# pictures whose mean is $-0.74$. Trailing alone does not remove the error, 2.6 standard errors in this draw (another
+# draw of 200 noises moves each of these numbers by about one), because the last level itself still contains a little
+# signal; trailing with zero terminal SNR has an error of 0.9 in the other direction, which is
 # within chance. All samples are perfect digits of the data set; the error is in *which* digits are drawn: compare the
 # three rows in the sixth and seventh column, where bold digits become thin. The denoiser was the same perfect one
 # throughout: **the schedule alone caused this.**

@@ -162,7 +162,7 @@ assert max(regret[times.index(200) :]) < 0.02 and worst < 200
 # The *score* is the direction in which the density of noisy data grows fastest, $\nabla_{x_t} \log p_t(x_t)$. Song &
 # Ermon built generative models on it before DDPM. Tweedie's formula shows that the two are equivalent:
 #
-# $$ \nabla_{x_t} \log p_t(x_t) = -\frac{\mathbb E[\varepsilon \mid x_t]}{\sigma_t} \tag{score SDE, Eq. 7} $$
+# $$ \nabla_{x_t} \log p_t(x_t) = -\frac{\mathbb E[\varepsilon \mid x_t]}{\sigma_t} \tag{Tweedie; Vincent 2011} $$
 #
 # <small>In code: `exact.GaussianMixture.log_density`. Test:
 # `tests/test_exact.py::test_eps_is_minus_sigma_times_the_score`.</small>
@@ -294,9 +294,10 @@ assert schedule.level(999).sigma / schedule.level(999).alpha > 150
 # %% [markdown]
 # With long training a network learns to predict the noise well enough. In a minute it does not: with the target
 # $\varepsilon$ on the linear schedule, a classifier recognised 12 of 20 digits of the network below after 32,000
-# images. With the target $v = \alpha \varepsilon - \sigma x_0$ on the cosine schedule (Salimans & Ho), which is the
-# noise near the data and the picture far from it, the same network is clearly better after the same time, as you will
-# see. *The targets are equivalent, but they are learned in a different order.*
+# images, in one training. The training below changes two things at once: its target is
+# $v = \alpha \varepsilon - \sigma x_0$ (Salimans & Ho), which is the noise near the data and the picture far from it,
+# and its schedule is the cosine one. It draws more recognisable digits after the same time, as you will see; how much
+# of this comes from the target and how much from the schedule is not measured here.
 #
 # ## 6 · Digits
 #
@@ -538,7 +539,8 @@ check("03.3", my_loss, solution_loss)
 # - J. Ho et al. 2020, [DDPM](https://arxiv.org/abs/2006.11239): Algorithm 1, Eq. 14; the U-Net is in Appendix B.
 # - P. Vincent 2011, [A Connection Between Score Matching and Denoising
 #   Autoencoders](https://www.iro.umontreal.ca/~vincentp/Publications/smdae_techreport.pdf).
-# - Y. Song et al. 2021, [Score-Based Generative Modeling through SDEs](https://arxiv.org/abs/2011.13456), Eq. 7.
+# - Y. Song et al. 2021, [Score-Based Generative Modeling through SDEs](https://arxiv.org/abs/2011.13456), Eq. 7: the
+#   objective that estimates the score at every level.
 # - I. Goodfellow et al. 2014, [Generative Adversarial Nets](https://arxiv.org/abs/1406.2661); A. Radford et al. 2016,
 #   [DCGAN](https://arxiv.org/abs/1511.06434).
 # - O. Ronneberger et al. 2015, [U-Net](https://arxiv.org/abs/1505.04597).

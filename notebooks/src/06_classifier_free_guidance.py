@@ -150,8 +150,9 @@ plots.vector_field(at, push, data=points[k == 0], limit=2.6, title="Where guidan
 plt.show()
 
 # %% [markdown]
-# Inside the class (the dots) the arrows are short: there, the class is already certain. They are long where the classes
-# overlap, and they do *not* point at the centre of the class. They point **away from the other classes**.
+# Inside the class (the dots) the arrows are short: there, the class is already certain. They are longest deep inside
+# the *other* classes, where class 0 is least likely, and they do *not* point at the centre of the class. They point
+# **away from the other classes**.
 #
 # ## 4 · The distribution of guided samples
 #
@@ -482,7 +483,7 @@ check("06.3", my_leaving_scale, solution_leaving_scale)
 #   scales.
 # - Guidance doubles the network evaluations of the steps where it is on, in one batch of $2B$.
 #
-# **Back to:** [the list of notebooks](README.md).
+# **Next:** [07 · U-Net and DiT, inside](07_unet_and_dit.ipynb): the two networks that are guided.
 #
 # ## References
 #

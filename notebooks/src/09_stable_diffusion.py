@@ -713,7 +713,7 @@ check("09.3", my_latents, solution_latents)
 # - Image to image runs the last part of the steps; inpainting keeps latents exactly and pixels nearly.
 # - The steps take nearly all of the time, and decoding is expensive: do it once.
 #
-# **Back to:** [the list of notebooks](README.md).
+# **Next:** [10 · Latent diffusion](10_latent_diffusion.ipynb): the autoencoder, with trained weights.
 #
 # ## References
 #

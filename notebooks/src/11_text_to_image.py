@@ -201,7 +201,8 @@ print(", ".join(f"{name.replace(chr(10), ' ')} {d:.2f}" for name, d in apart.ite
 assert apart["padding emptied"] > 0 and apart["words emptied"] > 0
 
 # %% [markdown]
-# **The picture depends on the padding.** Without the words, nothing changes; without the padding, the apple is gone.
+# **The picture of this prompt depends on the padding.** Without the words, hardly anything changes; without the
+# padding, the apple is gone. (One prompt and three seeds: with other prompts the words can matter, too.)
 # (The numbers are root mean square distances from the first row, in pixel values from −1 to 1.) Training did not
 # require this explicitly. A possible reason, which is not tested here: in training every padding vector depends on the
 # whole caption, there are many of them, and attention is divided among all. Keep this in mind for section 5.
@@ -768,7 +769,8 @@ check("11.3", my_recognised, solution_recognised)
 # ## What to remember
 #
 # - Any text can be tokenized; words that are in no caption are drawn as clearly as others, but have no meaning.
-# - This model uses the padding, which depends on the whole prompt: emptying the words changes nothing.
+# - This model uses the padding, which depends on the whole prompt: for "red apple", emptying the words changes hardly
+#   anything.
 # - A word's map is a column of the cross-attention. It shows which positions attend to its *token*; check this before
 #   you use attention to control the picture.
 # - The subject can still be changed after four of ten steps, and is decided after six.

@@ -139,6 +139,35 @@ def test_every_figure_stands_beside_an_assertion(notebook):
             )
 
 
+def test_figures_do_not_depend_on_the_readers_environment(tmp_path, monkeypatch):
+    """MPLBACKEND, a matplotlibrc, an ASCII locale, another working folder: the committed pictures, with alt texts."""
+    (tmp_path / "matplotlibrc").write_text("figure.dpi: 30\nsavefig.dpi: 20\nlines.linewidth: 9\nfont.size: 30\n")
+    environment = {"MPLBACKEND": "Agg", "MATPLOTLIBRC": str(tmp_path), "LC_ALL": "C", "PYTHONUTF8": "0",
+                   "PYTHONCOERCECLOCALE": "0"}  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(execute, "FOLDER", tmp_path)
+    committed = nbformat.read(FOLDER / "02_schedules.ipynb", as_version=4)
+    shows = [k for k, cell in enumerate(committed.cells) if "plt.show()" in cell.source]
+    again = nbformat.from_dict({**committed, "cells": committed.cells[: shows[2] + 1]})
+    as_committed = pictures_of(again.cells)
+    execute.execute(again)
+    assert len(as_committed) == 3
+    for ours, theirs in zip(as_committed, pictures_of(again.cells), strict=True):
+        assert abs(pixels_of(ours) - pixels_of(theirs)).mean() < 1
+        assert re.search(r"\d", theirs.metadata["image/png"]["alt"])
+
+
+def pictures_of(cells):
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output for output in outputs if "image/png" in output.get("data", {})]
+
+
+def pixels_of(output):
+    with Image.open(io.BytesIO(base64.b64decode(output.data["image/png"]))) as image:
+        return np.asarray(image.convert("L")).astype(int)
+
+
 def test_the_reading_order_names_every_notebook():
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     for path in NOTEBOOKS:

@@ -1,0 +1,34 @@
+"""Alt texts tell curves, points and tables with their numbers."""
+
+import torch
+from matplotlib.figure import Figure
+
+from diffusion_explained.plots.style import figure
+from diffusion_explained.plots.words import curve_words, pairs_words, place_words, table_words, told
+
+
+def test_numbers_are_told_with_three_digits():
+    assert [told(v) for v in (1e-9, -1e-9, 0.12345, -3.14159, 123456.0)] == ["0", "0", "0.123", "-3.14", "1.23e+05"]
+
+
+def test_a_curve_is_told_by_its_ends_and_by_what_lies_between():
+    assert curve_words("few", [1, 2], [0.5, 0.25]) == "few 0.5 at 1, 0.25 at 2"
+    x = torch.linspace(0, 2, 21)
+    assert curve_words("arc", x, 1 - (x - 1) ** 2) == "arc from 0 at 0 to 0 at 2, highest 1 at 1"
+    assert curve_words("line", x, x) == "line from 0 at 0 to 2 at 2"
+    assert curve_words("holes", [1, 2, 3], [float("nan"), 1, float("inf")]) == "holes 1 at 2"
+    assert curve_words("none", [1], [float("nan")]) == "none without values"
+
+
+def test_points_tables_and_pairs():
+    assert place_words([[0, 0], [2, 4]]) == "around (1.0, 2.0), spread 1.0 and 2.0"
+    assert table_words("a", ["r"], ["x", "y"], [[1, 2.345]], 2) == "a: r 1.00 at x, 2.35 at y"
+    assert pairs_words({"accuracy": 1.0, "distance": 0.5}) == "accuracy 1, distance 0.5"
+
+
+def test_a_notebooks_output_has_the_alt_text_of_the_figure():
+    fig, _ = figure(2, 2, "light")
+    assert fig._repr_mimebundle_() == ({}, {})
+    fig.set_label("a < b:\ntwo curves")
+    assert isinstance(fig, Figure) and repr(fig) == "<Figure size 200x200 with 1 Axes>"
+    assert fig._repr_mimebundle_(include=None) == ({}, {"image/png": {"alt": "a < b: two curves"}})
