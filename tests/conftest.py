@@ -50,6 +50,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if item.path.suffix == ".ipynb":
             patch.setenv("HF_HUB_OFFLINE", "1")
+            patch.delenv("MPLBACKEND", raising=False)  # which Streamlit sets when the tests of its pages are imported
         return (yield)
 
 
