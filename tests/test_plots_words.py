@@ -26,9 +26,18 @@ def test_points_tables_and_pairs():
     assert pairs_words({"accuracy": 1.0, "distance": 0.5}) == "accuracy 1, distance 0.5"
 
 
-def test_a_notebooks_output_has_the_alt_text_of_the_figure():
+def test_a_notebook_displays_the_figure_with_its_alt_text(monkeypatch):
+    shown = []
+
+    def display(data, raw, metadata=None):
+        shown.append((data, metadata))
+
+    monkeypatch.setattr("IPython.display.display", display)
     fig, _ = figure(2, 2, "light")
-    assert fig._repr_mimebundle_() == ({}, {})
     fig.set_label("a < b:\ntwo curves")
-    assert isinstance(fig, Figure) and repr(fig) == "<Figure size 200x200 with 1 Axes>"
-    assert fig._repr_mimebundle_(include=None) == ({}, {"image/png": {"alt": "a < b: two curves"}})
+    assert isinstance(fig, Figure)
+    fig._ipython_display_()
+    (image, metadata), (text, _) = shown
+    assert metadata == {"image/png": {"alt": "a < b: two curves"}} and image["text/plain"].endswith("200 with 1 Axes>")
+    assert text["text/html"] == "<details><summary>The figure in words</summary>a &lt; b: two curves</details>"
+    assert text["text/plain"] == "The figure in words: a < b: two curves"

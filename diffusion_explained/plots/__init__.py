@@ -1,8 +1,8 @@
 """Figures for the notebooks and the explorer: every function draws one figure and returns a matplotlib Figure.
 
 In a notebook, call a function and then `plt.show()`; elsewhere `png(fig)` returns the figure as a PNG file.
-`alt_text(fig)` describes in words what a figure shows; a notebook's output keeps the text with the image. The colours
-are in `palette`. In a Jupyter kernel, importing this package sets matplotlib's defaults and its inline backend.
+`alt_text(fig)` describes in words what a figure shows; a notebook shows the text with the figure. The colours are in
+`palette`. In a Jupyter kernel, importing this package sets matplotlib's defaults and its inline backend.
 
 | module      | draws                                                                                   |
 |-------------|-----------------------------------------------------------------------------------------|

@@ -1,25 +1,31 @@
-"""How a figure appears in a notebook: with its alt text, in every environment of the reader."""
+"""How a figure appears in a notebook: as a PNG with its alt text, in every environment of the reader.
 
+The alt text stands in the output's metadata (`image/png`, `alt`), where nbconvert and MyST read it, and below the image
+as a folded text, because JupyterLab and GitHub read no metadata of an image.
+"""
+
+import html
 import sys
-from typing import Any
 
 import matplotlib
 from matplotlib.backends import backend_registry
 from matplotlib.figure import Figure
 
+SUMMARY = "The figure in words"
+
 
 class DescribedFigure(Figure):
-    """A Figure whose image in a notebook's output has an alt text, the figure's label.
+    """A Figure that a notebook displays together with its alt text, which is the figure's label."""
 
-    The text is in the output's metadata (`image/png`, `alt`), where nbconvert and MyST read it.
-    """
+    def _ipython_display_(self) -> None:
+        from IPython.core.pylabtools import print_figure
+        from IPython.display import display
 
-    def __repr__(self) -> str:
-        return super().__repr__().replace(type(self).__name__, "Figure", 1)
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, str], dict[str, Any]]:
         words = " ".join(str(self.get_label()).split())
-        return {}, {"image/png": {"alt": words}} if words else {}
+        image = {"image/png": print_figure(self, "png", base64=True), "text/plain": repr(self)}
+        display(image, raw=True, metadata={"image/png": {"alt": words}})
+        folded = f"<details><summary>{SUMMARY}</summary>{html.escape(words)}</details>"
+        display({"text/html": folded, "text/plain": f"{SUMMARY}: {words}"}, raw=True)
 
 
 def ignore_environment() -> None:

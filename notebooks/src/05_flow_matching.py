@@ -147,6 +147,9 @@ for ax, (paths, name) in zip(axes[0], titled, strict=True):
     ax.plot(torch.ones(30), paths[0], "o", color=LIGHT.noise, markersize=4)
     ax.plot(torch.zeros(30), paths[-1], "o", color=LIGHT.data, markersize=4)
     dress(ax, "light", title=name, xlabel="t  (0 is data, 1 is noise)", ylabel="x")
+fig.set_label(
+    "30 paths over t in two panels: training, straight lines that cross; sampling, 30 curves that do not cross"
+)
 plt.show()
 
 order = noise[:, 0].argsort()

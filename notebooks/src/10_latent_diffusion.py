@@ -3,10 +3,9 @@
 #
 # The diffusion of Stable Diffusion does not use pixels. A first network, an autoencoder that is trained beforehand and
 # frozen, turns the picture into a small block of numbers, its *latents*; diffusion works on the latents, and at the
-# very end the autoencoder turns them back into a picture. Notebook 09 counted the savings, on a network without trained
-# weights. This notebook uses a trained one: our own autoencoder, of the same class as Stable Diffusion's, trained on
-# emoji and small enough to be part of the package. So you can see what the four channels contain, what is lost, and why
-# latents work.
+# very end the autoencoder turns them back into a picture. Notebook 09 counted the savings and drew with micro. This
+# notebook looks at micro's autoencoder alone: of the same class as Stable Diffusion's, trained on emoji, and small
+# enough to be part of the package. So you can see what the four channels contain, what is lost, and why latents work.
 #
 # **When you have worked through it, you can**
 #

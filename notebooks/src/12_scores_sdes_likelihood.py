@@ -45,6 +45,9 @@ plt.rcParams["figure.dpi"] = 100
 # \tag{score SDE, Eq. 5; in $\alpha$ and $\sigma$: VDM, App. A}
 # $$
 #
+# <small>In code: `forward.transition`. Test:
+# `tests/test_forward.py::test_neighbouring_levels_are_one_ddpm_step_apart`.</small>
+#
 # $dW$ is the increment of Brownian motion: a normal number of variance $dt$, independent of all others.
 #
 # <details><summary>Derivation</summary>
@@ -95,6 +98,9 @@ for name, (here, later, dt, (f_table, g2_table)) in rows.items():
 #
 # $$ x_t \mid x_0 \sim \mathcal N\!\left( e^{-\beta t / 2} x_0,\ 1 - e^{-\beta t} \right), \qquad
 # \operatorname{corr}(x_s, x_t) \to e^{-\beta |t - s| / 2} . $$
+#
+# <small>In code: `forward.q_chain`. Test:
+# `tests/test_forward.py::test_chain_and_closed_form_agree_in_distribution`.</small>
 
 # %%
 ou = DDPMSchedule(torch.full((600,), 0.01, dtype=torch.float64))
@@ -113,7 +119,10 @@ ax.fill_between(
 )
 plots.legend(ax, loc="upper right")
 plots.dress(ax, "light", title="25 of 4,000 Ornstein-Uhlenbeck paths from x = 2.5", xlabel="step", ylabel="x")
-fig.set_label("25 Ornstein-Uhlenbeck paths from x = 2.5 decay to a band of two standard deviations around 0")
+fig.set_label(
+    f"25 of 4,000 Ornstein-Uhlenbeck paths from x = 2.5: their mean falls to {centre[-1]:.2f}, "
+    f"and two standard deviations rise to {band[-1]:.2f}"
+)
 plt.show()
 
 for k in (50, 200, 600):
@@ -136,6 +145,9 @@ assert abs(correlation - 0.99**50) < 0.05
 # \qquad dt < 0 .
 # \tag{score SDE, Eq. 6 for $\lambda = 1$ and Eq. 13 for $\lambda = 0$}
 # $$
+#
+# <small>In code: `samplers.ddpm`, `samplers.ddim`. Test:
+# `tests/test_samplers.py::test_euler_is_ddim_and_ancestral_is_ddpm_is_ddim_with_eta_1`.</small>
 #
 # $\lambda = 1$ is the **reverse-time SDE** (DDPM in small steps), $\lambda = 0$ the **probability-flow ODE** (DDIM in
 # small steps).
@@ -232,6 +244,9 @@ assert all(mean < 2 * summary["floor"][0] for mean, _ in summary.values())
 # $$ \partial_t p_t(x) \;=\; -\nabla \cdot \left( p_t(x)\, v_t(x) \right), \qquad
 # v_t = \frac{d\alpha}{dt}\, \hat x_0 + \frac{d\sigma}{dt}\, \hat\varepsilon . \tag{Lipman et al. 2023, Eq. 26} $$
 #
+# <small>In code: `likelihood.log_likelihood`. Test:
+# `tests/test_likelihood.py::test_it_is_the_closed_form_on_every_schedule_at_clean_and_noisy_ends`.</small>
+#
 # <details><summary>Why this v is the one of section 2</summary>
 #
 # With $x = \alpha \hat x_0 + \sigma \hat\varepsilon$ and $\nabla \log p = -\hat\varepsilon / \sigma$:
@@ -289,6 +304,9 @@ plt.show()
 # Stay at *one* level and take $\lambda \to \infty$: only the noise and its part of the drift remain,
 #
 # $$ x \leftarrow x + h\, \nabla \log p_t(x) + \sqrt{2 h}\; z . \tag{score SDE, Eq. 4} $$
+#
+# <small>In code: `samplers.langevin`. Test:
+# `tests/test_samplers.py::test_langevin_keeps_a_gaussian_up_to_the_discretisation_that_it_says`.</small>
 #
 # This is **Langevin dynamics**. It leaves $p_t$ as it is, and it turns any other distribution into $p_t$, given enough
 # steps. How many is enough? The next cell starts all points in *one* of the eight modes, at several noise levels of the
@@ -386,6 +404,9 @@ assert corrected[0] - longer[0] > 2 * (corrected[1] ** 2 + longer[1] ** 2) ** 0.
 # $$ \frac{d \log p_t(x_t)}{dt} = -\nabla \cdot v_t(x_t), \qquad
 # \log p_0(x_0) = \log p_T(x_T) + \int_0^T \nabla \cdot v_t(x_t)\, dt . \tag{score SDE, Eq. 39} $$
 #
+# <small>In code: `likelihood.log_likelihood`. Test:
+# `tests/test_likelihood.py::test_the_change_of_variables_holds_for_any_denoiser`.</small>
+#
 # <details><summary>Derivation (instantaneous change of variables)</summary>
 #
 # 1. By the chain rule along the path, $\frac{d}{dt} \log p_t(x_t) = \frac{\partial_t p_t}{p_t} + \frac{\nabla p_t}{p_t}
@@ -430,6 +451,9 @@ assert (by_flow - by_formula).abs().max() < 0.1 * by_formula.max()
 # $e$ are independent, with mean 0 and variance 1, then
 #
 # $$ \mathbb E \left[ e^\top J\, e \right] = \sum_{ij} J_{ij}\, \mathbb E[e_i e_j] = \operatorname{tr} J . $$
+#
+# <small>In code: `likelihood.log_likelihood`. Test:
+# `tests/test_likelihood.py::test_random_vectors_estimate_the_exact_divergence`.</small>
 #
 # One product $e^\top J$ costs one backward pass. The price is noise, so the estimate needs its standard error:
 

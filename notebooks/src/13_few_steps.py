@@ -82,12 +82,18 @@ torch.testing.assert_close(runs["1 step, chord"][-1], ends["100 steps"])
 # \qquad u(x_t, t, t) = v(x_t, t) . \tag{shortcut, Eq. 3; MeanFlow, Eq. 3}
 # $$
 #
+# <small>In code: `training.few_steps.chord`. Test:
+# `tests/test_few_steps.py::TestChord::test_its_ddim_step_leads_from_the_one_point_to_the_other`.</small>
+#
 # Integrals add. So for any time $m$ between $s$ and $t$, a long way is two shorter ones, the second of which starts
 # where the first one ends:
 #
 # $$
 # \boxed{\; (t - s)\, u(x_t, t, s) = (t - m)\, u(x_t, t, m) + (m - s)\, u(x_m, m, s) \;}
 # $$
+#
+# <small>In code: `training.shortcut.Shortcut`. Test:
+# `tests/test_few_steps.py::TestShortcut::test_the_closed_form_is_the_minimum`.</small>
 #
 # <details><summary>Derivation, and its limit: MeanFlow</summary>
 #
@@ -98,6 +104,9 @@ torch.testing.assert_close(runs["1 step, chord"][-1], ends["100 steps"])
 # \partial_x u + \partial_t u)$, and compare the terms with $h$:
 #
 # $$ u = v - (t - s)\, (v \cdot \partial_x u + \partial_t u), $$
+#
+# <small>In code: `exercises.few_steps.is_the_meanflow_target`. Test:
+# `tests/answers/few_steps.py::meanflow`.</small>
 #
 # the MeanFlow identity (Geng et al. 2025, Eq. 6), whose right-hand side needs one derivative along a direction (a
 # Jacobian-vector product).
