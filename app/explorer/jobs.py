@@ -211,11 +211,11 @@ def recognise() -> None:
         _desk().of_visitor[word] = own
 
 
-def watch(beside: Callable[[], None] | None = None) -> None:
+def watch(beside: Callable[[], None] | None = None) -> bool:
     """Show the progress of the session's job; if it has ended, keep its value or show its error.
 
     The message stays until the next job, because a page may run again at any time.
-    beside: shows more of the running job, at each update.
+    beside: shows more of the running job, at each update. Returns whether a running job is shown.
     """
     if running():
 
@@ -225,7 +225,7 @@ def watch(beside: Callable[[], None] | None = None) -> None:
                 beside()
 
         page.fragment(look, run_every=POLL)()
-        return
+        return True
     if "job" in st.session_state:
         job = st.session_state.job
         try:
@@ -235,7 +235,7 @@ def watch(beside: Callable[[], None] | None = None) -> None:
             key, value = "job_said", (st.info, words, ":material/stop_circle:")
             if job.pausable:
                 _forget()
-                return
+                return False
         except (OSError, ValueError) as error:
             words = f"{job.what}: {page.literal(str(error))}"
             key, value = "job_said", (st.error, words, ":material/error:")
@@ -247,6 +247,7 @@ def watch(beside: Callable[[], None] | None = None) -> None:
     if "job_said" in st.session_state:
         say, words, icon = st.session_state.job_said
         say(words, icon=icon)
+    return False
 
 
 def _forget() -> None:

@@ -27,9 +27,10 @@ def training_card(lesson: Lesson, movement: Movement, pace: str) -> tuple[Model 
         training.movement, training.pace = movement, pace
     if trained and training is None and finished(lesson) is None and not jobs.running() and lesson.seconds <= page.LONG:
         training = _begin(lesson, movement, pace)
-    jobs.watch(None if training is None else partial(_beside, training))
-    model = finished(lesson)
-    if model is not None or not jobs.running():
+    watched = jobs.watch(None if training is None else partial(_beside, training))
+    # a training that was shown beside its progress may have ended since: the next run of the page shows its end
+    model = None if watched and training is not None else finished(lesson)
+    if model is not None or not watched:
         live(loss_chart(training, lesson), PANEL, {}, "")
     if model is not None:
         st.button(
@@ -41,7 +42,7 @@ def training_card(lesson: Lesson, movement: Movement, pace: str) -> tuple[Model 
             args=(lesson,),
         )
         return model, lesson.steps
-    if jobs.running():
+    if watched:
         return None, 0
     if sharing.is_shared() and lesson.seconds > page.LONG:
         st.caption(

@@ -11,6 +11,8 @@ import matplotlib
 from matplotlib.backends import backend_registry
 from matplotlib.figure import Figure
 
+from diffusion_explained.extras import extra
+
 SUMMARY = "The figure in words"
 
 
@@ -18,8 +20,9 @@ class DescribedFigure(Figure):
     """A Figure that a notebook displays together with its alt text, which is the figure's label."""
 
     def _ipython_display_(self) -> None:
-        from IPython.core.pylabtools import print_figure
-        from IPython.display import display
+        with extra("course"):
+            from IPython.core.pylabtools import print_figure
+            from IPython.display import display
 
         words = " ".join(str(self.get_label()).split())
         image = {"image/png": print_figure(self, "png", base64=True), "text/plain": repr(self)}

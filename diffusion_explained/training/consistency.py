@@ -22,7 +22,7 @@ network itself, not from a moving average. The loss is that of the velocity: an 
 
 from __future__ import annotations
 
-from diffusion_explained.checks import named_options, whole
+from diffusion_explained.checks import named_options, typed_arguments, whole
 from diffusion_explained.denoisers import NetworkDenoiser
 from diffusion_explained.forward import add_noise
 from diffusion_explained.models import NetworkModule
@@ -47,6 +47,7 @@ class Consistency:
     """
 
     @named_options
+    @typed_arguments
     def __init__(self, schedule: Schedule, teacher: Model | None = None, kind: str = "flow", halvings: int = 6) -> None:
         if not (schedule.alpha(0.0) == 1 and schedule.sigma(0.0) == 0):
             raise ValueError("A consistency model needs a schedule whose t = 0 is clean data: give a FlowSchedule.")

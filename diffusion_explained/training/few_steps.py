@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.denoisers import Prediction
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.forward import add_noise, like
@@ -68,6 +69,7 @@ def step_to(pred: Prediction, next_level: Level) -> Tensor:
     return add_noise(pred.x_0, pred.eps, next_level)
 
 
+@typed_arguments
 def chord(x_t: Tensor, x_s: Tensor, level: Level, next_level: Level) -> tuple[Tensor, Tensor]:
     """The pair (x_0, eps) whose DDIM step leads from x_t to x_s, both [B, ...]: the chord of a path.
 

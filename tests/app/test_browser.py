@@ -263,7 +263,7 @@ def test_an_address_fetches_nothing_from_elsewhere(tab):
 
 
 def test_stable_diffusion_runs_beside_the_page_and_is_stopped(tab):
-    page = tab("stable_diffusion?sd_steps=4")
+    page = tab("stable_diffusion?sd_steps=4&count=4")
     scrubber, slider = ready(page)
     assert scrubber.get_attribute("data-frame") == "4"
     before, sent = pixels(page), len(page.sent)
