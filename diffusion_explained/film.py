@@ -269,10 +269,14 @@ def film_of(
 
 
 @typed_arguments
-def chosen_frames(film: Film, count: int = 5) -> list[int]:
-    """Up to `count` frames of a film, evenly spaced from the first to the last."""
-    last = len(film.frames) - 1
-    return sorted({round(k * last / (count - 1)) for k in range(whole("count", count, 2, 1000))})
+def evenly_spaced(count: int, most: int) -> list[int]:
+    """The indices of at most `most` of `count` steps or frames, evenly spaced from the first to the last.
+
+    Raises ValueError for a number below 1.
+    """
+    count, most = whole("count", count, 1), whole("most", most, 1)
+    spaced = torch.linspace(0, count - 1, min(count, most), dtype=torch.float64, device="cpu")
+    return spaced.round().int().tolist()
 
 
 @typed_arguments

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from diffusion_explained.checks import typed_arguments
 from diffusion_explained.extras import extra
-from diffusion_explained.film import Film, chosen_frames, film_of, script, strip, style
+from diffusion_explained.film import Film, evenly_spaced, film_of, script, strip, style
 from diffusion_explained.plots import alt_text, png
 from diffusion_explained.plots.point_films import LAYERS, PlaneFilm
 from diffusion_explained.samplers import Step
@@ -21,6 +21,8 @@ with extra("course"):
     import anywidget
     import ipywidgets
     import traitlets
+
+STRIP_FRAMES = 5  # of a scrubber, where no kernel runs
 
 
 class Scrubber(anywidget.AnyWidget):
@@ -38,7 +40,7 @@ class Scrubber(anywidget.AnyWidget):
     def __init__(self, film: Film, frame: int = 0) -> None:
         super().__init__(film=film.to_message(), frame=frame)
 
-        frames = chosen_frames(film)
+        frames = evenly_spaced(len(film.frames), STRIP_FRAMES)
         told = "; ".join(film.captions[frame] for frame in frames)
         self._still = strip(film, frames)
         self._words = f"{len(frames)} of {len(film.captions)} frames of {', '.join(film.alts)}: {told}"

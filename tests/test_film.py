@@ -15,7 +15,7 @@ from diffusion_explained.charts import histogram_chart, level_chart
 from diffusion_explained.denoisers import Prediction
 from diffusion_explained.film import (
     EPS_RANGE,
-    chosen_frames,
+    evenly_spaced,
     film,
     film_of,
     gif,
@@ -197,8 +197,8 @@ def test_the_marker_stays_on_the_curve_and_infinities_at_its_ends():
 
 def test_a_strip_holds_the_chosen_frames_one_below_the_other():
     a_film = film_of(make_steps(count=6, batch=2, size=16), columns=2)
-    chosen = chosen_frames(a_film)
-    assert chosen == [0, 2, 3, 4, 6] and chosen_frames(film_of(make_steps(count=1))) == [0, 1]
+    chosen = evenly_spaced(len(a_film.frames), 5)
+    assert chosen == [0, 2, 3, 4, 6] and evenly_spaced(len(film_of(make_steps(count=1)).frames), 5) == [0, 1]
     with Image.open(io.BytesIO(strip(a_film, chosen))) as image:
         sheet = np.asarray(image.convert("RGB")).astype(int)
     for k, frame in enumerate(chosen):

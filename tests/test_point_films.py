@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture, least_loss, tilted
+from diffusion_explained.film import evenly_spaced
 from diffusion_explained.noise import randn, stream
 from diffusion_explained.plots import plane
 from diffusion_explained.plots.point_films import (
@@ -15,7 +16,6 @@ from diffusion_explained.plots.point_films import (
     FIELD,
     REACH,
     caption,
-    kept,
     noised,
     plane_film,
     sampled,
@@ -86,8 +86,9 @@ def test_pairs_are_lines():
 
 
 def test_long_runs_keep_their_ends_and_bad_films_are_refused():
-    assert kept(3) == [0, 1, 2]
-    assert kept(250)[0] == 0 and kept(250)[-1] == 249 and len(kept(250)) == 49
+    assert evenly_spaced(3, 49) == [0, 1, 2]
+    many = evenly_spaced(250, 49)
+    assert many[0] == 0 and many[-1] == 249 and len(many) == 49
     panel = panel_of(run(FlowSchedule()))
     with pytest.raises(ValueError, match="5 frames, but there are 2 captions"):
         plane_film([panel], MIXTURE.means.float(), ["a", "b"])

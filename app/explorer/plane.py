@@ -12,8 +12,9 @@ from diffusion_explained.comparisons import one_shot
 from diffusion_explained.data import toys
 from diffusion_explained.denoisers import Denoiser, Prediction
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained.film import evenly_spaced
 from diffusion_explained.noise import randn, stream
-from diffusion_explained.plots.point_films import PlaneFilm, PlanePanel, caption, kept, noised, plane_film, sampled
+from diffusion_explained.plots.point_films import PlaneFilm, PlanePanel, caption, noised, plane_film, sampled
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import Start as RunStart
 from diffusion_explained.samplers import Step, run
@@ -21,6 +22,7 @@ from diffusion_explained.schedules import SCHEDULES, Level
 from explorer.turns import Turn
 
 POINTS = 2000  # that move
+MOST_FRAMES = 49  # of a film
 OF_DATA = 400  # Gaussians that make up a toy
 WIDTH_OF_DATA = 0.06  # their standard deviation
 OF_DRAWING = 300
@@ -186,7 +188,7 @@ class Movement:
 
 def steps_of(movement: Movement, denoise: Denoiser, turn: Turn | None = None) -> list[Step]:
     """The steps of a run that a film shows, the last among them."""
-    shown, steps = set(kept(movement.steps)), []
+    shown, steps = set(evenly_spaced(movement.steps, MOST_FRAMES)), []
     for step in run(movement.sampler, denoise, movement.start()):
         if turn is not None:
             turn((step.i + 1) / movement.steps, f"step {step.i + 1} of {movement.steps}")

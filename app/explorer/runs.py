@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusion_explained.charts import histogram_chart, level_chart
 from diffusion_explained.comparisons import Counted, Finish, Timing, one_shots, race, time_evaluation
 from diffusion_explained.data.hub_datasets import DATASETS
-from diffusion_explained.film import EPS_RANGE, Film, film, film_of, mosaic, pixels
+from diffusion_explained.film import EPS_RANGE, Film, evenly_spaced, film, film_of, mosaic, pixels
 from diffusion_explained.forward import add_noise
 from diffusion_explained.models import Classifier, count_flops
 from diffusion_explained.noise import generators, randn
@@ -228,7 +228,7 @@ def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
 
     def ran(turn: Turn) -> Run:
         denoise, count, kept = denoiser(settings), settings.num_inference_steps, []
-        frames = set(torch.linspace(0, count - 1, min(count, MOST_FRAMES)).round().int().tolist())
+        frames = set(evenly_spaced(count, MOST_FRAMES))
         for step in steps_of(settings, denoise):
             if step.i in frames:
                 kept.append(step)

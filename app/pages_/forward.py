@@ -1,12 +1,13 @@
 """Forward: how an image becomes noise, and what a network predicts at each time."""
 
 import streamlit as st
-import torch
 from explorer import address, choices, controls, page, programs
 from explorer.pictures import origin, per_class, picture, pictures, real_images
 from explorer.runs import PATHS, class_names, noising
 from explorer.scrubber import scrubber
 from explorer.uploads import digest, own_image
+
+from diffusion_explained.film import evenly_spaced
 
 CLEAR = {"mnist": 7, "cifar10": 16}  # which three, and which horse: ones that are easy to recognise
 
@@ -69,8 +70,8 @@ scrubber(kept.film, key="noising", frame=len(kept.levels) // 2, keep=True)
 page.colour_notice(choice.data)
 
 st.subheader("The same, as a filmstrip", anchor=False)
-places = torch.linspace(0, len(kept.levels) - 1, 11).round().long()
-captions = ["clean", *(f"{place / 50:.0%}" for place in places[1:].tolist())]
+places = evenly_spaced(len(kept.levels), 11)
+captions = ["clean", *(f"{place / 50:.0%}" for place in places[1:])]
 page.strip({"xₜ": kept.x_t[places]}, captions, f"x_t on its way into noise, {schedule} schedule")
 
 data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_explained.checks import check_finite, check_some, float_data, number, typed_arguments, whole
 from diffusion_explained.devices import float64_on_cpu
-from diffusion_explained.film import mosaic, pixels, step_fields
+from diffusion_explained.film import evenly_spaced, mosaic, pixels, step_fields
 from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.style import dress, figure, labelled, legend, legend_below
@@ -139,7 +139,7 @@ def step_table(
     if not steps:
         raise ValueError("There are no steps to show: a sampler yields at least one.")
     columns = whole("columns", columns, 1)
-    kept = [steps[k] for k in np.unique(np.linspace(0, len(steps) - 1, min(columns, len(steps))).round().astype(int))]
+    kept = [steps[k] for k in evenly_spaced(len(steps), columns)]
     fields, image = step_fields(steps), whole("image", image, 0, len(steps[0].x_t) - 1)
     rows = {name: [field(step)[image] for step in kept] for name, _, field, _ in fields}
     limits = {name: limit for name, _, _, limit in fields if limit is not None}

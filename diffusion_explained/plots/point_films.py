@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import all_of, check_finite, float_data, same_shape, typed_arguments, whole
+from diffusion_explained.checks import all_of, check_finite, float_data, same_shape, typed_arguments
 from diffusion_explained.denoisers import Denoiser, Prediction
 from diffusion_explained.exact import GaussianMixture
 from diffusion_explained.film import shown
@@ -31,7 +31,6 @@ from diffusion_explained.samplers import Step, euler
 from diffusion_explained.schedules import Level
 
 LAYERS = ("data", "density", "paths", "arrows", "score", "predicted")  # of the picture, beside the points
-MOST_FRAMES = 49
 REACH = 8.0  # coordinates are sent as 16-bit numbers from -REACH to REACH
 FIELD = 4.5  # the half side of the square on which density and arrows are computed
 BINS, ARROWS = 56, 19  # squares of the density and arrows along each side of it
@@ -127,15 +126,6 @@ def plane_film(
                 f"Panel {panel.title!r} has {len(panel.points)} frames, but there are {len(captions)} captions."
             )
     return PlaneFilm(tuple(panels), tuple(captions), _points("data", data), ends)
-
-
-@typed_arguments
-def kept(count: int, most: int = MOST_FRAMES) -> list[int]:
-    """The indices of at most `most` of `count` steps, evenly spaced, the first and the last among them."""
-    count, most = whole("count", count, 1), whole("most", most, 2)
-    return sorted(
-        set(torch.linspace(0, count - 1, min(count, most), dtype=torch.float64, device="cpu").round().int().tolist())
-    )
 
 
 @typed_arguments

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusion_explained.charts import Chart, Curve
 from diffusion_explained.checks import typed_arguments
-from diffusion_explained.film import Film, film, level_caption, mosaic, pixels, shown
+from diffusion_explained.film import Film, evenly_spaced, film, level_caption, mosaic, pixels, shown
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
 from diffusion_explained.stable_diffusion.families import MICRO, MICRO_TITLE
@@ -27,7 +27,7 @@ def film_of_trace(trace: Trace, most: int = 60) -> Film:
     Of a run with more than `most` steps, `most` evenly spread steps are shown.
     """
     count = len(trace.rows)
-    kept = np.linspace(0, count - 1, min(count, most)).round().astype(int).tolist()
+    kept = evenly_spaced(count, most)
     levels = levels_of_rows(trace.rows)
     captions = [level_caption(k, levels[k], count) for k in kept]
     panels = [(*LATENTS, _sheets(trace.latents[[*kept, count]])), (*DECODED, _sheets(trace.x_0[[*kept, count - 1]]))]
