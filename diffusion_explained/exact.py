@@ -201,9 +201,6 @@ class ExactDenoiser:
         return Prediction(x_0, eps(x_0), eps_cond=eps(cond), eps_uncond=eps(uncond))
 
 
-CLEAN = Level(0.0, 1.0, 0.0)
-
-
 @typed_arguments
 def tilted(
     mixture: GaussianMixture, label: int, guidance_scale: float, *, reach: float = 3.0, bins: int = 120
@@ -230,7 +227,8 @@ def tilted(
     along = (torch.arange(bins, dtype=torch.float64, device="cpu") + 0.5) * cell - reach
     places = torch.cartesian_prod(along, along).to(mixture.means.device)
     of_class = GaussianMixture(mixture.means[member], mixture.std[member], mixture.weights[member])
-    logs = guide(of_class.log_density(places, CLEAN), mixture.log_density(places, CLEAN), guidance_scale)
+    cond, uncond = (one.log_density(places, Schedule.clean) for one in (of_class, mixture))
+    logs = guide(cond, uncond, guidance_scale)
     weights = (logs - logs.max()).exp()
     chosen = weights > 1e-5
     return GaussianMixture(places[chosen], cell / 2, weights[chosen])

@@ -88,7 +88,7 @@ def log_likelihood(
     slope, div = _slope_and_divergence(denoise, z, path[0], probe)
     for level, noisier in pairwise(path):
         turn = _angle(noisier) - _angle(level)
-        trial, _ = _slope(denoise, z + turn * slope, noisier)
+        trial = _slope(denoise, z + turn * slope, noisier)
         z = z + turn / 2 * (slope + trial)
         slope, div_next = _slope_and_divergence(denoise, z, noisier, probe)
         change = change + turn / 2 * (div + div_next)
@@ -109,20 +109,20 @@ def _radius(level: Level) -> float:
     return math.hypot(level.alpha, level.sigma)
 
 
-def _slope(denoise: Denoiser, z: Tensor, level: Level) -> tuple[Tensor, Tensor]:
-    """v at z [B, ...], and z itself; 0 at a clean level, where a density has eps = -sigma * score = 0."""
+def _slope(denoise: Denoiser, z: Tensor, level: Level) -> Tensor:
+    """v at z [B, ...]; 0 at a clean level, where a density has eps = -sigma * score = 0."""
     if level.sigma == 0:
-        return torch.zeros_like(z), z
+        return torch.zeros_like(z)
     c = _radius(level)
     pred = predict(denoise, c * z, level)
-    return (level.alpha * pred.eps - level.sigma * pred.x_0) / c, z
+    return (level.alpha * pred.eps - level.sigma * pred.x_0) / c
 
 
 def _slope_and_divergence(denoise: Denoiser, z: Tensor, level: Level, probe: Tensor | None) -> tuple[Tensor, Tensor]:
     """v at z, [B, ...], and its divergence over z, [B] in float64: exact without a probe."""
     with torch.enable_grad():
         at = z.detach().requires_grad_()
-        slope, _ = _slope(denoise, at, level)
+        slope = _slope(denoise, at, level)
     none = to_float64(z.new_zeros(len(z)))
     if level.sigma == 0:
         return slope.detach(), none

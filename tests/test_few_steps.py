@@ -15,7 +15,7 @@ from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import consistency, ddim, euler, final
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 from diffusion_explained.training import TrainConfig, train, training_loss
-from diffusion_explained.training.consistency import CLEAN, Consistency
+from diffusion_explained.training.consistency import Consistency
 from diffusion_explained.training.few_steps import Batch, chord, levels_at
 from diffusion_explained.training.progressive import Progressive
 from diffusion_explained.training.shortcut import Shortcut
@@ -95,7 +95,7 @@ class TestChord:
         x_t, x_s = torch.randn(2, 5, 3, generator=stream(0))
         x_0, eps = chord(x_t, x_s, SCHEDULE.level(0.75), SCHEDULE.level(0.25))
         torch.testing.assert_close(eps - x_0, (x_t - x_s) / 0.5)
-        torch.testing.assert_close(chord(x_t, x_s, SCHEDULE.level(0.75), CLEAN)[0], x_s)
+        torch.testing.assert_close(chord(x_t, x_s, SCHEDULE.level(0.75), SCHEDULE.clean)[0], x_s)
 
     def test_there_is_none_through_one_level(self):
         with pytest.raises(ValueError, match="two different levels"):
@@ -131,7 +131,7 @@ class TestConsistency:
     @pytest.mark.parametrize("kind", ["flow", "v", "eps", "edm"])
     def test_the_boundary_condition_holds_exactly_for_any_network(self, kind):
         x = torch.randn(50, 2, generator=stream(1))
-        assert torch.equal(NetworkDenoiser(random_mlp(), SCHEDULE, kind)(x, CLEAN).x_0, x)
+        assert torch.equal(NetworkDenoiser(random_mlp(), SCHEDULE, kind)(x, SCHEDULE.clean).x_0, x)
 
     @pytest.mark.parametrize("teacher", [None, "exact"])
     def test_the_closed_form_is_the_minimum(self, teacher):

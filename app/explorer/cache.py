@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -105,6 +105,13 @@ class Cache:
         with self._lock:
             self._values.clear()
             self._sizes.clear()
+
+    def find(self, key: Hashable) -> Any:
+        """The value of key if the cache holds it, otherwise None; nothing is computed."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
 
     def __contains__(self, key: Hashable) -> bool:
         with self._lock:

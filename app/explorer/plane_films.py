@@ -139,18 +139,21 @@ def _pairs(lesson: Lesson) -> tuple[Tensor, Tensor] | None:
     return None if teacher is None else rectified_pairs(lesson, teacher)
 
 
+def _fresh(movement: Movement, draw: int = 0) -> Tensor:
+    """A draw of the data, as many points as move."""
+    return movement.data.mixture.sample(movement.points, stream(FRESH + draw))[0]
+
+
 def _distance(movement: Movement, steps: list[Step]) -> float:
-    fresh, _ = movement.data.mixture.sample(movement.points, stream(FRESH))
-    return sliced_wasserstein(steps[-1].x_next, fresh)
+    return sliced_wasserstein(steps[-1].x_next, _fresh(movement))
 
 
 def _facts(movement: Movement, steps: list[Step]) -> str:
-    two, _ = movement.data.mixture.sample(movement.points, stream(FRESH + 1))
-    fresh, _ = movement.data.mixture.sample(movement.points, stream(FRESH))
+    apart = sliced_wasserstein(_fresh(movement, 1), _fresh(movement))
     return (
         f"{movement.points:,} points in {movement.steps} step{'' if movement.steps == 1 else 's'}. They end "
         f"{_distance(movement, steps):.3f} away from fresh data (sliced Wasserstein distance); two draws of the data "
-        f"are {sliced_wasserstein(two, fresh):.3f} apart."
+        f"are {apart:.3f} apart."
     )
 
 

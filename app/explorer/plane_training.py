@@ -18,7 +18,7 @@ from diffusion_explained.schedules import FlowSchedule
 from diffusion_explained.training import Record, TrainConfig, train
 from diffusion_explained.training.coupling import coupled
 from diffusion_explained.training.reflow import PairsConfig, draw_pairs
-from explorer.cache import named_cache
+from explorer.cache import Cache, named_cache
 from explorer.plane import Drawing, Movement, faster, steps_of
 from explorer.turns import HEAVY, Tell, Turn
 
@@ -104,12 +104,7 @@ def rectified_pairs(lesson: Lesson, teacher: Model) -> tuple[Tensor, Tensor]:
 
 def finished(lesson: Lesson) -> Model | None:
     """The network that this lesson made, if it is known here."""
-    kept = named_cache("plane networks", 64)
-    return kept.get(lesson, _missing) if lesson in kept else None
-
-
-def _missing(tell: Tell) -> Model:
-    raise LookupError("asked for only if it is kept")
+    return _networks().find(lesson)
 
 
 def records(lesson: Lesson) -> Iterator[Record]:
@@ -133,7 +128,12 @@ def records(lesson: Lesson) -> Iterator[Record]:
 
 def keep(lesson: Lesson, model: Model) -> Model:
     """Keep a trained network for every visitor who asks for the same lesson."""
-    return named_cache("plane networks", 64).get(lesson, lambda _: model)
+    return _networks().get(lesson, lambda _: model)
+
+
+def _networks() -> Cache:
+    """The trained networks by lesson; their number is limited."""
+    return named_cache("plane networks", 64)
 
 
 class Training:

@@ -229,8 +229,7 @@ def models() -> Cache:
 
 def loaded(name: str, safety_checker: bool | None = None) -> Loaded | None:
     """A model if it is already loaded with this choice of its safety checker, or None."""
-    kept, key = models(), (name, safety_checker)
-    return kept.get(key, lambda tell: None, keep=lambda value: False) if key in kept else None
+    return models().find((name, safety_checker))
 
 
 def load(kept: Cache, name: str, tell: Tell, safety_checker: bool | None = None) -> Loaded:

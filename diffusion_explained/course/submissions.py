@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from diffusion_explained.course.exercise_cells import exercise_cells
+from diffusion_explained.course.exercise_cells import ExerciseCells, exercise_cells
 from diffusion_explained.course.notebook_files import course_notebooks, read_notebook
 from diffusion_explained.course.processes import Grader, Task
 from diffusion_explained.course.slices import Names, names_of, needed_cells, plain_code
@@ -94,16 +94,14 @@ def grade_notebooks(
 
 
 @cache
+def _course_exercises() -> tuple[ExerciseCells, ...]:
+    """The exercises of all notebooks of the course, which are read once."""
+    return tuple(one for path in course_notebooks() for one in exercise_cells(read_notebook(path)["cells"]))
+
+
 def answer_names() -> dict[str, str]:
     """The name of the answer to each exercise, such as "01.2": "my_eps"."""
-    cells = (read_notebook(path)["cells"] for path in course_notebooks())
-    return {one.number: one.answer_name for each in cells for one in exercise_cells(each)}
-
-
-@cache
-def _solution_names() -> frozenset[str]:
-    cells = (read_notebook(path)["cells"] for path in course_notebooks())
-    return frozenset(one.solution_name for each in cells for one in exercise_cells(each))
+    return {one.number: one.answer_name for one in _course_exercises()}
 
 
 def find_answers(path: Path) -> dict[str, Task | tuple[str, str]]:
@@ -162,7 +160,8 @@ def _task(number: str, cells: Sequence[str | None], names: Sequence[Names | None
         return "open", f"no cell above the check assigns {name}"
     if _is_blank(cells[binding[-1]] or "", name):
         return "open", ""
-    used = sorted(_solution_names() & {one for i in needed for one in (names[i].bound | names[i].read)})  # type: ignore[union-attr]
+    solutions = {one.solution_name for one in _course_exercises()}
+    used = sorted(solutions & {one for i in needed for one in (names[i].bound | names[i].read)})  # type: ignore[union-attr]
     if used:
         return "wrong", f"the answer is taken from the sample solution, {used[0]}"
     return Task(number, name, [(f"cell {i + 1}", cells[i] or "") for i in needed])

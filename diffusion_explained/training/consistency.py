@@ -27,11 +27,9 @@ from diffusion_explained.denoisers import NetworkDenoiser
 from diffusion_explained.forward import add_noise
 from diffusion_explained.models import NetworkModule
 from diffusion_explained.pretrained import Model
-from diffusion_explained.schedules import Level, Schedule
+from diffusion_explained.schedules import Schedule
 from diffusion_explained.training.few_steps import Batch, chord, levels_at, step_to
 from diffusion_explained.training.state import TrainingState
-
-CLEAN = Level(0.0, 1.0, 0.0)
 
 
 class Consistency:
@@ -68,5 +66,5 @@ class Consistency:
             knows = NetworkDenoiser(self.teacher.network, self.schedule, self.teacher.kind, cond=batch.labels)
             x_s = step_to(knows(x_t, level), earlier)  # one step of the ODE solver (Eq. 6)
         f = NetworkDenoiser(state.network, self.schedule, self.kind, cond=batch.labels)
-        x_0, eps = chord(x_t, f(x_s, earlier).x_0, level, CLEAN)
+        x_0, eps = chord(x_t, f(x_s, earlier).x_0, level, Schedule.clean)
         return batch._replace(x_0=x_0, eps=eps)
