@@ -51,7 +51,8 @@ function drawChart(canvas, chart, index) {
     ctx.strokeStyle = colours.faint;
     ctx.beginPath(); ctx.moveTo(X(v), top); ctx.lineTo(X(v), h - bottom); ctx.stroke();
     ctx.fillStyle = colours.muted;
-    ctx.fillText(String(+v.toPrecision(6)), X(v), h - bottom + 15);
+    const number = String(+v.toPrecision(6));
+    ctx.fillText(number, Math.min(X(v), w - ctx.measureText(number).width / 2), h - bottom + 15); // whole at the edge
   }
   ctx.fillText(chart.x_label, (left + w - right) / 2, h - 4);
   ctx.textAlign = "right";
