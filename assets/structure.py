@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "diffusion_explained"
 PAGE = ROOT / "docs" / "structure.md"
-MOST_ROOMS = 41
+MOST_ROOMS = 38
 ORDER = {
     "ground": (
         "messages",
@@ -38,9 +38,9 @@ ORDER = {
         "likelihood",
         "inverse",
     ),
-    "networks and data": ("data", "models", "inside", "pretrained", "precision", "gan"),
+    "networks and data": ("data", "models", "inside", "pretrained", "precision"),
     "pictures": ("charts", "film", "stable_diffusion", "comparisons", "plots", "widgets"),
-    "measuring and training": ("metrics", "neighbours", "evaluation", "training", "micro", "exercises", "course"),
+    "measuring and training": ("metrics", "training", "micro", "exercises", "course"),
     "command line": ("serving", "cli"),
 }
 

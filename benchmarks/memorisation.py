@@ -17,11 +17,9 @@ from side_by_side import machine, table
 from torch import Tensor
 
 from diffusion_explained.data import ImageDataset, load_dataset
-from diffusion_explained.evaluation import draw
 from diffusion_explained.files import check_folder
 from diffusion_explained.measured import MEASURED, read_measured, studies, write_measured
-from diffusion_explained.metrics import classify, shipped_classifier
-from diffusion_explained.neighbours import nearest
+from diffusion_explained.metrics import classify, draw, nearest, shipped_classifier
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import load_pretrained
 

@@ -22,10 +22,10 @@ from places import tried
 from side_by_side import machine, table
 from torch import Tensor
 
-from diffusion_explained.evaluation import Reference
 from diffusion_explained.files import check_folder
 from diffusion_explained.guidance import MIDDLE
 from diffusion_explained.measured import MEASURED, read_measured, studies, write_measured
+from diffusion_explained.metrics import Reference
 from diffusion_explained.precision import in_precision
 from diffusion_explained.pretrained import Model, load_pretrained, shipped_weights
 from diffusion_explained.samplers import SAMPLERS, final

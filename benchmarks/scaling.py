@@ -21,10 +21,10 @@ from throughput import NETWORKS
 from torch import nn
 
 from diffusion_explained.data import load_dataset
-from diffusion_explained.evaluation import Reference, draw
 from diffusion_explained.files import atomic_path, check_folder
 from diffusion_explained.forward import add_noise
 from diffusion_explained.measured import MEASURED, read_measured, write_measured
+from diffusion_explained.metrics import Reference, draw
 from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.noise import randn
 from diffusion_explained.precision import in_precision

@@ -11,11 +11,9 @@ from diffusion_explained import load_pretrained, plots, samplers
 from diffusion_explained.comparisons import level_of_same_snr, rms_distance, time_evaluation
 from diffusion_explained.data import from_strokes, gaussian_modes, to_float, to_uint8, toy
 from diffusion_explained.denoisers import NetworkDenoiser, Prediction, clip_x_0
-from diffusion_explained.evaluation import evaluate
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.film import film_of, mosaic, one_value, pixels
 from diffusion_explained.forward import add_noise, like, posterior, posterior_std, q_chain, transition
-from diffusion_explained.gan import train_gan
 from diffusion_explained.guidance import check_guidance, guide, rescale_guided
 from diffusion_explained.inside import (
     Attention,
@@ -31,12 +29,15 @@ from diffusion_explained.metrics import (
     class_coverage,
     classify,
     diversity,
+    evaluate,
     frechet_distance,
     frechet_floor,
     frechet_spread,
     gaussian_frechet_distance,
     mean_pairwise_distance,
     mode_coverage,
+    nearest,
+    neighbour_coverage,
     sliced_wasserstein,
 )
 from diffusion_explained.micro.drawing import background_colour
@@ -45,7 +46,6 @@ from diffusion_explained.micro.fidelity import colour_shares, ranks
 from diffusion_explained.micro.reconstruction import psnr
 from diffusion_explained.micro.scenes import SceneSampler
 from diffusion_explained.models import MLP, DiTConfig, MLPConfig, UNet, UNetConfig
-from diffusion_explained.neighbours import nearest, neighbour_coverage
 from diffusion_explained.noise import MAX_SEED, check_seed, generators, numpy_stream, randn, seeded, stream, streams_of
 from diffusion_explained.predictions import target, to_x0_eps
 from diffusion_explained.schedules import (
@@ -61,6 +61,7 @@ from diffusion_explained.stable_diffusion.latent_space import poke, slerp
 from diffusion_explained.training import train
 from diffusion_explained.training.augmentation import cut_out_randomly, flip_randomly, shift_randomly
 from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.gan import train_gan
 from diffusion_explained.training.reflow import straightness
 from diffusion_explained.training.state import TrainingState
 from diffusion_explained.weight_files import read_weights

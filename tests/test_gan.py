@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from diffusion_explained.data import toy
-from diffusion_explained.gan import train_gan
+from diffusion_explained.training.gan import train_gan
 
 DATA, _ = toy("ring", 2000, seed=0)
 

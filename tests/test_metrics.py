@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.data import bundled_mnist, gaussian_modes, toy
-from diffusion_explained.evaluation import evaluate
 from diffusion_explained.metrics import (
     Coverage,
     class_accuracy,
@@ -17,6 +16,7 @@ from diffusion_explained.metrics import (
     classify,
     diversity,
     diversity_by_class,
+    evaluate,
     frechet_bias,
     frechet_distance,
     frechet_floor,

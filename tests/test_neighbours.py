@@ -7,7 +7,7 @@ import torch
 from test_metrics import normal
 
 from diffusion_explained.data import bundled_mnist
-from diffusion_explained.neighbours import nearest, nearest_training_images, neighbour_coverage
+from diffusion_explained.metrics import nearest, nearest_training_images, neighbour_coverage
 
 
 @pytest.fixture(scope="module")

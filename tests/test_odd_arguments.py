@@ -15,8 +15,8 @@ from diffusion_explained import load_pretrained, samplers, stable_diffusion
 from diffusion_explained.checks import typed_arguments
 from diffusion_explained.data import bundled_mnist
 from diffusion_explained.devices import choose_device
-from diffusion_explained.evaluation import Model as Measurable
 from diffusion_explained.forward import add_noise
+from diffusion_explained.metrics.evaluation import Model as Measurable
 from diffusion_explained.micro.retrieval import load_retrieval
 from diffusion_explained.micro.training_runs import load_autoencoder
 from diffusion_explained.models import MLP, DiT, MLPConfig, UNet, count_flops, count_parameters

@@ -6,9 +6,8 @@ import torch
 from diffusion_explained import load_pretrained, samplers
 from diffusion_explained.data import load_dataset, load_image, toy
 from diffusion_explained.denoisers import NetworkDenoiser
-from diffusion_explained.evaluation import evaluate
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
-from diffusion_explained.gan import train_gan
+from diffusion_explained.metrics import evaluate
 from diffusion_explained.micro.autoencoder_training import AutoencoderConfig, train_autoencoder
 from diffusion_explained.micro.text_to_image_training import TextToImageConfig, train_text_to_image
 from diffusion_explained.micro.training_runs import make_autoencoder, make_scenes
@@ -21,6 +20,7 @@ from diffusion_explained.stable_diffusion.recording import record
 from diffusion_explained.training import train
 from diffusion_explained.training.classifier import ClassifierTrainConfig, train_classifier
 from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.gan import train_gan
 from diffusion_explained.training.recipes import run_recipe
 from diffusion_explained.training.reflow import PairsConfig, draw_pairs
 from diffusion_explained.training.timed import TimedConfig

@@ -12,9 +12,15 @@ from diffusion_explained.comparisons import rms_distance
 from diffusion_explained.data import from_points, from_strokes, gaussian_modes, load_dataset, toy
 from diffusion_explained.data.images import ImageDataset
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
-from diffusion_explained.gan import train_gan
 from diffusion_explained.inside import attention_maps, costs, cut, feature_maps, skip_connections
-from diffusion_explained.metrics import classify, diversity, frechet_distance, frechet_spread, sliced_wasserstein
+from diffusion_explained.metrics import (
+    classify,
+    diversity,
+    frechet_distance,
+    frechet_spread,
+    nearest,
+    sliced_wasserstein,
+)
 from diffusion_explained.micro import fidelity, reconstruction
 from diffusion_explained.micro.emoji import load_emoji_sample
 from diffusion_explained.micro.retrieval import embed_pictures, load_retrieval
@@ -23,7 +29,6 @@ from diffusion_explained.micro.scene_stream import CaptionedBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.micro.tokens import load_tokenizer
 from diffusion_explained.models import MLP, Classifier, ClassifierConfig, DiT, DiTConfig, MLPConfig, UNet, UNetConfig
-from diffusion_explained.neighbours import nearest
 from diffusion_explained.noise import seeded
 from diffusion_explained.plots.points import plane
 from diffusion_explained.plots.style import png
@@ -35,6 +40,7 @@ from diffusion_explained.stable_diffusion.masks import rectangle_mask
 from diffusion_explained.training import train
 from diffusion_explained.training.classifier import ClassifierTrainConfig, train_classifier
 from diffusion_explained.training.config import TrainConfig
+from diffusion_explained.training.gan import train_gan
 
 CPU = {"device": "cpu", "dtype": torch.float32}
 SMALL = UNetConfig(image_shape=(1, 8, 8), patch_size=1, widths=(8, 8), head_width=8, num_classes=None)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffusion_explained.gan import train_gan
 from diffusion_explained.metrics import mode_coverage, sliced_wasserstein
 from diffusion_explained.models import MLP, MLPConfig
 from diffusion_explained.noise import randn, seeded, stream
@@ -13,6 +12,7 @@ from diffusion_explained.plots.point_films import PlanePanel, plane_film
 from diffusion_explained.samplers import euler, final
 from diffusion_explained.schedules import FlowSchedule
 from diffusion_explained.training import TrainConfig, train
+from diffusion_explained.training.gan import train_gan
 from explorer import plane_programs as programs
 from explorer.cache import named_cache
 from explorer.page import duration

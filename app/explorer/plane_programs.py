@@ -15,7 +15,6 @@ IMPORTS = {  # name -> the module that it is imported from
     "GaussianMixture": "exact",
     "tilted": "exact",
     "add_noise": "forward",
-    "train_gan": "gan",
     "MLP": "models",
     "MLPConfig": "models",
     "randn": "noise",
@@ -31,6 +30,7 @@ IMPORTS = {  # name -> the module that it is imported from
     "TrainConfig": "training",
     "train": "training",
     "coupled": "training.coupling",
+    "train_gan": "training.gan",
     "PairsConfig": "training.reflow",
     "draw_pairs": "training.reflow",
 }

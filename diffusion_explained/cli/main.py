@@ -301,7 +301,7 @@ def evaluate(
     from tqdm import tqdm
 
     from diffusion_explained.devices import choose_device
-    from diffusion_explained.evaluation import evaluate
+    from diffusion_explained.metrics import evaluate
     from diffusion_explained.pretrained import load_pretrained
 
     loaded = load_pretrained(model, choose_device(device))

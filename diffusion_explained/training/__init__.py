@@ -17,6 +17,7 @@
 | `consistency`      | consistency models: from every point of a path to its end                          |
 | `shortcut`         | shortcut models: a network that is told where its step ends                        |
 | `coupling`         | pairs of noise and data by optimal transport within minibatches                    |
+| `gan`              | a generative adversarial network for points in the plane, as a baseline            |
 | `recipes`          | the training runs that made the shipped networks, as files                         |
 """
 

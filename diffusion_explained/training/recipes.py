@@ -24,10 +24,10 @@ from torch import nn
 from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.devices import hardware
-from diffusion_explained.evaluation import evaluate
 from diffusion_explained.files import check_folder, read_bytes, shipped
 from diffusion_explained.guidance import check_guidance
 from diffusion_explained.messages import unknown_name
+from diffusion_explained.metrics import evaluate
 from diffusion_explained.models import Classifier, build_network, count_flops, count_parameters, of_data
 from diffusion_explained.noise import seeded
 from diffusion_explained.pretrained import Model, save_pretrained

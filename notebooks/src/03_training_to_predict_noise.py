@@ -33,7 +33,6 @@ from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.exercises import check
 from diffusion_explained.film import film, mosaic, pixels
 from diffusion_explained.forward import add_noise
-from diffusion_explained.gan import train_gan
 from diffusion_explained.metrics import class_accuracy, class_coverage, mode_coverage
 from diffusion_explained.models import count_parameters
 from diffusion_explained.models.mlp import MLP, MLPConfig
@@ -44,6 +43,7 @@ from diffusion_explained.predictions import target
 from diffusion_explained.samplers import ddim, final
 from diffusion_explained.schedules import DDPMSchedule
 from diffusion_explained.training import TrainConfig, draw, train, training_loss
+from diffusion_explained.training.gan import train_gan
 from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 110

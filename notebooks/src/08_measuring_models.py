@@ -16,8 +16,8 @@
 # - read a figure of quality against network evaluations, and see which popular claims it supports;
 # - say what a scaling curve shows, and how far it can be trusted.
 #
-# *Beside you:* `diffusion_explained.metrics` and `.neighbours`, 60 lines of arithmetic in all. About 40 minutes to
-# read, half a minute to run.
+# *Beside you:* `diffusion_explained.metrics`, some 60 lines of arithmetic in all. About 40 minutes to read, half a
+# minute to run.
 
 # %%
 import matplotlib.pyplot as plt
@@ -26,10 +26,9 @@ import torch.nn.functional as F
 
 from diffusion_explained import load_pretrained, metrics, plots
 from diffusion_explained.data import DataUnavailableError, bundled_mnist, load_dataset
-from diffusion_explained.evaluation import draw
 from diffusion_explained.exercises import check
 from diffusion_explained.measured import read_measured
-from diffusion_explained.neighbours import nearest, nearest_training_images, neighbour_coverage
+from diffusion_explained.metrics import draw, nearest, nearest_training_images, neighbour_coverage
 from diffusion_explained.noise import randn
 from diffusion_explained.pretrained import load_classifier
 
@@ -164,7 +163,7 @@ assert distances[1] < 1.5 * distances[0] + 0.05 and covered[1] < 0.4 < 0.9 < cov
 # \mathbf{1}\left[\min_j |s_j - r_i| \le \text{the distance of } r_i \text{ to its 5th nearest real neighbour}\right]
 # $$
 #
-# <small>In code: `neighbours.neighbour_coverage`. Test:
+# <small>In code: `metrics.neighbour_coverage`. Test:
 # `tests/test_neighbours.py::TestNeighbourCoverage::test_is_brute_force`.</small>
 #
 # Real images, compared with equally many other real images, reach about $1 - 2^{-5} = 0.97$.

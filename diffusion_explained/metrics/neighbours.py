@@ -13,7 +13,7 @@ from torch import Tensor
 from diffusion_explained.checks import check_finite, float_data, typed_arguments, whole
 from diffusion_explained.data import ImageDataset, to_float
 from diffusion_explained.devices import to_float64
-from diffusion_explained.metrics import classify
+from diffusion_explained.metrics.classes import classify
 from diffusion_explained.models.classifier import Classifier
 
 

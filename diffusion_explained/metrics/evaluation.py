@@ -15,16 +15,12 @@ from torch import Tensor
 
 from diffusion_explained.checks import typed_arguments, whole
 from diffusion_explained.data import DataUnavailableError, ImageDataset, load_dataset, training_images
-from diffusion_explained.metrics import (
-    Coverage,
-    classify,
-    frechet_distance,
-    frechet_spread,
-    mean_pairwise_distance,
-    shipped_classifier,
-)
+from diffusion_explained.metrics.classes import classify, shipped_classifier
+from diffusion_explained.metrics.coverage import Coverage
+from diffusion_explained.metrics.distances import mean_pairwise_distance
+from diffusion_explained.metrics.frechet import frechet_distance, frechet_spread
+from diffusion_explained.metrics.neighbours import nearest, neighbour_coverage
 from diffusion_explained.models.classifier import Classifier
-from diffusion_explained.neighbours import nearest, neighbour_coverage
 from diffusion_explained.noise import check_seed, stream
 
 
