@@ -15,7 +15,8 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # The tests start many processes, and each would compile our modules anew.
 unexport PYTHONDONTWRITEBYTECODE
 PY := $(VENV)/bin/python
-PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install -c constraints.txt
+# --no-compile: of thousands of modules a few hundred are imported, and Python compiles those as they are.
+PIP_INSTALL := $(PY) -m pip --disable-pip-version-check install --no-compile -c constraints.txt
 # The weights of CIFAR-10 are a package of their own (which a source distribution leaves to the package index).
 WEIGHTS := packages/diffusion-explained-cifar10
 BOTH := $(if $(wildcard $(WEIGHTS)/diffusion_explained_cifar10),-e ./$(WEIGHTS)) -e

@@ -158,7 +158,7 @@ def test_encoded_scenes_of_broken_numbers(folder, tmp_path):
 
 @pytest.mark.parametrize("rate", ["1e30", "nan", "inf", "-1"])
 def test_micro_refuses_a_learning_rate_that_trains_nothing(rate, tmp_path):
-    result = run("micro", "vae", "--out", tmp_path / "vae", "--images", 32, "--batch-size", 2, "--sample",
+    result = run("micro", "vae", "--out", tmp_path / "vae", "--images", 4, "--batch-size", 1, "--sample",
                  "--device", "cpu", f"--learning-rate={rate}")  # fmt: skip
     assert_refused(result, "learning_rate")
     assert not list(tmp_path.rglob("*.safetensors"))
