@@ -325,7 +325,7 @@ class GradientGuidedDenoiser:
 class JumpDenoiser:
     """A network of two times (`training.shortcut`) as a `Denoiser` for one list of levels.
 
-    At each level the network is also told the next one, and predicts the mean velocity on the way there. The sampler
+    At each level the network is also given the next level, and predicts the mean velocity on the way there. The sampler
     `euler` with the same levels takes exactly these steps.
 
     Args:

@@ -41,9 +41,9 @@ class Scrubber(anywidget.AnyWidget):
         super().__init__(film=film.to_message(), frame=frame)
 
         frames = evenly_spaced(len(film.frames), STRIP_FRAMES)
-        told = "; ".join(film.captions[frame] for frame in frames)
+        captions = "; ".join(film.captions[frame] for frame in frames)
         self._still = strip(film, frames)
-        self._words = f"{len(frames)} of {len(film.captions)} frames of {', '.join(film.alts)}: {told}"
+        self._words = f"{len(frames)} of {len(film.captions)} frames of {', '.join(film.alts)}: {captions}"
 
     def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
         """The widget, and beside it a strip of frames for pages that run no kernel (GitHub, nbviewer)."""

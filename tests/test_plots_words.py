@@ -4,11 +4,12 @@ import torch
 from matplotlib.figure import Figure
 
 from diffusion_explained.plots.style import figure
-from diffusion_explained.plots.words import curve_words, pairs_words, place_words, table_words, told
+from diffusion_explained.plots.words import curve_words, pairs_words, place_words, table_words, three_digits
 
 
-def test_numbers_are_told_with_three_digits():
-    assert [told(v) for v in (1e-9, -1e-9, 0.12345, -3.14159, 123456.0)] == ["0", "0", "0.123", "-3.14", "1.23e+05"]
+def test_numbers_have_three_digits():
+    written = {1e-9: "0", -1e-9: "0", 0.12345: "0.123", -3.14159: "-3.14", 123456.0: "1.23e+05"}
+    assert {value: three_digits(value) for value in written} == written
 
 
 def test_a_curve_is_told_by_its_ends_and_by_what_lies_between():

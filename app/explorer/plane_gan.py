@@ -97,8 +97,8 @@ def _shown(contest: Contest, gan: Tensor, diffusion: Tensor) -> Shown:
         PlanePanel(name, samples, tuple(f"{caption}: {one}" for caption, one in zip(captions, texts, strict=True)))
         for name, samples, texts in zip(("GAN", "diffusion"), (gan, diffusion), words, strict=True)
     ]
-    told = [f"{caption}: GAN {a}, diffusion {b}" for caption, a, b in zip(captions, *words, strict=True)]
-    film = plane_film(panels, examples(contest.data), told, ends=("first steps", "trained"))
+    compared = [f"{caption}: GAN {a}, diffusion {b}" for caption, a, b in zip(captions, *words, strict=True)]
+    film = plane_film(panels, examples(contest.data), compared, ends=("first steps", "trained"))
     return Shown(
         film,
         f"{SAMPLES:,} points of each, from the same noise. At the end: GAN {words[0][-1]}; diffusion {words[1][-1]}.",

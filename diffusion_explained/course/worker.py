@@ -25,15 +25,15 @@ def main(tasks: int, results: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (MOST_BYTES, MOST_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     exercises()  # imports every test: this takes seconds, which are not an answer's
-    write, words, judge = os.write, json.dumps, grade  # as they are before any reader's code has run
+    write, words, graded_by = os.write, json.dumps, grade  # as they are before any reader's code has run
     with os.fdopen(tasks, encoding="utf-8") as lines:
         for line in lines:
             task = json.loads(line)
-            state, hint = _graded(task, judge) if "number" in task else ("ready", "")
+            state, hint = _graded(task, graded_by) if "number" in task else ("ready", "")
             write(results, words({"token": task["token"], "state": state, "hint": hint}).encode() + b"\n")
 
 
-def _graded(task: dict[str, Any], judge: Any) -> tuple[str, str]:
+def _graded(task: dict[str, Any], graded_by: Any) -> tuple[str, str]:
     """Run the cells of a task and grade the answer. Everything that the reader's code raises becomes a hint."""
     namespace: dict[str, Any] = {"__name__": "__main__"}
     where = ""
@@ -41,7 +41,7 @@ def _graded(task: dict[str, Any], judge: Any) -> tuple[str, str]:
         for where, source in task["cells"]:
             exec(compile(source, where, "exec"), namespace)
         where = "the answer"
-        found = judge(task["number"], namespace[task["name"]], seed=task["seed"])
+        found = graded_by(task["number"], namespace[task["name"]], seed=task["seed"])
     except BaseException as error:  # SystemExit too: an answer that calls exit() is a wrong answer
         labels = {label for label, _ in task["cells"]}
         places = [one for one in traceback.extract_tb(error.__traceback__) if one.filename in labels]

@@ -19,7 +19,7 @@ from diffusion_explained.tables import check_sizes
 class MLPConfig:
     """The configuration of an MLP, stored in its weight file. `image_shape` is that of one point, (2,) in the plane.
 
-    two_times: the network is also told at which time the step ends that it predicts (`training.shortcut`).
+    two_times: the network has a second time input, the end of the step that it predicts (`training.shortcut`).
 
     Raises ValueError for sizes that make no MLP.
     """

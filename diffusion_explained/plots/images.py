@@ -14,7 +14,7 @@ from diffusion_explained.film import evenly_spaced, mosaic, pixels, step_fields
 from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.style import dress, figure, labelled, legend, legend_below
-from diffusion_explained.plots.words import curve_words, sentence, told
+from diffusion_explained.plots.words import curve_words, sentence, three_digits
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level, Schedule
 
@@ -194,7 +194,7 @@ def schedule_curves(
     if marker is not None:
         ax.axvline(marker[0], color=colours.muted, linewidth=1)
         ax.plot(*marker, "o", color=colours.noise, markersize=9, markeredgecolor=colours.background, zorder=5)
-        parts.append(f"a mark at {told(marker[0])}, {told(marker[1])}")
+        parts.append(f"a mark at {three_digits(marker[0])}, {three_digits(marker[1])}")
     if many:
         legend_below(fig, theme)
     elif len(schedules) > 1:

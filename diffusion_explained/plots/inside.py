@@ -19,7 +19,7 @@ from diffusion_explained.inside import Feature, Skip
 from diffusion_explained.palette import DIVERGING, SEQUENTIAL, THEMES
 from diffusion_explained.plots.images import filmstrip
 from diffusion_explained.plots.style import dress, figure, literal
-from diffusion_explained.plots.words import sentence, table_words, told
+from diffusion_explained.plots.words import sentence, table_words, three_digits
 
 
 @typed_arguments
@@ -221,4 +221,4 @@ def _closest(matrix: Tensor, names: Sequence[str]) -> str:
     if not pairs:
         return "one name"
     (high, *most), (low, *least) = max(pairs), min(pairs)
-    return f"most alike {' and '.join(most)} ({told(high)}), least {' and '.join(least)} ({told(low)})"
+    return f"most alike {' and '.join(most)} ({three_digits(high)}), least {' and '.join(least)} ({three_digits(low)})"

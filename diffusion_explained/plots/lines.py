@@ -13,7 +13,7 @@ from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.points import plane_points
 from diffusion_explained.plots.style import dress, figure, legend
-from diffusion_explained.plots.words import curve_words, place_words, sentence, told
+from diffusion_explained.plots.words import curve_words, place_words, sentence, three_digits
 
 Series = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 
@@ -54,7 +54,7 @@ def curves(
     dress(ax, theme, title=title, xlabel=xlabel, ylabel=ylabel)
     parts = [curve_words(name, x, y) for name, (x, y) in series.items()]
     if reference is not None:
-        parts.append(f"dashed, {reference[0]} {told(reference[1])}")
+        parts.append(f"dashed, {reference[0]} {three_digits(reference[1])}")
     fig.set_label(sentence(f"{title}, over {xlabel}", parts))
     return fig
 

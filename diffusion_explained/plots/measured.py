@@ -14,7 +14,7 @@ from torch import Tensor
 from diffusion_explained.checks import check_some, typed_arguments
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.style import dress, figure, legend, legend_below
-from diffusion_explained.plots.words import curve_words, pairs_words, sentence, told
+from diffusion_explained.plots.words import curve_words, pairs_words, sentence, three_digits
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # different per curve, so that curves differ in a grey print too
 PANELS = {
@@ -58,7 +58,7 @@ def quality_curves(
     legend_below(fig, theme)
     parts = [_row_words(name, points, "evaluations", "frechet_distance") for name, points in rows.items()]
     if floor is not None:
-        parts.append(f"dashed, unseen real images {told(floor)}")
+        parts.append(f"dashed, unseen real images {three_digits(floor)}")
     fig.set_label(sentence(f"{title}, Fréchet distance over network evaluations", parts))
     return fig
 

@@ -7,11 +7,11 @@ from torch import Tensor
 
 Numbers = Sequence[float] | Tensor | np.ndarray
 
-MOST_VALUES = 8  # a list of more values is told by its ends and its extremes
+MOST_VALUES = 8  # a list of more values is described by its ends and its extremes
 DECIMALS = 6  # smaller values are zero for a reader
 
 
-def told(value: float) -> str:
+def three_digits(value: float) -> str:
     """A number with three digits; rounding errors about zero are 0."""
     rounded = round(float(value), DECIMALS) + 0.0
     return f"{rounded if abs(value) < 1 else float(value):.3g}"
@@ -24,11 +24,13 @@ def curve_words(name: str, x: Numbers, y: Numbers) -> str:
     if not len(y):
         return f"{name} without values"
     if len(y) <= MOST_VALUES:
-        return f"{name} " + ", ".join(f"{told(b)} at {told(a)}" for a, b in zip(x, y, strict=True))
-    words, inner = f"{name} from {told(y[0])} at {told(x[0])} to {told(y[-1])} at {told(x[-1])}", []
+        return f"{name} " + ", ".join(f"{three_digits(b)} at {three_digits(a)}" for a, b in zip(x, y, strict=True))
+    first, last = (f"{three_digits(y[k])} at {three_digits(x[k])}" for k in (0, -1))
+    words = f"{name} from {first} to {last}"
+    inner = []
     for what, k, end in (("highest", int(y.argmax()), y[[0, -1]].max()), ("lowest", int(y.argmin()), y[[0, -1]].min())):
-        if told(y[k]) != told(end):
-            inner.append(f"{what} {told(y[k])} at {told(x[k])}")
+        if three_digits(y[k]) != three_digits(end):
+            inner.append(f"{what} {three_digits(y[k])} at {three_digits(x[k])}")
     return ", ".join([words, *inner])
 
 
@@ -50,7 +52,7 @@ def table_words(name: str, rows: Sequence[str], columns: Sequence[str], table: N
 
 def pairs_words(pairs: Mapping[str, float]) -> str:
     """Names with their numbers: "accuracy 0.98, diversity 2.1"."""
-    return ", ".join(f"{name} {told(value)}" for name, value in pairs.items())
+    return ", ".join(f"{name} {three_digits(value)}" for name, value in pairs.items())
 
 
 def sentence(title: str, parts: Iterable[str]) -> str:

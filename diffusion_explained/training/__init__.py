@@ -15,7 +15,7 @@
 | `few_steps`        | what the methods for few-step models share: they train on a chord of the path      |
 | `progressive`      | progressive distillation: one step in place of two of the teacher's                |
 | `consistency`      | consistency models: from every point of a path to its end                          |
-| `shortcut`         | shortcut models: a network that is told where its step ends                        |
+| `shortcut`         | shortcut models: a network that is given the end of its step                       |
 | `coupling`         | pairs of noise and data by optimal transport within minibatches                    |
 | `gan`              | a generative adversarial network for points in the plane, as a baseline            |
 | `recipes`          | the training runs that made the shipped networks, as files                         |

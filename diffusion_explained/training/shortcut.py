@@ -1,4 +1,4 @@
-"""Shortcut models: a network that is told where its step ends, trained on two of its own steps of half the length.
+"""Shortcut models: a network that is given the end of its step, trained on two of its own steps of half the length.
 
     network = MLP(MLPConfig(two_times=True))
     for record in train(network, points, None, schedule, "flow", config, method=Shortcut(schedule)): ...
@@ -70,11 +70,11 @@ class Shortcut:
     def walk(self, network: NetworkModule, x_t: Tensor, t: Tensor, end: Tensor) -> Tensor:
         """The state [B, ...] after the network's step from x_t at the times t [B] to the times `end` [B].
 
-        The shortest steps are those of flow matching: the network is told t for both times.
+        The shortest steps are those of flow matching: the network is given t for both times.
         """
-        told = torch.where(t - end < 1.5 / self.most_steps, t, end)
+        given = torch.where(t - end < 1.5 / self.most_steps, t, end)
         level = levels_at(self.schedule, t)
-        velocity = network(x_t, self.times(t, told).to(x_t.device))
+        velocity = network(x_t, self.times(t, given).to(x_t.device))
         pair = to_x0_eps("flow", velocity, x_t, level.alpha, level.sigma)
         return step_to(Prediction(*pair, eps_cond=pair[1]), levels_at(self.schedule, end))
 

@@ -318,7 +318,7 @@ def data(labels: torch.Tensor) -> torch.Tensor:
 
 
 # %% [markdown]
-# **A network** (notebooks 03, 07): it is told the noisy point, the time and the label, and predicts the noise.
+# **A network** (notebooks 03, 07): from the noisy point, the time and the label it predicts the noise.
 
 
 # %% tags=["minimal"]

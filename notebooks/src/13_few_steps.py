@@ -250,7 +250,7 @@ assert less
 #
 # **Shortcut.** One network of two times, trained from scratch in one phase: three quarters of each batch are flow
 # matching ($s = t$), a quarter is the boxed identity with the network's own half steps. At each step of the sampler the
-# network is told the next level; `JumpDenoiser` does that.
+# network is given the next level; `JumpDenoiser` does that.
 
 # %%
 torch.manual_seed(1)
