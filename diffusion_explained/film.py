@@ -28,7 +28,8 @@ ASCII = str.maketrans({"ₜ": "_t", "₀": "_0", "ε": "eps", "α": "alpha", "σ
 GIF_WIDTH = 640  # pixels
 STRIP_SHADES = 16  # noise does not compress, and executed notebooks store their strips
 _HERE = Path(__file__).parent
-_SCRIPTS = {"scrubber": ("canvas", "scrubber"), "plane": ("canvas", "pen", "plane")}  # the parts of each
+_SCRIPTS = {"scrubber": ("canvas", "lead", "scrubber"), "plane": ("canvas", "pen", "plane")}  # the parts of each
+EPS_SHADES = 2.2  # standard deviations from grey to black, or white, where noise is shown as an image
 EPS_RANGE = 3.0  # the colours of noise panels range from -3 to 3 standard deviations
 
 
@@ -46,6 +47,30 @@ def style(name: str) -> str:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """The first panel of a film, of which one image is shown large; the slider stands below it.
+
+    beside: what stands at its side: "panels", the other panels; "charts"; or "step", the sampler's step as arithmetic:
+    the images of panels 1 and 2 (x_0 and eps), and the next state, which is their weighted sum.
+    ends: the colours of the slider's ends, "data" or "noise"; none for a slider that is not time.
+    height, width, columns, gap: of an image in the panel's mosaic, in pixels; names: one per image; pick: the image
+    that is shown at first. weights: for "step", (alpha, sigma) of each frame; rests: for "step", by how much each next
+    state differs from the weighted sum (root mean square), because the sampler adds noise or a correction.
+    """
+
+    beside: str
+    ends: tuple[str, str] | None = None
+    height: int = 0
+    width: int = 0
+    columns: int = 1
+    gap: int = 2
+    names: tuple[str, ...] = ("",)
+    pick: int = 0
+    weights: tuple[tuple[float, float], ...] = ()
+    rests: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Film:
     """Frames of equal size, each with all panels one above the other.
 
@@ -53,6 +78,7 @@ class Film:
     titles: one per panel; captions: one per frame; alts: one per panel, its alt text.
     height, width: of one panel, in pixels; rows: the number of panels in each row when the film is shown.
     columns: the number of panels that fill a row; None for as many as the row has.
+    lead: how the first panel is shown large; None for a film whose panels are all equally large.
     """
 
     frames: tuple[bytes, ...]
@@ -64,11 +90,12 @@ class Film:
     rows: tuple[int, ...]
     charts: tuple[Chart, ...] = ()
     columns: int | None = None
+    lead: Lead | None = None
 
     @property
     def key(self) -> str:
         """A digest of the film's content, by which a browser recognizes a film that it already has."""
-        words = repr((self.captions, self.titles, self.rows, self.charts)).encode()
+        words = repr((self.captions, self.titles, self.rows, self.charts, self.lead)).encode()
         return hashlib.sha256(b"".join((words, *self.frames))).hexdigest()[:16]
 
     def to_message(self) -> dict[str, Any]:
@@ -150,11 +177,13 @@ def film(
     rows: Sequence[int] = (),
     charts: Sequence[Chart] = (),
     columns: int | None = None,
+    lead: Lead | None = None,
 ) -> Film:
     """Make a film of panels (title, alt text, one mosaic per frame); all mosaics have the same shape [H, W, 4].
 
     rows: the number of panels in each row; by default up to four are in one row, and five in rows of two and three.
     columns: the number of columns of every row, even if a row has fewer panels, so that all are drawn equally large.
+    lead: how the first panel is shown large.
     Raises ValueError if a panel's number of frames is not that of captions, if rows do not add up to the panels, and
     for mosaics of different shapes.
     """
@@ -171,7 +200,7 @@ def film(
     frames = tuple(png(np.concatenate([sheets[k] for _, _, sheets in panels])) for k in range(len(captions)))
     height, width = panels[0][2][0].shape[:2]
     titles, alts = tuple(title for title, _, _ in panels), tuple(alt for _, alt, _ in panels)
-    return Film(frames, tuple(captions), titles, alts, height, width, rows, tuple(charts), columns)
+    return Film(frames, tuple(captions), titles, alts, height, width, rows, tuple(charts), columns, lead)
 
 
 @typed_arguments
@@ -243,6 +272,8 @@ def film_of(
     count: int | None = None,
     panels: int | None = None,
     rows: Sequence[int] = (),
+    large: Sequence[str] = (),
+    pick: int = 0,
 ) -> Film:
     """The film of a sampler's steps and the final image: x_t, predicted x_0, eps with and without class, difference.
 
@@ -253,19 +284,46 @@ def film_of(
         columns: the number of columns of each panel's mosaic of images.
         count: the number of steps of the whole run, if only some of them were kept.
         panels: show only the first `panels` panels. rows: the number of panels in each row.
+        large: the names of the images, to show one of them (at first number `pick`) large, with its step as arithmetic;
+            a panel then shows eps as an image, grey where it is 0.
     """
     steps = all_of("steps", steps, Step)
     if not steps:
         raise ValueError("There are no steps to show: a sampler yields at least one.")
     panels = None if panels is None else whole("panels", panels, 1)
     shown_panels = []
-    for k, (title, alt, field, limit) in enumerate(step_fields(steps)[:panels]):
+    fields = step_fields(steps)
+    if large:
+        as_image = ("predicted ε", "the noise that the sampler uses", lambda s: s.pred.eps / EPS_SHADES, None)
+        fields.insert(2, as_image)
+    for k, (title, alt, field, limit) in enumerate(fields[:panels]):
         sheets = [mosaic(pixels(field(step), limit), columns) for step in steps]
         sheets.append(mosaic(pixels(steps[-1].x_next), columns) if k == 0 else sheets[-1])
         shown_panels.append((title, alt, sheets))
     count = len(steps) if count is None else whole("count", count, 1)
     last = f"final image after {count} step{'s' if count > 1 else ''}"
-    return film(shown_panels, [*(caption(step, count) for step in steps), last], rows=rows)
+    lead = None
+    if large:
+        height, width = steps[0].x_t.shape[-2:]
+        columns = default_columns(len(steps[0].x_t)) if columns is None else columns
+        weights, rests = arithmetic(steps)
+        lead = Lead("step", ("noise", "data"), height, width, columns, 2, tuple(large), pick, weights, rests)
+    return film(shown_panels, [*(caption(step, count) for step in steps), last], rows=rows, lead=lead)
+
+
+def arithmetic(steps: Sequence[Step]) -> tuple[tuple[tuple[float, float], ...], tuple[float, ...]]:
+    """(alpha, sigma) of each step's state and of the last result; and how far each next state is from the weighted sum.
+
+    The weighted sum is alpha_next x_0 + sigma_next eps (DDIM, Song et al. 2021, Eq. 12, with eta = 0). The next
+    state is that of the next of `steps`: of a run of which only some steps are kept, the one after the steps between.
+    """
+    levels = [*(step.level for step in steps), steps[-1].next_level]
+    states = [*(step.x_t for step in steps[1:]), steps[-1].x_next]
+    rests = []
+    for step, level, state in zip(steps, levels[1:], states, strict=True):
+        rest = state - (level.alpha * step.pred.x_0 + level.sigma * step.pred.eps)
+        rests.append(round(float(rest.square().mean().sqrt()), 4))
+    return tuple((round(level.alpha, 4), round(level.sigma, 4)) for level in levels), tuple(rests)
 
 
 @typed_arguments

@@ -1,12 +1,12 @@
 // One scrubber for a kept run, hosted by anywidget (JupyterLab) and by st.components.v2 (Streamlit).
 // All frames arrive once; after that a move of the slider is one drawImage, with no word to Python.
 //
-// film: { key, width, height, rows: [panels per row], columns: of every row or null, titles, alts, captions, frames: [PNG as base64 or DataView],
+// film: { key, lead: null or how the first panel is shown large (lead.js), width, height, rows: [panels per row], columns: of every row or null, titles, alts, captions, frames: [PNG as base64 or DataView],
 //         charts: [{ title, alt, x_label, x: [from, to], y: [from, to], curves: [{ name, role, x, y }],
 //                    bars: null or [one list of heights a frame], markers: null or [[x, y] a frame] }] }
 
 class Scrubber {
-  constructor(root, film, { index, autoplay, onRest }) {
+  constructor(root, film, { index, autoplay, onRest, pick, onPick, ask }) {
     this.film = film;
     this.count = film.captions.length;
     this.onRest = onRest;
@@ -20,6 +20,9 @@ class Scrubber {
     this.slider = element("input", { type: "range", min: 0, max: this.count - 1, step: 1, value: index });
     this.slider.setAttribute("aria-label", "frame");
     this.label = element("output");
+    this.lead = film.lead && new Lead(film, { pick, onPick: (chosen) => { this.draw(); onPick?.(chosen); } });
+    const beside = this.lead ? film.lead.beside : "";
+    const alone = beside && this.lead.many === false; // one image: its large panel is the whole panel
     const figures = film.titles.map((title, k) => {
       const canvas = element("canvas", { className: "pixels", width: film.width, height: film.height });
       canvas.setAttribute("role", "img");
@@ -27,7 +30,8 @@ class Scrubber {
       return element("figure", {}, element("figcaption", { textContent: title }), canvas);
     });
     this.canvases = figures.map((figure) => figure.querySelector("canvas"));
-    const rows = [];
+    this.canvases.forEach((canvas) => this.lead?.choosesIn(canvas));
+    let rows = [];
     for (let k = 0, r = 0; k < figures.length; k += film.rows[r], r += 1) {
       const columns = film.columns ?? film.rows[r];
       const row = element("div", { className: `row ${{ 4: "four", 5: "five" }[columns] ?? ""}` }, ...figures.slice(k, k + film.rows[r]));
@@ -43,18 +47,32 @@ class Scrubber {
     });
     if (this.charts.length) {
       const row = element("div", { className: "row charts" });
-      row.style.setProperty("--n", this.charts.length);
+      row.style.setProperty("--n", beside === "charts" ? 1 : this.charts.length);
       row.style.setProperty("--most", "1fr");
       row.append(...this.charts.map(({ chart, canvas }) => element("figure", {}, element("figcaption", { textContent: chart.title }), canvas)));
       rows.push(row);
     }
-    root.replaceChildren(element("div", { className: "bar" }, this.play, this.slider), this.label, ...rows);
+    this.bar = element("div", { className: "bar" }, this.play, this.slider);
+    if (ask) {
+      const answer = element("button", { type: "button", className: "answer", textContent: ask.words });
+      answer.addEventListener("click", () => ask.answer(this.index));
+      this.bar.append(answer);
+    }
+    if (!this.lead) root.replaceChildren(this.bar, this.label, ...rows);
+    else {
+      root.classList.add("led");
+      if (film.lead.ends) film.lead.ends.forEach((end, k) => root.style.setProperty(`--end-${k}`, `var(--${end})`));
+      if (beside === "panels") this.lead.root.append(element("div", { className: "beside" }, ...figures.slice(1)));
+      if (beside === "charts") this.lead.root.append(rows.pop());
+      if (alone) rows = rows.filter((row) => row.classList.contains("charts"));
+      root.replaceChildren(this.lead.root, this.bar, ...(this.lead.sum ? [this.lead.sum] : []), this.label, ...rows);
+    }
     this.slider.addEventListener("input", () => { this.stop(); this.draw(); });
     this.slider.addEventListener("change", () => this.rest());
     // JupyterLab's own shortcuts would swallow the arrow keys
     root.addEventListener("keydown", (event) => this.key(event), true);
     this.play.addEventListener("click", () => (this.timer ? this.rest(this.stop()) : this.start()));
-    this.observer = new ResizeObserver(() => this.drawCharts());
+    this.observer = new ResizeObserver(() => { this.drawCharts(); this.lead?.ribbons(); });
     this.observer.observe(root);
     this.scheme = window.matchMedia("(prefers-color-scheme: dark)");
     this.redraw = () => this.drawCharts();
@@ -90,6 +108,7 @@ class Scrubber {
         ctx.clearRect(0, 0, film.width, film.height);
         ctx.drawImage(bitmap, 0, k * film.height, film.width, film.height, 0, 0, film.width, film.height);
       });
+      this.lead?.draw(this.bitmaps, index);
       this.root.dataset.draws = this.draws += 1;
     }
     this.root.dataset.frame = index;
@@ -152,20 +171,33 @@ function inJupyter({ model, el }) {
 
 const mounted = new WeakMap(); // Streamlit calls again at every rerun: an unchanged film stays as it is
 
-function inStreamlit({ parentElement, data }) {
-  const { film, frame, autoplay, keep } = data;
+function inStreamlit({ parentElement, data, setTriggerValue }) {
+  const { film, frame, autoplay, keep, token, image, ask } = data;
   let here = mounted.get(parentElement);
+  const moved = here && here.token !== token; // a button of the page has set the slider
   if (here?.key !== film.key) {
-    const stays = keep && here?.scrubber.count === film.captions.length;
+    const stays = keep && !moved && here?.scrubber.count === film.captions.length;
     const index = stays ? here.scrubber.index : frame;
     here?.scrubber.destroy();
     const root = here?.root ?? parentElement.appendChild(element("div"));
     here = { key: film.key, root };
-    here.scrubber = new Scrubber(root, film, { index, autoplay, onRest: (at) => intoAddress(here.data, at) });
+    here.scrubber = new Scrubber(root, film, {
+      index,
+      autoplay,
+      onRest: (at) => intoAddress(here.data, at),
+      pick: image?.value,
+      onPick: (pick) => image && intoAddress(here.data.image, pick),
+      ask: ask && { words: ask, answer: (at) => setTriggerValue("answer", at) },
+    });
     mounted.set(parentElement, here);
     if (!autoplay) intoAddress(data, index);
+  } else if (moved) {
+    here.scrubber.stop();
+    here.scrubber.go(frame);
+    intoAddress(data, frame);
   }
   here.data = data;
+  here.token = token;
   here.scrubber.drawCharts();
   return () => {
     if (parentElement.isConnected) return;

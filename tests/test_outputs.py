@@ -38,6 +38,7 @@ SCRIPTS = {  # every script that writes, with arguments by which it writes at PL
     "benchmarks/memorisation.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/micro.py": (["--out", "PLACE"], None),
     "benchmarks/quality.py": (["samplers"], "diffusion_explained.measured.MEASURED"),
+    "benchmarks/recognised.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/scaling.py": (["train", "--folder", "PLACE"], None),
     "benchmarks/scaling.py collect": (["collect"], "diffusion_explained.measured.MEASURED"),
     "benchmarks/stable_diffusion.py": (["--device", "cpu", "--size", "tiny", "--out", "PLACE"], None),

@@ -34,12 +34,13 @@ class EndedError(Exception):
 class Visit:
     """The state of a session's present page.
 
-    given: settings in the address that no control has read yet, key -> values; seen: the query strings that were read
-    or written; values: what the controls write; refused: settings that could not be used; unused: settings that no
-    control reads; films: the keys that the browser writes; frames: the films on the page, with the frame that the
-    address gives; arrived: what the address gave on arrival for other keys that the browser writes; left_out: what
-    determines the picture but fits into no address; place, note: the containers of the script and of the note; written:
-    the last query string; early: whether this run wrote one before its end.
+    given: settings in the address that no control has read yet, key -> values; seen: the query strings that were
+    read or written; values: what the controls write; refused: settings that could not be used; unused: settings
+    that no control reads; films: the keys that the browser writes; frames: the films on the page, with the frame
+    that the address gives; arrived: what the address gave on arrival for other keys that the browser writes; moves:
+    how often a button has set such keys; moved: the values that it set and that no component has read yet;
+    left_out: what determines the picture but fits into no address; place, note: the containers of the script and of
+    the note; written: the last query string; early: whether this run wrote one before its end.
     """
 
     page: str
@@ -52,6 +53,8 @@ class Visit:
     films: tuple[str, ...] = ()
     frames: dict[str, tuple[str, int]] = field(default_factory=dict)
     arrived: dict[str, Any] = field(default_factory=dict)
+    moves: int = 0
+    moved: dict[str, Any] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     place: Any = None
     note: Any = None
@@ -262,3 +265,15 @@ def in_browser(key: str, kind: SettingType, usual: object) -> object:
     if key in here.given:
         here.arrived[key] = read(key, kind, usual)
     return here.arrived.get(key, usual)
+
+
+def move(**values: object) -> None:
+    """Set what only the browser writes (a film's frame), at the page's next run: what a button of the page does."""
+    here = visit()
+    here.moves, here.moved = here.moves + 1, values
+
+
+def moved(key: str) -> tuple[str, Any]:
+    """A token that differs after each `move`; and the value that it set for the key, or None once it was read."""
+    here = visit()
+    return str(here.moves), here.moved.pop(key, None)

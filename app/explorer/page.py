@@ -15,11 +15,13 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer import address, sharing
 from explorer.cache import named_cache
+from explorer.page_words import PageWords
 from explorer.turns import LIGHT, Stopwatch, Tell
 from explorer.words import literal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from streamlit.delta_generator import DeltaGenerator
     from torch import Tensor
 
 PATIENCE = 0.3  # seconds of work after which a progress bar appears
@@ -40,6 +42,31 @@ def head(title: str, lead: str, *formulas: str) -> None:
     with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
         for formula in formulas:
             st.latex(formula, width="content")
+
+
+def top(words: PageWords) -> "DeltaGenerator":
+    """The page's title and lead; return the place beside the title, for the switch between the data sets."""
+    with st.container(key="top", horizontal=True, vertical_alignment="center"):
+        st.title(words.title, anchor=False, width="content")
+        corner = st.container(width="content")
+    st.markdown(words.lead)
+    return corner
+
+
+def bench() -> "tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]":
+    """The places of the picture, of what stands beside it, and of the settings below it, in the order of a phone."""
+    with st.container(key="bench"):
+        picture, beside = st.columns([3.35, 1], gap="large")
+    return picture, beside, st.container(key="settings")
+
+
+def below(words: PageWords) -> None:
+    """The page's formulas and what else there is to know about its picture."""
+    with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
+        for formula in words.formulas:
+            st.latex(formula, width="content")
+    if words.notes:
+        st.markdown("\n".join(f"- {note}" for note in words.notes))
 
 
 def show(key: Hashable, draw: "Callable[..., Figure]") -> None:

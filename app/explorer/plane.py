@@ -39,28 +39,7 @@ TOYS = {
     "ring": "Ring",
     "two_gaussians": "Two clusters",
 }
-SCHEDULE_NAMES = {
-    "flow": "Flow matching",
-    "linear": "DDPM, linear",
-    "scaled_linear": "Stable Diffusion, scaled linear",
-    "cosine": "Cosine",
-    "sigmoid": "Sigmoid",
-    "edm": "EDM",
-}
-SAMPLER_NAMES = {
-    "euler": "Euler",
-    "heun": "Heun",
-    "dpm_solver_pp_2m": "DPM-Solver++ (2M)",
-    "ddim": "DDIM",
-    "ddpm": "DDPM",
-    "euler_ancestral": "Euler ancestral",
-}
 RANDOM = ("ddpm", "euler_ancestral")  # samplers that add noise at each step
-
-
-def named(names: dict[str, str], registry: Sequence[str]) -> dict[str, str]:
-    """All names of a registry, with the words that people use where there are some."""
-    return {name: names.get(name, name) for name in (*names, *registry) if name in registry}
 
 
 # -- data -----------------------------------------------------------------------------------------------------

@@ -12,10 +12,10 @@ from diffusion_explained.plots.point_films import PlaneFilm
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import Step
 from diffusion_explained.training.reflow import straightness
+from explorer import names
 from explorer import plane_programs as programs
 from explorer.cache import named_cache
 from explorer.plane import (
-    SAMPLER_NAMES,
     Movement,
     exact_panel,
     film_of_panels,
@@ -74,9 +74,7 @@ def of_lesson(view: str, movement: Movement, lesson: Lesson, network: tuple[Mode
 
 
 def _flow(movement: Movement, turn: Turn) -> Shown:
-    panel, steps = exact_panel(
-        movement, f"exact denoiser, {SAMPLER_NAMES.get(movement.sampler, movement.sampler)}", turn
-    )
+    panel, steps = exact_panel(movement, f"exact denoiser, {names.SAMPLERS[movement.sampler]}", turn)
     return Shown(film_of_panels(movement, [panel], steps), _facts(movement, steps))
 
 
@@ -87,9 +85,9 @@ def _paths(movement: Movement, turn: Turn) -> Shown:
 
 
 def _random(movement: Movement, turn: Turn) -> Shown:
-    random, steps = exact_panel(movement, f"random: {SAMPLER_NAMES[movement.sampler]}", turn)
+    random, steps = exact_panel(movement, f"random: {names.SAMPLERS[movement.sampler]}", turn)
     smooth, smooth_steps = exact_panel(
-        replace(movement, sampler=SMOOTH), f"smooth: {SAMPLER_NAMES[SMOOTH]}, the ODE", turn
+        replace(movement, sampler=SMOOTH), f"smooth: {names.SAMPLERS[SMOOTH]}, the ODE", turn
     )
     words = (
         f"{movement.points:,} points, {movement.steps} steps each. Distance to fresh data: random "

@@ -10,10 +10,9 @@ from diffusion_explained import plots
 from diffusion_explained.comparisons import Counted
 from diffusion_explained.metrics import sliced_wasserstein
 from diffusion_explained.noise import stream
-from diffusion_explained.samplers import SAMPLERS
-from explorer import page
+from explorer import names, page
 from explorer.cache import named_cache
-from explorer.plane import SAMPLER_NAMES, Movement, named, steps_of
+from explorer.plane import Movement, steps_of
 from explorer.plane_films import FRESH
 from explorer.turns import HEAVY, Tell
 
@@ -23,8 +22,8 @@ DRAWS, SAMPLES = 2, 1000  # draws of noise for each point of a curve
 
 def curve(movement: Movement) -> None:
     """Show the curves of all samplers with the exact denoiser; they are drawn anew as they grow."""
-    place, names = st.empty(), named(SAMPLER_NAMES, list(SAMPLERS))
-    found: dict[str, list[tuple[float, float]]] = {words: [] for words in names.values()}
+    place = st.empty()
+    found: dict[str, list[tuple[float, float]]] = {words: [] for words in names.SAMPLERS.values()}
 
     def draw() -> None:
         shown = {words: points for words, points in found.items() if points}
@@ -34,7 +33,7 @@ def curve(movement: Movement) -> None:
 
     with page.progress("Measuring") as tell:
         for k, count in enumerate(COUNTS):
-            for sampler, words in names.items():
+            for sampler, words in names.SAMPLERS.items():
                 tell(sum(COUNTS[:k]) / sum(COUNTS), f"{words}, {count} step{'' if count == 1 else 's'}")
                 found[words].append(_point(replace(movement, sampler=sampler, steps=count, points=SAMPLES), tell))
             draw()

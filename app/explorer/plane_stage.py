@@ -25,22 +25,17 @@ def _component(**given: object) -> object:
     return made(**given)
 
 
-def set_stage(at: int, layers: str = USUAL_LAYERS) -> None:
-    """Move the slider and choose the layers, at the page's next run; the browser keeps them afterwards."""
-    st.session_state.plane_set = (st.session_state.get("plane_set", (0,))[0] + 1, at, layers)
-
-
 def stage(film: "PlaneFilm | None", strokes_key: str) -> None:
     """Show a film, or, without one, the board to draw on, whose strokes go into the session's state.
 
     The slider and the layers stay in the browser, which writes them into the address.
     """
     at, layers = address.in_browser("at", Whole(0, END), None), address.in_browser("layers", Joined(LAYERS), None)
-    token, moved, shown = st.session_state.get("plane_set", (0, None, None))
+    (token, moved), (_, shown) = address.moved("at"), address.moved("layers")
     plays = moved is None and at is None
     data = {
         "name": NAME,
-        "token": f"{token}",
+        "token": token,
         "autoplay": plays,
         "at": {"name": "at", "usual": END, "value": next(one for one in (moved, at, END) if one is not None)},
         "layers": {"name": "layers", "usual": USUAL_LAYERS, "value": shown or layers or USUAL_LAYERS},

@@ -75,14 +75,3 @@ OF_PAIRS = {
     "(optimal transport). Few lines cross, so the flow is nearly straight.",
     "rectified": "A first flow joins each noise to the point at which its path ends; a second flow learns these pairs.",
 }
-QUESTION = (
-    "Before you look: two points start almost at the same place in the noise and follow the exact flow. "
-    "Can their paths cross on the way?"
-)
-ANSWERS = ("Yes, if their data lie on opposite sides", "No, never")
-RIGHT = 1
-EXPLANATION = (
-    "No. The flow has one velocity at each place and time: two points at the same place at the same time would stay "
-    "together, before and after. (Two trails may cross in the picture; the points pass there at different times.) "
-    "Lines of pairs do cross: open **Pairs and flow**."
-)

@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusion_explained.charts import histogram_chart, level_chart
 from diffusion_explained.comparisons import Counted, Finish, Timing, one_shots, race, time_evaluation
 from diffusion_explained.data.hub_datasets import DATASETS
-from diffusion_explained.film import EPS_RANGE, Film, evenly_spaced, film, film_of, mosaic, pixels
+from diffusion_explained.film import EPS_RANGE, Film, Lead, evenly_spaced, film, film_of, mosaic, pixels
 from diffusion_explained.forward import add_noise
 from diffusion_explained.models import Classifier, count_flops
 from diffusion_explained.noise import generators, randn
@@ -26,6 +26,7 @@ from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
 
 AT_ONCE = 10  # levels of a noised image in one batch of the network
 MOST_FRAMES = 60  # the most steps of a long run that are kept for its film
+CLEAREST = {"mnist": 3, "cifar10": 7}  # the class that is shown large at first: three, and horse
 PATHS = tuple(name for name in SCHEDULES if name != "edm")  # whose x_t keeps the size of an image
 
 
@@ -150,7 +151,8 @@ def noising(
             level_chart("ᾱ = α²", "alphas_cumprod over time", levels, [level.alpha**2 for level in levels]),
         ]
         captions = [noising_caption(level) for level in levels]
-        return Noising(tuple(levels), film(panels, captions, rows=(5,), charts=charts), torch.cat(noisy))
+        lead = Lead("panels", ("data", "noise"), *sheets(noisy)[0].shape[:2])
+        return Noising(tuple(levels), film(panels, captions, rows=(5,), charts=charts, lead=lead), torch.cat(noisy))
 
     return named_cache("noising").get((*key, label, schedule_name, model_name, seed), make, tell)
 
@@ -236,10 +238,18 @@ def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
         if overview:
             shown = film_of(kept, len(settings.labels), count=count, panels=2, rows=(1, 1))
         else:
-            shown = film_of(kept, 5 if len(settings.labels) == 10 else 4, count=count)
+            shown = film_of(kept, 5 if len(settings.labels) == 10 else 4, count=count, **large(settings))
         return Run(shown, kept[-1].x_next, denoise.evaluations)
 
     return named_cache("runs").get((settings, overview), make, tell)
+
+
+def large(settings: Settings) -> dict[str, object]:
+    """What `film_of` shows large: the names of the run's images, and which one at first."""
+    data, labels = data_of(settings.model), settings.labels
+    if len(set(labels)) == 1:
+        return {"large": [f"number {k + 1}" for k in range(len(labels))]}
+    return {"large": [class_names(data)[label] for label in labels], "pick": labels.index(CLEAREST[data])}
 
 
 # -- guidance -----------------------------------------------------------------------------------------------

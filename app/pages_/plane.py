@@ -3,9 +3,10 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, controls, page, sharing
-from explorer.plane_stage import set_stage, stage
-from explorer.plane_words import ANSWERS, EXPLANATION, OF_PAIRS, PAIRS, QUESTION, RIGHT, VIEWS
+from explorer import address, controls, page, sharing, tries
+from explorer.page_words import Try
+from explorer.plane_stage import stage
+from explorer.plane_words import OF_PAIRS, PAIRS, VIEWS
 
 address.films("at", "layers")
 with st.container(key="plane-head", horizontal=True, vertical_alignment="center"):
@@ -26,25 +27,16 @@ with picture:
     place = st.container(key="plane-stage")
 
 with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
-    from explorer import plane, plane_films, plane_gan, plane_quality, programs
+    from explorer import names, plane, plane_films, plane_gan, plane_quality, programs
     from explorer.plane import Drawing, Movement, Strokes
     from explorer.plane_lessons import contest_card, training_card
     from explorer.plane_training import LESSON_STEPS, PACES, Lesson
 
-    from diffusion_explained.samplers import SAMPLERS
-    from diffusion_explained.schedules import SCHEDULES
-
-TOYS = {**plane.named(plane.TOYS, plane.toys.TOYS), plane.DRAWN: "Draw your own"}
-SCHEDULE_NAMES = plane.named(plane.SCHEDULE_NAMES, SCHEDULES)
-SAMPLER_NAMES = plane.named(plane.SAMPLER_NAMES, SAMPLERS)
+TOYS = {**names.named(plane.TOYS, plane.toys.TOYS), plane.DRAWN: "Draw your own"}
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 100, 250)
 
 
-def set_state(at: int, layers: str, **values: object) -> None:
-    """Set the page's controls, the slider and the layers: what a button of the tries does."""
-    st.session_state.update(values)
-    set_stage(at, layers)
-
+DRAW_AGAIN = Try("", "", {"strokes": ""}, {"at": 1000, "layers": "density.paths"})
 
 with asking:
     toy = controls.choice(st, "Data", list(TOYS), "moons", key="toy", format_func=TOYS.get)
@@ -56,7 +48,7 @@ with asking:
                 "Draw again",
                 icon=":material/draw:",
                 width="stretch",
-                on_click=partial(set_state, 1000, "density.paths", strokes=""),
+                on_click=partial(tries.set_state, DRAW_AGAIN),
             )
         else:
             st.caption("Draw a shape on the board, then press **Flow into it**. The exact denoiser needs no training.")
@@ -89,12 +81,12 @@ with asking:
 def movement_of_controls() -> "Movement":
     """The controls of a run: schedule, sampler, steps, noise."""
     schedule = controls.choice(
-        st, "Schedule", list(SCHEDULE_NAMES), "flow", key="schedule", format_func=SCHEDULE_NAMES.get
+        st, "Schedule", list(names.SCHEDULES), "flow", key="schedule", format_func=names.SCHEDULES.get
     )
-    samplers = [name for name in SAMPLER_NAMES if view != "random" or name in plane.RANDOM]
+    samplers = [name for name in names.SAMPLERS if view != "random" or name in plane.RANDOM]
     usual = "ddpm" if view == "random" else "euler"
     sampler = controls.choice(
-        st, "Sampler", samplers, usual, key="random" if view == "random" else "sampler", format_func=SAMPLER_NAMES.get
+        st, "Sampler", samplers, usual, key="random" if view == "random" else "sampler", format_func=names.SAMPLERS.get
     )
     steps = controls.steps(st, "Steps", sharing.up_to(STEPS, sharing.STEPS), 32, key="steps")
     seed = controls.number(st, "Seed of the noise", 0, 99999, 0, key="seed")
@@ -129,40 +121,11 @@ with place:
     stage(shown.film, "strokes")
     st.caption(shown.words)
 
-tries, predict = st.columns(2, gap="large")
-with tries:
-    st.subheader("Try", anchor=False)
-    TRIES = (
-        (
-            "1",
-            "Where the cloud splits: eight clusters at a middle time, with the arrows",
-            (650, "density.arrows", {"view": "flow", "toy": "eight_gaussians"}),
-        ),
-        (
-            "2",
-            "Straight pairs cross; the flow, their mean, does not",
-            (500, "paths", {"view": "paths", "toy": "eight_gaussians", "pairs": "independent", "schedule": "flow"}),
-        ),
-        (
-            "3",
-            "Train a network now, and move the slider while it learns",
-            (1000, "data", {"view": "learned", "toy": "moons", "trained": True}),
-        ),
-    )
-    for number, words, (at, layers, values) in TRIES:
-        st.button(
-            f"**{number}** {words}",
-            key=f"try_{number}",
-            on_click=partial(set_state, at, layers, **values),
-            width="stretch",
-        )
-with predict:
-    st.subheader("Predict first", anchor=False)
-    st.markdown(QUESTION)
-    for k, answer in enumerate(ANSWERS):
-        st.button(answer, key=f"answer_{k}", on_click=partial(st.session_state.update, plane_answer=k), width="stretch")
-    if (answered := st.session_state.get("plane_answer")) is not None:
-        (st.success if answered == RIGHT else st.info)(EXPLANATION, icon=":material/lightbulb:")
+trying, predicting = st.columns(2, gap="large")
+with trying:
+    tries.tries("plane")
+with predicting:
+    tries.question("plane")
 
 with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
     for formula in VIEWS[view].formulas:
@@ -170,4 +133,4 @@ with st.container(key="formulas", horizontal=True, horizontal_alignment="center"
 if view == "flow" and controls.switch(st, "Measure quality against steps, sampler by sampler", key="quality"):
     plane_quality.curve(movement)
 programs.show(plane_gan.whole_program(contest) if contest else plane_films.program(view, movement, lesson))
-st.page_link("pages_/forward.py", label="Next: **Forward**, the same with pictures", icon=":material/arrow_forward:")
+tries.next_page("plane")

@@ -1,13 +1,13 @@
 """Reverse: noise becomes an image, step by step."""
 
 import streamlit as st
-from explorer import address, choices, controls, page, programs, sharing, spacings
+from explorer import address, choices, controls, names, page, programs, sharing, spacings, tries
+from explorer.page_words import REVERSE
 from explorer.runs import Settings, class_names, model, rectified, run, seconds_of
 from explorer.scrubber import scrubber
 
 from diffusion_explained.film import gif
 from diffusion_explained.guidance import MIDDLE
-from diffusion_explained.samplers import SAMPLERS
 
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 250, 500, 1000)
 USUAL = {"digits": 10, "pictures": 8, "slow": 6}  # steps
@@ -15,67 +15,72 @@ MOST = {"digits": 1000, "pictures": 100, "slow": 100}
 ALL = "one of each"
 NONE = "none"
 
-page.head(
-    "Reverse: from noise to image",
-    "Start from pure noise. At every step the network predicts the noise, and with it the clean image; the "
-    "sampler combines the two at the next, less noisy level.",
-    r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
-    r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
-)
-address.films("frame")
-choice = choices.choose()
-names = class_names(choice.data)
-with st.container(key="workbench"):  # on a phone the result stands above its controls
-    asking, result = st.columns([1, 2.7], gap="large")
-with asking:
-    choices.pick_network(choice)
+address.films("frame", "image")
+with page.top(REVERSE):
+    choice = choices.choose()
+classes = class_names(choice.data)
+seen, beside, controlling = page.bench()
+with controlling:
+    first, second, third, fourth = st.columns(4, gap="medium")
+    with first:
+        choices.pick_network(choice)
     unguided = rectified(choice.model)
-    sampler = controls.choice(st, "Sampler", list(SAMPLERS), "euler", key="sampler")
+    sampler = controls.choice(
+        second, "Sampler", list(names.SAMPLERS), "euler", key="sampler", format_func=names.SAMPLERS.get
+    )
     possible = sharing.up_to((count for count in STEPS if count <= MOST[choice.pace]), sharing.STEPS)
     usual = choice.default("steps", USUAL[choice.pace])
-    steps = controls.steps(st, "Steps", possible, usual, key="steps")
-    spacing = spacings.choose(st, spacings.of_network(choice.model, steps), key="spacing")
-    sharing.say(f"a run has at most {sharing.STEPS} steps")
-    scale = choices.guidance_slider(choice, "w", 10.0, model(choice.model).default_guidance_scale, rectified=unguided)
+    steps = controls.steps(third, "Steps", possible, usual, key="steps")
+    with fourth:
+        most, usual = 10.0, model(choice.model).default_guidance_scale
+        scale = choices.guidance_slider(choice, "w", most, usual, rectified=unguided)
+    first, second, third, fourth = st.columns(4, gap="medium")
+    label = controls.choice(first, "Class", [ALL, *classes], ALL, key="class")
+    spacing = spacings.choose(second, spacings.of_network(choice.model, steps), key="spacing")
+    seed = controls.number(third, "Seed", 0, 99999, 0, key="seed")
     eta = 0.0
     if sampler == "ddim":
-        eta = controls.slider(st, "eta", 0.0, 1.0, 0.0, 0.05, key="eta", help="0: deterministic, 1: DDPM's noise.")
-    label = controls.choice(st, "Class", [ALL, *names], ALL, key="class")
-    seed = controls.number(st, "Seed", 0, 99999, 0, key="seed")
+        what = "0: deterministic, 1: DDPM's noise."
+        eta = controls.slider(fourth, "eta", 0.0, 1.0, 0.0, 0.05, key="eta", help=what)
+    sharing.say(f"a run has at most {sharing.STEPS} steps")
     with st.expander("More", icon=":material/tune:"):
+        first, second, third = st.columns(3, gap="medium")
         negative = controls.choice(
-            st, "Negative class", [NONE, *names], NONE, key="negative", disabled=unguided,
+            first, "Negative class", [NONE, *classes], NONE, key="negative", disabled=unguided,
             help="Replaces the unconditional side: guidance moves away from this class.",
         )  # fmt: skip
-        rescale = controls.slider(st, "Guidance rescale φ", 0.0, 1.0, 0.0, 0.1, key="rescale", disabled=unguided)
+        rescale = controls.slider(second, "Guidance rescale φ", 0.0, 1.0, 0.0, 0.1, key="rescale", disabled=unguided)
         middle = controls.switch(
-            st, f"Guide only where {MIDDLE[0]:g} ≤ σ/α ≤ {MIDDLE[1]:g}", key="middle", disabled=unguided,
+            third, f"Guide only where {MIDDLE[0]:g} ≤ σ/α ≤ {MIDDLE[1]:g}", key="middle", disabled=unguided,
             help="Guides at middle noise levels only. Keeps more variety, with less contrast.",
         )  # fmt: skip
-        clip = controls.switch(st, "Clip predicted x₀ to [−1, 1]", True, key="clip")
+        clip = controls.switch(third, "Clip predicted x₀ to [−1, 1]", True, key="clip")
 
 settings = Settings(
     model=choice.model,
     sampler=sampler,
     num_inference_steps=steps,
-    labels=tuple(range(10)) if label == ALL else (names.index(label),) * 8,
+    labels=tuple(range(10)) if label == ALL else (classes.index(label),) * 8,
     guidance_scale=scale,
     seed=seed,
     eta=eta,
-    negative=None if unguided or negative == NONE else names.index(negative),
+    negative=None if unguided or negative == NONE else classes.index(negative),
     guidance_rescale=0.0 if unguided else rescale,
     guidance_interval=MIDDLE if middle and not unguided else None,
     clip=clip,
     spacing=spacing,
 )
-with result:
+with beside:
+    tries.tries("reverse")
+    tries.question("reverse")
+with seen:
     if not page.may_begin(seconds_of(settings), settings):
         page.end()
     with page.progress("Sampling") as tell:
         kept = run(settings, tell)
-    scrubber(kept.film, key="run")
-    if label == ALL and choice.data != "mnist":  # a digit is its own label
-        st.caption(f"Row by row: {', '.join(names)}.")
+    first_visit = not st.session_state.get("reverse_played")
+    st.session_state.reverse_played = True
+    scrubber(kept.film, key="run", autoplay=first_visit)
     page.colour_notice(choice.data)
     sides = " of both sides" if scale != 1 else ""
     if sides and settings.guidance_interval:
@@ -98,13 +103,6 @@ with result:
     if scale == 1 and not unguided:
         st.caption("Guidance is off at w = 1, so there is no unconditional prediction, and no difference to show.")
 
+page.below(REVERSE)
 programs.show(programs.animated(settings, choice.noun))
-with st.expander("What to look for", icon=":material/lightbulb:"):
-    st.markdown(
-        "- The **predicted $x_0$** is decided early and only sharpened later; $x_t$ follows it.\n"
-        "- The **difference** of the two noises is what the class adds: it is large where the class decides, and small "
-        "at the end.\n"
-        "- Deterministic samplers (euler, heun, ddim with eta 0) map the same noise to nearly the same image, with few "
-        "or many steps. ddpm and euler_ancestral add fresh noise, and need more steps.\n"
-        "- Choose a negative class: guidance then moves away from that class."
-    )
+tries.next_page("reverse")

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import finished
+from conftest import address, finished
 from explorer import runs
 from explorer.cache import quiet
 from PIL import Image
@@ -88,7 +88,7 @@ def test_the_reverse_page_shows_what_the_library_samples(open_page):
         for panel, images in ((0, step.x_t), (1, step.pred.x_0)):
             first = ((images[0, 0].clamp(-1, 1) + 1) * 127.5).round()
             np.testing.assert_allclose(shown[k][panel][:28, :28, 0], first, atol=1)
-    assert f"{4} network evaluations" in at.caption[0].value
+    assert any("4 network evaluations" in caption.value for caption in at.caption)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_guidance_in_the_middle_says_where_it_is_off(open_page):
     at = open_page("reverse", steps="3", middle="true")
     captions = " ".join(caption.value for caption in at.caption)
     assert "3 network evaluations of both sides, where guided" in captions and "two panels are blank" in captions
-    assert "guidance_interval=(0.2, 3.0)" in at.code[0].value and len(film(at)["titles"]) == 5
+    assert "guidance_interval=(0.2, 3.0)" in at.code[0].value and len(film(at)["titles"]) == 6
 
 
 def test_an_address_gives_what_the_widgets_give(open_page):
@@ -301,6 +301,28 @@ def test_the_prediction_is_good_in_little_noise_and_a_blur_in_much(open_page):
         return np.abs(shown[frame][1].astype(float) - shown[frame][2]).mean()
 
     assert error(2) < 10 < error(49)
+
+
+def test_the_large_image_is_the_weighted_sum_and_what_a_sampler_adds_is_named(open_page):
+    lead = film(open_page("reverse", steps="4"))["lead"]
+    model = load_pretrained("mnist_unet_flow")
+    steps = list(model.steps(model.denoiser(list(range(10)), 2.0, clip=1.0), 10, 4, sampler="euler", seed=0))
+    assert lead["names"][lead["pick"]] == "3" and lead["weights"] == [[1 - t, t] for t in (1, 0.75, 0.5, 0.25, 0)]
+    assert max(lead["rests"]) < 1e-3 and len(steps) == len(lead["rests"])
+    for sampler in ("ddpm", "heun"):
+        assert max(film(open_page("reverse", steps="4", sampler=sampler))["lead"]["rests"]) > 0.02
+
+
+def test_the_visitor_s_guess_stands_beside_the_classifier_s_curve(open_page):
+    at = open_page("forward")
+    assert len(film(at)["charts"]) == 3 and "Here I lose it" in at.markdown[1].value + at.markdown[2].value
+    at = open_page("forward", lost="40")
+    chart, *others = film(at)["charts"]
+    assert len(others) == 3 and chart["curves"][2]["x"] == [0.8, 0.8]
+    in_x_0, in_x_t, _ = (curve["y"] for curve in chart["curves"])
+    assert in_x_0[0] == 1 and in_x_t[25] < 0.3 < 0.9 < in_x_0[25] and in_x_0[-1] < 0.2
+    assert any("at **80%** of the way" in one.value for one in at.markdown)
+    assert address(open_page("forward", lost="51")).get("lost") is None
 
 
 def test_schedules_warn_of_a_visible_terminal_snr_and_rescaling_cures_it(open_page, monkeypatch):

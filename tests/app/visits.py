@@ -49,6 +49,8 @@ NAMED = {  # choices that are shown by other words than the address has
     "data": {"mnist": "cifar10", "cifar10": "mnist"},
     "model": {"mnist_unet_flow": "mnist_unet_eps", "cifar10_unet_flow": "cifar10_unet_eps"},
     "sd_model": {"micro": "stand-in"},
+    "sampler": {"euler": "heun", "ddim": "euler"},
+    "schedule": {"cosine": "linear", "linear": "cosine"},
 }
 FORECASTS = ("Takes about", "The first run also loads")  # the second until the model was measured
 # a time is what this run took, and a busy machine disturbs it

@@ -1,0 +1,292 @@
+"""What the pages say: each page's name, lead, formulas, tries and question, kept together.
+
+The order of the pages is here too: the navigation, the path of the start page, and each page's next page follow it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+PATH = {
+    "The idea": ("plane", "forward", "reverse"),
+    "The knobs": ("schedules", "guidance", "samplers"),
+    "From words": ("text_to_image", "latents", "stable_diffusion", "compare"),
+}
+
+
+@dataclass(frozen=True)
+class Try:
+    """Something to try: what its button says, the controls that it sets, and what it sets in the browser."""
+
+    title: str
+    words: str
+    sets: Mapping[str, object] = field(default_factory=dict)
+    moves: Mapping[str, object] = field(default_factory=dict)
+
+
+class Question(NamedTuple):
+    """A question to be answered before its answer is shown; right: the index of the right answer."""
+
+    asks: str
+    answers: tuple[str, ...]
+    right: int
+    explanation: str
+
+
+@dataclass(frozen=True)
+class PageWords:
+    """The words of a page: its name in the navigation, a short sentence for links to it, and what the page itself says.
+
+    notes: facts about what the page shows, one sentence or two each.
+    """
+
+    name: str
+    icon: str
+    short: str
+    title: str = ""
+    lead: str = ""
+    formulas: tuple[str, ...] = ()
+    tries: tuple[Try, ...] = ()
+    question: Question | None = None
+    notes: tuple[str, ...] = ()
+
+
+PLANE = PageWords(
+    "The plane",
+    ":material/scatter_plot:",
+    "Two dimensions: every point on its way from noise. Draw, train.",
+    tries=(
+        Try(
+            "Where the cloud splits",
+            "Eight clusters at a middle time, with the arrows: where does each arrow point?",
+            {"view": "flow", "toy": "eight_gaussians"},
+            {"at": 650, "layers": "density.arrows"},
+        ),
+        Try(
+            "Lines cross, flows do not",
+            "Straight pairs of noise and data cross. The flow, their mean, does not.",
+            {"view": "paths", "toy": "eight_gaussians", "pairs": "independent", "schedule": "flow"},
+            {"at": 500, "layers": "paths"},
+        ),
+        Try(
+            "Train a network now",
+            "Move the slider while it learns: at which time is it right first?",
+            {"view": "learned", "toy": "moons", "trained": True},
+            {"at": 1000, "layers": "data"},
+        ),
+    ),
+    question=Question(
+        "Two points start almost at the same place in the noise and follow the exact flow. "
+        "Can their paths cross on the way?",
+        ("Yes, if their data lie on opposite sides", "No, never"),
+        1,
+        "No. The flow has one velocity at each place and time: two points at the same place at the same time would "
+        "stay together, before and after. (Two trails may cross in the picture; the points pass there at different "
+        "times.) Lines of pairs do cross: open **Pairs and flow**.",
+    ),
+)
+
+FORWARD = PageWords(
+    "Forward",
+    ":material/blur_on:",
+    "An image drowns in noise. When do you lose it?",
+    "Forward: from image to noise",
+    "Adding noise is fixed, not learned, and takes one line at any time $t$. It makes the training pairs: the noisy "
+    "image, and the noise that was added.",
+    (
+        r"x_t = \alpha_t\,x_0 + \sigma_t\,\varepsilon",
+        r"\varepsilon\sim\mathcal N(0, I)",
+        r"\mathrm{SNR} = \alpha_t^2/\sigma_t^2",
+    ),
+    (
+        Try(
+            "Noise at 80%",
+            "Cover the other pictures. Can you still name the image? The network can.",
+            {"schedule": "cosine"},
+            {"frame": 40},
+        ),
+        Try(
+            "Nothing but noise",
+            "The histogram is N(0, 1). What is left to predict is the mean of all images that fit: a blur.",
+            {},
+            {"frame": 50},
+        ),
+        Try(
+            "The same, sooner",
+            "At half of the time the linear schedule has already destroyed what cosine still shows.",
+            {"schedule": "linear"},
+            {"frame": 25},
+        ),
+    ),
+    notes=(
+        "The prediction of $x_0$ is the **mean of all images that fit the noisy one**: sharp in little noise, blurred "
+        "in much. This blur is why sampling takes many small steps.",
+        "The two predictions are one: $x_0$ and $\\varepsilon$ together must give back $x_t$.",
+        "For an image of your own, the network predicts the most similar image of the kind that it was trained on.",
+        "The network was trained on its own schedule. It can also denoise the $x_t$ of any other, because Gaussian "
+        "paths at the same SNR differ only by a factor.",
+    ),
+)
+
+SCHEDULES = PageWords(
+    "Schedules",
+    ":material/show_chart:",
+    "How fast noise is added: α, σ and the signal-to-noise ratio.",
+    "Schedules: the pace of noising",
+    "A schedule is two functions of time, α for the signal and σ for the noise. They decide at which noise "
+    "levels the network works, and what sampling starts from.",
+    (
+        r"\textstyle\bar\alpha_t = \prod_{s\le t}(1-\beta_s)",
+        r"\alpha_t=\sqrt{\bar\alpha_t},\ \ \sigma_t=\sqrt{1-\bar\alpha_t}",
+        r"\text{flow: }\alpha_t = 1-t,\ \ \sigma_t = t",
+    ),
+    (
+        Try(
+            "Linear beside cosine",
+            "Linear destroys the image early: its last quarter is noise already. Cosine was made to spread the loss "
+            "evenly (Nichol & Dhariwal 2021).",
+            {"schedules": ["linear", "cosine"], "T": 1000, "zero": False},
+        ),
+        Try(
+            "T = 100, the same β",
+            "Too little noise is added: how much of the image is left at the end?",
+            {"schedules": ["linear", "scaled_linear"], "T": 100, "zero": False, "own": False},
+        ),
+        Try(
+            "Flow with a shift of 3",
+            "The straight line, bent: more time at high noise, which larger images need.",
+            {"schedules": ["flow", "cosine"], "shift": 3.0},
+        ),
+    ),
+    Question(
+        "Stable Diffusion's schedule (scaled linear) was used to train its network with 1,000 timesteps. What does the "
+        "network see at the noisiest one?",
+        ("Pure noise", "Noise, and a little of the image"),
+        1,
+        "A little of the image is left: the terminal SNR is not 0. Sampling starts from pure noise all the same, which "
+        "the network never saw; the error is largest in overall brightness. Rescaling to zero terminal SNR removes it.",
+    ),
+)
+
+REVERSE = PageWords(
+    "Reverse",
+    ":material/auto_awesome:",
+    "Noise becomes an image: one step is plain arithmetic.",
+    "Reverse: from noise to image",
+    "The network splits the noisy image into a predicted image and the noise around it. The sampler adds the two "
+    "again, with more image and less noise.",
+    (
+        r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
+        r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
+    ),
+    (
+        Try(
+            "Look at step 3",
+            "Cover the predicted image. Can you name what is in the noise? The network has decided.",
+            {},
+            {"frame": 2},
+        ),
+        Try(
+            "Two steps only",
+            "Two large steps instead of many: what is lost?",
+            {"steps": 2, "sampler": "euler"},
+            {"frame": 2},
+        ),
+        Try(
+            "Fresh noise at each step",
+            "DDPM adds new noise after each step: the sum below the picture has one term more.",
+            {"steps": 10, "sampler": "ddpm"},
+            {"frame": 4},
+        ),
+    ),
+    Question(
+        "Euler with 10 steps and Heun with 10 steps start from the same noise. What do they draw?",
+        ("Nearly the same images", "Other images of the same classes"),
+        0,
+        "Nearly the same: both solve one differential equation, which leads each noise to one image. Samplers that add "
+        "noise (DDPM, Euler ancestral) end at other images.",
+    ),
+    (
+        "The **predicted image** is decided early and only sharpened later; $x_t$ follows it.",
+        "The **difference** of the two noises is what the class adds: large where the class decides, small at the end.",
+        "Choose a negative class: guidance then moves away from that class.",
+    ),
+)
+
+GUIDANCE = PageWords(
+    "Guidance",
+    ":material/tune:",
+    "Follow the class more closely, and lose diversity.",
+    "Guidance: class accuracy against diversity",
+    "The network predicts the noise twice, with the class and without, and guidance amplifies the difference. "
+    "Each scale starts from **the same noise**.",
+    (
+        r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
+        r"w=0:\text{ no class},\ \ w=1:\text{ no guidance}",
+    ),
+    question=Question(
+        "From w = 1 to a larger scale more images are of the right class. What is the price?",
+        ("Diversity, and twice the computation", "Twice the computation only", "Nothing"),
+        0,
+        "Both. Images of one class become alike, as the curve shows; and as soon as w is neither 0 nor 1, each step "
+        "evaluates the network twice, with the class and without.",
+    ),
+    notes=(
+        "At $w = 0$ the class is ignored: one image in ten is right by chance, and images of one column mix all ten "
+        "classes, hence the high diversity.",
+        "Very large scales push pixels out of range: the image is over-sharpened, and details are lost.",
+    ),
+)
+
+SAMPLERS = PageWords(
+    "Samplers",
+    ":material/speed:",
+    "A race from the same noise: which needs the fewest evaluations?",
+    "Samplers: a race from the same noise",
+    "Deterministic samplers all solve the same differential equation. Each starts from **the same noise** and uses the "
+    "same network; the plots show how close it comes to the exact solution with how many network evaluations.",
+    (
+        r"\text{Euler: error} \propto h",
+        r"\text{Heun, DPM-Solver++: error} \propto h^2",
+    ),
+    (
+        Try(
+            "First against second order",
+            "Twice as many steps halve Euler's error and should quarter Heun's. See how far the rule holds.",
+            {"samplers": ["euler", "heun", "dpm_solver_pp_2m"], "race_w": 1.0},
+        ),
+        Try(
+            "Two names, one method",
+            "On the straight path of flow matching DDIM is Euler: the curves coincide.",
+            {"samplers": ["ddim", "euler"], "race_w": 1.0},
+        ),
+        Try(
+            "Raise the guidance scale",
+            "The path bends more, and every sampler needs more steps.",
+            {"samplers": ["euler", "heun", "dpm_solver_pp_2m"], "race_w": 4.0},
+        ),
+    ),
+    Question(
+        "Heun evaluates the network twice per step, DPM-Solver++ (2M) once. Both are of second order. How?",
+        ("DPM-Solver++ reuses the prediction of the step before", "DPM-Solver++ takes steps of half the size"),
+        0,
+        "It extrapolates from the step before, whose prediction is still there. Heun's second evaluation is new.",
+    ),
+)
+
+PAGES = {
+    "plane": PLANE,
+    "forward": FORWARD,
+    "reverse": REVERSE,
+    "schedules": SCHEDULES,
+    "guidance": GUIDANCE,
+    "samplers": SAMPLERS,
+    "text_to_image": PageWords(
+        "Text to image", ":material/draw:", "Type words, and a small model draws them. Paint, refine."
+    ),
+    "latents": PageWords("Latents", ":material/compress:", "A picture as 48 times fewer numbers: look, change, mix."),
+    "stable_diffusion": PageWords(
+        "Stable Diffusion", ":material/imagesmode:", "From words to a picture, in four stages."
+    ),
+    "compare": PageWords("Compare", ":material/compare:", "Our model and Stable Diffusion, at the same step."),
+}

@@ -1,0 +1,59 @@
+"""What leads a visitor through a page: three numbered tries that set its state, a question, and the next page."""
+
+from functools import partial
+
+import streamlit as st
+
+from explorer import address
+from explorer.page_words import PAGES, PATH, Try
+
+
+def set_state(one: Try) -> None:
+    """Set the page's controls, and what only the browser writes: the slider, the layers."""
+    st.session_state.update(one.sets)
+    address.move(**one.moves)
+
+
+def tries(page: str) -> None:
+    """The page's numbered tries; a button sets the state that its words speak of."""
+    st.subheader("Try", anchor=False)
+    with st.container(key="tries", gap="small"):
+        for number, one in enumerate(PAGES[page].tries, 1):
+            st.button(
+                f"**{number}** **{one.title}** {one.words}",
+                key=f"try_{number}",
+                on_click=partial(set_state, one),
+                width="stretch",
+            )
+
+
+def question(page: str) -> None:
+    """The page's question, to be answered before its answer is shown."""
+    asked, answer = PAGES[page].question, f"{page}_answer"
+    if asked is None:
+        return
+    st.subheader("Predict first", anchor=False)
+    st.markdown(asked.asks)
+    with st.container(key="answers", gap="small"):
+        for k, words in enumerate(asked.answers):
+            st.button(
+                words,
+                key=f"answer_{k}",
+                on_click=partial(st.session_state.update, {answer: k}),
+                width="stretch",
+            )
+    if (answered := st.session_state.get(answer)) is not None:
+        (st.success if answered == asked.right else st.info)(asked.explanation, icon=":material/lightbulb:")
+
+
+def next_page(page: str) -> None:
+    """The link to the page that follows on the path; after the last page, to the first."""
+    order = [name for names in PATH.values() for name in names]
+    following = order[(order.index(page) + 1) % len(order)]
+    words = PAGES[following]
+    with st.container(key="next"):
+        st.page_link(
+            f"pages_/{following}.py",
+            label=f"Next: **{words.name}**. {words.short}",
+            icon=":material/arrow_forward:",
+        )

@@ -1,0 +1,122 @@
+// A film's first panel, of which one image is shown large; beside it the sampler's step as arithmetic, if the film has it.
+//
+// lead: { beside: "panels", "charts" or "step", ends, height, width, columns, gap: of an image in the mosaic, names, pick,
+//         weights: [[alpha, sigma] a frame], rests: [a number a frame] }
+
+const SVG = "http://www.w3.org/2000/svg";
+const SMALL = 0.005; // a difference of pixel values that is not named
+const LETTERS = { state: "x<sub>t</sub>", data: "x̂<sub>0</sub>", noise: "ε̂", next: "x<sub>next</sub>" };
+
+class Lead {
+  constructor(film, { pick, onPick }) {
+    const { lead } = film;
+    this.film = film;
+    this.lead = lead;
+    this.onPick = onPick;
+    this.many = lead.names.length > 1;
+    this.choice = element("select", { className: "pick" }, ...lead.names.map((name, k) => element("option", { value: k, textContent: name })));
+    this.choice.setAttribute("aria-label", "image that is shown large");
+    this.choice.value = this.pick = Math.min(pick ?? lead.pick, lead.names.length - 1);
+    this.choice.addEventListener("change", () => this.choose(Number(this.choice.value)));
+    const step = lead.beside === "step";
+    const first = this.figure(step ? "noisy image" : film.titles[0], film.alts[0], step ? "state" : "", step ? LETTERS.state : "");
+    if (this.many) first.querySelector("figcaption").append(this.choice);
+    this.root = element("div", { className: `lead ${lead.beside}` }, first);
+    this.canvases = [[first, 0, 0]];
+    if (!step) return;
+    const parts = [
+      [this.figure("predicted image", film.alts[1], "data", LETTERS.data), 1, 0],
+      [this.figure("predicted noise", film.alts[2], "noise", LETTERS.noise), 2, 0],
+      [this.figure("next state", "the next state: the weighted sum of the predicted image and the predicted noise", "next", LETTERS.next), 0, 1],
+    ];
+    this.flow = document.createElementNS(SVG, "svg");
+    this.flow.setAttribute("aria-hidden", "true");
+    this.sum = element("p", { className: "sum" });
+    this.root.append(...parts.map(([figure]) => figure), this.flow);
+    this.canvases.push(...parts);
+  }
+
+  figure(title, alt, kind, letter) {
+    const canvas = element("canvas", { className: "pixels", width: this.lead.width, height: this.lead.height });
+    canvas.setAttribute("role", "img");
+    const words = element("span", { textContent: title });
+    const caption = element("figcaption", {}, words, ...(letter ? [element("i", { innerHTML: letter })] : []));
+    return Object.assign(element("figure", { className: kind }, caption, canvas), { words: alt });
+  }
+
+  // A click on a mosaic chooses the image there.
+  choosesIn(canvas) {
+    if (!this.many) return;
+    canvas.classList.add("choices");
+    canvas.addEventListener("click", (event) => {
+      const box = canvas.getBoundingClientRect(), { lead, film } = this;
+      const column = Math.floor(((event.clientX - box.left) / box.width) * film.width / (lead.width + lead.gap));
+      const row = Math.floor(((event.clientY - box.top) / box.height) * film.height / (lead.height + lead.gap));
+      const pick = row * lead.columns + Math.min(column, lead.columns - 1);
+      if (pick < lead.names.length) this.choose(pick);
+    });
+  }
+
+  choose(pick) {
+    this.pick = pick;
+    this.choice.value = pick;
+    this.onPick(pick);
+  }
+
+  draw(bitmaps, index) {
+    const { film, lead } = this, { height, width } = lead, last = bitmaps.length - 1;
+    const left = (this.pick % lead.columns) * (width + lead.gap), top = Math.floor(this.pick / lead.columns) * (height + lead.gap);
+    const at = lead.beside === "step" ? Math.min(index, last - 1) : index; // the last frame is the last step's result
+    this.canvases.forEach(([figure, panel, later], k) => {
+      const canvas = figure.querySelector("canvas"), bitmap = bitmaps[(k ? at : index) + later];
+      const ctx = canvas.getContext("2d");
+      ctx.clearRect(0, 0, width, height);
+      if (bitmap) ctx.drawImage(bitmap, left, panel * film.height + top, width, height, 0, 0, width, height);
+      const name = lead.names[this.pick];
+      canvas.setAttribute("aria-label", `${figure.words}${name && `, the one of ${name}`}: ${film.captions[Math.min(index + later, last)]}`);
+    });
+    if (this.flow) this.arithmetic(at);
+  }
+
+  arithmetic(at) {
+    const { weights, rests } = this.lead;
+    const number = (value) => value.toFixed(2);
+    const [[alpha, sigma], [after, less]] = [weights[at], weights[at + 1]];
+    const letter = (kind) => `<i class="${kind}">${LETTERS[kind]}</i>`;
+    const parts = (a, s) => `<b class="data">${number(a)}</b> ${letter("data")} + <b class="noise">${number(s)}</b> ${letter("noise")}`;
+    const rest = rests[at] > SMALL ? ` + <b>what the sampler adds</b> (${number(rests[at])} per pixel)` : "";
+    this.sum.innerHTML = `<span>${letter("state")} = ${parts(alpha, sigma)}</span><span>${letter("next")} = ${parts(after, less)}${rest}</span>`;
+    this.shares = [alpha, sigma, after, less];
+    this.ribbons();
+  }
+
+  // Each ribbon is as wide as its weight; they run to the right, or downwards on a narrow screen.
+  ribbons() {
+    if (!this.flow || !this.shares || !this.root.clientWidth) return;
+    const whole = this.root.getBoundingClientRect();
+    const [state, data, noise, next] = this.canvases.map(([figure]) => {
+      const box = figure.querySelector("canvas").getBoundingClientRect();
+      return { x: [box.left - whole.left, box.right - whole.left], y: [box.top - whole.top, box.bottom - whole.top] };
+    });
+    const down = data.y[0] > state.y[1] - 1, [along, across] = down ? ["y", "x"] : ["x", "y"];
+    const [alpha, sigma, after, less] = this.shares;
+    const unit = Math.min(state[across][1] - state[across][0], data[across][1] - data[across][0]) / 2;
+    const middle = (box) => (box[across][0] + box[across][1]) / 2;
+    const point = (a, c) => (down ? `${c.toFixed(1)} ${a.toFixed(1)}` : `${a.toFixed(1)} ${c.toFixed(1)}`);
+    const parts = [];
+    const ribbon = (kind, from, to, begin, end, weight) => {
+      const wide = Math.max(1.5, weight * unit), [a, b] = [from[along][1] + 4, to[along][0] - 4], half = (a + b) / 2;
+      const edge = (sign, p, q, to) => `C${point(half, p + (sign * wide) / 2)} ${point(half, q + (sign * wide) / 2)} ${point(to, q + (sign * wide) / 2)}`;
+      parts.push(`<path class="${kind}" d="M${point(a, begin - wide / 2)}${edge(-1, begin, end, b)}L${point(b, end + wide / 2)}${edge(1, end, begin, a)}Z"/>`);
+      const place = point(half, (begin + end) / 2 + (down ? 0 : 5)).split(" ");
+      parts.push(`<text class="${kind}" x="${place[0]}" y="${place[1]}" text-anchor="middle">${weight.toFixed(2)}</text>`);
+    };
+    const pair = (box, a, s) => [middle(box) - (s * unit) / 2 - 1, middle(box) + (a * unit) / 2 + 1]; // side by side, centred
+    const [leaveData, leaveNoise] = pair(state, alpha, sigma), [reachData, reachNoise] = pair(next, after, less);
+    ribbon("data", state, data, leaveData, middle(data), alpha);
+    ribbon("noise", state, noise, leaveNoise, middle(noise), sigma);
+    ribbon("data", data, next, middle(data), reachData, after);
+    ribbon("noise", noise, next, middle(noise), reachNoise, less);
+    this.flow.innerHTML = parts.join("");
+  }
+}

@@ -1,0 +1,47 @@
+"""What leads through the pages: each try sets the state that its words speak of, each question has its answer."""
+
+import json
+
+import pytest
+from explorer import page_words
+from explorer.page_words import PAGES, PATH
+from visits import QUICK, cheap_pages  # noqa: F401
+
+from diffusion_explained.data.toys import TOYS
+
+LED = ("forward", "reverse")
+
+
+def films(at):
+    messages = (json.loads(element.proto.json) for element in at.get("bidi_component"))
+    return [message for message in messages if message.get("film")]
+
+
+@pytest.mark.parametrize("name", LED)
+def test_each_try_sets_the_state_of_its_page(open_page, cheap_pages, name):  # noqa: F811
+    at = open_page(name, **QUICK.get(name, {}))
+    for number, one in enumerate(PAGES[name].tries, 1):
+        at = at.button(key=f"try_{number}").click().run()
+        assert not at.exception and not at.error, (number, at.exception)
+        for key, value in one.sets.items():
+            assert at.session_state[key] == value, (number, key)
+        if "frame" in one.moves:
+            (shown,) = films(at)
+            assert shown["frame"] == one.moves["frame"] and shown["token"] == str(number)
+    if PAGES[name].question is not None:
+        answers = PAGES[name].question.answers
+        for k in range(len(answers)):
+            at = at.button(key=f"answer_{k}").click().run()
+            right = k == PAGES[name].question.right
+            assert PAGES[name].question.explanation in (at.success[0] if right else at.info[0]).value
+
+
+def test_a_page_leads_to_the_next_and_all_are_on_the_path():
+    order = [name for names in PATH.values() for name in names]
+    assert sorted(order) == sorted(PAGES) and len(set(order)) == len(order)
+    for words in PAGES.values():
+        assert words.name and words.short and words.icon.startswith(":material/")
+        assert len(words.tries) in (0, 3) and all(one.title and one.words for one in words.tries)
+        if words.question is not None:
+            assert 0 <= words.question.right < len(words.question.answers)
+    assert all(one.sets.get("toy", "moons") in TOYS for one in page_words.PLANE.tries)
