@@ -291,6 +291,13 @@ def test_wheel_carries_the_course_the_explorer_the_recipes_and_the_weights(wheel
             assert name in inside, f"{relative(path)} is not in the wheel"
 
 
+def test_every_package_is_listed():
+    """A folder that is not listed travels only as data, which setuptools warns of and will not do for ever."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = {".".join(path.parent.relative_to(ROOT).parts) for path in PACKAGE.rglob("__init__.py")}
+    assert folders == set(listed) - {f"{PACKAGE.name}.{name}" for name in ("_app", "_notebooks", "_recipes")}
+
+
 def test_wheel_carries_nothing_else(wheel: zipfile.ZipFile):
     tops = {name.split("/")[0] for name in wheel.namelist()}
     version = diffusion_explained.__version__
