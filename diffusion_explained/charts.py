@@ -39,6 +39,20 @@ class Chart:
     bars: tuple[tuple[float, ...], ...] | None = None
 
 
+@dataclass(frozen=True)
+class Triangle:
+    """The predictions eps_uncond, eps_cond and the guided one as arrows from one origin, drawn to measure.
+
+    scales: w, one per frame. sides: per frame and image (length of eps_uncond, and of eps_cond - eps_uncond the part
+    along it and the part across it), as root mean squares over all pixels, from `guidance.sides`.
+    """
+
+    title: str
+    alt: str
+    scales: tuple[float, ...]
+    sides: tuple[tuple[tuple[float, float, float], ...], ...]
+
+
 @typed_arguments
 def histogram_chart(frames: Sequence[Tensor], bins: int = 48) -> Chart:
     """A histogram of the pixel values of each frame [..., C, H, W], with the density of N(0, 1).

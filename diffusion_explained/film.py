@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from diffusion_explained.charts import Chart
+from diffusion_explained.charts import Chart, Triangle
 from diffusion_explained.checks import all_of, check_finite, check_some, float_data, number, typed_arguments, whole
 from diffusion_explained.palette import LIGHT, diverging, rgb
 from diffusion_explained.samplers import Step
@@ -88,7 +88,7 @@ class Film:
     height: int
     width: int
     rows: tuple[int, ...]
-    charts: tuple[Chart, ...] = ()
+    charts: tuple[Chart | Triangle, ...] = ()
     columns: int | None = None
     lead: Lead | None = None
 
@@ -175,7 +175,7 @@ def film(
     captions: Sequence[str],
     *,
     rows: Sequence[int] = (),
-    charts: Sequence[Chart] = (),
+    charts: Sequence[Chart | Triangle] = (),
     columns: int | None = None,
     lead: Lead | None = None,
 ) -> Film:
@@ -284,8 +284,8 @@ def film_of(
         columns: the number of columns of each panel's mosaic of images.
         count: the number of steps of the whole run, if only some of them were kept.
         panels: show only the first `panels` panels. rows: the number of panels in each row.
-        large: the names of the images, to show one of them (at first number `pick`) large, with its step as arithmetic;
-            a panel then shows eps as an image, grey where it is 0.
+        large: the names of the images, to show one of them (at first number `pick`) large, with its step as arithmetic
+            (unless `panels` leaves eps out); a third panel then shows eps as an image, grey where it is 0.
     """
     steps = all_of("steps", steps, Step)
     if not steps:
@@ -306,8 +306,10 @@ def film_of(
     if large:
         height, width = steps[0].x_t.shape[-2:]
         columns = default_columns(len(steps[0].x_t)) if columns is None else columns
-        weights, rests = arithmetic(steps)
-        lead = Lead("step", ("noise", "data"), height, width, columns, 2, tuple(large), pick, weights, rests)
+        step = len(shown_panels) > 2  # with eps, of which the step is a sum
+        weights, rests = arithmetic(steps) if step else ((), ())
+        beside, ends = "step" if step else "panels", ("noise", "data")
+        lead = Lead(beside, ends, height, width, columns, 2, tuple(large), pick, weights, rests)
     return film(shown_panels, [*(caption(step, count) for step in steps), last], rows=rows, lead=lead)
 
 

@@ -82,6 +82,22 @@ def zero_star_guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tens
     return guide(cond, fitted, guidance_scale)
 
 
+def sides(cond: Tensor, uncond: Tensor) -> Tensor:
+    """The triangle that both predictions span: three lengths per image, from which it can be drawn to measure.
+
+    (|uncond|, <cond - uncond, uncond> / |uncond|, |the part of cond - uncond across uncond|), each / sqrt(number of
+    values), so that noise of variance 1 has length 1.
+
+    cond and uncond are [B, ...]; returns [B, 3]. Raises ValueError for shapes that differ.
+    """
+    same_shape("cond and uncond", float_data("cond", cond), float_data("uncond", uncond))
+    base, difference = uncond.flatten(1), (cond - uncond).flatten(1)
+    length = base.norm(dim=1)
+    along = (difference * base).sum(1) / length.clamp(min=TINY)
+    across = (difference.square().sum(1) - along.square()).clamp(min=0).sqrt()
+    return torch.stack([length, along, across], dim=1) / base.shape[1] ** 0.5
+
+
 def _product(a: Tensor, b: Tensor) -> Tensor:
     """The inner products of images [B, ...], shaped [B, 1, ...] to multiply them."""
     return (a * b).flatten(1).sum(1).reshape(-1, *[1] * (a.ndim - 1))

@@ -120,3 +120,68 @@ class Lead {
     this.flow.innerHTML = parts.join("");
   }
 }
+
+// The predictions with and without the class, and the guided one, as arrows from one origin: their tips, to measure.
+// triangle: { scales: [w a frame], sides: [[[length, along, across] an image] a frame] }
+function drawTriangle(canvas, triangle, index, image = 0) {
+  const ratio = window.devicePixelRatio || 1, [w, h] = [canvas.clientWidth, canvas.clientHeight];
+  if (!w) return;
+  canvas.width = w * ratio;
+  canvas.height = h * ratio;
+  const ctx = canvas.getContext("2d");
+  ctx.scale(ratio, ratio);
+  const probe = (name) => {
+    canvas.style.color = `var(--${name})`;
+    const colour = getComputedStyle(canvas).color;
+    canvas.style.color = "";
+    return colour;
+  };
+  const colours = Object.fromEntries(["noise", "state", "guided", "ink", "muted", "faint", "paper"].map((name) => [name, probe(name)]));
+  const scale = triangle.scales[index], [length, along, across] = triangle.sides[index][image], apart = Math.hypot(along, across);
+  const farthest = Math.max(...triangle.sides.map((sides, k) => Math.max(1, triangle.scales[k]) * Math.hypot(sides[image][1], sides[image][2])));
+  const unit = Math.min((w - 150) / Math.max(farthest, 1e-6), h / 0.05), left = 30, top = h * 0.42;
+  const at = (x, y) => [left + unit * x, top - unit * y];
+  const origin = at(0, -length), tips = { noise: at(0, 0), state: at(across, along), guided: at(scale * across, scale * along) };
+  ctx.font = `600 13px ${getComputedStyle(canvas).fontFamily}`;
+  const arrow = (from, to, colour, width, dash = []) => {
+    ctx.strokeStyle = ctx.fillStyle = colour;
+    ctx.lineWidth = width;
+    ctx.setLineDash(dash);
+    ctx.beginPath(); ctx.moveTo(...from); ctx.lineTo(...to); ctx.stroke();
+    ctx.setLineDash([]);
+    const size = Math.min(11, Math.hypot(to[0] - from[0], to[1] - from[1])), turn = Math.atan2(to[1] - from[1], to[0] - from[0]);
+    ctx.beginPath(); ctx.moveTo(...to);
+    for (const side of [0.42, -0.42]) ctx.lineTo(to[0] - size * Math.cos(turn + side), to[1] - size * Math.sin(turn + side));
+    ctx.closePath(); ctx.fill();
+  };
+  ctx.save();
+  ctx.beginPath(); ctx.rect(0, 0, w, h - 26); ctx.clip();
+  ctx.fillStyle = colours.faint;
+  ctx.beginPath(); ctx.moveTo(...origin); ctx.lineTo(...tips.noise); ctx.lineTo(...tips.guided); ctx.closePath(); ctx.fill();
+  arrow(origin, tips.noise, colours.noise, 2.5);
+  arrow(origin, tips.state, colours.state, 2.5);
+  arrow(origin, tips.guided, colours.guided, 3.5);
+  ctx.restore();
+  if (scale > 0) arrow(tips.noise, tips.guided, colours.guided, 2, [2, 5]);
+  for (let k = 2; k < scale; k += 1) { // a mark after each length of the difference
+    ctx.beginPath(); ctx.arc(...at(k * across, k * along), 2, 0, 2 * Math.PI); ctx.fill();
+  }
+  if (unit * apart > 3) arrow(tips.noise, tips.state, colours.ink, 2);
+  const label = (text, [x, y], colour, align) => {
+    ctx.textAlign = align;
+    ctx.lineWidth = 4; ctx.lineJoin = "round"; ctx.strokeStyle = colours.paper; ctx.strokeText(text, x, y);
+    ctx.fillStyle = colour; ctx.fillText(text, x, y);
+  };
+  label(scale === 0 ? "ε without class = guided" : "ε without class", [left - 22, tips.noise[1] - 30], colours.noise, "left");
+  const right = Math.min(Math.max(tips.guided[0], tips.state[0]) + 10, w - 100);
+  const free = tips.guided[0] - tips.state[0] > 110; // room for the words between the two arrows
+  label("ε with class", free ? [tips.state[0] + 9, tips.state[1] + 44] : [right, Math.max(tips.guided[1], tips.state[1]) + 24], colours.state, "left");
+  if (scale > 0) label(`guided, w = ${scale}`, [right, tips.guided[1] - 10], colours.guided, "left");
+  const bar = [0.5, 0.2, 0.1, 0.05, 0.02, 0.01].find((size) => unit * size < w / 3) ?? 0.005, end = w - 8;
+  ctx.strokeStyle = colours.muted; ctx.lineWidth = 1.5;
+  ctx.beginPath(); ctx.moveTo(end - unit * bar, h - 18); ctx.lineTo(end - unit * bar, h - 12); ctx.lineTo(end, h - 12); ctx.lineTo(end, h - 18); ctx.stroke();
+  ctx.font = `12px ${getComputedStyle(canvas).fontFamily}`;
+  label(`${bar} per pixel`, [end - unit * bar - 8, h - 10], colours.muted, "right");
+  label(`the arrows are ${length.toFixed(2)} long, their tips ${apart.toFixed(3)} apart`, [0, h - 10], colours.muted, "left");
+  canvas.setAttribute("aria-label", `${triangle.title}, ${triangle.alt}: at w = ${scale} the predictions with and without the class are ${length.toFixed(2)} long and ${apart.toFixed(3)} apart; the guided one is ${(scale * apart).toFixed(3)} from the one without`);
+}

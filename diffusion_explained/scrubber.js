@@ -62,9 +62,9 @@ class Scrubber {
     else {
       root.classList.add("led");
       if (film.lead.ends) film.lead.ends.forEach((end, k) => root.style.setProperty(`--end-${k}`, `var(--${end})`));
-      if (beside === "panels") this.lead.root.append(element("div", { className: "beside" }, ...figures.slice(1)));
+      if (beside === "panels") this.lead.root.append(element("div", { className: alone ? "beside" : "beside whole" }, ...figures.slice(alone ? 1 : 0)));
       if (beside === "charts") this.lead.root.append(rows.pop());
-      if (alone) rows = rows.filter((row) => row.classList.contains("charts"));
+      if (beside === "panels") rows = rows.filter((row) => row.classList.contains("charts"));
       root.replaceChildren(this.lead.root, this.bar, ...(this.lead.sum ? [this.lead.sum] : []), this.label, ...rows);
     }
     this.slider.addEventListener("input", () => { this.stop(); this.draw(); });
@@ -87,7 +87,9 @@ class Scrubber {
     this.bitmaps = await Promise.all(this.film.frames.map(decode));
     this.draw();
     this.root.dataset.ready = "true";
-    if (autoplay) this.start();
+    if (!autoplay) return;
+    this.go(0);
+    this.start();
   }
 
   get index() { return Number(this.slider.value); }
@@ -116,7 +118,7 @@ class Scrubber {
   }
 
   drawCharts() {
-    this.charts.forEach(({ chart, canvas }) => drawChart(canvas, chart, this.index));
+    this.charts.forEach(({ chart, canvas }) => (chart.scales ? drawTriangle : drawChart)(canvas, chart, this.index, this.lead?.pick));
   }
 
   key(event) {

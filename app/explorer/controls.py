@@ -65,9 +65,11 @@ def pills(where: Any, label: str, choices: Sequence[Any], default: Any, *, key: 
     return _control(make, key, OneOf(choices), default)
 
 
-def many(where: Any, label: str, choices: Sequence[Any], default: Sequence[Any], *, key: str) -> list[Any]:
+def many(
+    where: Any, label: str, choices: Sequence[Any], default: Sequence[Any], *, key: str, **options: Any
+) -> list[Any]:
     """Any number of several choices, all visible."""
-    make = lambda: where.pills(label, choices, selection_mode="multi", wrap=True, key=key)  # noqa: E731
+    make = lambda: where.pills(label, choices, selection_mode="multi", wrap=True, key=key, **options)  # noqa: E731
     return _control(make, key, ManyOf(choices), list(default))
 
 

@@ -14,8 +14,8 @@ def named(names: dict[str, str], registry: Sequence[str]) -> dict[str, str]:
 SCHEDULES = named(
     {
         "flow": "Flow matching",
-        "linear": "DDPM, linear",
-        "scaled_linear": "Stable Diffusion, scaled linear",
+        "linear": "Linear",
+        "scaled_linear": "Scaled linear",
         "cosine": "Cosine",
         "sigmoid": "Sigmoid",
         "edm": "EDM",

@@ -83,8 +83,16 @@ def show(key: Hashable, draw: "Callable[..., Figure]") -> None:
     st.image(data, width="stretch", alt=words)
 
 
-def strip(rows: "Mapping[str, Tensor | Sequence[Tensor]]", captions: Sequence[str], alt: str) -> None:
-    """Show rows of pictures, name -> N of [C, H, W] in [-1, 1], under common captions, as wide as the page."""
+def strip(
+    rows: "Mapping[str, Tensor | Sequence[Tensor]]",
+    captions: Sequence[str],
+    alt: str,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Show rows of pictures, name -> N of [C, H, W] in [-1, 1], under common captions, as wide as the page.
+
+    names: the words to show for the names of some rows.
+    """
     import torch
 
     from diffusion_explained.film import mosaic, pixels, png
@@ -93,7 +101,8 @@ def strip(rows: "Mapping[str, Tensor | Sequence[Tensor]]", captions: Sequence[st
     cells = "".join(f"<span>{html.escape(caption)}</span>" for caption in captions)
     kind = "captions words" if max(map(len, captions)) > SHORT else "captions"
     parts = [f'<div class="name"></div><div class="{kind}" style="--n: {len(captions)}">{cells}</div>']
-    for name, images in rows.items():
+    for key, images in rows.items():
+        name = (names or {}).get(key, key)
         sheet = base64.b64encode(png(mosaic(pixels(torch.stack(list(images))), len(captions), gap))).decode()
         words = html.escape(f"{alt}: {name}, {len(captions)} pictures ({', '.join(captions)})", quote=True)
         picture = f'<img src="data:image/png;base64,{sheet}" alt="{words}">'

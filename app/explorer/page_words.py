@@ -224,6 +224,11 @@ GUIDANCE = PageWords(
         r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
         r"w=0:\text{ no class},\ \ w=1:\text{ no guidance}",
     ),
+    (
+        Try("w = 0: no class", "The same noise, and no class. What does the network draw?", moves={"scale": 0.0}),
+        Try("w = 3: the class is clear", "Compare with w = 1: what did guidance change?", moves={"scale": 3.0}),
+        Try("The largest scale", "What became harder, and what was lost?", moves={"scale": 100.0}),
+    ),
     question=Question(
         "From w = 1 to a larger scale more images are of the right class. What is the price?",
         ("Diversity, and twice the computation", "Twice the computation only", "Nothing"),

@@ -8,11 +8,12 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from diffusion_explained.charts import histogram_chart, level_chart
+from diffusion_explained.charts import Chart, Curve, Triangle, histogram_chart, level_chart
 from diffusion_explained.comparisons import Counted, Finish, Timing, one_shots, race, time_evaluation
 from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.film import EPS_RANGE, Film, Lead, evenly_spaced, film, film_of, mosaic, pixels
 from diffusion_explained.forward import add_noise
+from diffusion_explained.guidance import sides
 from diffusion_explained.models import Classifier, count_flops
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.pretrained import Model, load_classifier, load_pretrained
@@ -236,7 +237,7 @@ def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
                 kept.append(step)
             turn((step.i + 1) / count, f"step {step.i + 1} of {count}")
         if overview:
-            shown = film_of(kept, len(settings.labels), count=count, panels=2, rows=(1, 1))
+            shown = film_of(kept, 5, count=count, panels=2, **large(settings))
         else:
             shown = film_of(kept, 5 if len(settings.labels) == 10 else 4, count=count, **large(settings))
         return Run(shown, kept[-1].x_next, denoise.evaluations)
@@ -255,6 +256,7 @@ def large(settings: Settings) -> dict[str, object]:
 # -- guidance -----------------------------------------------------------------------------------------------
 
 
+BOTH_SIDES = 2.0  # a scale at which a denoiser evaluates the network with the class and without
 SCALES = {  # the scales of the sweep, by the pace of the network
     "digits": (0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0),
     "pictures": (0.0, 1.0, 1.5, 2.0, 3.0, 5.0, 8.0),
@@ -264,12 +266,16 @@ SCALES = {  # the scales of the sweep, by the pace of the network
 
 @dataclass(frozen=True)
 class Guided:
-    """The images and measures of one guidance scale, from the common noise."""
+    """The images and measures of one guidance scale, from the common noise.
+
+    sides: `guidance.sides` of the first image of each class, at the middle step of the run.
+    """
 
     guidance_scale: float
     x_0: Tensor
     accuracy: float
     diversity: float
+    sides: tuple[tuple[float, float, float], ...]
 
 
 def real_diversity(data: str, per_class: int, tell: Tell) -> float:
@@ -302,20 +308,65 @@ def guided(
         network, classifier = model(model_name), classifier_of(data_of(model_name))
         labels = torch.arange(network.num_classes).repeat(per_class)
         denoise = network.denoiser(labels, guidance_scale)
+        classes = network.num_classes
+        both = network.denoiser(labels[:classes], BOTH_SIDES)
+        triangles: list[Tensor] = []
         with HEAVY.turn(tell) as turn:
 
             def with_progress() -> Iterator[Step]:
                 options = {"sampler": "euler", "spacing": spacing, "seed": seed}
                 for step in network.steps(denoise, len(labels), num_inference_steps, **options):
                     turn(step.i / num_inference_steps, f"w = {guidance_scale:g}")
+                    if step.i == num_inference_steps // 2:
+                        pred = both(step.x_t[:classes], step.level)
+                        triangles.append(sides(pred.eps_cond, pred.eps_uncond))
                     yield step
 
             x_0 = final(with_progress()).clamp(-1, 1)
             accuracy = class_accuracy(x_0, labels, classifier)
-            return Guided(guidance_scale, x_0, accuracy, diversity(x_0, labels, classifier))
+            (triangle,) = triangles
+            measured = tuple(tuple(round(side, 5) for side in one) for one in triangle.tolist())
+            return Guided(guidance_scale, x_0, accuracy, diversity(x_0, labels, classifier), measured)
 
     key = (model_name, guidance_scale, per_class, num_inference_steps, spacing, seed)
     return named_cache("guidance", 200).get(key, make, tell)
+
+
+def sweep_film(data: str, results: Sequence[Guided], real: float | None) -> Film:
+    """The film of a sweep, one frame per scale: the first image of each class, the triangle, and the measures."""
+    names, frames = class_names(data), [mosaic(pixels(one.x_0[:10]), 5) for one in results]
+    height, width = results[0].x_0.shape[-2:]
+    scales = tuple(one.guidance_scale for one in results)
+    spread, right = [one.diversity for one in results], [one.accuracy for one in results]
+    edges = [*spread, *([] if real is None else [real])]
+    margin = 0.1 * (max(edges) - min(edges)) or 0.5
+    points = tuple(zip(spread, right, strict=True))
+    curves = [Curve(tuple(spread), tuple(right), "data")]
+    if real is not None:
+        curves.append(Curve((real, real), (1.05, 0.0), "muted", "real images"))
+    charts = (
+        Triangle(
+            "The two predictions, and where guidance goes",
+            "the tips of three arrows from one origin, drawn to measure at the middle step",
+            scales,
+            tuple(one.sides for one in results),
+        ),
+        Chart(
+            "Class accuracy against diversity",
+            "one point per guidance scale",
+            "diversity: mean distance between images of one class",
+            (min(edges) - margin, max(edges) + margin),
+            (0.0, 1.05),
+            tuple(curves),
+            markers=points,
+        ),
+    )
+    captions = [
+        f"w = {one.guidance_scale:g} · {one.accuracy:.0%} of the right class · diversity {one.diversity:.2f}"
+        for one in results
+    ]
+    lead = Lead("charts", None, height, width, 5, 2, names, CLEAREST[data])
+    return film([("from the same noise", "an image of the class", frames)], captions, charts=charts, lead=lead)
 
 
 # -- samplers -----------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """What leads a visitor through a page: three numbered tries that set its state, a question, and the next page."""
 
+from collections.abc import Callable
 from functools import partial
 
 import streamlit as st
@@ -14,11 +15,14 @@ def set_state(one: Try) -> None:
     address.move(**one.moves)
 
 
-def tries(page: str) -> None:
-    """The page's numbered tries; a button sets the state that its words speak of."""
+def tries(page: str, meant: Callable[[Try], Try] = lambda one: one) -> None:
+    """The page's numbered tries; a button sets the state that its words speak of.
+
+    meant: a try as this page's present settings understand it.
+    """
     st.subheader("Try", anchor=False)
     with st.container(key="tries", gap="small"):
-        for number, one in enumerate(PAGES[page].tries, 1):
+        for number, one in enumerate(map(meant, PAGES[page].tries), 1):
             st.button(
                 f"**{number}** **{one.title}** {one.words}",
                 key=f"try_{number}",

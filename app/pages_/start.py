@@ -1,23 +1,39 @@
-"""Start: images emerge from noise at once; links lead to the other pages."""
+"""Start: images emerge from noise at once; a path leads to the other pages."""
+
+from pathlib import Path
 
 import streamlit as st
 from explorer import address, choices, page, sharing
+from explorer.page_words import PAGES, PATH
 from explorer.setting_types import Whole
 
 MOST_SEED = 99_999
+THUMBNAILS = Path(__file__).parents[1] / "thumbnails"  # pieces of the pages' own pictures
 STEPS = {"digits": 20, "pictures": 8, "slow": 4}
 
-page.head(
-    "Diffusion, explained",
-    "A network is given pure noise and predicts the picture in it; a sampler uses that prediction to remove a little "
-    "noise, and asks again. **Nothing here is a recording**: the images below were just drawn on this machine, by a "
-    "network that was trained on MNIST's digits, or on CIFAR-10's small photographs.",
-)
-sharing.say("no folder of its machine can be opened, nothing is downloaded, and the size of files and runs is limited")
-address.films("frame")
-choice = choices.choose()
+address.films("frame", "image")
+with st.container(key="hero"):
+    opening, side = st.columns([2.2, 1], gap="large", vertical_alignment="bottom")
+with opening:
+    st.title("Every image starts as noise", anchor=False)
+    st.markdown(
+        "A network is given pure noise and predicts the image in it. A sampler removes a little of the noise, and asks "
+        "again. **Nothing here is a recording**: these images were just drawn on this machine."
+    )
+    sharing.say(
+        "no folder of its machine can be opened, nothing is downloaded, and the size of files and runs is limited"
+    )
+with side.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+    choice = choices.choose()
+    again = st.container(width="content")
 seed = address.hidden("start_seed", Whole(0, MOST_SEED), 0)
 
+
+def other_noise() -> None:
+    st.session_state.start_seed = (seed + 1) % (MOST_SEED + 1)
+
+
+again.button("From other noise", on_click=other_noise, icon=":material/casino:")
 with st.spinner("Loading the network"):  # importing torch takes seconds; the visitor already has something to read
     from explorer import programs
     from explorer.runs import Settings, class_names, model, run
@@ -34,41 +50,26 @@ settings = Settings(
 )
 with page.progress("Drawing") as tell:
     kept = run(settings, tell, overview=True)
-scrubber(kept.film, key="start", frame=0, autoplay=True)
+half = len(kept.film.captions) // 2  # where a browser rests that is asked for less motion: half is seen there
+scrubber(kept.film, key="start", frame=half, autoplay=True)
 
-
-def other_noise() -> None:
-    st.session_state.start_seed = (seed + 1) % (MOST_SEED + 1)
-
-
-st.button("From other noise", on_click=other_noise, icon=":material/casino:")
 st.caption(
     f"One image of each class ({', '.join(class_names(choice.data))}) by {choices.NETWORKS[choice.model]}, "
-    f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}. "
-    "Drag the slider, or press play."
+    f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}."
 )
 
 st.subheader("Look inside", anchor=False)
-WAYS = [
-    (
-        "plane",
-        ":material/scatter_plot:",
-        "The plane",
-        "Two dimensions: every point on its way from noise. Draw, train.",
-    ),
-    ("forward", ":material/blur_on:", "Forward", "How an image becomes noise, and what the network predicts from it."),
-    ("schedules", ":material/show_chart:", "Schedules", "How fast noise is added: α, σ and the signal-to-noise ratio."),
-    ("reverse", ":material/auto_awesome:", "Reverse", "Noise becomes an image: every step, every prediction."),
-    ("guidance", ":material/tune:", "Guidance", "Follow the class more closely, and lose diversity."),
-    ("samplers", ":material/speed:", "Samplers", "A race from the same noise: which needs the fewest evaluations?"),
-    ("text_to_image", ":material/draw:", "Text to image", "Type words, and a small model draws them. Paint, refine."),
-    ("latents", ":material/compress:", "Latents", "A picture as 48 times fewer numbers: look, change, mix."),
-    ("stable_diffusion", ":material/imagesmode:", "Stable Diffusion", "From words to a picture, in four stages."),
-    ("compare", ":material/compare:", "Compare", "Our model and Stable Diffusion, at the same step."),
-]
-columns = [column for _ in range(-(-len(WAYS) // 3)) for column in st.columns(3)]
-for column, (name, icon, title, text) in zip(columns, WAYS, strict=False):
-    with column.container(border=True, height="stretch"):
-        st.page_link(f"pages_/{name}.py", label=f"**{title}**", icon=icon)
-        st.caption(text)
+number = 0
+with st.container(key="path"):
+    for k, (column, (group, pages)) in enumerate(zip(st.columns(3, gap="large"), PATH.items(), strict=True)):
+        with column.container(key=f"group-{k}"):
+            st.markdown(f"#### {group}")
+            for name in pages:
+                number += 1
+                words = PAGES[name]
+                with st.container(key=f"step-{name}", horizontal=True, vertical_alignment="center", gap="small"):
+                    st.image(THUMBNAILS / f"{name}.png", width=112, alt=f"From the page {words.name}")
+                    with st.container(gap=None):
+                        st.page_link(f"pages_/{name}.py", label=f"**{number}** **{words.name}**")
+                        st.caption(words.short)
 programs.show(programs.sampling(settings))

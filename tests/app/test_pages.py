@@ -325,17 +325,21 @@ def test_the_visitor_s_guess_stands_beside_the_classifier_s_curve(open_page):
     assert address(open_page("forward", lost="51")).get("lost") is None
 
 
-def test_schedules_warn_of_a_visible_terminal_snr_and_rescaling_cures_it(open_page, monkeypatch):
+def test_schedules_note_a_visible_terminal_snr_and_rescaling_cures_it(open_page, monkeypatch):
     monkeypatch.setattr(plots, "schedule_curves", lambda *args, **options: None)  # other tests draw them; it takes long
     monkeypatch.setattr("explorer.page.show", lambda key, draw: None)
+
+    def noted(at):
+        return [one.value.split("**")[1] for one in at.caption if "terminal SNR of" in one.value]
+
     at = open_page("schedules")
-    assert [w.value.split("**")[1] for w in at.warning] == ["scaled_linear"]
-    assert f"{DDPMSchedule.scaled_linear().terminal_snr:.2g}" in at.warning[0].value
+    assert noted(at) == ["Scaled linear"]
+    assert any(f"{DDPMSchedule.scaled_linear().terminal_snr:.2g}" in one.value for one in at.caption)
     at.toggle(key="zero").set_value(True).run()
-    assert not at.warning and not at.exception
+    assert not noted(at) and not at.exception
     at.number_input(key="T").set_value(50).run()
     at.toggle(key="zero").set_value(False).run()
-    assert {"linear", "scaled_linear"} <= {w.value.split("**")[1] for w in at.warning}
+    assert {"Linear", "Scaled linear"} <= set(noted(at))
 
 
 def test_schedules_can_be_any_set_even_none(open_page, monkeypatch):
@@ -349,28 +353,27 @@ def test_schedules_can_be_any_set_even_none(open_page, monkeypatch):
     monkeypatch.setattr(plots, "schedule_curves", seen)
     at = open_page("schedules")
     at.pills(key="schedules").set_value(["edm", "sigmoid"]).run()
-    assert {names for names, _ in drawn[-4:]} == {("sigmoid", "edm")}
+    assert {names for names, _ in drawn[-4:]} == {("Sigmoid", "EDM")}
     assert {quantity for _, quantity in drawn[-4:]} == {"alpha", "sigma", "alphas_cumprod", "log_snr"}
     at.pills(key="schedules").set_value([]).run()
     assert not at.exception and "at least one" in at.info[0].value
 
 
-def test_the_guidance_page_measures_what_the_library_measures(open_page, monkeypatch):
-    drawn: list[tuple] = []
-    sweep = plots.guidance_sweep
-    monkeypatch.setattr(plots, "guidance_sweep", lambda *a, **k: (drawn.append(a), sweep(*a, **k))[1])
-    open_page("guidance", **QUICK["guidance"])
-    scales, accuracy, diversity = drawn[-1]
-    assert scales == [0.0, 1.0, 2.0, 12.0]
+def test_the_guidance_page_measures_what_the_library_measures(open_page):
+    message = film(open_page("guidance", **QUICK["guidance"]))
+    triangle, curve = message["charts"]
+    scales, measured = triangle["scales"], curve["markers"]
+    assert scales == [0.0, 1.0, 2.0, 12.0] and len(message["captions"]) == 4
     from diffusion_explained.metrics import class_accuracy
     from diffusion_explained.metrics import diversity as diversity_of
 
     labels = torch.arange(10).repeat(2)
     k = scales.index(2.0)
     x_0 = load_pretrained("mnist_unet_flow").sample(labels, num_inference_steps=4, guidance_scale=2.0)
-    assert accuracy[k] == class_accuracy(x_0, labels)
-    assert diversity[k] == pytest.approx(diversity_of(x_0, labels), rel=1e-5)
-    assert accuracy[0] < accuracy[k]
+    assert measured[k] == pytest.approx([diversity_of(x_0, labels), class_accuracy(x_0, labels)], rel=1e-5)
+    assert measured[0][1] < measured[k][1]
+    length, along, across = triangle["sides"][k][3]
+    assert 0.5 < length < 2 and 0 < (along**2 + across**2) ** 0.5 < length
 
 
 def test_the_race_counts_evaluations_and_comes_closer(open_page, monkeypatch):
@@ -379,10 +382,10 @@ def test_the_race_counts_evaluations_and_comes_closer(open_page, monkeypatch):
     monkeypatch.setattr(plots, "sampler_race", lambda points, **k: (drawn.append((points, k)), race(points, **k))[1])
     open_page("samplers", most="4", seed="6")
     points = next(points for points, options in reversed(drawn) if "xlabel" not in options)
-    assert [n for n, _ in points["euler"]] == [1, 2, 3, 4]
-    assert [n for n, _ in points["heun"]] == [1, 3, 5, 7]  # the last step needs one evaluation
-    assert points["euler"][-1][1] < points["euler"][0][1]
-    np.testing.assert_allclose([d for _, d in points["ddim"]], [d for _, d in points["euler"]], rtol=1e-3)
+    assert [n for n, _ in points["Euler"]] == [1, 2, 3, 4]
+    assert [n for n, _ in points["Heun"]] == [1, 3, 5, 7]  # the last step needs one evaluation
+    assert points["Euler"][-1][1] < points["Euler"][0][1]
+    np.testing.assert_allclose([d for _, d in points["DDIM"]], [d for _, d in points["Euler"]], rtol=1e-3)
 
 
 def test_every_sampler_runs_on_every_model(open_page):
