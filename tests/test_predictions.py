@@ -103,19 +103,16 @@ def test_the_row_is_solved_by_its_determinant(kind):
         assert alpha * b - sigma * a == pytest.approx(listed[kind], rel=1e-9)
 
 
-@pytest.mark.parametrize("kind", ["x_0", "v", "flow", "edm"])
-def test_pure_noise_is_no_problem_where_the_table_says_so(kind):
-    x_0, eps = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
-    output = target(kind, x_0, eps, PURE.alpha, PURE.sigma)
-    back = to_x0_eps(kind, output, add_noise(x_0, eps, PURE), PURE.alpha, PURE.sigma)
-    torch.testing.assert_close(back, (x_0, eps))
+WELL_POSED = [(PURE, kind) for kind in ("x_0", "v", "flow", "edm")] + [
+    (CLEAN, kind) for kind in ("eps", "v", "flow", "edm")
+]
 
 
-@pytest.mark.parametrize("kind", ["eps", "v", "flow", "edm"])
-def test_clean_data_is_no_problem_where_the_table_says_so(kind):
+@pytest.mark.parametrize(("end", "kind"), WELL_POSED)
+def test_an_end_is_no_problem_where_the_table_says_so(end, kind):
     x_0, eps = torch.randn(2, 2, 3, generator=torch.Generator().manual_seed(0))
-    output = target(kind, x_0, eps, CLEAN.alpha, CLEAN.sigma)
-    back = to_x0_eps(kind, output, add_noise(x_0, eps, CLEAN), CLEAN.alpha, CLEAN.sigma)
+    output = target(kind, x_0, eps, end.alpha, end.sigma)
+    back = to_x0_eps(kind, output, add_noise(x_0, eps, end), end.alpha, end.sigma)
     torch.testing.assert_close(back, (x_0, eps))
 
 
