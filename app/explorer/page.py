@@ -65,6 +65,11 @@ def below(words: PageWords) -> None:
     with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
         for formula in words.formulas:
             st.latex(formula, width="content")
+    notes(words)
+
+
+def notes(words: PageWords) -> None:
+    """What else there is to know about the page's picture."""
     if words.notes:
         st.markdown("\n".join(f"- {note}" for note in words.notes))
 

@@ -279,6 +279,114 @@ SAMPLERS = PageWords(
     ),
 )
 
+TEXT_TO_IMAGE = PageWords(
+    "Text to image",
+    ":material/draw:",
+    "Type words, and a small model draws them. Paint, refine.",
+    tries=(
+        Try(
+            "Words never seen together",
+            "Training never showed a purple apple: the model learned the two words separately.",
+            {"t2i_prompt": "a purple apple", "t2i_negative": ""},
+        ),
+        Try("Guidance off", "At w = 1 the words are followed less. What stays of the prompt?", {"t2i_w": 1.0}),
+        Try(
+            "Two small things",
+            "Several things at once are hard: a small thing covers few latent pixels.",
+            {"t2i_prompt": "two dogs", "t2i_w": 4.0},
+        ),
+    ),
+    question=Question(
+        "Four seeds, one prompt: what do the four pictures share?",
+        ("What the words say", "The layout: where things stand"),
+        0,
+        "What all four share comes from the words; the rest comes from the noise.",
+    ),
+    notes=(
+        "The **predicted $x_0$** shows the final picture early; later steps sharpen it. 8 steps are enough for "
+        "a preview.",
+        "**Where the words land** changes from step to step: find the step at which a noun's attention lies on "
+        "the thing "
+        "that it names. Much of the attention goes to words that say little, and to the padding.",
+        "**Reads as** comes from the retrieval network, trained separately on real emoji. It chooses among your prompt "
+        "and all things that the model was trained on. Its number is its confidence, and it can be wrong too.",
+        "A **negative prompt** replaces the unconditional side, so guidance moves away from it.",
+        "**Refine**: a strength of 0.3 to 0.5 keeps the picture's layout, 0.8 hardly anything. Paint a blob, "
+        "and let the "
+        "words make something of it; or brush a hole, and only the hole is painted anew.",
+    ),
+)
+
+LATENTS = PageWords(
+    "Latents",
+    ":material/compress:",
+    "A picture as 48 times fewer numbers: look, change, mix.",
+    tries=(
+        Try(
+            "Change one latent pixel",
+            "How much of the picture changes? More than its own 8 × 8 pixels: convolutions overlap.",
+            {"poke_where": "one latent pixel", "poke_channel": 1, "poke_amount": 6.0},
+        ),
+        Try(
+            "Change a whole channel",
+            "Channels are not colours, but they can be read: what does this one stand for?",
+            {"poke_where": "a whole channel", "poke_channel": 2, "poke_amount": 4.0},
+        ),
+        Try(
+            "Thin lines",
+            "Look at the error: what does the compression lose first?",
+            {"emoji": "spider"},
+        ),
+    ),
+    question=Question(
+        "Two pictures are mixed half and half, once as pixels and once as latents. What do the latents give?",
+        ("Nearly the same double exposure", "One thing between the two"),
+        0,
+        "Nearly the same: an autoencoder compresses, and does not know what a picture shows. The diffusion "
+        "model learns "
+        "that.",
+    ),
+    notes=(
+        "The latent is still a **map**: what is on the left of the picture is on the left of the latent. Therefore "
+        "convolutions work on it, and a hole can be painted anew.",
+        "The error shows what the compression loses: thin lines and small text first.",
+    ),
+)
+
+STABLE_DIFFUSION = PageWords(
+    "Stable Diffusion",
+    ":material/imagesmode:",
+    "From words to a picture, in four stages.",
+    notes=(
+        "The words become vectors (77 in Stable Diffusion), and every step uses all of them. Words that do not fit are "
+        "cut off, so the usual advice is: the subject first, the style after it.",
+        "The **predicted $x_0$** can be decoded at any step. It is decided early, and later only becomes sharper.",
+        "The **difference** of the two noises is what the prompt adds; guidance multiplies it by $w$. A scale "
+        "of 5 to 15 "
+        "is usual: a lower one leaves more freedom, a higher one follows the prompt and over-sharpens.",
+        "A **negative prompt** replaces the unconditional side, so guidance moves away from it.",
+        "To refine, draw four seeds, pick one, and start from its picture at a strength of 0.3 to 0.5, or paint a part "
+        "of it anew.",
+        "The stand-in computes all of this with random weights: its numbers and shapes are right, its picture shows "
+        "nothing.",
+    ),
+)
+
+COMPARE = PageWords(
+    "Compare",
+    ":material/compare:",
+    "Our model and Stable Diffusion, at the same step.",
+    notes=(
+        "Both start from pure noise, predict a clean picture at every step, and end at that prediction. The sampler is "
+        "the same function: it never sees which network it drives.",
+        "At 512 × 512 a picture is 786,432 values, and its latent 64 × 64 × 4 = 16,384: every step of the "
+        "network works "
+        "on 48 times fewer values. The decoder runs once, at the end.",
+        "The curves show how fast each schedule removes the noise: the same step does not mean the same amount "
+        "of noise.",
+    ),
+)
+
 PAGES = {
     "plane": PLANE,
     "forward": FORWARD,
@@ -286,12 +394,8 @@ PAGES = {
     "schedules": SCHEDULES,
     "guidance": GUIDANCE,
     "samplers": SAMPLERS,
-    "text_to_image": PageWords(
-        "Text to image", ":material/draw:", "Type words, and a small model draws them. Paint, refine."
-    ),
-    "latents": PageWords("Latents", ":material/compress:", "A picture as 48 times fewer numbers: look, change, mix."),
-    "stable_diffusion": PageWords(
-        "Stable Diffusion", ":material/imagesmode:", "From words to a picture, in four stages."
-    ),
-    "compare": PageWords("Compare", ":material/compare:", "Our model and Stable Diffusion, at the same step."),
+    "text_to_image": TEXT_TO_IMAGE,
+    "latents": LATENTS,
+    "stable_diffusion": STABLE_DIFFUSION,
+    "compare": COMPARE,
 }

@@ -3,12 +3,12 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, choices, controls, page, programs, sharing, spacings, stable, stable_sections
+from explorer import address, choices, controls, page, programs, sharing, spacings, stable, stable_sections, tries
 from explorer.compared import compare, compare_live
+from explorer.names import SAMPLERS as SAMPLER_NAMES
+from explorer.page_words import COMPARE
 from explorer.runs import Settings, class_names, model
 from explorer.scrubber import scrubber
-
-from diffusion_explained.samplers import SAMPLERS
 
 STEPS = 12  # the default number
 MOST_RECORDED = sharing.most(100, sharing.STEPS)  # steps of a recorded run
@@ -34,7 +34,15 @@ with theirs:
         prompt = controls.text(st, "Prompt", stable.usual(name).prompt, key="compare_prompt")
 with common:
     held = recorded is not None  # a recorded run keeps its own sampler and steps
-    sampler = controls.choice(st, "Sampler of both", list(SAMPLERS), "ddim", key="compare_sampler", disabled=held)
+    sampler = controls.choice(
+        st,
+        "Sampler of both",
+        list(SAMPLER_NAMES),
+        "ddim",
+        key="compare_sampler",
+        format_func=SAMPLER_NAMES.get,
+        disabled=held,
+    )
     steps = controls.slider(
         st, "Steps of both", 2, sharing.most(50, sharing.STEPS), STEPS, 1, key="compare_steps", disabled=held
     )
@@ -91,12 +99,5 @@ if name in stable.AT_ONCE:
     stable_sections.absent()
 if name != stable.RECORDED:
     programs.show(programs.compared(name, ask, settings))
-with st.expander("What to look for", icon=":material/lightbulb:"):
-    st.markdown(
-        "- Both start from pure noise, predict a clean picture at every step, and end at that prediction. The sampler "
-        "is the same function: it never sees which network it drives.\n"
-        "- At 512 × 512 a picture is 786,432 values, and its latent 64 × 64 × 4 = 16,384: every step of "
-        "the network works on 48 times fewer values. The decoder runs once, at the end.\n"
-        "- The curves show how fast each schedule removes the noise: the same step does not mean the same amount of "
-        "noise."
-    )
+page.notes(COMPARE)
+tries.next_page("compare")

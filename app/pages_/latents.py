@@ -3,8 +3,9 @@
 import hashlib
 
 import streamlit as st
-from explorer import address, controls, emoji, latent_views, page, programs, stable, stable_sections
+from explorer import address, controls, emoji, latent_views, page, programs, stable, stable_sections, tries
 from explorer.latent_views import Encoded
+from explorer.page_words import LATENTS
 from explorer.scrubber import scrubber
 from explorer.uploads import own_image
 from torch import Tensor
@@ -52,6 +53,7 @@ with choose:
             st.error(page.literal(words), icon=":material/broken_image:")
         for sentence in said:
             st.caption(sentence)
+    tries.tries("latents")
 try:
     one = encode(key, x_0)
 except (ValueError, OSError) as error:
@@ -142,6 +144,7 @@ st.subheader("Mix two pictures", anchor=False)
 choose, show = st.columns([1, 2.7], gap="large")
 with choose:
     of_other = emoji.pick("With", "other", "rocket")
+    tries.question("latents")
 other = encode(" ".join(of_other), emoji.emoji(*of_other))
 with show:
     with page.progress("Decoding") as tell:
@@ -169,13 +172,5 @@ programs.show(
         channel=state.poke_channel - 1, amount=state.poke_amount, place=poke_place,
     )
 )  # fmt: skip
-with st.expander("What to look for", icon=":material/lightbulb:"):
-    st.markdown(
-        "- The latent is still a **map**: what is on the left of the picture is on the left of the latent. Therefore "
-        "convolutions work on it, and a hole can be painted anew.\n"
-        "- Its channels are not colours, but they can be read: change a whole channel, and see what it stands for.\n"
-        "- One latent pixel changes more than its own 8 × 8 pixels: the decoder's convolutions overlap.\n"
-        "- Mixed as pixels, two pictures are a double exposure. Mixed as latents they are nearly the same: an "
-        "autoencoder compresses, and does not know what a picture shows. The diffusion model learns that.\n"
-        "- The error shows what the compression loses: thin lines and small text first."
-    )
+page.notes(LATENTS)
+tries.next_page("latents")

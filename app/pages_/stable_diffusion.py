@@ -3,11 +3,11 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, controls, page, programs, sharing, spacings, stable, stable_sections
+from explorer import address, controls, page, programs, sharing, spacings, stable, stable_sections, tries
+from explorer.names import SAMPLERS as SAMPLER_NAMES
+from explorer.page_words import STABLE_DIFFUSION
 from explorer.scrubber import scrubber
 from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
-
-from diffusion_explained.samplers import SAMPLERS
 
 page.head(
     "Stable Diffusion: from words to a picture",
@@ -40,7 +40,9 @@ else:
             st, "Guidance scale w", 0.0, 20.0, usual.guidance_scale, 0.5, key="sd_w",
             help="1 is off; 5 to 15 is usual for full Stable Diffusion.",
         )  # fmt: skip
-        sampler = controls.choice(st, "Sampler", list(SAMPLERS), usual.sampler, key="sd_sampler")
+        sampler = controls.choice(
+            st, "Sampler", list(SAMPLER_NAMES), usual.sampler, key="sd_sampler", format_func=SAMPLER_NAMES.get
+        )
         of_machine = name not in stable.AT_ONCE  # the default numbers of these depend on whether there is a GPU
         steps = controls.slider(
             st, "Steps", 1, sharing.most(100, sharing.STEPS), usual.steps, 1, key="sd_steps", always=of_machine
@@ -83,16 +85,5 @@ with result:
         stable_sections.absent()
 if name != stable.RECORDED:
     programs.show(programs.diffusion(name, ask, start))
-with st.expander("What to look for", icon=":material/lightbulb:"):
-    st.markdown(
-        "- The words become vectors (77 in Stable Diffusion), and every step uses all of them. Words that do not fit "
-        "are cut off, so the usual advice is: the subject first, the style after it.\n"
-        "- The **predicted $x_0$** can be decoded at any step. It is decided early, and later only becomes sharper.\n"
-        "- The **difference** of the two noises is what the prompt adds; guidance multiplies it by $w$. A scale of 5 "
-        "to 15 is usual: a lower one leaves more freedom, a higher one follows the prompt and over-sharpens.\n"
-        "- A **negative prompt** replaces the unconditional side, so guidance moves away from it.\n"
-        "- To refine, draw four seeds, pick one, and start from its picture at a strength of 0.3 to 0.5, or paint "
-        "a part of it anew.\n"
-        "- The stand-in computes all of this with random weights: its numbers and shapes are right, its picture shows "
-        "nothing."
-    )
+page.notes(STABLE_DIFFUSION)
+tries.next_page("stable_diffusion")

@@ -4,14 +4,27 @@ import html
 import math
 
 import streamlit as st
-from explorer import address, controls, drawings, page, programs, sharing, spacings, stable, stable_sections, vocabulary
+from explorer import (
+    address,
+    controls,
+    drawings,
+    page,
+    programs,
+    sharing,
+    spacings,
+    stable,
+    stable_sections,
+    tries,
+    vocabulary,
+)
+from explorer.names import SAMPLERS as SAMPLER_NAMES
+from explorer.page_words import TEXT_TO_IMAGE
 from explorer.scrubber import scrubber
 from explorer.setting_types import Whole
 from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
 from torch import Tensor
 
 from diffusion_explained.film import pixels, png
-from diffusion_explained.samplers import SAMPLERS
 
 EXAMPLES = ("a blue cat", "red heart", "crying cat", "a rocket", "house with garden", "a purple apple", "sunflower",
             "a green car on a yellow background", "two dogs")  # fmt: skip
@@ -101,8 +114,12 @@ with asking:
     count = controls.number(right, "Pictures", 1, sharing.most(4, sharing.PICTURES), PICTURES, key="t2i_count")
     sharing.say(f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds)")
     st.button("Other seeds", icon=":material/casino:", key="t2i_other", on_click=other_seeds, width="stretch")
-    sampler = controls.choice(st, "Sampler", list(SAMPLERS), usual.sampler, key="t2i_sampler")
+    sampler = controls.choice(
+        st, "Sampler", list(SAMPLER_NAMES), usual.sampler, key="t2i_sampler", format_func=SAMPLER_NAMES.get
+    )
     spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler), key="t2i_spacing")
+    tries.tries("text_to_image")
+    tries.question("text_to_image")
     chosen = address.hidden("t2i_chosen", Whole(seed, seed + count - 1), seed)
 
 # -- the pictures -------------------------------------------------------------------------------------------
@@ -176,19 +193,5 @@ else:
     )
 
 programs.show(programs.diffusion(name, ask, start))
-with st.expander("What to look for", icon=":material/lightbulb:"):
-    st.markdown(
-        "- One prompt and four seeds: what all four pictures share comes from the words, the rest from the noise.\n"
-        "- The **predicted $x_0$** shows the final picture early; later steps sharpen it. 8 steps are enough for a "
-        "preview.\n"
-        "- **Where the words land** changes from step to step: find the step at which a noun's attention lies on the "
-        "thing that it names. Much of the attention goes to words that say little, and to the padding.\n"
-        "- Training never showed a blue cat or a purple apple: the model learned the words separately, and combines "
-        "them.\n"
-        "- Several small things at once (two dogs) are hard: a small thing covers few latent pixels.\n"
-        "- **Reads as** comes from the retrieval network, trained separately on real emoji. It chooses among your "
-        "prompt and all things that the model was trained on. Its number is its confidence, and it can be wrong too.\n"
-        "- A **negative prompt** replaces the unconditional side, so guidance moves away from it.\n"
-        "- **Refine**: a strength of 0.3 to 0.5 keeps the picture's layout, 0.8 hardly anything. Paint a blob, and let "
-        "the words make something of it; or brush a hole, and only the hole is painted anew."
-    )
+page.notes(TEXT_TO_IMAGE)
+tries.next_page("text_to_image")

@@ -154,7 +154,7 @@ def test_a_rectified_network_is_sampled_without_guidance_and_the_page_says_why(o
     assert any(choices.NO_GUIDANCE == caption.value for caption in at.caption)
     assert "w=4.0" in at.info[0].value and "w" not in address(at)
     assert "{'guidance" not in at.code[0].value and "guidance_scale=1.0" in at.code[0].value
-    assert film(at)["titles"] == ["xₜ", "predicted x₀", "ε conditional"]
+    assert film(at)["titles"] == ["xₜ", "predicted x₀", "predicted ε", "ε conditional"]
     once = open_page("reverse", model=RECTIFIED, steps="1")
     words = " ".join(caption.value for caption in once.caption)
     assert "images · 1 network evaluation" in words and "1 network evaluations" not in words and "blank" not in words

@@ -49,7 +49,7 @@ NAMED = {  # choices that are shown by other words than the address has
     "data": {"mnist": "cifar10", "cifar10": "mnist"},
     "model": {"mnist_unet_flow": "mnist_unet_eps", "cifar10_unet_flow": "cifar10_unet_eps"},
     "sd_model": {"micro": "stand-in"},
-    "sampler": {"euler": "heun", "ddim": "euler"},
+    **{key: {"euler": "heun", "ddim": "euler"} for key in ("sampler", "t2i_sampler", "sd_sampler", "compare_sampler")},
     "schedule": {"cosine": "linear", "linear": "cosine"},
 }
 FORECASTS = ("Takes about", "The first run also loads")  # the second until the model was measured
