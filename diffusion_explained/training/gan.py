@@ -51,7 +51,9 @@ def train_gan(
     data = data.to("cpu", torch.float32)
     draws = stream(seed)
     generator, discriminator = seeded(seed, lambda: (_network(2, width), _network(1, width)))
-    adam_g, adam_d = (torch.optim.Adam(net.parameters(), lr, betas=(0.5, 0.999)) for net in (generator, discriminator))
+    adam_g, adam_d = (
+        torch.optim.Adam(net.parameters(), lr, betas=(0.5, 0.999), fused=True) for net in (generator, discriminator)
+    )
     for _ in range(steps):
         real = data[torch.randint(len(data), (batch_size,), generator=draws, device="cpu", dtype=torch.int64)]
         fake = generator(randn((batch_size, 2), draws))
