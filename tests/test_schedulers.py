@@ -384,3 +384,50 @@ def test_edm_is_told_its_own_clock_and_levels():
     assert schedule_of(config).time_at(levels[0]) == pytest.approx(math.log(80) / 4)
     with pytest.raises(ValueError, match=r"EDMEulerScheduler.*sigma_data 0\.7"):
         kind_of({"_class_name": "EDMEulerScheduler", "sigma_data": 0.7})
+
+
+# -- settings that meet -----------------------------------------------------------------------------------
+
+SD = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
+OWN_BETAS = {"trained_betas": np.linspace(1e-4, 2e-2, 1000).tolist(), "prediction_type": "v_prediction"}
+
+
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("EulerDiscreteScheduler", {**SD, "final_sigmas_type": "sigma_min"}),
+        ("EulerDiscreteScheduler", {**SD, "final_sigmas_type": "sigma_min", "use_karras_sigmas": True}),
+        ("EulerDiscreteScheduler", {**SD, "interpolation_type": "log_linear"}),
+        ("EDMEulerScheduler", {"sigma_min": 0.5, "final_sigmas_type": "sigma_min"}),
+        ("EDMDPMSolverMultistepScheduler", {"sigma_min": 0.5, "final_sigmas_type": "sigma_min"}),
+        ("DPMSolverMultistepScheduler", {**SD, "final_sigmas_type": "sigma_min", "use_karras_sigmas": True}),
+        ("EulerAncestralDiscreteScheduler", {**OWN_BETAS, "rescale_betas_zero_snr": True}),
+        ("DDIMScheduler", {**OWN_BETAS, "rescale_betas_zero_snr": True, "clip_sample": False}),
+    ],
+)
+def test_settings_together_end_where_diffusers_does(name, config):
+    assert compare({"_class_name": name, **config}, CLASSES[name].sampler, 20) == "equal"
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "sampler", "words"),
+    [
+        ("EulerDiscreteScheduler", {"sigma_max": 9.0, "use_karras_sigmas": True}, "heun", "sets sigma_max to 9.0"),
+        ("UniPCMultistepScheduler", {"sigma_min": 0.1, "use_karras_sigmas": True}, "dpm_solver_pp_2m", "sigma_min"),
+        (
+            "EulerDiscreteScheduler",
+            {"interpolation_type": "log_linear", "timestep_type": "continuous", "prediction_type": "v_prediction"},
+            "euler",
+            "interpolation_type to 'log_linear'",
+        ),
+        (
+            "FlowMatchEulerDiscreteScheduler",
+            {"use_dynamic_shifting": True, "base_image_seq_len": 4096},
+            "euler",
+            "base_image_seq_len and max_image_seq_len both to 4096",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_by_name(name, config, sampler, words):
+    with pytest.raises(ValueError, match=words):
+        levels_of({"_class_name": name, **config}, 10, sampler, sequence_length=1024)

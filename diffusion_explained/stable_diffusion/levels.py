@@ -23,6 +23,7 @@ timestep, and a configuration of "linspace" is refused for DDIM.
 
 EDM's levels (x_t = x_0 + sigma eps) are given in variance-preserving form, both factors divided by sqrt(1 + sigma^2):
 then sampling starts from unit noise as for the other families. Samplers and preconditioning are the same in both forms.
+A last level that is not clean (final_sigmas_type "sigma_min") has alpha = 1, because diffusers decodes x_0 + sigma eps.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from diffusion_explained.schedules import (
     Level,
     Schedule,
     check_decreasing,
+    rescale_zero_terminal_snr,
 )
 from diffusion_explained.schedules.base import check_steps
 from diffusion_explained.schedules.spacing import spaced_ratios, spaced_timesteps, time_of_ratio
@@ -130,7 +132,7 @@ def _vp_schedule(config: Mapping[str, Any], options: Mapping[str, Any], sampler:
                 f"The model's scheduler, {config['_class_name']}, sets {len(betas)} trained_betas for "
                 f"num_train_timesteps {T}: there must be one per timestep."
             )
-        return DDPMSchedule(betas, **end)
+        return DDPMSchedule(rescale_zero_terminal_snr(betas) if options.get("rescale_betas_zero_snr") else betas, **end)
     curve = options["beta_schedule"]
     if curve not in CURVES:
         raise unknown_name(f"beta_schedule of the model's {config['_class_name']}", curve, CURVES)
@@ -172,7 +174,8 @@ def levels_of(
         levels = _edm_levels(config, options, n, spacing)
     else:
         levels = _vp_levels(config, options, n, sampler, spacing)
-    if len(levels) > 2 and levels[-1].sigma * levels[-2].alpha == levels[-2].sigma * levels[-1].alpha:
+    before, end = levels[-2:]
+    if len(levels) > 2 and math.isclose(end.sigma * before.alpha, before.sigma * end.alpha, rel_tol=1e-6):
         del levels[-2]  # a last step of length 0, which diffusers takes for some configurations with "sigma_min"
         if sampler == "dpm_solver_pp_2m" and n <= FEW_STEPS:
             raise ValueError(
@@ -255,7 +258,7 @@ def _edm_levels(config: Mapping[str, Any], options: Mapping[str, Any], n: int, s
     low, high = options["sigma_min"], options["sigma_max"]
     sigmas = spaced_ratios(spacing or options["sigma_schedule"], n, high, low, options["rho"]).tolist()
     last = sigmas[-1] if options["final_sigmas_type"] == "sigma_min" else 0.0
-    return [_on_ratio(sigma, sigma) for sigma in [*sigmas, last]]
+    return [*(_on_ratio(sigma, sigma) for sigma in sigmas), Level(last, 1.0, last)]
 
 
 def _on_ratio(t: float, ratio: float) -> Level:
@@ -323,7 +326,10 @@ def _vp_levels(
             f"The model's scheduler, {name}, starts from sigma/alpha = {ratios[0]:.0f}, nearly pure noise, where "
             "Heun's second slope is multiplied by this ratio: use another sampler."
         )
-    return [*map(_on_ratio, t.tolist(), ratios.tolist()), _on_ratio(0.0 if last else -1.0, float(last))]
+    end = _on_ratio(0.0 if last else -1.0, float(last))
+    if last and sampler in ON_RATIOS:  # what diffusers decodes is then x / alpha
+        end = Level(0.0, 1.0, float(last))
+    return [*map(_on_ratio, t.tolist(), ratios.tolist()), end]
 
 
 def _timesteps(spacing: str, n: int, T: int, sampler: str, steps_offset: int) -> np.ndarray:

@@ -276,6 +276,10 @@ def options_of(config: Mapping[str, Any], sampler: str | None = None) -> dict[st
     options = {**target.defaults, **{key: value for key, value in chosen.items() if key in target.defaults}}
     for key, value in given.items():
         _check_key(name, own, target, key, value, strict=sampler is not None)
+    if any(options.get(key) for key in RATIOS):  # diffusers finds the range in the configuration it carried over
+        for key in ("sigma_min", "sigma_max"):
+            if given.get(key) is not None and key not in target.defaults:
+                raise _not_obeyed(name, key, given[key], f"{sampler} would space its levels between other ends")
     if own.sampler in ("ddim", "ddpm") and options.get("clip_sample"):
         raise _not_obeyed(name, "clip_sample", True, "it is on by default; latents are not bounded by 1")
     _check_values(name, family, options, sampler)
@@ -359,6 +363,13 @@ def _check_values(name: str, family: str, options: Mapping[str, Any], sampler: s
     for key in ("invert_sigmas", "stochastic_sampling"):
         if options.get(key):
             raise _not_obeyed(name, key, options[key])
+    if options.get("use_dynamic_shifting") and options.get("base_image_seq_len", 0) == options.get("max_image_seq_len"):
+        raise ValueError(
+            f"The model's scheduler, {name}, sets base_image_seq_len and max_image_seq_len both to "
+            f"{options['max_image_seq_len']}: use_dynamic_shifting needs two different lengths."
+        )
+    if (options.get("interpolation_type"), options.get("timestep_type")) == ("log_linear", "continuous"):
+        raise _not_obeyed(name, "interpolation_type", "log_linear", "not together with the timestep_type 'continuous'")
     if sum(bool(options.get(key)) for key in RATIOS) > 1:
         raise ValueError(f"The model's scheduler, {name}, sets more than one of {', '.join(RATIOS)}: choose one.")
     if family == "flow" and "flow_shift" in options:
