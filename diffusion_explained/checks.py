@@ -224,10 +224,13 @@ def check_kind_of(what: str, value: Any, kind: Any) -> None:
 def real_tensor(what: str, x: Tensor) -> Tensor:
     """Return x, of any shape [...], after checking that it holds numbers.
 
-    Raises ValueError for a tensor on torch's device "meta", which has a shape alone: nothing can be computed from it.
+    Raises ValueError for a tensor on torch's device "meta", which has a shape alone: nothing can be computed from it;
+    and for a sparse tensor, which most operations refuse.
     """
     if x.device.type == "meta":
         raise ValueError(f'{what} must hold numbers; got a tensor on the device "meta": make it on the CPU or a GPU.')
+    if x.layout is not torch.strided:
+        raise ValueError(f"{what} must be a dense tensor; got a sparse one: give x.to_dense().")
     return x
 
 

@@ -5,8 +5,10 @@ with a network, with Stable Diffusion, and with the exact denoisers of `exact`, 
 """
 
 import functools
+import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol, TypeVar
@@ -103,6 +105,63 @@ def clip_x_0(pred: Prediction, x_t: Tensor, level: Level, clip: float) -> Predic
     return Prediction(x_0, eps, pred.eps_cond, pred.eps_uncond)
 
 
+def copied(cond: Condition | None) -> Condition | None:
+    """A copy of a condition, each tensor [B, ...], which the network may change in place."""
+    if cond is None:
+        return None
+    copies = tuple(given.clone() for given in tensors_of(cond))
+    return copies if isinstance(cond, tuple) else copies[0]
+
+
+def check_callable(network: Any, arguments: Sequence[str]) -> None:
+    """Raise ValueError unless a network can be called with so many arguments, which have these names in the message."""
+    call = f"network({', '.join(arguments)})"
+    if not callable(network) or isinstance(network, type):
+        raise ValueError(f"network must be a network, called as {call}; got {shortened(network)}.")
+    try:
+        signature = inspect.signature(network.forward if isinstance(network, nn.Module) else network)
+    except ValueError:  # a function without a signature, written in C
+        return
+    try:
+        signature.bind(*arguments)
+    except TypeError as error:
+        raise ValueError(
+            f"network must be called as {call}, where cond may be None; this one cannot be ({error}). Put a function "
+            "with these arguments around it."
+        ) from error
+
+
+def evaluate(network: Callable[..., Any], *inputs: Any) -> Tensor:
+    """The output [B, ...] of a network for sampling: without dropout, and with BatchNorm's statistics of the training.
+
+    A module in training mode is in evaluation mode for the call only. It may change its inputs in place (as
+    nn.ReLU(inplace=True) does): give copies. Raises ValueError for an output that is not a dense tensor of floats.
+    """
+    with evaluation_mode(network):
+        return check_output(network(*inputs))
+
+
+def check_output(output: Any) -> Tensor:
+    """Return a network's output [B, ...]; raises ValueError for anything but a dense tensor of floats."""
+    if not isinstance(output, Tensor):
+        hint = " Return its .sample." if hasattr(output, "sample") else ""
+        raise ValueError(f"A network must return a tensor, of the shape of x; got a {type(output).__name__}.{hint}")
+    return float_data("A network's output", output)
+
+
+@contextmanager
+def evaluation_mode(network: Any) -> Iterator[None]:
+    """Put a module into evaluation mode within the block, then each of its parts back into training mode that was."""
+    training = [part for part in network.modules() if part.training] if getattr(network, "training", False) else []
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
+
+
 class NetworkDenoiser:
     """A trained network as a `Denoiser`.
 
@@ -111,7 +170,7 @@ class NetworkDenoiser:
     guidance off there is one pass of B.
 
     Args:
-        network: a `Network`, called as network(x, t [B], cond or None) -> [B, ...].
+        network: a `Network`, called as network(x, t [B], cond or None) -> [B, ...], in evaluation mode (`evaluate`).
         schedule: the schedule whose levels the denoiser is called at; it also gives the network's time input.
         kind: the network's prediction type, one of `predictions.KINDS`.
         cond: the condition, one per image: labels [B], embeddings [B, ...], or a tuple of such tensors; None is passed
@@ -123,8 +182,9 @@ class NetworkDenoiser:
         guidance_rescale: phi of `rescale_guided`.
         clip: clamp x_0 to [-clip, clip] and derive eps again; None is off. 1 suits images in pixel space.
 
-    Raises ValueError for no network or schedule, for an unknown kind, for a guidance_scale other than 1 without both
-    conditions, for conditions whose shapes differ, and for settings out of range.
+    Raises ValueError for no network or schedule, for a network with other arguments, for an unknown kind, for a
+    guidance_scale other than 1 without both conditions, for conditions whose shapes differ, and for settings out of
+    range.
     """
 
     @named_options
@@ -141,8 +201,7 @@ class NetworkDenoiser:
         guidance_rescale: float = 0.0,
         clip: float | None = None,
     ) -> None:
-        if not callable(network):
-            raise ValueError(f"network must be a network, called as network(x, t, cond); got {shortened(network)}.")
+        check_callable(network, ("x", "t", "cond"))
         check_kind_of("schedule", schedule, Schedule)
         check_kind(kind)
         cond, uncond = (tuple(one) if isinstance(one, list) else one for one in (cond, uncond))
@@ -200,14 +259,14 @@ class NetworkDenoiser:
         scaled = x_t * like(input_scale(self.kind, level.alpha, level.sigma), x_t) if self.kind == "edm" else x_t
 
         def call(x: Tensor, cond: Any) -> Tensor:
-            fitting = x if weight is None else x.to(weight.dtype)
-            return self.network(fitting, time.expand(len(x)), cond).to(x.dtype)
+            dtype = x.dtype if weight is None else weight.dtype
+            return evaluate(self.network, x.to(dtype, copy=True), time.expand(len(x)).clone(), cond).to(x.dtype)
 
         def pair(output: Tensor) -> tuple[Tensor, Tensor]:
             return to_x0_eps(self.kind, output, x_t, level.alpha, level.sigma)
 
         if self.cond is None or self.uncond is None or not self.guides_at(level):
-            x_0, eps = pair(call(scaled, self.cond))
+            x_0, eps = pair(call(scaled, copied(self.cond)))
             pred = Prediction(x_0, eps, eps_cond=eps)
         else:
             both = call(torch.cat([scaled, scaled]), both_sides(self.uncond, self.cond))
@@ -341,6 +400,7 @@ class JumpDenoiser:
     def __init__(
         self, network: Callable[[Tensor, Tensor], Tensor], schedule: Schedule, levels: Sequence[Level]
     ) -> None:
+        check_callable(network, ("x", "t"))
         self.network, self.schedule, self.ends = network, schedule, dict(pairwise(levels))
 
     @differentiable
@@ -350,7 +410,8 @@ class JumpDenoiser:
             raise ValueError(f"No step starts at level t={level.t:g}: give the levels that the sampler visits.")
         times = [self.schedule.time_at(level), self.schedule.time_at(self.ends[level])]
         t = torch.tensor(times, device=x_t.device, dtype=torch.float32).expand(len(x_t), 2)
-        x_0, eps = to_x0_eps("flow", self.network(x_t, t), x_t, level.alpha, level.sigma)
+        output = evaluate(self.network, x_t.clone(), t.clone())
+        x_0, eps = to_x0_eps("flow", output, x_t, level.alpha, level.sigma)
         return Prediction(x_0, eps, eps_cond=eps)
 
 

@@ -123,11 +123,11 @@ def predict(denoise: Denoiser, x_t: Tensor, level: Level) -> Prediction:
     """
     if not callable(denoise):
         raise ValueError(f"denoise must be a denoiser, called as denoise(x_t, level); got a {type(denoise).__name__}.")
-    pred = denoise(x_t, level)
+    pred = denoise(x_t.clone(), level)  # which a denoiser may change in place
     if not isinstance(pred, Prediction):
         raise ValueError(f"A denoiser must return a Prediction(x_0, eps, eps_cond); got a {type(pred).__name__}.")
-    same_shape("x_t and the denoiser's x_0", x_t, pred.x_0)
-    same_shape("x_t and the denoiser's eps", x_t, pred.eps)
+    same_shape("x_t and the denoiser's x_0", x_t, float_data("The denoiser's x_0", pred.x_0))
+    same_shape("x_t and the denoiser's eps", x_t, float_data("The denoiser's eps", pred.eps))
     return pred
 
 

@@ -1,14 +1,20 @@
 """Guidance, clipping and the network adapter."""
 
+import inspect
 import math
+import types
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from diffusion_explained.denoisers import NetworkDenoiser, Prediction, clip_x_0
 from diffusion_explained.forward import add_noise
 from diffusion_explained.guidance import guide, rescale_guided
+from diffusion_explained.noise import generators
 from diffusion_explained.predictions import to_x0_eps
+from diffusion_explained.samplers import SAMPLERS, final
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 
 DDPM, FLOW = DDPMSchedule.linear(), FlowSchedule()
@@ -194,3 +200,79 @@ def test_bad_input(toy_network, x_T):
     with pytest.raises(ValueError, match=r"takes \[B, \*\(3, 8, 8\)\]"):
         NetworkDenoiser(network, FLOW, "flow")(torch.zeros(2, 1, 8, 8), FLOW.level(0.5))
     assert network.batches == []
+
+
+# -- a network of the user's own --------------------------------------------------------------------------
+
+
+def drawn(network, name="euler"):
+    x_T = torch.randn(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    streams = {"generator": generators(2)} if "generator" in inspect.signature(SAMPLERS[name]).parameters else {}
+    return final(SAMPLERS[name](NetworkDenoiser(network, FLOW, "flow", cond=LABELS), x_T, FLOW.levels(4), **streams))
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_network_that_changes_its_inputs_in_place_draws_the_same(name):
+    def plain(x, t, cond):
+        return torch.tanh(x) + t.reshape(-1, 1, 1, 1) / 1000
+
+    def in_place(x, t, cond):
+        cond.zero_()
+        return x.tanh_().add_(t.div_(1000).reshape(-1, 1, 1, 1))
+
+    assert torch.equal(drawn(in_place, name), drawn(plain, name))
+    assert LABELS.tolist() == [3, 7]
+
+
+def test_a_denoiser_that_changes_x_t_in_place_draws_the_same():
+    def denoise(x_t, level):
+        x_0 = x_t.mul_(0.5)
+        return Prediction(x_0, 0 * x_0, 0 * x_0)
+
+    x_T = torch.ones(1, 2)
+    assert final(SAMPLERS["euler"](denoise, x_T, FLOW.levels(2))).tolist() == [[1.25**2, 1.25**2]]
+    assert x_T.tolist() == [[1.0, 1.0]]
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm2d(1)])
+def test_a_network_in_training_mode_draws_in_evaluation_mode_and_is_left_as_it_was(layer):
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.frozen = layer, nn.Dropout(0.5).eval()
+
+        def forward(self, x, t, cond):
+            return self.frozen(self.layer(x))
+
+    network = Own()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    assert torch.equal(drawn(network), drawn(network))
+    assert network.training and layer.training and not network.frozen.training
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        (lambda x, t, cond: (x,), "must return a tensor, of the shape of x; got a tuple"),
+        (lambda x, t, cond: types.SimpleNamespace(sample=x), r"got a SimpleNamespace\. Return its \.sample"),
+        (lambda x, t, cond: None, "got a NoneType"),
+        (lambda x, t, cond: (127 * x).to(torch.uint8), "must hold floats"),
+        (lambda x, t, cond: x + 0j, "must hold floats"),
+        (lambda x, t, cond: x.to_sparse(), r"dense.*to_dense"),
+        (lambda x, t: x, r"called as network\(x, t, cond\).*too many positional"),
+        (nn.Sequential(), r"called as network\(x, t, cond\)"),
+        (nn.Identity, "got <class"),
+    ],
+)
+def test_what_a_network_must_take_and_return_is_said(network, words):
+    with pytest.raises(ValueError, match=words):
+        drawn(network)
+
+
+@pytest.mark.parametrize("wrong", [None, torch.ones(1, 2, dtype=torch.int64), torch.ones(1, 2) > 0, np.ones((1, 2))])
+def test_what_a_denoiser_must_return_is_said(wrong):
+    good = torch.ones(1, 2)
+    for pred in (Prediction(wrong, good, good), Prediction(good, wrong, good)):
+        with pytest.raises(ValueError, match=r"The denoiser's (x_0|eps) must (be a tensor|hold floats)"):
+            final(SAMPLERS["euler"](lambda x_t, level, pred=pred: pred, good, FLOW.levels(2)))

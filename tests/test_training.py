@@ -20,6 +20,7 @@ from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedul
 from diffusion_explained.training import TRAINABLE, TrainConfig, train, training_loss
 from diffusion_explained.training.checkpoints import checkpoint_files
 from diffusion_explained.training.state import TrainingState
+from diffusion_explained.training.step import has_dropout
 
 SCHEDULES = {
     "eps": DDPMSchedule.linear(),
@@ -74,6 +75,18 @@ class Spy(nn.Module):
 
     def __deepcopy__(self, memo):
         return Spy()
+
+
+class Own(nn.Module):
+    """A user's own network of points, with one mistake."""
+
+    def __init__(self, change=lambda y: y, rows=3, image_shape=(2,), num_classes=2):
+        super().__init__()
+        self.layer, self.classes, self.change = nn.Linear(2, 2), nn.Embedding(rows, 2), change
+        self.image_shape, self.num_classes = image_shape, num_classes
+
+    def forward(self, x, t, labels=None):
+        return self.change(self.layer(x) + self.classes(labels))
 
 
 def run(network, *args, **options):
@@ -410,6 +423,21 @@ def test_a_loss_that_is_no_number_stops_it():
         ({"labels": torch.full((500,), 2)}, r"0 \.\. 1; got 2 \.\. 2"),
         ({"labels": torch.full((500,), -1)}, r"0 \.\. 1; got -1 \.\. -1"),
         ({"network": mlp(None)}, "labels=None"),
+        ({"images": torch.zeros(500, 2).to_sparse()}, "dense tensor"),
+        ({"network": mlp().double()}, r"float32 weights; this one has torch\.float64.*network\.float"),
+        ({"network": mlp().requires_grad_(False)}, "no weight of the network requires a gradient"),
+        ({"network": Own(image_shape=2)}, r"image_shape must be that of one image"),
+        ({"network": Own(image_shape=(2.0,))}, "each number of network.image_shape must be a whole number"),
+        ({"network": Own(num_classes="2")}, "network.num_classes must be a whole number"),
+        ({"network": Own(rows=2)}, r"must take the labels 0 \.\. 2, the last of them the null label.*num_classes \+ 1"),
+        ({"network": Own(lambda y: (y,))}, "must return a tensor"),
+        ({"network": Own(lambda y: y.mean(1, keepdim=True))}, r"same shape; got \(64, 1\) and \(64, 2\)"),
+        ({"record_every": 0}, "record_every must be a whole number, 1 or more; got 0"),
+        ({"checkpoint_every": True}, "checkpoint_every must be a whole number"),
+        (
+            {"images": torch.ones(500, 1, 8, 8, dtype=torch.uint8), "network": small_unet(), "labels": None},
+            "hold bytes.*Give 255",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused(change, said):
@@ -500,3 +528,8 @@ def test_two_processes_do_what_one_does(tmp_path, device):
         assert torch.equal(first[name], second[name]), name
         torch.testing.assert_close(first[name], one[name], rtol=1e-3, atol=1e-5)
     assert len(checkpoint_files(together / "checkpoints")) == 1
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout1d, nn.Dropout2d, nn.AlphaDropout])
+def test_every_layer_that_drops_is_seeded(layer):
+    assert has_dropout(nn.Sequential(nn.Linear(2, 2), layer(0.1))) and not has_dropout(layer(0.0))

@@ -5,10 +5,12 @@ Your own network works in `training.train` and `pretrained.Model` if it has the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
+from diffusion_explained.checks import whole
 from diffusion_explained.messages import shortened
 
 
@@ -36,6 +38,13 @@ def check_network(network: Any) -> None:
         )
     if next(network.parameters(), None) is None:
         raise ValueError(f"network must have weights; got {shortened(network)}, which has none.")
+    if not isinstance(network.image_shape, Sequence) or isinstance(network.image_shape, str):
+        shape = shortened(network.image_shape)
+        raise ValueError(f"network.image_shape must be that of one image, (C, H, W), or point, (D,); got {shape}.")
+    for side in network.image_shape:
+        whole("each number of network.image_shape", side, 1)
+    if network.num_classes is not None:
+        whole("network.num_classes", network.num_classes, 0)
 
 
 def zero_weights(layer: nn.Module) -> None:

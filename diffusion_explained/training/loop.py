@@ -15,6 +15,7 @@ checkpoint.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,8 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffusion_explained.checks import named_options, typed_arguments
+from diffusion_explained.checks import named_options, same_shape, typed_arguments
 from diffusion_explained.data import to_float
+from diffusion_explained.denoisers import check_output
 from diffusion_explained.devices import to_channels_last
 from diffusion_explained.forward import add_noise, like
 from diffusion_explained.messages import unknown_name
@@ -111,10 +113,10 @@ def train(
         FolderInUseError, NotWrittenError: (OSErrors) if another training uses that folder, or it cannot be written.
         FloatingPointError: when the loss is no longer a number.
     """
-    check_data(network, images, labels, kind, drawn=noise is not None)
-    check_noise(noise, images, config)
     if method is not None and checkpoints is not None:
         raise ValueError("A training with a method keeps no checkpoints: leave out checkpoints.")
+    check_data(network, images, labels, kind, drawn=noise is not None)
+    check_noise(noise, images, config)
     description = {} if checkpoints is None else describe(network, images, labels, noise, schedule, kind, config)
     processes = Processes.here(device, config.batch_size)
     device = processes.device
@@ -161,7 +163,8 @@ def train(
         # line 5: a gradient step on || eps - eps_theta(x_t, t) ||^2
         state.set_learning_rate(config.learning_rate_at(state.step))
         batch = (x_0, eps, schedule.alpha(t).to(x_0), schedule.sigma(t).to(x_0), time, label)
-        meter.add(gradient_step(*(processes.part(x) for x in batch)))
+        with null_label_in_words(network, label):
+            meter.add(gradient_step(*(processes.part(x) for x in batch)))
 
         state.average(config.ema_decay_at(state.step))
         state.step += 1
@@ -200,8 +203,9 @@ def training_loss(
     Raises ValueError for shapes or a kind that do not fit.
     """
     x_t = add_noise(x_0, eps, (time, alpha, sigma))
-    output = network(like(input_scale(kind, alpha, sigma), x_t) * x_t, time, cond).float()
+    output = check_output(network(like(input_scale(kind, alpha, sigma), x_t) * x_t, time, cond)).float()
     true_output = target(kind, x_0, eps, alpha, sigma)
+    same_shape("a network's output and the images", output, true_output)  # torch would broadcast the smaller one
     if root_weight is not None:
         output, true_output = like(root_weight, x_0) * output, like(root_weight, x_0) * true_output
     return (output - true_output).square().mean()
@@ -253,7 +257,7 @@ def check_data(network: NetworkModule, images: Tensor, labels: Tensor | None, ki
 
     images [N, ...], labels [N].
     """
-    check_network(network)
+    check_trainable(network)
     if kind not in TRAINABLE:
         raise unknown_name("kind of prediction to train", kind, TRAINABLE)
     shape = tuple(network.image_shape)
@@ -265,6 +269,8 @@ def check_data(network: NetworkModule, images: Tensor, labels: Tensor | None, ki
         raise ValueError(f"images must be uint8, or float32 or float16 without NaN or infinity; got {images.dtype}")
     if len(shape) == 3 and images.dtype != torch.uint8:
         check_pixels(images, drawn)
+    if images.dtype == torch.uint8 and int(images.max()) == 1:
+        raise ValueError("uint8 images hold bytes, 0 (black) to 255 (white); got only 0 and 1. Give 255 * images.")
     if labels is None:
         return
     if network.num_classes is None:
@@ -275,6 +281,33 @@ def check_data(network: NetworkModule, images: Tensor, labels: Tensor | None, ki
         raise ValueError(
             f"labels must be 0 .. {network.num_classes - 1}; got {int(labels.min())} .. {int(labels.max())}"
         )
+
+
+def check_trainable(network: NetworkModule) -> None:
+    """Raise ValueError unless a network has float32 weights, at least one of which is trained."""
+    check_network(network)
+    weights = list(network.parameters())
+    if other := {str(weight.dtype) for weight in weights} - {"torch.float32"}:
+        raise ValueError(
+            f"a network is trained with float32 weights; this one has {', '.join(sorted(other))}. Call network.float() "
+            "(the setting precision still computes in bfloat16)."
+        )
+    if not any(weight.requires_grad for weight in weights):
+        raise ValueError("no weight of the network requires a gradient: call network.requires_grad_() first.")
+
+
+@contextmanager
+def null_label_in_words(network: NetworkModule, labels: Tensor | None) -> Iterator[None]:
+    """Report a label that a network on the CPU has no row for, among labels [B], as a ValueError."""
+    try:
+        yield
+    except IndexError as error:
+        if labels is None:
+            raise
+        raise ValueError(
+            f"the network must take the labels 0 .. {network.num_classes}, the last of them the null label; it says: "
+            f"{error}. Give its embedding num_classes + 1 rows."
+        ) from error
 
 
 def check_pixels(images: Tensor, drawn: bool) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from diffusion_explained.checks import whole
 from diffusion_explained.training.checkpoints import Checkpoint, save_checkpoint
 from diffusion_explained.training.processes import Processes
 
@@ -68,7 +69,8 @@ class Meter:
         description: Mapping[str, Any] | None = None,
     ) -> None:
         self.state, self.config, self.processes = state, config, processes
-        self.record_every, self.checkpoint_every = record_every, checkpoint_every
+        self.record_every = whole("record_every", record_every, 1)
+        self.checkpoint_every = whole("checkpoint_every", checkpoint_every, 1)
         self.checkpoints, self.description = checkpoints, dict(description or {})
         self.start()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from diffusion_explained.devices import in_bfloat16
 from diffusion_explained.noise import globally_seeded
@@ -121,4 +122,4 @@ def seeded_dropout(network: nn.Module, generator: torch.Generator, processes: Pr
 
 def has_dropout(network: nn.Module) -> bool:
     """Whether the network has an active dropout layer."""
-    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in network.modules())
+    return any(isinstance(module, _DropoutNd) and module.p > 0 for module in network.modules())
