@@ -42,7 +42,8 @@ def test_a_frame_that_does_not_exist_is_refused():
 def test_the_script_is_one_for_both_hosts():
     source = str(Scrubber._esm)
     assert "export default" in source and "inJupyter" in source and "inStreamlit" in source
-    assert "http" not in source, "nothing is fetched"
+    namespace = "http://www.w3.org/2000/svg"  # a name that looks like an address
+    assert "http" not in source.replace(namespace, ""), "nothing is fetched"
     assert ".scrubber" in str(Scrubber._css)
 
 
