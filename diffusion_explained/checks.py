@@ -93,6 +93,8 @@ def float_data(what: str, x: Any) -> Tensor:
     if not x.is_floating_point():
         hint = " (data.to_float makes them of bytes 0..255)" if x.dtype == torch.uint8 else ""
         raise ValueError(f"{what} must hold floats, images in [-1, 1]{hint}; got {x.dtype}.")
+    if x.dtype.itemsize < 2:
+        raise ValueError(f"{what} must hold floats of 16 bits or more; got {x.dtype}: give x.float().")
     return x
 
 

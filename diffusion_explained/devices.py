@@ -77,6 +77,8 @@ def float64_on_cpu(what: str, values: Any) -> Tensor:
     Raises ValueError, naming `what`, for anything else.
     """
     try:
+        if np.iscomplexobj(values) or (isinstance(values, Tensor) and values.is_complex()):
+            raise ValueError("complex")
         if isinstance(values, Tensor):
             return values.detach().cpu().to(torch.float64)
         return torch.tensor(np.asarray(values), dtype=torch.float64, device="cpu")

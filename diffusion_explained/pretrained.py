@@ -189,6 +189,8 @@ class Model:
         if guidance_scale is None:
             guidance_scale = 1.0 if cond is None else self.default_guidance_scale
         negative = options.pop("negative_labels", None)
+        if negative is not None and cond is None:
+            raise ValueError("negative_labels need labels to move towards: give labels too.")
         null = torch.tensor([self.num_classes], device=self.device, dtype=torch.int64)
         return NetworkDenoiser(
             self.network,

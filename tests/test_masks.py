@@ -167,3 +167,20 @@ def test_a_mask_is_fitted_as_its_picture_is_turned_and_of_any_size():
 
 def test_a_rectangle():
     assert rectangle_mask(8, 16, (0.25, 0.5), (0.0, 1.0)).sum() == 8 * 4
+
+
+@pytest.mark.parametrize(
+    ("sides", "across", "said"),
+    [
+        ((16, 16), (0.6, 0.4), "0 <= first < last <= 1; got 0.6 and 0.4"),
+        ((16, 16), (0.5, 0.5), "0 <= first < last <= 1"),
+        ((16, 16), (-0.5, 0.5), "0 <= first < last <= 1"),
+        ((16, 16), (0.0, float("nan")), "0 <= first < last <= 1"),
+        ((16, 16), (0.0, 0.001), "no pixel of 16 x 16"),
+        ((-1, 16), (0.0, 1.0), "height must be a whole number"),
+        ((16, 10**9), (0.0, 1.0), "width must be a whole number"),
+    ],
+)
+def test_a_rectangle_that_marks_nothing_is_refused(sides, across, said):
+    with pytest.raises(ValueError, match=said):
+        rectangle_mask(*sides, across, (0.0, 1.0))

@@ -500,9 +500,24 @@ def test_too_many_bytes(monkeypatch):
 
 
 def test_what_the_caller_may_not_ask(tmp_path):
-    with pytest.raises(ValueError, match="channels 1 or 3"):
+    with pytest.raises(ValueError, match="channels must be 1 or 3"):
         load_image(encoded(digit()), 28, 4)
-    with pytest.raises(ValueError, match="size must be 1 or more"):
+    with pytest.raises(ValueError, match="each number of size must be"):
         load_image(encoded(digit()), 0, 1)
     with pytest.raises(FileNotFoundError):
         load_image(tmp_path / "nowhere.png", 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("file", "size", "said"),
+    [
+        ("a\0.png", 8, "cannot be read: embedded null"),
+        (io.StringIO("a picture"), 8, 'mode "rb"'),
+        (b"", 2.0, "each number of size must be a whole number"),
+        (b"", (8, True), "each number of size must be a whole number"),
+        (b"", 10**6, "each number of size must be a whole number, from 1 to"),
+    ],
+)
+def test_a_path_a_file_or_a_size_that_makes_no_sense_is_said(file, size, said):
+    with pytest.raises(ValueError, match=said):
+        load_image(file, size, channels=3)

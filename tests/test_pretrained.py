@@ -279,3 +279,8 @@ def test_a_damaged_file_is_named(tmp_path, damage):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"absent\.safetensors"):
         load_pretrained(tmp_path / "absent.safetensors")
+
+
+def test_negative_labels_without_labels_are_refused():
+    with pytest.raises(ValueError, match="negative_labels need labels"):
+        load_pretrained("mnist_unet_flow").sample(batch_size=1, negative_labels=[1])

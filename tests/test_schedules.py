@@ -14,6 +14,7 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
 )
 
+from diffusion_explained.checks import float_data
 from diffusion_explained.schedules import (
     SCHEDULES,
     DDPMSchedule,
@@ -400,3 +401,19 @@ def test_a_schedule_does_not_compute_its_tables_again(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "sqrt", lambda x: whole.append(x.shape) or torch.sqrt(x))
     schedule.level(500.5), schedule.levels(10), schedule.levels(10, spacing="karras")
     assert (1000,) not in whole
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: FlowSchedule(shift=1e300), "shift must be from 0.001 to 1000"),
+        (lambda: EDMSchedule(rho=0.001).levels(5), "rho = 0.001 is too small"),
+        (lambda: FlowSchedule().alpha(torch.tensor([0.5j])), "t must be one number or a list of numbers"),
+        (lambda: check_decreasing([Level("a", "b", "c"), Level(0.0, 1.0, 0.0)]), "three finite numbers"),
+        (lambda: check_decreasing([Level(math.nan, 0.0, 1.0), Level(0.0, 1.0, 0.0)]), "three finite numbers"),
+        (lambda: float_data("x_t", torch.zeros(2).to(torch.float8_e4m3fn)), "16 bits or more"),
+    ],
+)
+def test_numbers_that_no_schedule_has_are_refused(make, said):
+    with pytest.raises(ValueError, match=said):
+        make()

@@ -274,7 +274,7 @@ def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
     for word in text.replace(",", " ").split():
         if word in class_names:
             indices.append(class_names.index(word))
-        elif word.isdecimal() and int(word) < len(class_names):
+        elif word.isdecimal() and len(word) < 10 and int(word) < len(class_names):
             indices.append(int(word))
         else:
             raise unknown_name("label", word, class_names)

@@ -15,8 +15,9 @@ import torch
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 from torch import Tensor
 
-from diffusion_explained.checks import named_options, typed_arguments
+from diffusion_explained.checks import named_options, typed_arguments, whole
 from diffusion_explained.data.images import to_float
+from diffusion_explained.messages import shortened
 
 File = str | PathLike[str] | bytes | BinaryIO
 Say = Callable[[str], object]
@@ -86,11 +87,10 @@ def load_image(
     JPEG_MAX_PIXELS for a JPEG), or is a JPEG whose decoding would take more than MAX_DECODED bytes, all of which is
     read from its header, before anything is decoded; OSError if a path cannot be read.
     """
-    height, width = (size, size) if isinstance(size, int) else size
-    if height < 1 or width < 1 or channels not in (1, 3) or fit not in ("crop", "pad"):
-        raise ValueError(
-            f"size must be 1 or more, channels 1 or 3, fit 'crop' or 'pad'; got {size}, {channels}, {fit!r}"
-        )
+    sides = size if isinstance(size, tuple | list) else (size, size)
+    height, width = (whole("each number of size", side, 1, MAX_SIDE) for side in sides)
+    if channels not in (1, 3) or fit not in ("crop", "pad"):
+        raise ValueError(f"channels must be 1 or 3, fit 'crop' or 'pad'; got {channels}, {fit!r}")
     say = say or (lambda sentence: None)
     picture = decode(file, max(height, width), say)
     image = _flattened(picture.image, say).convert("L" if channels == 1 else "RGB")
@@ -194,8 +194,12 @@ def _read(file: File) -> bytes:
                 data = opened.read(MAX_BYTES + 1)
         except OSError as error:
             raise type(error)(f"the picture {file} cannot be read: {error.strerror}.") from error
+        except ValueError as error:  # a NUL
+            raise ValueError(f"the picture {shortened(file)} cannot be read: {error}.") from error
     else:
         data = file if isinstance(file, bytes) else file.read(MAX_BYTES + 1)
+        if not isinstance(data, bytes):
+            raise ValueError('The file was opened as a text: open it with mode "rb".')
     if len(data) > MAX_BYTES:
         raise ValueError(f"The file is larger than the {MAX_BYTES // 2**20} MB that are allowed; make it smaller.")
     if not data:

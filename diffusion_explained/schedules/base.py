@@ -5,6 +5,7 @@ import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
@@ -158,6 +159,9 @@ def check_decreasing(levels: Sequence[Level]) -> None:
     """Raise ValueError unless there are at least two levels, each with a smaller sigma / alpha than the one before."""
     if not isinstance(levels, Sequence) or not all(isinstance(level, Level) for level in levels):
         raise ValueError(f"levels must be a list of Level, as schedule.levels(10) gives it; got {shortened(levels)}.")
+    for level in levels:
+        if not all(isinstance(one, Real) and math.isfinite(one) for one in level):
+            raise ValueError(f"each of the levels must be three finite numbers (t, alpha, sigma); got {level}.")
     if len(levels) < 2:
         raise ValueError(f"A sampler needs at least 2 levels (a noisy one and its goal), got {len(levels)}.")
     for i, (a, b) in enumerate(itertools.pairwise(levels)):

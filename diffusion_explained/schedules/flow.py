@@ -34,8 +34,7 @@ class FlowSchedule(Schedule):
     def __init__(
         self, shift: float = 1.0, t_distribution: str = "logit_normal", num_train_timesteps: int = 1000
     ) -> None:
-        if number("shift", shift, "a positive number (1 changes nothing)") <= 0:
-            raise ValueError(f"shift must be a positive number (1 changes nothing), got {shift}.")
+        number("shift", shift, "from 0.001 to 1000 (1 changes nothing)", 0.001, 1000)
         if t_distribution not in T_DISTRIBUTIONS:
             raise ValueError(
                 f"t_distribution must be one of {', '.join(T_DISTRIBUTIONS)}; got {shortened(t_distribution)}."

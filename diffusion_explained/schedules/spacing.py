@@ -43,7 +43,8 @@ def spaced_timesteps(spacing: str, n: int, T: int, steps_offset: int = 0) -> np.
 def spaced_ratios(spacing: str, n: int, high: float, low: float, rho: float = 7.0) -> np.ndarray:
     """n noise ratios sigma / alpha (float64 [n]) from `high` down to `low`, by one of `RATIO_SPACINGS`.
 
-    Raises ValueError if the ratios are not positive and finite (at zero terminal SNR the largest is infinite).
+    Raises ValueError if the ratios are not positive and finite (at zero terminal SNR the largest is infinite), and for
+    a rho that is too small for them.
     """
     if not 0 < low <= high < math.inf:
         raise ValueError(
@@ -52,7 +53,10 @@ def spaced_ratios(spacing: str, n: int, high: float, low: float, rho: float = 7.
         )
     ramp = np.linspace(0, 1, n)
     if spacing == "karras":
-        return (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+        try:
+            return (high ** (1 / rho) + ramp * (low ** (1 / rho) - high ** (1 / rho))) ** rho
+        except OverflowError as error:
+            raise ValueError(f"rho = {rho:g} is too small for ratios up to {high:g}; EDM uses 7.") from error
     if spacing == "exponential":
         return np.exp(np.linspace(math.log(high), math.log(low), n))
     return low + _beta_quantile(1 - ramp) * (high - low)

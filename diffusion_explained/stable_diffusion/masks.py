@@ -7,9 +7,10 @@ import torch
 from PIL import ImageChops, ImageOps
 from torch import Tensor
 
-from diffusion_explained.checks import typed_arguments
+from diffusion_explained.checks import typed_arguments, whole
 from diffusion_explained.data.pictures import File, Say, decode, fitted, picture_size
 
+MOST_SIDE = 16_384  # pixels
 COLOURED = 64  # of 255: a pixel whose largest and smallest channel differ by more is coloured
 GREYS = (64, 191)  # of 255: a value in between, on a transparent ground, is neither black nor white
 FEW = 0.01  # the share of visible pixels that may be coloured: JPEG colours edges
@@ -18,11 +19,20 @@ SOFT = 0.1  # the share of visible pixels that may be grey beside transparent on
 
 @typed_arguments
 def rectangle_mask(height: int, width: int, across: tuple[float, float], down: tuple[float, float]) -> Tensor:
-    """A mask [height, width], 1 from across[0] to across[1] of the width and down[0] to down[1] of the height."""
+    """A mask [height, width], 1 from across[0] to across[1] of the width and down[0] to down[1] of the height.
+
+    Raises ValueError for shares that do not rise within 0 to 1, and for a rectangle without a pixel.
+    """
+    height, width = whole("height", height, 1, MOST_SIDE), whole("width", width, 1, MOST_SIDE)
+    for name, (first, last) in (("across", across), ("down", down)):
+        if not 0 <= first < last <= 1:
+            raise ValueError(f"{name} must be two shares of the side, 0 <= first < last <= 1; got {first} and {last}.")
     mask = torch.zeros(height, width, dtype=torch.float32, device="cpu")
     top, bottom = (round(share * height) for share in down)
     left, right = (round(share * width) for share in across)
     mask[top:bottom, left:right] = 1
+    if not bool(mask.any()):
+        raise ValueError(f"The rectangle holds no pixel of {width} x {height}: make it larger.")
     return mask
 
 
