@@ -11,10 +11,13 @@ import torch
 from diffusion_explained.course.notebook_files import course_notebooks, read_notebook, reading_minutes
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.exercises import exercises
+from diffusion_explained.forward import transition
+from diffusion_explained.guidance import guide
 from diffusion_explained.metrics import frechet_distance
 from diffusion_explained.predictions import coefficients
 from diffusion_explained.samplers import heun
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Level
+from diffusion_explained.training.few_steps import chord
 
 KIT = Path(__file__).parents[1] / "docs" / "course"
 QUIZ = (KIT / "quiz.md").read_text(encoding="utf-8")
@@ -45,7 +48,7 @@ def test_both_plans_visit_every_notebook_and_their_minutes_are_sums():
                 totals = [a + b for a, b in zip(totals, said, strict=True)]
             else:
                 assert said == totals, row
-        assert sorted(visited) == [number for number in NUMBERS if number <= "11"]
+        assert sorted(visited) == NUMBERS
 
 
 def questions():
@@ -63,7 +66,7 @@ def questions():
 
 def test_five_questions_per_notebook_with_the_misconception_behind_each_wrong_answer():
     asked = questions()
-    assert list(asked) == [f"{number}.{k}" for number in NUMBERS if number <= "11" for k in range(1, 6)]
+    assert list(asked) == [f"{number}.{k}" for number in NUMBERS for k in range(1, 6)]
     for number, (_, right, wrong) in asked.items():
         assert len(right) == 1 and len(wrong) == 2, number
         assert all("*Behind it: " in one for one in wrong), number
@@ -98,6 +101,15 @@ def test_the_numbers_of_the_quiz():
     says("09.4", f"{int(30 * 0.5)}")
     says("10.4", f"{math.log(48):.1f}")
     says("11.3", f"{100 * 5 // 100}")
+    _, std = transition(Level(2.0, 1.0, 2.0), Level(2.0 + 1e-6, 1.0, 2.0 + 1e-6))
+    says("12.1", f"{std**2 / 1e-6:.0f}")
+    x_0, eps = chord(torch.tensor([3.0]), torch.tensor([1.0]), FlowSchedule().level(0.8), FlowSchedule().level(0.0))
+    says("13.2", f"{float(eps - x_0):g}")
+    says("13.4", f"{math.log2(16):g}")
+    slope = guide(
+        torch.tensor(-1 / 0.25), torch.tensor(-1.0), 3.0
+    )  # of the guided score of Gaussians: minus a precision
+    says("14.2", f"{-float(slope):g}")
 
 
 def test_a_small_sample_has_a_larger_frechet_distance():

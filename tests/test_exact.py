@@ -5,6 +5,7 @@ import torch
 
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.forward import add_noise
+from diffusion_explained.guidance import guide
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
 
 MEANS = torch.tensor([[-1.0, 0.5], [1.5, 0.0], [0.0, -1.0]])
@@ -107,3 +108,30 @@ def test_class_probabilities_are_bayes_rule():
     densities = torch.stack(shares, dim=1)
     got = MIXTURE.class_probabilities(x_t, level)
     torch.testing.assert_close(got, densities / densities.sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("w", [1.0, 3.0])
+def test_tilted_densities_are_no_diffusion_by_the_squared_difference_of_the_scores(w):
+    """Notebook 14: d log q = (laplacian + |score|^2) / 2 + w (1 - w) |difference of the scores|^2 / 2 + a constant."""
+    classes = GaussianMixture(MEANS[:2], std=0.5)
+    of_one = GaussianMixture(MEANS[:1], std=0.5)
+    x, h = torch.randn(20, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64), 1e-3
+    v = 0.3  # the variance of the noise is the time: g = 1
+
+    def log_q(x, v=v):
+        level = Level(v, 1.0, v**0.5)
+        return guide(of_one.log_density(x, level), classes.log_density(x, level), w)
+
+    def score(log_p):
+        at = x.clone().requires_grad_()
+        return torch.autograd.grad(log_p(at).sum(), at)[0]
+
+    sides = h * torch.eye(2, dtype=torch.float64)
+    laplacian = sum(log_q(x + side) + log_q(x - side) - 2 * log_q(x) for side in sides) / h**2
+    rate = (log_q(x, v + h) - log_q(x, v - h)) / (2 * h)
+    level = Level(v, 1.0, v**0.5)
+    apart = score(lambda x: of_one.log_density(x, level)) - score(lambda x: classes.log_density(x, level))
+    rest = rate - (laplacian + score(log_q).square().sum(1)) / 2
+    expected = w * (1 - w) * apart.square().sum(1) / 2
+    torch.testing.assert_close(rest - rest[0], expected - expected[0], rtol=1e-3, atol=1e-4)
+    assert w == 1 or float(rest.max() - rest.min()) > 1

@@ -45,7 +45,7 @@ def test_scale_1_is_the_conditional_output_and_images_are_separate(rule):
             rule(cond, UNCOND, scale)
 
 
-def test_projected_guidance_leaves_the_component_along_cond_and_is_guide_with_all_of_it():
+def test_projected_guidance_leaves_the_component_along_cond():
     change = projected_guide(COND, UNCOND, 5.0) - COND
     torch.testing.assert_close((change * COND).flatten(1).sum(1), torch.zeros(3), rtol=0, atol=1e-4)
     torch.testing.assert_close(projected_guide(COND, UNCOND, 5.0, parallel=1.0), guide(COND, UNCOND, 5.0), **CLOSE)
@@ -58,7 +58,7 @@ def test_projected_guidance_leaves_the_component_along_cond_and_is_guide_with_al
 
 @pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("kind", ["x_0", "eps", "flow", "v"])
-def test_a_guided_denoiser_with_guide_is_classifier_free_guidance_whatever_it_combines(kind, level):
+def test_a_guided_denoiser_is_classifier_free_guidance(kind, level):
     strong, weak = ExactDenoiser(MIXTURE, OF_0), ExactDenoiser(MIXTURE)
     pred = GuidedDenoiser(strong, weak, lambda c, u: guide(c, u, 3.0), kind)(POINTS, level)
     expected = ExactDenoiser(MIXTURE, OF_0, guidance_scale=3.0)(POINTS, level)

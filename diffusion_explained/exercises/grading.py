@@ -40,6 +40,7 @@ NOTEBOOKS = {
     "11": "text_to_image",
     "12": "scores_sdes_likelihood",
     "13": "few_steps",
+    "14": "guidance_inverse_problems",
 }
 
 

@@ -478,7 +478,8 @@ check("13.4", my_meanflow, solution_meanflow)
 # - The boundary condition is built into the parameterisation, not learned.
 # - A few-step model belongs to its sampler.
 #
-# **Back to:** [the list of notebooks](README.md).
+# **Next:** [14 · Guidance in general, and inverse problems](14_guidance_inverse_problems.ipynb): whatever is known
+# about an image guides its sampling.
 #
 # ## References
 #
