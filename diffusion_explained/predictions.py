@@ -14,7 +14,8 @@ Every output is a linear combination of the data and the noise, `output = a * x_
 with the determinant alpha * b - sigma * a, and r = sqrt(sigma^2 + (sigma_data * alpha)^2). The row (a, b) defines the
 training target. Together with x_t = alpha * x_0 + sigma * eps it is a 2 x 2 linear system, and its inverse recovers
 (x_0, eps). Where the determinant is 0 (eps in pure noise, x_0 in clean data) the output does not determine the other
-unknown, and the conversion raises an error.
+unknown, and the conversion raises an error, as it does where so little of the picture is left in x_t that the rounding
+of float32 hides it.
 """
 
 from torch import Tensor
@@ -24,6 +25,7 @@ from diffusion_explained.forward import like
 from diffusion_explained.messages import unknown_name
 
 KINDS = ("eps", "x_0", "v", "flow", "score", "edm")
+LEAST_SIGNAL = 1e-6  # alpha / sigma below which an error of float32 in eps is as large as the picture
 SIGMA_DATA = 0.5  # the standard deviation of the data that EDM's preconditioning assumes
 
 Coefficient = Tensor | float
@@ -45,7 +47,7 @@ def coefficients(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coe
     if kind == "flow":
         return -one, one
     if kind == "score":
-        if _any_zero(sigma):
+        if _any(sigma == 0):
             raise ValueError("The score of clean data (sigma = 0) does not exist: start from sigma > 0.")
         return zero, -1 / sigma
     r = (sigma**2 + (SIGMA_DATA * alpha) ** 2) ** 0.5  # edm
@@ -67,8 +69,8 @@ def check_kind(kind: str) -> None:
         raise unknown_name("kind of prediction", kind, KINDS)
 
 
-def _any_zero(x: Coefficient) -> bool:
-    return bool((x == 0).any()) if isinstance(x, Tensor) else x == 0
+def _any(condition: Tensor | bool) -> bool:
+    return bool(condition.any()) if isinstance(condition, Tensor) else condition
 
 
 def input_scale(kind: str, alpha: Coefficient, sigma: Coefficient) -> Coefficient:
@@ -108,14 +110,15 @@ def to_x0_eps(kind: str, output: Tensor, x_t: Tensor, alpha: Coefficient, sigma:
     NaN in the output carries over to x_0 and eps: a sampler refuses it after the step (`samplers.sampler`).
 
     Raises:
-        ValueError: where d = 0, because the output does not determine x_0 and eps there; for shapes that differ and
-            integer data.
+        ValueError: where d = 0, or alpha / sigma is below 1e-6 for a prediction of the noise, because the output does
+            not determine x_0 and eps there; for shapes that differ and integer data.
     """
     same_shape("output and x_t", float_data("output", output), float_data("x_t", x_t))
     a, b = coefficients(kind, alpha, sigma)
     d = alpha * b - sigma * a
-    if _any_zero(d):
-        where = "in pure noise (alpha = 0)" if kind in ("eps", "score") else "in clean data (sigma = 0)"
+    of_noise = kind in ("eps", "score")
+    if _any(d == 0) or (of_noise and _any(alpha < LEAST_SIGNAL * sigma)):
+        where = f"in pure noise (alpha below {LEAST_SIGNAL:g} sigma)" if of_noise else "in clean data (sigma = 0)"
         raise ValueError(
             f"A prediction of {kind!r} does not determine x_0 and eps {where}. Use a network that predicts v or flow, "
             "or a schedule and spacing that do not visit this level."

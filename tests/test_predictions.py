@@ -121,6 +121,7 @@ def test_ill_posed_ends_are_errors_not_nan():
     for kind, level, where in [
         ("eps", PURE, "pure noise"),
         ("score", PURE, "pure noise"),
+        ("eps", Level(1.0, 1e-7, 1.0), "pure noise"),  # x_0 would be the rounding of float32, ten million times larger
         ("x_0", CLEAN, "clean data"),
         ("score", CLEAN, "clean data"),
     ]:
