@@ -11,7 +11,7 @@ from conftest import address
 from explorer import choices, page, pictures, runs, turns
 from test_pages import film, frames, png
 
-from diffusion_explained import load_pretrained, plots, pretrained
+from diffusion_explained import load_pretrained, pretrained
 from diffusion_explained.data import DataUnavailableError, ImageDataset, hub, made, made_by_model
 from diffusion_explained.data.hub_datasets import DATASETS
 from diffusion_explained.film import film as film_of
@@ -243,15 +243,16 @@ def test_long_work_says_how_long_it_still_takes(monkeypatch):
 
 def test_the_guidance_page_measures_pictures_with_their_own_classifier(open_page, monkeypatch, on_the_hub):
     drawn: list[tuple] = []
-    sweep = plots.guidance_sweep
-    monkeypatch.setattr(plots, "guidance_sweep", lambda *a, **k: (drawn.append((a, k)), sweep(*a, **k))[1])
+    film = runs.sweep_film
+    monkeypatch.setattr(runs, "sweep_film", lambda *given: (drawn.append(given), film(*given))[1])
     open_page("guidance", model=FLOW, sweep_steps="4")
-    (scales, accuracy, _), options = drawn[-1]
-    assert options["real_diversity"] is None, "pictures that a model made are no reference"
+    _, results, real = drawn[-1]
+    assert real is None, "pictures that a model made are no reference"
     labels = torch.arange(10).repeat(2)
     x_0 = load_pretrained(FLOW).sample(labels, num_inference_steps=4, guidance_scale=3.0)
-    assert accuracy[scales.index(3.0)] == class_accuracy(x_0, labels, load_classifier("cifar10_classifier"))
+    (at_3,) = (one for one in results if one.guidance_scale == 3.0)
+    assert at_3.accuracy == class_accuracy(x_0, labels, load_classifier("cifar10_classifier"))
     on_the_hub.set()
     pictures.look_again()
     open_page("guidance", model=FLOW, sweep_steps="4")
-    assert drawn[-1][1]["real_diversity"] > 0
+    assert drawn[-1][2] > 0
