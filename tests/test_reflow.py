@@ -147,6 +147,7 @@ class TestPairs:
         teacher = small_flow()
         noise, x_0, labels = draw(teacher, FEW)[1]
         config = TrainConfig(images=20, batch_size=10)
+        teacher.network.requires_grad_(True)  # as a student's
         with pytest.raises(ValueError, match=r"noise must be one eps per image.*\[25, 1, 28, 28\]"):
             next(train(teacher.network, x_0, labels, FlowSchedule(), "flow", config, noise=noise[:-1]))
         with pytest.raises(ValueError, match="flip = false"):

@@ -138,6 +138,7 @@ def test_below_a_path_pages_films_and_addresses_work(shared: tuple[int, Path], c
     _, slider = ready(page)
     assert slider.input_value() == "9"
     page.wait_for_url(f"{top}/forward?digit=7&number=3&frame=9")  # the page writes its address after it is drawn
+    page.get_by_role("paragraph").filter(has_text="Your own image").first.click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(Path(__file__).parents[2] / "app" / "icon.png")
     page.get_by_text("It leaves out your own image").wait_for()
     too_large = {"name": "large.png", "mimeType": "image/png", "buffer": bytes(launch.UPLOAD_MB_SHARED * 2**20 + 1)}
