@@ -128,7 +128,7 @@ class Model:
 
         Raises ValueError for an unknown sampler or spacing, or a number of steps that the schedule cannot take.
         """
-        check_sampler(sampler or self.default_sampler)
+        check_sampler(self.default_sampler if sampler is None else sampler)
         steps = self.default_num_inference_steps if num_inference_steps is None else num_inference_steps
         if spacing is None:
             return self.schedule.levels(steps)
@@ -239,7 +239,7 @@ class Model:
 
         Each step's tensors are [B, C, H, W].
         """
-        name = sampler or self.default_sampler
+        name = self.default_sampler if sampler is None else sampler
         of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS, self.steps)
         levels = self.levels(num_inference_steps, name, spacing)
         if callable(labels):

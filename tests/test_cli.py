@@ -246,6 +246,7 @@ def test_sample_writes_the_way_from_noise_as_an_animation(tmp_path: Path):
         (["mnist_unet_flow", "--steps", "0"], ["0", "1 to 100000"]),
         (["mnist_unet_eps", "--steps", "5000"], ["5000", "1000"]),
         (["mnist_unet_flow", "--sampler", "hein"], ["'heun'", "did you mean"]),
+        (["mnist_unet_flow", "--sampler", ""], ["unknown sampler ''"]),  # a variable of the shell that is not set
         (["mnist_unet_flow", "--labels", "3", "--guidance-scale", "nan"], ["guidance_scale", "nan"]),
         (["mnist_unet_flow", "--guidance-scale", "3"], ["guidance_scale", "condition"]),
         (["mnist_unet_flow", "--device", "gpu"], ["'gpu'", "cpu"]),

@@ -43,6 +43,21 @@ def test_a_folder_on_the_cpu_says_how_long_it_takes_and_what_was_cut(folder, tmp
     assert "1 image\n" in result.stdout and Trace.load(out).label == "recorded"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a cat", "--model", ""], ["an empty name"]),  # an unset variable of the shell
+        (["a cat", "--model", "stand-in", "--device", ""], ["'' is not a device"]),
+        (["a cat", "--model", "stand-in", "--device", "cpu", *SHORT, "--sampler", ""], ["unknown sampler ''"]),
+        (["a cat \udce9", "--model", "stand-in", "--device", "cpu", *SHORT], ["prompt has", "not Unicode", "udce9"]),
+    ],
+)
+def test_an_empty_option_and_bytes_that_are_no_text_are_refused(arguments, said, tmp_path):
+    out = tmp_path / "t.safetensors"
+    assert_refused(run("record", *arguments, "--out", out), *said)
+    assert not out.exists()
+
+
 def test_what_is_missing_is_said(bare_machine, tmp_path):
     assert_refused(run("record", "a cat", "--device", "cpu"), "2.7 GB", "no network", "hf download")
     assert_refused(run("record", "a cat", "--out", "cat.png"), ".safetensors")

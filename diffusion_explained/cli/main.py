@@ -305,8 +305,9 @@ def evaluate(
     from diffusion_explained.pretrained import load_pretrained
 
     loaded = load_pretrained(model, choose_device(device))
-    dataset = dataset or loaded.card.get("recipe", {}).get("dataset", "mnist")
-    settings: dict[str, Any] = {"num_inference_steps": steps, "sampler": sampler or loaded.default_sampler}
+    dataset = loaded.card.get("recipe", {}).get("dataset", "mnist") if dataset is None else dataset
+    settings: dict[str, Any] = {"num_inference_steps": steps}
+    settings["sampler"] = loaded.default_sampler if sampler is None else sampler
     settings["guidance_scale"] = loaded.default_guidance_scale if guidance_scale is None else guidance_scale
     with tqdm(total=n, unit="image", desc=f"sampling {loaded.name}", disable=as_json) as bar:
 

@@ -56,9 +56,9 @@ def record(
 
     check_file(out)
     if model == "stand-in":
-        loaded = stand_in(device=device or "auto")
+        loaded = stand_in(device="auto" if device is None else device)
     else:
-        name = model or DEFAULT_MODEL
+        name = DEFAULT_MODEL if model is None else model
         try:
             loaded = load(name, device, safety_checker=safety_checker)
         except WeightsUnavailableError as error:
@@ -68,7 +68,8 @@ def record(
             loaded = load(name, device, download=True, safety_checker=safety_checker)
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
         side = size or loaded.default_size
-        minutes = measure_pace(loaded).estimate(steps, n, side, side, sampler or loaded.default_sampler) / 60
+        by = loaded.default_sampler if sampler is None else sampler
+        minutes = measure_pace(loaded).estimate(steps, n, side, side, by) / 60
         typer.echo(f"About {minutes:.0f} minutes on this CPU, estimated from a few measured steps.")
     with tqdm(total=steps, unit="step", desc=loaded.name) as bar:
         trace = record(

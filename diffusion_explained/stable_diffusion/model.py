@@ -157,7 +157,7 @@ class StableDiffusion:
 
         height, width: of the picture in pixels, for a model that shifts its schedule by the picture's size.
         """
-        name = sampler or self.default_sampler
+        name = self.default_sampler if sampler is None else sampler
         check_sampler(name)
         return levels_of(
             self.scheduler_config,
@@ -209,7 +209,7 @@ class StableDiffusion:
         picture and mask.
         """
         if levels is None:
-            sampler = sampler or self.default_sampler
+            sampler = self.default_sampler if sampler is None else sampler
         if image is None:
             if mask is not None or strength != 1:
                 raise ValueError("strength and mask need an image: give image= too.")
@@ -378,7 +378,7 @@ class StableDiffusion:
 
         Each step's tensors are [B, C, h, w]. Raises ValueError for options that are unknown or do not fit.
         """
-        name = sampler or self.default_sampler
+        name = self.default_sampler if sampler is None else sampler
         of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS, self.steps)
         size = (height, width) if image is None else tuple(image.shape[-2:])
         levels = self.levels(num_inference_steps, name, spacing, height=size[0], width=size[1])

@@ -7,6 +7,7 @@ the embeddings are those of diffusers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.devices import torch_defaults
+from diffusion_explained.messages import shortened
 
 T5_LENGTH = 256  # tokens, as diffusers gives Stable Diffusion 3's third encoder
 
@@ -89,10 +91,13 @@ class Text:
 
 
 def prompts_of(prompt: str | Sequence[str], what: str = "prompt") -> tuple[str, ...]:
-    """One prompt or several as a tuple. Raises ValueError for a prompt that is not a text."""
+    """One prompt or several as a tuple. Raises ValueError for a prompt that is not a text, or cannot be written."""
     prompts = (prompt,) if isinstance(prompt, str) else tuple(prompt)
     if not prompts or not all(isinstance(text, str) for text in prompts):
         raise ValueError(f"{what} must be a text, or a list of texts, one per image; got {prompt!r}.")
+    for text in prompts:
+        if re.search("[\ud800-\udfff]", text):  # what Python makes of a command line's bytes that are not UTF-8
+            raise ValueError(f"{what} has a character that is not Unicode: {shortened(text)}. Write it in UTF-8.")
     return prompts
 
 

@@ -231,7 +231,7 @@ def run_recipe(
             raise ValueError(f"{path} trains on what its teacher draws, and on no split of {recipe.dataset}.")
         recipe = replace(
             recipe,
-            split=split or recipe.split,
+            split=recipe.split if split is None else split,
             training=replace(recipe.training, images=recipe.training.images if images is None else images),
         )
         yield from train_diffusion(recipe, output, device, checkpoint_every, start_from)
