@@ -40,7 +40,9 @@ def rows_of_data(data: str, n: int) -> list[dict[str, object]]:
         x_t = add_noise(x_0, eps, level)
         predicted = [one_shots(denoise, model.schedule, x, [level] * len(x)).x_0 for x in x_t.split(BATCH)]
         in_x_t, in_x_0 = (class_accuracy(x.clamp(-1, 1), labels, classifier) for x in (x_t, torch.cat(predicted)))
-        rows.append({"part": data, "log_snr": level.log_snr, "x_t": in_x_t, "predicted": in_x_0, "n": len(x_0)})
+        rows.append(
+            {"part": data, "log_snr": round(level.log_snr, 6) + 0.0, "x_t": in_x_t, "predicted": in_x_0, "n": len(x_0)}
+        )
         print(rows[-1], flush=True)
     _, checksum = weights_of(MODELS[data], "")
     return [{**row, "model": MODELS[data], "weights": checksum} for row in rows]

@@ -131,7 +131,7 @@ def check_callable(network: Any, arguments: Sequence[str]) -> None:
         ) from error
 
 
-def evaluate(network: Callable[..., Any], *inputs: Any) -> Tensor:
+def network_output(network: Callable[..., Any], *inputs: Any) -> Tensor:
     """The output [B, ...] of a network for sampling: without dropout, and with BatchNorm's statistics of the training.
 
     A module in training mode is in evaluation mode for the call only. It may change its inputs in place (as
@@ -170,7 +170,8 @@ class NetworkDenoiser:
     guidance off there is one pass of B.
 
     Args:
-        network: a `Network`, called as network(x, t [B], cond or None) -> [B, ...], in evaluation mode (`evaluate`).
+        network: a `Network`, called as network(x, t [B], cond or None) -> [B, ...], in evaluation mode
+            (`network_output`).
         schedule: the schedule whose levels the denoiser is called at; it also gives the network's time input.
         kind: the network's prediction type, one of `predictions.KINDS`.
         cond: the condition, one per image: labels [B], embeddings [B, ...], or a tuple of such tensors; None is passed
@@ -260,7 +261,7 @@ class NetworkDenoiser:
 
         def call(x: Tensor, cond: Any) -> Tensor:
             dtype = x.dtype if weight is None else weight.dtype
-            return evaluate(self.network, x.to(dtype, copy=True), time.expand(len(x)).clone(), cond).to(x.dtype)
+            return network_output(self.network, x.to(dtype, copy=True), time.expand(len(x)).clone(), cond).to(x.dtype)
 
         def pair(output: Tensor) -> tuple[Tensor, Tensor]:
             return to_x0_eps(self.kind, output, x_t, level.alpha, level.sigma)
@@ -410,7 +411,7 @@ class JumpDenoiser:
             raise ValueError(f"No step starts at level t={level.t:g}: give the levels that the sampler visits.")
         times = [self.schedule.time_at(level), self.schedule.time_at(self.ends[level])]
         t = torch.tensor(times, device=x_t.device, dtype=torch.float32).expand(len(x_t), 2)
-        output = evaluate(self.network, x_t.clone(), t.clone())
+        output = network_output(self.network, x_t.clone(), t.clone())
         x_0, eps = to_x0_eps("flow", output, x_t, level.alpha, level.sigma)
         return Prediction(x_0, eps, eps_cond=eps)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from diffusion_explained.charts import Chart, Triangle
 from diffusion_explained.checks import all_of, check_finite, check_some, float_data, number, typed_arguments, whole
+from diffusion_explained.forward import add_noise
 from diffusion_explained.palette import LIGHT, diverging, rgb
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
@@ -323,7 +324,7 @@ def arithmetic(steps: Sequence[Step]) -> tuple[tuple[tuple[float, float], ...], 
     states = [*(step.x_t for step in steps[1:]), steps[-1].x_next]
     rests = []
     for step, level, state in zip(steps, levels[1:], states, strict=True):
-        rest = state - (level.alpha * step.pred.x_0 + level.sigma * step.pred.eps)
+        rest = state - add_noise(step.pred.x_0, step.pred.eps, level)
         rests.append(round(float(rest.square().mean().sqrt()), 4))
     return tuple((round(level.alpha, 4), round(level.sigma, 4)) for level in levels), tuple(rests)
 

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import numpy as np
+
 from diffusion_explained.charts import Chart, Curve
 from diffusion_explained.measured import rows_of
 from explorer.runs import Noising
@@ -12,11 +14,9 @@ STUDY = "recognised"
 def shares(data: str, log_snr: float) -> tuple[float, float]:
     """The shares of images that the classifier recognises at this log SNR: in x_t, and in the network's prediction."""
     rows = sorted(rows_of(STUDY, data), key=lambda row: row["log_snr"])
-    above = next((k for k, row in enumerate(rows) if row["log_snr"] >= log_snr), len(rows))
-    low, high = rows[max(above - 1, 0)], rows[min(above, len(rows) - 1)]
-    span = high["log_snr"] - low["log_snr"]
-    part = (log_snr - low["log_snr"]) / span if span else 0.0
-    return tuple(low[what] + part * (high[what] - low[what]) for what in ("x_t", "predicted"))  # type: ignore[return-value]
+    at = [row["log_snr"] for row in rows]
+    in_x_t, in_x_0 = (float(np.interp(log_snr, at, [row[what] for row in rows])) for what in ("x_t", "predicted"))
+    return in_x_t, in_x_0
 
 
 def with_chart(kept: Noising, data: str, lost: int) -> Noising:

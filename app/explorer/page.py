@@ -36,9 +36,14 @@ def theme() -> str:
 
 
 def head(title: str, lead: str, *formulas: str) -> None:
-    """The page's title, its subject in a sentence or two, and its formulas, which wrap on a narrow screen."""
+    """The page's title, its subject in a sentence or two, and its formulas."""
     st.title(title, anchor=False)
     st.markdown(lead)
+    equations(formulas)
+
+
+def equations(formulas: Sequence[str]) -> None:
+    """The page's formulas in a row, which wraps on a narrow screen."""
     with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
         for formula in formulas:
             st.latex(formula, width="content")
@@ -62,9 +67,7 @@ def bench() -> "tuple[DeltaGenerator, DeltaGenerator, DeltaGenerator]":
 
 def below(words: PageWords) -> None:
     """The page's formulas and what else there is to know about its picture."""
-    with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
-        for formula in words.formulas:
-            st.latex(formula, width="content")
+    equations(words.formulas)
     notes(words)
 
 

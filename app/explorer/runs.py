@@ -318,8 +318,10 @@ def guided(
                 for step in network.steps(denoise, len(labels), num_inference_steps, **options):
                     turn(step.i / num_inference_steps, f"w = {guidance_scale:g}")
                     if step.i == num_inference_steps // 2:
-                        pred = both(step.x_t[:classes], step.level)
-                        triangles.append(sides(pred.eps_cond, pred.eps_uncond))
+                        pred = step.pred
+                        if pred.eps_uncond is None:  # this scale needs one of the two only
+                            pred = both(step.x_t[:classes], step.level)
+                        triangles.append(sides(pred.eps_cond[:classes], pred.eps_uncond[:classes]))
                     yield step
 
             x_0 = final(with_progress()).clamp(-1, 1)

@@ -1,6 +1,6 @@
 """What leads a visitor through a page: three numbered tries that set its state, a question, and the next page."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import streamlit as st
@@ -9,10 +9,10 @@ from explorer import address
 from explorer.page_words import PAGES, PATH, Try
 
 
-def set_state(one: Try) -> None:
+def set_state(sets: Mapping[str, object], moves: Mapping[str, object]) -> None:
     """Set the page's controls, and what only the browser writes: the slider, the layers."""
-    st.session_state.update(one.sets)
-    address.move(**one.moves)
+    st.session_state.update(sets)
+    address.move(**moves)
 
 
 def tries(page: str, meant: Callable[[Try], Try] = lambda one: one) -> None:
@@ -26,7 +26,7 @@ def tries(page: str, meant: Callable[[Try], Try] = lambda one: one) -> None:
             st.button(
                 f"**{number}** **{one.title}** {one.words}",
                 key=f"try_{number}",
-                on_click=partial(set_state, one),
+                on_click=partial(set_state, one.sets, one.moves),
                 width="stretch",
             )
 

@@ -4,7 +4,6 @@ from functools import partial
 
 import streamlit as st
 from explorer import address, controls, page, sharing, tries
-from explorer.page_words import Try
 from explorer.plane_stage import stage
 from explorer.plane_words import OF_PAIRS, PAIRS, VIEWS
 
@@ -36,8 +35,6 @@ TOYS = {**names.named(plane.TOYS, plane.toys.TOYS), plane.DRAWN: "Draw your own"
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 100, 250)
 
 
-DRAW_AGAIN = Try("", "", {"strokes": ""}, {"at": 1000, "layers": "density.paths"})
-
 with asking:
     toy = controls.choice(st, "Data", list(TOYS), "moons", key="toy", format_func=TOYS.get)
     strokes = ""
@@ -48,7 +45,7 @@ with asking:
                 "Draw again",
                 icon=":material/draw:",
                 width="stretch",
-                on_click=partial(tries.set_state, DRAW_AGAIN),
+                on_click=partial(tries.set_state, {"strokes": ""}, {"at": 1000, "layers": "density.paths"}),
             )
         else:
             st.caption("Draw a shape on the board, then press **Flow into it**. The exact denoiser needs no training.")
@@ -127,9 +124,7 @@ with trying:
 with predicting:
     tries.question("plane")
 
-with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
-    for formula in VIEWS[view].formulas:
-        st.latex(formula, width="content")
+page.equations(VIEWS[view].formulas)
 if view == "flow" and controls.switch(st, "Measure quality against steps, sampler by sampler", key="quality"):
     plane_quality.curve(movement)
 programs.show(plane_gan.whole_program(contest) if contest else plane_films.program(view, movement, lesson))

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.checks import named_options, number, whole
-from diffusion_explained.denoisers import Prediction, evaluate
+from diffusion_explained.denoisers import Prediction, network_output
 from diffusion_explained.devices import to_float64
 from diffusion_explained.forward import add_noise
 from diffusion_explained.models import NetworkModule
@@ -74,7 +74,7 @@ class Shortcut:
         """
         given = torch.where(t - end < 1.5 / self.most_steps, t, end)
         level = levels_at(self.schedule, t)
-        velocity = evaluate(network, x_t.clone(), self.times(t, given).to(x_t.device))
+        velocity = network_output(network, x_t.clone(), self.times(t, given).to(x_t.device))
         pair = to_x0_eps("flow", velocity, x_t, level.alpha, level.sigma)
         return step_to(Prediction(*pair, eps_cond=pair[1]), levels_at(self.schedule, end))
 
