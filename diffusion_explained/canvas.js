@@ -95,14 +95,38 @@ function drawChart(canvas, chart, index) {
     ctx.beginPath(); ctx.arc(X(x), Y(y), 6, 0, 2 * Math.PI); ctx.fill(); ctx.stroke();
   }
   ctx.restore();
-  const named = chart.curves.filter((curve) => curve.name);
-  const highest = (part) => Math.max(...named.flatMap(({ y }) => y.filter((_, k) => part(k / (y.length - 1)))));
-  const onLeft = highest((at) => at < 0.4) < highest((at) => at > 0.6); // the names stand where the curves are lower
-  ctx.textAlign = onLeft ? "left" : "right";
-  named.forEach((curve, k) => {
-    ctx.fillStyle = colours[curve.role];
-    ctx.fillText(curve.name, onLeft ? left + 6 : w - right - 4, top + 14 + 16 * k);
+  const points = chart.curves.flatMap((curve) => alongside(curve.x.map(X), curve.y.map(Y)));
+  const write = (text, colour, places) => {
+    const wide = ctx.measureText(text).width, [x, y] = leastCovering(places(wide), wide, NAME, points);
+    Object.assign(ctx, { textAlign: "left", lineWidth: 4, lineJoin: "round", strokeStyle: colours.paper, fillStyle: colour });
+    ctx.strokeText(text, x, y + 12);
+    ctx.fillText(text, x, y + 12);
+    points.push(...alongside([x, x + wide], [y + 8, y + 8])); // the next name avoids this one
+  };
+  for (const { name, role, x } of chart.curves.filter((curve) => curve.name)) {
+    const upright = x.every((one) => one === x[0]), heights = [top + 2, (h - bottom) / 2, h - bottom - NAME - 4];
+    write(name, colours[role], (wide) => {
+      const sides = upright ? [X(x[0]) + 6, X(x[0]) - 6 - wide].filter((side) => side > left && side + wide < w) : [w - right - 4 - wide, left + 6, (w - wide) / 2];
+      const rows = upright ? heights : heights.flatMap((y) => [y, y + NAME, y - NAME]).filter((y) => y >= top && y + NAME <= h - bottom);
+      return rows.flatMap((y) => sides.map((side) => [side, y]));
+    });
+  }
+}
+
+const NAME = 16; // the height of a curve's name, in pixels
+
+// Points of a line, one every four pixels.
+function alongside(x, y) {
+  return x.slice(1).flatMap((end, k) => {
+    const count = Math.ceil(Math.hypot(end - x[k], y[k + 1] - y[k]) / 4) || 1;
+    return Array.from({ length: count + 1 }, (_, i) => [x[k] + ((end - x[k]) * i) / count, y[k] + ((y[k + 1] - y[k]) * i) / count]);
   });
+}
+
+// Where a text covers the fewest points of the curves: the first such place, [x, y] of its left upper corner.
+function leastCovering(places, wide, tall, points) {
+  const covered = ([left, top]) => points.filter(([x, y]) => x > left - 4 && x < left + wide + 4 && y > top - 2 && y < top + tall + 2).length;
+  return places.map((place) => [covered(place), place]).reduce((best, one) => (one[0] < best[0] ? one : best))[1];
 }
 
 // The frame goes into the page's address without an entry in the history, and without a word to Python.

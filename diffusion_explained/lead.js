@@ -142,7 +142,11 @@ function drawTriangle(canvas, triangle, index, image = 0) {
   const unit = Math.min((w - 150) / Math.max(farthest, 1e-6), h / 0.05), left = 30, top = h * 0.42;
   const at = (x, y) => [left + unit * x, top - unit * y];
   const origin = at(0, -length), tips = { noise: at(0, 0), state: at(across, along), guided: at(scale * across, scale * along) };
-  ctx.font = `600 13px ${getComputedStyle(canvas).fontFamily}`;
+  const family = getComputedStyle(canvas).fontFamily, facts = `the arrows are ${length.toFixed(2)} long, their tips ${apart.toFixed(3)} apart`;
+  const bar = [0.5, 0.2, 0.1, 0.05, 0.02, 0.01].find((size) => unit * size < w / 3) ?? 0.005, measure = `${bar} per pixel`;
+  ctx.font = `12px ${family}`;
+  const narrow = ctx.measureText(facts).width + ctx.measureText(measure).width + unit * bar + 40 > w, foot = narrow ? 42 : 26;
+  ctx.font = `600 13px ${family}`;
   const arrow = (from, to, colour, width, dash = []) => {
     ctx.strokeStyle = ctx.fillStyle = colour;
     ctx.lineWidth = width;
@@ -155,7 +159,7 @@ function drawTriangle(canvas, triangle, index, image = 0) {
     ctx.closePath(); ctx.fill();
   };
   ctx.save();
-  ctx.beginPath(); ctx.rect(0, 0, w, h - 26); ctx.clip();
+  ctx.beginPath(); ctx.rect(0, 0, w, h - foot); ctx.clip();
   ctx.fillStyle = colours.faint;
   ctx.beginPath(); ctx.moveTo(...origin); ctx.lineTo(...tips.noise); ctx.lineTo(...tips.guided); ctx.closePath(); ctx.fill();
   arrow(origin, tips.noise, colours.noise, 2.5);
@@ -177,11 +181,11 @@ function drawTriangle(canvas, triangle, index, image = 0) {
   const free = tips.guided[0] - tips.state[0] > 110; // room for the words between the two arrows
   label("ε with class", free ? [tips.state[0] + 9, tips.state[1] + 44] : [right, Math.max(tips.guided[1], tips.state[1]) + 24], colours.state, "left");
   if (scale > 0) label(`guided, w = ${scale}`, [right, tips.guided[1] - 10], colours.guided, "left");
-  const bar = [0.5, 0.2, 0.1, 0.05, 0.02, 0.01].find((size) => unit * size < w / 3) ?? 0.005, end = w - 8;
+  const end = w - 8;
   ctx.strokeStyle = colours.muted; ctx.lineWidth = 1.5;
   ctx.beginPath(); ctx.moveTo(end - unit * bar, h - 18); ctx.lineTo(end - unit * bar, h - 12); ctx.lineTo(end, h - 12); ctx.lineTo(end, h - 18); ctx.stroke();
-  ctx.font = `12px ${getComputedStyle(canvas).fontFamily}`;
-  label(`${bar} per pixel`, [end - unit * bar - 8, h - 10], colours.muted, "right");
-  label(`the arrows are ${length.toFixed(2)} long, their tips ${apart.toFixed(3)} apart`, [0, h - 10], colours.muted, "left");
+  ctx.font = `12px ${family}`;
+  label(measure, [end - unit * bar - 8, h - 10], colours.muted, "right");
+  label(facts, [0, narrow ? h - 28 : h - 10], colours.muted, "left");
   canvas.setAttribute("aria-label", `${triangle.title}, ${triangle.alt}: at w = ${scale} the predictions with and without the class are ${length.toFixed(2)} long and ${apart.toFixed(3)} apart; the guided one is ${(scale * apart).toFixed(3)} from the one without`);
 }
