@@ -23,6 +23,7 @@ from diffusion_explained.cli.doctor import CHECKS
 from diffusion_explained.cli.main import app, parse_labels
 from diffusion_explained.devices import choose_device
 from diffusion_explained.pretrained import load_pretrained, save_pretrained
+from diffusion_explained.training import folder_lock, processes, recipes
 
 
 def run(*arguments: object) -> Result:
@@ -443,10 +444,24 @@ def test_train_in_the_second_of_several_processes_neither_prints_nor_writes(
     recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """It is the first that writes the weights, perhaps later."""
-    monkeypatch.setenv("RANK", "1")
+    for module in (processes, recipes, folder_lock):
+        monkeypatch.setattr(module, "is_main_process", lambda: False)
     result = run("train", recipe, "--images", 80, "--out", tmp_path / "runs", "--device", "cpu")
     assert (result.exit_code, result.output) == (0, ""), result.output
     assert not list(tmp_path.glob("runs/tiny/*.safetensors"))
+
+
+def test_a_rank_without_a_launcher_is_the_only_process_and_a_wrong_count_is_refused(monkeypatch: pytest.MonkeyPatch):
+    """A cluster may set RANK for its own jobs: the weights of hours must be written all the same."""
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setenv("RANK", "1")
+    assert processes.is_main_process()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert not processes.is_main_process()
+    for wrong in ("", "0", "two"):
+        monkeypatch.setenv("WORLD_SIZE", wrong)
+        with pytest.raises(ValueError, match="WORLD_SIZE must be the number of processes"):
+            processes.process_count()
 
 
 def test_train_that_was_stopped_says_how_to_go_on_and_does(recipe: Path, tmp_path: Path):

@@ -7,6 +7,7 @@ gradients are averaged. So two processes give, up to rounding, the same result a
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
@@ -22,12 +23,21 @@ if TYPE_CHECKING:
 
 def is_main_process() -> bool:
     """Whether this process, of those that a launcher started, is the one that writes files and prints."""
-    return os.environ.get("RANK", "0") == "0"
+    return process_count() == 1 or os.environ.get("RANK", "0") == "0"  # a cluster may set RANK without a launcher
 
 
 def process_count() -> int:
-    """The number of processes that a launcher (`accelerate launch` or torchrun) started; 1 without a launcher."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    """The number of processes that a launcher (`accelerate launch` or torchrun) started; 1 without a launcher.
+
+    Raises ValueError if the launcher's variable WORLD_SIZE holds another text.
+    """
+    given = os.environ.get("WORLD_SIZE", "1")
+    if not re.fullmatch("[1-9][0-9]{0,5}", given):
+        raise ValueError(
+            f"The environment variable WORLD_SIZE must be the number of processes, 1 or more; got {given!r}. Unset it "
+            "to train in one process."
+        )
+    return int(given)
 
 
 @dataclass(frozen=True)
