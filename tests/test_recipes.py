@@ -200,6 +200,7 @@ def test_the_initial_weights_are_the_seeds_and_torchs_generator_is_left_alone(ti
 
 def test_only_the_first_of_several_processes_writes(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(recipes, "evaluate", None)
     list(run_recipe(tiny, tmp_path / "runs"))
     assert not weights_file(tiny, tmp_path / "runs").exists()
