@@ -20,8 +20,7 @@ from diffusion_explained.data import ImageDataset, load_dataset
 from diffusion_explained.files import check_folder
 from diffusion_explained.measured import MEASURED, read_measured, studies, write_measured
 from diffusion_explained.metrics import classify, draw, nearest, shipped_classifier
-from diffusion_explained.precision import in_precision
-from diffusion_explained.pretrained import load_pretrained
+from diffusion_explained.pretrained import in_precision, load_pretrained
 
 SAMPLES = {  # name -> model, and the settings that draw its samples
     "flow, w = 1": (FLOW, {"sampler": "heun", "num_inference_steps": 15, "guidance_scale": 1.0}),

@@ -26,8 +26,7 @@ from diffusion_explained.files import check_folder
 from diffusion_explained.guidance import MIDDLE
 from diffusion_explained.measured import MEASURED, read_measured, studies, write_measured
 from diffusion_explained.metrics import Reference
-from diffusion_explained.precision import in_precision
-from diffusion_explained.pretrained import Model, load_pretrained, shipped_weights
+from diffusion_explained.pretrained import Model, in_precision, load_pretrained, shipped_weights
 from diffusion_explained.samplers import SAMPLERS, final
 
 EVALUATIONS = (50, 8, 18, 4, 30, 100)  # the most informative first: a run that is stopped keeps its results

@@ -11,7 +11,7 @@ import torch
 from side_by_side import machine, paired_ratio, side_by_side, table
 
 from diffusion_explained import load_pretrained
-from diffusion_explained.precision import in_precision
+from diffusion_explained.pretrained import in_precision
 from diffusion_explained.samplers import SAMPLERS, final
 
 

@@ -27,8 +27,8 @@ from diffusion_explained.measured import MEASURED, read_measured, write_measured
 from diffusion_explained.metrics import Reference, draw
 from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.noise import randn
-from diffusion_explained.precision import in_precision
 from diffusion_explained.predictions import target
+from diffusion_explained.pretrained import in_precision
 from diffusion_explained.schedules import FlowSchedule, schedule_from_config
 from diffusion_explained.training import train
 from diffusion_explained.training.recipe_starts import start_from_data

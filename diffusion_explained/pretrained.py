@@ -12,7 +12,7 @@ import importlib.util
 import inspect
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from diffusion_explained.guidance import check_guidance
 from diffusion_explained.messages import shortened, unknown_name
 from diffusion_explained.models import NETWORKS, Classifier, NetworkModule, build_network, network_config
 from diffusion_explained.models.network import check_network
+from diffusion_explained.models.precision import PRECISIONS, InPrecision
 from diffusion_explained.noise import Generators, generators, randn, streams_of
 from diffusion_explained.predictions import check_kind
 from diffusion_explained.samplers import (
@@ -368,6 +369,26 @@ def save_pretrained(path: Path, model: Model) -> None:
     }
     read_table(_Settings, {key: config[key] for key in _OF_SETTINGS}, "the model")  # what is written can be read
     write_weights(path, model.network, config, model.card)
+
+
+@typed_arguments
+def in_precision(model: Model, precision: str, *, compiled: bool = False) -> Model:
+    """The same model with a network that computes in `precision`, one of `PRECISIONS`; "float32" changes nothing.
+
+        model = in_precision(load_pretrained("cifar10_unet_flow"), "bfloat16")     # a CPU with AVX512-BF16 or AMX
+        model = in_precision(load_pretrained("cifar10_unet_flow", "cuda"), "float16", compiled=True)
+
+    Up to twice as fast where the hardware supports it, but less exact: a seed gives nearly, but not exactly, the same
+    image, so nothing in this package does this by default.
+
+    compiled: compile the network with torch.compile. The first call with each batch size takes half a minute; later
+    calls are faster than without it.
+
+    Raises ValueError for another precision.
+    """
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
+    return replace(model, network=InPrecision(model.network, PRECISIONS[precision], compiled))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """Weight files: fp16 tensors in a safetensors file that also contains the network's config and its model card.
 
-Nothing is unpickled: a weight file from an unknown source can be wrong, but it cannot run code.
+Nothing is unpickled: a weight file from an unknown source can be wrong, but it cannot run code. And nothing is mapped:
+safetensors' own reader maps the file into memory, and if a mapped file is truncated, the system kills the process
+(SIGBUS) at the next access to a tensor, without an exception.
 """
 
 from __future__ import annotations
@@ -12,19 +14,34 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from safetensors.torch import save_file
+from safetensors import SafetensorError
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from diffusion_explained.checks import typed_arguments
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, read_bytes
 from diffusion_explained.messages import shortened, unknown_name
-from diffusion_explained.tensor_files import read_tensors
 
 METADATA = ("config", "card", "format")  # "format" is added by other programs that write safetensors
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 SMALL = 10_000  # values that a network may have in addition to its weights, such as the frequencies of embeddings
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def read_tensors(path: Path, what: str = "file", most: int | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file, on the CPU, and the texts in its metadata; what, most: as for `read_bytes`.
+
+    Raises FileNotFoundError, and OSError, naming the file, if it cannot be read, is truncated or of another format.
+    """
+    content = read_bytes(path, what, most)
+    try:
+        tensors = load(content)
+        length = int.from_bytes(content[:8], "little")  # the header is JSON, and `load` has checked it
+        words = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
+        raise OSError(f"{path} is damaged: cut short, or not a safetensors file ({error}).") from error
+    return tensors, words
 
 
 def round_to_fp16(network: nn.Module) -> None:

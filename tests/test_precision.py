@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 import torch
 
+from diffusion_explained.models.precision import PRECISIONS
 from diffusion_explained.models.unet import UNet, UNetConfig
 from diffusion_explained.noise import randn
-from diffusion_explained.precision import PRECISIONS, in_precision
-from diffusion_explained.pretrained import Model
+from diffusion_explained.pretrained import Model, in_precision
 from diffusion_explained.schedules import FlowSchedule
 
 SHAPE = (3, 8, 8)

@@ -30,10 +30,9 @@ from diffusion_explained.micro.tokens import TOKENIZER_FOLDER, load_tokenizer
 from diffusion_explained.micro.training_runs import load_autoencoder
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion import listing as pipelines
-from diffusion_explained.tensor_files import read_tensors
 from diffusion_explained.training.checkpoints import Checkpoint, latest_checkpoint, read_checkpoint, save_checkpoint
 from diffusion_explained.training.recipes import read_recipe, run_recipe
-from diffusion_explained.weight_files import read_weights
+from diffusion_explained.weight_files import read_tensors, read_weights
 
 PACKAGE = Path(diffusion_explained.__file__).parent
 WEIGHTS = PACKAGE / "weights"
@@ -298,7 +297,7 @@ def test_a_file_that_is_cut_short_after_it_was_read_does_no_harm(tmp_path):
         import os, torch
         from pathlib import Path
         from safetensors.torch import save_file
-        from diffusion_explained.tensor_files import read_tensors
+        from diffusion_explained.weight_files import read_tensors
         path = Path({str(tmp_path / "x.safetensors")!r})
         save_file({{"a": torch.ones(5_000_000)}}, path, {{"word": "said"}})
         tensors, words = read_tensors(path)
@@ -361,7 +360,7 @@ def test_tensors_and_words_are_those_that_were_written(tmp_path):
 OPENERS = {"open", "read_text", "read_bytes", "safe_open", "load_file", "from_pretrained", "ParquetFile"}
 OPENERS |= {"read_tensors", "read_json"}
 KNOWN = {  # module: why its reading is tried
-    "files.py": "read_bytes, read_json", "tensor_files.py": "read_tensors", "weight_files.py": "read_weights",
+    "files.py": "read_bytes, read_json", "weight_files.py": "read_tensors, read_weights",
     "training/checkpoints.py": "read_checkpoint", "training/recipes.py": "read_recipe",
     "training/reflow.py": "a damaged part is drawn again: tests/test_reflow.py", "measured.py": "read_measured",
     "training/folder_lock.py": "tests/test_outputs.py", "cli/launch.py": "copy_course: tests/test_cli.py",

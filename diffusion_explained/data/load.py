@@ -27,7 +27,7 @@ from diffusion_explained.data.images import ImageDataset
 from diffusion_explained.extras import extra
 from diffusion_explained.files import atomic_path
 from diffusion_explained.messages import unknown_name
-from diffusion_explained.tensor_files import read_tensors
+from diffusion_explained.weight_files import read_tensors
 
 LONGEST_HEADER = 10_000  # bytes at most of the cache's safetensors header, which has two tensors and a checksum
 SAMPLE_FILE = Path(__file__).with_name(MNIST_SAMPLE.filename)

@@ -23,7 +23,7 @@ from torch import Tensor
 from diffusion_explained.checks import typed_arguments
 from diffusion_explained.data.hub import DamagedDataError
 from diffusion_explained.files import atomic_path
-from diffusion_explained.tensor_files import read_tensors
+from diffusion_explained.weight_files import read_tensors
 
 STYLES = ("fluent", "noto", "twemoji")
 SIZE = 128  # pixels per side

@@ -23,8 +23,7 @@ from diffusion_explained.micro.networks import LATENT_CHANNELS, PIXELS, SIDE
 from diffusion_explained.micro.scene_stream import CaptionedBatches
 from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
 from diffusion_explained.micro.tokens import MAX_LENGTH, encode
-from diffusion_explained.tensor_files import read_tensors
-from diffusion_explained.weight_files import fingerprint
+from diffusion_explained.weight_files import fingerprint, read_tensors
 
 
 @dataclass(frozen=True)

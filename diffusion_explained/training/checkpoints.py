@@ -21,8 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from diffusion_explained.files import NotWrittenError, atomic_path
-from diffusion_explained.tensor_files import read_tensors
-from diffusion_explained.weight_files import fingerprint
+from diffusion_explained.weight_files import fingerprint, read_tensors
 
 KEPT = 2
 NAME = re.compile(r"step-(\d+)\.safetensors")

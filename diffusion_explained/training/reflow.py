@@ -30,14 +30,12 @@ from diffusion_explained.guidance import check_guidance
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.models import network_config
 from diffusion_explained.noise import randn, stream
-from diffusion_explained.precision import in_precision
-from diffusion_explained.pretrained import Model
+from diffusion_explained.pretrained import Model, in_precision
 from diffusion_explained.samplers import SAMPLERS, Step, final
 from diffusion_explained.tables import check_types
-from diffusion_explained.tensor_files import read_tensors
 from diffusion_explained.training.checkpoints import Checkpoint, check_same
 from diffusion_explained.training.processes import Processes
-from diffusion_explained.weight_files import fingerprint
+from diffusion_explained.weight_files import fingerprint, read_tensors
 
 DETERMINISTIC = ("euler", "heun", "ddim", "dpm_solver_pp_2m")  # only these give exactly one image for each noise
 PRECISIONS = ("float32", "float16")
