@@ -39,7 +39,7 @@ ORDER = {
     ),
     "networks and data": ("data", "models", "inside", "pretrained"),
     "pictures": ("charts", "film", "stable_diffusion", "comparisons", "plots", "widgets"),
-    "measuring and training": ("metrics", "training", "micro", "exercises", "course"),
+    "measuring and training": ("metrics", "training", "beyond", "micro", "exercises", "course"),
     "command line": ("serving", "cli"),
 }
 

@@ -158,6 +158,8 @@ def train(
     """Train a network; the same command again resumes a stopped training from its newest checkpoint."""
     from tqdm import tqdm
 
+    from diffusion_explained.beyond import KINDS
+    from diffusion_explained.beyond.training import recipe_file, recipe_of, train_kind
     from diffusion_explained.devices import choose_device
     from diffusion_explained.training.checkpoints import checkpoint_files
     from diffusion_explained.training.folder_lock import hold
@@ -165,7 +167,12 @@ def train(
     from diffusion_explained.training.recipes import read_recipe, run_recipe, weights_file
     from diffusion_explained.training.reflow import PairsRecord
 
-    file = read_recipe(recipe)  # once: an edit during the training changes neither its name nor its settings
+    kind = KINDS.get(recipe)
+    if kind is not None and (split is not None or start_from is not None):
+        raise ValueError(f"{recipe} is made by code, without a split, and its network starts anew.")
+    file = (
+        read_recipe(recipe) if kind is None else recipe_file(kind)
+    )  # once: an edit during the training changes neither its name nor its settings
     weights, chosen = weights_file(file, out), str(choose_device(device))
     checkpoints, speaks = weights.parent / "checkpoints", is_main_process()
     context.with_resource(hold(weights.parent, "--out "))
@@ -179,15 +186,12 @@ def train(
     shown = ""
     try:
         with tqdm(unit="step", disable=not speaks) as bar:
-            for record in run_recipe(
-                file,
-                out,
-                chosen,
-                images=images,
-                split=split,
-                start_from=start_from,
-                checkpoint_every=checkpoint_every,
-            ):
+            options: dict[str, Any] = {"images": images, "checkpoint_every": checkpoint_every}
+            if kind is None:
+                run = run_recipe(file, out, chosen, split=split, start_from=start_from, **options)
+            else:
+                run = train_kind(kind, recipe_of(kind, file), weights, chosen, **options)
+            for record in run:
                 draws_pairs = isinstance(record, PairsRecord)
                 doing = f"{weights.stem}, pairs" if draws_pairs else weights.stem
                 if doing != shown:  # the first record of its kind; a resumed training starts in the middle
@@ -227,22 +231,31 @@ def sample(
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    out: Annotated[Path, typer.Option(help="The file: .png for the images, .gif for all steps from noise.")] = Path(
-        "samples.png"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The file: .png for the images, .gif for all steps from noise; what is no image has its own kind of "
+            "file, named in the answer to a wrong one. [samples.png]"
+        ),
+    ] = None,
 ) -> None:
-    """Sample images with a trained network and write them as one picture."""
-    if out.suffix not in (".png", ".gif"):
-        raise ValueError(f"--out {out} is neither a .png (the images) nor a .gif (all steps from noise).")
+    """Sample images, or what else a trained network draws, and write them as one file."""
     from tqdm import tqdm
 
     from diffusion_explained import film
+    from diffusion_explained.beyond import KINDS, kind_of, load_beyond
     from diffusion_explained.devices import choose_device
     from diffusion_explained.files import atomic_path, check_file
     from diffusion_explained.pretrained import load_pretrained
 
+    loaded = (load_beyond if model in KINDS else load_pretrained)(model, choose_device(device))
+    kind = kind_of(loaded)
+    allowed = (".png", ".gif") if kind is None else tuple(kind.writers)
+    out = Path("samples").with_suffix(allowed[0]) if out is None else out
+    if out.suffix not in allowed:
+        known = ".png (the images) or .gif (all steps from noise)" if kind is None else " or ".join(allowed)
+        raise ValueError(f"--out {out}: what {loaded.name} draws is written as {known}.")
     check_file(out)
-    loaded = load_pretrained(model, choose_device(device))
     classes = parse_labels(labels, loaded.class_names) if labels is not None else None
     count = n or (len(classes) if classes else 16)
     if classes:
@@ -253,17 +266,21 @@ def sample(
     run = loaded.steps(denoise, count, steps, sampler=sampler, spacing=spacing, seed=seed)
     kept: list[Any] = []  # steps
     for step in tqdm(run, total=steps, unit="step", desc=f"{loaded.name}, {sampler or loaded.default_sampler}"):
-        if out.suffix == ".png":
+        if kind is not None or out.suffix == ".png":
             kept.clear()  # only the last one is drawn
         kept.append(step)
-    if out.suffix == ".gif":
+    if kind is not None:
+        names = [loaded.class_names[label] for label in classes or ()]
+        picture = kind.writers[out.suffix](loaded.decode(kept[-1].x_next).cpu(), names)
+    elif out.suffix == ".gif":
         picture = film.gif(film.film_of(kept))
     else:
         images = film.pixels(kept[-1].x_next)
         picture = film.png(film.mosaic(images.repeat(PNG_SCALE, axis=1).repeat(PNG_SCALE, axis=2), gap=2 * PNG_SCALE))
     with atomic_path(out) as part:
         part.write_bytes(picture)
-    typer.echo(f"{out}: {count} image{'s' if count > 1 else ''} in {steps} steps, guidance scale {guidance_scale:g}")
+    what = "image" if kind is None else "sample"
+    typer.echo(f"{out}: {count} {what}{'s' if count > 1 else ''} in {steps} steps, guidance scale {guidance_scale:g}")
 
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:

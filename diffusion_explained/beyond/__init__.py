@@ -1,0 +1,13 @@
+"""Beyond images: other kinds of data, drawn from noise by the same samplers as digits.
+
+| module             | holds                                                                              |
+|--------------------|------------------------------------------------------------------------------------|
+| `kinds`            | `Kind`: what a kind of data must say; `measured`: samples beside real data, chance |
+| `shelf`            | the kinds that there are, and `load_beyond`                                        |
+| `training`         | the training of a kind's network, from a recipe of recipes/beyond/                 |
+"""
+
+from diffusion_explained.beyond.kinds import Data, Kind, measured
+from diffusion_explained.beyond.shelf import KINDS, kind_of, load_beyond
+
+__all__ = ["KINDS", "Data", "Kind", "kind_of", "load_beyond", "measured"]
