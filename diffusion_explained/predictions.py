@@ -114,6 +114,17 @@ def to_x0_eps(kind: str, output: Tensor, x_t: Tensor, alpha: Coefficient, sigma:
             not determine x_0 and eps there; for shapes that differ and integer data.
     """
     same_shape("output and x_t", float_data("output", output), float_data("x_t", x_t))
+    a, b, d = check_determined(kind, alpha, sigma)
+    x_0 = like(b / d, x_t) * x_t - like(sigma / d, x_t) * output
+    eps = like(alpha / d, x_t) * output - like(a / d, x_t) * x_t
+    return x_0, eps
+
+
+def check_determined(kind: str, alpha: Coefficient, sigma: Coefficient) -> tuple[Coefficient, Coefficient, Coefficient]:
+    """The coefficients (a, b) and the determinant alpha * b - sigma * a of a level; alpha, sigma: numbers, or [B].
+
+    Raises ValueError where an output of this kind does not determine x_0 and eps.
+    """
     a, b = coefficients(kind, alpha, sigma)
     d = alpha * b - sigma * a
     of_noise = kind in ("eps", "score")
@@ -123,6 +134,4 @@ def to_x0_eps(kind: str, output: Tensor, x_t: Tensor, alpha: Coefficient, sigma:
             f"A prediction of {kind!r} does not determine x_0 and eps {where}. Use a network that predicts v or flow, "
             "or a schedule and spacing that do not visit this level."
         )
-    x_0 = like(b / d, x_t) * x_t - like(sigma / d, x_t) * output
-    eps = like(alpha / d, x_t) * output - like(a / d, x_t) * x_t
-    return x_0, eps
+    return a, b, d

@@ -86,11 +86,16 @@ def serving(
     *,
     shared: bool = False,
     allowed_hosts: Sequence[str] = (),
-    visitors: int = MOST_VISITORS,
+    visitors: int | None = None,
 ) -> Serving:
     """Check the options of the command line. Raises ValueError, and OSError for a host name without a known address."""
     given = "localhost" if host is None else host.strip()
-    visitors = most_visitors({VISITORS: str(visitors)}, "--visitors")
+    if visitors is not None and not shared:
+        raise ValueError(
+            f"--visitors {visitors} limits a shared explorer, and this one serves one person. Add --shared, or leave "
+            "--visitors out."
+        )
+    most = MOST_VISITORS if visitors is None else most_visitors({VISITORS: str(visitors)}, "--visitors")
     address, path = address_of(given), checked_base_path(base_path)
     names = [checked_name(name, "--allowed-host") for name in allowed_hosts]
     if not shared and not is_loopback(address):
@@ -106,9 +111,7 @@ def serving(
             "--shared, which disables or limits these; or leave --allowed-host out."
         )
     own = [] if is_local(given) or _is_ip(normal(given)) else [given]
-    return Serving(
-        given, address, path, shared, tuple(dict.fromkeys(normal(name) for name in [*own, *names])), visitors
-    )
+    return Serving(given, address, path, shared, tuple(dict.fromkeys(normal(name) for name in [*own, *names])), most)
 
 
 def address_of(host: str) -> str:

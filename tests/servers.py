@@ -60,6 +60,13 @@ def server(*arguments: object, cwd: Path) -> AbstractContextManager[subprocess.P
     return started([*COMMAND, *map(str, arguments)], cwd)
 
 
+def unused_port() -> int:
+    """A port that the system says is free: two runs of the tests on one machine are given different ones."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
 def answer(process: subprocess.Popen[str], url: str) -> str:
     """What the server says at `url`, as soon as it says anything."""
     deadline = time.monotonic() + SECONDS_TO_START

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from servers import SECONDS_TO_START, answer, ignores_ctrl_c, listening, server, started, stop
+from servers import SECONDS_TO_START, answer, ignores_ctrl_c, listening, server, started, stop, unused_port
 from typer.testing import CliRunner, Result
 
 from diffusion_explained import files
@@ -53,7 +53,7 @@ def test_help_names_every_command_and_loads_no_torch():
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_explorer_is_served_to_this_machine_only_and_ends_cleanly(tmp_path: Path, how: signal.Signals):
-    port = launch.free_port(18501)
+    port = unused_port()
     with server("app", "--port", port, "--no-browser", cwd=tmp_path) as process:
         assert answer(process, f"http://127.0.0.1:{port}/_stcore/health") == "ok"
         assert not listening(port, "127.0.0.2"), "a server on all interfaces would answer here too"
@@ -91,7 +91,7 @@ def test_what_is_no_port_is_refused(port: int):
 
 
 def test_course_opens_in_jupyterlab_with_a_token_for_this_machine_only(tmp_path: Path):
-    port = launch.free_port(18888)
+    port = unused_port()
     with server("lab", "--port", port, "--no-browser", "--folder", tmp_path / "course", cwd=tmp_path) as process:
         assert '"version"' in answer(process, f"http://127.0.0.1:{port}/api")  # needs no token
         with pytest.raises(urllib.error.HTTPError, match="403"):
@@ -267,7 +267,9 @@ def test_sample_refuses_a_weight_file_cut_short(tmp_path: Path):
     assert_refused(run("sample", tmp_path / "cut.safetensors"), "cut.safetensors", "damaged")
 
 
-@pytest.mark.parametrize("arguments", [["--n", "0"], ["--n", "many"], ["--seed", "-1"], ["--unknown"]])
+@pytest.mark.parametrize(
+    "arguments", [["--n", "0"], ["--n", "1000000"], ["--n", "many"], ["--seed", "-1"], ["--unknown"]]
+)
 def test_options_are_checked_before_anything_is_loaded(arguments: list[str]):
     result = run("sample", "mnist_unet_flow", *arguments)
     assert result.exit_code == 2

@@ -199,8 +199,7 @@ def test_the_initial_weights_are_the_seeds_and_torchs_generator_is_left_alone(ti
 
 
 def test_only_the_first_of_several_processes_writes(tiny, tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(recipes, "is_main_process", lambda: False)
     monkeypatch.setattr(recipes, "evaluate", None)
     list(run_recipe(tiny, tmp_path / "runs"))
     assert not weights_file(tiny, tmp_path / "runs").exists()
@@ -261,6 +260,16 @@ def test_a_wrong_file_is_refused(tiny, tmp_path, line, instead, said):
     with pytest.raises(ValueError, match=said):
         next(run_recipe(tiny, tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_prediction_that_cannot_start_from_pure_noise_is_refused_before_it_trains(tiny, tmp_path):
+    path = TINY.replace('family = "ddpm"\nname = "cosine"', 'family = "flow"')
+    tiny.write_text(path.replace('kind = "v"', 'kind = "eps"'))
+    with pytest.raises(ValueError, match="'eps' does not determine x_0 and eps in pure noise"):
+        next(run_recipe(tiny, tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+    tiny.write_text(path)
+    assert Recipe.from_tables(*read_recipe(tiny)).kind == "v"
 
 
 def test_a_byte_order_mark_is_no_fault(tiny, tmp_path):

@@ -42,12 +42,17 @@ def test_shared_it_serves_others_and_its_pages_and_the_hubs_client_know():
     assert "HF_HUB_OFFLINE" not in serving().environment()
 
 
-@pytest.mark.parametrize("visitors", [0, -1, 1001, 10**30, 2.5, "many", None, True, "²"])
+@pytest.mark.parametrize("visitors", [0, -1, 1001, 10**30, 2.5, "many", True, "²"])
 def test_the_bound_on_visitors_is_a_whole_number(visitors):
     with pytest.raises(ValueError, match="--visitors must be a whole number from 1 to 1000; got"):
         serving(shared=True, visitors=visitors)
     with pytest.raises(ValueError, match="DIFFUSION_EXPLAINED_VISITORS must be a whole number"):
         most_visitors({"DIFFUSION_EXPLAINED_VISITORS": str(visitors)})
+
+
+def test_a_bound_on_visitors_without_shared_is_refused():
+    with pytest.raises(ValueError, match=r"--visitors 5 limits a shared explorer, and .* Add --shared"):
+        serving(visitors=5)
 
 
 def test_the_bound_on_visitors_is_60_unless_it_is_given():

@@ -25,6 +25,7 @@ from diffusion_explained.serving import MOST_VISITORS, serving
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
 COURSE_COPY = Path("diffusion-explained-notebooks")
+MOST_IMAGES = 1000  # of `sample`: one batch, one picture
 PNG_SCALE = 4  # screen pixels per image pixel
 
 
@@ -83,9 +84,12 @@ def explorer(
         ),
     ] = None,
     visitors: Annotated[
-        int,
-        typer.Option(help="How many people may use a shared explorer at once; a later one is told that it is full."),
-    ] = MOST_VISITORS,
+        int | None,
+        typer.Option(
+            help="With --shared: how many people may use the explorer at once; a later one is told that it is full. "
+            f"[{MOST_VISITORS}]"
+        ),
+    ] = None,
 ) -> None:
     """Start the explorer on this machine and open it in the browser; Ctrl-C stops it.
 
@@ -221,7 +225,13 @@ def sample(
     ] = None,
     n: Annotated[
         int | None,
-        typer.Option("--n", "-n", min=1, help="How many images; labels are used in turn. [one per label, or 16]"),
+        typer.Option(
+            "--n",
+            "-n",
+            min=1,
+            max=MOST_IMAGES,
+            help="How many images, drawn as one batch; labels are used in turn. [one per label, or 16]",
+        ),
     ] = None,
     steps: Steps = 10,
     sampler: Sampler = None,

@@ -30,6 +30,7 @@ from diffusion_explained.messages import unknown_name
 from diffusion_explained.metrics import evaluate
 from diffusion_explained.models import Classifier, build_network, count_flops, count_parameters, of_data
 from diffusion_explained.noise import seeded
+from diffusion_explained.predictions import check_determined
 from diffusion_explained.pretrained import Model, save_pretrained
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import schedule_from_config
@@ -152,7 +153,7 @@ class Recipe:
             raise unknown_name("split", self.split, known)
         if self.kind is not None and self.kind not in TRAINABLE:
             raise unknown_name("kind of prediction to train", self.kind, TRAINABLE)
-        schedule_from_config(self.schedule)
+        schedule = schedule_from_config(self.schedule)
         if self.network is not None:
             of_network = of_data(self.network, data.image_shape, len(data.class_names))
             if isinstance(seeded(0, lambda: build_network(of_network)), Classifier):
@@ -161,7 +162,10 @@ class Recipe:
         if self.clip is not None and not self.clip > 0:
             raise ValueError(f"clip must be above 0, or left out; got {self.clip}.")
         for settings in self.evaluation:
-            read_table(EvaluationSettings, settings, "[[evaluation]]")
+            steps = read_table(EvaluationSettings, settings, "[[evaluation]]").num_inference_steps
+            for level in schedule.levels(steps)[:-1]:
+                if self.kind is not None:
+                    check_determined(self.kind, level.alpha, level.sigma)
 
 
 def recipe_names() -> list[str]:

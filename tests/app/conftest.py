@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from urllib.parse import parse_qs
 
 import pytest
 import streamlit
+from servers import unused_port
 from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
@@ -103,10 +103,7 @@ def every_figure_is_drawn():
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[str]:
     """The explorer on a free port of this machine, as `diffusion-explained app` starts it; its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = tmp_path_factory.mktemp("server") / "log"
+    port, log = unused_port(), tmp_path_factory.mktemp("server") / "log"
     command = launch.streamlit_command(port, browser=False)
     with log.open("w") as file:
         process = subprocess.Popen(

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import server as app_server
 from explorer import sharing
-from servers import UPGRADE, answer, request, server
+from servers import UPGRADE, answer, request, server, unused_port
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.uploaded_file_manager import UploadedFileRec
 from test_browser import finished, ready
@@ -33,7 +33,7 @@ def of_machine() -> str:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The explorer as it starts without options; its port."""
-    port = launch.free_port(18700)
+    port = unused_port()
     with server("app", "--port", port, "--no-browser", cwd=tmp_path_factory.mktemp("alone")) as process:
         assert answer(process, f"http://127.0.0.1:{port}/_stcore/health") == "ok"
         yield port
@@ -42,7 +42,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
     """The explorer for a class, below a path and on all addresses; its port, and its log."""
-    port, folder = launch.free_port(18750, address="0.0.0.0"), tmp_path_factory.mktemp("shared")
+    port, folder = unused_port(), tmp_path_factory.mktemp("shared")
     options = ("--shared", "--host", "0.0.0.0", "--base-path", BASE, "--allowed-host", NAME)
     with server("app", "--port", port, "--no-browser", *options, cwd=folder) as process:
         assert answer(process, f"http://127.0.0.1:{port}{BASE}/_stcore/health") == "ok"
