@@ -114,6 +114,21 @@ assert len(walk) == 1000 and all(x_t.shape == x_0.shape for x_t in walk)
 # <small>In code: `forward.add_noise`. Test:
 # `tests/test_forward.py::test_add_noise_equals_diffusers`.</small>
 #
+# <details><summary>Derivation</summary>
+#
+# 1. Write one step as $x_t = a_t\, x_{t-1} + b_t\, z_t$ with $a_t = \sqrt{1 - \beta_t}$, $b_t = \sqrt{\beta_t}$ and
+#    independent $z_t \sim \mathcal N(0, \mathbf I)$. Then $a_t^2 + b_t^2 = 1$.
+# 2. Suppose that the formula holds after $t - 1$ steps: $x_{t-1} = A\, x_0 + \sqrt{1 - A^2}\; \varepsilon'$ with $A =
+#    a_1 \cdots a_{t-1}$.
+# 3. Insert this into the next step: $x_t = a_t A\, x_0 + \left( a_t \sqrt{1 - A^2}\; \varepsilon' + b_t\, z_t
+#    \right)$.
+# 4. The bracket is a sum of two independent Gaussians of mean 0, so it is a Gaussian, and the variances add up:
+#    $a_t^2 (1 - A^2) + 1 - a_t^2 = 1 - (a_t A)^2$.
+# 5. So the formula holds after $t$ steps, with the factor $a_t A$. It holds after one step, and therefore after all
+#    of them. The factor is $a_1 \cdots a_t = \sqrt{\bar\alpha_t}$.
+#
+# </details>
+#
 # with $\alpha_t = \sqrt{\bar\alpha_t}$ and $\sigma_t = \sqrt{1 - \bar\alpha_t}$. The boxed equation is the most
 # important one of the course. It is also one line of code: the library's `add_noise` contains nothing else.
 
@@ -427,6 +442,22 @@ for kind in KINDS:
 #
 # <small>In code: `forward.posterior`. Test:
 # `tests/test_forward.py::test_posterior_is_bayes_rule`.</small>
+#
+# <details><summary>Derivation</summary>
+#
+# 1. The step from $x_{t-1}$ to $x_t$ does not depend on $x_0$, so Bayes' rule reads $q(x_{t-1} \mid x_t, x_0) \propto
+#    q(x_t \mid x_{t-1})\; q(x_{t-1} \mid x_0)$.
+# 2. Both factors are Gaussians. The exponent of the product, as a function of $x_{t-1}$, is $-\tfrac12 \left[
+#    \frac{(x_t - \sqrt{1 - \beta_t}\, x_{t-1})^2}{\beta_t} + \frac{(x_{t-1} - \sqrt{\bar\alpha_{t-1}}\, x_0)^2}{1 -
+#    \bar\alpha_{t-1}} \right]$. It is quadratic, so the posterior is a Gaussian.
+# 3. Its inverse variance is the factor of $x_{t-1}^2$ in the bracket: $\frac{1}{\tilde\beta_t} = \frac{1 -
+#    \beta_t}{\beta_t} + \frac{1}{1 - \bar\alpha_{t-1}} = \frac{1 - \bar\alpha_t}{\beta_t\, (1 - \bar\alpha_{t-1})}$,
+#    because $(1 - \beta_t)(1 - \bar\alpha_{t-1}) + \beta_t = 1 - \bar\alpha_t$.
+# 4. Its mean is the factor of $x_{t-1}$ times this variance: $\tilde\mu_t = \tilde\beta_t \left[ \frac{\sqrt{1 -
+#    \beta_t}}{\beta_t}\, x_t + \frac{\sqrt{\bar\alpha_{t-1}}}{1 - \bar\alpha_{t-1}}\, x_0 \right]$.
+# 5. Insert $\tilde\beta_t$ from line 3: the two factors become those of the equation above.
+#
+# </details>
 
 # %%
 level, next_level = schedule.level(300), schedule.level(299)

@@ -326,6 +326,19 @@ plt.show()
 #
 # <small>In code: `schedules.EDMSchedule.timesteps`. Test:
 # `tests/test_schedules.py::test_karras_spacing_equals_the_papers_formula_and_diffusers`.</small>
+#
+# <details><summary>Derivation: what ρ does</summary>
+#
+# 1. The formula takes equal steps in $u = \sigma^{1/\rho}$, from one end to the other.
+# 2. Differentiate $\sigma = u^\rho$: the step in $\sigma$ is $\rho\, u^{\rho - 1}\, \Delta u$, so it is proportional
+#    to $\sigma^{1 - 1/\rho}$.
+# 3. With $\rho = 1$ all steps are equal. With $\rho \to \infty$ a step is proportional to $\sigma$ itself, which is
+#    equal steps in $\log \sigma$. With $\rho = 7$ it is nearly so.
+# 4. The *relative* step is proportional to $\sigma^{-1/\rho}$. With $\rho = 7$ it is $(80 / 0.002)^{1/7} = 4.5$ times
+#    as large at the last level as at the first. In equal steps of $\log \sigma$, too many levels would be below the
+#    smallest detail.
+#
+# </details>
 
 # %%
 i = torch.arange(18, dtype=torch.float64)
@@ -348,6 +361,15 @@ plt.show()
 #
 # <small>In code: `schedules.FlowSchedule.timesteps`. Test:
 # `tests/test_schedules.py::test_flow_levels_equal_diffusers`.</small>
+#
+# <details><summary>Derivation</summary>
+#
+# 1. On the straight path $\sigma / \alpha = r = t / (1 - t)$, and so $t = r / (1 + r)$.
+# 2. Multiply the ratio by $s$: $t' = \frac{s r}{1 + s r} = \frac{s\,t / (1 - t)}{1 + s\,t / (1 - t)} =
+#    \frac{s\,t}{1 - t + s\,t}$, which is the formula.
+# 3. The log SNR is $-2 \log r$, so it becomes $-2 \log (s r) = -2 \log r - 2 \log s$.
+#
+# </details>
 #
 # The formula looks arbitrary until it is written in terms of the log SNR: `shift` **moves every log SNR by the same
 # amount**, $-2 \log s$.

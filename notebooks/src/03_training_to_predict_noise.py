@@ -66,6 +66,26 @@ schedule = DDPMSchedule.linear()
 # <small>In code: `training.training_loss`. Test:
 # `tests/test_training.py::test_every_step_is_the_papers`.</small>
 #
+# <details><summary>Derivation: from the likelihood to this loss</summary>
+#
+# 1. The model is a chain, $p_\theta(x_{0:T}) = p(x_T) \prod_t p_\theta(x_{t-1} \mid x_t)$. Jensen's inequality bounds
+#    its likelihood: $-\log p_\theta(x_0) \le \mathbb E_q \left[ -\log \frac{p_\theta(x_{0:T})}{q(x_{1:T} \mid x_0)}
+#    \right]$.
+# 2. Write $q(x_{1:T} \mid x_0) = q(x_T \mid x_0) \prod_{t > 1} q(x_{t-1} \mid x_t, x_0)$. The bound becomes a sum of
+#    one divergence per step, $L_{t-1} = \mathrm{KL}\left( q(x_{t-1} \mid x_t, x_0)\, \big\Vert\, p_\theta(x_{t-1}
+#    \mid x_t) \right)$, and two terms for the ends of the chain (DDPM, Eq. 5).
+# 3. Let both be Gaussians with the variance $\tilde\beta_t$. Their divergence is $\lVert \tilde\mu_t - \mu_\theta
+#    \rVert^2 / (2 \tilde\beta_t)$.
+# 4. Let $\mu_\theta$ be the posterior's mean of notebook 01 with $\hat x_0$ in the place of $x_0$. The means differ
+#    by $\frac{\sqrt{\bar\alpha_{t-1}}\, \beta_t}{1 - \bar\alpha_t} (x_0 - \hat x_0)$, and $x_0 - \hat x_0 =
+#    -\frac{\sigma_t}{\alpha_t} (\varepsilon - \varepsilon_\theta)$.
+# 5. Insert both: $L_{t-1} = w_t\, \lVert \varepsilon - \varepsilon_\theta \rVert^2$ with $w_t = \frac{\beta_t}{2\,
+#    (1 - \beta_t)\, (1 - \bar\alpha_{t-1})}$ (DDPM, Eq. 12, for this variance).
+# 6. Eq. 14 sets every $w_t$ to 1. On the linear schedule the bound's own $w_t$ is 0.60 at the paper's $t = 2$ and
+#    0.010 at $t = 1000$: compared with the bound, Eq. 14 counts noisy levels about 60 times more.
+#
+# </details>
+#
 # We start in the plane. The "pictures" are points from eight round Gaussians on a ring; the network is a small MLP
 # whose inputs are a point and a time.
 
@@ -118,6 +138,18 @@ assert losses[0] > 0.8 and late < 0.27 < early
 # <small>In code: `exact.ExactDenoiser`. Test:
 # `tests/test_exact.py::test_the_posterior_mean_is_the_best_regression`.</small>
 #
+# <details><summary>Derivation</summary>
+#
+# 1. Let $m = \mathbb E[\varepsilon \mid x_t]$, and write $\varepsilon - \varepsilon_\theta = (\varepsilon - m) + (m -
+#    \varepsilon_\theta)$. The square has the two parts, and the cross term $2\, \mathbb E \langle \varepsilon - m,\,
+#    m - \varepsilon_\theta \rangle$.
+# 2. Take the mean for a fixed $x_t$ first. The second factor is then a constant, because $m$ and $\varepsilon_\theta$
+#    are functions of $x_t$ (and $t$) alone; the first factor has the mean $m - m = 0$.
+# 3. So the cross term is 0. Nothing was used about Gaussians: the split holds for every regression, and the
+#    conditional mean is its best prediction.
+#
+# </details>
+#
 # For a mixture of Gaussians this mean is known in closed form. `ExactDenoiser` is the limit of a network with unlimited
 # data, weights and training time.
 
@@ -166,6 +198,21 @@ assert max(regret[times.index(200) :]) < 0.02 and worst < 200
 #
 # <small>In code: `exact.GaussianMixture.log_density`. Test:
 # `tests/test_exact.py::test_eps_is_minus_sigma_times_the_score`.</small>
+#
+# <details><summary>Derivation, and denoising score matching</summary>
+#
+# 1. The density of noisy data is a mixture over all pictures, $p_t(x_t) = \int p(x_0)\; \mathcal N(x_t;\, \alpha_t
+#    x_0,\, \sigma_t^2 \mathbf I)\, dx_0$.
+# 2. Differentiate the Gaussian: $\nabla_{x_t} \mathcal N = -\frac{x_t - \alpha_t x_0}{\sigma_t^2}\, \mathcal N =
+#    -\frac{\varepsilon}{\sigma_t}\, \mathcal N$, where $\varepsilon$ is the noise that leads from $x_0$ to $x_t$.
+# 3. So $\nabla p_t = -\frac{1}{\sigma_t} \int \varepsilon\; p(x_0)\, \mathcal N\, dx_0$. Divide by $p_t$: by Bayes'
+#    rule $p(x_0)\, \mathcal N / p_t = p(x_0 \mid x_t)$, and the integral becomes $\mathbb E[\varepsilon \mid x_t]$.
+# 4. Now train any $s_\theta(x_t)$ on the target $-\varepsilon / \sigma_t$ with the squared error (*denoising score
+#    matching*). By the split of section 2 its best value is the conditional mean, which is the score.
+# 5. With $s_\theta = -\varepsilon_\theta / \sigma_t$ this loss is $\lVert \varepsilon - \varepsilon_\theta \rVert^2 /
+#    \sigma_t^2$: DDPM's loss is denoising score matching, with the weight $\sigma_t^2$ at each level.
+#
+# </details>
 #
 # To check this we need a density that can be differentiated. The mixture has one. Automatic differentiation does not
 # use the denoiser, so agreement of the two confirms the formula:
@@ -263,6 +310,17 @@ assert min(map(modes, denoisers.values())) == 8 and min(map(modes, gans.values()
 #
 # <small>In code: `predictions.coefficients`. Test:
 # `tests/test_predictions.py::test_the_row_is_solved_by_its_determinant`.</small>
+#
+# <details><summary>Derivation</summary>
+#
+# 1. The prediction must satisfy $x_t = \alpha \hat x_0 + \sigma \hat\varepsilon$ for the given $x_t$, so $\alpha\,
+#    \delta + \sigma\, \delta\varepsilon = 0$ and $\delta\varepsilon = -\frac{\alpha}{\sigma}\, \delta$. Its square is
+#    $\mathrm{SNR} \cdot \lVert \delta \rVert^2$.
+# 2. $\delta v = \alpha\, \delta\varepsilon - \sigma\, \delta = -\frac{\alpha^2 + \sigma^2}{\sigma}\, \delta$. On
+#    DDPM's path $\alpha^2 + \sigma^2 = 1$, and $1 / \sigma^2 = (\alpha^2 + \sigma^2) / \sigma^2 = \mathrm{SNR} + 1$.
+# 3. $\delta(\varepsilon - x_0) = -\left( \frac{\alpha}{\sigma} + 1 \right) \delta$.
+#
+# </details>
 
 # %%
 x_0, eps = data[:500], torch.randn(500, 2, generator=torch.Generator().manual_seed(6))

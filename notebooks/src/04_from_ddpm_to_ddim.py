@@ -72,6 +72,18 @@ plt.rcParams["figure.dpi"] = 100
 # <small>In code: `samplers.ddpm`. Test:
 # `tests/test_samplers.py::test_ddpm_equals_diffusers`.</small>
 #
+# <details><summary>Derivation</summary>
+#
+# 1. Insert $\hat x_0 = (x_t - \sqrt{1 - \bar\alpha_t}\, \varepsilon_\theta) / \sqrt{\bar\alpha_t}$ into
+#    $\tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\, \beta_t}{1 - \bar\alpha_t}\, \hat x_0 + \frac{\sqrt{1 - \beta_t}\,
+#    (1 - \bar\alpha_{t-1})}{1 - \bar\alpha_t}\, x_t$. Note that $\bar\alpha_t = (1 - \beta_t)\, \bar\alpha_{t-1}$.
+# 2. The factor of $x_t$ is $\frac{\beta_t + (1 - \beta_t)(1 - \bar\alpha_{t-1})}{\sqrt{1 - \beta_t}\, (1 -
+#    \bar\alpha_t)} = \frac{1}{\sqrt{1 - \beta_t}}$, because the numerator is $1 - \bar\alpha_t$.
+# 3. The factor of $\varepsilon_\theta$ is $-\frac{\beta_t}{\sqrt{1 - \beta_t}} \cdot \frac{\sqrt{1 -
+#    \bar\alpha_t}}{1 - \bar\alpha_t} = -\frac{1}{\sqrt{1 - \beta_t}} \cdot \frac{\beta_t}{\sqrt{1 - \bar\alpha_t}}$.
+#
+# </details>
+#
 # because $\hat x_0$ was inserted and the terms were collected. The result is the same number:
 
 # %%
@@ -132,6 +144,23 @@ scrub(kept, columns=10)
 #
 # <small>In code: `samplers.ddim`. Test:
 # `tests/test_samplers.py::test_ddim_equals_diffusers`.</small>
+#
+# <details><summary>Derivation</summary>
+#
+# 1. Suppose that the predictions are right: $x_t = \alpha_t x_0 + \sigma_t \varepsilon$. Then $x_s - \alpha_s x_0$ is
+#    the sum of two independent Gaussians, and its variance is $(\sigma_s^2 - \varsigma^2) + \varsigma^2 =
+#    \sigma_s^2$. So $x_s$ has the distribution $q(x_s \mid x_0)$ **for every** $\varsigma$ up to $\sigma_s$.
+# 2. The training loss uses only $q(x_t \mid x_0)$. It does not know how $x_s$ and $x_t$ depend on each other, so one
+#    network serves all these processes.
+# 3. Which $\varsigma$ is DDPM's? The step from $s$ to $t$ multiplies by $\alpha_t / \alpha_s$ and adds the variance
+#    $\sigma_t^2 - (\alpha_t / \alpha_s)^2 \sigma_s^2$. Bayes' rule, as in notebook 01, gives the variance of the step
+#    back: $\varsigma^2 = \frac{\sigma_s^2}{\sigma_t^2} \left( \sigma_t^2 - \frac{\alpha_t^2}{\alpha_s^2}\, \sigma_s^2
+#    \right)$, which is Eq. 16 with $\eta = 1$.
+# 4. The mean agrees as well. With this $\varsigma$, $\sqrt{\sigma_s^2 - \varsigma^2} = \frac{\alpha_t}{\alpha_s}
+#    \cdot \frac{\sigma_s^2}{\sigma_t}$, so the factor of $x_t = \alpha_t x_0 + \sigma_t \varepsilon$ in $x_s$ is
+#    $\frac{\alpha_t\, \sigma_s^2}{\alpha_s\, \sigma_t^2}$: the posterior's own factor.
+#
+# </details>
 #
 # Read it as a recipe: *rebuild the noisy picture at the lower noise level, from the two predictions*. The lower level
 # needs noise of standard deviation $\sigma_s$. The step may reuse the predicted noise ($\eta = 0$), or replace a share
@@ -416,6 +445,25 @@ assert min(found["too little noise", 0]) > true_width + 0.1 and max(found["too l
 #   and repeats the step with the mean of both slopes. It needs two network evaluations per step.
 # - **DPM-Solver++ 2M** (`dpm_solver_pp_2m`; Lu et al. 2022, Algorithm 2) stores the last prediction instead, and
 #   extrapolates the change of $\hat x_0$. It needs one network evaluation per step.
+#
+# <details><summary>Derivation of 2M</summary>
+#
+# 1. Let $\lambda = \log (\alpha / \sigma)$ be the clock. DDIM's step, divided by $\sigma_s$, is
+#    $\frac{x_s}{\sigma_s} - \frac{x_t}{\sigma_t} = (e^{\lambda_s} - e^{\lambda_t})\, \hat x_0$. For small steps this
+#    is the ODE $\frac{d}{d\lambda} \frac{x}{\sigma} = e^\lambda\, \hat x_0$.
+# 2. Its exact solution over a step $h = \lambda_s - \lambda_t$ is $\frac{x_s}{\sigma_s} = \frac{x_t}{\sigma_t} +
+#    \int_{\lambda_t}^{\lambda_s} e^\lambda\, \hat x_0(\lambda)\, d\lambda$. DDIM takes $\hat x_0$ out of the integral
+#    as a constant, with an error of order $h^2$ per step.
+# 3. Take one more term, $\hat x_0(\lambda) \approx \hat x_0 + (\lambda - \lambda_t)\, \hat x_0'$. Its integral is
+#    $e^{\lambda_t} \left( \frac{h^2}{2} + \frac{h^3}{3} + \dots \right) \hat x_0'$. The simpler $\frac h2\,
+#    (e^{\lambda_s} - e^{\lambda_t})\, \hat x_0'$ differs from it only in the term of $h^3$.
+# 4. The slope comes from the prediction of the step before, at $\lambda_t - h_0$: $\hat x_0' \approx (\hat x_0 - \hat
+#    x_0^{\text{before}}) / h_0$.
+# 5. So 2M is DDIM's step with $D = \hat x_0 + \frac{h}{2 h_0} (\hat x_0 - \hat x_0^{\text{before}})$ in the place of
+#    $\hat x_0$: $x_s = \frac{\sigma_s}{\sigma_t}\, x_t + \alpha_s (1 - e^{-h})\, D$. Its error is of order $h^3$ per
+#    step, and of order $h^2$ after $1/h$ steps.
+#
+# </details>
 #
 # The error is measured against a very fine solution, on Gaussians that are wide enough for the asymptotic behaviour to
 # appear early. On log-log axes the order is the slope.

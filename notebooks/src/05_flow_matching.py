@@ -103,6 +103,21 @@ print(f"at t = {here.t}: α = {here.alpha:.1f}, σ = {here.sigma:.1f}; the veloc
 # <small>In code: `exact.ExactDenoiser`. Test:
 # `tests/test_exact.py::test_the_posterior_mean_is_the_best_regression`.</small>
 #
+# <details><summary>Derivation: the mean velocity moves the right density, and the loss finds it</summary>
+#
+# 1. Fix one pair $z = (x_0, \varepsilon)$. Its point moves with the velocity $v_z = \varepsilon - x_0$, so its
+#    density obeys the continuity equation $\partial_t\, p_t(x \mid z) = -\nabla \cdot \left( v_z\, p_t(x \mid z)
+#    \right)$.
+# 2. Average over all pairs: $\partial_t\, p_t(x) = -\nabla \cdot \int v_z\, p_t(x \mid z)\, q(z)\, dz$.
+# 3. By Bayes' rule $p_t(x \mid z)\, q(z) = p_t(x)\, q(z \mid x_t = x)$, so the integral is $p_t(x)\, \mathbb E[v_z
+#    \mid x_t = x] = p_t(x)\, v(x, t)$. The mean velocity moves noise to data with exactly the densities $p_t$ of the
+#    lines.
+# 4. $v$ itself is unknown, but it is not needed. By the split of notebook 03, $\mathbb E \lVert v_\theta -
+#    (\varepsilon - x_0) \rVert^2 = \mathbb E \lVert v_\theta - v \rVert^2 + \text{a part without } \theta$. Both
+#    losses have the same gradient (Lipman et al., Theorem 2), and the left one needs only a pair.
+#
+# </details>
+#
 # Let us check this without any network. The data are eight Gaussians in the plane, for which the mean is known in
 # closed form. Draw two million lines, keep those that pass close to one point at $t = 0.5$, and average their
 # velocities:
@@ -419,6 +434,18 @@ assert at[0.75] - at[0.25] > 0.45 * at[0.95] and at[0.25] < 0.1 * at[0.95]
 # <small>In code: `schedules.FlowSchedule.timesteps`. Test:
 # `tests/test_schedules.py::test_flow_levels_equal_diffusers`.</small>
 #
+# <details><summary>Derivation: why a larger picture needs a shift, and how much</summary>
+#
+# 1. Take a picture whose $n$ pixels all have the value $c$. Under noise each pixel is $(1 - t)\, c + t\,
+#    \varepsilon_i$. The mean of the pixels, divided by $1 - t$, estimates $c$ with the standard deviation
+#    $\frac{t}{1 - t} \cdot \frac{1}{\sqrt n}$.
+# 2. The same picture with $m$ pixels is as uncertain at the time $t'$ where $\frac{t'}{1 - t'} \cdot \frac{1}{\sqrt
+#    m} = \frac{t}{1 - t} \cdot \frac{1}{\sqrt n}$. So the noise-to-signal ratio is multiplied by $s = \sqrt{m / n}$:
+#    twice the side, twice the ratio.
+# 3. Solve for $t'$: with $r = s\, t / (1 - t)$, $t' = r / (1 + r) = \frac{s\, t}{1 + (s - 1)\, t}$.
+#
+# </details>
+#
 # The formula looks odd until you compute its effect on the noise-to-signal ratio $\sigma/\alpha = t / (1 - t)$: `shift`
 # **multiplies this ratio by $s$**, at every $t$.
 
@@ -445,6 +472,22 @@ assert best <= 1 and far_by_shift[-1] > 2 * min(far_by_shift)
 # 2.2, *reflow*). Lines between the ends of one flow rarely cross, so the average velocity at a point is nearly the
 # velocity of the one line through it. The new paths are nearly straight, and a straight path needs only a single Euler
 # step.
+#
+# <details><summary>Derivation: straightness, and why it cannot become worse</summary>
+#
+# 1. Measure how much the lines through a point disagree, $S = \int_0^1 \mathbb E \lVert (\varepsilon - x_0) - v(x_t,
+#    t) \rVert^2\, dt$: the part of the loss that no network can reduce (Liu et al., Eq. 7).
+# 2. If $S = 0$, then $v(x_t, t) = \varepsilon - x_0$ on every line. The velocity is constant along the line, and a
+#    single Euler step is exact: $x_0 = \varepsilon - v(\varepsilon, 1)$.
+# 3. Reflow joins $\varepsilon$ with the end $x_0'$ of its own path, $\varepsilon - x_0' = \int_0^1 v(x_t, t)\, dt$.
+#    Jensen's inequality, first for the mean over time and then for the conditional mean, gives for every convex cost
+#    $c$: $\mathbb E\, c(\varepsilon - x_0') \le \int_0^1 \mathbb E\, c(v(x_t, t))\, dt \le \mathbb E\,
+#    c(\varepsilon - x_0)$.
+# 4. So the new pairs are never farther apart than the random ones were, whatever convex cost is used. With $c =
+#    \lVert \cdot \rVert^2$ the second inequality loses exactly $S$: each reflow shortens the mean squared distance by
+#    at least $S$. It cannot fall below 0, so $S$ must become small when reflow is repeated.
+#
+# </details>
 #
 # We can do this without training a network. The cell below uses a classical method, Nadaraya-Watson regression: the
 # velocity at a point is the mean velocity of the lines that pass close by.

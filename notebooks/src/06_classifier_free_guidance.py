@@ -163,6 +163,22 @@ plt.show()
 # <small>In code: `exact.GaussianMixture.log_density`, `exact.GaussianMixture.class_probabilities`. Test:
 # `tests/test_exact.py::test_class_probabilities_are_bayes_rule`.</small>
 #
+# <details><summary>Derivation: guidance is not the flow of this density</summary>
+#
+# 1. The guided prediction, as a score, is $\nabla \log p_t(x_t) + w\, \nabla \log p_t(c \mid x_t)$, by Bayes' rule of
+#    section 3. For clean data ($t = 0$) this is the score of $p_w$.
+# 2. A sampler of $p_w$ needs the score of *noisy* samples of $p_w$ at every $t$. Their density is $\int p_w(x_0 \mid
+#    c)\, \mathcal N(x_t;\, \alpha_t x_0,\, \sigma_t^2 \mathbf I)\, dx_0 \;\propto\; p_t(x_t)\; \mathbb E \left[ p(c
+#    \mid x_0)^w \mid x_t \right]$, because $p(x_0)\, \mathcal N = p_t(x_t)\, p(x_0 \mid x_t)$.
+# 3. Guidance has $p_t(c \mid x_t)^w = \left( \mathbb E \left[ p(c \mid x_0) \mid x_t \right] \right)^w$ in its place:
+#    the power of the mean, and not the mean of the power. They are equal for $w = 0$ and $w = 1$, and where $x_t$
+#    already determines $p(c \mid x_0)$, which is near the data.
+# 4. For $w > 1$ the mean of the power is larger. In strong noise it still counts the few pictures that are certainly
+#    of the class; the power of the mean does not. So the guided scores at different $t$ belong to no common density,
+#    and the path that follows them ends in a distribution of its own.
+#
+# </details>
+#
 # the same class with fewer ambiguous cases. That is the usual explanation of guidance (Ho & Salimans, Sec. 3). In the
 # plane both the sharpened density and the guided samples can be computed:
 
@@ -324,6 +340,16 @@ assert diversity_of[1.0] > 1.1 * diversity_of[2.0] and contrast[5.0] > 1.1 * con
 #
 # <small>In code: `guidance.guide`. Test:
 # `tests/test_denoisers.py::test_a_negative_class_stands_on_the_unconditional_side`.</small>
+#
+# <details><summary>Derivation</summary>
+#
+# 1. Both predictions are scores, $\varepsilon = -\sigma_t \nabla \log p_t$. So the guided prediction is $-\sigma_t
+#    \nabla \log \left[ p_t(x_t \mid \text{neg}) \left( \frac{p_t(x_t \mid c)}{p_t(x_t \mid \text{neg})} \right)^{w}
+#    \right]$.
+# 2. The bracket is $p_t(x_t \mid c)^w\; p_t(x_t \mid \text{neg})^{1 - w}$. For $w > 1$ the negative condition has a
+#    negative power: pictures that are likely under it become unlikely, also those that $c$ has in common with it.
+#
+# </details>
 #
 # First with the null label as the condition and class 8 as the negative one: *draw any digit except 8*.
 

@@ -325,6 +325,17 @@ assert apart > 0.05
 # <small>In code: `inside.attention_maps`. Test:
 # `tests/test_inside.py::test_attention_is_shown_as_the_network_computes_it`.</small>
 #
+# <details><summary>Derivation of the root</summary>
+#
+# 1. Let the entries of $q$ and $k$ be independent, with mean 0 and variance 1. Each product $q_i k_i$ then has the
+#    mean 0 and the variance $1 \cdot 1 = 1$.
+# 2. $q \cdot k$ is a sum of $d_{\text{head}}$ such products, so its variance is $d_{\text{head}}$; divided by
+#    $\sqrt{d_{\text{head}}}$ it is 1 again.
+# 3. Why it matters: with scores of size $\sqrt{d_{\text{head}}}$ the softmax is nearly 0 or 1, and the derivative
+#    $A_{nm} (1 - A_{nm})$ is nearly 0. The network would hardly learn whom to attend to.
+#
+# </details>
+#
 # `attention_maps` recomputes $A$ in every block, from the block's input. The maps show the attention weights of the
 # framed patch: bright patches have large weights (the mean of four heads; each map has its own scale).
 
@@ -528,6 +539,17 @@ for name, model in (("U-Net", unet), ("DiT", dit)):
 #
 # <small>In code: `inside.costs`. Test:
 # `tests/test_inside.py::test_the_cost_of_a_dit_by_hand`.</small>
+#
+# <details><summary>Derivation</summary>
+#
+# 1. A matrix of $a \times b$ costs $2 a b$ FLOPs per token: $a b$ multiplications, and as many additions.
+# 2. Per token: $q$, $k$ and $v$ are $3 \cdot 2 d^2$, the output of attention $2 d^2$, the two layers $d \to 4d \to d$
+#    are $2 \cdot 8 d^2$. Together $24\, d^2$.
+# 3. $q k^\top$ is $N \cdot N$ products of vectors of $d$ numbers (all heads together), $2 N^2 d$; the weighted sums
+#    of the values cost the same.
+# 4. The modulation makes six vectors of width $d$ from one, $2 \cdot 6 d^2$, once per picture.
+#
+# </details>
 
 # %%
 config = dit.network.config

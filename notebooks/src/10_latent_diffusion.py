@@ -270,6 +270,18 @@ assert float(((pictures > 0.98).float()).mean()) > 0.3  # the white background: 
 #
 # <small>In code: `micro.autoencoder_training.autoencoder_loss`. Test:
 # `tests/test_micro_training.py::test_autoencoder_loss_by_hand`.</small>
+#
+# <details><summary>Derivation</summary>
+#
+# 1. For one latent number $z \sim \mathcal N(\mu, \sigma^2)$, the divergence from $\mathcal N(0, 1)$ is the mean of
+#    the difference of the log densities, $\mathbb E \left[ -\tfrac12 \log \sigma^2 - \frac{(z - \mu)^2}{2 \sigma^2} +
+#    \frac{z^2}{2} \right]$ (the constants $\log 2\pi$ cancel).
+# 2. $\mathbb E (z - \mu)^2 = \sigma^2$ and $\mathbb E z^2 = \mu^2 + \sigma^2$, so it is $\tfrac12 \left( -\log
+#    \sigma^2 - 1 + \mu^2 + \sigma^2 \right)$.
+# 3. The numbers are independent, so their divergences add up. Each is 0 only for $\mu = 0$ and $\sigma = 1$, which
+#    would be a latent that says nothing about the picture.
+#
+# </details>
 
 # %%
 with torch.no_grad():
