@@ -1,4 +1,4 @@
-"""The command line: diffusion-explained app | lab | course | train | sample | evaluate | record | micro | doctor.
+"""The command line: app | lab | course | train | sample | evaluate | diagnose | record | micro | doctor.
 
 Every command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from diffusion_explained.cli import launch
 from diffusion_explained.cli.course import course
+from diffusion_explained.cli.diagnose import diagnose
 from diffusion_explained.cli.micro import micro
 from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Spacing, Steps
 from diffusion_explained.cli.record import record
@@ -346,6 +347,7 @@ def evaluate(
 
 
 app.command()(record)
+app.command()(diagnose)
 app.add_typer(micro, name="micro")
 app.add_typer(course, name="course")
 

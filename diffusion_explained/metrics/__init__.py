@@ -8,6 +8,7 @@
 | `distances`  | sliced Wasserstein distance between sets of points; mean distance over the pairs of a set     |
 | `neighbours` | whether samples copy training images, and how many real images have a sample nearby           |
 | `evaluation` | `evaluate`: all of these for one model, beside real images that the model never saw           |
+| `diagnosis`  | `diagnose`: the fault of a network that was trained on a toy, by name                         |
 """
 
 from diffusion_explained.metrics.classes import (
@@ -18,6 +19,7 @@ from diffusion_explained.metrics.classes import (
     shipped_classifier,
 )
 from diffusion_explained.metrics.coverage import Coverage, class_coverage, mode_coverage
+from diffusion_explained.metrics.diagnosis import Diagnosis, diagnose
 from diffusion_explained.metrics.distances import mean_pairwise_distance, sliced_wasserstein
 from diffusion_explained.metrics.evaluation import Evaluation, Measures, Reference, draw, evaluate
 from diffusion_explained.metrics.frechet import (
@@ -32,12 +34,14 @@ from diffusion_explained.metrics.neighbours import nearest, nearest_training_ima
 
 __all__ = [
     "Coverage",
+    "Diagnosis",
     "Evaluation",
     "Measures",
     "Reference",
     "class_accuracy",
     "class_coverage",
     "classify",
+    "diagnose",
     "diversity",
     "diversity_by_class",
     "draw",

@@ -18,6 +18,7 @@
 | `shortcut`         | shortcut models: a network that is given the end of its step                       |
 | `coupling`         | pairs of noise and data by optimal transport within minibatches                    |
 | `gan`              | a generative adversarial network for points in the plane, as a baseline            |
+| `faults`           | a plain loop whose one line may be wrong, as in real programs: for `metrics.diagnose` |
 | `recipes`          | the training runs that made the shipped networks, as files                         |
 """
 
