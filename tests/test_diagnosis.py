@@ -109,8 +109,9 @@ def test_the_fault_of_a_trained_network_is_named_and_a_right_one_has_none(fault)
 @pytest.mark.parametrize("fault", TRAINED_FAULTS)
 def test_each_fault_of_the_loop_changes_the_network(fault):
     points, labels = toy("eight_gaussians", 500)
-    right, wrong = (learn(points, labels, TWENTY, "eps", fault=one, steps=3, width=16) for one in (None, fault))
-    t = torch.linspace(0, 950, 500)
+    schedule, t = DDPMSchedule.linear(num_train_timesteps=20), torch.linspace(0, 950, 500)
+    right, wrong = (learn(points, labels, schedule, "eps", fault=one, steps=3, width=16) for one in (None, fault))
+    assert not right(points, t, labels).requires_grad
     assert not torch.equal(right(points, t, labels), wrong(points, t, labels))
 
 

@@ -43,6 +43,7 @@ LEAST_ERROR = 3e-4  # of the target's variance, below which an output counts as 
 RIGHT_IF = 1.25  # a fault is named only if it explains the outputs this many times better than no fault does
 NO_MATCH = 0.2  # of the target's variance: beyond this error nothing that is known here explains the outputs
 RARE_LABELS = 1.5  # errors with labels, over those without: most of the training goes to the labels, unless inverted
+UNTRAINED_NULL = 30  # errors without labels, over those with labels: a rarely trained null label has 10 at most
 NO_LABEL, TWICE_LABEL = 0.05, 1.3  # shares of the way that a label should move the output
 
 
@@ -107,12 +108,10 @@ def diagnose(
         return Diagnosis("time ignored", "The output is the same at all times: the network does not use t.", {})
     causes = [Cause("none", "", mixture, kind), *training_faults(mixture, schedule, kind)]
     errors = {cause.name: ask.error(cause, levels, schedule) for cause in causes}
-    if num_classes is not None and min(errors.values()) > NO_MATCH:
+    if num_classes is not None:
         with_labels = ask.error(causes[0], levels, schedule, labelled=True)
-        if with_labels < NO_MATCH / 2:
-            text = (
-                "With labels the output is right, with the null label it is not: no labels were dropped in training."
-            )
+        if errors["none"] > UNTRAINED_NULL * with_labels:
+            text = "With labels the output is right, with the null label it is not: no labels were dropped in training."
             return Diagnosis("null label never trained", text, {"none": errors["none"], "with labels": with_labels})
     errors = dict(sorted(errors.items(), key=lambda item: item[1]))
     best = next(cause for cause in causes if cause.name == next(iter(errors)))
@@ -131,7 +130,7 @@ def diagnose(
         return Diagnosis(best.name, text, errors)
     if num_classes is None:
         return Diagnosis(None, f"No fault found; the error is {errors['none']:.4f} of the target's variance.", errors)
-    return _of_labels(ask, causes[0], levels, schedule, errors)
+    return _of_labels(ask, causes[0], levels, schedule, errors, with_labels)
 
 
 def visited(schedule: Schedule) -> list[Level]:
@@ -173,7 +172,7 @@ def training_faults(mixture: GaussianMixture, schedule: Schedule, kind: str) -> 
     ]  # fmt: skip
     causes += [
         replace(right, name=f"schedule {name}", level=_at_the_clock_of(schedule, other),
-                cure=f"It was trained with the schedule “{name}”, and another one is said: sample with the schedule of the training.")
+                cure=f"It was trained with the schedule “{name}”, and another one is said: sample with that schedule.")
         for name, other in _other_schedules(schedule).items()
     ]  # fmt: skip
     if isinstance(schedule, DDPMSchedule):
@@ -292,7 +291,7 @@ def _same_at_all_times(ask: _Asked, levels: list[Level]) -> bool:
 
 
 def _of_labels(
-    ask: _Asked, right: Cause, levels: list[Level], schedule: Schedule, errors: dict[str, float]
+    ask: _Asked, right: Cause, levels: list[Level], schedule: Schedule, errors: dict[str, float], with_labels: float
 ) -> Diagnosis:
     """The faults of a network whose output without a label is right."""
     draws, mixture, count = stream(ask.seed), right.data, len(right.data.means)
@@ -330,7 +329,6 @@ def _of_labels(
             "network already."
         )
         return Diagnosis("guidance inside", text, errors, share)
-    with_labels = ask.error(right, levels, schedule, labelled=True)
     if with_labels > RARE_LABELS * errors["none"]:
         text = (
             f"With labels the error is {with_labels / errors['none']:.1f} times that without: most labels were dropped "

@@ -121,6 +121,7 @@ def learn(
         adam.zero_grad()
         loss.backward()
         adam.step()
-        torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - EMA)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - EMA)
     chosen_weights = network.requires_grad_(False) if wrong == "no EMA" else averaged
     return chosen_weights.eval()
