@@ -21,6 +21,7 @@ PAGES = (
     "compare",
 )
 SECONDS = 1000  # milliseconds, Playwright's unit
+POLL = 100  # milliseconds between looks; by default the page is drawn, and asked, 60 times a second
 
 
 @pytest.fixture
@@ -57,8 +58,11 @@ def finished(page):
     """Wait until the script has run to its end, and the scrubber, if there is one, has decoded its frames."""
     page.wait_for_selector("h1")
     page.wait_for_timeout(300)
-    page.wait_for_function("""() => document.querySelector('[data-test-script-state]') && !document.querySelector(
-        '[data-test-script-state=running], [data-testid=stProgress], [data-stale=true]')""")
+    page.wait_for_function(
+        """() => document.querySelector('[data-test-script-state]') && !document.querySelector(
+        '[data-test-script-state=running], [data-testid=stProgress], [data-stale=true]')""",
+        polling=POLL,
+    )
 
 
 def ready(page):
@@ -101,7 +105,7 @@ def test_a_page_fits_a_phone_and_a_desk_in_dark_and_light(tab, path):
         page.set_viewport_size({"width": width, "height": 800})  # the same page follows the window and the system
         page.emulate_media(color_scheme=scheme)
         background = "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
-        page.wait_for_function(f"() => {background} === '{colour}'")
+        page.wait_for_function(f"() => {background} === '{colour}'", polling=POLL)
         finished(page)
         assert main.evaluate("e => e.scrollWidth - e.clientWidth") <= 0, "nothing sticks out sideways"
         for captions in page.locator(".strip .captions").all():
@@ -248,7 +252,7 @@ def test_the_frame_of_any_film_and_a_part_s_own_controls_are_in_the_address(tab)
     assert scrubber.get_attribute("data-frame") == "3"
     slider.focus()
     page.keyboard.press("End")
-    page.wait_for_function("() => !location.search.includes('frame')")
+    page.wait_for_function("() => !location.search.includes('frame')", polling=POLL)
     page = tab("latents")
     page.get_by_role("slider", name="Amount").focus()
     page.keyboard.press("Home")

@@ -13,7 +13,7 @@ from explorer import plane_gan, plane_quality, plane_training
 from explorer.jobs import StoppedError
 from explorer.plane import DRAWN, Drawing, Movement, Strokes, strokes_of
 from explorer.plane_training import INDEPENDENT, RECTIFIED, TRANSPORT, Lesson, Training
-from test_browser import tab  # noqa: F401
+from test_browser import POLL, tab  # noqa: F401
 
 from diffusion_explained.data.toys import TOYS
 from diffusion_explained.plots.point_films import REACH
@@ -218,7 +218,7 @@ def test_the_page_in_a_browser(tab):  # noqa: F811
     page.keyboard.press("ArrowRight")
     assert plane.get_attribute("data-at") == "125", "a step of the sampler"
     plane.get_by_role("button", name="Play from noise to data").click()
-    page.wait_for_function("() => !location.search.includes('at=')", timeout=30_000)
+    page.wait_for_function("() => !location.search.includes('at=')", timeout=30_000, polling=POLL)
     assert len(page.sent) == sent, "not one message to the server"
     shared = tab(page.url.split("/")[-1])
     there = shared.locator(".plane").first.locator("figure canvas").first
