@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,35 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: published.write(name, home / name) for name in published.NAMES}
 
 
-def their_pipeline(folder: Path, scheduler: str | None) -> Any:
-    """diffusers' pipeline as a user loads it, its scheduler replaced as a user replaces it."""
+def their_pipeline(folder: Path) -> Any:
+    """diffusers' pipeline as a user loads it."""
     options = {"text_encoder_3": None, "tokenizer_3": None} if (folder / "transformer").is_dir() else {}
     pipe = diffusers.DiffusionPipeline.from_pretrained(folder, **options)
-    if scheduler is not None:
-        pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+@pytest.fixture(scope="module")
+def loaded(folders: dict[str, Path]) -> Callable[[str], StableDiffusion]:
+    """loaded(name): the published model as we read it, once for all tests; a run changes nothing of it."""
+    return functools.cache(lambda name: load(folders[name], device="cpu"))
+
+
+@pytest.fixture(scope="module")
+def pipes(folders: dict[str, Path]) -> Callable[..., Any]:
+    """pipes(name, scheduler): diffusers' pipeline, read once; its scheduler keeps state: each call makes one anew."""
+
+    @functools.cache
+    def read(name: str) -> tuple[Any, Any]:
+        pipe = their_pipeline(folders[name])
+        return pipe, pipe.scheduler
+
+    def pipe(name: str, scheduler: str | None = None) -> Any:
+        pipe, own = read(name)
+        kind = type(own) if scheduler is None else getattr(diffusers, scheduler)
+        pipe.scheduler = kind.from_config(own.config)
+        return pipe
+
     return pipe
 
 
@@ -64,27 +87,27 @@ def as_here(guidance_scale: float) -> float:
 
 @pytest.mark.parametrize("guidance", ["card", "off", "negative"])
 @pytest.mark.parametrize(("name", "number"), CARDS)
-def test_a_published_model_is_driven_as_diffusers_drives_it_or_refused(folders, name, number, guidance):
+def test_a_published_model_is_driven_as_diffusers_drives_it_or_refused(loaded, pipes, name, number, guidance):
     card = published.read(name)["cards"][number]
     scale = {"card": card["guidance_scale"], "off": 1.0, "negative": max(card["guidance_scale"], 2.0)}[guidance]
     words = {"negative": "blurry"} if guidance == "negative" else {}
     steps = card["steps"] if guidance == "card" else min(card["steps"], 6)  # what differs is seen at the first step
     try:
-        model = load(folders[name], device="cpu")
+        model = loaded(name)
         got = ours(model, card["sampler"], steps, guidance_scale=as_here(scale), **words)
     except ValueError as error:
         assert REFUSED.get(name) and REFUSED[name] in str(error)
         return
     assert name not in REFUSED
     negatives = {"negative_prompt": ["blurry"] * 2} if words else {}
-    expected = theirs(their_pipeline(folders[name], card["scheduler"]), steps, guidance_scale=scale, **negatives)
+    expected = theirs(pipes(name, card["scheduler"]), steps, guidance_scale=scale, **negatives)
     torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [name for name in published.NAMES if name not in REFUSED])
-def test_latents_are_decoded_as_diffusers_decodes_them(folders, name):
+def test_latents_are_decoded_as_diffusers_decodes_them(loaded, pipes, name):
     """Playground's latents_mean and latents_std, Stable Diffusion 3's shift_factor, and everybody's scaling_factor."""
-    pipe, model = their_pipeline(folders[name], None), load(folders[name], device="cpu")
+    pipe, model = pipes(name), loaded(name)
     latents = theirs(pipe, 2, guidance_scale=1.0)
     seeds = {"generator": generators(2, seed=5), "height": SIDE, "width": SIDE, "num_inference_steps": 2}
     expected = pipe([PROMPT] * 2, guidance_scale=1.0, output_type="pt", **seeds).images
@@ -92,11 +115,11 @@ def test_latents_are_decoded_as_diffusers_decodes_them(folders, name):
 
 
 @pytest.mark.parametrize("name", ["playground_v25", "sdxl", "sd3"])
-def test_a_picture_is_encoded_as_diffusers_image_to_image_encodes_it(folders, name):
-    model = load(folders[name], device="cpu")
+def test_a_picture_is_encoded_as_diffusers_image_to_image_encodes_it(loaded, pipes, name):
+    model = loaded(name)
     image = torch.rand(2, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)) * 2 - 1
     kind = "StableDiffusion3Img2ImgPipeline" if name == "sd3" else "StableDiffusionXLImg2ImgPipeline"
-    pipe = getattr(diffusers, kind).from_pipe(their_pipeline(folders[name], None), torch_dtype=torch.float32)
+    pipe = getattr(diffusers, kind).from_pipe(pipes(name), torch_dtype=torch.float32)
     given = {"batch_size": 2, "num_images_per_prompt": 1, "dtype": torch.float32, "device": torch.device("cpu")}
     if name == "sd3":
         pipe.scheduler.set_timesteps(4)
@@ -112,9 +135,9 @@ def test_a_picture_is_encoded_as_diffusers_image_to_image_encodes_it(folders, na
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_a_card_that_says_guidance_0_means_off_which_is_1_here(folders):
+def test_a_card_that_says_guidance_0_means_off_which_is_1_here(loaded):
     """diffusers: off up to 1; here 0 is the negative side alone, and a warning says how a card's 0.0 is written."""
-    model = load(folders["sdxl_turbo"], device="cpu")
+    model = loaded("sdxl_turbo")
     off, one = ours(model, None, 1, guidance_scale=1.0), ours(model, None, 1, guidance_scale=as_here(0.0))
     assert torch.equal(off, one)
     with pytest.warns(UserWarning, match=r"card says 0\.0 for no guidance, give 1"):
@@ -132,7 +155,7 @@ def test_a_network_that_takes_the_guidance_scale_as_an_input(tmp_path, scale, wi
         "lcm_dreamshaper", tmp_path, model_index=index, scheduler=scheduler, unet={"time_cond_proj_dim": width}
     )
     model = load(folder, device="cpu")
-    pipe = their_pipeline(folder, None)
+    pipe = their_pipeline(folder)
     got = ours(model, "ddim", 4, guidance_scale=scale)
     torch.testing.assert_close(got, theirs(pipe, 4, guidance_scale=scale), rtol=1e-4, atol=1e-4)
     if scale > 1:
@@ -176,7 +199,7 @@ def test_the_size_that_is_drawn_is_the_networks_own(tmp_path, said, size):
             model.prepare()
         assert model.prepare(height=64, width=64).x_t.shape == (1, 4, 8, 8)
         return
-    pipe = their_pipeline(tmp_path, None)
+    pipe = their_pipeline(tmp_path)
     expected = pipe(PROMPT, num_inference_steps=2, generator=generators(1, 5), output_type="latent").images
     assert model.trained_size == size
     got = final(model.steps(PROMPT, num_inference_steps=2, guidance_scale=7.5, seed=5))
