@@ -283,7 +283,7 @@ def film_of(
     Args:
         steps: the steps to show.
         columns: the number of columns of each panel's mosaic of images.
-        count: the number of steps of the whole run, if only some of them were kept.
+        count: the number of steps of the whole run, if its last ones were not kept; by default the last step ends it.
         panels: show only the first `panels` panels. rows: the number of panels in each row.
         large: the names of the images, to show one of them (at first number `pick`) large, with its step as arithmetic
             (unless `panels` leaves eps out); a third panel then shows eps as an image, grey where it is 0.
@@ -301,7 +301,7 @@ def film_of(
         sheets = [mosaic(pixels(field(step), limit), columns) for step in steps]
         sheets.append(mosaic(pixels(steps[-1].x_next), columns) if k == 0 else sheets[-1])
         shown_panels.append((title, alt, sheets))
-    count = len(steps) if count is None else whole("count", count, 1)
+    count = steps[-1].i + 1 if count is None else whole("count", count, 1)
     last = f"final image after {count} step{'s' if count > 1 else ''}"
     lead = None
     if large:

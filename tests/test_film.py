@@ -124,6 +124,15 @@ def test_the_first_panels_alone_in_rows_of_their_own():
     assert a_film.captions[1].startswith("step 2 of 100")
 
 
+def test_a_film_of_some_steps_counts_those_of_the_whole_run():
+    first, _, last = make_steps()
+    assert [words.split(" ·")[0] for words in film_of([first, last]).captions] == [
+        "step 1 of 3",
+        "step 3 of 3",
+        "final image after 3 steps",
+    ]
+
+
 def test_films_that_do_not_fit_are_refused():
     sheet = np.zeros((2, 2, 4), np.uint8)
     with pytest.raises(ValueError, match="no steps"):
