@@ -1,6 +1,6 @@
 """Does `diagnose` name the fault of a network that was trained with it?
 
-    python benchmarks/diagnosis.py                     # every fault with two seeds, about five minutes on one core
+    python benchmarks/diagnosis.py                     # every fault with two seeds, about six minutes on one core
     python benchmarks/diagnosis.py "off by one" none   # one fault, and the right networks; nothing is written
 
 Each network is an MLP trained on the eight Gaussians by `training.faults.learn`, in which one line is wrong. The right
@@ -60,7 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faults", nargs="*", help="names of faults, or `none`; all by default, and written")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--steps", type=int, default=2000, help="of each training")
+    parser.add_argument("--steps", type=int, default=1200, help="of each training")
     options = parser.parse_args()
     tried(parser, check_folder, MEASURED)
     cases = [(NONE, kind, schedule) for kind, schedule in RIGHT]

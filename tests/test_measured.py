@@ -9,6 +9,7 @@ import pytest
 from diffusion_explained.measured import read_measured, rows_of, studies, write_measured
 from diffusion_explained.models import build_network, count_flops, count_parameters, network_config
 from diffusion_explained.pretrained import WEIGHTS, load_pretrained, shipped_weights
+from diffusion_explained.training.faults import FAULTS
 
 MICRO = "micro"  # of its own shape: many measures, of fewer pictures each
 EVERY_STUDY = pytest.mark.parametrize("study", ["guidance", "samplers"])
@@ -200,3 +201,12 @@ def test_micro_was_measured_with_the_weights_that_ship():
         assert row["retrieval"] == retrieval, f"{row['part']} was measured with another retrieval network: {again}"
         if row["model"] == "micro":
             assert row["weights"] == model, f"{row['part']} was measured with other weights: {again}"
+
+
+def test_diagnose_names_nine_faults_in_ten_and_raises_no_alarm():
+    rows = read_measured("diagnosis")["rows"]
+    right = [row for row in rows if row["fault"] == "none"]
+    faulty = [row for row in rows if row["fault"] != "none"]
+    assert sum(row["of"] for row in right) >= 5 and all(row["right"] == row["of"] >= 2 for row in right)
+    assert sum(row["right"] for row in faulty) >= 0.9 * sum(row["of"] for row in faulty)
+    assert {row["fault"] for row in faulty} == {*FAULTS} - {"last step never trained", "no EMA"}  # no output shows them
