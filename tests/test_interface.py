@@ -9,11 +9,13 @@ from diffusion_explained import load_pretrained
 from diffusion_explained.devices import to_float64
 from diffusion_explained.pretrained import Model
 from diffusion_explained.stable_diffusion.model import StableDiffusion
+from diffusion_explained.stable_diffusion.pipeline_model import PipelineModel
 
 
 @pytest.mark.parametrize("stage", ["levels", "prepare", "denoiser", "decode", "steps", "sample"])
-def test_both_classes_keep_one_interface(stage):
-    ours, theirs = (inspect.signature(getattr(kept, stage)).parameters for kept in (Model, StableDiffusion))
+@pytest.mark.parametrize("other", [StableDiffusion, PipelineModel])
+def test_the_classes_keep_one_interface(stage, other):
+    ours, theirs = (inspect.signature(getattr(kept, stage)).parameters for kept in (Model, other))
     own = {"labels", "prompt", "text"}  # the condition: each class's own
     shared = [name for name in ours if name not in own]
     assert [name for name in theirs if name in shared] == shared

@@ -115,13 +115,16 @@ def to_download(name: str, safety_checker: bool | None = None) -> float | None:
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
 def _scheduler(name: str) -> dict[str, Any] | None:
-    """The configuration of a model's scheduler, with its class, from its files; None if the model is not here."""
+    """The configuration of a model's scheduler, with its class, from its files; None if it does not give the levels."""
     if name == STAND_IN:
         return {**DDPM_CONFIG, "_class_name": "PNDMScheduler"}
     if (sharing.is_shared() and name != MICRO) or missing(name, False):  # a scheduler needs no checker
         return None
     try:
-        folder = find_weights(name, safety_checker=False).folder
+        weights = find_weights(name, safety_checker=False)
+        if weights.family.drive is not None:  # its pipeline chooses the levels, once it is loaded
+            return None
+        folder = weights.folder
         listed = read_index(folder)["scheduler"][1]
         return {**read_json(folder / "scheduler" / "scheduler_config.json"), "_class_name": listed}
     except (OSError, ValueError):

@@ -235,6 +235,10 @@ def cross_attentions(model: StableDiffusion) -> dict[str, Any]:
 
     Raises ValueError for a network without cross-attention, or one that is compiled.
     """
+    if model.family.drive is not None:
+        raise ValueError(
+            f"The attention of {model.family.title} is not shown here: use Stable Diffusion 1.x, 2.x, XL or micro."
+        )
     if model.family.network != "unet":
         raise ValueError(
             f"{model.family.title} has no cross-attention: its text and picture attend to each other in one sequence. "

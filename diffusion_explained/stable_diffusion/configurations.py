@@ -15,7 +15,7 @@ diffusers, so a configuration is checked before any weights are downloaded or lo
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from diffusion_explained.stable_diffusion.families import Family
@@ -334,6 +334,9 @@ def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Fa
     for inner in (config, *(config.get(f"{of}_config") or {} for of in ("text", "vision"))):
         if isinstance(inner, Mapping):  # transformers looks these names up in torch, for the safety checker too
             _check({key: inner[key] for key in DTYPES if key in inner}, DTYPES, f"{part} ({class_name})")
+    if family.drive is not None:
+        _check_driven_part(part, class_name, config, family.drive.parts[part], family.title)
+        return
     known = tables_of(family.name).get(part)
     if known is None:
         return
@@ -365,6 +368,23 @@ def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Fa
             raise ValueError(f"{part} ({class_name}) has no {key}, which {family.title} needs in its config.json.")
 
 
+def _check_driven_part(
+    part: str, class_name: str, config: Mapping[str, Any], classes: tuple[str, ...], title: str
+) -> None:
+    """Raise ValueError for a part of a driven pipeline that has another class, or is not in its published precision.
+
+    The pipeline itself obeys the rest of the configuration; keys that diffusers' class does not have are refused when
+    the class is imported (`parts`).
+    """
+    stated = config.get("_class_name", class_name)
+    if not {class_name, stated} <= set(classes or (class_name,)):
+        raise ValueError(
+            f"{part} is a {str(stated)[:80]}, which is not supported for {title}: {_use(classes or (class_name,))}."
+        )
+    if config.get("quantization_config") is not None:
+        raise ValueError(f"{part} ({class_name}) sets quantization_config, which is not supported: use a full copy.")
+
+
 def _check_buckets(config: Mapping[str, Any], part: str) -> None:
     """Raise ValueError if T5's relative positions have no logarithmic buckets, which transformers divides by."""
     buckets = config.get("relative_attention_num_buckets", 32)  # transformers' defaults
@@ -390,7 +410,8 @@ def check_tokenizer_file(file: str, config: Mapping[str, Any], part: str) -> Non
 def check_pipeline(index: Mapping[str, Any], family: Family) -> None:
     """Raise ValueError for keys of a model_index.json, besides its parts, that are not supported."""
     own = {key: value for key, value in index.items() if not _is_part(value)}
-    _check(own, PIPELINE, f"model_index.json ({index['_class_name']})")
+    table = PIPELINE | ({"is_distilled": FLAG} if family.name == "flux2_klein" else {})
+    _check(own, table, f"model_index.json ({index['_class_name']})")
 
 
 def check_together(configs: Mapping[str, Mapping[str, Any]], index: Mapping[str, Any], family: Family) -> None:
@@ -457,7 +478,7 @@ def _is_part(value: Any) -> bool:
     return isinstance(value, (list, tuple)) and len(value) == 2
 
 
-def _use(known: Mapping[str, Any]) -> str:
+def _use(known: Iterable[str]) -> str:
     return f"use a model whose part is a {' or a '.join(known)}"
 
 

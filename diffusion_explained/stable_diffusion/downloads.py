@@ -39,7 +39,7 @@ def chosen_files(names: Iterable[str], *, t5: bool = False, leave_out: Sequence[
         part, _, rest = name.rpartition("/")
         if "/" in part or part in leave_out or (not part and rest != INDEX):
             continue
-        if rest.endswith((".txt", ".model")) or (rest.endswith(".json") and ".index." not in rest):
+        if rest.endswith((".txt", ".model", ".jinja")) or (rest.endswith(".json") and ".index." not in rest):
             chosen.append(name)
     for part in HOLD_WEIGHTS:
         if part in leave_out:
@@ -160,7 +160,7 @@ def _fetch_from(repo: str, *, t5: bool, safety_checker: bool | None) -> None:
         for part in found.classes:
             if part.startswith("tokenizer") and (t5 or part != "tokenizer_3"):  # a few megabytes
                 files = [get(name) for name in chosen if name.startswith(f"{part}/")]
-                check_tokenizer_files(files[0].parent if files else Path(part))
+                check_tokenizer_files(files[0].parent if files else Path(part), found.family)
     except (ValueError, WeightsUnavailableError) as error:
         raise Refused(f"{error} Nothing large was downloaded.") from error
     snapshot_download(repo, allow_patterns=chosen, cache_dir=os.environ.get("HF_HUB_CACHE"))

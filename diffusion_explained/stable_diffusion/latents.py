@@ -157,7 +157,7 @@ def decode(vae: Any, device: torch.device, latents: Tensor, through: Callable[..
 def start(
     levels: list[Level],
     streams: list[torch.Generator],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     device: torch.device,
     *,
     vae: Any = None,
@@ -171,7 +171,7 @@ def start(
     Args:
         levels: all levels, from pure noise on.
         streams: one random stream per image, [B].
-        shape: the shape of one image's latents, (C, h, w).
+        shape: the shape of one image's latents, (C, h, w); of a video (C, f, h, w), without an image.
         image, strength, mask: as in `StableDiffusion.prepare`.
         shows_mask: whether the network takes the mask and the masked picture as input channels.
     """

@@ -30,7 +30,7 @@ NEEDED = {
 }
 OPTIONAL = {"sd": (CHECKER,), "sdxl": (CHECKER,), "sd3": (T5, "tokenizer_3", CHECKER)}
 UNUSED = ("image_encoder",)  # for image prompts, which this package does not use
-LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl", None)
+LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl", "kolors", None)
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")
 REFUSED_PICKLES = (
     "pickled weights can run code when they are opened, so they are refused. Use a copy of the model with "
@@ -76,12 +76,15 @@ def listing_of(
     if strange:
         raise ValueError(f"{folder} asks to run code of its own for {', '.join(strange)}, which is refused.")
     classes = {part: entry for part, entry in listed.items() if None not in entry}
-    if lacking := [part for part in NEEDED[family.name] if part not in classes]:
+    drive = family.drive
+    needed = NEEDED[family.name] if drive is None else tuple(drive.parts)
+    optional = OPTIONAL[family.name] if drive is None else drive.optional
+    if lacking := [part for part in needed if part not in classes]:
         raise ValueError(f"{folder} lists no {', '.join(lacking)} in its {INDEX}; {family.title} needs them.")
-    known = {*OPTIONAL[family.name], *UNUSED, *NEEDED[family.name], "feature_extractor"}
+    known = {*optional, *UNUSED, *needed, "feature_extractor"}
     if foreign := [part for part in classes if part not in known]:
         raise ValueError(f"{folder} has a part that is not supported: {', '.join(foreign)}. Use diffusers itself.")
-    away = {part for part in listed if part not in classes or part in UNUSED}
+    away = {part for part in listed if part not in classes or part in UNUSED or (drive and part in optional)}
     if t5 is False and T5 in classes:
         away |= {T5, "tokenizer_3"}
     if t5 and T5 not in classes:
@@ -106,7 +109,10 @@ def check_configurations(
     try:
         for part, config in configs.items():
             check_part(part, found.classes[part][1], config, found.family)
-        check_together(configs, found.index, found.family)
+        if found.family.drive is None:
+            check_together(configs, found.index, found.family)
+        else:
+            check_part("scheduler", found.classes["scheduler"][1], scheduler, found.family)
         noise = {**scheduler, "_class_name": found.classes["scheduler"][1]}
         kind_of(noise), schedule_of(noise)  # each raises ValueError for an unknown configuration
     except ValueError as error:
@@ -150,14 +156,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def check_tokenizer_files(folder: Path) -> None:
+def check_tokenizer_files(folder: Path, family: Family) -> None:
     """Raise an error for tokenizer files that are missing, damaged or not supported.
 
-    transformers would make a tokenizer of them that splits texts differently.
+    transformers would make a tokenizer of them that splits texts differently. The configuration of a tokenizer that
+    diffusers' own pipeline calls is left to the pipeline.
     """
     names = {file.name for file in folder.glob("*") if file.is_file()}
     whole = {"tokenizer.json"} <= names or {"vocab.json", "merges.txt"} <= names or {"spiece.model"} <= names
-    if not whole:
+    if not whole and not (family.drive is not None and "tokenizer.model" in names):
         raise WeightsUnavailableError(
             f"{folder} is not whole: it needs a tokenizer.json, or a vocab.json with its merges.txt (for T5 a "
             "spiece.model). Copy or download it again."
@@ -166,7 +173,7 @@ def check_tokenizer_files(folder: Path) -> None:
         found = read_json(folder / name)
         if name == "vocab.json" and not (found and all(isinstance(number, int) for number in found.values())):
             raise ValueError(f"{folder / name} is damaged: it should give a number to each piece. Copy it again.")
-        if name in ("tokenizer_config.json", "special_tokens_map.json"):
+        if name in ("tokenizer_config.json", "special_tokens_map.json") and family.drive is None:
             try:
                 check_tokenizer_file(name, found, folder.name)
             except ValueError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.parts import load_pipeline
+from diffusion_explained.stable_diffusion.pipeline_model import drive_pipeline
 from diffusion_explained.stable_diffusion.tokenizer_rules import check_tokenizers
 from diffusion_explained.stable_diffusion.weights import Weights, find_weights, is_repository
 
@@ -111,17 +113,21 @@ def of_pipeline(pipe: Any, family: Family, name: str, label: str, *, unchecked: 
             f"got a {type(pipe).__name__}."
         )
     network = getattr(pipe, family.network)
-    for part in (family.network, "vae"):
+    for part in (family.network, "vae") if family.drive is None else family.drive.parts:
         module = getattr(pipe, part)
-        check_part(part, type(module).__name__, module.config, family)
-    check_tokenizers(pipe, family.name, name)
+        config = getattr(module, "config", {})
+        check_part(part, type(module).__name__, config if isinstance(config, Mapping) else config.to_dict(), family)
+    if family.drive is None:
+        check_tokenizers(pipe, family.name, name)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-    if pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast and family.name == "sdxl":
+    if family.name == "sdxl" and pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)  # its activations overflow float16
     pipe.set_progress_bar_config(disable=True)
     device = pipe._execution_device  # read once: diffusers searches all parts for it, which takes milliseconds
+    if family.drive is not None:
+        return drive_pipeline(pipe, name, family, label, device)
     decode = partial(autoencoder.decode, pipe.vae, device)
     return StableDiffusion(name, family, pipe, label, device, network, decode, unchecked)
 

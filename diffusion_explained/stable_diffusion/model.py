@@ -118,9 +118,14 @@ class StableDiffusion:
         """Whether the network takes the guidance scale as an input: one pass per step (a latent consistency model)."""
         return self.network.config.get("time_cond_proj_dim") is not None
 
+    @property
+    def denoiser_options(self) -> tuple[str, ...]:
+        """The options of `denoiser` that `steps` takes too."""
+        return ("guidance_interval", "guidance_rescale")
+
     @named_options
     @typed_arguments
-    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, int, int]:
+    def latent_shape(self, height: int | None = None, width: int | None = None) -> tuple[int, ...]:
         """(C, h, w) of the latents of a picture of height x width. Raises ValueError for a size without latents."""
         if height is None or width is None:
             own = self.trained_size
@@ -268,7 +273,7 @@ class StableDiffusion:
 
         Raises ValueError for a negative prompt, an interval or a rescale where the network takes the scale as an input.
         """
-        check_options("denoiser", options, {*DENOISER_OPTIONS, "guidance_scale", "start"})
+        check_options("denoiser", options, {*self.denoiser_options, "guidance_scale", "start"})
         count = len(text) if start is None else len(start.x_t)
         scale = self.default_guidance_scale if guidance_scale is None else guidance_scale
         channels, known = (None, None) if start is None else (start.channels, start.known)
@@ -379,7 +384,7 @@ class StableDiffusion:
         Each step's tensors are [B, C, h, w]. Raises ValueError for options that are unknown or do not fit.
         """
         name = self.default_sampler if sampler is None else sampler
-        of_denoiser, of_sampler = divide_options(name, options, DENOISER_OPTIONS, self.steps)
+        of_denoiser, of_sampler = divide_options(name, options, self.denoiser_options, self.steps)
         size = (height, width) if image is None else tuple(image.shape[-2:])
         levels = self.levels(num_inference_steps, name, spacing, height=size[0], width=size[1])
         if callable(prompt):
@@ -417,9 +422,6 @@ class StableDiffusion:
     ) -> Tensor:
         """Run `steps` with the same arguments and decode its result: pictures [B, 3, H, W] in [-1, 1]."""
         return self.decode(final(self.steps(prompt, batch_size, num_inference_steps, **options)))
-
-
-DENOISER_OPTIONS = ("guidance_interval", "guidance_rescale")
 
 
 def _run(steps: Iterator[Step], begun: Start) -> Iterator[Step]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import importlib
+import inspect
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from diffusion_explained.messages import shortened
 from diffusion_explained.stable_diffusion.backend import diffusers
-from diffusion_explained.stable_diffusion.listing import CHECKER
+from diffusion_explained.stable_diffusion.listing import CHECKER, read_json
 from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError, enough_memory
 from diffusion_explained.stable_diffusion.tokenizer_rules import check_tokenizers
 from diffusion_explained.stable_diffusion.weights import Weights
@@ -45,7 +48,12 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
 
 
 def _assembled(weights: Weights, dtype: torch.dtype) -> Any:
-    library = diffusers()
+    library, drive = diffusers(), weights.family.drive
+    if lacking := [name for name in drive.needs if find_spec(name) is None] if drive else []:
+        raise ValueError(
+            f"{weights.family.title} needs the package {', '.join(lacking)}, which is not installed here: "
+            f"pip install {' '.join(lacking)}."
+        )
     half = weights.wants_float16(dtype == torch.float32)
     parts = {part: _load(weights, part, dtype, half) for part in weights.parts}
     options: dict[str, Any] = {part: None for part in weights.left_out}
@@ -53,11 +61,12 @@ def _assembled(weights: Weights, dtype: torch.dtype) -> Any:
         options["requires_safety_checker"] = False
 
     def assemble() -> Any:
-        pipeline = getattr(library, weights.pipeline)
+        pipeline = getattr(library, weights.pipeline if drive is None else weights.family.pipelines[0])
         return pipeline.from_pretrained(weights.folder, local_files_only=True, **parts, **options)
 
     pipe = _in_words(weights, "its scheduler and tokenizers", assemble)
-    check_tokenizers(pipe, weights.family.name, f"{weights.name} ({weights.folder})", partial(_in_words, weights))
+    if drive is None:
+        check_tokenizers(pipe, weights.family.name, f"{weights.name} ({weights.folder})", partial(_in_words, weights))
     return pipe
 
 
@@ -106,6 +115,8 @@ def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:
     found = _class_of(*weights.classes[part])
     files = weights.files(part, half)
     folder = weights.folder / part
+    if weights.family.drive is not None:
+        _check_keys(weights, part, found)
     if part != CHECKER:
         _check_size(weights, part, found, _in_words(weights, part, lambda: _stored(files)))
 
@@ -165,13 +176,27 @@ def _stored(files: Iterable[Any]) -> int:
     return count
 
 
+def _check_keys(weights: Weights, part: str, found: Any) -> None:
+    """Raise ValueError for a key that is set in a part's configuration, but that its class in diffusers ignores."""
+    if weights.classes[part][0] != "diffusers":
+        return
+    config = read_json(weights.folder / part / "config.json")
+    known = set(inspect.signature(found.__init__).parameters)
+    for key, value in config.items():
+        if key not in known and not key.startswith("_") and value not in (None, False, [], {}):
+            raise ValueError(
+                f"{part} of {weights.name} ({weights.classes[part][1]}) sets {shortened(key)}, which this version of "
+                "diffusers does not know: use a newer diffusers, or another copy of the model."
+            )
+
+
 def _check_size(weights: Weights, part: str, found: Any, stored: int) -> None:
     """Raise ValueError, before the network is built, if its configuration has far more weights than the files."""
     folder = weights.folder / part
 
     def build() -> int:
         with torch.device("meta"):
-            if weights.classes[part][0] == "transformers":
+            if weights.classes[part][0] != "diffusers":
                 module = found(found.config_class.from_pretrained(folder, local_files_only=True))
             else:
                 module = found.from_config(found.load_config(folder, local_files_only=True))

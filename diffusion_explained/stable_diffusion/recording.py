@@ -77,7 +77,7 @@ def record(
         "negative": None if text.negative is None else list(text.negative),
         "sampler": options.get("sampler") or model.default_sampler,
         "spacing": options.get("spacing"),
-        "guidance_scale": model.family.guidance_scale if scale is None else float(scale),
+        "guidance_scale": model.default_guidance_scale if scale is None else float(scale),
         "num_inference_steps": len(rows),
         "seeds": seeds,
         "height": images.shape[2],

@@ -175,7 +175,7 @@ def _read_pipeline(folder: Path, name: str, t5: bool | None, safety_checker: boo
     check_configurations(found, configs, read_json(folder / "scheduler" / "scheduler_config.json"), str(folder))
     for part in found.classes:
         if part.startswith("tokenizer"):
-            check_tokenizer_files(folder / part)
+            check_tokenizer_files(folder / part, found.family)
     classes = {part: found.classes[part] for part in found.weighty}
     stand_in = (folder / STAND_IN).is_file()
     family = MICRO_FAMILY if micro and found.family.name == MICRO_FAMILY.name else found.family
