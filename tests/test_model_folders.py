@@ -342,10 +342,10 @@ def test_what_is_not_driven_is_refused_before_the_download(hub, copy):
     """By the pipeline's class the first kilobyte tells, by a configuration the next few."""
     path = copy / "model_index.json"
     index = json.loads(path.read_text())
-    path.write_text(json.dumps({**index, "_class_name": "FluxPipeline"}))
+    path.write_text(json.dumps({**index, "_class_name": "FluxKontextPipeline"}))
     with pytest.raises(
         ValueError,
-        match=r"This model is FLUX\.1, which is not supported; supported are .*Nothing large was downloaded",
+        match=r"This model is FLUX\.1 Kontext, which is not supported; supported are .*Nothing large was downloaded",
     ):
         load("somebody/flux", device="cpu", download=True)
     assert hub.asked == ["model_index.json"] and hub.given < 2000

@@ -236,8 +236,8 @@ def test_an_index_that_is_damaged_or_strange(copy):
         ("[]", "should hold an object"),
         ("{}", "does not name a pipeline class"),
         (
-            json.dumps({**index, "_class_name": "FluxPipeline"}),
-            r"This model is FLUX\.1, which is not supported; supported are Stable Diffusion 1\.x, 2\.x, XL, 3 and 3\.5",
+            json.dumps({**index, "_class_name": "FluxKontextPipeline"}),
+            r"This model is FLUX\.1 Kontext, which is not supported; supported are Stable Diffusion 1\.x, 2\.x, XL, 3",
         ),
         (json.dumps({**index, "unet": ["my_code", "Network"]}), "asks to run code of its own for unet"),
     ]:
