@@ -271,3 +271,17 @@ def test_every_tiny_pipeline_is_one_that_diffusers_makes():
 def test_the_pace_is_measured_at_the_models_own_size():
     pace = measure_pace(model_of("pixart_sigma"))
     assert pace.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "scale", "size"),
+    [
+        ("flux_schnell", 4, 1.0, 1024), ("flux_dev", 28, 3.5, 1024), ("flux2_klein", 4, 1.0, 1024),
+        ("flux2_klein_base", 50, 4.0, 1024), ("qwen_image", 50, 4.0, 1328), ("sana", 20, 4.5, 512),
+        ("pixart_sigma", 20, 4.5, 256), ("kolors", 50, 5.0, 1024), ("ltx", 50, 3.0, 704),
+    ],
+)  # fmt: skip
+def test_the_defaults_are_the_models_own(name, steps, scale, size):
+    model = model_of(name)
+    found = (model.default_num_inference_steps, model.default_guidance_scale, model.default_size)
+    assert found == (steps, scale, size)

@@ -181,6 +181,10 @@ class Driver:
         """Whether the pipeline's call has an argument of this name."""
         return argument in inspect.signature(self.pipe.__call__).parameters
 
+    def default(self, argument: str) -> Any:
+        """The default value of an argument of the pipeline's call."""
+        return inspect.signature(self.pipe.__call__).parameters[argument].default
+
     @torch_defaults()
     @torch.no_grad()
     def run(self, course: Course, tap: Tap, texts: dict[str, Any] | None, **given: Any) -> Any:

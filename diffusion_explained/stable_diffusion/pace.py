@@ -46,8 +46,12 @@ def measure_pace(model: StableDiffusion) -> Pace:
         # inpainting a whole grey picture works with every model, including those that were trained to inpaint
         place: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
         given = {"image": torch.zeros(3, SIDE, SIDE, **place), "mask": torch.ones(SIDE, SIDE, **place)}
-    else:  # some of these pipelines draw at fixed sizes only
-        height, width = model.trained_size
+    else:
+        try:
+            model.latent_shape(SIDE, SIDE)
+        except ValueError:  # this pipeline draws at fixed sizes only
+            height, width = model.trained_size
+        given = {"height": height, "width": width}
     record(
         model, "", **given, num_inference_steps=1 + READINGS, progress=lambda step: marks.append(time.perf_counter())
     )

@@ -45,6 +45,7 @@ from diffusion_explained.stable_diffusion.preview import fit_preview
 from diffusion_explained.stable_diffusion.schedulers import scheduler_class
 from diffusion_explained.stable_diffusion.text import Text, prompts_of, tokenize
 
+FEW = 4  # steps, as the cards of FLUX.1 schnell and FLUX.2 klein say
 BINNED = "use_resolution_binning"  # pipelines with this argument draw at fixed sizes and resize the picture
 
 
@@ -133,6 +134,11 @@ class PipelineModel(StableDiffusion):
     def default_sampler(self) -> str:
         """The sampler of the pipeline's own scheduler; otherwise Euler for a flow, and DDIM for other models."""
         return scheduler_class(self.scheduler_config).sampler or super().default_sampler
+
+    @property
+    def default_num_inference_steps(self) -> int:
+        """4 steps for a network that was distilled to need no guidance; otherwise those of the pipeline's own call."""
+        return FEW if self._unguided else self.driver.default("num_inference_steps")
 
     @property
     def default_guidance_scale(self) -> float:
