@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from diffusion_explained import film, load_pretrained, stable_diffusion
+from diffusion_explained.beyond import load_beyond
 from diffusion_explained.data import made_by_model, to_float
 
 HERE = Path(__file__).parent
@@ -102,7 +103,14 @@ def explorer() -> None:
     shot.quantize(200, dither=Image.Dither.NONE).save(HERE / "explorer.png", optimize=True)
 
 
+def sound() -> None:
+    """sound.png: three spectrograms of each word, seeds 0 to 29."""
+    drawn = load_beyond("sound").sample(list(range(10)) * 3, num_inference_steps=20, seed=0)
+    picture = film.mosaic(film.pixels(drawn.flip(2)), columns=10, gap=2)
+    Image.fromarray(picture).convert("L").save(HERE / "sound.png", optimize=True)
+
+
 if __name__ == "__main__":
-    for make in (digits, pictures, one_step, micro, explorer):
+    for make in (digits, pictures, one_step, micro, explorer, sound):
         if make.__name__ in sys.argv[1:] or len(sys.argv) == 1:
             make()

@@ -4,6 +4,8 @@
 |--------------------|------------------------------------------------------------------------------------|
 | `kinds`            | `Kind`: what a kind of data must say; `measured`: samples beside real data, chance |
 | `shelf`            | the kinds that there are, and `load_beyond`                                        |
+| `sound`            | ten spoken words, and a classifier that names what is heard                         |
+| `spectrograms`     | a second of sound as a log-mel spectrogram, and back by Griffin-Lim; WAV files      |
 | `training`         | the training of a kind's network, from a recipe of recipes/beyond/                 |
 """
 

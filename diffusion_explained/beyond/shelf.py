@@ -9,11 +9,12 @@ from __future__ import annotations
 import torch
 
 from diffusion_explained.beyond.kinds import Kind
+from diffusion_explained.beyond.sound import SOUND
 from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.pretrained import WEIGHTS, Model, load_pretrained
 
-_ALL: tuple[Kind, ...] = ()
+_ALL: tuple[Kind, ...] = (SOUND,)
 KINDS = {kind.name: kind for kind in _ALL}
 
 
