@@ -128,7 +128,10 @@ def to_wave(spectrogram: Tensor, seed: int = 0) -> Tensor:
 
 @typed_arguments
 def wav_bytes(wave: Tensor) -> bytes:
-    """A WAV file, 16 bits per sample at 8,000 samples per second, of a wave [N]; larger values than 1 are clipped."""
+    """A WAV file, 16 bits per sample at 8,000 samples per second, of a wave [N]; larger values than 1 are clipped.
+
+    Raises ValueError for another shape, and for NaN.
+    """
     if check_data("wave", wave).ndim != 1 or len(wave) == 0:
         raise ValueError(f"wave must be [N], N of 1 or more; got {list(wave.shape)}: give one wave of the batch.")
     numbers = (wave.clamp(-1, 1) * 32767).round().to(torch.int16).cpu().numpy().astype("<i2")
