@@ -18,6 +18,7 @@ from diffusion_explained.beyond.sound import CLASSIFIER, WORDS, load_spoken_word
 from diffusion_explained.beyond.spectrograms import BANDS, FRAMES, log_mel, to_wave
 from diffusion_explained.data import ImageDataset, to_float, to_uint8
 from diffusion_explained.devices import choose_device, hardware
+from diffusion_explained.files import check_file
 from diffusion_explained.models import Classifier, ClassifierConfig, count_parameters, network_config
 from diffusion_explained.noise import seeded
 from diffusion_explained.training.classifier import accuracy, train_classifier
@@ -59,4 +60,8 @@ def main(epochs: int = 40, file: Path = CLASSIFIER) -> None:
 
 
 if __name__ == "__main__":
+    try:
+        check_file(Path(sys.argv[2]) if len(sys.argv) > 2 else CLASSIFIER, "")
+    except OSError as error:
+        sys.exit(str(error))
     main(*(int(text) for text in sys.argv[1:2]), *(Path(text) for text in sys.argv[2:3]))

@@ -23,7 +23,7 @@ from torch import Tensor
 from diffusion_explained.beyond.sound import PARTS, SPOKEN_WORDS, WORDS
 from diffusion_explained.beyond.spectrograms import BANDS, FRAMES, SAMPLES, log_mel
 from diffusion_explained.data import to_uint8
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, check_file
 
 ACCENTS = "en-us en-us en-gb en-gb-x-rp en-gb-scotland en-029 en-us-nyc en-gb-x-gbclan"
 VOICES = {
@@ -95,6 +95,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     try:
+        check_file(SPOKEN_WORDS, "")
         main()
     except FileNotFoundError as error:
         sys.exit(f"{error.filename} is missing: apt-get install espeak-ng")
+    except OSError as error:
+        sys.exit(str(error))

@@ -46,6 +46,8 @@ SCRIPTS = {  # every script that writes, with arguments by which it writes at PL
     "benchmarks/stable_diffusion.py whole": (["--device", "cpu"], "diffusion_explained.measured.MEASURED"),
     "recipes/cifar10_made.py": (["PLACE"], None),
     "recipes/emoji_sample.py": ([], "diffusion_explained.micro.emoji.SAMPLE_FILE"),
+    "recipes/sound_classifier.py": (["1", "PLACE"], None),
+    "recipes/spoken_words.py": ([], "diffusion_explained.beyond.sound.SPOKEN_WORDS"),
     "recipes/mnist_sample.py": (["PLACE"], None),
 }
 WRITERS = {"write_text", "write_bytes", "savefig", "save", "save_file", "savez", "savez_compressed", "to_csv", "dump"}
