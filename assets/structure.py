@@ -37,7 +37,7 @@ ORDER = {
         "likelihood",
         "inverse",
     ),
-    "networks and data": ("data", "models", "inside", "pretrained"),
+    "networks and data": ("data", "models", "inside", "pretrained", "discrete"),
     "pictures": ("charts", "film", "stable_diffusion", "comparisons", "plots", "widgets"),
     "measuring and training": ("metrics", "training", "beyond", "micro", "exercises", "course"),
     "command line": ("serving", "cli"),

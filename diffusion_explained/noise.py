@@ -90,15 +90,38 @@ def randn(
     """
     device = choose_device(device)
     check_kind_of("dtype", dtype, torch.dtype)
+    return _drawn(_normal, shape, generator).to(device=device, dtype=dtype)
+
+
+def rand(shape: Sequence[int], generator: Generators = None) -> Tensor:
+    """Uniform numbers in [0, 1) [B, ...], float64, on the CPU: `discrete` draws kinds with them.
+
+    In float32 they would have steps of 2^-24, and rare kinds would be drawn too seldom. generator: as for `randn`, on
+    the CPU. Raises ValueError for a generator on a GPU, and as `randn` does.
+    """
+    return _drawn(_uniform, shape, generator)
+
+
+def _drawn(draw: Callable[..., Tensor], shape: Sequence[int], generator: Generators) -> Tensor:
+    """Random numbers [B, ...] of draw(shape, generator), each row from its own generator if there are several."""
     shape = _shape(shape)
     check_generators(generator, shape[0] if shape else 1)
     if generator is None or isinstance(generator, torch.Generator):
-        place = "cpu" if generator is None else generator.device
-        noise = torch.randn(shape, generator=generator, device=place, dtype=torch.float32)
-    else:
-        rows = [torch.randn(shape[1:], generator=g, device=g.device, dtype=torch.float32) for g in generator]
-        noise = torch.stack(rows)
-    return noise.to(device=device, dtype=dtype)
+        return draw(shape, generator)
+    return torch.stack([draw(shape[1:], one) for one in generator])
+
+
+def _normal(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    place = "cpu" if generator is None else generator.device
+    return torch.randn(shape, generator=generator, device=place, dtype=torch.float32)
+
+
+def _uniform(shape: Sequence[int], generator: torch.Generator | None) -> Tensor:
+    if generator is not None and generator.device.type != "cpu":
+        raise ValueError(
+            f"generator must be on the CPU, as noise.stream(seed) makes it; got one on {generator.device}."
+        )
+    return torch.rand(shape, generator=generator, device="cpu", dtype=torch.float64)
 
 
 def _shape(shape: Sequence[int]) -> tuple[int, ...]:

@@ -52,6 +52,7 @@ from diffusion_explained.tables import check_keys, read_table
 from diffusion_explained.weight_files import read_weights, refused, with_weights, write_weights
 
 WEIGHTS = Path(__file__).parent / "weights"
+TEXT = "text_"  # the names of text models, which `discrete.load_text` loads, begin with it
 CIFAR10 = "diffusion_explained_cifar10"  # a separate distribution: a package index accepts no file above 100 MB
 
 
@@ -318,7 +319,8 @@ def check_clip(clip: float | None) -> None:
 
 def available() -> list[str]:
     """The names of the diffusion models that ship with the package and are installed."""
-    return sorted(name for name in shipped_weights() if not name.endswith(("_classifier", "_retrieval")))
+    others = ("_classifier", "_retrieval")
+    return sorted(name for name in shipped_weights() if not name.endswith(others) and not name.startswith(TEXT))
 
 
 @named_options
@@ -424,6 +426,8 @@ def _path(name: str | Path, names: list[str]) -> Path:
         return Path(name)
     if name.startswith("cifar10_") and cifar10_folder() is None:
         raise missing("cifar10", "diffusion-explained-cifar10")
+    if name.startswith(TEXT) and name in shipped_weights():
+        raise ValueError(f"{name} is a text model: use diffusion_explained.discrete.load_text.")
     if name not in names:
         raise unknown_name("weights", name, names)
     return shipped_weights()[name]

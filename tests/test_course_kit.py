@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffusion_explained import discrete
 from diffusion_explained.course.notebook_files import course_notebooks, read_notebook, reading_minutes
+from diffusion_explained.discrete import Chain, training_loss
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.exercises import exercises
 from diffusion_explained.forward import transition
@@ -110,6 +112,13 @@ def test_the_numbers_of_the_quiz():
         torch.tensor(-1 / 0.25), torch.tensor(-1.0), 3.0
     )  # of the guided score of Gaussians: minus a precision
     says("14.2", f"{-float(slope):g}")
+    chain = Chain(3)
+    kept = chain.transition(discrete.Level(0.5, 0.5), discrete.Level(0.8, 0.2))
+    says("15.1", f"{float(kept[0, 0]):g}")
+    half = training_loss(
+        chain, torch.zeros(1, 1, 3), torch.zeros(1, 1, dtype=torch.int64), torch.full((1, 1), 3), torch.tensor([0.5])
+    )
+    says("15.3", f"{float(half) / math.log(3):.0f}")
 
 
 def test_a_small_sample_has_a_larger_frechet_distance():

@@ -20,6 +20,7 @@ from diffusion_explained.cli.diagnose import diagnose
 from diffusion_explained.cli.micro import micro
 from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Spacing, Steps
 from diffusion_explained.cli.record import record
+from diffusion_explained.cli.text import sample_text
 from diffusion_explained.extras import require
 from diffusion_explained.files import in_repository, shipped
 from diffusion_explained.serving import MOST_VISITORS, serving
@@ -234,7 +235,11 @@ def sample(
             help="How many images, drawn as one batch; labels are used in turn. [one per label, or 16]",
         ),
     ] = None,
-    steps: Steps = 10,
+    text: Annotated[
+        str | None,
+        typer.Option(help="For a text model: what is known; _ is a letter to write, and so is all after the end."),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Sampling steps. [10 for images, 64 for texts]")] = None,
     sampler: Sampler = None,
     spacing: Spacing = None,
     guidance_scale: Annotated[
@@ -246,11 +251,19 @@ def sample(
         Path | None,
         typer.Option(
             help="The file: .png for the images, .gif for all steps from noise; what is no image has its own kind of "
-            "file, named in the answer to a wrong one. [samples.png]"
+            "file, named in the answer to a wrong one, and texts have .txt. [samples.png]"
         ),
     ] = None,
 ) -> None:
-    """Sample images, or what else a trained network draws, and write them as one file."""
+    """Sample images, or what else a trained network draws or writes, and write them as one file."""
+    from diffusion_explained.discrete import is_text_model
+
+    if is_text_model(model):
+        of_images = {"labels": labels, "spacing": spacing, "guidance-scale": guidance_scale}
+        return sample_text(model, text, n or 1, steps, sampler, seed, device, out, of_images)
+    if text is not None:
+        raise ValueError(f"{model} draws images: leave --text out, or name a text model.")
+    steps = 10 if steps is None else steps
     from tqdm import tqdm
 
     from diffusion_explained import film

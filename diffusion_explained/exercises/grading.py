@@ -41,6 +41,7 @@ NOTEBOOKS = {
     "12": "scores_sdes_likelihood",
     "13": "few_steps",
     "14": "guidance_inverse_problems",
+    "15": "discrete_diffusion",
 }
 
 

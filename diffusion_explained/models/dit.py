@@ -110,15 +110,15 @@ class Block(nn.Module):
     Each works on normalized tokens, scaled and shifted by time and class, and its output is multiplied by a gate and
     added to the tokens. The gates start at 0 ("adaLN-Zero"), so a new block returns its tokens unchanged.
 
-    tokens [B, N, width] and cond [B, width] -> [B, N, width].
+    tokens [B, N, width] and cond [B, width] -> [B, N, width]. causal: as for `Attend`.
     """
 
-    def __init__(self, width: int, head_width: int) -> None:
+    def __init__(self, width: int, head_width: int, *, causal: bool = False) -> None:
         super().__init__()
         self.modulate = nn.Linear(width, 6 * width)
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.qkv = nn.Linear(width, 3 * width)
-        self.attend = Attend(head_width)
+        self.attend = Attend(head_width, causal=causal)
         self.out = nn.Linear(width, width)
         self.norm2 = nn.LayerNorm(width, elementwise_affine=False, eps=1e-6)
         self.mlp = nn.Sequential(

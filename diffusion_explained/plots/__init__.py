@@ -12,6 +12,7 @@ In a notebook, call a function and then `plt.show()`; elsewhere `png(fig)` retur
 | `images`    | grids and films of images, schedules, losses, comparisons of samplers, guidance scales  |
 | `points`    | two-dimensional data: densities, trajectories, vector fields                            |
 | `point_films` | runs in the plane as films of points, which a browser draws                           |
+| `text_films` | runs of text models, letter by letter                                                  |
 | `lines`     | curves and panels of points, for the course's measurements                              |
 | `measured`  | the measurements of the benchmarks                                                      |
 | `inside`    | features and attention inside a network                                                 |
@@ -71,6 +72,7 @@ from diffusion_explained.plots.points import (
     vector_field,
 )
 from diffusion_explained.plots.style import alt_text, dress, figure, legend, legend_below, png
+from diffusion_explained.plots.text_films import text_film
 
 __all__ = [
     "PANELS",
@@ -112,6 +114,7 @@ __all__ = [
     "shape_diagram",
     "similarity_panels",
     "step_table",
+    "text_film",
     "token_chips",
     "token_panels",
     "trajectories",

@@ -19,6 +19,7 @@
 | `coupling`         | pairs of noise and data by optimal transport within minibatches                    |
 | `gan`              | a generative adversarial network for points in the plane, as a baseline            |
 | `faults`           | a plain loop whose one line may be wrong, as in real programs: for `metrics.diagnose` |
+| `text`             | the text models: masked and uniform diffusion, and their autoregressive twin       |
 | `recipes`          | the training runs that made the shipped networks, as files                         |
 """
 

@@ -747,8 +747,8 @@ check("14.4", my_dps_gradient, solution_dps_gradient)
 # - Samples that fit a measurement are not yet samples of the posterior. Where the posterior is known, check its
 #   weights.
 #
-# **This is the end of the course's last notebook.** Back to [the list of notebooks](README.md), whose table says for
-# each claim what was measured; or go on with your own data: [train a model](../docs/training.md).
+# **Next:** [15 · Discrete diffusion for text](15_discrete_diffusion.ipynb): the same idea where there is nothing to add
+# noise to.
 #
 # ## References
 #

@@ -8,7 +8,7 @@ import pytest
 from test_notebooks import FOLDER, NOTEBOOKS, execute
 
 PROVED = re.compile(r"<small>In code: (`[\w.]+`(?:, `[\w.]+`)*)\. Test:\n`(tests/[\w/]+\.py)::([\w:]+)`\.</small>")
-NOT_YET = {"15", "16"}  # notebooks whose equations name no code yet
+NOT_YET = {"16"}  # notebooks whose equations name no code yet
 
 
 def displayed(text):
