@@ -26,7 +26,10 @@ def pack(layout: str, x: Tensor) -> Tensor:
 
 
 def unpack(layout: str, x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """The inverse of `pack`; size: (h, w), or (f, h, w) of a video."""
+    """The inverse of `pack`: [B, C, h, w] or [B, C, f, h, w] of x [B, N, C]; size: (h, w), or (f, h, w) of a video.
+
+    Raises ValueError for another number of tokens N than the size has.
+    """
     if layout == "patches":
         h, w = size
         C = x.shape[2] // 4

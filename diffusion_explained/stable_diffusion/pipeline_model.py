@@ -214,7 +214,7 @@ class PipelineModel(StableDiffusion):
         return size
 
     def check_latents(self, latents: Tensor) -> None:
-        """Raise ValueError unless latents have the pipeline's number of dimensions, and float numbers."""
+        """Raise ValueError unless latents are [B, C, h, w], or [B, C, f, h, w] of a video, and floats."""
         dimensions = "[B, C, f, h, w]" if self.drive.layout == "video" else "[B, C, h, w]"
         if float_data("latents", latents).ndim != dimensions.count(",") + 1:
             raise ValueError(f"Latents are {dimensions}, got a tensor of shape {tuple(latents.shape)}.")
