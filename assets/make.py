@@ -16,8 +16,7 @@ import matplotlib.pyplot as plt
 import torch
 from PIL import Image
 
-from diffusion_explained import film, load_pretrained, stable_diffusion
-from diffusion_explained.beyond import load_beyond
+from diffusion_explained import beyond, film, load_pretrained, stable_diffusion
 from diffusion_explained.data import made_by_model, to_float
 
 HERE = Path(__file__).parent
@@ -105,12 +104,33 @@ def explorer() -> None:
 
 def sound() -> None:
     """sound.png: three spectrograms of each word, seeds 0 to 29."""
-    drawn = load_beyond("sound").sample(list(range(10)) * 3, num_inference_steps=20, seed=0)
+    drawn = beyond.load_beyond("sound").sample(list(range(10)) * 3, num_inference_steps=20, seed=0)
     picture = film.mosaic(film.pixels(drawn.flip(2)), columns=10, gap=2)
     Image.fromarray(picture).convert("L").save(HERE / "sound.png", optimize=True)
 
 
+def video() -> None:
+    """video.gif: four clips, seeds 0 to 3."""
+    command = ["sample", "video", "--labels", "3-slow,8-fast,77-slow,11-fast", "--seed", "0", "--device", "cpu"]
+    program = Path(sys.executable).with_name("diffusion-explained")
+    subprocess.run([program, *command, "--out", HERE / "video.gif"], check=True)
+
+
+def shapes() -> None:
+    """shapes.png: a cloud of each class, seeds 0 to 7, and real ones of the split "test" below them."""
+    kind = beyond.KINDS["shapes"]
+    drawn = beyond.load_beyond("shapes").sample(list(range(8)), seed=0, **kind.sampling)
+    figure = plt.figure(figsize=(12, 3.6))
+    for i, cloud in enumerate((*drawn, *kind.data(8, 0, "test").x_0)):
+        axes = figure.add_axes((i % 8 / 8, 0.48 - 0.5 * (i // 8), 1 / 8, 0.5), projection="3d")
+        axes.scatter(*cloud.T, s=0.6, c=cloud[:, 2], cmap="viridis", vmin=-1, vmax=1)
+        axes.set(xlim=(-0.7, 0.7), ylim=(-0.7, 0.7), zlim=(-0.7, 0.7))
+        axes.set_axis_off()
+        figure.text((i % 8 + 0.5) / 8, 0.96, kind.class_names[i % 8], ha="center") if i < 8 else None
+    figure.savefig(HERE / "shapes.png", dpi=100)
+
+
 if __name__ == "__main__":
-    for make in (digits, pictures, one_step, micro, explorer, sound):
+    for make in (digits, pictures, one_step, micro, explorer, sound, video, shapes):
         if make.__name__ in sys.argv[1:] or len(sys.argv) == 1:
             make()

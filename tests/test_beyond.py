@@ -29,6 +29,7 @@ STICKS = Kind(
     train_size=256,
     measure=lambda data, reference: {"right": float(((data.x_0.mean(1) > 0) == (data.labels == 1)).float().mean())},
     chance=lambda data, generator: Data(data.x_0, data.labels[torch.randperm(len(data.labels), generator=generator)]),
+    sampling={"num_inference_steps": 4, "sampler": "euler"},
     writers={".txt": lambda x_0, names: f"{len(x_0)} {' '.join(names)}".encode()},
 )
 RECIPE = Recipe(

@@ -6,6 +6,8 @@
 | `shelf`            | the kinds that there are, and `load_beyond`                                        |
 | `sound`            | ten spoken words, and a classifier that names what is heard                         |
 | `spectrograms`     | a second of sound as a log-mel spectrogram, and back by Griffin-Lim; WAV files      |
+| `video`, `clips`   | moving digits; a first frame continued, attention over time                        |
+| `shapes`           | point clouds, and how two sets of them are compared                                |
 | `training`         | the training of a kind's network, from a recipe of recipes/beyond/                 |
 """
 

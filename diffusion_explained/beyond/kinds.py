@@ -20,6 +20,7 @@ from diffusion_explained.noise import stream
 from diffusion_explained.pretrained import Model
 
 SPLITS = ("train", "test")
+TEST_SEEDS = 2**31  # the seeds of the split "test" start here
 
 
 class Data(NamedTuple):
@@ -41,6 +42,7 @@ class Kind:
     measure: called as measure(data, reference); the numbers of one set of float data, beside real data of the split
         "test" if the measure needs a reference.
     chance: called as chance(data, generator); a set that knows nothing of what is measured, as the lower bound.
+    sampling: the settings of `Model.sample` that suit its network: num_inference_steps and sampler.
     writers: file suffix -> writer, called as writer(x_0 [B, ...], names); the bytes of a file with these items. The
         first suffix is the default. names: the class of each item, or none.
     """
@@ -52,13 +54,18 @@ class Kind:
     train_size: int
     measure: Callable[[Data, Data], dict[str, float]]
     chance: Callable[[Data, torch.Generator], Data]
+    sampling: Mapping[str, Any]
     writers: Mapping[str, Callable[[Tensor, Sequence[str]], bytes]]
 
     def data(self, n: int, seed: int = 0, split: str = "train") -> Data:
-        """Make n items of a split, "train" or "test", from a seed. Raises ValueError for another split or number."""
+        """Make n items of a split, "train" or "test", from a seed. Raises ValueError for another split or number.
+
+        A seed gives each split its own stream of random numbers, so that no item is in both.
+        """
         if split not in SPLITS:
             raise unknown_name("split", split, SPLITS)
-        return self.sample_data(whole("n", n, 1), stream(seed), split)
+        first = TEST_SEEDS if split == "test" else 0
+        return self.sample_data(whole("n", n, 1), stream(first + whole("seed", seed, 0, TEST_SEEDS - 1)), split)
 
 
 def measured(kind: Kind, model: Model, n: int, seed: int = 0, **settings: Any) -> dict[str, Any]:

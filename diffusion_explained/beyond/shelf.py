@@ -1,7 +1,7 @@
 """The kinds of data that there are, and their trained networks.
 
 model = load_beyond("video")
-clips = model.sample([3, 7], guidance_scale=2.0)               # the same arguments as for digits
+clips = model.sample([3, 27], guidance_scale=2.0)       # "3-slow", "77-slow"; the same arguments as for digits
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 import torch
 
 from diffusion_explained.beyond.kinds import Kind
+from diffusion_explained.beyond.shapes import SHAPES
 from diffusion_explained.beyond.sound import SOUND
+from diffusion_explained.beyond.video import VIDEO
 from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.pretrained import WEIGHTS, Model, load_pretrained
 
-_ALL: tuple[Kind, ...] = (SOUND,)
+_ALL: tuple[Kind, ...] = (VIDEO, SHAPES, SOUND)
 KINDS = {kind.name: kind for kind in _ALL}
 
 

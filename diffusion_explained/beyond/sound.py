@@ -75,18 +75,18 @@ def tiles(sheet: Tensor) -> Tensor:
 def sample_data(n: int, generator: torch.Generator, split: str) -> Data:
     """n spectrograms uint8 [n, 1, 64, 64], the words in turn; each training clip is moved in time by up to 0.1 s."""
     words = load_spoken_words(split)
-    labels = torch.arange(n) % len(WORDS)
-    takes = torch.randint(len(words) // len(WORDS), (n,), generator=generator)
+    labels = torch.arange(n, device="cpu", dtype=torch.int64) % len(WORDS)
+    takes = torch.randint(len(words) // len(WORDS), (n,), generator=generator, device="cpu", dtype=torch.int64)
     chosen = words.spectrograms[takes * len(WORDS) + labels]
     if split == "train":
-        moves = torch.randint(-MOST_FRAMES, MOST_FRAMES + 1, (n,), generator=generator)
+        moves = torch.randint(-MOST_FRAMES, MOST_FRAMES + 1, (n,), generator=generator, device="cpu", dtype=torch.int64)
         chosen = moved(chosen, moves)
     return Data(chosen, labels)
 
 
 def moved(spectrograms: Tensor, frames: Tensor) -> Tensor:
     """Spectrograms uint8 [N, 1, 64, 64], each moved in time by so many frames [N]; silence follows after it."""
-    source = torch.arange(FRAMES) - frames[:, None]  # [N, 64]
+    source = torch.arange(FRAMES, device="cpu", dtype=torch.int64) - frames[:, None]  # [N, 64]
     inside = (source >= 0) & (source < FRAMES)
     rolled = spectrograms.gather(3, source.clamp(0, FRAMES - 1)[:, None, None].expand_as(spectrograms))
     return torch.where(inside[:, None, None], rolled, 0)
@@ -122,7 +122,9 @@ def measure(data: Data, reference: Data) -> dict[str, float]:
 
 def chance(data: Data, generator: torch.Generator) -> Data:
     """The same spectrograms [N, 1, 64, 64] with the labels [N] of a shuffled list."""
-    return Data(data.x_0, data.labels[torch.randperm(len(data.labels), generator=generator)])
+    return Data(
+        data.x_0, data.labels[torch.randperm(len(data.labels), generator=generator, device="cpu", dtype=torch.int64)]
+    )
 
 
 def to_wav(x_0: Tensor, names: Sequence[str]) -> bytes:
@@ -138,5 +140,6 @@ SOUND = Kind(
     train_size=40_000,
     measure=measure,
     chance=chance,
+    sampling={"num_inference_steps": 20, "sampler": "euler"},
     writers={".wav": to_wav},
 )

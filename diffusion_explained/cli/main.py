@@ -239,7 +239,10 @@ def sample(
         str | None,
         typer.Option(help="For a text model: what is known; _ is a letter to write, and so is all after the end."),
     ] = None,
-    steps: Annotated[int | None, typer.Option(help="Sampling steps. [10 for images, 64 for texts]")] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Sampling steps. [10 for images, 64 for texts; other kinds of data have their own numbers]"),
+    ] = None,
     sampler: Sampler = None,
     spacing: Spacing = None,
     guidance_scale: Annotated[
@@ -263,7 +266,6 @@ def sample(
         return sample_text(model, text, n or 1, steps, sampler, seed, device, out, of_images)
     if text is not None:
         raise ValueError(f"{model} draws images: leave --text out, or name a text model.")
-    steps = 10 if steps is None else steps
     from tqdm import tqdm
 
     from diffusion_explained import film
@@ -286,6 +288,9 @@ def sample(
         classes = [classes[i % len(classes)] for i in range(count)]
     if guidance_scale is None:
         guidance_scale = loaded.default_guidance_scale if classes else 1.0
+    usual: dict[str, Any] = {"num_inference_steps": 10} if kind is None else dict(kind.sampling)
+    steps = usual["num_inference_steps"] if steps is None else steps
+    sampler = usual.get("sampler") if sampler is None else sampler
     denoise = loaded.denoiser(classes, guidance_scale)
     run = loaded.steps(denoise, count, steps, sampler=sampler, spacing=spacing, seed=seed)
     kept: list[Any] = []  # steps
@@ -341,15 +346,22 @@ def evaluate(
     """Compare a network's samples with real images: accuracy, coverage, Frechet distance and its floor, diversity."""
     from tqdm import tqdm
 
+    from diffusion_explained.beyond import KINDS, kind_of, load_beyond, measured
     from diffusion_explained.devices import choose_device
     from diffusion_explained.metrics import evaluate
     from diffusion_explained.pretrained import load_pretrained
 
-    loaded = load_pretrained(model, choose_device(device))
+    loaded = (load_beyond if model in KINDS else load_pretrained)(model, choose_device(device))
+    kind = kind_of(loaded)
+    if kind is not None and dataset is not None:
+        raise ValueError(f"{loaded.name} is compared with its own data, which code makes: leave out --dataset.")
     dataset = loaded.card.get("recipe", {}).get("dataset", "mnist") if dataset is None else dataset
     settings: dict[str, Any] = {"num_inference_steps": steps}
     settings["sampler"] = loaded.default_sampler if sampler is None else sampler
     settings["guidance_scale"] = loaded.default_guidance_scale if guidance_scale is None else guidance_scale
+    if kind is not None:
+        typer.echo(json.dumps(measured(kind, loaded, n, seed, **settings), indent=2))
+        return
     with tqdm(total=n, unit="image", desc=f"sampling {loaded.name}", disable=as_json) as bar:
 
         def show(drawn: int, total: int) -> None:

@@ -18,6 +18,8 @@ from diffusion_explained.models.classifier import Classifier, ClassifierConfig
 from diffusion_explained.models.dit import DiT, DiTConfig
 from diffusion_explained.models.mlp import MLP, MLPConfig
 from diffusion_explained.models.network import NetworkModule, check_network
+from diffusion_explained.models.points import PointSet, PointSetConfig
+from diffusion_explained.models.space_time import SpaceTimeConfig, SpaceTimeDiT
 from diffusion_explained.models.unet import UNet, UNetConfig
 from diffusion_explained.tables import read_table
 
@@ -27,6 +29,8 @@ NETWORKS: dict[str, tuple[type[NetworkModule] | type[Classifier], type]] = {
     "mlp": (MLP, MLPConfig),
     "unet": (UNet, UNetConfig),
     "dit": (DiT, DiTConfig),
+    "space_time": (SpaceTimeDiT, SpaceTimeConfig),
+    "points": (PointSet, PointSetConfig),
     "classifier": (Classifier, ClassifierConfig),
 }
 
@@ -39,6 +43,10 @@ __all__ = [
     "DiTConfig",
     "MLPConfig",
     "NetworkModule",
+    "PointSet",
+    "PointSetConfig",
+    "SpaceTimeConfig",
+    "SpaceTimeDiT",
     "UNet",
     "UNetConfig",
     "build_network",

@@ -73,6 +73,6 @@ class InputGain(nn.Linear):
         nn.init.zeros_(self.bias)
 
     def forward(self, cond: Tensor, x_t: Tensor) -> Tensor:  # type: ignore[override]  # x_t is not nn.Linear's
-        """cond [B, embedding_width] and x_t [B, C, H, W] -> gain * x_t."""
+        """cond [B, embedding_width] and x_t [B, C, ...] -> gain * x_t."""
         with torch.autocast(x_t.device.type, enabled=False):  # bfloat16's steps of 0.4% are too coarse in pure noise
-            return super().forward(cond.float())[:, :, None, None] * x_t
+            return super().forward(cond.float()).unflatten(1, (-1, *[1] * (x_t.ndim - 2))) * x_t
