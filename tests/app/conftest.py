@@ -22,7 +22,9 @@ from streamlit.testing.v1 import AppTest
 from diffusion_explained.cli import launch
 
 APP = Path(__file__).parents[2] / "app"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+# The headless shell is Chromium without the window around the page, which costs a quarter of a test's time.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 sys.path.insert(0, str(APP))  # as `streamlit run` does
 # Each AppTest searches all installed packages for Streamlit components, which takes longer than many of our pages.
 manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_component_manifests)
