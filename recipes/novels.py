@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 
 from diffusion_explained.data.novels import FILE, LETTERS, TITLES
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, check_file
 
 HEADINGS = re.compile(r"^(chapter|volume)\b.*$|^\s*(finis|the end)\s*$", re.MULTILINE | re.IGNORECASE)
 EDITORS_NOTE = "A NOTE ON THE TEXT"  # by a modern publisher, at the end of Northanger Abbey
@@ -53,6 +53,10 @@ def plain(lines: list[str]) -> str:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit(__doc__)
+    try:
+        check_file(FILE, "")
+    except OSError as error:
+        sys.exit(str(error))
     novels = dict(zip(NAMES, vectors((Path(sys.argv[1]) / "Rdata.rdb").read_bytes()), strict=True))
     text = "\n".join(plain(novels[re.sub(r" and |\W", "", title.lower())]) for title in TITLES)
     with atomic_path(FILE) as part:

@@ -1,6 +1,6 @@
 """Train the course's text models: masked and uniform diffusion, and their autoregressive twin.
 
-    python recipes/text.py masked                            # 750 steps of 64 windows: ten minutes on two cores
+    python recipes/text.py masked                            # 750 steps of 64: about ten minutes on two cores
     python recipes/text.py masked --steps 3200 --batch-size 256 --device cuda --compile
 
 The weights that ship were trained by the second line, for each kind. The text is the five novels of

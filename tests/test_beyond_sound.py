@@ -6,12 +6,14 @@ import wave as wave_files
 
 import pytest
 import torch
+from safetensors.torch import save
 from typer.testing import CliRunner
 
-from diffusion_explained.beyond import KINDS, load_beyond
-from diffusion_explained.beyond.sound import PARTS, WORDS, load_spoken_words, moved, named
+from diffusion_explained.beyond import KINDS, load_beyond, sound
+from diffusion_explained.beyond.sound import PARTS, SPOKEN_WORDS, WORDS, load_spoken_words, moved, named
 from diffusion_explained.beyond.spectrograms import (
     FLOOR,
+    MOST_BYTES,
     SAMPLE_RATE,
     SAMPLES,
     griffin_lim,
@@ -24,6 +26,7 @@ from diffusion_explained.beyond.spectrograms import (
 )
 from diffusion_explained.cli import app
 from diffusion_explained.data import to_float
+from diffusion_explained.weight_files import read_tensors
 
 SOUND = KINDS["sound"]
 
@@ -97,6 +100,27 @@ def test_another_sound_file_is_refused_in_words(content, words, tmp_path):
     (tmp_path / "a.wav").write_bytes(content)
     with pytest.raises(ValueError, match=words):
         read_wav(tmp_path / "a.wav")
+
+
+def test_files_that_are_missing_too_large_or_damaged_are_refused_in_words(tmp_path, monkeypatch):
+    large = tmp_path / "large.wav"
+    large.write_bytes(bytes(MOST_BYTES + 1))
+    for path, words in ((large, "at most 1,048,576 are allowed"), (tmp_path / "no.wav", "there is no sound file")):
+        with pytest.raises(OSError, match=words):
+            read_wav(path)
+    damaged, whole = tmp_path / "words.safetensors", sound.SPOKEN_WORDS.read_bytes()
+    monkeypatch.setattr(sound, "SPOKEN_WORDS", damaged)
+    tensors, texts = read_tensors(SPOKEN_WORDS)
+    no_sheet = {name: tensor for name, tensor in tensors.items() if name != "test_spectrograms"}
+    for content in (
+        whole[:1000],
+        save(no_sheet, texts),
+        save({**tensors, "test_spectrograms": tensors["test_spectrograms"][:100].clone()}, texts),
+        save(tensors, {}),
+    ):
+        damaged.write_bytes(content)
+        with pytest.raises(OSError, match="is damaged"):
+            load_spoken_words.__wrapped__.__wrapped__("test")
 
 
 def test_other_shapes_and_words_are_refused_in_words(model):

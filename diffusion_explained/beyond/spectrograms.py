@@ -20,13 +20,14 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.checks import check_data, named_options, typed_arguments, whole
-from diffusion_explained.files import atomic_path
+from diffusion_explained.files import atomic_path, read_bytes
 from diffusion_explained.noise import stream
 
 SAMPLE_RATE = 8000  # samples per second: the telephone's, which carries frequencies up to 4,000 Hz
 WINDOW, HOP = 512, 128  # samples per Fourier transform (64 ms), and from one to the next (16 ms)
 BANDS = FRAMES = 64
 SAMPLES = (FRAMES - 1) * HOP  # 8,064 samples, 1.008 s
+MOST_BYTES = 2**20  # of a sound file that is read: a minute, of which more than a second is refused
 FLOOR = 70.0  # decibels below full scale at which a spectrogram is black, -1; white, 1, is full scale
 
 
@@ -159,7 +160,7 @@ def read_wav(path: Path) -> Tensor:
     Raises ValueError, naming the file, for another rate, format or length; OSError for a file that cannot be read.
     """
     try:
-        with wave_files.open(io.BytesIO(path.read_bytes()), "rb") as file:
+        with wave_files.open(io.BytesIO(read_bytes(path, "sound file", MOST_BYTES)), "rb") as file:
             channels, width, rate, count = file.getparams()[:4]
             content = file.readframes(count)
     except (wave_files.Error, EOFError) as error:
