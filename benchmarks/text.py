@@ -22,22 +22,17 @@ from side_by_side import machine
 from diffusion_explained.data.novels import novels
 from diffusion_explained.devices import choose_device
 from diffusion_explained.discrete import TextModel, grams_bits, load_text
+from diffusion_explained.discrete.text import KINDS
 from diffusion_explained.files import check_folder
 from diffusion_explained.measured import MEASURED, read_measured, studies, write_measured
 from diffusion_explained.noise import stream
 from diffusion_explained.pretrained import shipped_weights
+from diffusion_explained.training.text import windows
 
 LEVELS = (1, 4, 16, 64)
 MOST_GRAM = 7
 STEPS = (4, 16, 64)
 WORD = re.compile("[a-z']+")
-
-
-def unseen(model: TextModel, count: int) -> torch.Tensor:
-    """`count` windows of the unseen novel, spread evenly over it, [count, length]."""
-    letters = model.alphabet.encode(novels("test"))
-    windows = letters[: len(letters) // model.length * model.length].view(-1, model.length)
-    return windows[torch.linspace(0, len(windows) - 1, min(count, len(windows))).long()]
 
 
 def mean(values: torch.Tensor) -> dict[str, float]:
@@ -55,7 +50,7 @@ def bits_rows(models: dict[str, TextModel], count: int) -> list[dict[str, object
     """Bits per letter of each model, by the number of levels of the bound."""
     rows: list[dict[str, object]] = []
     for kind, model in models.items():
-        x = unseen(model, count)
+        x = windows(model, novels("test"), count)
         for levels in LEVELS if kind != "autoregressive" else (0,):
             bits = [
                 model.bits(part.to(model.device), levels or 1, seed=1000 * k) for k, part in enumerate(x.split(400))
@@ -81,7 +76,7 @@ def step_rows(models: dict[str, TextModel], count: int) -> list[dict[str, object
     """The share of known words in `count` texts by the number of steps, and how surprising the twin finds them."""
     known = set(WORD.findall(novels("train") + " " + novels("test")))
     twin, rows = models["autoregressive"], []
-    x = unseen(twin, count)
+    x = windows(twin, novels("test"), count)
     real = {"model": "Persuasion", "sampler": "", "steps": 0}
     drawn = [(real, twin.alphabet.decode(x))]
     for kind, sampler, all_steps in (
@@ -107,7 +102,7 @@ def step_rows(models: dict[str, TextModel], count: int) -> list[dict[str, object
 def gap_rows(models: dict[str, TextModel], count: int) -> list[dict[str, object]]:
     """How often a hidden letter is guessed: with all others known, with many hidden, and by the twin, from the left."""
     masked, twin, rows = models["masked"], models["autoregressive"], []
-    x = unseen(masked, count)
+    x = windows(masked, novels("test"), count)
     chain, draws = masked.chain, stream(0)
     for hidden in (1, 13, 64, 115):
         order = torch.rand(x.shape, generator=draws).argsort(1)
@@ -136,10 +131,9 @@ def main() -> None:
     if unknown := set(parts) - set(MEASURERS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; choose from {', '.join(MEASURERS)}")
     tried(parser, check_folder, MEASURED)
-    kinds = ("masked", "uniform", "autoregressive")
     models: dict[str, TextModel] = {}
     if set(parts) - {"floor"}:
-        models = {kind: load_text(f"text_{kind}", choose_device(arguments.device)) for kind in kinds}
+        models = {kind: load_text(f"text_{kind}", choose_device(arguments.device)) for kind in KINDS}
     for part in parts:
         count = arguments.texts if part == "steps" else arguments.windows
         keep(part, MEASURERS[part](models, count), models)

@@ -19,8 +19,9 @@ from diffusion_explained.checks import whole
 from diffusion_explained.data.novels import LETTERS, novels
 from diffusion_explained.devices import choose_device
 from diffusion_explained.discrete import Alphabet, TextModel, save_text
+from diffusion_explained.discrete.text import KINDS
 from diffusion_explained.files import check_folder
-from diffusion_explained.training.text import TextTraining, train_text
+from diffusion_explained.training.text import TextTraining, train_text, windows
 
 LIMITS = (
     "Writes 128 letters at a time in the words of Jane Austen's novels, mostly spelled right, without sense. It knows "
@@ -29,26 +30,18 @@ LIMITS = (
 WINDOWS = 1000  # of the unseen novel, without overlap
 
 
-def unseen(alphabet: Alphabet, length: int, windows: int = WINDOWS) -> torch.Tensor:
-    """The unseen novel as windows [W, length] without overlap, spread evenly over the novel."""
-    letters = alphabet.encode(novels("test"))
-    whole_windows = letters[: len(letters) // length * length].view(-1, length)
-    chosen = torch.linspace(0, len(whole_windows) - 1, min(windows, len(whole_windows))).long()
-    return whole_windows[chosen]
-
-
-def bits_of(model: TextModel, windows: int = WINDOWS, num_steps: int = 64) -> tuple[float, float]:
+def bits_of(model: TextModel, most: int = WINDOWS, num_steps: int = 64) -> tuple[float, float]:
     """Bits per letter on the unseen novel, and their standard error over windows."""
     bits = torch.cat(
         [model.bits(x.to(model.device), num_steps, seed=1000 * k) for k, x in
-         enumerate(unseen(model.alphabet, model.length, windows).split(500))]
+         enumerate(windows(model, novels("test"), most).split(500))]
     )  # fmt: skip
     return float(bits.mean()), float(bits.std() / len(bits) ** 0.5)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=("masked", "uniform", "autoregressive"))
+    parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--steps", type=int, default=750)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--device", default="auto")

@@ -35,7 +35,7 @@ from diffusion_explained.discrete import (
 from diffusion_explained.measured import read_measured, rows_of
 from diffusion_explained.palette import LIGHT, rgb
 from diffusion_explained.pretrained import available, load_pretrained, shipped_weights
-from diffusion_explained.training.text import TextTraining, text_loss, train_text
+from diffusion_explained.training.text import TextTraining, text_loss, train_text, windows
 
 TINY = LettersConfig(kinds=3, length=4, width=8, depth=2, head_width=4)
 KINDS = ("autoregressive", "masked", "uniform")
@@ -134,13 +134,9 @@ def test_what_ships():
     assert len(configs) == len(seen) == 1, "the twins have the same size and the same computation"
 
 
-def windows(model, count):
-    letters = model.alphabet.encode(novels("test"))
-    return letters[40_000 : 40_000 + count * model.length].view(count, model.length)
-
-
 def test_its_bits_are_those_of_its_card(model):
-    bits = model.bits(windows(model, 16), 12)  # of fewer levels than the card's, so up to 0.2 more
+    letters = model.alphabet.encode(novels("test"))[40_000 : 40_000 + 16 * model.length]
+    bits = model.bits(letters.view(16, -1), 12)  # of fewer levels than the card's, so up to 0.2 more
     assert abs(float(bits.mean()) - model.card["bits_per_letter"]) < 0.2 + 2 * float(bits.std()) / 16**0.5
     assert model.card["limits"] and "/" not in model.card["hardware"]
 
@@ -226,6 +222,16 @@ def test_the_loss_of_training_is_the_bound_of_a_network():
         bits = model.bits(x[:600], 100)
         spread = math.hypot(float(loss.std()) / 2000**0.5, float(bits.std()) / 600**0.5)
         assert float(loss.mean()) == pytest.approx(float(bits.mean()), abs=4 * spread + 0.02)
+
+
+def test_windows_do_not_overlap_and_are_spread_over_the_text():
+    model = load_text("text_masked")
+    text = "".join(LETTERS[k // model.length] for k in range(10 * model.length + 7))
+    assert windows(model, text, 100).tolist() == [[k] * model.length for k in range(10)]
+    assert windows(model, text, 4)[:, 0].tolist() == [0, 3, 6, 9]
+    for wrong in (text[: model.length - 1], ""):
+        with pytest.raises(ValueError, match="one window; got"):
+            windows(model, wrong, 4)
 
 
 def test_odd_trainings_are_refused():

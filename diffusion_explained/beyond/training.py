@@ -6,7 +6,6 @@ training's seed. The same loop trains, the same checkpoints resume; only the dat
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,14 +18,19 @@ from diffusion_explained.files import check_folder, shipped
 from diffusion_explained.models import build_network, of_data
 from diffusion_explained.models.network import NetworkModule
 from diffusion_explained.noise import seeded
-from diffusion_explained.pretrained import Model, save_pretrained
 from diffusion_explained.schedules import schedule_from_config
 from diffusion_explained.tables import read_table
 from diffusion_explained.training.config import TrainConfig
 from diffusion_explained.training.loop import Record, train
 from diffusion_explained.training.processes import is_main_process
-from diffusion_explained.training.recipes import EvaluationSettings, Recipe, RecipeFile, describe_training, read_recipe
-from diffusion_explained.weight_files import round_to_fp16
+from diffusion_explained.training.recipes import (
+    EvaluationSettings,
+    Recipe,
+    RecipeFile,
+    describe_training,
+    finish,
+    read_recipe,
+)
 
 
 def recipe_file(kind: Kind) -> RecipeFile:
@@ -93,9 +97,4 @@ def train_kind(
         return
     made_of = f"{kind.train_size} items made by diffusion_explained.beyond with seed {config.seed}"
     card = describe_training(replace(recipe, training=config), made_of, record, device)
-    trained = copy.deepcopy(record.model.network)  # the reader of the last record still holds the model
-    round_to_fp16(trained)  # so that what is measured is what the file will hold
-    defaults = (recipe.guidance_scale, recipe.clip)
-    model = Model(recipe.name, trained, schedule, prediction, kind.class_names, card, *defaults)
-    card["evaluation"] = [measured(kind, model, **settings) for settings in recipe.evaluation]
-    save_pretrained(output, model)
+    finish(output, recipe, record.model, card, lambda made: [measured(kind, made, **one) for one in recipe.evaluation])

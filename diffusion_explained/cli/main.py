@@ -176,9 +176,8 @@ def train(
     kind = KINDS.get(recipe)
     if kind is not None and (split is not None or start_from is not None):
         raise ValueError(f"{recipe} is made by code, without a split, and its network starts anew.")
-    file = (
-        read_recipe(recipe) if kind is None else recipe_file(kind)
-    )  # once: an edit during the training changes neither its name nor its settings
+    # read once: an edit during the training changes neither its name nor its settings
+    file = read_recipe(recipe) if kind is None else recipe_file(kind)
     weights, chosen = weights_file(file, out), str(choose_device(device))
     checkpoints, speaks = weights.parent / "checkpoints", is_main_process()
     context.with_resource(hold(weights.parent, "--out "))

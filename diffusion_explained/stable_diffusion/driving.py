@@ -134,8 +134,8 @@ def _class_on_course(own: Any) -> type:
             sigmas: Any = None,
             mu: float | None = None,
         ) -> None:
-            given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
             """Begin a call of the pipeline; the arguments are those of every scheduler class of diffusers together."""
+            given = {"num_inference_steps": num_inference_steps, "timesteps": timesteps, "sigmas": sigmas, "mu": mu}
             self.timesteps = self.course.begin(device, self.own, given)
             self.num_inference_steps = len(self.timesteps)
 

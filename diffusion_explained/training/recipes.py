@@ -12,9 +12,10 @@ from __future__ import annotations
 import copy
 import inspect
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -310,12 +311,31 @@ def train_diffusion(
         return
 
     card = {**describe_training(recipe, start.data, record, device), **earlier}
-    # a copy, for the reader of the last record still holds the model
-    network = copy.deepcopy(record.model.network)
+    finish(output, recipe, record.model, card, partial(measure, recipe=recipe))
+
+
+def finish(
+    output: Path,
+    recipe: Recipe,
+    trained: Model,
+    card: dict[str, Any],
+    measure: Callable[[Model], list[dict[str, Any]]],
+) -> None:
+    """Write a trained model's fp16 weights, with what `measure` finds of them as the card's "evaluation".
+
+    trained: the model of a training's last record. output: the weight file. Raises the errors of `save_pretrained`.
+    """
+    network = copy.deepcopy(trained.network)  # the reader of the last record still holds the model
     round_to_fp16(network)  # so that what is measured is what the file will hold
-    defaults = (recipe.guidance_scale, recipe.clip)
-    made = Model(recipe.name, network, schedule, start.kind, start.class_names, card, *defaults)
-    card["evaluation"] = measure(made, recipe)
+    made = replace(
+        trained,
+        name=recipe.name,
+        network=network,
+        card=card,
+        default_guidance_scale=recipe.guidance_scale,
+        default_clip=recipe.clip,
+    )
+    card["evaluation"] = measure(made)
     save_pretrained(output, made)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from diffusion_explained.checks import number, typed_arguments, whole
 from diffusion_explained.devices import choose_device, fast_in_bfloat16, hardware
 from diffusion_explained.discrete import Alphabet, Chain, Letters, LettersConfig, TextModel, training_loss
+from diffusion_explained.discrete.text import KINDS
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.noise import check_seed, seeded, stream
 from diffusion_explained.weight_files import round_to_fp16
@@ -61,6 +62,20 @@ class TextRecord:
 
 
 @typed_arguments
+def windows(model: TextModel, text: str, most: int) -> Tensor:
+    """At most `most` windows [W, length] of a text, without overlap and spread evenly over it, as the model reads it.
+
+    Raises ValueError for a letter that the model does not know, and for a text shorter than a window.
+    """
+    letters, length = model.alphabet.encode(text), model.length
+    if len(letters) < length:
+        raise ValueError(f"The text must have {length} letters or more, one window; got {len(letters)}.")
+    whole_windows = letters[: len(letters) // length * length].view(-1, length)
+    count = min(whole("most", most, 1), len(whole_windows))
+    return whole_windows[torch.linspace(0, len(whole_windows) - 1, count, dtype=torch.float32, device="cpu").long()]
+
+
+@typed_arguments
 def text_loss(network: nn.Module, kind: str, x_0: Tensor, chain: Chain, generator: torch.Generator) -> Tensor:
     """The loss [B, N] of windows x_0 [B, N], in nats per letter: the bound, or the twin's cross entropy.
 
@@ -97,8 +112,8 @@ def train_text(
     text: the letters to learn from, of the alphabet. compiled: fuse the network with torch.compile. Raises ValueError
     for another kind and for a text shorter than a window.
     """
-    if kind not in ("masked", "uniform", "autoregressive"):
-        raise unknown_name("kind of text model", kind, ("masked", "uniform", "autoregressive"))
+    if kind not in KINDS:
+        raise unknown_name("kind of text model", kind, KINDS)
     device = choose_device(device)
     settings = LettersConfig(kinds=len(alphabet.letters), causal=kind == "autoregressive")
     if len(text) <= settings.length:
