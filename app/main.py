@@ -12,19 +12,21 @@ st.set_page_config(
     page_title="Diffusion, explained", page_icon=str(Path(__file__).with_name("icon.png")), layout="wide"
 )
 
-ALL = [
-    st.Page("pages_/start.py", title="Start", icon=":material/home:", default=True),
-    *(
-        st.Page(f"pages_/{name}.py", title=PAGES[name].name, icon=PAGES[name].icon, url_path=name)
-        for names in PATH.values()
-        for name in names
-    ),
-]
+START = st.Page("pages_/start.py", title="Start", icon=":material/home:", default=True)
+GROUPS = {
+    "": [START],
+    **{
+        group: [
+            st.Page(f"pages_/{name}.py", title=PAGES[name].name, icon=PAGES[name].icon, url_path=name) for name in names
+        ]
+        for group, names in PATH.items()
+    },
+}
 
 page.dress()
 visitors.admit()
 jobs.recognise()
 jobs.turn_page()
-chosen = st.navigation(ALL, position="top")
+chosen = st.navigation(GROUPS, position="top")
 with computing(Request()), address.kept(chosen.url_path):
     chosen.run()

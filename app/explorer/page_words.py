@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 PATH = {
     "The idea": ("plane", "forward", "reverse"),
-    "The knobs": ("schedules", "guidance", "samplers"),
+    "The knobs": ("schedules", "guidance", "samplers", "break_it"),
     "From words": ("text_to_image", "latents", "stable_diffusion", "compare"),
 }
 
@@ -279,6 +279,51 @@ SAMPLERS = PageWords(
     ),
 )
 
+BREAK_IT = PageWords(
+    "Break it",
+    ":material/bug_report:",
+    "The field's real faults as switches: see, notice, cure.",
+    "Break it: one wrong line",
+    "A diffusion program with one wrong line still runs, and often draws something. Each switch is a fault that real "
+    "programs had: **right and broken start from the same noise**.",
+    (
+        r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
+        r"\hat x_0 = (x_t - \sigma_t\,\hat\varepsilon)/\alpha_t",
+        r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
+    ),
+    (
+        Try(
+            "The levels off by one",
+            "One index of alphas_cumprod. At which step does the broken run part from the right one?",
+            {"where": "sampling", "fault": "off by one", "break_steps": 10},
+            {"frame": 1},
+        ),
+        Try(
+            "A fault without a symptom",
+            "Sampling begins at the wrong timestep. Can you see it? Can the numbers?",
+            {"where": "sampling", "fault": "leading spacing", "break_steps": 10},
+            {"frame": 10},
+        ),
+        Try(
+            "A network that learns the wrong data",
+            "Press Train both: the training runs as smoothly as the right one.",
+            {"where": "training", "taught": "range 0 to 1"},
+        ),
+    ),
+    Question(
+        "Guidance is counted twice: 1 + w in place of w. What does the class accuracy say?",
+        ("It falls", "It does not fall: the diversity does"),
+        1,
+        "Stronger guidance follows the class at least as closely, so the class accuracy hides the fault. The images of "
+        "one class become alike: the diversity shows it.",
+    ),
+    (
+        "One number never shows all faults: look at the class, the pixels, the diversity, and the pictures.",
+        "Faults in training change the data, the noise levels or the target that a network learns; it learns the exact "
+        "denoiser of *another* problem. This is how `diagnose` names them.",
+    ),
+)
+
 TEXT_TO_IMAGE = PageWords(
     "Text to image",
     ":material/draw:",
@@ -394,6 +439,7 @@ PAGES = {
     "schedules": SCHEDULES,
     "guidance": GUIDANCE,
     "samplers": SAMPLERS,
+    "break_it": BREAK_IT,
     "text_to_image": TEXT_TO_IMAGE,
     "latents": LATENTS,
     "stable_diffusion": STABLE_DIFFUSION,

@@ -1,24 +1,27 @@
-"""A plain training loop for points in the plane, with the field's real faults as switches: one wrong line each.
+"""A plain training loop and a plain sampling loop, with the field's real faults as switches: one wrong line each.
 
-    right = learn(points, classes, schedule, "eps")
-    wrong = learn(points, classes, schedule, "eps", fault="another draw of noise")
+    network = learn(points, classes, schedule, "eps", fault="another draw of noise")     # points in the plane
+    states = draw(load_pretrained("mnist_unet_eps"), range(10), fault="guidance counted twice")
 
-`metrics.diagnosis` names the fault of such a network, and `benchmarks/diagnosis.py` counts how often it is right.
+`metrics.diagnosis` names the fault of a network of `learn`, and `benchmarks/diagnosis.py` counts how often it is right.
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import float_data, named_options, typed_arguments, whole
+from diffusion_explained.checks import float_data, named_options, number, typed_arguments, whole
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.models import MLP, MLPConfig
 from diffusion_explained.noise import randn, seeded, stream
 from diffusion_explained.predictions import check_kind, target
-from diffusion_explained.schedules import SCHEDULES, Schedule
+from diffusion_explained.pretrained import Model
+from diffusion_explained.schedules import SCHEDULES, DDPMSchedule, Schedule
 
 BATCH, LEARNING_RATE, DROPOUT, EMA = 256, 3e-3, 0.1, 0.99
 LATENT_SCALE = 0.18215  # by which Stable Diffusion multiplies its latents
@@ -27,6 +30,10 @@ FAULTS = (
     "scale of the data", "scale of the data, inverse", "wrong sign", "another draw of noise", "predicts x_0",
     "predicts v", "schedule cosine", "schedule scaled_linear", "time in another unit", "time ignored", "label ignored",
     "labels shifted", "null label never trained", "label dropout inverted", "last step never trained", "no EMA",
+)  # fmt: skip
+SAMPLING_FAULTS = (
+    "off by one", "cond and uncond swapped", "guidance counted twice", "clamp without eps", "leading spacing",
+    "noise left at the end", "another schedule",
 )  # fmt: skip
 
 
@@ -123,5 +130,65 @@ def learn(
         adam.step()
         with torch.no_grad():
             torch._foreach_lerp_(list(averaged.parameters()), list(network.parameters()), 1 - EMA)
-    chosen_weights = network.requires_grad_(False) if wrong == "no EMA" else averaged
-    return chosen_weights.eval()
+    weights = averaged
+    if wrong == "no EMA":
+        weights = network.requires_grad_(False)
+    return weights.eval()
+
+
+@named_options
+@typed_arguments(but="labels")
+@torch.no_grad()
+def draw(
+    model: Model,
+    labels: Tensor | Sequence[int],
+    *,
+    fault: str | None = None,
+    num_inference_steps: int = 10,
+    guidance_scale: float = 2.0,
+    seed: int = 0,
+) -> list[Tensor]:
+    """Draw images by DDIM with guidance and clamping; return all states, from x_T to the images, [B, C, H, W] each.
+
+        eps = uncond + w (cond - uncond);   x_0 = (x_t - sigma eps) / alpha;   x_next = alpha_next x_0 + sigma_next eps
+
+    Song et al. 2021 (DDIM), Eq. 12 with eta = 0; Ho & Salimans 2022, Eq. 6, with w = 1 for no guidance.
+
+    model: one of a DDPM schedule that predicts eps. labels: one class per image. fault: one of `SAMPLING_FAULTS`, the
+    line that is wrong; None for a right loop. Raises ValueError for another model, and for an unknown fault.
+    """
+    schedule, count = model.schedule, whole("num_inference_steps", num_inference_steps, 2)
+    if not isinstance(schedule, DDPMSchedule) or model.kind != "eps":
+        raise ValueError(f"model must predict eps on a DDPM schedule; {model.name} predicts {model.kind}.")
+    if fault is not None and fault not in SAMPLING_FAULTS:
+        raise unknown_name("fault", fault, SAMPLING_FAULTS)
+    w, classes, wrong = number("guidance_scale", guidance_scale, "a number"), model.labels(labels), fault or ""
+    null, T = torch.full_like(classes, model.num_classes), schedule.num_train_timesteps
+    times = schedule.timesteps(count, spacing="trailing")
+    if wrong == "leading spacing":
+        times = schedule.timesteps(count, spacing="leading")
+    if wrong == "noise left at the end":
+        times = (times / 2).floor()
+    noising = schedule
+    if wrong == "another schedule":
+        noising = DDPMSchedule.cosine(num_train_timesteps=T)
+    levels = noising.levels_at(times)
+    x_t = model.noise(len(classes), seed=seed)
+    states = [x_t]
+    for level, after in pairwise(levels):
+        if wrong == "off by one" and after.sigma > 0:
+            after = noising.level(level.t - 1)
+        time = schedule.network_time(level.t).expand(2 * len(x_t))
+        both = model.network(torch.cat([x_t, x_t]), time, torch.cat([classes, null]))
+        cond, uncond = both.chunk(2)
+        eps = uncond + w * (cond - uncond)
+        if wrong == "cond and uncond swapped":
+            eps = cond + w * (uncond - cond)
+        if wrong == "guidance counted twice":
+            eps = uncond + (1 + w) * (cond - uncond)
+        x_0 = ((x_t - level.sigma * eps) / level.alpha).clamp(-1, 1)
+        if wrong != "clamp without eps":
+            eps = (x_t - level.alpha * x_0) / level.sigma
+        x_t = after.alpha * x_0 + after.sigma * eps
+        states.append(x_t)
+    return states

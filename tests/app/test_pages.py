@@ -25,6 +25,7 @@ PAGES = (
     "reverse",
     "guidance",
     "samplers",
+    "break_it",
     "text_to_image",
     "latents",
     "stable_diffusion",
@@ -33,6 +34,7 @@ PAGES = (
 QUICK = {  # smaller sweeps and races than a visitor's, for the tests' time
     "guidance": {"per_class": "2", "sweep_steps": "4"},
     "samplers": {"most": "4"},
+    "break_it": {"break_steps": "2"},
     "text_to_image": {"t2i_steps": "2"},
     "stable_diffusion": {"sd_steps": "2"},
 }

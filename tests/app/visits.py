@@ -23,12 +23,13 @@ QUICK = {  # of the pages that would compute for long
     "guidance": {"per_class": "2", "sweep_steps": "4"},
     "samplers": {"most": "4"},
     "reverse": {"steps": "2"},
+    "break_it": {"break_steps": "2"},
     "text_to_image": {"t2i_steps": "1", "t2i_count": "1"},
     "stable_diffusion": {"sd_steps": "1"},
     "compare": {"compare_steps": "2"},
 }
-PAGES = ("start", "forward", "schedules", "reverse", "guidance", "samplers", "text_to_image", "latents",
-         "stable_diffusion", "compare")  # fmt: skip
+PAGES = ("start", "forward", "schedules", "reverse", "guidance", "samplers", "break_it", "text_to_image",
+         "latents", "stable_diffusion", "compare")  # fmt: skip
 NO_SETTINGS = {"t2i_example"}  # it fills in the prompt
 # controls that bring other controls, or set them: they are changed alone, the others all at once
 ALONE = {
@@ -44,11 +45,13 @@ ALONE = {
     "start_emoji",
     "poke_where",
     "sampler",
+    "where",
 }
 NAMED = {  # choices that are shown by other words than the address has
     "data": {"mnist": "cifar10", "cifar10": "mnist"},
     "model": {"mnist_unet_flow": "mnist_unet_eps", "cifar10_unet_flow": "cifar10_unet_eps"},
     "sd_model": {"micro": "stand-in"},
+    "where": {"sampling": "training", "training": "sampling"},
     **{key: {"euler": "heun", "ddim": "euler"} for key in ("sampler", "t2i_sampler", "sd_sampler", "compare_sampler")},
     "schedule": {"cosine": "linear", "linear": "cosine"},
 }
@@ -181,7 +184,7 @@ def shown(at):
         "html": [MEASURED.sub("", one.proto.body) for one in at.get("html")],
         "code": [one.value for one in at.code],
         "images": [[image.url for image in one.proto.imgs] for one in at.get("imgs")],
-        "films": [(film["film"]["key"], film["frame"]) for film in films if "film" in film],
+        "films": [(one["film"]["key"], one.get("frame", one.get("at"))) for one in films if one.get("film")],
     }
 
 
