@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from explorer import address, controls
-from explorer.setting_types import OneOf
+from explorer import address, controls, taught
+from explorer.setting_types import OneOf, one
 
 DATA = {"mnist": "MNIST digits", "cifar10": "CIFAR-10 pictures"}
 NETWORKS = {  # what each network is, grouped by data set; the first of a group is the default
@@ -27,8 +27,38 @@ NO_GUIDANCE = "Guidance was trained into this network when its flow was rectifie
 
 
 def networks_of(data: str) -> list[str]:
-    """The networks of a data set, by name."""
-    return [name for name in NETWORKS if data_of(name) == data]
+    """The networks of a data set, by name; those that the visitor trained on the page Training are the last."""
+    names = [*NETWORKS, *st.session_state.get("taught", ())]
+    return [name for name in names if data_of(name) == data]
+
+
+def words_of(name: str) -> str:
+    """What a network is."""
+    lesson = taught.lesson_of(name)
+    return NETWORKS[name] if lesson is None else lesson.words
+
+
+def use(name: str) -> None:
+    """Make a network that the visitor trained the chosen one of the other pages."""
+    st.session_state.chosen = name
+    st.session_state.taught = list(dict.fromkeys([*st.session_state.get("taught", ()), name]))
+
+
+@dataclass(frozen=True)
+class Network:
+    """The name of a network: one that ships with the package, or one that was trained in this explorer."""
+
+    def read(self, texts: list[str]) -> str:
+        name = one(texts)
+        if not self.has(name):
+            raise ValueError("No network that is known here.")
+        return name
+
+    def write(self, value: str) -> list[str]:
+        return [value]
+
+    def has(self, value: object) -> bool:
+        return value in NETWORKS or taught.is_finished(value)
 
 
 def data_of(model: str) -> str:
@@ -83,13 +113,15 @@ def choose(*, network: bool = True) -> Choice:
     """
     chosen = st.session_state.setdefault("chosen", FIRST)
     data = address.read("data", OneOf(tuple(DATA)), None)
-    model = address.read("model", OneOf(tuple(NETWORKS)), None)
+    model = address.read("model", Network(), None)
     if model is not None:
         chosen = model
     elif data is not None and data != data_of(chosen):
         chosen = networks_of(data)[0]
-    if chosen not in NETWORKS:  # a client can send any value back, and this becomes a file's name
+    if not Network().has(chosen):  # a client can send any value back, and this becomes a file's name
         chosen = FIRST
+    if chosen not in NETWORKS:
+        use(chosen)
     st.session_state.chosen, st.session_state.data = chosen, data_of(chosen)
     if network:
         address.put("model", [chosen] if chosen != FIRST else None)
@@ -111,7 +143,7 @@ def choose(*, network: bool = True) -> Choice:
 def pick_network(choice: Choice, label: str = "Network") -> None:
     """The list of the networks of the chosen data set."""
     st.session_state.model = choice.model
-    st.selectbox(label, networks_of(choice.data), format_func=NETWORKS.get, key="model", on_change=_other_model)
+    st.selectbox(label, networks_of(choice.data), format_func=words_of, key="model", on_change=_other_model)
     if choice.pace == "slow":
         st.caption(PATIENCE)
 

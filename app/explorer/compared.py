@@ -8,7 +8,7 @@ from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.trace_films import short_name, side_by_side
 from explorer import page, stable
 from explorer.cache import Cache
-from explorer.choices import NETWORKS
+from explorer.choices import words_of
 from explorer.runs import Settings, denoiser, model, steps_of, timed
 from explorer.turns import HEAVY, Tell
 
@@ -49,7 +49,7 @@ def compare(trace: Trace, settings: Settings, asked: tuple[object, ...], tell: T
 
 def title(name: str) -> str:
     """A short title of one of our networks."""
-    return f"{'MNIST' if name.startswith('mnist') else 'CIFAR-10'} {NETWORKS[name].split(' · ')[0]}"
+    return f"{'MNIST' if name.startswith('mnist') else 'CIFAR-10'} {words_of(name).split(' · ')[0]}"
 
 
 def table(name: str, seconds: float, trace: Trace) -> tuple[tuple[str, str, str], ...]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 PATH = {
-    "The idea": ("plane", "forward", "reverse"),
+    "The idea": ("plane", "forward", "reverse", "training"),
     "The knobs": ("schedules", "guidance", "samplers", "break_it"),
     "From words": ("text_to_image", "latents", "stable_diffusion", "compare"),
 }
@@ -125,6 +125,51 @@ FORWARD = PageWords(
         "For an image of your own, the network predicts the most similar image of the kind that it was trained on.",
         "The network was trained on its own schedule. It can also denoise the $x_t$ of any other, because Gaussian "
         "paths at the same SNR differ only by a factor.",
+    ),
+)
+
+TRAINING = PageWords(
+    "Training",
+    ":material/model_training:",
+    "A network learns digits from nothing while you watch.",
+    "Training: digits from nothing",
+    "The network sees a digit with noise, and is asked for the digit, or for the noise. **Nothing else**: after a "
+    "minute or two it draws.",
+    (
+        r"x_t = \alpha_t\,x_0 + \sigma_t\,\varepsilon",
+        r"L = \mathbb E\,\lVert f_\theta(x_t, t, c) - \text{target}\rVert^2",
+    ),
+    (
+        Try(
+            "What it learns first",
+            "Train, then look at the first frames: the dark rim and the place of the strokes come before the digit.",
+            {"kind": "flow", "lesson": 200, "trained": True},
+            {"frame": 4},
+        ),
+        Try(
+            "The average of the weights",
+            "Switch the average off in an early frame: which of the two draws better digits?",
+            {"ema": False},
+            {"frame": 8},
+        ),
+        Try(
+            "Teach another to predict the noise",
+            "The same network with another target. When do its digits appear?",
+            {"kind": "eps", "lesson": 200, "trained": True},
+        ),
+    ),
+    Question(
+        "At which noise level is the prediction of x₀ worst at the end of the training?",
+        ("Where there is much noise", "Where there is little noise", "It is the same everywhere"),
+        0,
+        "Where there is much noise: several digits are possible there, and the best prediction is their mean. No "
+        "training makes this error vanish.",
+    ),
+    (
+        "Both pictures are drawn from the same noise at each stage, so what changes is the network.",
+        "The three digits in noise were kept out of the training.",
+        "The loss stays above 0: from a noisy image nobody can know the noise exactly. Its limit depends on what is "
+        "predicted, so compare losses only within one target.",
     ),
 )
 
@@ -436,6 +481,7 @@ PAGES = {
     "plane": PLANE,
     "forward": FORWARD,
     "reverse": REVERSE,
+    "training": TRAINING,
     "schedules": SCHEDULES,
     "guidance": GUIDANCE,
     "samplers": SAMPLERS,

@@ -5,7 +5,7 @@ from functools import partial
 import streamlit as st
 
 from diffusion_explained.pretrained import Model
-from explorer import address, jobs, page, plane_gan, sharing
+from explorer import address, jobs, lesson_jobs, page, plane_gan, sharing
 from explorer.plane import Movement
 from explorer.plane_gan import Contest
 from explorer.plane_stage import live
@@ -22,7 +22,7 @@ def training_card(lesson: Lesson, movement: Movement, pace: str) -> tuple[Model 
     None: it has not begun, or is learning; the canvas then shows it live.
     """
     trained = address.hidden("trained", Switch(), False)
-    training = _training(lesson)
+    training = lesson_jobs.present(Training, lesson)
     if training is not None:
         training.movement, training.pace = movement, pace
     if trained and training is None and finished(lesson) is None and not jobs.running() and lesson.seconds <= page.LONG:
@@ -87,22 +87,9 @@ def _other_gan(contest: Contest) -> None:
     st.session_state.trained = True
 
 
-def _training(lesson: Lesson) -> Training | None:
-    """The visitor's training of this lesson: of this session, or of the job of a tab that was loaded again."""
-    asked = st.session_state.job.asked if jobs.running() else None
-    if isinstance(asked, Training):
-        st.session_state.plane_training = asked
-    training = st.session_state.get("plane_training")
-    return training if training is not None and training.lesson == lesson else None
-
-
 def _begin(lesson: Lesson, movement: Movement, pace: str) -> Training:
-    training = _training(lesson)
-    if training is None:
-        training = st.session_state.plane_training = Training(lesson, movement)
+    training = lesson_jobs.begin(Training, lesson, lambda: Training(lesson, movement))
     training.pace = pace
-    job = jobs.Job("Training", "plane_trained", training.work, asked=training, expected=lesson.seconds, pausable=True)
-    jobs.begin(job)
     return training
 
 

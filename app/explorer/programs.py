@@ -9,8 +9,10 @@ from collections.abc import Mapping
 import streamlit as st
 
 from diffusion_explained.schedules import SCHEDULES
+from explorer.digit_lessons import program_of
 from explorer.runs import Settings
 from explorer.stable import Ask, RunStart, in_python
+from explorer.taught import lesson_of
 
 
 def show(program: str) -> None:
@@ -24,12 +26,20 @@ def arguments(options: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
+def network(name: str) -> tuple[str, str]:
+    """The import and the lines that make `model`: a shipped network is loaded, the visitor's own is trained again."""
+    lesson = lesson_of(name)
+    if lesson is not None:
+        return "", program_of(lesson)
+    return "from diffusion_explained import load_pretrained\n", f"model = load_pretrained({name!r})"
+
+
 def sampling(settings: Settings, *, seen: str = "") -> str:
     """A run of one of our networks: model, denoise, steps, and the final x_0 [B, C, H, W]."""
-    return f"""from diffusion_explained import load_pretrained
-from diffusion_explained.samplers import final
+    loading, made = network(settings.model)
+    return f"""{loading}from diffusion_explained.samplers import final
 
-model = load_pretrained({settings.model!r})
+{made}
 labels = {list(settings.labels)!r}
 denoise = model.denoiser(labels, {arguments(settings.denoiser_options())})
 steps = list(model.steps(denoise, len(labels), {settings.num_inference_steps}, {arguments(settings.step_options())}))
@@ -60,7 +70,7 @@ def noising(
     invert: bool,
 ) -> str:
     """Forward: x_t [51, C, H, W] at all levels, and the network's predictions; own: channels and size of a file."""
-    made = f"{SCHEDULES[schedule].__qualname__}()"
+    (importing, network_made), made = network(model), f"{SCHEDULES[schedule].__qualname__}()"
     if own:
         channels, size = own
         loading = "from diffusion_explained.data import load_image"
@@ -72,8 +82,7 @@ index = (data.labels == {label}).nonzero().flatten()[{number}]
 x_0, _ = data.batch(index[None])"""
     return f"""import torch
 
-from diffusion_explained import load_pretrained
-from diffusion_explained.comparisons import one_shots
+{importing}from diffusion_explained.comparisons import one_shots
 {loading}
 from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import generators, randn
@@ -85,7 +94,7 @@ schedule = {made}
 levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]  # from data to noise
 x_t = torch.cat([add_noise(x_0, eps, level) for level in levels])
 
-model = load_pretrained({model!r})
+{network_made}
 denoise = model.denoiser(labels={None if own else f"[{label!r}] * 50"}, guidance_scale=1.0)
 predictions = one_shots(denoise, model.schedule, x_t[1:], levels[1:])  # x_0 and eps, each [50, C, H, W]"""
 
@@ -125,13 +134,14 @@ def guidance(
     model: str, scales: tuple[float, ...], per_class: int, num_inference_steps: int, spacing: str | None, seed: int
 ) -> str:
     """Guidance: images [B, C, H, W], class accuracy and diversity at each scale."""
+    importing, made = network(model)
     return f"""import torch
 
-from diffusion_explained import load_pretrained
-from diffusion_explained.metrics import class_accuracy, diversity
+{importing}from diffusion_explained.metrics import class_accuracy, diversity
 from diffusion_explained.pretrained import load_classifier
 
-model, classifier = load_pretrained({model!r}), load_classifier({f"{model.split('_')[0]}_classifier"!r})
+{made}
+classifier = load_classifier({f"{model.split('_')[0]}_classifier"!r})
 labels = torch.arange(model.num_classes).repeat({per_class!r})
 images, measured = {{}}, {{}}
 for scale in {scales!r}:

@@ -19,7 +19,7 @@ from diffusion_explained.noise import generators, randn
 from diffusion_explained.pretrained import Model, load_classifier, load_pretrained
 from diffusion_explained.samplers import Step, final
 from diffusion_explained.schedules import SCHEDULES, Level, Schedule
-from explorer import page
+from explorer import page, taught
 from explorer.cache import named_cache
 from explorer.choices import data_of, pace_of
 from explorer.pictures import pictures
@@ -47,6 +47,16 @@ def settle() -> None:
 
 def model(name: str) -> Model:
     """A trained model, one for all sessions; callers only read it."""
+    lesson = taught.lesson_of(name)
+    if lesson is not None:
+        learned = taught.finished(lesson)
+        if learned is None:
+            st.info(
+                "This network is no longer kept here: train it again on the page Training.",
+                icon=":material/model_training:",
+            )
+            page.end()
+        return learned.model
     with page.needed(f"The network {name}"):
         return _loaded(name)
 

@@ -54,7 +54,7 @@ half = len(kept.film.captions) // 2  # where a browser rests that is asked for l
 scrubber(kept.film, key="start", frame=half, autoplay=True)
 
 st.caption(
-    f"One image of each class ({', '.join(class_names(choice.data))}) by {choices.NETWORKS[choice.model]}, "
+    f"One image of each class ({', '.join(class_names(choice.data))}) by {choices.words_of(choice.model)}, "
     f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}."
 )
 

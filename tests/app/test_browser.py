@@ -14,6 +14,7 @@ VISITED = (
     "forward",
     "schedules",
     "reverse?steps=4&data=cifar10",  # the longest names of classes below the pictures
+    "training",
     "guidance?per_class=2&sweep_steps=4",
     "samplers?most=4",
     "break_it?break_steps=4",

@@ -23,6 +23,7 @@ PAGES = (
     "forward",
     "schedules",
     "reverse",
+    "training",
     "guidance",
     "samplers",
     "break_it",

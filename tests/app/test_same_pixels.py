@@ -13,6 +13,7 @@ VARIANTS = (  # page and address: together they show every control
     ("reverse", {"steps": "2", "sampler": "ddim"}),
     ("guidance", QUICK["guidance"]),
     ("samplers", QUICK["samplers"]),
+    ("training", {}),
     ("break_it", QUICK["break_it"]),
     ("break_it", {"where": "training"}),
 )

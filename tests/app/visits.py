@@ -28,7 +28,7 @@ QUICK = {  # of the pages that would compute for long
     "stable_diffusion": {"sd_steps": "1"},
     "compare": {"compare_steps": "2"},
 }
-PAGES = ("start", "forward", "schedules", "reverse", "guidance", "samplers", "break_it", "text_to_image",
+PAGES = ("start", "forward", "schedules", "reverse", "training", "guidance", "samplers", "break_it", "text_to_image",
          "latents", "stable_diffusion", "compare")  # fmt: skip
 NO_SETTINGS = {"t2i_example"}  # it fills in the prompt
 # controls that bring other controls, or set them: they are changed alone, the others all at once
@@ -46,11 +46,13 @@ ALONE = {
     "poke_where",
     "sampler",
     "where",
+    "kind",
 }
 NAMED = {  # choices that are shown by other words than the address has
     "data": {"mnist": "cifar10", "cifar10": "mnist"},
     "model": {"mnist_unet_flow": "mnist_unet_eps", "cifar10_unet_flow": "cifar10_unet_eps"},
     "sd_model": {"micro": "stand-in"},
+    "kind": {"flow": "eps", "eps": "flow"},
     "where": {"sampling": "training", "training": "sampling"},
     **{key: {"euler": "heun", "ddim": "euler"} for key in ("sampler", "t2i_sampler", "sd_sampler", "compare_sampler")},
     "schedule": {"cosine": "linear", "linear": "cosine"},

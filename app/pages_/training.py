@@ -1,0 +1,107 @@
+"""Training: a network learns digits from nothing, and is seen at every stage; then the other pages sample from it."""
+
+from functools import partial
+
+import streamlit as st
+from explorer import address, choices, controls, page, sharing, tries
+from explorer.page_words import TRAINING
+from explorer.setting_types import Switch
+from explorer.taught import KINDS, PATHS, Lesson, finished
+
+MOST_SEED = 99_999
+
+address.films("frame")
+page.top(TRAINING)
+seen, beside, controlling = page.bench()
+
+with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
+    from explorer import digit_lessons, jobs, lesson_jobs, programs
+    from explorer.digit_lessons import LESSON_STEPS, SHOWN, Learning
+    from explorer.scrubber import scrubber
+
+with controlling:
+    first, second, third, fourth = st.columns(4, gap="medium")
+    kind = controls.choice(first, "It predicts", list(KINDS), "flow", key="kind", format_func=KINDS.get)
+    # a flow's velocity belongs to the straight path, and the other predictions to DDPM's schedules
+    paths = ["flow"] if kind == "flow" else ["cosine", "linear"]
+    path = controls.choice(
+        second, "Schedule", paths, paths[0], key="path", format_func=PATHS.get, disabled=kind == "flow"
+    )
+    steps = controls.steps(third, "Training steps", LESSON_STEPS, 1000, key="lesson")
+    seed = controls.number(fourth, "Seed of the training", 0, MOST_SEED, 0, key="net_seed")
+    first, second = st.columns(2, gap="medium")
+    digit = controls.segments(first, "A digit in noise", SHOWN, SHOWN[0], key="digit")
+    average = controls.switch(
+        second, "Sample with the average of the weights (EMA)", True, key="ema",
+        help="The moving average of the last few hundred steps' weights. Off: the weights of the last step.",
+    )  # fmt: skip
+lesson = Lesson(kind, path, steps, seed)
+trained = address.hidden("trained", Switch(), False)
+
+
+def begin() -> None:
+    """Train, or go on after a pause."""
+    st.session_state.trained = True
+    lesson_jobs.begin(Learning, lesson, partial(Learning, lesson))
+
+
+def other_seed() -> None:
+    """Another network, from the beginning."""
+    st.session_state.net_seed, st.session_state.trained = (seed + 1) % (MOST_SEED + 1), True
+
+
+def when_seen(shown: int) -> None:
+    """While it learns: run the page again as soon as there is more to see."""
+    if learning is not None and learning.looks > shown:
+        st.rerun()
+
+
+learned, learning = finished(lesson), lesson_jobs.present(Learning, lesson)
+if trained and learned is None and learning is None and not jobs.running() and lesson.seconds <= page.LONG:
+    learning = lesson_jobs.begin(Learning, lesson, partial(Learning, lesson))
+with seen:
+    if learned is None and learning is not None and learning.looks:
+        learned = learning.learned()
+    if learned is None:
+        with page.progress("Drawing before the first step") as tell:
+            learned = digit_lessons.untrained(lesson, tell)
+    scrubber(digit_lessons.film_of(learned, digit, average=average), key="lesson_film", keep=True)
+with beside:
+    watched = jobs.watch(partial(when_seen, len(learned.averaged)))
+    if learned.model is not None:
+        st.success("Your network is ready.", icon=":material/check_circle:")
+        st.button(
+            "Use it on the other pages",
+            key="use_it",
+            type="primary",
+            width="stretch",
+            on_click=choices.use,
+            args=(lesson.name,),
+        )
+        st.download_button(
+            "Save its weights",
+            lambda: digit_lessons.weight_file(learned.model),
+            file_name=f"{lesson.name}.safetensors",
+            icon=":material/save:",
+            on_click="ignore",
+            width="stretch",
+            help='A file for load_pretrained("...") in Python.',
+        )
+        st.button(
+            "Train with another seed", key="other_seed", icon=":material/casino:", width="stretch", on_click=other_seed
+        )
+    elif not watched:
+        if sharing.is_shared() and lesson.seconds > page.LONG:
+            st.caption(sharing.sentence("a training of this length does not begin: choose fewer steps"))
+        else:
+            paused = learning is not None and learning.step > 0
+            words, icon = ("Continue", ":material/play_arrow:") if paused else ("Train", ":material/model_training:")
+            st.button(words, icon=icon, type="primary", width="stretch", key="train", on_click=begin)
+            st.caption(f"About {page.duration(lesson.seconds)} on two quiet cores.")
+            if paused:
+                address.leaves_out("the network, which is paused in its training")
+    tries.tries("training")
+    tries.question("training")
+page.below(TRAINING)
+programs.show(digit_lessons.program_of(lesson))
+tries.next_page("training")
