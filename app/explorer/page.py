@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -88,7 +88,22 @@ def show(key: Hashable, draw: "Callable[..., Figure]") -> None:
             return png(fig), alt_text(fig)
 
     data, words = named_cache("figures", 400).get((key, theme()), make)
-    st.image(data, width="stretch", alt=words)
+    picture(st, data, words)
+
+
+def picture(where: Any, data: bytes, alt: str, *, caption: str = "") -> None:
+    """Show a PNG as wide as its place, with its alternative text; `where` is `st` or a column.
+
+    `st.image` sends an address of the picture, at which the server drops it as soon as another run of the page begins
+    or the visitor leaves: on a busy machine the browser asks too late and shows a torn image. So the picture itself is
+    sent.
+    """
+    words = html.escape(alt, quote=True)
+    below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
+    where.html(
+        f'<figure class="picture"><img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{words}">'
+        f"{below}</figure>"
+    )
 
 
 def strip(

@@ -285,10 +285,10 @@ def latents(drawn: FinishedRun) -> None:
             channels.caption("A recorded run keeps the latents in colours only, not channel by channel.")
         else:
             alt = f"The {len(z)} channels of the first latent, as signed fields"
-            channels.image(png(mosaic(pixels(z[:, None], EPS_RANGE), CHANNELS_PER_ROW)), width="stretch", alt=alt)
+            page.picture(channels, png(mosaic(pixels(z[:, None], EPS_RANGE), CHANNELS_PER_ROW)), alt)
             channels.caption(f"Its {len(z)} channels: blue is −{EPS_RANGE:g}, white is 0, red is {EPS_RANGE:g}.")
         alt = "The first latent in colours, by a linear map of its channels"
-        preview.image(drawn.trace.latents[0, 0], width="stretch", alt=alt)
+        page.picture(preview, png(drawn.trace.latents[0, 0]), alt)
         preview.caption("In colours, by a linear map.")
     depth, height, width = size["latent_shape"]
     values, of_picture = depth * height * width, 3 * size["height"] * size["width"]
@@ -304,7 +304,7 @@ def finished(drawn: FinishedRun) -> None:
     columns = st.columns(max(2, len(said["seeds"])))  # a single picture takes half of the page
     for column, picture, seed in zip(columns, drawn.trace.pictures, said["seeds"], strict=False):
         alt = f"The decoded picture of seed {seed}, {drawn.trace.label}: {said['prompt'][0]}"
-        column.image(picture, width="stretch", alt=alt, caption=page.literal(f"seed {seed}"))
+        page.picture(column, png(picture), alt, caption=f"seed {seed}")
 
 
 def notices(drawn: FinishedRun) -> None:

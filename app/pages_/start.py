@@ -68,7 +68,7 @@ with st.container(key="path"):
                 number += 1
                 words = PAGES[name]
                 with st.container(key=f"step-{name}", horizontal=True, vertical_alignment="center", gap="small"):
-                    st.image(THUMBNAILS / f"{name}.png", width=112, alt=f"From the page {words.name}")
+                    page.picture(st, (THUMBNAILS / f"{name}.png").read_bytes(), f"From the page {words.name}")
                     with st.container(gap=None):
                         st.page_link(f"pages_/{name}.py", label=f"**{number}** **{words.name}**")
                         st.caption(words.short)

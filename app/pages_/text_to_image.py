@@ -152,7 +152,7 @@ with result:
         for k, column in zip(range(count), st.columns(max(2, count)), strict=False):
             number, picture = ask.seeds[k], drawing.pictures[k : k + 1]
             of_prompt = prompt or "no words"
-            column.image(png(pixels(picture)[0]), width="stretch", alt=f"{of_prompt}, seed {number}, {drawing.label}")
+            page.picture(column, png(pixels(picture)[0]), f"{of_prompt}, seed {number}, {drawing.label}")
             reading = f" · reads as: {page.literal(readings[k][0])} {readings[k][1]:.2f}" if readings else ""
             column.caption(f"seed {number}{reading}")
             is_chosen = number == chosen

@@ -1,7 +1,9 @@
 """The explorer's pages, in this process for AppTest, and as a server of its own for browsers."""
 
+import html
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -63,6 +65,12 @@ def finished(at: AppTest) -> AppTest:
         wait([at.session_state.job._future], timeout=5)
         at.run()
     raise AssertionError("the job did not end")
+
+
+def pictures_of(at: AppTest) -> list[tuple[str, str]]:
+    """(alternative text, source) of the page's pictures."""
+    found = (re.findall(r'<img src="([^"]*)" alt="([^"]*)">', one.proto.body) for one in at.get("html"))
+    return [(html.unescape(alt), source) for some in found for source, alt in some]
 
 
 def address(at: AppTest) -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import address, finished
+from conftest import address, finished, pictures_of
 from explorer import runs
 from explorer.cache import quiet
 from PIL import Image
@@ -56,6 +56,8 @@ def test_a_page_opens_and_teaches(open_page, name):
     assert not at.error
     assert len(at.latex) >= (0 if name == "start" else 2)
     assert not at.get("progress"), "finished work leaves no progress bar"
+    assert not at.get("image"), "a picture at an address of the server may be gone when the browser asks for it"
+    assert all(alt and source.startswith("data:image/png;base64,") for alt, source in pictures_of(at))
 
 
 def films(at):

@@ -6,6 +6,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from conftest import pictures_of
 from explorer import drawings, emoji, stable, start_pictures
 from explorer.board import PREFIX, over, read
 from PIL import Image
@@ -40,8 +41,8 @@ def model():
 def test_four_seeds_are_drawn_at_once_with_their_steps_and_words(open_page):
     at = open_page("text_to_image", t2i_steps="2")
     assert not at.error and not at.warning
-    pictures = [picture for images in at.get("image") for picture in images.proto.imgs]
-    assert len(pictures) == 4 and all(f"seed {k}" in picture.alt for k, picture in enumerate(pictures))
+    pictures = [alt for alt, _ in pictures_of(at)]
+    assert len(pictures) == 4 and all(f"seed {k}" in alt for k, alt in enumerate(pictures))
     assert [b.label for b in at.button if b.label.startswith("Pick")] == ["Picked"] + ["Pick this one"] * 3
     of_steps, of_words = films(at)
     assert len(of_steps["captions"]) == 3 and len(of_words["captions"]) == 2

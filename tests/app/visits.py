@@ -185,7 +185,6 @@ def shown(at):
         "words": [MEASURED.sub("", text) for text in words_of(at) if not text.startswith(FORECASTS)],
         "html": [MEASURED.sub("", one.proto.body) for one in at.get("html")],
         "code": [one.value for one in at.code],
-        "images": [[image.url for image in one.proto.imgs] for one in at.get("imgs")],
         "films": [(one["film"]["key"], one.get("frame", one.get("at"))) for one in films if one.get("film")],
     }
 
