@@ -91,8 +91,8 @@ def show(key: Hashable, draw: "Callable[..., Figure]") -> None:
     picture(st, data, words)
 
 
-def picture(where: Any, data: bytes, alt: str, *, caption: str = "") -> None:
-    """Show a PNG as wide as its place, with its alternative text; `where` is `st` or a column.
+def picture(where: Any, data: bytes, alt: str, *, caption: str = "", width: int | str = "stretch") -> None:
+    """Show a PNG with its alternative text, as wide as its place, or some pixels wide; `where` is `st` or a column.
 
     `st.image` sends an address of the picture, at which the server drops it as soon as another run of the page begins
     or the visitor leaves: on a busy machine the browser asks too late and shows a torn image. So the picture itself is
@@ -102,7 +102,8 @@ def picture(where: Any, data: bytes, alt: str, *, caption: str = "") -> None:
     below = f"<figcaption>{html.escape(caption)}</figcaption>" if caption else ""
     where.html(
         f'<figure class="picture"><img src="data:image/png;base64,{base64.b64encode(data).decode()}" alt="{words}">'
-        f"{below}</figure>"
+        f"{below}</figure>",
+        width=width,
     )
 
 

@@ -68,7 +68,9 @@ with st.container(key="path"):
                 number += 1
                 words = PAGES[name]
                 with st.container(key=f"step-{name}", horizontal=True, vertical_alignment="center", gap="small"):
-                    page.picture(st, (THUMBNAILS / f"{name}.png").read_bytes(), f"From the page {words.name}")
+                    page.picture(
+                        st, (THUMBNAILS / f"{name}.png").read_bytes(), f"From the page {words.name}", width=112
+                    )
                     with st.container(gap=None):
                         st.page_link(f"pages_/{name}.py", label=f"**{number}** **{words.name}**")
                         st.caption(words.short)
