@@ -43,6 +43,14 @@ def test_a_folder_on_the_cpu_says_how_long_it_takes_and_what_was_cut(folder, tmp
     assert "1 image\n" in result.stdout and Trace.load(out).label == "recorded"
 
 
+def test_without_settings_it_records_with_the_models_own(folder, tmp_path):
+    turbo, out = shutil.copytree(folder, tmp_path / "my_turbo"), tmp_path / "t.safetensors"
+    result = run("record", "a cat", "--model", turbo, "--size", 64, "--device", "cpu", "--out", out)
+    assert result.exit_code == 0 and "1 step of 1 image\n" in result.stdout, result.output
+    settings = Trace.load(out).settings
+    assert (settings["num_inference_steps"], settings["guidance_scale"], settings["sampler"]) == (1, 1.0, "euler")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

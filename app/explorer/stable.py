@@ -1,5 +1,6 @@
 """Stable Diffusion in the explorer: which models are on this machine, how one is loaded, and its runs."""
 
+import math
 import os
 import tempfile
 import threading
@@ -19,14 +20,13 @@ from diffusion_explained.film import Film
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
 from diffusion_explained.stable_diffusion import Trace, download_size, find_weights
-from diffusion_explained.stable_diffusion.families import (
-    CHECKERS_GB,
-    DEFAULT_MODEL,
-    MICRO,
-    MICRO_FAMILY,
-    MIRRORS,
-    SIZES_GB,
+from diffusion_explained.stable_diffusion.defaults import (
+    Defaults,
+    defaults_of_name,
+    defaults_of_weights,
+    fewer_pixels,
 )
+from diffusion_explained.stable_diffusion.families import CHECKERS_GB, DEFAULT_MODEL, MICRO, MIRRORS, SIZES_GB
 from diffusion_explained.stable_diffusion.levels import levels_of
 from diffusion_explained.stable_diffusion.listing import read_index, read_json
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
@@ -69,6 +69,8 @@ UNCHECKED = "The model's safety checker was left out, so no picture was checked.
 BUSY = "waiting for another visitor's picture by this model"
 FORGET = 60  # seconds after which the machine is checked again
 OWN = "the model's own"  # spacing
+SLOW = (256, 12)  # pixels a side and steps of a full-size model that a visitor without a GPU waits for
+SIDE = 2048  # the most pixels a side
 TOKENS = 1024  # of a picture in a transformer; their number does not decide which spacings are allowed
 
 
@@ -137,25 +139,23 @@ def levels(name: str, count: int, sampler: str, spacing: str | None) -> list[Lev
     Raises ValueError if its schedule has no levels with that spacing.
     """
     config = _scheduler(name)
-    return None if config is None else levels_of(config, count, sampler, spacing, sequence_length=TOKENS)
+    own = usual(name).spacing if spacing is None else spacing
+    return None if config is None else levels_of(config, count, sampler, own, sequence_length=TOKENS)
 
 
-@dataclass(frozen=True)
-class Usual:
-    """A model's default settings: a size and number of steps that a visitor would wait for, and a prompt it knows."""
-
-    side: int
-    steps: int
-    prompt: str = "a photo of an astronaut riding a horse"
-    guidance_scale: float = 7.5
-    sampler: str = "ddim"
-
-
-def usual(name: str) -> Usual:
-    """The default settings of a model on this machine."""
-    if name == MICRO:
-        return Usual(128, 30, "a blue cat", MICRO_FAMILY.guidance_scale, "euler")
-    return Usual(256, 12) if name == STAND_IN or on_cpu() else Usual(512, 30)
+@st.cache_data(ttl=FORGET, show_spinner=False)
+def usual(name: str) -> Defaults:
+    """A model's default settings; on a CPU a full-size model's are a size and steps that a visitor would wait for."""
+    if name == MICRO and not missing(MICRO):
+        return defaults_of_weights(find_weights(MICRO))
+    if name == STAND_IN:
+        return fewer_pixels(defaults_of_name(DEFAULT_MODEL), *SLOW)
+    try:
+        there = not sharing.is_shared() and not missing(name, False)
+        found = defaults_of_weights(find_weights(name, safety_checker=False)) if there else defaults_of_name(name)
+    except (OSError, ValueError):  # reported where the model is loaded
+        found = defaults_of_name(name)
+    return fewer_pixels(found, *(SLOW if on_cpu() else (SIDE, found.num_inference_steps)))
 
 
 def begins_by_itself(name: str, ask: "Ask", pictures: int = 1, steps: int = 0) -> bool:
@@ -164,7 +164,7 @@ def begins_by_itself(name: str, ask: "Ask", pictures: int = 1, steps: int = 0) -
     pictures, steps: the page's default numbers; steps=0 means the model's default.
     """
     of = usual(name)
-    return ask.work <= 2 * pictures * (steps or of.steps) * of.side**2
+    return ask.work <= 2 * pictures * (steps or of.num_inference_steps) * math.prod(of.size or SLOW)
 
 
 def embedded() -> str:
@@ -197,6 +197,7 @@ def download(name: str, gigabytes: float, tell: Tell, safety_checker: bool | Non
     fetching.result()
     missing.clear()
     may_ship_checker.clear()
+    usual.clear()
     _scheduler.clear()
     return True
 

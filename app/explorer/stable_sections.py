@@ -79,9 +79,11 @@ def _safety_checker(name: str) -> bool | None:
 def _other_model() -> None:
     chosen = st.session_state.sd_chosen = st.session_state.sd_model
     usual, state = stable.usual(chosen), st.session_state
+    height, width = usual.size or stable.SLOW
     state.update(
-        width=usual.side, height=usual.side, sd_steps=usual.steps, sd_w=usual.guidance_scale, sd_sampler=usual.sampler
-    )
+        width=width, height=height, sd_steps=usual.num_inference_steps, sd_w=usual.guidance_scale,
+        sd_sampler=usual.sampler,
+    )  # fmt: skip
     for key in ("prompt", "compare_prompt"):
         if state.get(key) in {stable.usual(name).prompt for name in MODELS}:  # a prompt that the visitor typed stays
             state[key] = usual.prompt

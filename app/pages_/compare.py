@@ -74,9 +74,8 @@ if name == stable.RECORDED:
             shown = compare(recorded.trace, settings, (), tell)
 else:
     usual = stable.usual(name)
-    ask = stable.Ask(
-        prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), usual.side, usual.side, safety_checker
-    )
+    height, width = usual.size
+    ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), height, width, safety_checker)
     asked = (*stable.asked(name, ask, stable.RunStart()), settings)
     job = partial(compare_live, stable.models(), name, ask, settings)
     shown = stable_sections.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)

@@ -27,7 +27,7 @@ page.head(
 )
 address.films("frame")
 name, state = stable.embedded(), st.session_state
-side = stable.usual(stable.MICRO).side
+side = stable.usual(stable.MICRO).size[0]
 
 
 def encode(key: str, x_0: Tensor) -> Encoded:

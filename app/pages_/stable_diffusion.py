@@ -9,6 +9,10 @@ from explorer.page_words import STABLE_DIFFUSION
 from explorer.scrubber import scrubber
 from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
 
+WITHOUT_PROMPT = (
+    "Below 1 the picture moves away from the prompt: 0 is the prediction without it. Where a model's card says 0.0, it "
+    "means no guidance, which is 1 here."
+)
 page.head(
     "Stable Diffusion: from words to a picture",
     "A text encoder turns the prompt into vectors, one per token. A network, conditioned on them, removes noise from a "
@@ -35,27 +39,29 @@ else:
         key="negative",
         help="It replaces the empty prompt on the unconditional side of guidance.",
     )
+    of_machine = name not in stable.AT_ONCE  # the default settings of these depend on the machine and its files
     with asking:
         scale = controls.slider(
-            st, "Guidance scale w", 0.0, 20.0, usual.guidance_scale, 0.5, key="sd_w",
-            help="1 is off; 5 to 15 is usual for full Stable Diffusion.",
+            st, "Guidance scale w", 0.0, 20.0, usual.guidance_scale, 0.5, key="sd_w", always=of_machine,
+            help="1 is off; 5 to 15 is usual for full Stable Diffusion. A model card's 0.0 means off: it is 1 here.",
         )  # fmt: skip
+        if scale < 1:
+            st.caption(WITHOUT_PROMPT)
         sampler = controls.choice(
-            st, "Sampler", list(SAMPLER_NAMES), usual.sampler, key="sd_sampler", format_func=SAMPLER_NAMES.get
-        )
-        of_machine = name not in stable.AT_ONCE  # the default numbers of these depend on whether there is a GPU
-        steps = controls.slider(
-            st, "Steps", 1, sharing.most(100, sharing.STEPS), usual.steps, 1, key="sd_steps", always=of_machine
-        )
+            st, "Sampler", list(SAMPLER_NAMES), usual.sampler, key="sd_sampler", format_func=SAMPLER_NAMES.get,
+            always=of_machine,
+        )  # fmt: skip
+        most, own = sharing.most(100, sharing.STEPS), usual.num_inference_steps
+        steps = controls.slider(st, "Steps", 1, most, own, 1, key="sd_steps", always=of_machine)
         spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler), key="sd_spacing")
         left, right = st.columns(2)
         seed = controls.number(left, "Seed", 0, 99999, 0, key="sd_seed")
         of_batch = "One batch: this seed and the ones after it."
         count = controls.number(right, "Pictures", 1, sharing.most(4, sharing.PICTURES), 1, key="count", help=of_batch)
-        side = sharing.most(1024, sharing.SIDE)
+        side = sharing.most(stable.SIDE, sharing.SIDE)
         left, right = st.columns(2)
-        width = controls.number(left, "Width", 1, side, usual.side, step=64, key="width", always=of_machine)
-        height = controls.number(right, "Height", 1, side, usual.side, step=64, key="height", always=of_machine)
+        width = controls.number(left, "Width", 1, side, usual.size[1], step=64, key="width", always=of_machine)
+        height = controls.number(right, "Height", 1, side, usual.size[0], step=64, key="height", always=of_machine)
         ours = (EMOJI, CIFAR10) if name == stable.MICRO else (CIFAR10, EMOJI)
         sharing.say(
             f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds) of {side} × {side} pixels"

@@ -45,7 +45,7 @@ address.films("frame", "words_frame")
 state = st.session_state
 name = stable.embedded()
 usual = stable.usual(name)
-side = stable.usual(stable.MICRO).side  # the stand-in uses the same
+side = stable.usual(stable.MICRO).size[0]  # the stand-in uses the same
 picked = state.get("t2i_picked")
 
 
@@ -105,7 +105,7 @@ with asking:
         st,
         "Steps",
         sharing.up_to(STEPS, sharing.STEPS),
-        usual.steps,
+        usual.num_inference_steps,
         key="t2i_steps",
         help=f"{PREVIEW} are a quick preview.",
     )

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from diffusion_explained.cli.options import Sampler, Seed, Spacing, Steps
+from diffusion_explained.cli.options import Sampler, Seed, Spacing
 
 
 def record(
@@ -20,11 +20,13 @@ def record(
         ),
     ] = None,
     negative: Annotated[str | None, typer.Option(help="The negative prompt: what it should avoid.")] = None,
-    steps: Steps = 30,
+    steps: Annotated[
+        int | None, typer.Option(help="Sampling steps (num_inference_steps). [the model's own: 1 for a Turbo]")
+    ] = None,
     sampler: Sampler = None,
     spacing: Spacing = None,
     guidance_scale: Annotated[
-        float | None, typer.Option(help="1 is off; some model cards write 0.0 for off. [the model family's own]")
+        float | None, typer.Option(help="1 is off; some model cards write 0.0 for off. [the model's own]")
     ] = None,
     seed: Seed = 0,
     n: Annotated[int, typer.Option("--n", "-n", min=1, max=4, help="How many images.")] = 1,
@@ -66,6 +68,7 @@ def record(
                 raise
             _confirm_download(name, error, yes, safety_checker)
             loaded = load(name, device, download=True, safety_checker=safety_checker)
+    steps = loaded.default_num_inference_steps if steps is None else steps
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
         side = size or loaded.default_size
         by = loaded.default_sampler if sampler is None else sampler
@@ -87,7 +90,8 @@ def record(
             progress=lambda step: bar.update(),
         )
     trace.save(out)
-    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {trace.label}, {steps} steps of {n} image{'s'[: n > 1]}")
+    taken = f"{steps} step{'s'[: steps > 1]} of {n} image{'s'[: n > 1]}"
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {trace.label}, {taken}")
     if cut := trace.tokens[0][0]["cut"]:
         typer.secho(f"The prompt was too long; this part was cut off: {cut}", fg="yellow", err=True)
 

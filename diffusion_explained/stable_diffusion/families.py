@@ -68,7 +68,7 @@ class Family:
     pipelines: the classes of diffusers that a model_index.json may name; the first one is for text to image.
     network: the name of the pipeline's attribute that holds the denoising network.
     multiple: in pixels; height and width must be multiples of it.
-    guidance_scale: the one that its authors suggest.
+    guidance_scale, num_inference_steps: those that its authors suggest; 30 steps are common for Stable Diffusion.
     suits_cpu: whether the model is so small that a CPU takes seconds per picture; then no GPU is required.
     drive: how diffusers' pipeline is called, for a family whose network is not called by this package.
     """
@@ -79,6 +79,7 @@ class Family:
     network: str
     multiple: int
     guidance_scale: float
+    num_inference_steps: int = 30
     suits_cpu: bool = False
     drive: Drive | None = None
 
@@ -102,7 +103,7 @@ FAMILIES = {
             8,
             5.0,
         ),
-        Family("sd3", "Stable Diffusion 3", ("StableDiffusion3Pipeline",), "transformer", 16, 7.0),
+        Family("sd3", "Stable Diffusion 3", ("StableDiffusion3Pipeline",), "transformer", 16, 7.0, 28),
     )
 }
 
@@ -124,6 +125,7 @@ DRIVEN = {
             "transformer",
             16,
             3.5,
+            28,
             drive=Drive(
                 {
                     "transformer": ("FluxTransformer2DModel",),
@@ -149,6 +151,7 @@ DRIVEN = {
             "transformer",
             16,
             4.0,
+            50,
             drive=Drive(
                 {
                     "transformer": ("Flux2Transformer2DModel",),
@@ -168,6 +171,7 @@ DRIVEN = {
             "transformer",
             16,
             5.0,
+            50,
             drive=Drive(
                 {
                     "transformer": ("ZImageTransformer2DModel",),
@@ -187,6 +191,7 @@ DRIVEN = {
             "transformer",
             16,
             4.0,
+            50,
             drive=Drive(
                 {
                     "transformer": ("QwenImageTransformer2DModel",),
@@ -209,6 +214,7 @@ DRIVEN = {
             "transformer",
             32,
             4.5,
+            20,
             drive=Drive(
                 {
                     "transformer": ("SanaTransformer2DModel",),
@@ -227,6 +233,7 @@ DRIVEN = {
             "transformer",
             16,
             4.5,
+            20,
             drive=Drive(
                 {
                     "transformer": ("PixArtTransformer2DModel", "Transformer2DModel"),
@@ -263,6 +270,7 @@ DRIVEN = {
             "transformer",
             16,
             3.5,
+            50,
             drive=Drive(
                 {
                     "transformer": ("AuraFlowTransformer2DModel",),
@@ -280,6 +288,7 @@ DRIVEN = {
             "unet",
             8,
             5.0,
+            50,
             drive=Drive(
                 {
                     "unet": ("UNet2DConditionModel",),
@@ -300,6 +309,7 @@ DRIVEN = {
             "transformer",
             32,
             3.0,
+            50,
             drive=Drive(
                 {
                     "transformer": ("LTXVideoTransformer3DModel",),

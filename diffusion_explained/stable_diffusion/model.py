@@ -18,12 +18,12 @@ from diffusion_explained.noise import streams_of
 from diffusion_explained.samplers import Step, check_denoiser_alone, check_sampler, divide_options, final, run
 from diffusion_explained.schedules import Level, Schedule
 from diffusion_explained.stable_diffusion import latents as autoencoder
+from diffusion_explained.stable_diffusion.defaults import Defaults, defaults_of, pixels_of
 from diffusion_explained.stable_diffusion.families import Family
 from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste
 from diffusion_explained.stable_diffusion.latents import Start, check_size
 from diffusion_explained.stable_diffusion.levels import (
     config_of,
-    default_sampler_of,
     kind_of,
     levels_of,
     schedule_of,
@@ -76,25 +76,37 @@ class StableDiffusion:
         """The noise schedule that the network was trained with, including the time convention of its input t."""
         return schedule_of(self.scheduler_config)
 
+    @cached_property
+    def defaults(self) -> Defaults:
+        """The settings with which the model is meant to be used, from its name and its parts (`defaults`)."""
+        index = {"is_distilled": self.pipe.config.get("is_distilled")}
+        parts = self.network.config, self.pipe.vae.config, self.scheduler_config
+        return defaults_of(self.name, self.family, *parts, index)
+
     @property
     def default_sampler(self) -> str:
         """The sampler of the model's own scheduler; Euler for a flow; DDIM where we have no such sampler."""
-        return default_sampler_of(self.scheduler_config)
+        return self.defaults.sampler
+
+    @property
+    def default_spacing(self) -> str | None:
+        """The spacing of a distilled model's levels; None for that of the model's own scheduler."""
+        return self.defaults.spacing
 
     @property
     def default_num_inference_steps(self) -> int:
-        """30 steps, a common choice for Stable Diffusion."""
-        return 30
+        """The number of steps that the model needs: 1 for a Turbo, 4 for Lightning, otherwise the family's."""
+        return self.defaults.num_inference_steps
 
     @property
     def default_guidance_scale(self) -> float:
-        """The guidance scale that the authors of the model family suggest."""
-        return self.family.guidance_scale
+        """The guidance scale that the authors suggest; 1 (off) for a network that was distilled to need none."""
+        return self.defaults.guidance_scale
 
     @property
     def pixels(self) -> int:
         """Picture pixels per latent pixel along each side: 8."""
-        return 2 ** (len(self.pipe.vae.config.block_out_channels) - 1)
+        return pixels_of(self.pipe.vae.config)
 
     @property
     def default_size(self) -> int:
@@ -107,11 +119,9 @@ class StableDiffusion:
 
         Raises ValueError where its configuration states no size.
         """
-        size = self.network.config.sample_size
-        if size is None:
+        if self.defaults.size is None:
             raise ValueError(f"{self.name} does not say which size it was trained on: give height and width.")
-        sides = [size, size] if isinstance(size, int) else list(size)
-        return sides[0] * self.pixels, sides[-1] * self.pixels
+        return self.defaults.size
 
     @property
     def embeds_guidance(self) -> bool:
@@ -168,7 +178,7 @@ class StableDiffusion:
             self.scheduler_config,
             self.default_num_inference_steps if num_inference_steps is None else num_inference_steps,
             name,
-            spacing,
+            self.default_spacing if spacing is None else spacing,
             sequence_length=self._sequence_length(height, width),
         )
 
@@ -201,7 +211,7 @@ class StableDiffusion:
         Args:
             seed: one per image, or the first of batch_size consecutive seeds. A seed gives the same picture in any
                 batch.
-            levels: all levels from pure noise on; default: the sampler's levels for 30 steps.
+            levels: all levels from pure noise on; default: the sampler's levels for the model's own number of steps.
             height, width: of the picture in pixels; default: those of the image, or the model's own.
             image: [1 or B, 3, H, W] in [-1, 1]: the start of image to image, or with a mask the picture to inpaint.
             strength: the share of the levels that image to image visits, 0 to 1.
@@ -230,7 +240,8 @@ class StableDiffusion:
         levels = levels or self.levels(sampler=sampler, spacing=spacing, height=height, width=width)
         scale = 1.0
         if sampler is not None and strength == 1 and (image is None or mask is not None):  # the start is pure noise
-            scale = start_scale(self.scheduler_config, sampler, levels, spacing)
+            own = self.default_spacing if spacing is None else spacing
+            scale = start_scale(self.scheduler_config, sampler, levels, own)
         with enough_memory("encoding the image"):
             begun = autoencoder.start(
                 levels,
@@ -263,7 +274,7 @@ class StableDiffusion:
 
         Args:
             text: from `encode_text`: one prompt for all images, or one per image.
-            guidance_scale: 1 is off; default: the family's own. In diffusers every scale up to 1 is off, and the cards
+            guidance_scale: 1 is off; default: the model's own. In diffusers every scale up to 1 is off, and the cards
                 of distilled models (SD-Turbo, SDXL-Turbo) write 0.0; give 1 here for that. Here 0 gives the negative
                 (or unconditional) prediction alone, as in the papers, and a scale below 1 warns. A network that takes
                 the scale as an input gets it as an input, in one pass per step, as in diffusers.

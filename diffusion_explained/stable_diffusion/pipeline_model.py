@@ -42,10 +42,8 @@ from diffusion_explained.stable_diffusion.levels import levels_of
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.preview import fit_preview
-from diffusion_explained.stable_diffusion.schedulers import scheduler_class
 from diffusion_explained.stable_diffusion.text import Text, prompts_of, tokenize
 
-FEW = 4  # steps, as the cards of FLUX.1 schnell and FLUX.2 klein say
 BINNED = "use_resolution_binning"  # pipelines with this argument draw at fixed sizes and resize the picture
 
 
@@ -131,30 +129,9 @@ class PipelineModel(StableDiffusion):
         return self.family.drive
 
     @property
-    def default_sampler(self) -> str:
-        """The sampler of the pipeline's own scheduler; otherwise Euler for a flow, and DDIM for other models."""
-        return scheduler_class(self.scheduler_config).sampler or super().default_sampler
-
-    @property
-    def default_num_inference_steps(self) -> int:
-        """4 steps for a network that was distilled to need no guidance; otherwise those of the pipeline's own call."""
-        return FEW if self._unguided else self.driver.default("num_inference_steps")
-
-    @property
-    def default_guidance_scale(self) -> float:
-        """The guidance scale that the authors suggest; 1 (off) for a network that was distilled to need no guidance."""
-        return 1.0 if self._unguided else self.family.guidance_scale
-
-    @property
     def embeds_guidance(self) -> bool:
         """Whether the network takes the guidance scale as an input: one pass per step (FLUX.1 dev)."""
         return bool(self.network.config.get("guidance_embeds"))
-
-    @property
-    def _unguided(self) -> bool:
-        """Whether the network was distilled to need no guidance: FLUX.1 schnell, FLUX.2 klein."""
-        schnell = self.family.name == "flux" and not self.embeds_guidance
-        return schnell or bool(self.pipe.config.get("is_distilled"))
 
     @property
     def denoiser_options(self) -> tuple[str, ...]:
@@ -167,13 +144,6 @@ class PipelineModel(StableDiffusion):
         if self.drive.layout == "video":
             return self.pipe.vae_spatial_compression_ratio
         return self.pipe.vae_scale_factor * (2 if self.drive.layout == "tokens" else 1)
-
-    @property
-    def trained_size(self) -> tuple[int, int]:
-        """(height, width) that the pipeline draws unless another size is given, in pixels."""
-        if self.drive.size is not None:
-            return self.drive.size
-        return super().trained_size
 
     @property
     def _shows_mask(self) -> bool:

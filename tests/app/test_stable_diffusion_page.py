@@ -29,6 +29,7 @@ from diffusion_explained.stable_diffusion import (
     recording,
     save_stand_in,
 )
+from diffusion_explained.stable_diffusion.defaults import Defaults
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from diffusion_explained.stable_diffusion.pace import Pace
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace, side_by_side
@@ -42,7 +43,7 @@ def a_machine_without_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     for module in (hub, downloads):
         monkeypatch.setattr(module, "hub_is_reachable", lambda: False)
-    monkeypatch.setattr(stable, "usual", lambda name: stable.Usual(64, 3))
+    monkeypatch.setattr(stable, "usual", lambda name: Defaults((64, 64), 3, 7.5, "ddim"))
     monkeypatch.setattr(stable, "first_choice", lambda: stable.STAND_IN)
     monkeypatch.setattr(jobs, "POLL", 0.1)
     stable.missing.clear()
@@ -219,6 +220,19 @@ def test_choosing_a_model_brings_its_usual_settings_but_keeps_the_visitors_words
     at.text_input(key="prompt").set_value("my own words").run()
     at.selectbox(key="sd_model").set_value(stable.MICRO).run()
     assert at.text_input(key="prompt").value == "my own words" and at.number_input(key="width").value == 128
+
+
+def test_a_distilled_model_is_asked_for_its_own_settings(open_page, monkeypatch, tmp_path):
+    """A Turbo takes one step without guidance; a card's 0.0 is not what 0 is here, and a caption says so."""
+    monkeypatch.undo()
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    folder = save_stand_in(tmp_path / "xl-turbo", "sdxl")
+    at = open_page("stable_diffusion", sd_model=stable.OTHER, sd_name=str(folder))
+    found = [at.slider(key=key).value for key in ("sd_steps", "sd_w")], at.selectbox(key="sd_sampler").value
+    assert found == ([1, 1.0], "euler_ancestral") and at.number_input(key="width").value == 1024
+    assert "card says 0.0" not in said(at.caption)
+    at.slider(key="sd_w").set_value(0.0).run()
+    assert "card says 0.0" in said(at.caption)
 
 
 def test_without_its_weights_the_stand_in_is_embedded(monkeypatch):
