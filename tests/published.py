@@ -1,8 +1,9 @@
 """Published models as fixtures: their own configurations, every key kept, at tiny widths and with random weights.
 
 fixtures/published holds, of each model, the facts of its model_index.json and its scheduler's, network's and
-autoencoder's configuration, written down from knowledge of the models, and how its card calls it: `scheduler` is the
-class that the card puts in place (null: the model's own), `sampler` ours.
+autoencoder's configuration, written down from knowledge of the models (those that the package ships for single files
+are read from there), and how its card calls it: `scheduler` is the class that the card puts in place (null: the model's
+own), `sampler` ours.
 """
 
 import json
@@ -14,6 +15,7 @@ import torch
 
 from diffusion_explained.stable_diffusion import stand_ins
 
+SHIPPED = Path(stand_ins.__file__).parent / "published"
 HERE = Path(__file__).parent / "fixtures" / "published"
 NAMES = sorted(path.stem for path in HERE.glob("*.json"))
 SHRUNK = {  # width by width, so that every other key is the published one
@@ -27,7 +29,9 @@ SHRUNK = {  # width by width, so that every other key is the published one
 
 
 def read(name: str) -> dict[str, Any]:
-    return json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+    facts = json.loads((HERE / f"{name}.json").read_text(encoding="utf-8"))
+    shipped = SHIPPED / f"{name}.json"
+    return facts | (json.loads(shipped.read_text(encoding="utf-8")) if shipped.is_file() else {})
 
 
 def shrink(part: str, config: dict[str, Any]) -> dict[str, Any]:

@@ -46,6 +46,7 @@ SCRIPTS = {  # every script that writes, with arguments by which it writes at PL
     "benchmarks/stable_diffusion.py whole": (["--device", "cpu"], "diffusion_explained.measured.MEASURED"),
     "benchmarks/text.py": (["floor"], "diffusion_explained.measured.MEASURED"),
     "recipes/cifar10_made.py": (["PLACE"], None),
+    "recipes/clip_merges.py": (["nowhere"], "diffusion_explained.stable_diffusion.clip_vocabulary.FILE"),
     "recipes/emoji_sample.py": ([], "diffusion_explained.micro.emoji.SAMPLE_FILE"),
     "recipes/novels.py": (["nowhere"], "diffusion_explained.data.novels.FILE"),
     "recipes/sound_classifier.py": (["1", "PLACE"], None),

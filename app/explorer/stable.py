@@ -28,7 +28,6 @@ from diffusion_explained.stable_diffusion.defaults import (
 )
 from diffusion_explained.stable_diffusion.families import CHECKERS_GB, DEFAULT_MODEL, MICRO, MIRRORS, SIZES_GB
 from diffusion_explained.stable_diffusion.levels import levels_of
-from diffusion_explained.stable_diffusion.listing import read_index, read_json
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
 from diffusion_explained.stable_diffusion.weights import is_repository
@@ -126,9 +125,7 @@ def _scheduler(name: str) -> dict[str, Any] | None:
         weights = find_weights(name, safety_checker=False)
         if weights.family.drive is not None:  # its pipeline chooses the levels, once it is loaded
             return None
-        folder = weights.folder
-        listed = read_index(folder)["scheduler"][1]
-        return {**read_json(folder / "scheduler" / "scheduler_config.json"), "_class_name": listed}
+        return weights.configuration("scheduler")
     except (OSError, ValueError):
         return None  # the error is reported where the model is loaded
 

@@ -46,12 +46,13 @@ def _named() -> str:
     """The model that the visitor names, a repository or a folder; OTHER for none."""
     name = controls.text(
         st,
-        "Its name, or a folder",
+        "Its name, a folder or a file",
         st.session_state.get("sd_other", ""),
         key="sd_name",
         most=NAME,
         always=True,
-        help="owner/model on the Hugging Face hub, or a folder in diffusers' format. Choosing it fetches nothing.",
+        help="owner/model on the Hugging Face hub, a folder in diffusers' format, or a .safetensors file of Stable "
+        "Diffusion or FLUX.1. Choosing it fetches nothing.",
     ).strip()
     st.session_state.sd_other = name
     return name or OTHER
@@ -113,7 +114,7 @@ def upload_trace() -> FinishedRun | None:
 def can_run(name: str, safety_checker: bool | None) -> bool:
     """Whether a model can run now; if not, say what is missing and offer what helps."""
     if name == OTHER:
-        st.info("Give the model's name, or its folder.", icon=":material/touch_app:")
+        st.info("Give the model's name, its folder or its file.", icon=":material/touch_app:")
         return False
     if name not in AT_ONCE and sharing.is_shared():
         st.warning(sharing.sentence(sharing.ONLY_SHIPPED), icon=":material/groups:")

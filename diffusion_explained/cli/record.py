@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,9 +15,20 @@ def record(
     model: Annotated[
         str | None,
         typer.Option(
-            help='owner/model on the hub, a folder, "micro" (this project\'s own small model), or "stand-in" '
-            "(random weights). [Stable Diffusion 1.5]"
+            help='owner/model on the hub, a folder, a .safetensors file, "micro" (this project\'s own small model), or '
+            '"stand-in" (random weights). [Stable Diffusion 1.5]'
         ),
+    ] = None,
+    parts_from: Annotated[
+        str | None,
+        typer.Option(help="For a single file: a folder, or owner/model, whose parts are used where the file has none."),
+    ] = None,
+    vae: Annotated[
+        str | None, typer.Option(help="A .safetensors file with another autoencoder of the same family.")
+    ] = None,
+    prediction: Annotated[
+        str | None,
+        typer.Option(help="For a single file of Stable Diffusion 2.x that does not say what it predicts: eps or v."),
     ] = None,
     negative: Annotated[str | None, typer.Option(help="The negative prompt: what it should avoid.")] = None,
     steps: Annotated[
@@ -61,13 +72,16 @@ def record(
         loaded = stand_in(device="auto" if device is None else device)
     else:
         name = DEFAULT_MODEL if model is None else model
+        options: dict[str, Any] = {
+            "safety_checker": safety_checker, "parts_from": parts_from, "vae": vae, "prediction": prediction,
+        }  # fmt: skip
         try:
-            loaded = load(name, device, safety_checker=safety_checker)
+            loaded = load(name, device, **options)
         except WeightsUnavailableError as error:
             if name == MICRO or not is_repository(name):  # nothing to download
                 raise
             _confirm_download(name, error, yes, safety_checker)
-            loaded = load(name, device, download=True, safety_checker=safety_checker)
+            loaded = load(name, device, download=True, **options)
     steps = loaded.default_num_inference_steps if steps is None else steps
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
         side = size or loaded.default_size

@@ -28,7 +28,6 @@ from typing import Any
 
 from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, FAMILIES, MICRO_TITLE, Family
 from diffusion_explained.stable_diffusion.levels import default_sampler_of
-from diffusion_explained.stable_diffusion.listing import read_index, read_json
 from diffusion_explained.stable_diffusion.schedulers import scheduler_class
 from diffusion_explained.stable_diffusion.weights import Weights
 
@@ -161,15 +160,9 @@ def _is_turbo(family: Family, network: Config, scheduler: Config) -> bool:
 
 def defaults_of_weights(weights: Weights) -> Defaults:
     """The default settings of a model on this machine, from its files; no weights are read."""
-    folder, family = weights.folder, weights.family
-    index = read_index(folder)
-    network, vae = (read_json(folder / part / "config.json") for part in (family.network, "vae"))
-    scheduler = {
-        **read_json(folder / "scheduler" / "scheduler_config.json"),
-        "_class_name": index["scheduler"][1],
-    }
-    found = defaults_of(weights.name, family, network, vae, scheduler, index)
-    return replace(found, prompt="a blue cat") if family.title == MICRO_TITLE else found
+    network, vae, scheduler = (weights.configuration(part) for part in (weights.family.network, "vae", "scheduler"))
+    found = defaults_of(weights.name, weights.family, network, vae, scheduler, weights.index())
+    return replace(found, prompt="a blue cat") if weights.family.title == MICRO_TITLE else found
 
 
 SEEN_LATER = {  # (family, side in pixels, steps, guidance scale, sampler) of models that may not be on this machine

@@ -46,15 +46,19 @@ def load(
     slicing: bool = False,
     tiling: bool = False,
     fast: bool = False,
+    parts_from: str | os.PathLike[str] | None = None,
+    vae: str | os.PathLike[str] | None = None,
+    prediction: str | None = None,
 ) -> StableDiffusion:
-    """Load a Stable Diffusion by its name on the hub, or from a folder in diffusers' format.
+    """Load a Stable Diffusion by its name on the hub, from a folder in diffusers' format, or from a single file.
 
     Missing weights, a missing network connection or a missing GPU is reported within two seconds, before diffusers is
     imported.
 
     Args:
         model: "owner/model", searched in the hub's cache (Stable Diffusion 1.5 also under its mirrors' names); a
-            folder; or "micro", this project's own small model, which is part of the package and needs no GPU.
+            folder; a .safetensors file of Stable Diffusion 1.x, 2.x, XL, 3, 3.5 or FLUX.1; or "micro", this project's
+            own small model, which is part of the package and needs no GPU.
         device: default: a GPU. "cpu" also works, but takes minutes per picture (`pace.measure_pace` measures it).
         dtype: default: float16 on a GPU, float32 elsewhere.
         download: download files that are not on this machine; `downloads.download_size` returns their size.
@@ -65,6 +69,10 @@ def load(
         offload: keep on the GPU only the part that is computing (needs the package accelerate).
         slicing, tiling: decode the pictures of a batch one by one; decode a large picture in tiles.
         fast: compile the network and the decoder (`fast.accelerate`), which delays the first picture.
+        parts_from: for a single file, a folder or a name on the hub in diffusers' format: its parts are used where the
+            file has none (an autoencoder, text encoders, T5 with its tokenizer).
+        vae: a .safetensors file with another autoencoder of the same family.
+        prediction: for a single file that does not say what its network predicts (Stable Diffusion 2.x), "eps" or "v".
 
     Raises:
         WeightsUnavailableError, NoGPUError: OSErrors that say what is missing and what to do.
@@ -73,11 +81,12 @@ def load(
     """
     if fast and offload:
         raise ValueError("fast keeps every part on the GPU, and offload moves parts away: choose one of them.")
-    chosen = _device(device, model, t5)
+    options: dict[str, Any] = {"parts_from": parts_from, "vae": vae, "prediction": prediction, "t5": t5}
+    chosen = _device(device, model, options)
     if offload and chosen.type == "cpu":
         raise ValueError("offload moves parts from the CPU to a GPU while they compute: it needs a GPU.")
-    options = {"t5": t5, "safety_checker": safety_checker}
-    weights = _fetched(model, **options) if download and model != MICRO else find_weights(model, **options)
+    options["safety_checker"] = safety_checker
+    weights = _fetched(model, options) if download and model != MICRO else find_weights(model, **options)
     if weights.unchecked:
         warnings.warn(
             f"{weights.name} ships a safety checker; it is loaded without it, because safety_checker is False.",
@@ -132,7 +141,7 @@ def of_pipeline(pipe: Any, family: Family, name: str, label: str, *, unchecked: 
     return StableDiffusion(name, family, pipe, label, device, network, decode, unchecked)
 
 
-def _device(device: torch.device | str | None, model: str | os.PathLike[str], t5: bool | None) -> torch.device:
+def _device(device: torch.device | str | None, model: str | os.PathLike[str], options: dict[str, Any]) -> torch.device:
     if device is not None:
         return choose_device(device)
     chosen = choose_device("auto")
@@ -140,7 +149,7 @@ def _device(device: torch.device | str | None, model: str | os.PathLike[str], t5
         return chosen
     also = ""
     try:
-        if find_weights(model, t5=t5).family.suits_cpu:
+        if find_weights(model, **options).family.suits_cpu:
             return chosen
     except WeightsUnavailableError as error:
         if model == MICRO:
@@ -153,11 +162,11 @@ def _device(device: torch.device | str | None, model: str | os.PathLike[str], t5
     )
 
 
-def _fetched(model: str | os.PathLike[str], t5: bool | None, safety_checker: bool | None) -> Weights:
+def _fetched(model: str | os.PathLike[str], options: dict[str, Any]) -> Weights:
     try:
-        return find_weights(model, t5=t5, safety_checker=safety_checker)
+        return find_weights(model, **options)
     except WeightsUnavailableError:
         if not is_repository(os.fspath(model)):
             raise
-        fetch(os.fspath(model), t5=bool(t5), safety_checker=safety_checker)
-        return find_weights(model, t5=t5, safety_checker=safety_checker)
+        fetch(os.fspath(model), t5=bool(options["t5"]), safety_checker=options["safety_checker"])
+        return find_weights(model, **options)

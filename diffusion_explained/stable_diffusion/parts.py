@@ -26,10 +26,11 @@ from torch import nn
 
 from diffusion_explained.messages import shortened
 from diffusion_explained.stable_diffusion.backend import diffusers
+from diffusion_explained.stable_diffusion.checkpoints import part_of_file, tokenizers_of, vae_of_file
 from diffusion_explained.stable_diffusion.listing import CHECKER, read_json
 from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError, enough_memory
 from diffusion_explained.stable_diffusion.tokenizer_rules import check_tokenizers
-from diffusion_explained.stable_diffusion.weights import Weights
+from diffusion_explained.stable_diffusion.weights import FileWeights, Weights
 
 # tensors of old files that a newer library computes itself
 HARMLESS = ("position_ids", "decoder.", "lm_head.", "encoder.embed_tokens.weight", "relative_attention_bias.weight")
@@ -43,8 +44,34 @@ def load_pipeline(weights: Weights, dtype: torch.dtype) -> Any:
 
     Raises ValueError for files that do not match their networks or are damaged, OSError for files that cannot be read.
     """
+    if isinstance(weights, FileWeights):
+        return _of_file(weights, dtype)
     with _without_marks(weights) as weights:
         return _assembled(weights, dtype)
+
+
+def _of_file(weights: FileWeights, dtype: torch.dtype) -> Any:
+    """The pipeline of a single file; parts and tokenizers that it has not come from `weights.others`."""
+    assert weights.identity is not None
+    library, others = diffusers(), weights.others
+    parts = {part: _load(weights, part, dtype, half=False) for part in weights.parts}
+    scheduler = weights.configuration("scheduler")
+    parts["scheduler"] = getattr(library, scheduler["_class_name"]).from_config(scheduler)
+    options: dict[str, Any] = {key: value for key, value in weights.index().items() if isinstance(value, bool)}
+    options |= {part: None for part in weights.left_out}
+    if weights.family.name == "sd":
+        options |= {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = getattr(library, weights.pipeline)
+    if others is None:
+        return pipeline(**parts, **tokenizers_of(weights), **options)
+
+    def assemble() -> Any:
+        return pipeline.from_pretrained(others.folder, local_files_only=True, **parts, **options)
+
+    pipe = _in_words(weights, "its tokenizers", assemble)
+    if weights.family.drive is None:
+        check_tokenizers(pipe, weights.family.name, f"{others.name} ({others.folder})", partial(_in_words, others))
+    return pipe
 
 
 def _assembled(weights: Weights, dtype: torch.dtype) -> Any:
@@ -113,6 +140,18 @@ def _link(file: Path, to: Path, *, marked: bool) -> None:
 def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:
     """Load one part, a module of diffusers or transformers, with all its weights from the files."""
     found = _class_of(*weights.classes[part])
+    if part == "vae" and weights.vae is not None:
+        module, report = _in_words(weights, part, lambda: vae_of_file(weights, found, dtype))
+        _check_report(weights, f"{part} ({weights.vae})", report)
+        return module
+    if isinstance(weights, FileWeights):
+        single = weights
+        if single.identity is not None and part in single.identity.held:
+            module, report = _in_words(weights, part, lambda: part_of_file(single, part, found, dtype))
+            _check_report(weights, part, report)
+            return module
+        assert weights.others is not None
+        return _load(weights.others, part, dtype, weights.others.wants_float16(dtype == torch.float32))
     files = weights.files(part, half)
     folder = weights.folder / part
     if weights.family.drive is not None:

@@ -21,6 +21,7 @@ from diffusion_explained.extras import extra
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.noise import seeded
 from diffusion_explained.stable_diffusion.backend import diffusers
+from diffusion_explained.stable_diffusion.clip_vocabulary import vocabulary
 from diffusion_explained.stable_diffusion.families import FAMILIES
 from diffusion_explained.stable_diffusion.loading import STAND_IN as LABEL
 from diffusion_explained.stable_diffusion.loading import of_pipeline
@@ -93,9 +94,7 @@ def _tokenizer(pad: str = "<|endoftext|>", size: int = 0) -> Any:
     with extra("sd"):
         from transformers import CLIPTokenizer
 
-    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    alphabet = [chr(byte) for byte in printable] + [chr(256 + n) for n in range(256 - len(printable))]
-    pieces = [*alphabet, *(character + "</w>" for character in alphabet)]
+    pieces: list[str] = []
     merges: list[Any] = []  # pairs, which transformers accepts but does not annotate
     for word in WORDS:
         parts = [*word[:-1], word[-1] + "</w>"]
@@ -104,10 +103,10 @@ def _tokenizer(pad: str = "<|endoftext|>", size: int = 0) -> Any:
             if merge not in merges:
                 merges.append(merge)
                 pieces.append(parts[0])
-    pieces = list(dict.fromkeys(pieces))
-    pieces += [f"unused{n}" for n in range(size - len(pieces) - 2)]
-    vocab = {piece: n for n, piece in enumerate([*pieces, "<|startoftext|>", "<|endoftext|>"])}
-    return CLIPTokenizer(vocab=vocab, merges=merges, model_max_length=77, pad_token=pad)
+    ids = vocabulary(pieces)
+    if size > len(ids):
+        ids = vocabulary([*pieces, *(f"unused{n}" for n in range(size - len(ids)))])
+    return CLIPTokenizer(vocab=ids, merges=merges, model_max_length=77, pad_token=pad)
 
 
 def _clip(tokenizer: Any, *, projection: int | None = None, full_size: bool = False, width: int = 32) -> Any:

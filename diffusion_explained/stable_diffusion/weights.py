@@ -8,16 +8,25 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from diffusion_explained.checks import typed_arguments
 from diffusion_explained.extras import extra
 from diffusion_explained.stable_diffusion.downloads import what_to_do
-from diffusion_explained.stable_diffusion.families import MICRO, MICRO_FAMILY, MICRO_TITLE, MIRRORS, Family
+from diffusion_explained.stable_diffusion.families import (
+    MICRO,
+    MICRO_FAMILY,
+    MICRO_TITLE,
+    MIRRORS,
+    Family,
+    family_of_pipeline,
+)
 from diffusion_explained.stable_diffusion.listing import (
     INDEX,
     PICKLED,
+    REFUSED_PICKLES,
     T5,
     WeightsUnavailableError,
     check_configurations,
@@ -27,6 +36,7 @@ from diffusion_explained.stable_diffusion.listing import (
     read_json,
     refusal_of_pickles,
 )
+from diffusion_explained.stable_diffusion.single_files import Identity, check_vae_file, identify, index_of
 
 STAND_IN = "STAND_IN.txt"  # lies in the folder of a pipeline whose weights are random, and says so
 MICRO_CARD = "micro.json"  # lies in the folder of a Micro Stable Diffusion, and says how it was trained
@@ -38,7 +48,8 @@ class Weights:
     """A complete pipeline in diffusers' format: its folder, its family, and which parts of it to load.
 
     name: the model's name, as given to `load`; classes: (library, class) of each part that holds weights; left_out:
-    parts that are not loaded; unchecked: whether the model's safety checker is one of them.
+    parts that are not loaded; unchecked: whether the model's safety checker is one of them; vae: a file whose
+    autoencoder replaces the model's own.
     """
 
     name: str
@@ -49,11 +60,23 @@ class Weights:
     left_out: tuple[str, ...] = ()
     stand_in: bool = False
     unchecked: bool = False
+    vae: Path | None = None
 
     @property
     def parts(self) -> tuple[str, ...]:
         """The parts that hold weights."""
         return tuple(self.classes)
+
+    def configuration(self, part: str) -> dict[str, Any]:
+        """The configuration of a part; the scheduler's with its class as _class_name."""
+        if part != "scheduler":
+            return read_json(self.folder / part / "config.json")
+        listed = read_index(self.folder)["scheduler"][1]
+        return {**read_json(self.folder / "scheduler" / "scheduler_config.json"), "_class_name": listed}
+
+    def index(self) -> dict[str, Any]:
+        """The pipeline's model_index.json."""
+        return read_index(self.folder)
 
     def wants_float16(self, float32: bool) -> bool:
         """Whether to load files named .fp16: a part offers them, and float32 is not asked for or not available."""
@@ -68,18 +91,48 @@ class Weights:
         return _weight_files(folder, half)
 
 
+@dataclass(frozen=True)
+class FileWeights(Weights):
+    """A model in a single file: `file`; which one it is; and the pipeline whose parts serve where the file has none."""
+
+    file: Path = Path()
+    identity: Identity | None = None
+    others: Weights | None = None
+
+    def configuration(self, part: str) -> dict[str, Any]:
+        """The published configuration of a part that the file holds; otherwise that of the other pipeline's part."""
+        assert self.identity is not None
+        if part in self.identity.held or part == "scheduler" or self.others is None:
+            return dict(self.identity.configs[part])
+        return self.others.configuration(part)
+
+    def index(self) -> dict[str, Any]:
+        """The pipeline's model_index.json."""
+        assert self.identity is not None
+        return index_of(self.identity, t5=T5 in self.classes)
+
+
 @typed_arguments
 def find_weights(
-    model: str | os.PathLike[str], *, t5: bool | None = None, safety_checker: bool | None = None
+    model: str | os.PathLike[str],
+    *,
+    t5: bool | None = None,
+    safety_checker: bool | None = None,
+    parts_from: str | os.PathLike[str] | None = None,
+    vae: str | os.PathLike[str] | None = None,
+    prediction: str | None = None,
 ) -> Weights:
-    """Find the weights of a model on this machine, by its name on the hub or by its folder.
+    """Find the weights of a model on this machine, by its name on the hub, or by its folder or single file.
 
     Args:
-        model: a repository ("stabilityai/stable-diffusion-xl-base-1.0"; its mirrors are searched too), a folder, or
-            "micro", which is part of the package.
+        model: a repository ("stabilityai/stable-diffusion-xl-base-1.0"; its mirrors are searched too), a folder, a
+            .safetensors file (`single_files`), or "micro", which is part of the package.
         t5: Stable Diffusion 3's largest text encoder: None uses it if it is there, True requires it, False leaves it
             out.
         safety_checker: None uses the model's safety checker if there is one, True requires it, False leaves it out.
+        parts_from: for a single file, a folder or a name on the hub: its parts are used where the file has none.
+        vae: a .safetensors file with another autoencoder for the same family.
+        prediction: for a single file that does not say what its network predicts, "eps" or "v".
 
     Raises:
         WeightsUnavailableError: when the weights are not on this machine, or some of them are missing.
@@ -91,13 +144,16 @@ def find_weights(
     if not name.strip():
         raise ValueError("Give the name of a model on the Hugging Face hub, or a folder; got an empty name.")
     options = {"t5": t5, "safety_checker": safety_checker}
+    own_vae = None if vae is None else _single_file(os.fspath(vae), "autoencoder")
+    if own_vae is not None:
+        check_vae_file(own_vae)
     if name == MICRO:
         if not (MICRO_FOLDER / INDEX).is_file():
             raise WeightsUnavailableError(
                 f"The weights of micro should be part of the package, but {MICRO_FOLDER} holds none: install the "
                 "package again, or train them (diffusion-explained micro --help) and give their folder."
             )
-        return read_pipeline(MICRO_FOLDER, MICRO_TITLE, **options)
+        return _with_vae(read_pipeline(MICRO_FOLDER, MICRO_TITLE, **options), own_vae)
     try:
         path = Path(name).expanduser()
         is_folder, is_file = path.is_dir(), path.is_file()
@@ -105,21 +161,83 @@ def find_weights(
         raise WeightsUnavailableError(f"There is no folder {name}: {error} Give the folder's whole path.") from error
     except OSError as error:
         raise WeightsUnavailableError(f"The folder {name} cannot be read: {error.strerror}.") from error
-    if is_folder:
-        return read_pipeline(path, name, **options)
     if is_file or path.suffix in (*PICKLED, ".safetensors"):
-        raise ValueError(
-            f"{name} is a single file, not a pipeline. Give the folder of a model in diffusers' format (with a "
-            f"{INDEX}), or a model's name on the hub."
-        )
+        path = _single_file(name, "model")
+        return _read_file(path, name, t5, safety_checker, parts_from, prediction, own_vae)
+    if parts_from is not None or prediction is not None:
+        raise ValueError(f"parts_from and prediction are for a single .safetensors file, and {name} is none.")
+    if is_folder:
+        return _with_vae(read_pipeline(path, name, **options), own_vae)
     if not is_repository(name):
         raise WeightsUnavailableError(f"There is no folder {name}, and it is not a name on the hub (owner/model).")
     for repo in MIRRORS.get(name, (name,)):
         if (folder := cached_folder(repo)) is not None:
-            return read_pipeline(folder, name, **options)
+            return _with_vae(read_pipeline(folder, name, **options), own_vae)
     raise WeightsUnavailableError(
         f"The weights of {name} are not on this machine. {what_to_do(name, t5=bool(t5), safety_checker=safety_checker)}"
     )
+
+
+def _single_file(name: str, what: str) -> Path:
+    """The path of a .safetensors file. Raises ValueError for a pickled or another file; it may be missing, too."""
+    path = Path(name).expanduser()
+    if path.suffix in PICKLED:
+        raise ValueError(f"{name}: {REFUSED_PICKLES.replace('.safetensors files', 'a .safetensors file')}.")
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{name} is no .safetensors file: a single file with a {what} is read from one only.")
+    if not path.is_file():
+        raise WeightsUnavailableError(f"There is no file {name}. Give its whole path.")
+    return path
+
+
+def _with_vae(found: Weights, vae: Path | None) -> Weights:
+    if vae is not None and found.classes["vae"][1] != "AutoencoderKL":
+        kind = found.classes["vae"][1]
+        raise ValueError(f"{found.name} has an {kind}, which no single file replaces: leave vae out.")
+    return found if vae is None else replace(found, vae=vae)
+
+
+def _read_file(
+    path: Path,
+    name: str,
+    t5: bool | None,
+    safety_checker: bool | None,
+    parts_from: str | os.PathLike[str] | None,
+    prediction: str | None,
+    vae: Path | None,
+) -> FileWeights:
+    """Read what a single file holds, and where the parts that it has not are. Errors as for `find_weights`."""
+    if safety_checker:
+        raise ValueError(f"{name} ships no safety checker, as every single file. Leave safety_checker out.")
+    identity = identify(path, prediction)
+    family = family_of_pipeline(str(identity.configs[INDEX]["_class_name"]))
+    others = None if parts_from is None else find_weights(parts_from, t5=t5, safety_checker=False)
+    if others is not None and others.family.name != family.name:
+        kinds = f"{name} is {identity.title}, and parts_from is {others.family.title}"
+        raise ValueError(f"{kinds}: give one of its own kind.")
+    with_t5 = others is not None and T5 in others.classes  # its tokenizer is in no single file
+    if t5 and family.name == "sd3" and not with_t5:
+        raise ValueError(f"{name} has no tokenizer for T5: give a folder that has T5 as parts_from, or leave t5 out.")
+    index = index_of(identity, t5=with_t5)
+    listing = listing_of(index, name, t5=t5 if family.name != "sd3" or with_t5 else None)
+    there = {*identity.held, *(others.classes if others is not None else ()), *(["vae"] if vae is not None else [])}
+    missing = [part for part in listing.weighty if part not in there]
+    if others is None and family.drive is not None:
+        missing = [part for part in listing.classes if part not in there and part != "scheduler"]
+    if missing:
+        alone = ", or its autoencoder as vae=" if missing == ["vae"] else ""
+        raise WeightsUnavailableError(
+            f"{name} holds {identity.title}, but no {', '.join(missing)}. Give the folder or the name of a whole "
+            f"{family.title} in diffusers' format as parts_from=, whose parts are used where the file has none{alone}."
+        )
+    classes = {part: listing.classes[part] for part in listing.weighty}
+    found = FileWeights(
+        name, path.parent, family, str(index["_class_name"]), classes, listing.left_out, vae=vae, file=path,
+        identity=identity, others=others,
+    )  # fmt: skip
+    configs = {part: found.configuration(part) for part in found.parts}
+    check_configurations(listing, configs, found.configuration("scheduler"), name)
+    return found
 
 
 def is_repository(name: str) -> bool:

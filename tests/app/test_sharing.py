@@ -31,7 +31,7 @@ QUICK = {
     "compare": {"compare_steps": "2"},
 }
 FULL = "This explorer is full: 2 visitors use it"
-DOORS = ("Its name, or a folder", "Download", "Load it", "Begin")
+DOORS = ("Its name, a folder or a file", "Download", "Load it", "Begin")
 
 
 def no_door(*_, **__):
@@ -100,7 +100,7 @@ def test_an_address_opens_no_model(open_page, model):
     at = open_page("stable_diffusion", sd_model=model, sd_name="/etc", sd_steps="1")
     assert at.selectbox(key="sd_model").value == stable.MICRO and "sd_name" not in address(at)
     assert "The address asks for `sd_model=" in said(at) and "which is not possible here" in said(at)
-    assert "Its name, or a folder" not in labels(at)
+    assert "Its name, a folder or a file" not in labels(at)
 
 
 @pytest.mark.parametrize("value", [stable.OTHER, "another one", stable.DEFAULT_MODEL, "/etc/passwd"])
