@@ -1,16 +1,17 @@
-"""Widgets for notebooks: the scrubber over a stored run, and figures that the kernel draws when a slider moves.
+"""Widgets for notebooks: the scrubber over a stored run, figures that the kernel draws when a slider moves, sounds.
 
-Neither uses `interact` or an Output widget: their content is the widget's own state, so a committed notebook stays
+None uses `interact` or an Output widget: their content is the widget's own state, so a committed notebook stays
 small, and nbval does not compare content that changes.
 """
 
 import base64
-from collections.abc import Callable, Sequence
+import html
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from diffusion_explained.checks import typed_arguments
+from diffusion_explained.checks import check_some, typed_arguments
 from diffusion_explained.extras import extra
 from diffusion_explained.film import Film, evenly_spaced, film_of, script, strip, style
 from diffusion_explained.plots import alt_text, png
@@ -118,3 +119,31 @@ def explore(draw: Callable[..., Figure], **sliders: ipywidgets.Widget) -> ipywid
         slider.observe(redraw, names="value")
     redraw()
     return ipywidgets.VBox([*sliders.values(), picture])
+
+
+class Sounds:
+    """Sounds, each with a player of the browser beside its words; they play where no kernel runs, too.
+
+    sounds: words -> the content of a WAV file. The words say what is heard, for those who do not hear it.
+
+    Raises ValueError for no sounds.
+    """
+
+    @typed_arguments
+    def __init__(self, sounds: Mapping[str, bytes]) -> None:
+        check_some("sounds", sounds)
+        self.sounds = dict(sounds)
+
+    def __repr__(self) -> str:
+        return f"The sounds in words: {'; '.join(self.sounds)}"
+
+    def _repr_html_(self) -> str:
+        """A table of players: one row per sound."""
+        rows = []
+        for words, content in self.sounds.items():
+            said, encoded = html.escape(words), base64.b64encode(content).decode()
+            player = (
+                f'<audio controls preload="metadata" aria-label="{said}" src="data:audio/wav;base64,{encoded}"></audio>'
+            )
+            rows.append(f'<tr><td style="text-align: left">{said}</td><td>{player}</td></tr>')
+        return f"<table>{''.join(rows)}</table>"

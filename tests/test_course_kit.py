@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from diffusion_explained import discrete
+from diffusion_explained.beyond import Data
+from diffusion_explained.beyond.shapes import measure_clouds
+from diffusion_explained.beyond.video import HIGH, LOW, fold
 from diffusion_explained.course.notebook_files import course_notebooks, read_notebook, reading_minutes
 from diffusion_explained.discrete import Chain, training_loss
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
@@ -119,6 +122,12 @@ def test_the_numbers_of_the_quiz():
         chain, torch.zeros(1, 1, 3), torch.zeros(1, 1, dtype=torch.int64), torch.full((1, 1), 3), torch.tensor([0.5])
     )
     says("15.3", f"{float(half) / math.log(3):.0f}")
+    scale = (HIGH - LOW) / 14  # from 0 .. 14 to LOW .. HIGH
+    says("20.1", f"{(float(fold(torch.tensor(17 * scale + LOW))) - LOW) / scale:g}")
+    says("20.3", f"{1 + 2 * 20 * math.log10(0.1) / 40:g}")
+    clouds = torch.randn(6, 20, 3, generator=torch.Generator().manual_seed(0))
+    copies = Data(clouds, torch.zeros(6, dtype=torch.int64))
+    says("20.5", f"{100 * measure_clouds(copies, Data(clouds + 1e-4, copies.labels))['one_nn']:g}%")
 
 
 def test_a_small_sample_has_a_larger_frechet_distance():

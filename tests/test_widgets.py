@@ -10,7 +10,7 @@ from test_film import make_steps
 
 from diffusion_explained import plots
 from diffusion_explained.film import film_of
-from diffusion_explained.widgets import Scrubber, explore, scrub
+from diffusion_explained.widgets import Scrubber, Sounds, explore, scrub
 
 
 def test_scrub_shows_the_end_of_the_run_and_holds_every_frame():
@@ -75,3 +75,15 @@ def test_an_error_while_drawing_is_not_swallowed():
     explore(draw, t=t)
     with pytest.raises(ValueError, match="t must be 0"):
         t.value = 1
+
+
+def test_sounds_have_a_player_each_and_are_told_in_words():
+    sounds = Sounds({"a tone of 440 Hz": b"RIFF1", 'noise, "loud"': b"RIFF2"})
+    assert repr(sounds) == 'The sounds in words: a tone of 440 Hz; noise, "loud"'
+    page = sounds._repr_html_()
+    assert page.count("<audio controls") == 2 and 'aria-label="noise, &quot;loud&quot;"' in page
+    assert base64.b64encode(b"RIFF2").decode() in page
+    with pytest.raises(ValueError, match="sounds must have at least one entry"):
+        Sounds({})
+    with pytest.raises(ValueError, match="sounds"):
+        Sounds({"a": "no bytes"})

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import whole
+from diffusion_explained.checks import typed_arguments, whole
 from diffusion_explained.data import to_float
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.noise import stream
@@ -87,6 +87,7 @@ def measured(kind: Kind, model: Model, n: int, seed: int = 0, **settings: Any) -
     return {"n": n, "settings": settings, **numbers}
 
 
+@typed_arguments
 def as_float(data: Data) -> Data:
     """The same data with x_0 [N, ...] as float32 in [-1, 1]."""
     return Data(to_float(data.x_0) if data.x_0.dtype == torch.uint8 else data.x_0.float(), data.labels)

@@ -216,6 +216,7 @@ def chamfer(a: Tensor, b: Tensor) -> Tensor:
     return squares.amin(2).mean(1) + squares.amin(1).mean(1)
 
 
+@typed_arguments
 def chamfer_table(a: Tensor, b: Tensor) -> Tensor:
     """The Chamfer distances of every cloud of a [A, N, D] to every one of b [B, M, D] -> [A, B]."""
     device = choose_device("auto")

@@ -99,6 +99,7 @@ def classifier() -> Classifier:
 
 
 @torch.no_grad()
+@typed_arguments
 def named(spectrograms: Tensor) -> Tensor:
     """The word [N] that the classifier hears in each of the spectrograms [N, 1, 64, 64], once they are made audible.
 

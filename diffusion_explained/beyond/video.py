@@ -90,6 +90,7 @@ def placed(digits: Tensor, places: Tensor) -> Tensor:
     return drawn.view(n, frames, SIDE, SIDE)
 
 
+@typed_arguments
 def centres(clips: Tensor) -> Tensor:
     """The centre of brightness (x, y) of each frame, in pixels: clips [N, 1, F, H, W] in [-1, 1] -> [N, F, 2].
 
@@ -172,6 +173,7 @@ def measure_clips(data: Data, reference: Data | None = None) -> dict[str, float]
     }
 
 
+@typed_arguments
 def shuffled(data: Data, generator: torch.Generator) -> Data:
     """Chance: the frames of each clip in a random order, and the clips' labels exchanged."""
     n, _, frames, _, _ = data.x_0.shape

@@ -42,6 +42,7 @@ NOTEBOOKS = {
     "13": "few_steps",
     "14": "guidance_inverse_problems",
     "15": "discrete_diffusion",
+    "20": "beyond_images",
 }
 
 

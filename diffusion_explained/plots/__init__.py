@@ -13,6 +13,7 @@ In a notebook, call a function and then `plt.show()`; elsewhere `png(fig)` retur
 | `points`    | two-dimensional data: densities, trajectories, vector fields                            |
 | `point_films` | runs in the plane as films of points, which a browser draws                           |
 | `text_films` | runs of text models, letter by letter                                                  |
+| `beyond_films` | clips of a video and clouds of points, step by step                                  |
 | `lines`     | curves and panels of points, for the course's measurements                              |
 | `measured`  | the measurements of the benchmarks                                                      |
 | `inside`    | features and attention inside a network                                                 |
@@ -21,6 +22,7 @@ In a notebook, call a function and then `plt.show()`; elsewhere `png(fig)` retur
 """
 
 from diffusion_explained.plots.attention import word_maps
+from diffusion_explained.plots.beyond_films import clip_film, cloud_film, cloud_sheet, frame_film
 from diffusion_explained.plots.images import (
     QUANTITIES,
     filmstrip,
@@ -80,6 +82,9 @@ __all__ = [
     "alt_text",
     "attention_panels",
     "case_panels",
+    "clip_film",
+    "cloud_film",
+    "cloud_sheet",
     "curves",
     "density",
     "density_panels",
@@ -88,6 +93,7 @@ __all__ = [
     "extrapolation",
     "figure",
     "filmstrip",
+    "frame_film",
     "guidance_panels",
     "guidance_sweep",
     "heat_panels",

@@ -529,8 +529,8 @@ check("15.4", my_prediction, solution_prediction)
 # - Same network, same computation, and the $n$-gram floor: otherwise bits per letter say little.
 # - Known letters are simply not hidden: filling gaps is free.
 #
-# **This is the end of the course's last notebook.** Back to [the list of notebooks](README.md), whose table says for
-# each claim what was measured; or go on with your own data: [train a model](../docs/training.md).
+# **Next:** [20 · Beyond images](20_beyond_images.ipynb): video, sound and shapes, drawn by the samplers that draw
+# digits.
 #
 # ## References
 #

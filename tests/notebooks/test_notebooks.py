@@ -168,7 +168,8 @@ def test_scrubbers_are_seen_where_no_kernel_runs(path, notebook):
     for output in widgets:
         words = re.escape(output.metadata["image/png"]["alt"])  # which may hold either kind of quotation marks
         assert re.search(f"alt=[\"']{words}[\"']", page)
-    assert len(widgets) == (path.stem[:2] in {"01", "02", "03", "04", "05", "06", "12", "14", "15"})
+    expected = {**dict.fromkeys(("01", "02", "03", "04", "05", "06", "12", "14", "15"), 1), "20": 3}
+    assert len(widgets) == expected.get(path.stem[:2], 0)
 
 
 def test_figures_do_not_depend_on_the_readers_environment(tmp_path, monkeypatch):
