@@ -16,6 +16,23 @@ function bytes(frame) {
   return new Uint8Array(frame.buffer, frame.byteOffset, frame.byteLength);
 }
 
+// A colour of the style sheet, with color-mix and inherited variables resolved, as a canvas takes it.
+function resolved(node, colour) {
+  const own = node.style.color;
+  node.style.color = colour;
+  const found = getComputedStyle(node).color;
+  node.style.color = own;
+  return found;
+}
+
+// A colour as three numbers from 0 to 255, whatever notation the browser gives it: a canvas of one pixel has them.
+function channels(colour) {
+  const pixel = element("canvas", { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
+  pixel.fillStyle = colour;
+  pixel.fillRect(0, 0, 1, 1);
+  return [...pixel.getImageData(0, 0, 1, 1).data].slice(0, 3);
+}
+
 function ticks([from, to]) {
   const rough = (to - from) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -34,13 +51,7 @@ function drawChart(canvas, chart, index) {
   const ctx = canvas.getContext("2d");
   ctx.scale(ratio, ratio);
   const style = getComputedStyle(canvas);
-  const probe = (name) => {
-    canvas.style.color = `var(--${name})`; // resolves color-mix and inherited variables to a colour a canvas takes
-    const colour = getComputedStyle(canvas).color;
-    canvas.style.color = "";
-    return colour;
-  };
-  const colours = { data: probe("data"), noise: probe("noise"), ink: probe("ink"), muted: probe("muted"), faint: probe("faint"), paper: probe("paper") };
+  const colours = Object.fromEntries(["data", "noise", "ink", "muted", "faint", "paper"].map((name) => [name, resolved(canvas, `var(--${name})`)]));
   const [left, right, top, bottom] = [38, 10, 8, 36];
   const X = (x) => left + ((x - chart.x[0]) / (chart.x[1] - chart.x[0])) * (w - left - right);
   const Y = (y) => h - bottom - ((y - chart.y[0]) / (chart.y[1] - chart.y[0])) * (h - top - bottom);

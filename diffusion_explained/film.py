@@ -29,7 +29,10 @@ ASCII = str.maketrans({"ₜ": "_t", "₀": "_0", "ε": "eps", "α": "alpha", "σ
 GIF_WIDTH = 640  # pixels
 STRIP_SHADES = 16  # noise does not compress, and executed notebooks store their strips
 _HERE = Path(__file__).parent
-_SCRIPTS = {"scrubber": ("canvas", "lead", "scrubber"), "plane": ("canvas", "pen", "plane")}  # the parts of each
+_SCRIPTS = {
+    "scrubber": ("canvas", "lead", "parts", "scrubber"),
+    "plane": ("canvas", "pen", "plane"),
+}  # the parts of each
 EPS_SHADES = 2.2  # standard deviations from grey to black, or white, where noise is shown as an image
 EPS_RANGE = 3.0  # the colours of noise panels range from -3 to 3 standard deviations
 

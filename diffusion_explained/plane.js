@@ -110,23 +110,14 @@ class Plane {
   repaint() {
     if (!this.film) return;
     const style = getComputedStyle(this.root);
-    const probe = (colour) => { // the browser mixes the colours; a canvas of one pixel gives their numbers
-      this.root.style.setProperty("--probe", colour);
-      this.label.style.color = "var(--probe)";
-      const mixed = getComputedStyle(this.label).color;
-      this.label.style.color = "";
-      return mixed;
-    };
-    const pixel = element("canvas", { width: 1, height: 1 }).getContext("2d", { willReadFrequently: true });
-    const rgb = (colour) => { pixel.clearRect(0, 0, 1, 1); pixel.fillStyle = colour; pixel.fillRect(0, 0, 1, 1); return [...pixel.getImageData(0, 0, 1, 1).data].slice(0, 3); };
-    const paper = rgb(probe("var(--paper)"));
+    const paper = channels(resolved(this.label, "var(--paper)"));
     this.dark = paper[0] + paper[1] + paper[2] < 384;
     const { data, noise } = this.film.colours[this.dark ? "dark" : "light"];
     this.root.style.setProperty("--data", data);
     this.root.style.setProperty("--noise", noise);
     this.root.classList.toggle("dark", this.dark);
-    this.shades = Array.from({ length: SHADES }, (_, k) => rgb(probe(`color-mix(in oklch decreasing hue, ${noise} ${100 - (100 * k) / (SHADES - 1)}%, ${data})`)));
-    this.ink = rgb(style.color).join();
+    this.shades = Array.from({ length: SHADES }, (_, k) => channels(resolved(this.label, `color-mix(in oklch decreasing hue, ${noise} ${100 - (100 * k) / (SHADES - 1)}%, ${data})`)));
+    this.ink = channels(style.color).join();
     this.sprites.clear();
     this.draw();
   }

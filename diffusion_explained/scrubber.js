@@ -3,10 +3,11 @@
 //
 // film: { key, lead: null or how the first panel is shown large (lead.js), width, height, rows: [panels per row], columns: of every row or null, titles, alts, captions, frames: [PNG as base64 or DataView],
 //         charts: [{ title, alt, x_label, x: [from, to], y: [from, to], curves: [{ name, role, x, y }],
-//                    bars: null or [one list of heights a frame], markers: null or [[x, y] a frame] }] }
+//                    bars: null or [one list of heights a frame], markers: null or [[x, y] a frame] }],
+//         parts: panels whose states are no pictures (parts.js), or none }
 
 class Scrubber {
-  constructor(root, film, { index, autoplay, onRest, pick, onPick, ask }) {
+  constructor(root, film, { index, autoplay, onRest, pick, onPick, ask, turn, onTurn }) {
     this.film = film;
     this.count = film.captions.length;
     this.onRest = onRest;
@@ -53,12 +54,21 @@ class Scrubber {
       rows.push(row);
     }
     this.bar = element("div", { className: "bar" }, this.play, this.slider);
+    const kinds = (film.parts ?? []).map((part) => part.kind);
+    if (kinds.includes("clip")) this.bar.append((this.clip = new ClipClock(this, film.parts[0].content.frames)).button);
+    if (kinds.includes("cloud")) this.bar.append((this.turning = new Turning(this, turn, onTurn)).label);
+    this.parts = (film.parts ?? []).map((part) => new PARTS[part.kind](part, this));
     if (ask) {
       const answer = element("button", { type: "button", className: "answer", textContent: ask.words });
       answer.addEventListener("click", () => ask.answer(this.index));
       this.bar.append(answer);
     }
-    if (!this.lead) root.replaceChildren(this.bar, this.label, ...rows);
+    if (this.parts.length) {
+      const row = element("div", { className: `parts ${kinds[0]}` }, ...this.parts.map((part) => part.root));
+      root.classList.add("led");
+      film.ends.forEach((end, k) => root.style.setProperty(`--end-${k}`, `var(--${end})`));
+      root.replaceChildren(row, this.bar, this.label);
+    } else if (!this.lead) root.replaceChildren(this.bar, this.label, ...rows);
     else {
       root.classList.add("led");
       if (film.lead.ends) film.lead.ends.forEach((end, k) => root.style.setProperty(`--end-${k}`, `var(--${end})`));
@@ -72,10 +82,10 @@ class Scrubber {
     // JupyterLab's own shortcuts would swallow the arrow keys
     root.addEventListener("keydown", (event) => this.key(event), true);
     this.play.addEventListener("click", () => (this.timer ? this.rest(this.stop()) : this.start()));
-    this.observer = new ResizeObserver(() => { this.drawCharts(); this.lead?.ribbons(); });
+    this.observer = new ResizeObserver(() => { this.drawCharts(); this.lead?.ribbons(); this.parts.forEach((part) => part.draw()); });
     this.observer.observe(root);
     this.scheme = window.matchMedia("(prefers-color-scheme: dark)");
-    this.redraw = () => this.drawCharts();
+    this.redraw = () => { this.drawCharts(); this.parts.forEach((part) => part.themed()); };
     this.scheme.addEventListener("change", this.redraw);
     this.stop();
     this.draw();
@@ -85,6 +95,7 @@ class Scrubber {
   async load(autoplay) {
     const decode = (frame) => createImageBitmap(new Blob([bytes(frame)], { type: "image/png" }));
     this.bitmaps = await Promise.all(this.film.frames.map(decode));
+    await Promise.all(this.parts.map((part) => part.ready));
     this.draw();
     this.root.dataset.ready = "true";
     if (!autoplay) return;
@@ -113,6 +124,8 @@ class Scrubber {
       this.lead?.draw(this.bitmaps, index);
       this.root.dataset.draws = this.draws += 1;
     }
+    if (this.parts.length) this.root.dataset.draws = this.draws += 1;
+    this.parts.forEach((part) => part.go(index));
     this.root.dataset.frame = index;
     this.drawCharts();
   }
@@ -122,7 +135,7 @@ class Scrubber {
   }
 
   key(event) {
-    if (event.target === this.slider) event.stopPropagation();
+    if (event.target === this.slider || event.target === this.turning?.slider) event.stopPropagation();
     if (event.target === this.slider && event.key === " ") {
       event.preventDefault();
       this.play.click();
@@ -158,6 +171,8 @@ class Scrubber {
     this.observer.disconnect();
     this.scheme.removeEventListener("change", this.redraw);
     this.bitmaps.forEach((bitmap) => bitmap.close());
+    this.clip?.destroy();
+    this.parts.forEach((part) => part.destroy());
   }
 }
 
@@ -174,7 +189,7 @@ function inJupyter({ model, el }) {
 const mounted = new WeakMap(); // Streamlit calls again at every rerun: an unchanged film stays as it is
 
 function inStreamlit({ parentElement, data, setTriggerValue }) {
-  const { film, frame, autoplay, keep, token, image, ask } = data;
+  const { film, frame, autoplay, keep, token, image, ask, turn } = data;
   let here = mounted.get(parentElement);
   const moved = here && here.token !== token; // a button of the page has set the slider
   if (here?.key !== film.key) {
@@ -190,6 +205,8 @@ function inStreamlit({ parentElement, data, setTriggerValue }) {
       pick: image?.value,
       onPick: (pick) => image && intoAddress(here.data.image, pick),
       ask: ask && { words: ask, answer: (at) => setTriggerValue("answer", at) },
+      turn: here.scrubber?.turning ?? (turn && { turn: turn.turn.value, tilt: turn.tilt.value }), // another cloud stays turned
+      onTurn: (at) => { for (const name of ["turn", "tilt"]) if (here.data.turn) intoAddress(here.data.turn[name], at[name]); },
     });
     mounted.set(parentElement, here);
     if (!autoplay) intoAddress(data, index);
@@ -200,7 +217,8 @@ function inStreamlit({ parentElement, data, setTriggerValue }) {
   }
   here.data = data;
   here.token = token;
-  here.scrubber.drawCharts();
+  if (moved && turn && here.scrubber.turning) here.scrubber.turning.to(turn.turn.value, turn.tilt.value);
+  here.scrubber.redraw();
   return () => {
     if (parentElement.isConnected) return;
     here.scrubber.destroy();

@@ -18,6 +18,7 @@ from servers import SECONDS_TO_START, answer, ignores_ctrl_c, listening, server,
 from typer.testing import CliRunner, Result
 
 from diffusion_explained import files
+from diffusion_explained.beyond import KINDS, load_beyond
 from diffusion_explained.cli import launch
 from diffusion_explained.cli.doctor import CHECKS
 from diffusion_explained.cli.main import app, parse_labels
@@ -303,6 +304,17 @@ def test_evaluate_measures_samples_beside_real_images():
     assert 0.5 < found["samples"]["accuracy"] <= 1
     assert found["real"]["accuracy"] > 0.97
     assert found["samples"]["frechet_distance"] > found["real"]["frechet_distance"] > 0
+
+
+def test_evaluate_takes_the_steps_and_the_sampler_of_sample(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "diffusion_explained.beyond.measured", lambda kind, *_, **settings: asked.append(settings) or {}
+    )
+    for given in ((), ("--steps", 3, "--sampler", "euler", "--guidance-scale", 2)):
+        assert run("evaluate", "video", "--n", 40, *given).exit_code == 0
+    assert asked[0] == {**KINDS["video"].sampling, "guidance_scale": load_beyond("video").default_guidance_scale}
+    assert asked[1] == {"num_inference_steps": 3, "sampler": "euler", "guidance_scale": 2.0}
 
 
 def test_evaluate_refuses_what_cannot_be_measured():

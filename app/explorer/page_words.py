@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 PATH = {
-    "The idea": ("plane", "forward", "reverse", "training"),
+    "The idea": ("plane", "forward", "reverse", "training", "beyond"),
     "The knobs": ("schedules", "guidance", "samplers", "break_it"),
     "From words": ("text_to_image", "latents", "stable_diffusion", "compare"),
 }
@@ -258,6 +258,51 @@ REVERSE = PageWords(
     ),
 )
 
+BEYOND = PageWords(
+    "Beyond images",
+    ":material/view_in_ar:",
+    "The same sampler draws clips, sounds, shapes and text.",
+    "Beyond images: the same sampler",
+    "To a sampler, clips, speech and shapes are tensors, as digits are.",
+    (
+        r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
+        r"\text{letters: }q(x_t\mid x_0) = \alpha_t\,[x_t = x_0] + (1-\alpha_t)\,[x_t = \text{mask}]",
+    ),
+    (
+        Try(
+            "Turn it while it is noise",
+            "Drag the cloud. From which step on has it a front and a back? Compare the prediction.",
+            {"data_kind": "shapes", "shapes_task": "draw", "shape": "chair", "seed": 0},
+            {"frame": 25, "turn": 120, "tilt": 20},
+        ),
+        Try(
+            "Hear a word come out of noise",
+            "Press play at half of the way, left and right. Where is the word?",
+            {"data_kind": "sound", "sound_task": "draw", "word": "seven", "sound_steps": 20, "seed": 0},
+            {"frame": 10},
+        ),
+        Try(
+            "Fill the gaps of a sentence",
+            "Which gaps are filled first, and which last? Then type a sentence of your own.",
+            {"data_kind": "text", "text_task": "fill", "text_steps": 50, "text_sampler": "most_certain_first"},
+            {"frame": 12},
+        ),
+    ),
+    Question(
+        "Clips, sounds and shapes are drawn by the sampler that draws digits. What was changed in it?",
+        ("Nothing", "Its noise, for each kind of data"),
+        0,
+        "Nothing. It scales and adds tensors, of any shape. What changes is the network, which must know what lies "
+        "beside what: pixels, moments, or points in no order. Only letters need another chain, because half an a and "
+        "half a b is no letter.",
+    ),
+    (
+        "Watch the **predicted $x_0$**: what of a clip, a word, a chair is decided first, and what is only sharpened?",
+        "The sound is as loud at each step, and the noise of a spectrogram is no hiss: it is bursts at random moments "
+        "and frequencies.",
+    ),
+)
+
 GUIDANCE = PageWords(
     "Guidance",
     ":material/tune:",
@@ -482,6 +527,7 @@ PAGES = {
     "forward": FORWARD,
     "reverse": REVERSE,
     "training": TRAINING,
+    "beyond": BEYOND,
     "schedules": SCHEDULES,
     "guidance": GUIDANCE,
     "samplers": SAMPLERS,

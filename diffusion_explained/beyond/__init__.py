@@ -8,6 +8,7 @@
 | `spectrograms`     | a second of sound as a log-mel spectrogram, and back by Griffin-Lim; WAV files      |
 | `video`, `clips`   | moving digits; a first frame continued, attention over time                        |
 | `shapes`           | point clouds, and how two sets of them are compared                                |
+| `part_films`       | the runs as films for a browser: clips play, sounds are heard, clouds are turned    |
 | `training`         | the training of a kind's network, from a recipe of recipes/beyond/                 |
 """
 

@@ -293,6 +293,6 @@ SHAPES = Kind(
     train_size=32_000,
     measure=measure_clouds,
     chance=blobs,
-    sampling={"num_inference_steps": 30, "sampler": "dpm_solver_pp_2m"},
+    sampling={"num_inference_steps": 50, "sampler": "heun"},
     writers={".ply": clouds_ply},
 )

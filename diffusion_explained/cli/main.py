@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -18,12 +18,15 @@ from diffusion_explained.cli import launch
 from diffusion_explained.cli.course import course
 from diffusion_explained.cli.diagnose import diagnose
 from diffusion_explained.cli.micro import micro
-from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Spacing, Steps
+from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Spacing
 from diffusion_explained.cli.record import record
 from diffusion_explained.cli.text import sample_text
 from diffusion_explained.extras import require
 from diffusion_explained.files import in_repository, shipped
 from diffusion_explained.serving import MOST_VISITORS, serving
+
+if TYPE_CHECKING:
+    from diffusion_explained.pretrained import Model
 
 BAD_INPUT = 2  # the exit code of everything that the library refuses
 COURSE_COPY = Path("diffusion-explained-notebooks")
@@ -287,13 +290,13 @@ def sample(
         classes = [classes[i % len(classes)] for i in range(count)]
     if guidance_scale is None:
         guidance_scale = loaded.default_guidance_scale if classes else 1.0
-    usual: dict[str, Any] = {"num_inference_steps": 10} if kind is None else dict(kind.sampling)
+    usual = usual_sampling(loaded)
     steps = usual["num_inference_steps"] if steps is None else steps
-    sampler = usual.get("sampler") if sampler is None else sampler
+    sampler = usual["sampler"] if sampler is None else sampler
     denoise = loaded.denoiser(classes, guidance_scale)
     run = loaded.steps(denoise, count, steps, sampler=sampler, spacing=spacing, seed=seed)
     kept: list[Any] = []  # steps
-    for step in tqdm(run, total=steps, unit="step", desc=f"{loaded.name}, {sampler or loaded.default_sampler}"):
+    for step in tqdm(run, total=steps, unit="step", desc=f"{loaded.name}, {sampler}"):
         if kind is not None or out.suffix == ".png":
             kept.clear()  # only the last one is drawn
         kept.append(step)
@@ -309,6 +312,14 @@ def sample(
         part.write_bytes(picture)
     what = "image" if kind is None else "sample"
     typer.echo(f"{out}: {count} {what}{'s' if count > 1 else ''} in {steps} steps, guidance scale {guidance_scale:g}")
+
+
+def usual_sampling(model: Model) -> dict[str, Any]:
+    """The number of steps and the sampler that `sample` and `evaluate` take: a kind's own, or 10 steps for images."""
+    from diffusion_explained.beyond import kind_of
+
+    kind = kind_of(model)
+    return {"num_inference_steps": 10, "sampler": model.default_sampler, **({} if kind is None else kind.sampling)}
 
 
 def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
@@ -332,7 +343,9 @@ def parse_labels(text: str, class_names: Sequence[str]) -> list[int]:
 def evaluate(
     model: ModelName,
     n: Annotated[int, typer.Option("--n", "-n", min=1, help="How many samples; the classes are used in turn.")] = 1000,
-    steps: Steps = 10,
+    steps: Annotated[
+        int | None, typer.Option(help="Sampling steps. [10 for images; other kinds of data have their own numbers]")
+    ] = None,
     sampler: Sampler = None,
     guidance_scale: Annotated[float | None, typer.Option(help="1 is off. [the model's own]")] = None,
     seed: Seed = 0,
@@ -355,9 +368,9 @@ def evaluate(
     if kind is not None and dataset is not None:
         raise ValueError(f"{loaded.name} is compared with its own data, which code makes: leave out --dataset.")
     dataset = loaded.card.get("recipe", {}).get("dataset", "mnist") if dataset is None else dataset
-    settings: dict[str, Any] = {"num_inference_steps": steps}
-    settings["sampler"] = loaded.default_sampler if sampler is None else sampler
-    settings["guidance_scale"] = loaded.default_guidance_scale if guidance_scale is None else guidance_scale
+    given = {"num_inference_steps": steps, "sampler": sampler, "guidance_scale": guidance_scale}
+    usual = {**usual_sampling(loaded), "guidance_scale": loaded.default_guidance_scale}
+    settings: dict[str, Any] = {name: usual[name] if value is None else value for name, value in given.items()}
     if kind is not None:
         typer.echo(json.dumps(measured(kind, loaded, n, seed, **settings), indent=2))
         return

@@ -140,6 +140,7 @@ def test_what_a_button_changes_is_in_the_address_too(open_page, name, button):
 
 
 @pytest.mark.parametrize("name, key, frame", [("start", "frame", 3), ("forward", "frame", 7), ("reverse", "frame", 1),
+                                              ("beyond", "frame", 1),
                                               ("text_to_image", "frame", 0), ("text_to_image", "words_frame", 0),
                                               ("latents", "frame", 2), ("stable_diffusion", "frame", 0),
                                               ("compare", "frame", 1)])  # fmt: skip

@@ -15,6 +15,7 @@ VISITED = (
     "schedules",
     "reverse?steps=4&data=cifar10",  # the longest names of classes below the pictures
     "training",
+    "beyond?data_kind=text&text_steps=4",
     "guidance?per_class=2&sweep_steps=4",
     "samplers?most=4",
     "break_it?break_steps=4",
@@ -176,6 +177,34 @@ def test_keyboard_and_play(tab):
     page.get_by_role("button", name="Play").wait_for()  # it was "Pause" while playing
     for canvas in page.locator(".scrubber canvas").all():
         assert canvas.get_attribute("role") == "img" and canvas.get_attribute("aria-label")
+
+
+def test_a_cloud_is_turned_and_a_sound_is_heard(tab):
+    page = tab("beyond?data_kind=shapes&shapes_steps=2&turn=60")
+    scrubber, slider = ready(page)
+    cloud, sent = page.locator(".part.cloud canvas").first, len(page.sent)
+    assert scrubber.get_attribute("data-turn") == "60 20"
+    seen = cloud.evaluate("canvas => canvas.toDataURL()")
+    box = cloud.bounding_box()
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 180, box["y"] + 60, steps=4)
+    page.mouse.up()
+    assert scrubber.get_attribute("data-turn") == "100 0"
+    assert cloud.evaluate("canvas => canvas.toDataURL()") != seen
+    cloud.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(re.compile("turn=95.*tilt=0|tilt=0.*turn=95"))
+    assert "Turned by 95°" in cloud.get_attribute("aria-label")
+    words = cloud.get_attribute("aria-label")
+    drag_to_the_first(page, slider)
+    assert cloud.get_attribute("aria-label") != words, "the words follow the slider"
+    assert len(page.sent) == sent, "not one message to the server"
+    page.get_by_role("radio", name="Sound").click()
+    page.wait_for_selector(".part.sound audio")
+    lasts = "() => [...document.querySelectorAll('audio')].every(one => Math.abs(one.duration - 1.008) < 0.01)"
+    page.wait_for_function(lasts, polling=POLL)
+    assert all("a classifier hears" in one.get_attribute("aria-label") for one in page.locator("audio").all())
 
 
 def test_a_run_is_saved_as_a_gif(tab):

@@ -24,6 +24,7 @@ PAGES = (
     "schedules",
     "reverse",
     "training",
+    "beyond",
     "guidance",
     "samplers",
     "break_it",
@@ -33,6 +34,7 @@ PAGES = (
     "compare",
 )
 QUICK = {  # smaller sweeps and races than a visitor's, for the tests' time
+    "beyond": {"video_steps": "2"},
     "guidance": {"per_class": "2", "sweep_steps": "4"},
     "samplers": {"most": "4"},
     "break_it": {"break_steps": "2"},

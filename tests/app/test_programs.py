@@ -1,5 +1,6 @@
 """ "The same in Python" is what ran, on the pages of our own networks: executed, it gives the page's own tensors."""
 
+import explorer.beyond_kinds
 import explorer.runs
 import numpy as np
 import pytest
@@ -74,6 +75,19 @@ def test_a_run_of_our_networks_is_the_page_s(open_page, name, base, monkeypatch)
     runs = keeping(monkeypatch, explorer.runs, "run")
     for what, at in changed(open_page, name, base):
         assert torch.equal(executed(at)["x_0"], runs[-1].x_0), (what, at.code[0].value)
+
+
+@pytest.mark.parametrize("base", [base for name, base in VARIANTS if name == "beyond"], ids=ids)
+def test_other_kinds_of_data_are_the_page_s(open_page, base, monkeypatch):
+    made = keeping(monkeypatch, explorer.beyond_kinds, "show")
+    for what, at in changed(open_page, "beyond", base):
+        variables, states = executed(at), made[-1].result.states
+        assert torch.equal(variables["x_t"] if "x_t" in variables else variables["x_0"], _last(states, variables)), what
+
+
+def _last(states, variables):
+    """The page's states as its program leaves them: all of them, or the last."""
+    return torch.cat(states) if "x_t" in variables else states[-1]
 
 
 @pytest.mark.parametrize("clip", ["true", "false"])

@@ -15,7 +15,10 @@ import pytest
 import torch
 from explorer import runs, stable, stable_sections
 
+from diffusion_explained.beyond import part_films
 from diffusion_explained.comparisons import Timing
+from diffusion_explained.discrete import Letters
+from diffusion_explained.models import PointSet, SpaceTimeDiT
 from diffusion_explained.models.dit import DiT
 from diffusion_explained.models.unet import UNet
 
@@ -24,12 +27,13 @@ QUICK = {  # of the pages that would compute for long
     "samplers": {"most": "4"},
     "reverse": {"steps": "2"},
     "break_it": {"break_steps": "2"},
+    "beyond": {"video_steps": "2"},
     "text_to_image": {"t2i_steps": "1", "t2i_count": "1"},
     "stable_diffusion": {"sd_steps": "1"},
     "compare": {"compare_steps": "2"},
 }
-PAGES = ("start", "forward", "schedules", "reverse", "training", "guidance", "samplers", "break_it", "text_to_image",
-         "latents", "stable_diffusion", "compare")  # fmt: skip
+PAGES = ("start", "forward", "schedules", "reverse", "training", "beyond", "guidance", "samplers", "break_it",
+         "text_to_image", "latents", "stable_diffusion", "compare")  # fmt: skip
 NO_SETTINGS = {"t2i_example"}  # it fills in the prompt
 # controls that bring other controls, or set them: they are changed alone, the others all at once
 ALONE = {
@@ -47,6 +51,9 @@ ALONE = {
     "sampler",
     "where",
     "kind",
+    "data_kind",
+    "chain",
+    *(f"{kind}_task" for kind in ("video", "sound", "shapes", "text")),
 }
 NAMED = {  # choices that are shown by other words than the address has
     "data": {"mnist": "cifar10", "cifar10": "mnist"},
@@ -54,7 +61,16 @@ NAMED = {  # choices that are shown by other words than the address has
     "sd_model": {"micro": "stand-in"},
     "kind": {"flow": "eps", "eps": "flow"},
     "where": {"sampling": "training", "training": "sampling"},
-    **{key: {"euler": "heun", "ddim": "euler"} for key in ("sampler", "t2i_sampler", "sd_sampler", "compare_sampler")},
+    "data_kind": {"video": "sound", "sound": "shapes", "shapes": "text", "text": "video"},
+    **{f"{kind}_task": {"draw": "noise"} for kind in ("video", "sound", "shapes")},
+    "text_task": {"draw": "fill"},
+    "text_sampler": {"ancestral": "most_certain_first"},
+    "text_fill": {"a red c_t": "a red _at"},
+    "text_noise": {"a red cat": "a red hat"},
+    **{
+        f"{page}sampler": {"euler": "heun", "ddim": "euler"}
+        for page in ("", "t2i_", "sd_", "compare_", "video_", "sound_", "shapes_")
+    },
     "schedule": {"cosine": "linear", "linear": "cosine"},
 }
 FORECASTS = ("Takes about", "The first run also loads")  # the second until the model was measured
@@ -69,9 +85,17 @@ def small_network(self, x_t, t, labels=None):
     classes = torch.full((len(x_t),), -1.0) if labels is None else labels.float().expand(len(x_t))
     times = torch.as_tensor(t, dtype=torch.float32).expand(len(x_t))
     place = torch.linspace(0, 6, x_t[0].numel()).reshape(x_t.shape[1:])
-    waves = torch.sin((2 + classes)[:, None, None, None] * place + times[:, None, None, None] / 300)
+    each = (-1, *[1] * (x_t.ndim - 1))
+    waves = torch.sin((2 + classes).view(each) * place + times.view(each) / 300)
     own = next(self.parameters()).flatten()[:100].float().mean()
     return 0.6 * torch.tanh(x_t.float()) + 0.3 * waves + own
+
+
+def small_letters(self, x_t, t):
+    """Logits of a few operations, which depend on all that a trained text network's do."""
+    place = torch.arange(x_t.shape[1])[:, None] + 3 * x_t[..., None] + torch.arange(self.config.kinds)
+    own = next(self.parameters()).flatten()[:100].float().mean()
+    return 3 * torch.sin(place.float() + 5 * t.float()[:, None, None] + own)
 
 
 def small_decoder(self, latents, _=None):
@@ -85,8 +109,11 @@ def small_decoder(self, latents, _=None):
 @pytest.fixture
 def cheap_pages(monkeypatch):
     """Pages that take a moment: see the head of this file."""
-    for network in (UNet, DiT):
+    for network in (UNet, DiT, SpaceTimeDiT, PointSet):
         monkeypatch.setattr(network, "forward", small_network)
+    monkeypatch.setattr(Letters, "forward", small_letters)
+    # a second of sound that depends on the spectrogram; Griffin-Lim would take most of the time
+    monkeypatch.setattr(part_films, "to_wave", lambda one: 0.1 * one.flatten(1)[:, ::64].repeat(1, 126))
     monkeypatch.setattr("diffusers.models.autoencoders.vae.Decoder.forward", small_decoder)
     for pace in ("digits", "pictures", "slow"):
         monkeypatch.setitem(runs.REFERENCE_STEPS, pace, 4)
