@@ -18,8 +18,12 @@ from PIL import Image
 
 from diffusion_explained import beyond, film, load_pretrained, stable_diffusion
 from diffusion_explained.data import made_by_model, to_float
+from diffusion_explained.discrete import load_text
+from diffusion_explained.palette import LIGHT
+from diffusion_explained.plots import cloud_sheet
 
 HERE = Path(__file__).parent
+PLACES = 7  # from noise to data, of each kind of data
 SEEN = ("red heart", "crying cat", "a rocket", "pizza", "a house\nwith garden", "a robot", "two lions",
         "a small rocket\nat the top")  # fmt: skip
 NEW = ("a blue cat", "a purple apple", "a green dog", "cat, twemoji style", "a yellow car\non a blue background",
@@ -130,7 +134,37 @@ def shapes() -> None:
     figure.savefig(HERE / "shapes.png", dpi=100)
 
 
+def kinds() -> None:
+    """beyond.png: a clip's middle frame, a spoken word, a chair and a text, each at seven places from noise to data."""
+    figure, axes = plt.subplots(4, PLACES, figsize=(10.5, 6.2), constrained_layout=True)
+    drawn = {"video": 3, "sound": 7, "shapes": 5}  # a slow three, "seven", a chair
+    for row, (name, label) in zip(axes, drawn.items(), strict=False):
+        steps = list(beyond.load_beyond(name).steps([label], seed=0, **beyond.KINDS[name].sampling))
+        states = [*(step.x_t for step in steps), steps[-1].x_next]
+        for axis, k in zip(row, film.evenly_spaced(len(states), PLACES), strict=True):
+            if name == "shapes":
+                axis.imshow(cloud_sheet(states[k]))
+            else:
+                picture = states[k][0, 0, 8] if name == "video" else states[k][0, 0].flip(0)
+                axis.imshow(picture, cmap="gray" if name == "video" else "Blues", vmin=-1, vmax=1, aspect="equal")
+    model = load_text("text_masked")
+    written = list(model.steps("", 64, sampler="most_certain_first", seed=0))
+    texts = [*(step.x_t for step in written), written[-1].x_next]
+    for axis, k in zip(axes[3], film.evenly_spaced(len(texts), PLACES), strict=True):
+        text = model.alphabet.decode(texts[k])[0].replace("_", "░")
+        lines = "\n".join(text[start : start + 16] for start in range(0, len(text), 16))
+        style = {"ha": "center", "va": "center", "ma": "left", "family": "monospace", "fontsize": 8}
+        axis.text(0.5, 0.5, lines, transform=axis.transAxes, **style)
+    for row, name in zip(axes, ("video", "sound", "shapes", "text"), strict=True):
+        row[0].set_ylabel(name, fontsize=12)
+        for axis in row:
+            axis.set(xticks=[], yticks=[])
+            axis.spines[:].set_color(LIGHT.grid)
+    figure.savefig(HERE / "beyond.png", dpi=100)
+    Image.open(HERE / "beyond.png").convert("RGB").quantize(128).save(HERE / "beyond.png", optimize=True)
+
+
 if __name__ == "__main__":
-    for make in (digits, pictures, one_step, micro, explorer, sound, video, shapes):
+    for make in (digits, pictures, one_step, micro, explorer, sound, video, shapes, kinds):
         if make.__name__ in sys.argv[1:] or len(sys.argv) == 1:
             make()
