@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 
 from diffusion_explained import beyond, film, load_pretrained, stable_diffusion
+from diffusion_explained.beyond.balls_and_sticks import balls_and_sticks
 from diffusion_explained.data import made_by_model, to_float
 from diffusion_explained.discrete import load_text
 from diffusion_explained.palette import LIGHT
@@ -134,6 +135,13 @@ def shapes() -> None:
     figure.savefig(HERE / "shapes.png", dpi=100)
 
 
+def molecules() -> None:
+    """molecules.png: three chains, rings and aromatic rings, seeds 0 to 8, with the bonds that their distances say."""
+    kind, labels = beyond.KINDS["molecules"], [0, 1, 2] * 3
+    drawn = beyond.load_beyond("molecules").sample(labels, seed=0, **kind.sampling)
+    balls_and_sticks(drawn, [kind.class_names[label] for label in labels]).savefig(HERE / "molecules.png", dpi=100)
+
+
 def kinds() -> None:
     """beyond.png: a clip's middle frame, a spoken word, a chair and a text, each at seven places from noise to data."""
     figure, axes = plt.subplots(4, PLACES, figsize=(10.5, 6.2), constrained_layout=True)
@@ -165,6 +173,6 @@ def kinds() -> None:
 
 
 if __name__ == "__main__":
-    for make in (digits, pictures, one_step, micro, explorer, sound, video, shapes, kinds):
+    for make in (digits, pictures, one_step, micro, explorer, sound, video, shapes, molecules, kinds):
         if make.__name__ in sys.argv[1:] or len(sys.argv) == 1:
             make()

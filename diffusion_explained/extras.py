@@ -15,6 +15,7 @@ EXTRAS = {  # the purpose of each extra, for the message; pyproject.toml lists t
     "cifar10": "the networks that were trained on CIFAR-10",
     "course": "the notebooks",
     "data": "downloading and reading data sets",
+    "molecules": "naming molecules (RDKit)",
     "sd": "Stable Diffusion",
     "train": "training",
 }

@@ -1,4 +1,4 @@
-// Panels of a film whose states are no pictures: clips that play, sounds that are heard, clouds that are turned, letters.
+// Panels of a film whose states are no pictures: clips that play, sounds that are heard, clouds and molecules that are turned, letters.
 // `film.script` puts this file before scrubber.js, which makes a part for each of film.parts and draws it at each frame.
 //
 // part: { kind, title, words: [one a frame, what is seen or heard there], content: what the class of this kind reads }
@@ -168,6 +168,7 @@ class Cloud extends Part {
   constructor(part, scrubber) {
     super(part, scrubber);
     const { places, reach, noise } = part.content;
+    this.part = part;
     this.noise = noise;
     this.places = places.map((text) => Float32Array.from(new Int16Array(bytes(text).slice().buffer), (v) => (v / 32767) * reach));
     this.canvas.tabIndex = 0;
@@ -214,7 +215,56 @@ class Cloud extends Part {
       for (let i = 0; i < points.length; i += 3) { ctx.moveTo(points[i], points[i + 1]); ctx.arc(points[i], points[i + 1], radius * points[i + 2], 0, 7); }
       ctx.fill();
     });
+    this.label();
+  }
+
+  label() {
+    const { turn, tilt } = this.scrubber.turning;
     this.canvas.setAttribute("aria-label", `${this.title}: ${this.words[this.index]}. Turned by ${turn}°, seen from ${tilt}° above. The arrow keys turn it.`);
+  }
+}
+
+// content: as a cloud's, with nine places a frame, and { elements: [a letter per atom, a frame], bonds: [[[atom, atom, order], ...] a frame] }
+const ATOM_COLOURS = { C: "var(--muted)", N: "var(--data)", O: "var(--noise)", F: "var(--accent)" };
+
+class Molecule extends Cloud {
+  draw() {
+    const paper = this.paper(), places = this.places[this.index], { turn, tilt } = this.scrubber.turning;
+    if (!paper) return;
+    this.ramp ??= Object.fromEntries(["C", "N", "O", "F", "paper"].map((name) => [name, resolved(this.canvas, ATOM_COLOURS[name] ?? `var(--${name})`)]));
+    const [ctx, w, h] = paper, scale = Math.min(w, h) / 2 / HALF, radius = Math.max(9, 0.11 * scale);
+    const [cos, sin, up, over] = [Math.cos(turn * (Math.PI / 180)), Math.sin(turn * (Math.PI / 180)), Math.cos(tilt * (Math.PI / 180)), Math.sin(tilt * (Math.PI / 180))];
+    const atoms = [...this.part.content.elements[this.index]].map((name, i) => {
+      const [px, py, z] = places.subarray(3 * i, 3 * i + 3), x = px * cos - py * sin, away = px * sin + py * cos;
+      const depth = away * up - z * over, closer = CAMERA / Math.max(1, CAMERA + depth);
+      return { name, depth, closer, x: w / 2 + x * scale * closer, y: h / 2 - (z * up + away * over) * scale * closer };
+    });
+    const bonds = this.part.content.bonds[this.index].map(([a, b, order]) => ({ order, from: atoms[a], to: atoms[b], depth: (atoms[a].depth + atoms[b].depth) / 2 }));
+    ctx.lineCap = "round";
+    ctx.textAlign = "center";
+    ctx.textBaseline = "middle";
+    for (const one of [...atoms, ...bonds].sort((p, q) => q.depth - p.depth)) { // the far ones first, paler
+      ctx.globalAlpha = Math.max(0.35, Math.min(1, 0.75 - 0.4 * one.depth)) * (1 - 0.5 * this.noise[this.index]);
+      if (one.order) {
+        const { from, to, order } = one, [dx, dy] = [to.x - from.x, to.y - from.y], long = Math.hypot(dx, dy) || 1;
+        ctx.strokeStyle = this.ramp.C;
+        ctx.lineWidth = Math.max(2, 0.3 * radius);
+        for (let k = 0; k < order; k += 1) {
+          const aside = 0.62 * radius * (k - (order - 1) / 2);
+          const [ax, ay] = [(-dy / long) * aside, (dx / long) * aside];
+          ctx.beginPath(); ctx.moveTo(from.x + ax, from.y + ay); ctx.lineTo(to.x + ax, to.y + ay); ctx.stroke();
+        }
+      } else {
+        const size = radius * one.closer;
+        ctx.fillStyle = this.ramp[one.name];
+        ctx.beginPath(); ctx.arc(one.x, one.y, size, 0, 7); ctx.fill();
+        ctx.globalAlpha = 1;
+        ctx.fillStyle = this.ramp.paper;
+        ctx.font = `600 ${Math.round(1.15 * size)}px ${getComputedStyle(this.canvas).fontFamily}`;
+        ctx.fillText(one.name, one.x, one.y + 0.5);
+      }
+    }
+    this.label();
   }
 }
 
@@ -268,4 +318,4 @@ class Letters extends Part {
   }
 }
 
-const PARTS = { clip: Clip, sound: Sound, cloud: Cloud, letters: Letters };
+const PARTS = { clip: Clip, sound: Sound, cloud: Cloud, molecule: Molecule, letters: Letters };

@@ -56,7 +56,7 @@ class Scrubber {
     this.bar = element("div", { className: "bar" }, this.play, this.slider);
     const kinds = (film.parts ?? []).map((part) => part.kind);
     if (kinds.includes("clip")) this.bar.append((this.clip = new ClipClock(this, film.parts[0].content.frames)).button);
-    if (kinds.includes("cloud")) this.bar.append((this.turning = new Turning(this, turn, onTurn)).label);
+    if (kinds.includes("cloud") || kinds.includes("molecule")) this.bar.append((this.turning = new Turning(this, turn, onTurn)).label);
     this.parts = (film.parts ?? []).map((part) => new PARTS[part.kind](part, this));
     if (ask) {
       const answer = element("button", { type: "button", className: "answer", textContent: ask.words });

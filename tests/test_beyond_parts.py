@@ -18,6 +18,7 @@ from diffusion_explained.beyond.part_films import (
     clip_part,
     cloud_part,
     letters_part,
+    molecule_part,
     sound_part,
 )
 from diffusion_explained.beyond.sound import named
@@ -64,6 +65,19 @@ def test_a_cloud_holds_its_points_in_their_places():
     assert "100%" in part.words[1] and "100%" not in part.words[0]
 
 
+def test_a_molecule_holds_its_atoms_and_bonds_and_its_words_say_what_it_is():
+    item = KINDS["molecules"].data(3, 0, "test").x_0[2:]  # aromatic
+    part = molecule_part("noisy", [noise(9, 8), item], [1.0, 0.0])
+    atoms, count = part.content["elements"][1], int((item[0, :, 3] > 0).sum())
+    places = np.frombuffer(of(part.content["places"][1]), "<i2").reshape(9, 3) / 32767 * REACH
+    np.testing.assert_allclose(places[:count], item[0, :count, :3].numpy() * 6 / 4, atol=1e-4)
+    assert len(atoms) == count and set(atoms) <= set("CNOF")
+    assert len(part.content["bonds"][1]) >= count and {order for _, _, order in part.content["bonds"][1]} == {1, 2}
+    assert "a valid molecule, with an aromatic ring" in part.words[1] and "no valid molecule" in part.words[0]
+    empty = molecule_part("x", [torch.full((1, 9, 8), -0.1)])
+    assert empty.content["bonds"] == [[]] and empty.words[0].startswith("no atoms")
+
+
 def test_letters_are_hidden_new_given_or_old():
     alphabet = Alphabet("abc ")
     texts = [alphabet.encode(one)[None] for one in ("a___", "ab__", "abc_")]
@@ -85,6 +99,8 @@ def test_a_film_has_a_key_of_its_content_and_refuses_what_does_not_fit():
         (lambda: cloud_part("x", [torch.zeros(1, 5, 2)]), r"points \[1, N, 3\]"),
         (lambda: cloud_part("x", [torch.full((1, 5, 3), torch.nan)]), "NaN"),
         (lambda: cloud_part("x", [torch.zeros(1, 5, 3)], [2.0]), "from 0 to 1"),
+        (lambda: molecule_part("x", [torch.zeros(1, 9, 7)]), r"\[B, 9, 8\]"),
+        (lambda: molecule_part("x", [torch.zeros(1, 9, 8)], [0.5, 0.5]), "2 for 1 molecules"),
         (lambda: letters_part("x", [torch.zeros(1, 2).long()], alphabet, sure=[]), "one tensor per text"),
     ):
         with pytest.raises(ValueError, match=said):

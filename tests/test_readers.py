@@ -366,6 +366,7 @@ KNOWN = {  # module: why its reading is tried
     "training/folder_lock.py": "tests/test_outputs.py", "cli/launch.py": "copy_course: tests/test_cli.py",
     "film.py": "its own frames, in memory", "beyond/spectrograms.py": "tests/test_beyond_sound.py",
     "data/novels.py": "tests/test_text.py", "beyond/sound.py": "tests/test_beyond_sound.py",
+    "beyond/molecules.py": "tests/test_beyond_molecules.py", "beyond/sdf.py": "tests/test_beyond_molecules.py",
     "data/load.py": "read_parquet, read_decoded", "data/made.py": "made_by_model", "data/pictures.py": "load_image",
     "micro/card.py": "read_card", "micro/emoji_set.py": "read_emoji", "micro/encoded_scenes.py": "read_scenes",
     "micro/training_runs.py": "load_autoencoder", "micro/networks.py": "what it has just written",

@@ -75,6 +75,7 @@ LABELS: dict[str, Callable[[], int]] = {
     "video": _of_video,
     "sound": lambda: _of_class("sound", "Word", "seven", "word"),
     "shapes": lambda: _of_class("shapes", "Shape", "chair", "shape"),
+    "molecules": lambda: _of_class("molecules", "Molecule", "aromatic", "molecule"),
 }
 
 
@@ -166,6 +167,19 @@ OF_KINDS = {
             "coverage": ("coverage of real shapes", SHARE),
             "chamfer": ("Chamfer distance of a real shape", NUMBER),
             "class_kept": ("nearest real shape of the right class", SHARE),
+        },
+    ),
+    "molecules": Row(
+        "Up to nine atoms in space, each with its element; hydrogens are left out. Turn the noise, and the network's "
+        "molecule is turned with it. Bonds are no part of the data: they follow from the distances.",
+        ("draw", "noise"),
+        settings_of_kind,
+        {
+            "valid": ("valid: bonds, valences, one piece", SHARE),
+            "unique": ("different ones, of the valid", SHARE),
+            "novel": ("of these, not in the training data", SHARE),
+            "asked": ("with the ring that was asked for", SHARE),
+            "length": ("ångströms from real bond lengths", NUMBER),
         },
     ),
     "text": Row(

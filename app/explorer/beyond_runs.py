@@ -1,4 +1,4 @@
-"""What the page Beyond images computes of tensors: clips, sounds and shapes, drawn, noised, or continued."""
+"""What the page Beyond images computes of tensors: clips, sounds, shapes and molecules, drawn, noised, or continued."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from torch import Tensor
 from diffusion_explained.beyond import KINDS, load_beyond
 from diffusion_explained.beyond.clips import continue_frame
 from diffusion_explained.beyond.kinds import as_float
-from diffusion_explained.beyond.part_films import Part, PartFilm, clip_part, cloud_part, sound_part
+from diffusion_explained.beyond.part_films import Part, PartFilm, clip_part, cloud_part, molecule_part, sound_part
 from diffusion_explained.comparisons import one_shots
 from diffusion_explained.film import level_caption, shown
 from diffusion_explained.forward import add_noise
@@ -101,7 +101,11 @@ def _clouds(title: str, states: Sequence[Tensor], shares: Sequence[float], label
     return cloud_part(title, states, shares)
 
 
-PANELS: dict[str, Draw] = {"video": _clips, "sound": _sounds, "shapes": _clouds}
+def _molecules(title: str, states: Sequence[Tensor], shares: Sequence[float], label: int) -> Part:
+    return molecule_part(title, states, shares)
+
+
+PANELS: dict[str, Draw] = {"video": _clips, "sound": _sounds, "shapes": _clouds, "molecules": _molecules}
 
 
 # -- what is computed --------------------------------------------------------------------------------------------

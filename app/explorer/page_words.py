@@ -261,9 +261,9 @@ REVERSE = PageWords(
 BEYOND = PageWords(
     "Beyond images",
     ":material/view_in_ar:",
-    "The same sampler draws clips, sounds, shapes and text.",
+    "The same sampler draws clips, sounds, shapes, molecules and text.",
     "Beyond images: the same sampler",
-    "To a sampler, clips, speech and shapes are tensors, as digits are.",
+    "To a sampler, clips, speech, shapes and molecules are tensors, as digits are.",
     (
         r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
         r"\text{letters: }q(x_t\mid x_0) = \alpha_t\,[x_t = x_0] + (1-\alpha_t)\,[x_t = \text{mask}]",
@@ -289,12 +289,12 @@ BEYOND = PageWords(
         ),
     ),
     Question(
-        "Clips, sounds and shapes are drawn by the sampler that draws digits. What was changed in it?",
+        "Clips, sounds, shapes and molecules are drawn by the sampler that draws digits. What was changed in it?",
         ("Nothing", "Its noise, for each kind of data"),
         0,
         "Nothing. It scales and adds tensors, of any shape. What changes is the network, which must know what lies "
-        "beside what: pixels, moments, or points in no order. Only letters need another chain, because half an a and "
-        "half a b is no letter.",
+        "beside what: pixels, moments, or points and atoms in no order. Only letters need another chain, because half "
+        "an a and half a b is no letter.",
     ),
     (
         "Watch the **predicted $x_0$**: what of a clip, a word, a chair is decided first, and what is only sharpened?",

@@ -1,10 +1,10 @@
-"""Beyond images: clips, sounds, shapes and text, drawn from noise by the sampler that draws digits."""
+"""Beyond images: clips, sounds, shapes, molecules and text, drawn from noise by the sampler that draws digits."""
 
 import streamlit as st
 from explorer import address, controls, page, tries
 from explorer.page_words import BEYOND
 
-KINDS = {"video": "Video", "sound": "Sound", "shapes": "Shapes", "text": "Text"}
+KINDS = {"video": "Video", "sound": "Sound", "shapes": "Shapes", "molecules": "Molecules", "text": "Text"}
 
 address.films("frame", "turn", "tilt")
 with page.top(BEYOND):

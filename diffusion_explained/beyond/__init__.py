@@ -9,6 +9,9 @@
 | `video`, `clips`   | moving digits; a first frame continued, attention over time                        |
 | `shapes`           | point clouds, and how two sets of them are compared                                |
 | `part_films`       | the runs as films for a browser: clips play, sounds are heard, clouds are turned    |
+| `molecules`        | small molecules without their hydrogens, and what of them is valid, new and asked for |
+| `bonds`, `sdf`     | bonds from the distances of atoms; SDF files, and names by RDKit                   |
+| `balls_and_sticks` | molecules as a figure                                                               |
 | `training`         | the training of a kind's network, from a recipe of recipes/beyond/                 |
 """
 

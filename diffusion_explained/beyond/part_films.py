@@ -1,4 +1,4 @@
-"""Runs whose states are no pictures, as films for the scrubber: clips play, sounds are heard, clouds are turned.
+"""Runs whose states are no pictures, as films for the scrubber: clips play, sounds are heard, clouds and atoms turn.
 
 steps = list(model.steps([3], num_inference_steps=20, seed=0))
 parts = [cloud_part("xₜ", [step.x_t for step in steps]), cloud_part("predicted x₀", [step.pred.x_0 for step in steps])]
@@ -21,6 +21,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffusion_explained.beyond.bonds import (
+    CONTACT,
+    ELEMENTS,
+    MOST_ATOMS,
+    find_bonds,
+    is_valid,
+    shape_of,
+    to_molecules,
+    with_double_bonds,
+)
 from diffusion_explained.beyond.sound import WORDS, classifier
 from diffusion_explained.beyond.spectrograms import BANDS, FRAMES, SAMPLE_RATE, SAMPLES, log_mel, to_wave, wav_bytes
 from diffusion_explained.beyond.video import cut_out
@@ -31,6 +41,7 @@ from diffusion_explained.metrics import classify
 
 REACH = 5.0  # places of points are sent as 16-bit numbers from -REACH to REACH; noise beyond is drawn at the edge
 LOUDNESS, PEAK = 0.08, 0.9  # root mean square of a sound, and its largest value: noise is then no louder than a word
+UNIT = 4.0  # angstroms are one unit of a molecule's picture
 HERTZ = (250, 500, 1000, 2000, 4000)  # marked beside a spectrogram
 BRIGHT = 0.2  # of the way from black to white: a pixel above it belongs to a digit
 
@@ -148,14 +159,44 @@ def cloud_part(title: str, clouds: Sequence[Tensor], noise: Sequence[float] | No
     of_all = _states("clouds", clouds, 3)
     if of_all.shape[2] != 3:
         raise ValueError(f"clouds must be points [1, N, 3]; got {[1, *of_all.shape[1:]]}.")
-    shares = [0.0] * len(of_all) if noise is None else [float(one) for one in noise]
-    if len(shares) != len(of_all) or not all(0 <= one <= 1 for one in shares):
-        raise ValueError(f"noise must be one share from 0 to 1 per cloud; got {len(shares)} for {len(of_all)} clouds.")
+    shares = _shares(noise, len(of_all), "cloud")
     inside = (of_all.norm(dim=-1) <= 1).float().mean(1)
     words = tuple(f"{of_all.shape[1]:,} points, {float(one):.0%} of them at most 1 from the middle" for one in inside)
-    places = (of_all / REACH).clamp(-1, 1).mul(32767).round().to(torch.int16)
-    content = {"places": [_text(one.numpy().tobytes()) for one in places], "reach": REACH, "noise": shares}
+    content = {"places": [_places(one) for one in of_all], "reach": REACH, "noise": shares}
     return Part("cloud", title, words, content)
+
+
+@typed_arguments
+def molecule_part(title: str, items: Sequence[Tensor], noise: Sequence[float] | None = None) -> Part:
+    """Atoms in space, an item [1, 9, 8] of `beyond.molecules` per frame of the film, which the reader turns.
+
+    Bonds are drawn where they fit all distances. Before that, atoms nearer than a bond can be are joined, too.
+    noise: the share of noise in each, from 0 to 1; by default 0, data.
+    Raises ValueError for no items, for tensors of another shape, and unless there is one share per item.
+    """
+    of_all = _states("items", items, 3)
+    molecules = to_molecules(of_all)
+    shares = _shares(noise, len(of_all), "molecule")
+    places, elements, bonds, words = [], [], [], []
+    for molecule in molecules:
+        count = len(molecule.elements)
+        padded = torch.zeros(MOST_ATOMS, 3, device="cpu", dtype=torch.float32)
+        padded[:count] = molecule.positions / UNIT
+        places.append(_places(padded))
+        elements.append("".join(ELEMENTS[one] for one in molecule.elements))
+        found = find_bonds(molecule)
+        if found is None:
+            near = torch.cdist(molecule.positions, molecule.positions) < CONTACT
+            bonds.append([[a, b, 1] for a in range(count) for b in range(a + 1, count) if near[a, b]])
+        else:
+            bonds.append([[a, b, order] for (a, b), order in sorted(with_double_bonds(molecule).items())])
+        kept = f"a valid molecule, {NAMES[shape_of(molecule)]}" if is_valid(molecule) else "no valid molecule"
+        words.append(f"{molecule.formula or 'no atoms'}: {kept}")
+    content = {"places": places, "reach": REACH, "noise": shares, "elements": elements, "bonds": bonds}
+    return Part("molecule", title, tuple(words), content)
+
+
+NAMES = {"chain": "a chain", "ring": "with a ring", "aromatic": "with an aromatic ring"}
 
 
 @typed_arguments
@@ -188,6 +229,19 @@ def letters_part(
         shares = ["".join(str(int(p)) for p in (9 * one[0].float()).round().tolist()) for one in sure]
     content = {"texts": decoded, "marks": marks, "sure": shares}
     return Part("letters", title, tuple(f"“{one}”" for one in decoded), content)
+
+
+def _shares(noise: Sequence[float] | None, count: int, what: str) -> list[float]:
+    """The share of noise in each of `count` states."""
+    shares = [0.0] * count if noise is None else [float(one) for one in noise]
+    if len(shares) != count or not all(0 <= one <= 1 for one in shares):
+        raise ValueError(f"noise must be one share from 0 to 1 per {what}; got {len(shares)} for {count} {what}s.")
+    return shares
+
+
+def _places(points: Tensor) -> str:
+    """Points [N, 3] as parts.js reads them."""
+    return _text((points / REACH).clamp(-1, 1).mul(32767).round().to(torch.int16).numpy().tobytes())
 
 
 def _states(what: str, states: Sequence[Tensor], dimensions: int) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from diffusion_explained.beyond.kinds import Kind
+from diffusion_explained.beyond.molecules import MOLECULE_KIND
 from diffusion_explained.beyond.shapes import SHAPES
 from diffusion_explained.beyond.sound import SOUND
 from diffusion_explained.beyond.video import VIDEO
@@ -16,7 +17,7 @@ from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.pretrained import WEIGHTS, Model, load_pretrained
 
-_ALL: tuple[Kind, ...] = (VIDEO, SHAPES, SOUND)
+_ALL: tuple[Kind, ...] = (VIDEO, SHAPES, SOUND, MOLECULE_KIND)
 KINDS = {kind.name: kind for kind in _ALL}
 
 

@@ -1,5 +1,7 @@
 """The exercises of notebook 20, Beyond images."""
 
+import math
+
 import torch
 
 from diffusion_explained.exercises.grading import Given, exercise
@@ -87,5 +89,40 @@ def compares(answer: object, given: Given) -> None:
                 (float(there.max() + back.max()), "means over the points, not the largest distance"),
                 (float(2 * squares.mean()), "only the nearest point of the other cloud counts, not all"),
                 (float(torch.cat([there, back]).mean()), "each cloud has a mean of its own, before they are added"),
+            ],
+        )
+
+
+@exercise("20.4", "The backbone of a protein", "my_next(a, b, c, length, angle, torsion)")
+def places_the_next_atom(answer: object, given: Given) -> None:
+    """The fourth atom of chains in general position, for angles and torsions of all signs."""
+    for angle, torsion in ((1.9, 2.6), (2.1, -1.2), (1.2, 0.4)):
+        a, b, c, length = given.randn(3), given.randn(3) + 2, given.randn(3) - 2, 1.3 + float(given.rand(1))
+        u = (c - b) / (c - b).norm()
+        n = torch.linalg.cross(b - a, u)
+        n = n / n.norm()
+        m = torch.linalg.cross(n, u)
+
+        def at(along: float, side: float, up: float, start: torch.Tensor = c) -> torch.Tensor:
+            return start + length * (along * u + side * m + up * n)  # noqa: B023  # called within the round
+
+        cos, sin = math.cos(angle), math.sin(angle)
+        side, up = sin * math.cos(torsion), sin * math.sin(torsion)
+        given.returns(
+            answer,
+            a,
+            b,
+            c,
+            length,
+            angle,
+            torsion,
+            expected=at(-cos, side, up),
+            hint="this is not c + length (-cos θ u + sin θ cos τ m + sin θ sin τ n)",
+            mistakes=[
+                (at(cos, side, up), "an angle of π continues the chain straight on: the cosine has a minus sign"),
+                (at(-cos, side, -up), "this turns the other way about the bond: the mirror image of the chain"),
+                (at(-cos, -side, -up), "a torsion of 0 is on the side of a, not opposite"),
+                (at(-cos, side, up, b), "the new atom is bonded to c, not to b"),
+                (c + at(-cos, side, up, 0 * c) / length, "the bond has the given length, not 1"),
             ],
         )

@@ -16,6 +16,7 @@ from diffusion_explained.checks import typed_arguments
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.models.classifier import Classifier, ClassifierConfig
 from diffusion_explained.models.dit import DiT, DiTConfig
+from diffusion_explained.models.egnn import EGNN, EGNNConfig
 from diffusion_explained.models.mlp import MLP, MLPConfig
 from diffusion_explained.models.network import NetworkModule, check_network
 from diffusion_explained.models.points import PointSet, PointSetConfig
@@ -30,17 +31,20 @@ NETWORKS: dict[str, tuple[type[NetworkModule] | type[Classifier], type]] = {
     "unet": (UNet, UNetConfig),
     "dit": (DiT, DiTConfig),
     "space_time": (SpaceTimeDiT, SpaceTimeConfig),
+    "egnn": (EGNN, EGNNConfig),
     "points": (PointSet, PointSetConfig),
     "classifier": (Classifier, ClassifierConfig),
 }
 
 __all__ = [
+    "EGNN",
     "MLP",
     "NETWORKS",
     "Classifier",
     "ClassifierConfig",
     "DiT",
     "DiTConfig",
+    "EGNNConfig",
     "MLPConfig",
     "NetworkModule",
     "PointSet",

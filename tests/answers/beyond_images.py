@@ -1,5 +1,7 @@
 """Answers to the exercises of notebook 20."""
 
+import math
+
 import torch
 
 from diffusion_explained.beyond.shapes import chamfer
@@ -57,12 +59,40 @@ def distance_by_loop(p, q):
     return there + back
 
 
+def following(a, b, c, length, angle, torsion):
+    u = (c - b) / (c - b).norm()
+    n = torch.linalg.cross(b - a, u)
+    n = n / n.norm()
+    out = math.cos(torsion) * torch.linalg.cross(n, u) + math.sin(torsion) * n
+    return c + length * (math.sin(angle) * out - math.cos(angle) * u)
+
+
+def following_by_turning(a, b, c, length, angle, torsion):
+    u = (c - b) / (c - b).norm()
+    side = (a - b) - (a - b).dot(u) * u
+    side = side / side.norm()
+    turned = math.cos(torsion) * side + math.sin(torsion) * torch.linalg.cross(u, side)
+    return c + length * (math.cos(math.pi - angle) * u + math.sin(angle) * turned)
+
+
 RIGHT = {
+    "20.4": [following, following_by_turning],
     "20.1": [bounce, bounce_by_loop, bounce_by_the_package],
     "20.2": [grey, grey_by_infinity],
     "20.3": [distance, distance_by_the_package, distance_by_loop],
 }
 WRONG = {
+    "20.4": [
+        (lambda a, b, c, length, angle, torsion: following(a, b, c, length, math.pi - angle, torsion), "minus sign"),
+        (lambda a, b, c, length, angle, torsion: following(a, b, c, length, angle, -torsion), "mirror image"),
+        (lambda a, b, c, length, angle, torsion: following(a, b, c, length, angle, torsion + math.pi), "side of a"),
+        (lambda a, b, c, length, angle, torsion: following(a, b, c, length, angle, torsion) - c + b, "bonded to c"),
+        (lambda a, b, c, length, angle, torsion: following(a, b, c, 1, angle, torsion), "the given length"),
+        (lambda a, b, c, length, angle, torsion: following(a, b, c, length, angle * 57.3, torsion), "this is not c"),
+        (lambda a, b, c, length, angle, torsion: c, "this is not c"),
+        (lambda a: a, "ended with TypeError"),
+        (0.5, "the answer is a function"),
+    ],
     "20.1": [
         (lambda x, low, high: x.clamp(low, high), "clamp leaves"),
         (lambda x, low, high: (x - low) % (high - low) + low, "the other edge"),

@@ -15,6 +15,7 @@ VARIANTS = (  # page and address: together they show every control
     ("beyond", {"video_task": "continue", "video_steps": "2"}),
     ("beyond", {"data_kind": "sound", "sound_task": "noise"}),
     ("beyond", {"data_kind": "shapes", "shapes_steps": "2"}),
+    ("beyond", {"data_kind": "molecules", "molecules_steps": "2"}),
     ("beyond", {"data_kind": "text", "text_steps": "2"}),
     ("beyond", {"data_kind": "text", "text_task": "fill", "text_steps": "2"}),
     ("beyond", {"data_kind": "text", "text_task": "noise"}),

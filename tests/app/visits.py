@@ -18,7 +18,7 @@ from explorer import runs, stable, stable_sections
 from diffusion_explained.beyond import part_films
 from diffusion_explained.comparisons import Timing
 from diffusion_explained.discrete import Letters
-from diffusion_explained.models import PointSet, SpaceTimeDiT
+from diffusion_explained.models import EGNN, PointSet, SpaceTimeDiT
 from diffusion_explained.models.dit import DiT
 from diffusion_explained.models.unet import UNet
 
@@ -53,7 +53,7 @@ ALONE = {
     "kind",
     "data_kind",
     "chain",
-    *(f"{kind}_task" for kind in ("video", "sound", "shapes", "text")),
+    *(f"{kind}_task" for kind in ("video", "sound", "shapes", "molecules", "text")),
 }
 NAMED = {  # choices that are shown by other words than the address has
     "data": {"mnist": "cifar10", "cifar10": "mnist"},
@@ -61,15 +61,15 @@ NAMED = {  # choices that are shown by other words than the address has
     "sd_model": {"micro": "stand-in"},
     "kind": {"flow": "eps", "eps": "flow"},
     "where": {"sampling": "training", "training": "sampling"},
-    "data_kind": {"video": "sound", "sound": "shapes", "shapes": "text", "text": "video"},
-    **{f"{kind}_task": {"draw": "noise"} for kind in ("video", "sound", "shapes")},
+    "data_kind": {"video": "sound", "sound": "shapes", "shapes": "molecules", "molecules": "text", "text": "video"},
+    **{f"{kind}_task": {"draw": "noise"} for kind in ("video", "sound", "shapes", "molecules")},
     "text_task": {"draw": "fill"},
     "text_sampler": {"ancestral": "most_certain_first"},
     "text_fill": {"a red c_t": "a red _at"},
     "text_noise": {"a red cat": "a red hat"},
     **{
         f"{page}sampler": {"euler": "heun", "ddim": "euler"}
-        for page in ("", "t2i_", "sd_", "compare_", "video_", "sound_", "shapes_")
+        for page in ("", "t2i_", "sd_", "compare_", "video_", "sound_", "shapes_", "molecules_")
     },
     "schedule": {"cosine": "linear", "linear": "cosine"},
 }
@@ -109,7 +109,7 @@ def small_decoder(self, latents, _=None):
 @pytest.fixture
 def cheap_pages(monkeypatch):
     """Pages that take a moment: see the head of this file."""
-    for network in (UNet, DiT, SpaceTimeDiT, PointSet):
+    for network in (UNet, DiT, SpaceTimeDiT, PointSet, EGNN):
         monkeypatch.setattr(network, "forward", small_network)
     monkeypatch.setattr(Letters, "forward", small_letters)
     # a second of sound that depends on the spectrogram; Griffin-Lim would take most of the time
