@@ -44,7 +44,7 @@ def scrubber(
         "keep": keep,
         "token": token,
         "image": _image(film.lead) if isinstance(film, Film) and film.lead and len(film.lead.names) > 1 else None,
-        "turn": _turn() if isinstance(film, PartFilm) and film.parts[0].kind == "cloud" else None,
+        "turn": _turn() if isinstance(film, PartFilm) and film.parts[0].kind in ("cloud", "molecule") else None,
         "ask": ask,
     }
     if on_answer is None:

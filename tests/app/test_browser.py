@@ -205,6 +205,17 @@ def test_a_cloud_is_turned_and_a_sound_is_heard(tab):
     lasts = "() => [...document.querySelectorAll('audio')].every(one => Math.abs(one.duration - 1.008) < 0.01)"
     page.wait_for_function(lasts, polling=POLL)
     assert all("a classifier hears" in one.get_attribute("aria-label") for one in page.locator("audio").all())
+    page.get_by_role("radio", name="Molecules").click()
+    molecule = page.locator(".part.molecule canvas").first
+    molecule.wait_for()
+    finished(page)
+    _, slider = ready(page)
+    seen, words = molecule.evaluate("canvas => canvas.toDataURL()"), molecule.get_attribute("aria-label")
+    molecule.focus()
+    page.keyboard.press("ArrowLeft")
+    assert molecule.evaluate("canvas => canvas.toDataURL()") != seen
+    drag_to_the_first(page, slider)
+    assert molecule.get_attribute("aria-label") != words
 
 
 def test_a_run_is_saved_as_a_gif(tab):
