@@ -144,13 +144,11 @@ TRAINING = PageWords(
             "What it learns first",
             "Train, then look at the first frames: the dark rim and the place of the strokes come before the digit.",
             {"kind": "flow", "lesson": 200, "trained": True},
-            {"frame": 4},
         ),
         Try(
             "The average of the weights",
-            "Switch the average off in an early frame: which of the two draws better digits?",
+            "The average is off now. Go to an early stage, and switch it on: which of the two draws better digits?",
             {"ema": False},
-            {"frame": 8},
         ),
         Try(
             "Teach another to predict the noise",

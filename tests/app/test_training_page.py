@@ -75,6 +75,14 @@ def test_a_lesson_goes_on_after_a_pause_to_the_same_weights(short_lessons):
     assert again.losses == whole.losses and torch.equal(again.averaged[-1].drawn, whole.averaged[-1].drawn)
 
 
+def test_a_short_lesson_of_an_address_begins_by_itself_and_a_long_one_does_not(open_page, short_lessons, monkeypatch):
+    at = finished(open_page("training", lesson="4", trained="true"))
+    assert taught.finished(taught.Lesson(steps=4)) is not None and len(film(at)["captions"]) == 5
+    monkeypatch.setattr(taught, "IMAGES_PER_SECOND", 1)
+    at = open_page("training", lesson="1000", trained="true")
+    assert not at.get("progress") and any(button.key == "train" for button in at.button)
+
+
 def test_the_other_pages_sample_from_the_visitor_s_network(open_page, short_lessons, monkeypatch):
     lesson = taught.Lesson("v", "cosine", 4, 1)
     at = open_page("training", lesson="4", kind="v", net_seed="1")
