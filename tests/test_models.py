@@ -189,4 +189,4 @@ def test_a_config_that_makes_no_network_is_refused(config, said):
 def test_a_network_of_ones_own_has_no_config():
     with pytest.raises(ValueError, match="not one of the package's networks"):
         network_config(torch.nn.Linear(2, 2))
-    assert set(NETWORKS) == {"mlp", "unet", "dit", "space_time", "points", "classifier"}
+    assert set(NETWORKS) == {"mlp", "unet", "dit", "space_time", "points", "egnn", "classifier"}

@@ -571,9 +571,7 @@ check("20.3", my_chamfer, solution_chamfer)
 # to c, a positive torsion turns clockwise. Angles are in radians. With the unit vectors $u$ from b to c, $n$ along $(b
 # - a) \times u$, and $m = n \times u$,
 #
-# $$
-# d = c + \ell\, (-\cos\theta\, u + \sin\theta \cos\tau\, m + \sin\theta \sin\tau\, n) . \tag{Parsons et al. 2005}
-# $$
+# $d = c + \ell\, (-\cos\theta\, u + \sin\theta \cos\tau\, m + \sin\theta \sin\tau\, n)$ (Parsons et al. 2005).
 
 # %%
 my_next = ...
