@@ -6,9 +6,11 @@ import pytest
 import torch
 from conftest import address, finished
 from explorer import choices, digit_lessons, runs, taught
-from test_programs import executed, keeping
+from test_programs import executed, in_a_folder, keeping  # noqa: F401
 
 from diffusion_explained import load_pretrained
+
+pytestmark = pytest.mark.usefixtures("in_a_folder")
 
 
 @pytest.fixture
