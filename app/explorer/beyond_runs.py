@@ -20,10 +20,9 @@ from diffusion_explained.noise import generators, randn
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
-from explorer import page
 from explorer.cache import named_cache
-from explorer.runs import AT_ONCE, FLOPS, OVERHEAD, noising_caption, settle
-from explorer.turns import HEAVY, Tell, Turn, share_the_cores
+from explorer.runs import AT_ONCE, FLOPS, OVERHEAD, loaded, noising_caption
+from explorer.turns import HEAVY, Tell, Turn
 
 NOISE_LEVELS = 20  # of real data that is noised, beside the data itself
 RESAMPLINGS = 2  # of a continued clip, per step
@@ -67,18 +66,9 @@ class Made:
     states: tuple[Tensor, ...]
 
 
-@st.cache_resource(show_spinner="Loading the network")
-def _loaded(kind: str) -> Model:
-    share_the_cores()
-    network = load_beyond(kind)
-    settle()
-    return network
-
-
 def model(kind: str) -> Model:
     """The trained network of a kind of data, one for all sessions; callers only read it."""
-    with page.needed(f"The network of {kind}"):
-        return _loaded(kind)
+    return loaded(f"The network of {kind}", kind, load_beyond)
 
 
 @st.cache_data(show_spinner=False)

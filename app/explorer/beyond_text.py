@@ -4,16 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-import streamlit as st
 from torch import Tensor
 
 from diffusion_explained.beyond.part_films import PartFilm, letters_part
 from diffusion_explained.discrete import CLEAN, Level, TextModel, draw, load_text
 from diffusion_explained.noise import generators
-from explorer import page
 from explorer.cache import named_cache
-from explorer.runs import settle
-from explorer.turns import HEAVY, Tell, Turn, share_the_cores
+from explorer.runs import loaded
+from explorer.turns import HEAVY, Tell, Turn
 
 NOISE_LEVELS = 20
 SECONDS_PER_STEP = 0.02  # on two quiet cores
@@ -54,18 +52,9 @@ class Written:
     text: str
 
 
-@st.cache_resource(show_spinner="Loading the network")
-def _loaded(name: str) -> TextModel:
-    share_the_cores()
-    network = load_text(name)
-    settle()
-    return network
-
-
 def model(name: str) -> TextModel:
     """A trained text model, one for all sessions; callers only read it."""
-    with page.needed(f"The network {name}"):
-        return _loaded(name)
+    return loaded(f"The network {name}", name, load_text)
 
 
 def written(ask: TextAsk, tell: Tell) -> Written:

@@ -112,27 +112,24 @@ class Learning:
     def __init__(self, lesson: Lesson) -> None:
         self.lesson, self.step = lesson, 0
         self._losses: list[tuple[int, float]] = []
-        self._averaged: list[Seen] = []
-        self._last: list[Seen] = []
+        self._seen: list[tuple[Seen, Seen]] = []  # with the average of the weights, and with the weights
         self._network, self._records = records(lesson)
 
     @property
     def looks(self) -> int:
         """How often the network was looked at."""
-        return len(self._averaged)
+        return len(self._seen)
 
     def learned(self, model: Model | None = None) -> Learned:
-        """What was learned so far."""
-        count = len(self._averaged)  # the job may append to the lists meanwhile
-        last = self._last[:count]
-        return Learned(self.lesson, tuple(self._losses), tuple(self._averaged[: len(last)]), tuple(last), model)
+        """What was learned so far; there was a look before."""
+        averaged, last = zip(*self._seen, strict=True)
+        return Learned(self.lesson, tuple(self._losses), averaged, last, model)
 
     def begin(self) -> None:
         """Look at the network before its first step."""
-        if not self._averaged:
+        if not self._seen:
             before = look(self._as_model(self._network), 0)
-            self._averaged.append(before)
-            self._last.append(before)
+            self._seen.append((before, before))
 
     def work(self, tell: Tell) -> Learned:
         """Train until the end, or until `tell` raises: the job."""
@@ -144,8 +141,9 @@ class Learning:
                 self._losses.append((record.step, record.loss))
                 model = record.model
                 if record.step in at:
-                    self._averaged.append(look(self._as_model(model.network), record.step))
-                    self._last.append(look(self._as_model(self._network), record.step))
+                    both = (self._as_model(network) for network in (model.network, self._network))
+                    averaged, last = (look(one, record.step) for one in both)
+                    self._seen.append((averaged, last))
                 turn(
                     record.step / record.num_steps,
                     f"step {record.step:,} of {record.num_steps:,}, {record.images_per_second:.0f} images per second",
@@ -157,9 +155,8 @@ class Learning:
         """A copy of the network as it is now, for samples."""
         copied = copy.deepcopy(network).eval().requires_grad_(False)
         schedule, kind = SCHEDULES[self.lesson.path](), self.lesson.kind
-        clip = 1.0 if kind in ("eps", "v") else None  # x_0 is computed from these with a division, or a difference
         names = tuple(map(str, range(10)))
-        return Model(self.lesson.name, copied, schedule, kind, names, card={}, default_clip=clip)
+        return Model(self.lesson.name, copied, schedule, kind, names, card={}, default_clip=self.lesson.clip)
 
 
 def untrained(lesson: Lesson, tell: Tell) -> Learned:
@@ -191,7 +188,7 @@ def film_of(learned: Learned, digit: int, *, average: bool) -> Film:
     x_0, x_t = (held[shown] for held in held_out_under_noise())
     weights = "the average of the weights" if average else "the last weights"
     errors = [tuple((one.predicted[shown] - x_0).square().mean((1, 2, 3)).sqrt().tolist()) for one in seen]
-    losses = [pair for pair in learned.losses if pair[0] <= seen[-1].step]
+    losses = {step: loss for step, loss in learned.losses if step <= seen[-1].step}
     panels = [
         (
             "what it draws",
@@ -206,7 +203,7 @@ def film_of(learned: Learned, digit: int, *, average: bool) -> Film:
         ),
     ]
     charts = [loss_chart(losses, seen, learned.lesson.steps), error_chart(errors)]
-    return film(panels, [_caption(one, dict(losses)) for one in seen], rows=(2,), charts=charts)
+    return film(panels, [_caption(one, losses) for one in seen], rows=(2,), charts=charts)
 
 
 def _caption(seen: Seen, losses: dict[int, float]) -> str:
@@ -214,16 +211,15 @@ def _caption(seen: Seen, losses: dict[int, float]) -> str:
     return f"step {seen.step:,} · {seen.step * BATCH:,} images seen · {so_far}"
 
 
-def loss_chart(losses: list[tuple[int, float]], seen: Sequence[Seen], steps: int) -> Chart:
-    """The loss so far, with a marker at each look."""
-    first = losses[0][1] if losses else 1.0
-    at = dict(losses)
-    markers = tuple((float(one.step), at.get(one.step, first)) for one in seen)
-    curve = Curve(tuple(float(step) for step, _ in losses), tuple(loss for _, loss in losses), "noise")
-    words = f"from {first:.2f} to {losses[-1][1]:.2f} after {losses[-1][0]:,} steps" if losses else "not begun"
+def loss_chart(losses: dict[int, float], seen: Sequence[Seen], steps: int) -> Chart:
+    """The loss so far, by training step, with a marker at each look."""
+    first = next(iter(losses.values()), 1.0)
+    markers = tuple((float(one.step), losses.get(one.step, first)) for one in seen)
+    curves = (Curve(tuple(map(float, losses)), tuple(losses.values()), "noise"),) if losses else ()
+    words = f"from {first:.2f} to {losses[seen[-1].step]:.2f} after {seen[-1].step:,} steps" if losses else "not begun"
     return Chart(
-        "loss", f"the training loss, {words}", "training step", (0.0, float(steps)), (0.0, 1.1 * first),
-        (curve,) if losses else (), markers=markers,
+        "loss", f"the training loss, {words}", "training step", (0.0, float(steps)), (0.0, 1.1 * first), curves,
+        markers=markers,
     )  # fmt: skip
 
 
@@ -240,7 +236,6 @@ def error_chart(errors: list[tuple[float, ...]]) -> Chart:
 def program_of(lesson: Lesson) -> str:
     """The training of a lesson: model, with the average of the weights, and losses."""
     schedule = SCHEDULES[lesson.path].__qualname__
-    clip = 1.0 if lesson.kind in ("eps", "v") else None
     return f"""import torch
 
 from diffusion_explained.data import bundled_mnist
@@ -267,5 +262,6 @@ for record in train(
     losses.append((record.step, record.loss))
 averaged = record.model.network.eval().requires_grad_(False)
 model = Model(
-    {lesson.name!r}, averaged, schedule, {lesson.kind!r}, tuple(map(str, range(10))), card={{}}, default_clip={clip}
+    {lesson.name!r}, averaged, schedule, {lesson.kind!r}, tuple(map(str, range(10))), card={{}},
+    default_clip={lesson.clip},
 )"""

@@ -1,8 +1,9 @@
 """What the pages compute; each result is kept. Every number comes from the package."""
 
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import streamlit as st
 import torch
@@ -25,18 +26,25 @@ from explorer.choices import data_of, pace_of
 from explorer.pictures import pictures
 from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
 
+N = TypeVar("N")
 AT_ONCE = 10  # levels of a noised image in one batch of the network
 MOST_FRAMES = 60  # the most steps of a long run that are kept for its film
 CLEAREST = {"mnist": 3, "cifar10": 7}  # the class that is shown large at first: three, and horse
 PATHS = tuple(name for name in SCHEDULES if name != "edm")  # whose x_t keeps the size of an image
 
 
-@st.cache_resource(max_entries=10, show_spinner="Loading the network")
-def _loaded(name: str) -> Model | Classifier:
+@st.cache_resource(max_entries=20, show_spinner="Loading the network")
+def _loaded(name: str, _load: Callable[[str], N]) -> N:
     share_the_cores()
-    network = load_classifier(name) if name.endswith("_classifier") else load_pretrained(name)
+    network = _load(name)
     settle()
     return network
+
+
+def loaded(what: str, name: str, load: Callable[[str], N]) -> N:
+    """load(name), once for all sessions; callers only read it. what: what is missing if its file cannot be read."""
+    with page.needed(what):
+        return _loaded(name, load)
 
 
 def settle() -> None:
@@ -57,14 +65,12 @@ def model(name: str) -> Model:
             )
             page.end()
         return learned.model
-    with page.needed(f"The network {name}"):
-        return _loaded(name)
+    return loaded(f"The network {name}", name, load_pretrained)
 
 
 def classifier_of(data: str) -> Classifier:
     """The classifier that measures a data set's samples; callers only read it."""
-    with page.needed(f"The classifier of {data}"):
-        return _loaded(f"{data}_classifier")
+    return loaded(f"The classifier of {data}", f"{data}_classifier", load_classifier)
 
 
 def rectified(name: str) -> bool:

@@ -33,7 +33,12 @@ class Lesson:
     @property
     def words(self) -> str:
         """The network's name for readers."""
-        return f"yours · predicts {KINDS[self.kind]} · {PATHS[self.path]} · {self.steps:,} steps"
+        return f"yours · predicts {KINDS[self.kind]} · {PATHS[self.path]} · {self.steps:,} steps · seed {self.seed}"
+
+    @property
+    def clip(self) -> float | None:
+        """The bound of x_0 in sampling: a network's eps or v is multiplied by much where there is little signal."""
+        return 1.0 if self.kind in ("eps", "v") else None
 
     @property
     def seconds(self) -> float:
