@@ -1,12 +1,17 @@
-"""A lesson that the visitor begins, pauses and continues: the job behind the training cards of two pages."""
+"""Trainings that the visitor begins: the buttons and the jobs behind the training cards of the pages.
+
+A lesson is one network, which can be paused and continued; a pair is two networks trained side by side.
+"""
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 import streamlit as st
 
-from explorer import jobs
+from explorer import address, jobs, page, sharing
 from explorer.turns import Tell
+
+MOST_SEED = 99_999  # of a training
 
 
 class Learning(Protocol):
@@ -39,3 +44,48 @@ def begin(kind: type[L], lesson: Any, make: Callable[[], L]) -> L:
         jobs.Job("Training", "trained_last", learning.work, asked=learning, expected=lesson.seconds, pausable=True)
     )
     return learning
+
+
+def offer(lesson: Any, learning: Learning | None, press: Callable[[], None], cores: str) -> bool:
+    """The button that begins the lesson, or continues it; on a shared explorer a long one does not begin.
+
+    cores: for which machine the forecast holds. Returns whether the lesson is paused.
+    """
+    if sharing.is_shared() and lesson.seconds > page.LONG:
+        takes = f"a training of about {page.duration(lesson.seconds)} does not begin: choose fewer steps"
+        st.caption(sharing.sentence(takes))
+        return False
+    paused = learning is not None and learning.step > 0
+    words, icon = ("Continue", ":material/play_arrow:") if paused else ("Train", ":material/model_training:")
+    st.button(words, icon=icon, type="primary", width="stretch", key="train", on_click=press)
+    if paused:
+        address.leaves_out("the network, which is paused in its training")
+    else:
+        st.caption(f"About {page.duration(lesson.seconds)} on {cores}.")
+    return paused
+
+
+def other_seed(key: str, seed: int) -> None:
+    """The button that trains from another seed; key: of the seed's control."""
+
+    def press() -> None:
+        st.session_state[key], st.session_state.trained = (seed + 1) % (MOST_SEED + 1), True
+
+    st.button("Train with another seed", icon=":material/casino:", width="stretch", key="other_seed", on_click=press)
+
+
+def pair(asked: Any, work: Callable[[Tell], object], known: bool, *, trained: bool) -> Callable[[], None]:
+    """The job that trains two networks side by side; it begins once by itself if the address says that it was trained.
+
+    Returns what the button that begins it calls.
+    """
+
+    def begin() -> None:
+        st.session_state.trained, st.session_state.pair_begun = True, asked
+        jobs.begin(jobs.Job("Training both", "pair_trained", work, asked=asked, expected=asked.seconds))
+
+    begun = st.session_state.get("pair_begun") == asked  # the visitor may have stopped it
+    if trained and not begun and not known and not jobs.running():
+        begin()
+    jobs.watch()
+    return begin

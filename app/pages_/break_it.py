@@ -30,7 +30,7 @@ fault = (OF_SAMPLING if in_sampling else OF_TRAINING)[name]
 seen, beside, controlling = page.bench()
 
 with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
-    from explorer import break_runs, jobs, programs
+    from explorer import break_runs, jobs, lesson_jobs, programs
     from explorer.plane_stage import stage
     from explorer.scrubber import scrubber
 
@@ -79,16 +79,9 @@ def points() -> str:
     lesson = break_runs.Lesson(name, steps, seed)
     trained = address.hidden("trained", Switch(), False)
 
-    def begin() -> None:
-        st.session_state.trained, st.session_state.broken_lesson = True, lesson
-        work = partial(break_runs.both_learned, lesson)
-        jobs.begin(jobs.Job("Training both", "broken_trained", work, asked=lesson, expected=lesson.seconds))
-
     with seen:
-        begun = st.session_state.get("broken_lesson") == lesson  # once, because the visitor may stop it
-        if trained and not begun and not break_runs.known(lesson) and not jobs.running():
-            begin()
-        jobs.watch()
+        known = break_runs.known(lesson)
+        begin = lesson_jobs.pair(lesson, partial(break_runs.both_learned, lesson), known, trained=trained)
         if break_runs.known(lesson):
             with page.progress("Reading both networks") as tell:
                 right, broken = break_runs.both_learned(lesson, tell)

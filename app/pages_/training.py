@@ -3,12 +3,10 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, choices, controls, page, sharing, tries
+from explorer import address, choices, controls, page, tries
 from explorer.page_words import TRAINING
 from explorer.setting_types import Switch
 from explorer.taught import KINDS, PATHS, Lesson, finished
-
-MOST_SEED = 99_999
 
 address.films("frame")
 page.top(TRAINING)
@@ -28,7 +26,7 @@ with controlling:
         second, "Schedule", paths, paths[0], key="path", format_func=PATHS.get, disabled=kind == "flow"
     )
     steps = controls.steps(third, "Training steps", LESSON_STEPS, 1000, key="lesson")
-    seed = controls.number(fourth, "Seed of the training", 0, MOST_SEED, 0, key="net_seed")
+    seed = controls.number(fourth, "Seed of the training", 0, lesson_jobs.MOST_SEED, 0, key="net_seed")
     first, second = st.columns(2, gap="medium")
     digit = controls.segments(first, "A digit in noise", SHOWN, SHOWN[0], key="digit")
     average = controls.switch(
@@ -43,11 +41,6 @@ def begin() -> None:
     """Train, or go on after a pause."""
     st.session_state.trained = True
     lesson_jobs.begin(Learning, lesson, partial(Learning, lesson))
-
-
-def other_seed() -> None:
-    """Another network, from the beginning."""
-    st.session_state.net_seed, st.session_state.trained = (seed + 1) % (MOST_SEED + 1), True
 
 
 def when_seen(shown: int) -> None:
@@ -87,19 +80,9 @@ with beside:
             width="stretch",
             help='A file for load_pretrained("...") in Python.',
         )
-        st.button(
-            "Train with another seed", key="other_seed", icon=":material/casino:", width="stretch", on_click=other_seed
-        )
+        lesson_jobs.other_seed("net_seed", seed)
     elif not watched:
-        if sharing.is_shared() and lesson.seconds > page.LONG:
-            st.caption(sharing.sentence("a training of this length does not begin: choose fewer steps"))
-        else:
-            paused = learning is not None and learning.step > 0
-            words, icon = ("Continue", ":material/play_arrow:") if paused else ("Train", ":material/model_training:")
-            st.button(words, icon=icon, type="primary", width="stretch", key="train", on_click=begin)
-            st.caption(f"About {page.duration(lesson.seconds)} on two quiet cores.")
-            if paused:
-                address.leaves_out("the network, which is paused in its training")
+        lesson_jobs.offer(lesson, learning, begin, "two quiet cores")
     tries.tries("training")
     tries.question("training")
 page.below(TRAINING)

@@ -131,7 +131,8 @@ def test_a_paused_training_goes_on_to_the_same_weights(pairs):
     lesson, said = Lesson(Drawing("moons"), 100, 3, pairs), []
 
     def impatient(part, doing=""):
-        said.append(doing)
+        if part is not None:  # not while it waits for another test's job
+            said.append(doing)
         if len(said) == 3:
             raise StoppedError
 
