@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, urlparse
 import numpy as np
 import pytest
 import torch
-from conftest import address, finished
+from conftest import address, eventually, finished
 from explorer import plane_gan, plane_quality, plane_training
 from explorer.jobs import StoppedError
 from explorer.plane import DRAWN, Drawing, Movement, Strokes, strokes_of
@@ -223,7 +223,8 @@ def test_the_page_in_a_browser(tab):  # noqa: F811
     assert len(page.sent) == sent, "not one message to the server"
     shared = tab(page.url.split("/")[-1])
     there = shared.locator(".plane").first.locator("figure canvas").first
-    assert there.evaluate("canvas => canvas.toDataURL()") == picture(), "an address opens to the same pixels"
+    # an address opens to the same pixels, once its canvas is drawn
+    eventually(lambda: there.evaluate("canvas => canvas.toDataURL()") == picture())
 
     page = tab(f"plane?toy={DRAWN}&steps=4", width=390, height=844, scheme="dark")
     board = page.locator(".plane canvas.paper")
