@@ -26,6 +26,10 @@ def record(
     vae: Annotated[
         str | None, typer.Option(help="A .safetensors file with another autoencoder of the same family.")
     ] = None,
+    lora: Annotated[
+        list[str] | None, typer.Option(help="A .safetensors file with a LoRA of the model; may be given several times.")
+    ] = None,
+    lora_scale: Annotated[float, typer.Option(help="How much of each LoRA is added; 0 is nothing.")] = 1.0,
     prediction: Annotated[
         str | None,
         typer.Option(help="For a single file of Stable Diffusion 2.x that does not say what it predicts: eps or v."),
@@ -82,6 +86,8 @@ def record(
                 raise
             _confirm_download(name, error, yes, safety_checker)
             loaded = load(name, device, download=True, **options)
+    for file in lora or ():
+        loaded.load_lora(file, scale=lora_scale)
     steps = loaded.default_num_inference_steps if steps is None else steps
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
         side = size or loaded.default_size

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from diffusion_explained.checks import check_finite, check_options, float_data, named_options, typed_arguments
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.guidance import check_guidance
+from diffusion_explained.messages import unknown_name
 from diffusion_explained.noise import streams_of
 from diffusion_explained.samplers import Step, check_denoiser_alone, check_sampler, divide_options, final, run
 from diffusion_explained.schedules import Level, Schedule
@@ -29,6 +32,7 @@ from diffusion_explained.stable_diffusion.levels import (
     schedule_of,
     start_scale,
 )
+from diffusion_explained.stable_diffusion.lora import Adapters, check_scale, read_lora
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.networks import PromptedNetwork
 from diffusion_explained.stable_diffusion.preview import fit_preview
@@ -41,9 +45,10 @@ class StableDiffusion:
     """A pipeline of diffusers whose network is called by our own samplers.
 
     name: as given to `load`; label: "live", or "stand-in" where the weights are random and no picture can be expected.
-    pipe: diffusers' pipeline, for features that are not wrapped here (`pipe.load_lora_weights`).
+    pipe: diffusers' pipeline, for features that are not wrapped here.
     device: the device that the pipeline computes on.
     unchecked: whether the model ships a safety checker that was left out.
+    adapters: the LoRAs that its weights contain now.
     call, decode_call: the functions that run the network and the decoder, compiled or not (`fast.accelerate`).
     """
 
@@ -55,6 +60,7 @@ class StableDiffusion:
     call: Callable[..., Any]
     decode_call: Callable[[Tensor], Tensor]
     unchecked: bool = False
+    adapters: Adapters = field(default_factory=Adapters)
 
     @property
     def network(self) -> Any:
@@ -147,6 +153,42 @@ class StableDiffusion:
         """The number of parameters of each part."""
         parts = {name: part for name, part in self.pipe.components.items() if isinstance(part, nn.Module)}
         return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
+
+    # -- LoRAs --------------------------------------------------------------------------------------------
+
+    @property
+    def loras(self) -> dict[str, float]:
+        """The LoRAs that the weights contain now, with their scales."""
+        return {name: scale for name, (scale, _) in self.adapters.changes.items()}
+
+    @named_options
+    @typed_arguments
+    def load_lora(self, path: str | os.PathLike[str], *, scale: float = 1.0, name: str | None = None) -> str:
+        """Add a LoRA to the weights: W + s (alpha / r) B A; returns its name, by default that of its file (`lora`).
+
+        path: a .safetensors file of diffusers or of kohya's scripts, with or without text encoders. A text that was
+        encoded before keeps the embeddings that it has.
+
+        Raises ValueError for a LoRA of another model, another kind of file, or a name that is taken.
+        """
+        check_scale(scale)
+        changes = read_lora(path, self.pipe, f"{self.family.title} ({self.name})")
+        called = Path(path).stem if name is None else name
+        if called in self.adapters.changes:
+            raise ValueError(f"There is a LoRA {called!r} already: unload it, or give another name.")
+        self.adapters.add(called, scale, changes)
+        return called
+
+    @named_options
+    @typed_arguments
+    def unload_lora(self, name: str | None = None) -> None:
+        """Take a LoRA, or without a name all of them, away again: the weights are those of before, to the bit.
+
+        Raises ValueError for a name that is not loaded.
+        """
+        if name is not None and name not in self.adapters.changes:
+            raise unknown_name("LoRA", name, self.adapters.changes)
+        self.adapters.remove(name)
 
     # -- the four stages ----------------------------------------------------------------------------------
 

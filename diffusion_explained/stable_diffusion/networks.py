@@ -26,8 +26,8 @@ class PromptedNetwork:
     embedded guidance scale for a network that takes it as an input (a latent consistency model).
 
     Other conditions would be added to `arguments`, in diffusers' own formats: a ControlNet's
-    down_block_additional_residuals, an image prompt's added_cond_kwargs["image_embeds"]. A LoRA is loaded into the
-    pipeline itself.
+    down_block_additional_residuals, an image prompt's added_cond_kwargs["image_embeds"]. A LoRA changes the
+    weights themselves (`lora`).
     """
 
     call: Callable[..., Any]

@@ -72,7 +72,7 @@ def record(
     in_decoding = time.perf_counter() - started
     scale = options.get("guidance_scale")
     settings = {
-        "model": model.name,
+        "model": _named(model),
         "prompt": list(text.prompts),
         "negative": None if text.negative is None else list(text.negative),
         "sampler": options.get("sampler") or model.default_sampler,
@@ -97,6 +97,11 @@ def record(
     tokens = [[asdict(one) for one in of_prompt] for of_prompt in text.tokens]
     small_images = small(images, min(LARGEST, max(images.shape[2:])))
     return Trace(model.label, settings, tokens, rows, np.stack(x_0), np.stack(latents), small_images)
+
+
+def _named(model: StableDiffusion) -> str:
+    """The model's name, with the LoRAs that its weights contain."""
+    return " + ".join([model.name, *(f"{name} ({scale:g})" for name, scale in model.loras.items())])[:300]
 
 
 @typed_arguments

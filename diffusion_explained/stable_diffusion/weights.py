@@ -144,7 +144,7 @@ def find_weights(
     if not name.strip():
         raise ValueError("Give the name of a model on the Hugging Face hub, or a folder; got an empty name.")
     options = {"t5": t5, "safety_checker": safety_checker}
-    own_vae = None if vae is None else _single_file(os.fspath(vae), "autoencoder")
+    own_vae = None if vae is None else single_file(os.fspath(vae), "autoencoder")
     if own_vae is not None:
         check_vae_file(own_vae)
     if name == MICRO:
@@ -162,7 +162,7 @@ def find_weights(
     except OSError as error:
         raise WeightsUnavailableError(f"The folder {name} cannot be read: {error.strerror}.") from error
     if is_file or path.suffix in (*PICKLED, ".safetensors"):
-        path = _single_file(name, "model")
+        path = single_file(name, "model")
         return _read_file(path, name, t5, safety_checker, parts_from, prediction, own_vae)
     if parts_from is not None or prediction is not None:
         raise ValueError(f"parts_from and prediction are for a single .safetensors file, and {name} is none.")
@@ -178,8 +178,11 @@ def find_weights(
     )
 
 
-def _single_file(name: str, what: str) -> Path:
-    """The path of a .safetensors file. Raises ValueError for a pickled or another file; it may be missing, too."""
+def single_file(name: str, what: str) -> Path:
+    """The path of a .safetensors file that holds a `what`.
+
+    Raises ValueError for a pickled or another file, WeightsUnavailableError for one that does not exist.
+    """
     path = Path(name).expanduser()
     if path.suffix in PICKLED:
         raise ValueError(f"{name}: {REFUSED_PICKLES.replace('.safetensors files', 'a .safetensors file')}.")
