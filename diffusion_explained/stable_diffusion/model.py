@@ -22,6 +22,7 @@ from diffusion_explained.samplers import Step, check_denoiser_alone, check_sampl
 from diffusion_explained.schedules import Level, Schedule
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.defaults import Defaults, defaults_of, pixels_of
+from diffusion_explained.stable_diffusion.embeddings import load_embedding
 from diffusion_explained.stable_diffusion.families import Family
 from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste
 from diffusion_explained.stable_diffusion.latents import Start, check_size
@@ -189,6 +190,15 @@ class StableDiffusion:
         if name is not None and name not in self.adapters.changes:
             raise unknown_name("LoRA", name, self.adapters.changes)
         self.adapters.remove(name)
+
+    @named_options
+    @typed_arguments
+    def load_embedding(self, path: str | os.PathLike[str], *, token: str | None = None) -> str:
+        """Add a textual inversion, a new word of one vector or several; returns the word to write in a prompt.
+
+        token: the word, by default that of the file (`embeddings`). Raises ValueError as `embeddings.load_embedding`.
+        """
+        return load_embedding(path, self.pipe, self.family.name, token)
 
     # -- the four stages ----------------------------------------------------------------------------------
 

@@ -113,8 +113,9 @@ def tokenize(tokenizer: Any, prompt: str, encoder: str, length: int) -> Tokens:
             continue
         group.append(ids[place])
         after = pieces[place + 1] if place + 1 < used else ""
-        # CLIP's vocabulary marks the end of a word, T5's the beginning
-        if pieces[place].endswith("</w>") or after.startswith("▁") or place + 1 >= used - 1:
+        # CLIP's vocabulary marks the end of a word, T5's the beginning; a new word is whole
+        new = ids[place] in tokenizer.added_tokens_decoder
+        if new or pieces[place].endswith("</w>") or after.startswith("▁") or place + 1 >= used - 1:
             words.append((tokenizer.decode(group).strip(), len(group)))
             group = []
     cut = tokenizer.decode(whole[length - 1 : -1]).strip() if len(whole) > length else ""
@@ -174,7 +175,12 @@ def encode_text(
     cond, uncond = sides(embeds)
     cond_pooled, uncond_pooled = (None, None) if pooled is None else sides(pooled)
 
+    def read_as(text: str, tokenizer: Any) -> str:
+        """The text with each new word of several vectors written out, as diffusers gives it to the tokenizer."""
+        return pipe.maybe_convert_prompt(text, tokenizer) if hasattr(pipe, "maybe_convert_prompt") else text
+
     def all_tokens(texts: Sequence[str]) -> tuple[tuple[Tokens, ...], ...]:
-        return tuple(tuple(tokenize(t, text, name, length) for name, t, length in tokenizers(pipe)) for text in texts)
+        read = tokenizers(pipe)
+        return tuple(tuple(tokenize(t, read_as(text, t), name, n) for name, t, n in read) for text in texts)
 
     return Text(prompts, away, all_tokens(prompts), all_tokens(away or ()), cond, uncond, cond_pooled, uncond_pooled)

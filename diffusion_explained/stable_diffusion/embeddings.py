@@ -1,0 +1,87 @@
+"""Textual inversion: new words for a text encoder, each of one vector or several (Gal et al. 2022, Sec. 4).
+
+    the prompt "a photo of <cat>" is read as "a photo of <cat> <cat>_1 <cat>_2" if the file has three vectors
+
+| file                      | its tensors                          | the word             |
+|---------------------------|--------------------------------------|----------------------|
+| diffusers                 | one, named by the word: [D] or [n, D] | its name             |
+| A1111, ComfyUI            | emb_params [n, D]                    | the file's name      |
+| Stable Diffusion XL       | clip_l [n, 768] and clip_g [n, 1280] | the file's name      |
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from torch import Tensor
+
+from diffusion_explained.messages import shortened
+from diffusion_explained.stable_diffusion.weights import single_file
+
+ENCODERS = {"sd": ("text_encoder",), "sdxl": ("text_encoder", "text_encoder_2")}
+OF_XL = ("clip_l", "clip_g")
+OF_A1111 = "emb_params"
+MODELS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "Stable Diffusion XL"}
+MOST_VECTORS = 75
+
+
+def load_embedding(path: str | os.PathLike[str], pipe: Any, family: str, token: str | None = None) -> str:
+    """Add the word of a textual inversion to a pipeline's tokenizers and text encoders; the word.
+
+    Raises ValueError for a file with something else, vectors of another model, or a word that exists already.
+    """
+    file = single_file(os.fspath(path), "textual inversion")
+    if family not in ENCODERS:
+        raise ValueError("Textual inversions are read for Stable Diffusion 1.x, 2.x and XL.")
+    with safe_open(file, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+    vectors, word = _vectors(tensors, file)
+    word = token or word
+    encoders = ENCODERS[family]
+    widths = [getattr(pipe, encoder).config.hidden_size for encoder in encoders]
+    given = [x.shape[1] for x in vectors]
+    if given != widths:
+        made_for = MODELS.get(given[-1], "another model")
+        raise ValueError(f"{file} has vectors of {' and '.join(map(str, given))} numbers, as {made_for}, and the text "
+                         f"encoders of this model read {' and '.join(map(str, widths))}.")  # fmt: skip
+    tokenizers = [getattr(pipe, encoder.replace("text_encoder", "tokenizer")) for encoder in encoders]
+    if not word or any(letter.isspace() for letter in word) or any(word in one.get_vocab() for one in tokenizers):
+        raise ValueError(f"The word {shortened(word)} exists already, is empty or has a space: give another token.")
+    for encoder, tokenizer, x in zip(encoders, tokenizers, vectors, strict=True):
+        network = getattr(pipe, encoder)
+        _pool_at_the_end(network, tokenizer)
+        pipe.load_textual_inversion(x, token=word, tokenizer=tokenizer, text_encoder=network)
+        network.eval().requires_grad_(False)
+    return word
+
+
+def _vectors(tensors: dict[str, Tensor], file: Path) -> tuple[list[Tensor], str]:
+    """([n, D] of each text encoder, the word that the file has)."""
+    if set(tensors) == set(OF_XL):
+        found, word = [tensors[name] for name in OF_XL], file.stem
+    elif len(tensors) == 1:
+        name = next(iter(tensors))
+        found, word = [tensors[name]], file.stem if name == OF_A1111 else name
+    else:
+        found, word = [], ""
+    found = [x[None] if x.ndim == 1 else x for x in found]
+    if not found or any(x.ndim != 2 or not x.is_floating_point() or not bool(x.isfinite().all()) for x in found):
+        raise ValueError(f"{file} is no textual inversion: it holds {', '.join(map(shortened, list(tensors)[:3]))}.")
+    if len({len(x) for x in found}) > 1 or not 1 <= len(found[0]) <= MOST_VECTORS:
+        raise ValueError(f"{file} has {' and '.join(str(len(x)) for x in found)} vectors: supported are 1 to "
+                         f"{MOST_VECTORS}, as many for each text encoder.")  # fmt: skip
+    return found, word
+
+
+def _pool_at_the_end(network: Any, tokenizer: Any) -> None:
+    """Pool a text at its end token: old configurations say 2, at which transformers pools at the highest id.
+
+    The ids of new words are higher than that of the end.
+    """
+    network.config.eos_token_id = tokenizer.eos_token_id
+    for module in network.modules():
+        if hasattr(module, "eos_token_id"):
+            module.eos_token_id = tokenizer.eos_token_id
