@@ -133,7 +133,8 @@ def read_lora(path: str | os.PathLike[str], pipe: Any, title: str) -> list[Chang
         named = ", ".join(map(shortened, strange[:3]))
         what = f"{len(strange)} of its tensors are no factors of one: {named}" if strange else "it has no tensors"
         raise ValueError(
-            f"{file} is no supported LoRA ({what}): those of diffusers and of kohya's scripts are, and not LoHa, LoKr, DoRA."
+            f"{file} is no supported LoRA ({what}): those of diffusers and of kohya's scripts are, and not LoHa, "
+            "LoKr, DoRA."
         )
     layers = _layers(pipe)
     places = {name: layers.get(name.removeprefix("base_model.model.")) for name in pairs}
