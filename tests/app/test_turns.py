@@ -35,6 +35,7 @@ def test_no_collection_runs_after_each_look_and_what_is_loaded_is_frozen():
 
 def test_one_computes_at_a_time_in_the_order_of_arrival_and_the_rest_know_their_place():
     queue, order, said, threads, go = Turns(1), [], {}, [], threading.Event()
+    waiting = [(None, f"waiting for its turn, {before} before you") for before in (1, 2)]
 
     def visitor(name):
         with queue.turn(lambda part, doing: said.setdefault(name, []).append((part, doing))):
@@ -45,9 +46,8 @@ def test_one_computes_at_a_time_in_the_order_of_arrival_and_the_rest_know_their_
         threads.append(threading.Thread(target=visitor, args=(k,)))
         threads[-1].start()
         eventually(lambda k=k: queue.busy == k + 1)
-    eventually(lambda: 2 in said)
-    assert order == [0] and said[1][-1] == (None, "waiting for its turn, 1 before you")
-    assert said[2][-1] == (None, "waiting for its turn, 2 before you")
+    eventually(lambda: [said.get(k, [None])[-1] for k in (1, 2)] == waiting)
+    assert order == [0]
     go.set()
     for thread in threads:
         thread.join()
