@@ -1,4 +1,4 @@
-// Panels of a film whose states are no pictures: clips that play, sounds that are heard, clouds and molecules that are turned, letters.
+// Panels of a film whose states are no pictures: clips that play, attention, sounds that are heard, clouds and molecules that are turned, letters.
 // `film.script` puts this file before scrubber.js, which makes a part for each of film.parts and draws it at each frame.
 //
 // part: { kind, title, words: [one a frame, what is seen or heard there], content: what the class of this kind reads }
@@ -93,11 +93,56 @@ class ClipClock {
   destroy() { clearInterval(this.timer); this.timer = null; }
 }
 
-// content: { loudness: [bytes bands x moments a frame], bands, moments, x_ticks, y_ticks: [[place from 0 to 1, words]], x_label, y_label, waves: [a WAV file a frame] }
-class Sound extends Part {
+// content: { levels: [bytes rows x columns a frame], rows, columns, x_ticks, y_ticks: [[place from 0 to 1, words]], x_label, y_label }
+class Grid extends Part {
   constructor(part, scrubber) {
     super(part, scrubber);
     this.content = part.content;
+  }
+
+  themed() { this.ramp = null; this.draw(); }
+
+  draw() { // the first row below; what is drawn over the grid needs its place
+    const paper = this.paper();
+    if (!paper) return null;
+    const [ctx, w, h] = paper, { rows, columns, x_ticks, y_ticks, x_label, y_label } = this.content, [left, right, top, bottom] = [64, 12, 10, 40];
+    const [wide, tall] = [w - left - right, h - top - bottom];
+    this.ramp ??= this.shades();
+    const small = element("canvas", { width: columns, height: rows }), image = small.getContext("2d").createImageData(columns, rows);
+    const levels = bytes(this.content.levels[this.index]);
+    for (let row = 0; row < rows; row += 1) for (let k = 0; k < columns; k += 1) {
+      image.data.set(this.ramp[levels[row * columns + k]], 4 * ((rows - 1 - row) * columns + k));
+    }
+    small.getContext("2d").putImageData(image, 0, 0);
+    ctx.imageSmoothingEnabled = false;
+    ctx.drawImage(small, left, top, wide, tall);
+    ctx.font = `13px ${getComputedStyle(this.canvas).fontFamily}`;
+    ctx.fillStyle = resolved(this.canvas, "var(--muted)");
+    ctx.textAlign = "center";
+    for (const [place, words] of x_ticks) ctx.fillText(words, Math.min(left + place * wide, w - 14), h - bottom + 17);
+    ctx.fillText(x_label, left + wide / 2, h - 5);
+    ctx.textAlign = "right";
+    for (const [place, words] of y_ticks) ctx.fillText(words, left - 6, top + (1 - place) * tall + 4);
+    ctx.save();
+    ctx.translate(11, top + tall / 2); ctx.rotate(-Math.PI / 2); ctx.textAlign = "center";
+    ctx.fillText(y_label, 0, 0);
+    ctx.restore();
+    return { ctx, left, top, wide, tall };
+  }
+
+  shades() { // from the paper for 0, over the colour of data, to the ink
+    const [paper, data, ink] = ["paper", "data", "ink"].map((name) => channels(resolved(this.canvas, `var(--${name})`)));
+    return Array.from({ length: 256 }, (_, k) => {
+      const part = k / 255, [from, to, m] = part < 0.7 ? [paper, data, part / 0.7] : [data, ink, (part - 0.7) / 0.3];
+      return [...from.map((v, c) => Math.round(v + m * (to[c] - v))), 255];
+    });
+  }
+}
+
+// content: as a grid's, a row per band of frequencies and a column per moment, and { waves: [a WAV file a frame] }
+class Sound extends Grid {
+  constructor(part, scrubber) {
+    super(part, scrubber);
     this.player = element("audio", { controls: true, preload: "metadata" });
     this.root.insertBefore(this.player, this.says);
     for (const event of ["play", "pause", "ended", "seeked"]) this.player.addEventListener(event, () => this.draw());
@@ -111,50 +156,16 @@ class Sound extends Part {
     this.waits = setTimeout(() => { this.player.src = `data:audio/wav;base64,${this.content.waves[index]}`; }, 150);
   }
 
-  themed() { this.ramp = null; this.draw(); }
-
   draw() {
-    const paper = this.paper();
-    if (!paper) return;
-    const [ctx, w, h] = paper, { bands, moments } = this.content, [left, right, top, bottom] = [64, 12, 10, 40];
-    const [wide, tall] = [w - left - right, h - top - bottom];
-    const style = getComputedStyle(this.canvas);
-    const [muted, noise] = ["muted", "noise"].map((name) => resolved(this.canvas, `var(--${name})`));
-    this.ramp ??= this.shades();
-    const small = element("canvas", { width: moments, height: bands }), image = small.getContext("2d").createImageData(moments, bands);
-    const loud = bytes(this.content.loudness[this.index]);
-    for (let band = 0; band < bands; band += 1) for (let k = 0; k < moments; k += 1) {
-      image.data.set(this.ramp[loud[band * moments + k]], 4 * ((bands - 1 - band) * moments + k)); // the lowest band below
-    }
-    small.getContext("2d").putImageData(image, 0, 0);
-    ctx.imageSmoothingEnabled = false;
-    ctx.drawImage(small, left, top, wide, tall);
-    ctx.font = `13px ${style.fontFamily}`;
-    ctx.fillStyle = muted;
-    ctx.textAlign = "center";
-    for (const [place, words] of this.content.x_ticks) ctx.fillText(words, Math.min(left + place * wide, w - 14), h - bottom + 17);
-    ctx.fillText(this.content.x_label, left + wide / 2, h - 5);
-    ctx.textAlign = "right";
-    for (const [place, words] of this.content.y_ticks) ctx.fillText(words, left - 6, top + (1 - place) * tall + 4);
-    ctx.save();
-    ctx.translate(11, top + tall / 2); ctx.rotate(-Math.PI / 2); ctx.textAlign = "center";
-    ctx.fillText(this.content.y_label, 0, 0);
-    ctx.restore();
+    const at = super.draw();
+    if (!at) return;
     if (this.player.currentTime > 0 && !this.player.ended) { // where the player is
-      const x = left + (this.player.currentTime / this.player.duration) * wide;
-      ctx.strokeStyle = noise;
+      const { ctx, left, top, wide, tall } = at, x = left + (this.player.currentTime / this.player.duration) * wide;
+      ctx.strokeStyle = resolved(this.canvas, "var(--noise)");
       ctx.lineWidth = 2;
       ctx.beginPath(); ctx.moveTo(x, top); ctx.lineTo(x, top + tall); ctx.stroke();
     }
     if (!this.player.paused) requestAnimationFrame(this.follow);
-  }
-
-  shades() { // from the paper for silence, over the colour of data, to the ink
-    const [paper, data, ink] = ["paper", "data", "ink"].map((name) => channels(resolved(this.canvas, `var(--${name})`)));
-    return Array.from({ length: 256 }, (_, k) => {
-      const part = k / 255, [from, to, m] = part < 0.7 ? [paper, data, part / 0.7] : [data, ink, (part - 0.7) / 0.3];
-      return [...from.map((v, c) => Math.round(v + m * (to[c] - v))), 255];
-    });
   }
 
   destroy() { clearTimeout(this.waits); this.player.pause(); }
@@ -318,4 +329,4 @@ class Letters extends Part {
   }
 }
 
-const PARTS = { clip: Clip, sound: Sound, cloud: Cloud, molecule: Molecule, letters: Letters };
+const PARTS = { clip: Clip, attention: Grid, sound: Sound, cloud: Cloud, molecule: Molecule, letters: Letters };

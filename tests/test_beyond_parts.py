@@ -15,6 +15,7 @@ from diffusion_explained.beyond.part_films import (
     LOUDNESS,
     REACH,
     PartFilm,
+    attention_part,
     clip_part,
     cloud_part,
     letters_part,
@@ -42,6 +43,21 @@ def test_a_clip_holds_its_frames_and_names_one_digit():
     assert "classifier" not in clip_part("two", [clip], digits=2).words[0]
 
 
+def test_attention_is_drawn_from_0_to_the_films_largest_weight():
+    even, own = torch.full((1, 16, 16), 1 / 16), torch.eye(16)[None]
+    part = attention_part("attention", [even, own])
+    first, last = (np.frombuffer(of(one), np.uint8).reshape(16, 16) for one in part.content["levels"])
+    np.testing.assert_array_equal(last, 255 * np.eye(16))
+    assert (first == 16).all()
+    assert part.words == (
+        "18% to itself and its neighbours; to all alike, 18%",
+        "100% to itself and its neighbours; to all alike, 18%",
+    )
+    for wrong in (torch.zeros(1, 16, 15), -own):
+        with pytest.raises(ValueError, match="weights"):
+            attention_part("attention", [wrong])
+
+
 def test_a_sound_is_a_second_of_the_same_loudness_whether_noise_or_word():
     word = as_float(KINDS["sound"].data(8, 0, "test")).x_0[7:]
     part = sound_part("noisy", [word, noise(1, 64, 64)])
@@ -52,7 +68,7 @@ def test_a_sound_is_a_second_of_the_same_loudness_whether_noise_or_word():
             samples = np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
         assert len(samples) == 8064 and np.abs(samples).max() < 0.95
         assert 0.5 * LOUDNESS < np.sqrt((samples**2).mean()) < 1.05 * LOUDNESS
-    loud = np.frombuffer(of(part.content["loudness"][0]), np.uint8).reshape(64, 64)
+    loud = np.frombuffer(of(part.content["levels"][0]), np.uint8).reshape(64, 64)
     np.testing.assert_array_equal(loud, ((word[0, 0] + 1) * 127.5).round().numpy())
     assert [words for _, words in part.content["y_ticks"]][-1] == "4,000" and part.content["y_ticks"][-1][0] == 1
 

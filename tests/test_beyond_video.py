@@ -7,9 +7,10 @@ import torch
 from PIL import Image
 
 from diffusion_explained.beyond import load_beyond
-from diffusion_explained.beyond.clips import continue_frame, time_attention
+from diffusion_explained.beyond.clips import continue_frame, frame_attention, time_attention
 from diffusion_explained.beyond.kinds import Data, as_float
 from diffusion_explained.beyond.video import (
+    APART,
     CLASS_NAMES,
     HIGH,
     LOW,
@@ -18,8 +19,10 @@ from diffusion_explained.beyond.video import (
     clips_gif,
     fold,
     measure_clips,
+    placed,
     shuffled,
     small_digits,
+    two_pieces,
 )
 from diffusion_explained.models import SpaceTimeConfig, SpaceTimeDiT
 from diffusion_explained.models.dit import Block
@@ -49,9 +52,24 @@ def test_clips_show_their_class_and_bounce(clips):
     real, chance = measure_clips(clips), measure_clips(shuffled(clips, torch.Generator().manual_seed(0)))
     assert real["class_kept"] > 0.97 and real["within_a_pixel"] == 1 and real["speed_kept"] == 1
     assert chance["class_kept"] < 0.3 and chance["within_a_pixel"] < 0.3 and chance["path_error"] > 2
+    assert real["two_apart"] > 0.25 and real["both_named"] > 0.9 and chance["both_named"] < 0.3
     assert CLASS_NAMES[3] == "3-slow" and CLASS_NAMES[37] == "77-fast"
     light = (clips.x_0 + 1).mean((1, 2, 3, 4))
     assert light[clips.labels >= 20].mean() > 1.5 * light[clips.labels < 20].mean()  # two digits
+
+
+def test_one_digit_is_never_two_pieces_and_two_digits_are_found_where_they_stand(clips):
+    one, two = clips.x_0[clips.labels < 20], clips.x_0[clips.labels >= 20]
+    _, middles = two_pieces(one)
+    assert (middles[0] - middles[1]).norm(dim=-1).max() < APART
+    assert measure_clips(Data(one, clips.labels[clips.labels < 20])).keys().isdisjoint({"two_apart", "both_named"})
+    digits = small_digits("test")[3, :2]
+    corners = torch.tensor([[0.0, 1.0], [13.0, 12.0]])[:, None].expand(2, 16, 2)
+    first, second = 2 * placed(digits, corners) - 1
+    _, middles = two_pieces(torch.maximum(first, second)[None, None])
+    alone = torch.stack([centres(one[None, None])[0] for one in (first, second)])
+    assert (middles.sort(dim=0).values - alone).abs().max() < 0.01
+    assert torch.equal(two_pieces(two)[0].amax(0).flatten(), two.flatten())  # each pixel is in one of both
 
 
 def test_a_path_is_reflected_at_both_edges():
@@ -88,6 +106,9 @@ def test_attention_over_time_is_that_of_the_blocks_of_time():
     maps = time_attention(network, x, torch.tensor([300.0, 300.0]), torch.tensor([3, 4]))
     assert maps.shape == (1, 2, 2, 16, 16)
     assert torch.allclose(maps.sum(-1), torch.ones(1, 2, 2, 16), atol=1e-5)
+    model = Model("tiny", network, FlowSchedule(), "flow", CLASS_NAMES, {})
+    level = FlowSchedule().level(0.3)
+    assert torch.allclose(frame_attention(model, x, level, [3, 4]), maps[0].mean(1), atol=1e-6)
     assert isinstance(network.blocks[1], Block) and (maps[0, 0] - maps[0, 1]).abs().max() > 1e-6
 
 

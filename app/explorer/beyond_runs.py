@@ -9,9 +9,17 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.beyond import KINDS, load_beyond
-from diffusion_explained.beyond.clips import continue_frame
+from diffusion_explained.beyond.clips import continue_frame, frame_attention
 from diffusion_explained.beyond.kinds import as_float
-from diffusion_explained.beyond.part_films import Part, PartFilm, clip_part, cloud_part, molecule_part, sound_part
+from diffusion_explained.beyond.part_films import (
+    Part,
+    PartFilm,
+    attention_part,
+    clip_part,
+    cloud_part,
+    molecule_part,
+    sound_part,
+)
 from diffusion_explained.comparisons import one_shots
 from diffusion_explained.film import level_caption, shown
 from diffusion_explained.forward import add_noise
@@ -55,7 +63,8 @@ class Ask:
         """About how long it takes on two quiet cores, estimated from the network's FLOP."""
         per_step = RESAMPLINGS if self.task == "continue" else 2 if self.sampler == "heun" else 1
         sides = 1 if self.task == "noise" or self.guidance_scale == 1 else 2
-        return self.num_inference_steps * per_step * (OVERHEAD + sides * _flops(self.kind) / FLOPS)
+        looks = 1 if self.kind == "video" else 0  # one more evaluation per step shows the attention
+        return self.num_inference_steps * (OVERHEAD + (per_step * sides + looks) * _flops(self.kind) / FLOPS)
 
 
 @dataclass(frozen=True)
@@ -135,7 +144,7 @@ def _drawn(of: Model, ask: Ask, turn: Turn) -> Made:
     levels = [*(step.level for step in steps), steps[-1].next_level]
     captions = [level_caption(step.i, step.level, count) for step in steps]
     captions.append(f"after {count} step{'' if count == 1 else 's'}: the sample")
-    return Made(_film(ask, states, predicted, levels, captions, ("noise", "data")), states)
+    return Made(_film(of, ask, states, predicted, levels, captions, ("noise", "data")), states)
 
 
 def _noised(of: Model, ask: Ask, turn: Turn) -> Made:
@@ -150,10 +159,11 @@ def _noised(of: Model, ask: Ask, turn: Turn) -> Made:
         predicted += one_shots(denoise, of.schedule, x_t, some).x_0.split(1)
         turn(0.9 * (k + len(some)) / len(levels), f"level {k + len(some)} of {len(levels)}")
     captions = ["the data, without noise", *(noising_caption(level) for level in levels[1:])]
-    return Made(_film(ask, states, predicted, levels, captions, ("data", "noise")), states)
+    return Made(_film(of, ask, states, predicted, levels, captions, ("data", "noise")), states)
 
 
 def _film(
+    of: Model,
     ask: Ask,
     states: Sequence[Tensor],
     predicted: Sequence[Tensor],
@@ -161,12 +171,15 @@ def _film(
     captions: Sequence[str],
     ends: tuple[str, str],
 ) -> PartFilm:
-    """Two panels: x_t, and the predicted x_0."""
+    """The panels: x_t, the predicted x_0, and of a clip which frames the network looks at."""
     draw = PANELS[ask.kind]
     shares = [level.sigma / (level.alpha + level.sigma) for level in levels]
     x_t = [shown(state, level) for state, level in zip(states, levels, strict=True)]
-    parts = (draw("noisy xₜ", x_t, shares, ask.label), draw("predicted x₀", predicted, [0.0] * len(levels), ask.label))
-    return PartFilm(parts, tuple(captions), ends)
+    parts = [draw("noisy xₜ", x_t, shares, ask.label), draw("predicted x₀", predicted, [0.0] * len(levels), ask.label)]
+    if ask.kind == "video":
+        maps = [frame_attention(of, state, level, [ask.label]) for state, level in zip(states, levels, strict=True)]
+        parts.append(attention_part("attention over time", maps))
+    return PartFilm(tuple(parts), tuple(captions), ends)
 
 
 # -- the same in Python ------------------------------------------------------------------------------------------
@@ -200,7 +213,7 @@ x_0 = final(steps)
 open({ask.kind + suffix!r}, "wb").write(kind.writers[{suffix!r}](x_0, [{name!r}]))"""
     if ask.task == "continue":
         return f"""from diffusion_explained.beyond import KINDS, load_beyond
-from diffusion_explained.beyond.clips import continue_frame
+from diffusion_explained.beyond.clips import continue_frame, frame_attention
 from diffusion_explained.beyond.kinds import as_float
 from diffusion_explained.samplers import final
 

@@ -15,6 +15,7 @@ from diffusion_explained.models.space_time import SpaceTimeDiT
 from diffusion_explained.noise import generators
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import Step
+from diffusion_explained.schedules import Level
 
 
 @typed_arguments(but="labels")
@@ -74,3 +75,14 @@ def time_attention(network: SpaceTimeDiT, x_t: Tensor, t: Tensor, labels: Tensor
         q, k, _ = attend.heads(passed[name].input)  # [B * places, heads, F, head_width]
         maps.append(attend.weights(q, k).unflatten(0, (len(x_t), -1)).mean(1))
     return torch.stack(maps)
+
+
+@typed_arguments
+def frame_attention(model: Model, x_t: Tensor, level: Level, labels: Sequence[int]) -> Tensor:
+    """How much each frame attends to each other one at a level of noise, mean over layers and heads: [B, F, F].
+
+    x_t: [B, C, F, H, W], as a `Step` of the model has it; labels: one per clip.
+    """
+    time = model.schedule.network_time(level.t).expand(len(x_t)).to(x_t.device)
+    maps = time_attention(model.network, x_t, time, torch.tensor(labels, device=x_t.device, dtype=torch.int64))
+    return maps.mean((0, 2))

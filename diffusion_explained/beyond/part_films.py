@@ -122,6 +122,36 @@ def clip_part(title: str, clips: Sequence[Tensor], digits: int = 1) -> Part:
 
 
 @typed_arguments
+def attention_part(title: str, maps: Sequence[Tensor]) -> Part:
+    """How much each frame of a clip attends to each other one, [1, F, F] per frame of the film; each row sums to 1.
+
+    The colours go from 0 to the largest weight of the film. Raises ValueError for no maps, for tensors of another
+    shape, and for negative weights.
+    """
+    of_all = _states("maps", maps, 3)
+    count = of_all.shape[1]
+    if of_all.shape[2] != count or bool((of_all < 0).any()):
+        raise ValueError(f"maps must be weights [1, F, F], 0 or more; got {[1, *of_all.shape[1:]]}.")
+    frames = torch.arange(count, device="cpu", dtype=torch.int64)
+    near = (frames[:, None] - frames).abs() <= 1
+    share = (of_all * near).sum(-1).mean(-1)
+    alike = float(near.float().mean(-1).mean())  # the share of a frame that attends to all alike
+    words = tuple(f"{float(one):.0%} to itself and its neighbours; to all alike, {alike:.0%}" for one in share)
+    levels = (of_all / of_all.max().clamp_min(1e-12) * 255).round().to(torch.uint8)
+    ticks = [[(frame - 0.5) / count, str(frame)] for frame in sorted({1, max(1, count // 2), count})]
+    content = {
+        "levels": [_text(one.numpy().tobytes()) for one in levels],
+        "rows": count,
+        "columns": count,
+        "x_ticks": ticks,
+        "y_ticks": ticks,
+        "x_label": "frame that is looked at",
+        "y_label": "frame that looks",
+    }
+    return Part("attention", title, words, content)
+
+
+@typed_arguments
 def sound_part(title: str, spectrograms: Sequence[Tensor]) -> Part:
     """A log-mel spectrogram [1, 1, 64, 64] per frame of the film, which is seen and heard.
 
@@ -137,9 +167,9 @@ def sound_part(title: str, spectrograms: Sequence[Tensor]) -> Part:
     loud = ((of_all[:, 0].clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)  # mel, as in `mel_filters`
     content = {
-        "loudness": [_text(one.numpy().tobytes()) for one in loud],
-        "bands": BANDS,
-        "moments": FRAMES,
+        "levels": [_text(one.numpy().tobytes()) for one in loud],
+        "rows": BANDS,
+        "columns": FRAMES,
         "x_ticks": [[second / (SAMPLES / SAMPLE_RATE), f"{second:g}"] for second in (0, 0.25, 0.5, 0.75, 1)],
         "y_ticks": [[float(2595 * np.log10(1 + one / 700) / top), f"{one:,}"] for one in HERTZ],
         "x_label": "time (s)",

@@ -34,6 +34,8 @@ LOW, HIGH = -2.0, float(SIDE - DIGIT + 2)  # where a digit's corner may be; the 
 TEST_DIGITS = 200  # of the 1,000 digits of each class, those kept for the split "test"
 BRIGHTER = 1.4  # see `cut_out`
 CHUNK = 500  # clips drawn at once
+LLOYD = 8  # iterations of 2-means
+APART = 11.0  # pixels between the middles of two digits that hardly touch; the halves of one digit are nearer
 GIF_SCALE, GIF_MILLISECONDS = 4, 80  # screen pixels per pixel; the time of a frame
 
 CLASS_NAMES = tuple(f"{str(digit) * count}-{speed}" for count in (1, 2) for speed in SPEEDS for digit in range(10))
@@ -109,14 +111,41 @@ def cut_out(clips: Tensor) -> Tensor:
     and made brighter by BRIGHTER, because shrinking has dimmed the strokes (without it the classifier names only 96% of
     the real ones).
     """
-    middle = centres(clips).flatten(0, 1)  # [N * F, 2]
+    return _cut_at(clips[:, 0].flatten(0, 1), centres(clips).flatten(0, 1))
+
+
+def _cut_at(frames: Tensor, middle: Tensor) -> Tensor:
+    """The 18 x 18 pixels of frames [N, 32, 32] around their middles (x, y), [N, 2], as `cut_out` gives them."""
     offsets = (torch.arange(28, device="cpu", dtype=torch.float32) - 13.5) * (DIGIT / 28)
     x, y = (((middle[:, i, None] + offsets) + 0.5) * (2 / SIDE) - 1 for i in range(2))
     grid = torch.stack(torch.broadcast_tensors(x[:, None, :], y[:, :, None]), dim=-1)
-    frames = clips[:, 0].flatten(0, 1)[:, None].clamp(-1, 1)
-    return (BRIGHTER * F.grid_sample(frames + 1, grid, align_corners=False)).clamp(
-        0, 2
-    ) - 1  # beyond the frame it is black
+    cut = F.grid_sample(frames[:, None].clamp(-1, 1) + 1, grid, align_corners=False)  # black (0) beyond the frame
+    return (BRIGHTER * cut).clamp(0, 2) - 1
+
+
+@typed_arguments
+def two_pieces(clips: Tensor) -> tuple[Tensor, Tensor]:
+    """Each frame's light in two pieces: their pictures [2, N * F, 32, 32] and middles [2, N * F, 2], in pixels.
+
+    The 2-means of the frame's light (Lloyd 1982), begun at both sides of the middle, one standard deviation away along
+    the direction in which the light spreads most. clips: [N, 1, F, 32, 32] in [-1, 1].
+    """
+    frames = clips[:, 0].flatten(0, 1).clamp(-1, 1)
+    light = F.threshold((frames + 1) / 2, 0.1, 0.0).flatten(1)  # [N * F, pixels], as in `centres`
+    place = torch.arange(SIDE, device="cpu", dtype=torch.float32)
+    pixels_at = torch.stack([place.repeat(SIDE), place.repeat_interleave(SIDE)], dim=-1)  # (x, y) of each pixel
+    away = pixels_at - centres(clips).flatten(0, 1)[:, None]
+    total = light.sum(1).clamp_min(1e-6)
+    spread = torch.einsum("np,npi,npj->nij", light, away, away) / total[:, None, None]
+    variances, directions = torch.linalg.eigh(spread)
+    step = variances[:, -1, None].clamp_min(0).sqrt() * directions[:, :, -1]
+    middles = centres(clips).flatten(0, 1) + torch.stack([step, -step])  # [2, N * F, 2]
+    for _ in range(LLOYD):
+        nearest = torch.cdist(pixels_at.expand(len(light), -1, -1), middles.transpose(0, 1)).argmin(-1)
+        mine = torch.stack([light * (nearest == k) for k in range(2)])  # [2, N * F, pixels]
+        middles = mine @ pixels_at / mine.sum(-1, keepdim=True).clamp_min(1e-6)
+    pictures = torch.stack([torch.where(nearest == k, frames.flatten(1), -1.0) for k in range(2)])
+    return pictures.unflatten(-1, (SIDE, SIDE)), middles
 
 
 @lru_cache(maxsize=1)
@@ -145,12 +174,16 @@ def nearest_path(along: Tensor) -> tuple[Tensor, Tensor]:
 
 @typed_arguments
 def measure_clips(data: Data, reference: Data | None = None) -> dict[str, float]:
-    """What becomes of the digit over the frames, for the clips with one digit, float [N, 1, 16, 32, 32] in [-1, 1].
+    """What becomes of the digits over the frames of clips, float [N, 1, 16, 32, 32] in [-1, 1].
 
-    class_kept: the share of frames in which the shipped classifier of MNIST names the clip's digit. path_error: the
+    Of clips with one digit: class_kept: the share of frames in which the shipped classifier of MNIST names the clip's digit. path_error: the
     root mean square distance of the digit's centre from the nearest path that bounces, in pixels, mean over clips;
     within_a_pixel: the share of clips whose distance is below 1. speed_kept: the share of clips whose nearest path has
     the speed of their class. (reference is not needed: what is right follows from the class.)
+
+    Of clips with two digits, where there are such: two_apart, the share of frames whose light falls into two pieces
+    APART from each other, as one digit's never does; both_named, of these frames the share in which the classifier
+    names both pieces.
 
     Raises ValueError if no clip has one digit.
     """
@@ -170,7 +203,17 @@ def measure_clips(data: Data, reference: Data | None = None) -> dict[str, float]
         "path_error": float(error.mean()),
         "within_a_pixel": float((error < 1).float().mean()),
         "speed_kept": float((fast == (labels // 10 == 1)).float().mean()),
+        **({} if bool(alone.all()) else _measure_pairs(data.x_0[~alone], data.labels[~alone] % 10)),
     }
+
+
+def _measure_pairs(clips: Tensor, digits: Tensor) -> dict[str, float]:
+    pictures, middles = two_pieces(clips)
+    apart = (middles[0] - middles[1]).norm(dim=-1) >= APART
+    named = [classify(_cut_at(one[apart], at[apart]))[1].argmax(1) for one, at in zip(pictures, middles, strict=True)]
+    right = [one == digits.repeat_interleave(FRAMES)[apart] for one in named]
+    both = (right[0] & right[1]).sum() / apart.sum().clamp_min(1)
+    return {"two_apart": float(apart.float().mean()), "both_named": float(both)}
 
 
 @typed_arguments
