@@ -13,7 +13,9 @@ import urllib.request
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from diffusion_explained import beyond, film, load_pretrained, stable_diffusion
@@ -143,33 +145,48 @@ def molecules() -> None:
 
 
 def kinds() -> None:
-    """beyond.png: a clip's middle frame, a spoken word, a chair and a text, each at seven places from noise to data."""
-    figure, axes = plt.subplots(4, PLACES, figsize=(10.5, 6.2), constrained_layout=True)
-    drawn = {"video": 3, "sound": 7, "shapes": 5}  # a slow three, "seven", a chair
+    """beyond.png: a clip's middle frame, a spoken word, a chair, a molecule and a text, at seven places each.
+
+    From noise to data.
+    """
+    figure, axes = plt.subplots(5, PLACES, figsize=(10.5, 7.6), constrained_layout=True)
+    drawn = {"video": 3, "sound": 7, "shapes": 5, "molecules": 2}  # a slow three, "seven", a chair, an aromatic ring
     for row, (name, label) in zip(axes, drawn.items(), strict=False):
         steps = list(beyond.load_beyond(name).steps([label], seed=0, **beyond.KINDS[name].sampling))
         states = [*(step.x_t for step in steps), steps[-1].x_next]
         for axis, k in zip(row, film.evenly_spaced(len(states), PLACES), strict=True):
             if name == "shapes":
                 axis.imshow(cloud_sheet(states[k]))
+            elif name == "molecules":
+                axis.imshow(molecule_picture(states[k]))
             else:
                 picture = states[k][0, 0, 8] if name == "video" else states[k][0, 0].flip(0)
                 axis.imshow(picture, cmap="gray" if name == "video" else "Blues", vmin=-1, vmax=1, aspect="equal")
     model = load_text("text_masked")
     written = list(model.steps("", 64, sampler="most_certain_first", seed=0))
     texts = [*(step.x_t for step in written), written[-1].x_next]
-    for axis, k in zip(axes[3], film.evenly_spaced(len(texts), PLACES), strict=True):
+    for axis, k in zip(axes[4], film.evenly_spaced(len(texts), PLACES), strict=True):
         text = model.alphabet.decode(texts[k])[0].replace("_", "░")
         lines = "\n".join(text[start : start + 16] for start in range(0, len(text), 16))
         style = {"ha": "center", "va": "center", "ma": "left", "family": "monospace", "fontsize": 8}
         axis.text(0.5, 0.5, lines, transform=axis.transAxes, **style)
-    for row, name in zip(axes, ("video", "sound", "shapes", "text"), strict=True):
+    for row, name in zip(axes, (*drawn, "text"), strict=True):
         row[0].set_ylabel(name, fontsize=12)
         for axis in row:
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_color(LIGHT.grid)
     figure.savefig(HERE / "beyond.png", dpi=100)
     Image.open(HERE / "beyond.png").convert("RGB").quantize(128).save(HERE / "beyond.png", optimize=True)
+
+
+def molecule_picture(item: torch.Tensor) -> np.ndarray:
+    """A molecule [1, 9, 8] as balls and sticks: a picture [H, W, 4]."""
+    drawn = balls_and_sticks(item)
+    canvas = FigureCanvasAgg(drawn)
+    drawn.set_layout_engine("none")
+    drawn.dpi = 200
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python benchmarks/text.py                     # minutes on a CPU; diffusion_explained/measured/text.json
     python benchmarks/text.py floor               # one part only; the rows of the other parts are kept
+    python benchmarks/text.py limit --windows 1000 --device cuda   # the bound towards its limit: three minutes of a GPU
 
 All is measured on Persuasion, which no model was trained on, in windows of 128 letters. The n-gram models count the
 same five novels; they see the letters before a window too, the networks do not. Words count as known if they stand in
@@ -30,6 +31,7 @@ from diffusion_explained.pretrained import shipped_weights
 from diffusion_explained.training.text import windows
 
 LEVELS = (1, 4, 16, 64)
+TO_THE_LIMIT = (64, 128, 256, 512, 1024)  # the bound falls with the levels towards the loss of training
 MOST_GRAM = 7
 STEPS = (4, 16, 64)
 WORD = re.compile("[a-z']+")
@@ -46,18 +48,25 @@ def words_of(texts: list[str], known: set[str]) -> torch.Tensor:
     return torch.tensor([sum(one) / max(len(one), 1) for one in found])
 
 
-def bits_rows(models: dict[str, TextModel], count: int) -> list[dict[str, object]]:
+def bits_rows(
+    models: dict[str, TextModel], count: int, part: str = "bits", all_levels: tuple[int, ...] = LEVELS
+) -> list[dict[str, object]]:
     """Bits per letter of each model, by the number of levels of the bound."""
     rows: list[dict[str, object]] = []
     for kind, model in models.items():
         x = windows(model, novels("test"), count)
-        for levels in LEVELS if kind != "autoregressive" else (0,):
+        for levels in all_levels if kind != "autoregressive" else (0,):
             bits = [
-                model.bits(part.to(model.device), levels or 1, seed=1000 * k) for k, part in enumerate(x.split(400))
+                model.bits(some.to(model.device), levels or 1, seed=1000 * k) for k, some in enumerate(x.split(500))
             ]
-            rows.append({"part": "bits", "model": kind, "levels": levels, **mean(torch.cat(bits).cpu())})
+            rows.append({"part": part, "model": kind, "levels": levels, **mean(torch.cat(bits).cpu())})
             print(rows[-1], flush=True)
     return rows
+
+
+def limit_rows(models: dict[str, TextModel], count: int) -> list[dict[str, object]]:
+    """Bits per letter of each model, with ever more levels of the bound."""
+    return bits_rows(models, count, "limit", TO_THE_LIMIT)
 
 
 def floor_rows(*_: object) -> list[dict[str, object]]:
@@ -117,17 +126,18 @@ def gap_rows(models: dict[str, TextModel], count: int) -> list[dict[str, object]
     return rows
 
 
-MEASURERS = {"floor": floor_rows, "bits": bits_rows, "gaps": gap_rows, "steps": step_rows}
+MEASURERS = {"floor": floor_rows, "bits": bits_rows, "gaps": gap_rows, "steps": step_rows, "limit": limit_rows}
+USUAL = [part for part in MEASURERS if part != "limit"]  # which needs a GPU
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(MEASURERS)}; by default all")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(MEASURERS)}; by default all but limit")
     parser.add_argument("--windows", type=int, default=60, help="windows of the unseen novel")
     parser.add_argument("--texts", type=int, default=12, help="texts per number of steps")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    parts = arguments.parts or list(MEASURERS)
+    parts = arguments.parts or USUAL
     if unknown := set(parts) - set(MEASURERS):
         parser.error(f"there is no part {', '.join(sorted(unknown))}; choose from {', '.join(MEASURERS)}")
     tried(parser, check_folder, MEASURED)

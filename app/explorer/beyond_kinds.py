@@ -145,6 +145,7 @@ OF_KINDS = {
             "class_kept": ("right digit, of all frames", SHARE),
             "path_error": ("pixels from a straight path", NUMBER),
             "within_a_pixel": ("within one pixel of it", SHARE),
+            "both_named": ("of two digits that stand apart, both right", SHARE),
         },
     ),
     "sound": Row(
@@ -244,13 +245,13 @@ def measured(kind: str) -> str:
 
 def _measured_text() -> str:
     """Bits per letter of a novel that the networks did not read."""
-    rows = rows_of("text", "training")  # of one network several lengths of training
-    last = {name: max((row for row in rows if row["model"] == name), key=lambda row: row["steps"]) for name in TEXTS}
+    last = {row["model"]: row for row in rows_of("text", "limit")}  # of each network its most levels
     grams = min(row["mean"] for row in rows_of("text", "floor") if row["model"].endswith("-gram"))
     lines = [f"| {said} | {last[name]['mean']:.2f} ± {last[name]['error']:.2f} |" for name, said in TEXTS.items()]
     lines.append(f"| counted letters, the best n-gram | {grams:.2f} |")
     return "\n".join(["| bits per letter, less is better | |", "|---|---|", *lines]) + (
-        f"\n\n{last['masked']['n']:,} texts of *Persuasion*, which no network has read."
+        f"\n\n{last['masked']['n']:,} texts of *Persuasion*, which no network has read; bounds of "
+        f"{last['masked']['levels']:,} levels."
     )
 
 

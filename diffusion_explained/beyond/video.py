@@ -176,10 +176,11 @@ def nearest_path(along: Tensor) -> tuple[Tensor, Tensor]:
 def measure_clips(data: Data, reference: Data | None = None) -> dict[str, float]:
     """What becomes of the digits over the frames of clips, float [N, 1, 16, 32, 32] in [-1, 1].
 
-    Of clips with one digit: class_kept: the share of frames in which the shipped classifier of MNIST names the clip's digit. path_error: the
-    root mean square distance of the digit's centre from the nearest path that bounces, in pixels, mean over clips;
-    within_a_pixel: the share of clips whose distance is below 1. speed_kept: the share of clips whose nearest path has
-    the speed of their class. (reference is not needed: what is right follows from the class.)
+    Of clips with one digit: class_kept: the share of frames in which the shipped classifier of MNIST names the clip's
+    digit. path_error: the root mean square distance of the digit's centre from the nearest path that bounces, in
+    pixels, mean over clips; within_a_pixel: the share of clips whose distance is below 1. speed_kept: the share of
+    clips whose nearest path has the speed of their class. (reference is not needed: what is right follows from the
+    class.)
 
     Of clips with two digits, where there are such: two_apart, the share of frames whose light falls into two pieces
     APART from each other, as one digit's never does; both_named, of these frames the share in which the classifier
