@@ -109,6 +109,8 @@ def test_attention_over_time_is_that_of_the_blocks_of_time():
     model = Model("tiny", network, FlowSchedule(), "flow", CLASS_NAMES, {})
     level = FlowSchedule().level(0.3)
     assert torch.allclose(frame_attention(model, x, level, [3, 4]), maps[0].mean(1), atol=1e-6)
+    with pytest.raises(ValueError, match="has no blocks of time"):
+        frame_attention(load_beyond("shapes"), x, level, [3, 4])
     assert isinstance(network.blocks[1], Block) and (maps[0, 0] - maps[0, 1]).abs().max() > 1e-6
 
 

@@ -81,8 +81,11 @@ def time_attention(network: SpaceTimeDiT, x_t: Tensor, t: Tensor, labels: Tensor
 def frame_attention(model: Model, x_t: Tensor, level: Level, labels: Sequence[int]) -> Tensor:
     """How much each frame attends to each other one at a level of noise, mean over layers and heads: [B, F, F].
 
-    x_t: [B, C, F, H, W], as a `Step` of the model has it; labels: one per clip.
+    x_t: [B, C, F, H, W], as a `Step` of the model has it; labels: one per clip. Raises ValueError for a model whose
+    network is no `SpaceTimeDiT`.
     """
+    if not isinstance(model.network, SpaceTimeDiT):
+        raise ValueError(f"{model.name} has no blocks of time: attention over time is that of a model of clips, video.")
     time = model.schedule.network_time(level.t).expand(len(x_t)).to(x_t.device)
     maps = time_attention(model.network, x_t, time, torch.tensor(labels, device=x_t.device, dtype=torch.int64))
     return maps.mean((0, 2))

@@ -549,8 +549,8 @@ check("15.4", my_prediction, solution_prediction)
 # - A. Lou, C. Meng, S. Ermon 2024, [Discrete Diffusion Modeling by Estimating the Ratios of the Data
 #   Distribution](https://arxiv.org/abs/2310.16834): SEDD, the counterpart of score matching.
 # - H. Chang et al. 2022, [MaskGIT](https://arxiv.org/abs/2202.04200): the most certain positions first (Sec. 3.2).
-# - E. Hoogeboom et al. 2022, [Autoregressive Diffusion Models](https://arxiv.org/abs/2110.02037): one position per step,
-#   in a random order.
+# - E. Hoogeboom et al. 2022, [Autoregressive Diffusion Models](https://arxiv.org/abs/2110.02037): one position per
+#   step, in a random order.
 # - K. Zheng et al. 2024, [Masked Diffusion Models are Secretly Time-Agnostic Masked
 #   Models](https://arxiv.org/abs/2409.02908): inaccurate sampling of kinds.
 # - I. Witten, T. Bell 1991, The zero-frequency problem, IEEE Transactions on Information Theory 37(4): the $n$-gram
