@@ -13,7 +13,7 @@ from concurrent.futures import wait
 
 import pytest
 import torch
-from explorer import runs, stable, stable_sections
+from explorer import beyond_runs, runs, stable, stable_sections
 
 from diffusion_explained.beyond import part_films
 from diffusion_explained.comparisons import Timing
@@ -112,6 +112,9 @@ def cheap_pages(monkeypatch):
     for network in (UNet, DiT, SpaceTimeDiT, PointSet, EGNN):
         monkeypatch.setattr(network, "forward", small_network)
     monkeypatch.setattr(Letters, "forward", small_letters)
+    # a stand-in has no blocks of time: frames look at frames that are like them
+    monkeypatch.setattr(beyond_runs, "frame_attention", lambda _, x_t, *__: (
+        torch.einsum("bcfhw,bcghw->bfg", x_t, x_t) / 1024).softmax(-1))  # fmt: skip
     # a second of sound that depends on the spectrogram; Griffin-Lim would take most of the time
     monkeypatch.setattr(part_films, "to_wave", lambda one: 0.1 * one.flatten(1)[:, ::64].repeat(1, 126))
     monkeypatch.setattr("diffusers.models.autoencoders.vae.Decoder.forward", small_decoder)
