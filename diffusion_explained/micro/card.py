@@ -82,8 +82,18 @@ def _text_to_image(card: dict[str, Any] | None) -> list[str]:
         "## Text encoder and U-Net",
         f"The U-Net predicts {PREDICTED[card['prediction']]}. Captions of at most {card['tokens']} tokens, replaced by "
         f"the empty one {card['caption_dropout']:.0%} of the time. {card['scenes']:,} scenes, each used several times. "
-        f"{_training(card)}",
+        f"{_training(card)}{_before(card)}",
     ]
+
+
+def _before(card: dict[str, Any]) -> str:
+    if "continued_from" not in card:
+        return ""
+    first = card["continued_from"]
+    return (
+        f" It continued (`{card['recipe']}`) a training on {first['images_seen']:,} images of {first['scenes']:,} "
+        f"scenes, {first['seconds']:,.0f} s on {first['hardware']}."
+    )
 
 
 def _training(card: dict[str, Any]) -> str:

@@ -12,7 +12,8 @@ Training never uses the held-out colours of things (words.is_held_out_colour) an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -50,8 +51,8 @@ from diffusion_explained.micro.words import (
 from diffusion_explained.noise import check_seed, numpy_stream
 
 __all__ = [
-    "COLOURS", "KINDS", "POSITIONS", "RELATIONS", "SPLITS", "Scene", "SceneSampler", "Scenes", "Sprite",
-    "batch_scenes", "caption_of", "composable", "draw_scenes", "held_out_pairs", "painted_name",
+    "COLOURS", "KINDS", "MIXES", "POSITIONS", "RELATIONS", "SPLITS", "Mix", "Scene", "SceneSampler", "Scenes",
+    "Sprite", "batch_scenes", "caption_of", "composable", "draw_scenes", "held_out_pairs", "painted_name",
     "plain_caption",
 ]  # fmt: skip
 
@@ -78,24 +79,50 @@ LAYOUTS: dict[
     3: [(0.48, ((0, -0.5), (-0.5, 0.48), (0.5, 0.48))), (0.33, ((-0.66, 0), (0, 0), (0.66, 0)))],
     4: [(0.48, ((-0.5, -0.5), (0.5, -0.5), (-0.5, 0.5), (0.5, 0.5)))],
 }
-SAY_STYLE, SAY_KEYWORD, SAY_ARTICLE, SAY_EMOJI = 0.3, 0.35, 0.6, 0.06  # how often a caption contains each
+SAY_KEYWORD, SAY_ARTICLE, SAY_EMOJI = 0.35, 0.6, 0.06  # how often a caption contains each
 PAINT_BACKGROUND = 0.15  # how often a composed scene has a background other than white
 PAINT_COMPOSED = 0.25  # how often the things in scenes with counts, relations, positions and sizes are repainted
 HALF = 0.5  # the distance from the centre of a half to the centre of the picture
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What the scenes of a training are: the frequency of each kind, and how often a caption contains the style."""
+
+    kinds: Mapping[str, float]
+    say_style: float
+
+
+# by name: that of the first training, and that of the second, which teaches relations and styles
+MIXES = {
+    "broad": Mix(KINDS, 0.3),
+    "relations": Mix(
+        {
+            "plain": 0.28, "colour": 0.10, "background": 0.04, "count": 0.05, "relation": 0.41, "position": 0.05,
+            "size": 0.02, "rotation": 0.01, "style": 0.04,
+        },
+        0.6,
+    ),
+}  # fmt: skip
 
 
 @typed_arguments
 class SceneSampler:
     """An endless list of scenes: scene i is a pure function of (seed, i), whatever the batch, process or order.
 
-    Raises ValueError for an unknown split, or one for which this set has no pictures.
+    mix: the name of one of `MIXES`.
+
+    Raises ValueError for an unknown split or mix, or a split for which this set has no pictures.
     """
 
-    def __init__(self, emoji: EmojiSet, split: str = "train", seed: int = 0) -> None:
+    def __init__(self, emoji: EmojiSet, split: str = "train", seed: int = 0, mix: str = "broad") -> None:
         if split not in SPLITS:
             raise unknown_name("split of scenes", split, SPLITS)
+        if mix not in MIXES:
+            raise unknown_name("mix of scenes", mix, MIXES)
+        self.mix = MIXES[mix]
         self.emoji, self.split, self.seed = emoji, split, check_seed(seed)
-        self.subject, self.style = emoji.subject.tolist(), emoji.style.tolist()
+        self.subject, self.styles = emoji.subject.tolist(), emoji.style.tolist()
         self.train = (~emoji.held_out).nonzero()[:, 0].tolist()
         self.held_out = emoji.held_out.nonzero()[:, 0].tolist()
         self.pairs = held_out_pairs(emoji)
@@ -103,7 +130,7 @@ class SceneSampler:
         things = set(composable(emoji))
         # the training pictures of composable things, all and by style; the two of a relation are of one style
         self.things = [p for p in self.train if self.subject[p] in things]
-        self.things_of = [[p for p in self.things if self.style[p] == style] for style in range(len(STYLES))]
+        self.things_of = [[p for p in self.things if self.styles[p] == style] for style in range(len(STYLES))]
         self.pictures_of: list[list[int]] = [[] for _ in emoji.names]
         for picture in self.train:
             self.pictures_of[self.subject[picture]].append(picture)
@@ -119,7 +146,7 @@ class SceneSampler:
             for word in words
             if is_held_out_colour(colour, name) or is_held_out_colour(colour, word)
         }
-        self.kinds, self.edges = list(KINDS), np.cumsum(list(KINDS.values())).tolist()
+        self.kinds, self.edges = list(self.mix.kinds), np.cumsum(list(self.mix.kinds.values())).tolist()
         if not (self.things if split == "train" else self.pairs and self.held_out):
             raise ValueError(f"this set of {len(emoji)} pictures has nothing for the split {split!r}")
 
@@ -174,9 +201,9 @@ class SceneSampler:
     def relation(self, rng: RandomChoices) -> Scene:
         """Two different things: "a cat left of a dog"."""
         first = rng.pick(self.things)
-        second = rng.pick(self.things_of[self.style[first]])
+        second = rng.pick(self.things_of[self.styles[first]])
         while self.subject[second] == self.subject[first]:
-            second = rng.pick(self.things_of[self.style[first]])
+            second = rng.pick(self.things_of[self.styles[first]])
         words = rng.pick(tuple(RELATIONS))
         dx, dy = RELATIONS[words] or rng.pick(((-1, 0), (1, 0)))
         across = rng.near(0, 0.15)
@@ -222,6 +249,11 @@ class SceneSampler:
             phrase, sprite = self.a(rng, f"tilted {noun}", may_count), Sprite(picture, size=0.85, angle=angle)
         return self.on_background(rng, phrase, (sprite,))
 
+    def style(self, rng: RandomChoices) -> Scene:
+        """One emoji, of which the caption says the style alone: "noto style"."""
+        picture = rng.pick(self.train)
+        return Scene(f"{STYLES[self.styles[picture]]} style", (Sprite(picture),))
+
     def held_out_colour(self, rng: RandomChoices) -> Scene:
         """A held-out colour on a thing: "a blue cat"."""
         colour, subject = rng.pick(self.pairs)
@@ -232,7 +264,7 @@ class SceneSampler:
     def held_out_picture(self, rng: RandomChoices) -> Scene:
         """A subject in its held-out style: "rocket, noto style"."""
         picture = rng.pick(self.held_out)
-        caption = plain_caption(self.emoji, self.subject[picture], STYLES[self.style[picture]])
+        caption = plain_caption(self.emoji, self.subject[picture], STYLES[self.styles[picture]])
         return Scene(caption, (Sprite(picture),))
 
     # parts of captions
@@ -265,7 +297,7 @@ class SceneSampler:
 
     def said(self, rng: RandomChoices, phrase: str, picture: int, background: str | None = None) -> str:
         """The caption, sometimes with the style."""
-        return caption_of(phrase, background, STYLES[self.style[picture]] if rng.chance(SAY_STYLE) else None)
+        return caption_of(phrase, background, STYLES[self.styles[picture]] if rng.chance(self.mix.say_style) else None)
 
     def on_background(
         self, rng: RandomChoices, phrase: str, sprites: tuple[Sprite, ...], probability: float = PAINT_BACKGROUND
