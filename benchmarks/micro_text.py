@@ -91,7 +91,7 @@ class Networks:
 
 
 def binding(networks: Networks, emoji: EmojiSet) -> list[dict[str, Any]]:
-    """For each place of a caption: accuracies of linear probes for the relation, for its things, and for the left one."""
+    """For each place of a caption: linear probes for the relation, its things, and the left one."""
     groups = load_subjects()
     names = [n for group in ("animals", "food", "travel", "objects") for n in groups[group] if len(n.split()) <= 2]
     g = torch.Generator().manual_seed(0)
