@@ -1,12 +1,17 @@
-"""What the micro model's text encoder knows of a relation, and how much of a picture is drawn from the padding.
+"""What the micro model's text encoder knows of a relation, what is drawn from the padding, and what is remembered.
 
     python benchmarks/micro_text.py binding                                # on a CPU, half a minute
-    python benchmarks/micro_text.py padding --device cuda                  # 20 prompts, 3 seeds: seconds on a GPU
+    python benchmarks/micro_text.py copies padding mask --device cuda      # seconds on a GPU
+    python benchmarks/micro_text.py copies --sample --prompts 2 --out runs # a trial on a CPU
     python benchmarks/micro_text.py --model WEIGHTS --name before --out runs
 
     binding   linear probes on the vectors of "a A left of a B": do they hold "left", A, B, and which one is on the left
     padding   the perceptual distance to the picture of the whole prompt when the padding or the words are emptied
               (replaced by the empty prompt's vectors), and when the padding is masked in cross-attention
+    mask      how often the name of a thing is recognised in its picture, with the padding attended to, and masked
+    copies    for four kinds of prompts, the distance between the pictures of different seeds; where the prompt names
+              one thing, the distance to its nearest training picture, and, to compare, the distances of a training
+              picture to its own reconstruction by the autoencoder and to the pictures of the same thing in other styles
 
 Rows are added to <out>/micro_text.json. A probe is ridge regression on three quarters of the captions, scored on the
 others; the pairs of things differ, the things do not.
@@ -14,6 +19,8 @@ others; the pairs of things differ, the things do not.
 
 import argparse
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +34,9 @@ from torch import Tensor
 from diffusion_explained.files import check_folder
 from diffusion_explained.measured import MEASURED, write_measured
 from diffusion_explained.micro.emoji import EmojiSet, load_emoji, load_emoji_sample
-from diffusion_explained.micro.fidelity import picture_distance
-from diffusion_explained.micro.retrieval import load_retrieval
+from diffusion_explained.micro.fidelity import naming, picture_distance
+from diffusion_explained.micro.reconstruction import on_white
+from diffusion_explained.micro.retrieval import Retrieval, embed_captions, embed_pictures, load_retrieval
 from diffusion_explained.micro.subjects import load_subjects
 from diffusion_explained.micro.tokens import encode, load_tokenizer
 from diffusion_explained.micro.words import with_article
@@ -39,6 +47,8 @@ STUDY = "micro_text"
 CAPTIONS, RIDGE = 6000, 0.1
 SEEDS, SCALE, STEPS = 3, 4.0, 30
 SPARE = 1000  # the distance between the seeds of two pictures of one prompt
+NAMES = 256  # drawn with and without a mask
+PROMPTS, VARIANTS = 20, 8  # in `copies`: the prompts of each kind, and the seeds of each prompt
 
 
 class Networks:
@@ -87,7 +97,17 @@ class Networks:
             )[0].float()  # fmt: skip
             without, with_text = v.chunk(2)
             x = x - (without + SCALE * (with_text - without)) / STEPS
-        return self.vae.decode(x.to(self.dtype) / self.vae.config.scaling_factor).sample.float().clamp(-1, 1)
+        return self.decode(x.to(self.dtype) / self.vae.config.scaling_factor)
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Pictures [B, 3, 128, 128] in [-1, 1] of the autoencoder's latents."""
+        return self.vae.decode(z).sample.float().clamp(-1, 1)
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor) -> Tensor:
+        """Pictures [B, 3, 128, 128], encoded and decoded."""
+        return self.decode(self.vae.encode(images.to(self.device, self.dtype)).latent_dist.mean)
 
 
 def binding(networks: Networks, emoji: EmojiSet) -> list[dict[str, Any]]:
@@ -173,7 +193,60 @@ def padding(networks: Networks, emoji: EmojiSet) -> list[dict[str, Any]]:
     return [{"change": change, "distance": distance(images), "seeds": SEEDS} for change, images in drawn.items()]
 
 
-PARTS = {"binding": binding, "padding": padding}
+def mask(networks: Networks, emoji: EmojiSet) -> list[dict[str, Any]]:
+    """How often a name is recognised in its picture among all names, with and without the mask."""
+    subjects, retrieval = plain_names(emoji, NAMES), load_retrieval(device=networks.device)
+    captions, words = [emoji.names[i] for i in subjects.tolist()], embed_captions(retrieval, emoji.names)
+    found = []
+    for masked in (False, True):
+        drawn = embed_pictures(retrieval, networks.draw(captions, list(range(len(captions))), masked=masked))
+        found.append({"padding": "masked" if masked else "attended to", **naming(drawn, words, subjects)})
+    return found
+
+
+def copies(networks: Networks, emoji: EmojiSet, prompts: int = PROMPTS) -> list[dict[str, Any]]:
+    """Distances between the pictures of one prompt, and to training pictures; means over prompts."""
+    names, retrieval = emoji.names, load_retrieval(device=networks.device)
+    plain, styled = plain_names(emoji, prompts).tolist(), style_pairs(emoji, prompts, held_out=False)
+    pairs = zip(*(side.tolist() for side in pairs_of_things(emoji, prompts)), strict=True)
+    kinds: dict[str, tuple[list[str], list[int] | None]] = {
+        "a thing": ([names[i] for i in plain], plain),
+        "a thing in a style": ([pair.caption for pair in styled], [pair.subject for pair in styled]),
+        "a thing in a new colour": ([pair.caption for pair in colour_pairs(emoji, prompts, held_out=True)], None),
+        "two things": ([f"{with_article(names[a])} left of {with_article(names[b])}" for a, b in pairs], None),
+    }
+    i, j = torch.triu_indices(VARIANTS, VARIANTS, 1)
+    found = []
+    for kind, (captions, subjects) in kinds.items():
+        seeds = list(range(VARIANTS)) * len(captions)
+        drawn = networks.draw([caption for caption in captions for _ in range(VARIANTS)], seeds)
+        drawn = drawn.unflatten(0, (len(captions), VARIANTS))
+        between = [picture_distance(retrieval, one[i], one[j]).mean() for one in drawn]
+        row: dict[str, Any] = {"prompts": kind, "seeds": VARIANTS, "between_seeds": mean(torch.stack(between).cpu())}
+        if subjects is not None:
+            row |= to_training(networks, retrieval, emoji, subjects, drawn)
+        found.append(row)
+    return found
+
+
+def to_training(
+    networks: Networks, retrieval: Retrieval, emoji: EmojiSet, subjects: list[int], drawn: Tensor
+) -> dict[str, Any]:
+    """The distances of drawn pictures [N, V, 3, 128, 128] to training pictures of their subjects [N]."""
+    nearest, rebuilt, others = [], [], []
+    for subject, pictures in zip(subjects, drawn, strict=True):
+        own = on_white(emoji.images[(emoji.subject == subject) & ~emoji.held_out]).to(drawn.device)
+        each = [picture_distance(retrieval, pictures, one.expand_as(pictures)) for one in own]
+        nearest.append(torch.stack(each).amin(0).mean())
+        rebuilt.append(picture_distance(retrieval, own, networks.reconstruct(own)).mean())
+        if len(own) > 1:
+            i, j = torch.triu_indices(len(own), len(own), 1)
+            others.append(picture_distance(retrieval, own[i], own[j]).mean())
+    measured = {"nearest_training_picture": nearest, "its_reconstruction": rebuilt, "in_another_style": others}
+    return {name: mean(torch.stack(distances).cpu()) for name, distances in measured.items()}
+
+
+PARTS = {"binding": binding, "padding": padding, "mask": mask, "copies": copies}
 
 
 def main() -> None:
@@ -183,16 +256,18 @@ def main() -> None:
     parser.add_argument("--name", default="micro", help="the model's name in the rows")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sample", action="store_true", help="use only the emoji that ship with the package")
+    parser.add_argument("--prompts", type=int, default=PROMPTS, help="of each kind in `copies`")
     parser.add_argument("--out", type=Path, default=MEASURED)
     given = parser.parse_args()
     tried(parser, check_folder, given.out)
+    parts: dict[str, Callable[..., list[dict[str, Any]]]] = {**PARTS, "copies": partial(copies, prompts=given.prompts)}
     networks, path = Networks(given.model, given.device), given.out / f"{STUDY}.json"
     emoji = load_emoji_sample() if given.sample else None
     rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
     for part in given.parts or PARTS:
-        if part == "padding" and emoji is None:
+        if part != "binding" and emoji is None:
             emoji = load_emoji()
-        measured = PARTS[part](networks, emoji)
+        measured = parts[part](networks, emoji)
         rows = [row for row in rows if (row["part"], row["model"]) != (part, given.name)]
         what = {"part": part, "model": given.name, "weights": networks.weights}
         rows += [{**what, **row, "machine": machine()} for row in measured]

@@ -5,7 +5,7 @@
 
 The first training (`diffusion-explained micro train`) drew both things of a caption, and their sides by chance. The
 text encoder was the reason: from its vectors one can read both things, which is said first, and "left" or "right", but
-not which thing is on the left (benchmarks/micro_binding.py). Three changes teach it:
+not which thing is on the left (benchmarks/micro_text.py binding). Three changes teach it:
 
 - scenes: 41% are of two things (9% before), and 60% of the captions say the style (30% before): the mix "relations".
 - a second loss on the text encoder alone: from its vectors at the padding, a linear reader must name the thing on the
@@ -18,6 +18,7 @@ Weights to start from: a folder in diffusers' format, "micro" for those of the p
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -267,7 +268,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/micro2"))
     given = parser.parse_args()
-    check_folder(given.out)
+    try:
+        check_folder(given.out)
+    except OSError as error:
+        sys.exit(str(error))
     device, tokenizer = choose_device(given.device), load_tokenizer()
     emoji = load_emoji_sample() if given.sample else load_emoji()
     limits = {"seconds": given.seconds, "images": given.images}

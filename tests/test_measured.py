@@ -203,6 +203,20 @@ def test_micro_was_measured_with_the_weights_that_ship():
             assert row["weights"] == model, f"{row['part']} was measured with other weights: {again}"
 
 
+def test_what_the_text_encoder_binds_and_what_is_copied_was_measured_with_the_weights_that_ship():
+    rows = read_measured("micro_text")["rows"]
+    (weights,) = {row["weights"] for row in read_measured(MICRO)["rows"] if row["model"] == "micro"}
+    assert {row["weights"] for row in rows if row["model"] == "micro"} == {weights}, (
+        "run benchmarks/micro_text.py again"
+    )
+    assert {(row["model"], row["part"]) for row in rows} == {
+        (model, part)
+        for model in ("micro_1", "micro", "micro_masked")
+        for part in ("binding", "padding", "mask", "copies")
+    }
+    assert all(math.isfinite(value) for value in numbers(rows))
+
+
 def test_diagnose_names_nine_faults_in_ten_and_raises_no_alarm():
     rows = read_measured("diagnosis")["rows"]
     right = [row for row in rows if row["fault"] == "none"]

@@ -424,9 +424,9 @@ TEXT_TO_IMAGE = PageWords(
         ),
         Try("Guidance off", "At w = 1 the words are followed less. What stays of the prompt?", {"t2i_w": 1.0}),
         Try(
-            "Two small things",
-            "Several things at once are hard: a small thing covers few latent pixels.",
-            {"t2i_prompt": "two dogs", "t2i_w": 4.0},
+            "Which is on the left",
+            "Exchange the two things in the prompt: they change sides. The text encoder had to be taught this.",
+            {"t2i_prompt": "a cat left of a dog", "t2i_w": 4.0},
         ),
     ),
     question=Question(
@@ -444,6 +444,9 @@ TEXT_TO_IMAGE = PageWords(
         "**Reads as** comes from the retrieval network, trained separately on real emoji. It chooses among your prompt "
         "and all things that the model was trained on. Its number is its confidence, and it can be wrong too.",
         "A **negative prompt** replaces the unconditional side, so guidance moves away from it.",
+        "**Other seeds** give few other pictures: training had one picture of each thing in each of three styles, and "
+        "the model remembers them. With a style named, every seed gives the same picture; with a new colour, or with "
+        "two things, seeds differ.",
         "**Refine**: a strength of 0.3 to 0.5 keeps the picture's layout, 0.8 hardly anything. Paint a blob, "
         "and let the "
         "words make something of it; or brush a hole, and only the hole is painted anew.",

@@ -27,7 +27,7 @@ from torch import Tensor
 from diffusion_explained.film import pixels, png
 
 EXAMPLES = ("a blue cat", "red heart", "crying cat", "a rocket", "house with garden", "a purple apple", "sunflower",
-            "a green car on a yellow background", "two dogs")  # fmt: skip
+            "a green car on a yellow background", "a rocket above a pear")  # fmt: skip
 STEPS = (1, 2, 4, 8, 12, 20, 30, 50)
 PREVIEW = 8
 PICTURES = 4  # the default number

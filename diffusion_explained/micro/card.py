@@ -92,7 +92,8 @@ def _before(card: dict[str, Any]) -> str:
     first = card["continued_from"]
     return (
         f" It continued (`{card['recipe']}`) a training on {first['images_seen']:,} images of {first['scenes']:,} "
-        f"scenes, {first['seconds']:,.0f} s on {first['hardware']}."
+        f"scenes, {first['seconds']:,.0f} s on {first['hardware']}. It has memorised: with a style named, every seed "
+        "gives nearly the one training picture of that subject in that style (`benchmarks/micro_text.py copies`)."
     )
 
 

@@ -274,7 +274,7 @@ hook = model.network.register_forward_pre_hook(
 steps = draw(model.denoiser(text, guidance_scale=7.5, start=start), start.x_t, start.levels)
 hook.remove()
 
-EMOJI, SCALE = "a cat with a red hat", 4.0
+EMOJI, SCALE = "crying cat", 4.0
 micro_text, micro_start = micro.encode_text(EMOJI), micro.prepare(0, levels=micro.levels(STEPS))
 micro_steps = draw(micro.denoiser(micro_text, guidance_scale=SCALE, start=micro_start), micro_start.x_t,
                    micro_start.levels)  # fmt: skip
@@ -539,7 +539,7 @@ mask = torch.zeros(128, 128)
 mask[:64] = 1  # 1: draw again, the upper half
 options = {"image": image, "mask": mask}
 painted = micro.prepare(0, levels=micro.levels(20), strength=0.8, **options)
-inpainting = list(micro.steps("a red house", strength=0.8, **options, **few))
+inpainting = list(micro.steps("a castle", strength=0.8, **options, **few))
 
 known, keep = painted.known, (painted.known.mask == 0).expand_as(painted.x_t)
 first, end = painted.levels[0], inpainting[-1].x_next
@@ -556,7 +556,7 @@ print(f"{keep.float().mean():.1%} of the latents are kept, exactly; the others c
 hole = torch.where(mask.bool(), torch.zeros(()), image)
 films = {"": torch.cat([image, hole, *(micro.decode(inpainting[i].pred.x_0).cpu() for i in seen)])}
 filmstrip(films, captions=["picture", "masked", *(f"step {i + 1}" for i in seen)],
-          title="Inpainting “a red house”: predicted pictures, decoded (micro)")  # fmt: skip
+          title="Inpainting “a castle”: predicted pictures, decoded (micro)")  # fmt: skip
 plt.show()
 assert changed > 0.05
 
@@ -601,7 +601,12 @@ torch.testing.assert_close(batch[1:2], alone, atol=1e-2, rtol=0)
 others = [rms_distance(batch[1:2], batch[k : k + 1]) for k in (0, 2)]
 print("distance of the pictures of seeds 7 and 9 from that of seed 8: " + ", ".join(f"{d:.1f}" for d in others))
 assert min(others) > 10 * rms_distance(batch[1:2], alone)
-print("in a batch: the same start to the bit, the same picture but for rounding; other seeds, other pictures")
+print("in a batch: the same start to the bit, the same picture but for rounding; from other seeds, other noise")
+
+# %% [markdown]
+# Other noise need not give another picture: seeds 7 and 9 end at nearly the same cat. Micro has seen three crying cats,
+# one by each of three artists, and remembers them (notebook 11, section 8); a model of a billion pictures has more to
+# choose from.
 
 # %% [markdown]
 # ## 9 · The time of each stage
