@@ -692,7 +692,8 @@ originals = on_white(emoji.images[apple & ~emoji.held_out])
 ONE, ANY = "red apple, noto style", "red apple"
 asked = {prompt: draw(prompt, range(len(originals))) for prompt in (ANY, ONE)}
 filmstrip({"in training": originals, **{f"“{prompt}”": pictures for prompt, pictures in asked.items()}},
-          captions=[STYLES[k] for k in emoji.style[apple & ~emoji.held_out]], title="Remembered pictures")  # fmt: skip
+          captions=[f"{STYLES[style]}\nseed {seed}" for seed, style in enumerate(emoji.style[apple & ~emoji.held_out])],
+          title="Remembered pictures: in training by style, drawn by seed")  # fmt: skip
 plt.show()
 between = {prompt: rms_distance(pictures, pictures.roll(1, 0)) for prompt, pictures in asked.items()}
 print("from one seed to the next: " + ", ".join(f"“{prompt}” {d:.2f}" for prompt, d in between.items()))
