@@ -87,8 +87,8 @@ assert model.latent_shape() == (4, 16, 16) and set(model.parameters()) >= {"vae"
 # ### The training data
 #
 # The training data are pictures with captions, generated during training, from emoji of three sets by different
-# artists. In about 28% of the pictures one emoji stands alone on white with its own name as the caption, in 41% one
-# thing is left of, right of, above or below another; in the others emoji are recoloured, counted, placed and resized.
+# artists. In 28% of the pictures one emoji stands alone on white with its own name as the caption, in 41% there are two
+# things ("left of", "above", "next to", "and"); in the others emoji are recoloured, counted, placed, resized, turned.
 # So the words in a caption have a visible meaning. Here are some, made from the part of the emoji that is included in
 # the package (`diffusion-explained micro data` builds the whole data set; `recipes/micro2.py` is the training).
 
