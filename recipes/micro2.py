@@ -29,6 +29,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_explained.devices import choose_device, to_channels_last
+from diffusion_explained.extras import extra
 from diffusion_explained.files import check_folder
 from diffusion_explained.forward import add_noise
 from diffusion_explained.micro.card import read_card, write_card
@@ -155,7 +156,8 @@ class TaughtTextToImage(nn.Module):
 
 def start_from(folder: str | Path, subjects: int, padding: str, seed: int) -> TaughtTextToImage:
     """The networks of a pipeline's folder, in float32, with a new reader."""
-    from transformers import CLIPTextModel
+    with extra("sd"):
+        from transformers import CLIPTextModel
 
     found = find_weights(folder).folder
     text_encoder = CLIPTextModel.from_pretrained(str(found / "text_encoder"), dtype=torch.float32)

@@ -162,7 +162,7 @@ def test_third_party_imports_are_declared():
     core, peers = set(requirements()), set(pins(ROOT / "benchmarks" / "requirements.txt"))
     checked = {  # the folders, what they may import anywhere, and what inside `with extra(...)`
         (PACKAGE,): (core, set(requirements("all", "molecules"))),
-        (ROOT / "recipes",): (core | set(requirements("molecules")), core),
+        (ROOT / "recipes",): (core | set(requirements("molecules")), set(requirements("all"))),
         (ROOT / "app",): (set(requirements("app")), set()),
         (ROOT / "notebooks", ROOT / "tests"): (set(requirements("all", "test")), set()),
         (ROOT / "benchmarks",): (set(requirements("all", "benchmark")) | peers, set()),
