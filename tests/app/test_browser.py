@@ -91,6 +91,15 @@ def pixels(page):
     return page.locator(".scrubber canvas.pixels").first.evaluate("canvas => canvas.toDataURL()")
 
 
+def until_pixels(page, are_so):
+    """Wait until the first canvas shows pixels that are so: a page may not have begun to draw when it is looked at."""
+    for _ in range(1000):
+        if are_so(pixels(page)):
+            return
+        page.wait_for_timeout(200)
+    raise AssertionError("the picture did not become so")
+
+
 def coloured(page):
     """Whether the first canvas of the scrubber shows anything but grey."""
     return page.locator(".scrubber canvas.pixels").first.evaluate(
@@ -383,11 +392,7 @@ def test_two_visitors_at_once_see_their_own(tab):
     second.wait_for_url(re.compile("seed=5"))
     finished(second)
     ready(second)
-    for _ in range(50):
-        if pixels(second) != eights:
-            break
-        second.wait_for_timeout(100)
-    assert pixels(second) != eights
+    until_pixels(second, lambda shown: shown != eights)
     assert pixels(first) == ones
 
 
@@ -452,7 +457,9 @@ def test_painting_on_the_board_changes_what_is_drawn(tab):
     page = tab("text_to_image?t2i_steps=4&t2i_count=1")
     choose(page, "Start from", "a picture")
     choose(page, "Which picture", "white paper")
+    page.wait_for_url(re.compile("source=white"))
     painted = board(page)
+    finished(page)
     ready(page)
     before = pixels(page)
     page.get_by_role("button", name="red", exact=True).click()
@@ -460,7 +467,7 @@ def test_painting_on_the_board_changes_what_is_drawn(tab):
     assert at_place(page, 0.5, 0.3) == [221, 42, 47, 255] and at_place(page, 0.5, 0.7)[3] == 0
     assert "% of the picture is painted" in painted.locator("output").inner_text()
     ready(page)
-    assert pixels(page) != before
+    until_pixels(page, lambda shown: shown != before)
     page.get_by_role("button", name="eraser", exact=True).click()
     stroke(page, (0.5, 0.1), (0.5, 0.5))
     assert at_place(page, 0.5, 0.3)[3] == 0 and at_place(page, 0.25, 0.3)[3] == 255
@@ -471,7 +478,7 @@ def test_painting_on_the_board_changes_what_is_drawn(tab):
     finished(page)
     assert painted.get_attribute("data-covered") == "0.0"
     ready(page)
-    assert pixels(page) == before
+    until_pixels(page, lambda shown: shown == before)
 
 
 def test_a_hole_is_brushed_by_keyboard_too(tab):

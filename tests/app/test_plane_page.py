@@ -210,8 +210,7 @@ def test_the_page_in_a_browser(tab):  # noqa: F811
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, steps=8)
     page.mouse.up()
     page.wait_for_url(re.compile(r"at=\d+"))
-    page.wait_for_timeout(200)
-    assert picture() != end and canvas.get_attribute("aria-label") != words
+    eventually(lambda: picture() != end and canvas.get_attribute("aria-label") != words)
     plane.get_by_role("button", name="Arrows").click()
     page.wait_for_url(re.compile("layers=density.paths.arrows"))
     slider.focus()
