@@ -63,8 +63,9 @@ class Ask:
         """About how long it takes on two quiet cores, estimated from the network's FLOP."""
         per_step = RESAMPLINGS if self.task == "continue" else 2 if self.sampler == "heun" else 1
         sides = 1 if self.task == "noise" or self.guidance_scale == 1 else 2
-        looks = 1 if self.kind == "video" else 0  # one more evaluation per step shows the attention
-        return self.num_inference_steps * (OVERHEAD + (per_step * sides + looks) * _flops(self.kind) / FLOPS)
+        side = _flops(self.kind) / FLOPS
+        looks = OVERHEAD + side if self.kind == "video" else 0.0  # one more evaluation per step shows the attention
+        return self.num_inference_steps * (per_step * (OVERHEAD + sides * side) + looks)
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,7 @@ x_0 = final(steps)
 open({ask.kind + suffix!r}, "wb").write(kind.writers[{suffix!r}](x_0, [{name!r}]))"""
     if ask.task == "continue":
         return f"""from diffusion_explained.beyond import KINDS, load_beyond
-from diffusion_explained.beyond.clips import continue_frame, frame_attention
+from diffusion_explained.beyond.clips import continue_frame
 from diffusion_explained.beyond.kinds import as_float
 from diffusion_explained.samplers import final
 

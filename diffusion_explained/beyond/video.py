@@ -98,10 +98,15 @@ def centres(clips: Tensor) -> Tensor:
 
     Pixels darker than a tenth do not count, so that a dim background does not draw the centre to the middle.
     """
-    light = F.threshold((clips[:, 0] + 1) / 2, 0.1, 0.0)
+    light = _light(clips[:, 0])
     place = torch.arange(clips.shape[-1], device=clips.device, dtype=torch.float32)
     total = light.sum((-1, -2)).clamp_min(1e-6)
     return torch.stack([(light.sum(-2) * place).sum(-1), (light.sum(-1) * place).sum(-1)], dim=-1) / total[..., None]
+
+
+def _light(frames: Tensor) -> Tensor:
+    """How bright pixels in [-1, 1] are, from 0 to 1, where they count (`centres`)."""
+    return F.threshold((frames + 1) / 2, 0.1, 0.0)
 
 
 def cut_out(clips: Tensor) -> Tensor:
@@ -131,15 +136,15 @@ def two_pieces(clips: Tensor) -> tuple[Tensor, Tensor]:
     the direction in which the light spreads most. clips: [N, 1, F, 32, 32] in [-1, 1].
     """
     frames = clips[:, 0].flatten(0, 1).clamp(-1, 1)
-    light = F.threshold((frames + 1) / 2, 0.1, 0.0).flatten(1)  # [N * F, pixels], as in `centres`
+    light, middle = _light(frames).flatten(1), centres(clips).flatten(0, 1)  # [N * F, pixels], [N * F, 2]
     place = torch.arange(SIDE, device="cpu", dtype=torch.float32)
     pixels_at = torch.stack([place.repeat(SIDE), place.repeat_interleave(SIDE)], dim=-1)  # (x, y) of each pixel
-    away = pixels_at - centres(clips).flatten(0, 1)[:, None]
+    away = pixels_at - middle[:, None]
     total = light.sum(1).clamp_min(1e-6)
     spread = torch.einsum("np,npi,npj->nij", light, away, away) / total[:, None, None]
     variances, directions = torch.linalg.eigh(spread)
     step = variances[:, -1, None].clamp_min(0).sqrt() * directions[:, :, -1]
-    middles = centres(clips).flatten(0, 1) + torch.stack([step, -step])  # [2, N * F, 2]
+    middles = middle + torch.stack([step, -step])  # [2, N * F, 2]
     for _ in range(LLOYD):
         nearest = torch.cdist(pixels_at.expand(len(light), -1, -1), middles.transpose(0, 1)).argmin(-1)
         mine = torch.stack([light * (nearest == k) for k in range(2)])  # [2, N * F, pixels]

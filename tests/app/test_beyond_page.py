@@ -10,7 +10,8 @@ from explorer.cache import quiet
 from test_pages import films
 
 from diffusion_explained.beyond import KINDS, load_beyond
-from diffusion_explained.beyond.part_films import _equally_loud
+from diffusion_explained.beyond.clips import frame_attention
+from diffusion_explained.beyond.part_films import _equally_loud, attention_part
 from diffusion_explained.beyond.spectrograms import to_wave, wav_bytes
 
 
@@ -37,6 +38,20 @@ def test_a_sound_is_heard_at_every_step(open_page):
     assert film["ends"] == ["noise", "data"] and len(film["captions"]) == 3
     numbers = next(one.value for one in at.markdown if "| measured |" in one.value)
     assert "100.0%" in numbers and "99.0%" in numbers and "11.7%" in numbers and "300 samples" in numbers
+
+
+def test_beside_a_clip_stands_which_frames_the_network_looks_at_at_each_step(open_page):
+    at = open_page("beyond", data_kind="video", digit="4", video_steps="2", seed="5")
+    (film,) = films(at)
+    clip, predicted, attention = film["parts"]
+    model = load_beyond("video")
+    settings = {"sampler": "dpm_solver_pp_2m", "guidance_scale": model.default_guidance_scale}
+    first, last = model.steps([4], num_inference_steps=2, seed=5, **settings)
+    places = [(first.x_t, first.level), (last.x_t, last.level), (last.x_next, last.next_level)]
+    maps = attention_part("attention over time", [frame_attention(model, x, level, [4]) for x, level in places])
+    assert (clip["kind"], predicted["kind"], attention["kind"]) == ("clip", "clip", "attention")
+    assert attention["content"] == maps.content and tuple(attention["words"]) == maps.words
+    assert len(set(maps.content["levels"])) == 3, "the attention changes from step to step"
 
 
 def test_the_forward_process_begins_with_real_data_and_ends_in_noise():
