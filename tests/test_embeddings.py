@@ -72,6 +72,9 @@ def test_what_is_no_new_word_of_the_model_is_refused(tmp_path, tensors, token, s
     before = len(model.pipe.tokenizer)
     with pytest.raises(ValueError, match=said):
         model.load_embedding(layouts.write(tmp_path / "x.safetensors", tensors), token=token)
+    (tmp_path / "x.safetensors").write_bytes(b"no weights at all")
+    with pytest.raises(OSError, match=r"x\.safetensors is not a \.safetensors file, or is cut off"):
+        model.load_embedding(tmp_path / "x.safetensors")
     assert len(model.pipe.tokenizer) == before
     with pytest.raises(ValueError, match="are read for Stable Diffusion"):
         stand_in("sd3").load_embedding(tmp_path / "x.safetensors")

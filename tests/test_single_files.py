@@ -218,7 +218,7 @@ def test_fluxs_transformer_needs_a_pipeline_around_it_and_has_all_its_tensors_by
     with pytest.raises(WeightsUnavailableError, match=r"holds FLUX\.1 dev, but no .*tokenizer_2.* parts_from="):
         find_weights(tmp_path / "flux1-dev.safetensors")
     identity = identify(tmp_path / "flux1-dev.safetensors")
-    monkeypatch.setattr("diffusion_explained.stable_diffusion.checkpoints._tensors", lambda *given: tensors)
+    monkeypatch.setattr("diffusion_explained.stable_diffusion.checkpoints.tensors_of", lambda *given: tensors)
     weights = single_files_weights(tmp_path / "flux1-dev.safetensors", identity)
     module, report = part_of_file(weights, "transformer", diffusers.FluxTransformer2DModel, torch.float32)
     assert not any(report.values()) and module.config.guidance_embeds

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from diffusion_explained.extras import extra
 from diffusion_explained.stable_diffusion.clip_vocabulary import clip_tokenizer
-from diffusion_explained.stable_diffusion.headers import read_header
+from diffusion_explained.stable_diffusion.headers import tensors_of
 from diffusion_explained.stable_diffusion.listing import T5
 from diffusion_explained.stable_diffusion.single_files import PLACES
 from diffusion_explained.stable_diffusion.weights import FileWeights, Weights
@@ -38,7 +36,7 @@ def part_of_file(weights: FileWeights, part: str, found: Any, dtype: torch.dtype
     """(A part of a single file, and what does not fit, as the libraries report it), with its weights in this dtype."""
     assert weights.identity is not None
     layout = weights.identity.layout
-    tensors = _tensors(weights.file, PLACES[layout][part])
+    tensors = tensors_of(weights.file, PLACES[layout][part])
     config = weights.configuration(part)
     module = _empty(found, config)
     ignored = set(_utils().SD_2_TEXT_ENCODER_KEYS_TO_IGNORE) if layout == "sd2" else set()
@@ -71,7 +69,7 @@ def part_of_file(weights: FileWeights, part: str, found: Any, dtype: torch.dtype
 def vae_of_file(weights: Weights, found: Any, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Any]]:
     """(The autoencoder of a file of its own, in the first program's names or in diffusers', and what does not fit.)"""
     assert weights.vae is not None
-    tensors, config = _tensors(weights.vae, ("",)), weights.configuration("vae")
+    tensors, config = tensors_of(weights.vae), weights.configuration("vae")
     module = _empty(found, config)
     if "decoder.conv_norm_out.weight" in tensors:  # in diffusers' names
         return module, _fill(module, tensors, dtype, found)
@@ -88,12 +86,6 @@ def _utils() -> Any:
     with extra("sd"):
         from diffusers.loaders import single_file_utils
     return single_file_utils
-
-
-def _tensors(file: Path, beginnings: tuple[str, ...]) -> dict[str, Tensor]:
-    names = [name for name in read_header(file).shapes if name.startswith(beginnings)]
-    with safe_open(file, framework="pt") as opened:
-        return {name: opened.get_tensor(name) for name in names}
 
 
 def _empty(found: Any, config: Mapping[str, Any]) -> Any:

@@ -15,10 +15,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
 from torch import Tensor
 
 from diffusion_explained.messages import shortened
+from diffusion_explained.stable_diffusion.headers import tensors_of
 from diffusion_explained.stable_diffusion.weights import single_file
 
 ENCODERS = {"sd": ("text_encoder",), "sdxl": ("text_encoder", "text_encoder_2")}
@@ -31,14 +31,13 @@ MOST_VECTORS = 75
 def load_embedding(path: str | os.PathLike[str], pipe: Any, family: str, token: str | None = None) -> str:
     """Add the word of a textual inversion to a pipeline's tokenizers and text encoders; the word.
 
-    Raises ValueError for a file with something else, vectors of another model, or a word that exists already.
+    Raises ValueError for a file with something else, vectors of another model, or a word that exists already; OSError
+    for a damaged file.
     """
     file = single_file(os.fspath(path), "textual inversion")
     if family not in ENCODERS:
         raise ValueError("Textual inversions are read for Stable Diffusion 1.x, 2.x and XL.")
-    with safe_open(file, framework="pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
-    vectors, word = _vectors(tensors, file)
+    vectors, word = _vectors(tensors_of(file), file)
     word = token or word
     encoders = ENCODERS[family]
     widths = [getattr(pipe, encoder).config.hidden_size for encoder in encoders]

@@ -1,4 +1,4 @@
-"""The header of a .safetensors file: the name, type and shape of every tensor, read without reading a weight.
+"""The header of a .safetensors file: the name, type and shape of every tensor, read before any weight is read.
 
 8 bytes: n, little endian        n bytes of JSON: {name: {dtype, shape, data_offsets}, "__metadata__": {...}}
 """
@@ -10,6 +10,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from safetensors import safe_open
+from torch import Tensor
 
 MOST = 100_000_000  # bytes of a header, as the library safetensors allows
 BYTES = {"F64": 8, "I64": 8, "F32": 4, "I32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
@@ -53,3 +56,10 @@ def read_header(file: Path) -> Header:
         raise OSError(f"{file} is cut off: its header describes {(8 + length + ends) / 1e9:.2f} GB, and it has "
                       f"{size / 1e9:.2f} GB. Copy or download it again.")  # fmt: skip
     return Header(shapes, types, notes)
+
+
+def tensors_of(file: Path, beginnings: tuple[str, ...] = ("",)) -> dict[str, Tensor]:
+    """The tensors whose names begin in one of these ways; all, if none is given. Raises OSError as `read_header`."""
+    names = [name for name in read_header(file).shapes if name.startswith(beginnings)]
+    with safe_open(file, framework="pt") as opened:
+        return {name: opened.get_tensor(name) for name in names}

@@ -30,12 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 from torch import Tensor, nn
 
 from diffusion_explained.checks import number
 from diffusion_explained.messages import shortened
-from diffusion_explained.stable_diffusion.headers import Header, read_header
+from diffusion_explained.stable_diffusion.headers import Header, read_header, tensors_of
 from diffusion_explained.stable_diffusion.weights import single_file
 
 Layer = nn.Linear | nn.Conv2d
@@ -126,9 +125,7 @@ def read_lora(path: str | os.PathLike[str], pipe: Any, title: str) -> list[Chang
     """
     file = single_file(os.fspath(path), "LoRA")
     header = read_header(file)
-    with safe_open(file, framework="pt") as opened:
-        tensors = {name: opened.get_tensor(name) for name in header.shapes}
-    pairs, alphas, strange = _pairs(tensors)
+    pairs, alphas, strange = _pairs(tensors_of(file))
     if strange or not pairs:
         named = ", ".join(map(shortened, strange[:3]))
         what = f"{len(strange)} of its tensors are no factors of one: {named}" if strange else "it has no tensors"
