@@ -32,13 +32,14 @@ _HERE = Path(__file__).parent
 _SCRIPTS = {
     "scrubber": ("canvas", "lead", "parts", "scrubber"),
     "plane": ("canvas", "pen", "plane"),
+    "pipeline": ("canvas", "lead", "pipeline_boxes", "pipeline"),
 }  # the parts of each
 EPS_SHADES = 2.2  # standard deviations from grey to black, or white, where noise is shown as an image
 EPS_RANGE = 3.0  # the colours of noise panels range from -3 to 3 standard deviations
 
 
 def script(name: str) -> str:
-    """The JavaScript module that shows a film: "scrubber" one of images, "plane" one of points in the plane.
+    """The JavaScript module that shows a film: "scrubber" one of images, "plane" one of points, "pipeline" whole runs.
 
     Notebooks and explorer use the same scripts. A script is one module without imports, so that it needs no server.
     """
@@ -46,7 +47,7 @@ def script(name: str) -> str:
 
 
 def style(name: str) -> str:
-    """The style sheet of "scrubber" or "plane"."""
+    """The style sheet of "scrubber", "plane" or "pipeline"."""
     return (_HERE / f"{name}.css").read_text("utf-8")
 
 

@@ -122,9 +122,9 @@ class Lead {
 }
 
 // The predictions with and without the class, and the guided one, as arrows from one origin: their tips, to measure.
-// triangle: { scales: [w a frame], sides: [[[length, along, across] an image] a frame] }
+// triangle: { scales: [w a frame], sides: [[[length, along, across] an image] a frame], condition: "words", or none for "class" }
 function drawTriangle(canvas, triangle, index, image = 0) {
-  const ratio = window.devicePixelRatio || 1, [w, h] = [canvas.clientWidth, canvas.clientHeight];
+  const ratio = window.devicePixelRatio || 1, [w, h] = [canvas.clientWidth, canvas.clientHeight], what = triangle.condition ?? "class";
   if (!w) return;
   canvas.width = w * ratio;
   canvas.height = h * ratio;
@@ -176,10 +176,10 @@ function drawTriangle(canvas, triangle, index, image = 0) {
     ctx.lineWidth = 4; ctx.lineJoin = "round"; ctx.strokeStyle = colours.paper; ctx.strokeText(text, x, y);
     ctx.fillStyle = colour; ctx.fillText(text, x, y);
   };
-  label(scale === 0 ? "ε without class = guided" : "ε without class", [left - 22, tips.noise[1] - 30], colours.noise, "left");
+  label(scale === 0 ? `ε without ${what} = guided` : `ε without ${what}`, [left - 22, tips.noise[1] - 30], colours.noise, "left");
   const right = Math.min(Math.max(tips.guided[0], tips.state[0]) + 10, w - 100);
   const free = tips.guided[0] - tips.state[0] > 110; // room for the words between the two arrows
-  label("ε with class", free ? [tips.state[0] + 9, tips.state[1] + 44] : [right, Math.max(tips.guided[1], tips.state[1]) + 24], colours.state, "left");
+  label(`ε with ${what}`, free ? [tips.state[0] + 9, tips.state[1] + 44] : [right, Math.max(tips.guided[1], tips.state[1]) + 24], colours.state, "left");
   if (scale > 0) label(`guided, w = ${scale}`, [right, tips.guided[1] - 10], colours.guided, "left");
   const end = w - 8;
   ctx.strokeStyle = colours.muted; ctx.lineWidth = 1.5;
@@ -187,5 +187,5 @@ function drawTriangle(canvas, triangle, index, image = 0) {
   ctx.font = `12px ${family}`;
   label(measure, [end - unit * bar - 8, h - 10], colours.muted, "right");
   label(facts, [0, narrow ? h - 28 : h - 10], colours.muted, "left");
-  canvas.setAttribute("aria-label", `${triangle.title}, ${triangle.alt}: at w = ${scale} the predictions with and without the class are ${length.toFixed(2)} long and ${apart.toFixed(3)} apart; the guided one is ${(scale * apart).toFixed(3)} from the one without`);
+  canvas.setAttribute("aria-label", `${triangle.title}, ${triangle.alt}: at w = ${scale} the predictions with and without the ${what} are ${length.toFixed(2)} long and ${apart.toFixed(3)} apart; the guided one is ${(scale * apart).toFixed(3)} from the one without`);
 }

@@ -17,6 +17,7 @@ from diffusion_explained.film import Film, evenly_spaced, film_of, script, strip
 from diffusion_explained.plots import alt_text, png
 from diffusion_explained.plots.point_films import LAYERS, PlaneFilm
 from diffusion_explained.samplers import Step
+from diffusion_explained.stable_diffusion.pipeline_films import PipelineRun, to_message
 
 with extra("course"):
     import anywidget
@@ -57,10 +58,14 @@ class Scrubber(anywidget.AnyWidget):
 
     @traitlets.validate("frame")
     def _frame_exists(self, proposal: dict) -> int:
-        count = len(self.film.get("captions", ()))
-        if count and not 0 <= proposal["value"] < count:
-            raise traitlets.TraitError(f"frame must be 0 .. {count - 1} for this film, got {proposal['value']}.")
-        return proposal["value"]
+        return _frame_of(self.film, proposal["value"])
+
+
+def _frame_of(film: Mapping[str, Any], frame: int) -> int:
+    count = len(film.get("captions", ()))
+    if count and not 0 <= frame < count:
+        raise traitlets.TraitError(f"frame must be 0 .. {count - 1} for this film, got {frame}.")
+    return frame
 
 
 @typed_arguments
@@ -98,6 +103,30 @@ class Plane(anywidget.AnyWidget):
         if not 0 <= proposal["value"] <= 1000:
             raise traitlets.TraitError(f"at must be 0 .. 1000, from noise to data; got {proposal['value']}.")
         return proposal["value"]
+
+
+class Pipeline(anywidget.AnyWidget):
+    """One run of text to image, or two on one timeline, as the picture of the whole, from the words to the picture.
+
+    frame: the slider's position, as a `Scrubber`'s.
+    """
+
+    _esm = script("pipeline")
+    _css = style("pipeline")
+    film = traitlets.Dict().tag(sync=True)
+    frame = traitlets.Int(0).tag(sync=True)
+
+    def __init__(self, runs: Sequence[PipelineRun], apart: Sequence[float] = ()) -> None:
+        """runs, apart: of `stable_diffusion.pipeline_films`. The slider begins at the end of the run."""
+        message = to_message(runs, apart)
+        super().__init__(film=message, frame=len(message["captions"]) - 1)
+
+    def __repr__(self) -> str:
+        return f"Pipeline({', '.join(run['name'] for run in self.film['runs'])})"
+
+    @traitlets.validate("frame")
+    def _frame_exists(self, proposal: dict) -> int:
+        return _frame_of(self.film, proposal["value"])
 
 
 @typed_arguments

@@ -7,9 +7,10 @@ import streamlit as st
 import torch
 from torch import Tensor
 
-from diffusion_explained.film import Film
 from diffusion_explained.micro.retrieval import Retrieval, embed_captions, load_retrieval, rank
 from diffusion_explained.samplers import Step
+from diffusion_explained.stable_diffusion.pipeline_films import PipelineRun
+from diffusion_explained.stable_diffusion.text import Text
 from explorer import page, stable, vocabulary
 from explorer.cache import named_cache
 from explorer.stable import Ask, RunStart
@@ -20,8 +21,9 @@ from explorer.turns import HEAVY, Tell, held
 class Drawing:
     """A finished run of B images.
 
-    steps: all of them; pictures: [B, 3, H, W]; tokens: the prompt's, one dict per encoder, as in a trace;
-    columns, maps: of `attention.record_attention`, the words and [B, n, columns, h, w]; key: identifies the drawing.
+    steps: all of them; pictures: [B, 3, H, W]; tokens: the prompt's, one dict per encoder, as in a trace; text: the
+    encoded prompt; columns, maps: of `attention.record_attention`, the words and [B, n, columns, h, w]; key: identifies
+    the drawing.
     """
 
     key: tuple[object, ...]
@@ -30,7 +32,7 @@ class Drawing:
     steps: tuple[Step, ...]
     pictures: Tensor
     tokens: tuple[dict, ...]
-    text_shape: tuple[int, ...]
+    text: Text
     columns: tuple[str, ...]
     maps: Tensor
 
@@ -56,26 +58,33 @@ def draw(name: str, ask: Ask, start: RunStart, tell: Tell) -> Drawing:
             maps = torch.stack([attention.maps(image) for image in range(len(ask.seeds))])
             pictures = model.decode(steps[-1].x_next)
         tokens = tuple(asdict(one) for one in text.tokens[0])
-        shape = tuple(text.embeds.shape[1:])
-        return Drawing(key, model.name, model.label, tuple(steps), pictures, tokens, shape, attention.columns(), maps)
+        columns = attention.columns()
+        return Drawing(key, model.name, model.label, tuple(steps), pictures, tokens, text, columns, maps)
 
     return named_cache("drawings", 32).get(key, make, tell)
 
 
-def films(name: str, drawing: Drawing, image: int, tell: Tell) -> tuple[Film, Film | None]:
-    """The film of one image's steps, and that of its words' attention; the latter is None for a prompt without "
-    "words."""
+def whole(name: str, drawing: Drawing, image: int, ask: Ask, tell: Tell) -> PipelineRun:
+    """One image of a drawing for the picture of the whole, with the predicted x_0 of every step decoded."""
 
-    def make(tell: Tell) -> tuple[Film, Film | None]:
-        from diffusion_explained.stable_diffusion.image_films import decoded, step_film, word_film
+    def make(tell: Tell) -> PipelineRun:
+        from diffusion_explained.stable_diffusion.image_films import decoded
+        from diffusion_explained.stable_diffusion.pipeline_films import pipeline_run
 
         model = stable.load(stable.models(), name, tell).model
         with HEAVY.turn(tell) as turn:
             x_0 = decoded(model, drawing.steps, image, lambda part: turn(part, "decoding each step"))
-            words = word_film(drawing.columns, drawing.maps[image], x_0) if len(drawing.columns) > 3 else None
-            return step_film(model, drawing.steps, x_0, image), words
+            return pipeline_run(
+                model, drawing.text, drawing.steps, x_0, image, drawing.columns, drawing.maps[image],
+                name=title(ask, image), scale=ask.guidance_scale, nouns=vocabulary.nouns(),
+            )  # fmt: skip
 
-    return named_cache("films of drawings").get((drawing.key, image), make, tell)
+    return named_cache("pictures of the whole").get((drawing.key, image), make, tell)
+
+
+def title(ask: Ask, image: int) -> str:
+    """What distinguishes one image of a run from another."""
+    return f"“{ask.prompt or 'no words'}”, seed {ask.seeds[image]}, w = {ask.guidance_scale:g}"
 
 
 @st.cache_resource(show_spinner=False)
@@ -85,27 +94,22 @@ def _reader() -> tuple[Retrieval, Tensor]:
     return retrieval, embed_captions(retrieval, vocabulary.names())
 
 
-def readings(drawing: Drawing, prompt: str, tell: Tell) -> list[tuple[str, float]]:
-    """What our retrieval network recognises in each picture: the prompt, or a subject that micro was trained on.
+def readings(drawing: Drawing, tell: Tell) -> list[tuple[str, float]]:
+    """What our retrieval network recognises in each picture: a subject that micro was trained on, and its probability.
 
-    Each is a caption with its probability. The list is empty for the stand-in, whose pictures show nothing.
+    The prompt is not among the answers, so the network cannot repeat it. The list is empty for the stand-in, whose
+    pictures show nothing.
     """
     if drawing.label == "stand-in":
         return []
 
     def make(tell: Tell) -> list[tuple[str, float]]:
         with HEAVY.turn(tell):
-            return read()
-
-    def read() -> list[tuple[str, float]]:
-        retrieval, words = _reader()
-        names = vocabulary.names()
-        if (asked := prompt.strip().lower()) and asked not in names:
-            names, words = (*names, asked), torch.cat([words, embed_captions(retrieval, [asked])])
-        return [best[0] for best in rank(retrieval, drawing.pictures, names, 1, words=words)]
+            retrieval, words = _reader()
+            return [best[0] for best in rank(retrieval, drawing.pictures, vocabulary.names(), 1, words=words)]
 
     with page.needed("The network that reads the pictures"):
-        return named_cache("readings", 64).get((drawing.key, prompt), make, tell)
+        return named_cache("readings", 64).get(drawing.key, make, tell)
 
 
 def unknown_words(tokens: Sequence[dict]) -> dict[str, str]:

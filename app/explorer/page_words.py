@@ -415,41 +415,55 @@ BREAK_IT = PageWords(
 TEXT_TO_IMAGE = PageWords(
     "Text to image",
     ":material/draw:",
-    "Type words, and a small model draws them. Paint, refine.",
-    tries=(
+    "From words to a picture: the whole way, box by box.",
+    "From words to a picture",
+    "Type, play, and **open any box** to look inside. This small model draws **emoji**, in English.",
+    (
+        r"\hat\varepsilon = \varepsilon_{\text{negative}} + "
+        r"w\,(\varepsilon_{\text{prompt}}-\varepsilon_{\text{negative}})",
+        r"\text{attention} = \operatorname{softmax}\!\big(q\,k^{\top}/\sqrt d\big)",
+        r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
+    ),
+    (
         Try(
-            "Words never seen together",
-            "Training never showed a purple apple: the model learned the two words separately.",
-            {"t2i_prompt": "a purple apple", "t2i_negative": ""},
+            "One word, one noise",
+            "Two prompts that differ in one word start from the same noise. At which step do the pictures part?",
+            {"t2i_prompt": "a red apple", "t2i_beside": "prompt", "t2i_other_prompt": "a purple apple"},
+            {"open": ""},
         ),
-        Try("Guidance off", "At w = 1 the words are followed less. What stays of the prompt?", {"t2i_w": 1.0}),
         Try(
             "Which is on the left",
-            "Exchange the two things in the prompt: they change sides. The text encoder had to be taught this.",
-            {"t2i_prompt": "a cat left of a dog", "t2i_w": 4.0},
+            "The U-Net is open: choose the words one by one. Where does each act, and when?",
+            {"t2i_prompt": "a cat left of a dog", "t2i_beside": "nothing"},
+            {"open": "unet"},
+        ),
+        Try(
+            "Guidance off",
+            "Run B has w = 1, and follows the words less. How much do the words change?",
+            {"t2i_beside": "scale", "t2i_other_w": 1.0},
+            {"open": "guidance"},
         ),
     ),
-    question=Question(
+    Question(
         "Four seeds, one prompt: what do the four pictures share?",
         ("What the words say", "The layout: where things stand"),
         0,
         "What all four share comes from the words; the rest comes from the noise.",
     ),
-    notes=(
-        "The **predicted $x_0$** shows the final picture early; later steps sharpen it. 8 steps are enough for "
-        "a preview.",
-        "**Where the words land** changes from step to step: find the step at which a noun's attention lies on "
-        "the thing "
-        "that it names. Much of the attention goes to words that say little, and to the padding.",
-        "**Reads as** comes from the retrieval network, trained separately on real emoji. It chooses among your prompt "
-        "and all things that the model was trained on. Its number is its confidence, and it can be wrong too.",
+    (
+        "**Attention** changes from step to step: opened at the end, the U-Net shows the step where it is most "
+        "concentrated. Much of the attention goes to words that say little, and to the padding.",
+        "**Two runs** that start from the same noise part because of the words alone. The distance is that of the "
+        "latents, as a multiple of the length of A's. Two seeds begin far apart, and the words bring them together.",
+        "The default **w = 2** is where the pictures are nearest to real emoji, as measured; more over-sharpens.",
+        "**Reads as** comes from the retrieval network, trained separately on real emoji. It chooses among all things "
+        "that the model was trained on, without the prompt. Its number is its confidence, and it can be wrong too.",
         "A **negative prompt** replaces the unconditional side, so guidance moves away from it.",
         "**Other seeds** give few other pictures: training had one picture of each thing in each of three styles, and "
         "the model remembers them. With a style named, every seed gives the same picture; with a new colour, or with "
         "two things, seeds differ.",
         "**Refine**: a strength of 0.3 to 0.5 keeps the picture's layout, 0.8 hardly anything. Paint a blob, "
-        "and let the "
-        "words make something of it; or brush a hole, and only the hole is painted anew.",
+        "and let the words make something of it; or brush a hole, and only the hole is painted anew.",
     ),
 )
 

@@ -172,22 +172,43 @@ for one in finishes:
 def diffusion(name: str, ask: Ask, start: RunStart, *, model: str = "model", steps: str = "steps") -> str:
     """A run of Stable Diffusion: model, steps, and the final pictures [B, 3, H, W]."""
     loading = in_python(name, ask.safety_checker)
-    options = {key: value for key, value in ask.options().items() if key != "prompt"}
+    made = f"\n{start.program}\n" if start.program else ""
+    return f"""from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
+{made}
+{model} = {loading}
+{_steps(ask, start, model, steps)}
+pictures = {model}.decode({steps}[-1].x_next)  # any step's pred.x_0 can be decoded too"""
+
+
+def _steps(ask: Ask, start: RunStart, model: str, steps: str) -> str:
+    """The call that runs a model, with every option."""
+    body = "\n    ".join(run_options(ask, start))
+    return f"""{steps} = list({model}.steps(
+    {ask.prompt!r},
+    {body}
+))"""
+
+
+def run_options(ask: Ask, start: RunStart, *, without: str = "") -> list[str]:
+    """All options of a run but its prompt, one line each; without: the name of one that is left out."""
+    options = {key: value for key, value in ask.options().items() if key not in ("prompt", without)}
     lines = [f"{key}={value!r}," for key, value in options.items()]
     if start.image is not None:
         lines += ["image=image,", f"strength={start.strength!r},"]
     if start.mask is not None:
         lines += ["mask=mask,"]
-    body = "\n    ".join(lines)
-    made = f"\n{start.program}\n" if start.program else ""
-    return f"""from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
-{made}
-{model} = {loading}
-{steps} = list({model}.steps(
-    {ask.prompt!r},
-    {body}
-))
-pictures = {model}.decode({steps}[-1].x_next)  # any step's pred.x_0 can be decoded too"""
+    return lines
+
+
+def two_runs(name: str, ask: Ask, start: RunStart, other: Ask, image: int) -> str:
+    """Two runs of one model on one timeline: their steps, pictures, and their distance at each step."""
+    return f"""{diffusion(name, ask, start)}
+
+from diffusion_explained.stable_diffusion.pipeline_films import distances
+
+{_steps(other, start, "model", "other_steps")}
+other_pictures = model.decode(other_steps[-1].x_next)
+apart = distances(steps, other_steps, {image!r})  # |x_A - x_B| / |x_A| at each step, and at the end"""
 
 
 def compared(name: str, ask: Ask, settings: Settings) -> str:

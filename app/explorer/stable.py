@@ -16,7 +16,6 @@ import streamlit as st
 from torch import Tensor
 
 from diffusion_explained.devices import choose_device
-from diffusion_explained.film import Film
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
 from diffusion_explained.stable_diffusion import Trace, download_size, find_weights
@@ -28,8 +27,8 @@ from diffusion_explained.stable_diffusion.defaults import (
 )
 from diffusion_explained.stable_diffusion.families import CHECKERS_GB, DEFAULT_MODEL, MICRO, MIRRORS, SIZES_GB
 from diffusion_explained.stable_diffusion.levels import levels_of
+from diffusion_explained.stable_diffusion.pipeline_films import PipelineRun, pipeline_of_trace
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
-from diffusion_explained.stable_diffusion.trace_films import film_of_trace
 from diffusion_explained.stable_diffusion.weights import is_repository
 from explorer import page, sharing
 from explorer.cache import Cache, named_cache
@@ -316,14 +315,14 @@ class RunStart:
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run to show: its trace and film, and for a run that was made here also its first latents.
+    """A run to show: its trace and the picture of the whole, and for a run that was made here also its first latents.
 
     latents: x_T of the first picture [C, h, w]; notices: about the safety checker; asked: the settings that made
     it.
     """
 
     trace: Trace
-    film: Film
+    whole: PipelineRun
     latents: Tensor | None = None
     notices: tuple[str, ...] = ()
     asked: tuple[object, ...] = ()
@@ -354,7 +353,7 @@ def draw(kept: Cache, name: str, ask: Ask, start: RunStart, tell: Tell) -> Finis
     notices = {str(one.message) for one in said if "safety checker" in str(one.message)}
     if ask.safety_checker is False:
         notices.add(UNCHECKED)
-    return FinishedRun(trace, film_of_trace(trace), first[0], tuple(sorted(notices)), asked(name, ask, start))
+    return FinishedRun(trace, pipeline_of_trace(trace), first[0], tuple(sorted(notices)), asked(name, ask, start))
 
 
 @st.cache_data(max_entries=4, show_spinner="Opening the recorded run")
@@ -367,7 +366,7 @@ def opened(data: bytes, name: str) -> FinishedRun:
             trace = Trace.load(path)
         except OSError as error:
             raise OSError(str(error).replace(str(path), name)) from error
-    return FinishedRun(trace, film_of_trace(trace))
+    return FinishedRun(trace, pipeline_of_trace(trace))
 
 
 def saved(trace: Trace) -> bytes:

@@ -1,6 +1,5 @@
 """The parts of the pages on Stable Diffusion: the choice of a model, how to get a missing one, and a run's stages."""
 
-import html
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -244,39 +243,10 @@ def kind(label: str, model: str) -> None:
     st.markdown(f"{mark} {OF_MICRO if label == 'live' and model == MICRO_TITLE else meaning}.")
 
 
-def tokens(of_prompt: Sequence[dict], text_shape: Sequence[int]) -> None:
-    """Show a prompt as each text encoder reads it: words with their ids, padding, and the words that were cut off."""
-    for one in of_prompt:
-        if len(of_prompt) > 1:
-            st.markdown(f"**{page.literal(one['encoder'])}**")
-        st.html(f'<div class="tokens">{"".join(_chips(one))}</div>')
-        padding = len(one["ids"]) - one["used"]
-        shape = f", as embeddings {list(text_shape)}" if len(of_prompt) == 1 else ""
-        st.caption(f"{len(one['ids'])} positions: {one['used']} used, {padding} of padding{shape}.")
-        if one["cut"]:
-            st.warning(
-                f"Too long: **cut off, without effect:** {page.literal(one['cut'])}", icon=":material/content_cut:"
-            )
-
-
-def _chips(one: dict) -> list[str]:
-    """The used tokens, one chip per word, then the padding."""
-    ids, counts = list(one["ids"][: one["used"]]), [count for _, count in one["words"]]
-    starts = len(ids) - 1 - sum(counts)  # CLIP marks start and end, T5 the end alone
-    chips = [_chip("start", ids[:starts], "special")] if starts > 0 else []
-    place = max(0, starts)
-    for word, count in one["words"]:
-        chips.append(_chip(word, ids[place : place + count]))
-        place += count
-    chips.append(_chip("end", ids[place:], "special"))
-    if padding := one["ids"][one["used"] :]:
-        chips.append(_chip(f"padding × {len(padding)}", padding[:1], "special"))
-    return chips
-
-
-def _chip(word: str, ids: list[int], kind: str = "") -> str:
-    numbers = " ".join(map(str, ids))
-    return f'<span class="token {kind}"><b>{html.escape(word)}</b><i>{numbers}</i></span>'
+def cut_off(of_prompt: Sequence[dict]) -> None:
+    """Warn of the end of a prompt that did not fit into a text encoder's tokens."""
+    for cut in dict.fromkeys(one["cut"] for one in of_prompt if one["cut"]):
+        st.warning(f"Too long: **cut off, without effect:** {page.literal(cut)}", icon=":material/content_cut:")
 
 
 def latents(drawn: FinishedRun) -> None:

@@ -1,5 +1,7 @@
 """The words that micro was trained on, for a visitor to search."""
 
+from difflib import get_close_matches
+
 import streamlit as st
 
 from diffusion_explained.micro.scenes import POSITIONS, RELATIONS
@@ -31,6 +33,11 @@ def names() -> tuple[str, ...]:
     return tuple(name for group in subjects().values() for name in group)
 
 
+def nouns() -> frozenset[str]:
+    """The words of which the names of subjects consist."""
+    return frozenset(word for name in names() for word in name.split() if len(word) > 2)
+
+
 def matching(query: str) -> dict[str, list[str]]:
     """Group -> the subjects whose names or synonyms contain the text, ignoring upper and lower case."""
     text = query.strip().lower()
@@ -39,3 +46,10 @@ def matching(query: str) -> dict[str, list[str]]:
         for group, of_group in subjects().items()
     }
     return {group: matches for group, matches in found.items() if matches}
+
+
+def nearest(word: str, most: int = 4) -> list[str]:
+    """Known subjects for an unknown word: those of which it is a synonym, or part of one, else those spelled alike."""
+    synonyms = [name for names in matching(word).values() for name in names] if len(word) > 2 else []
+    spelled = get_close_matches(word.lower(), names(), most, 0.6)
+    return list(dict.fromkeys([*sorted(synonyms, key=len), *spelled]))[:most]

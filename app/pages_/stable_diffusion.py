@@ -3,10 +3,20 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, controls, page, programs, sharing, spacings, stable, stable_sections, tries
+from explorer import (
+    address,
+    controls,
+    page,
+    pipeline_stage,
+    programs,
+    sharing,
+    spacings,
+    stable,
+    stable_sections,
+    tries,
+)
 from explorer.names import SAMPLERS as SAMPLER_NAMES
 from explorer.page_words import STABLE_DIFFUSION
-from explorer.scrubber import scrubber
 from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
 
 WITHOUT_PROMPT = (
@@ -20,11 +30,13 @@ page.head(
     r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
     r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
 )
-address.films("frame")
+address.films(*pipeline_stage.FILMS)
 first, words = st.columns([1, 2.7], gap="large")
 second, third = words.columns([1.6, 1], gap="medium")
 with first:
     name, safety_checker = stable_sections.pick_model()
+with st.container(key="machine"):
+    machine = st.container()
 with st.container(key="workbench"):  # on a phone the result stands above its controls
     asking, result = st.columns([1, 2.7], gap="large")
 if name == stable.RECORDED:
@@ -69,22 +81,22 @@ else:
         start = start_picture(height, width, (*ours, PAPER, FILE))
     seeds = tuple(range(seed, seed + count))
     ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width, safety_checker)
-    with result:
+    with machine:
         job = partial(stable.draw, stable.models(), name, ask, start)
         drawn = stable_sections.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, start))
 
-with result:
+with machine:
     if drawn is not None:
         stable_sections.label(drawn.trace)
-        st.caption(page.literal(stable.facts(drawn.trace)))
         stable_sections.notices(drawn)
-        st.subheader("1 · The words", anchor=False)
-        stable_sections.tokens(drawn.trace.tokens[0], drawn.trace.settings["text_shape"])
-        st.subheader("2 · The first latent", anchor=False)
+        stable_sections.cut_off(drawn.trace.tokens[0])
+        pipeline_stage.pipeline([drawn.whole], key="sd_run")
+        st.caption(page.literal(stable.facts(drawn.trace)))
+with result:
+    if drawn is not None:
+        st.subheader("The first latent", anchor=False)
         stable_sections.latents(drawn)
-        st.subheader("3 · The steps", anchor=False)
-        scrubber(drawn.film, key="sd_run")
-        st.subheader("4 · The picture", anchor=False)
+        st.subheader("The picture" if len(drawn.trace.pictures) == 1 else "The pictures", anchor=False)
         stable_sections.finished(drawn)
         stable_sections.save(drawn.trace)
     if name in stable.AT_ONCE:

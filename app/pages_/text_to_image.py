@@ -1,7 +1,8 @@
-"""Text to image: a latent diffusion model draws what the visitor types, at once, in this process; then refine it."""
+"""Text to image: a latent diffusion model draws what the visitor types, at once, and shows its whole way from words."""
 
 import html
 import math
+from dataclasses import replace
 
 import streamlit as st
 from explorer import (
@@ -9,39 +10,37 @@ from explorer import (
     controls,
     drawings,
     page,
+    pipeline_stage,
     programs,
     sharing,
     spacings,
     stable,
     stable_sections,
     tries,
+    variations,
     vocabulary,
 )
 from explorer.names import SAMPLERS as SAMPLER_NAMES
 from explorer.page_words import TEXT_TO_IMAGE
-from explorer.scrubber import scrubber
 from explorer.setting_types import Whole
 from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
 from torch import Tensor
 
 from diffusion_explained.film import pixels, png
+from diffusion_explained.stable_diffusion.pipeline_films import distances
 
-EXAMPLES = ("a blue cat", "red heart", "crying cat", "a rocket", "house with garden", "a purple apple", "sunflower",
-            "a green car on a yellow background", "a rocket above a pear")  # fmt: skip
+EXAMPLES = ("a red apple", "a blue butterfly", "a rocket", "crying cat", "house with garden", "a purple octopus",
+            "sunflower", "a green car on a yellow background", "a rocket above a pear")  # fmt: skip
+BESIDE = {"nothing": "One run", "prompt": "Another prompt", "seed": "Another seed", "scale": "Another scale"}
+OTHER_PROMPT = "a purple apple"
 STEPS = (1, 2, 4, 8, 12, 20, 30, 50)
+USUAL_STEPS = 12
 PREVIEW = 8
+SCALE = 2.0  # at which the pictures are nearest to real emoji (docs/results.md, Micro Stable Diffusion)
 PICTURES = 4  # the default number
 MOST_SEED = 99_996
 
-page.head(
-    "Text to image: type it, and watch it drawn",
-    "A small complete system, trained by this project and shipped with it: a text encoder, a network that removes "
-    "noise from a latent of 16 × 16 × 4 numbers conditioned on the text, and a decoder. It knows **emoji**, in "
-    "English.",
-    r"\hat\varepsilon = \varepsilon_{\text{negative}} + w\,(\varepsilon_{\text{prompt}}-\varepsilon_{\text{negative}})",
-    r"\text{attention} = \operatorname{softmax}\!\big(q\,k^{\top}/\sqrt d\big)",
-)
-address.films("frame", "words_frame")
+address.films(*pipeline_stage.FILMS, "walk_frame")
 state = st.session_state
 name = stable.embedded()
 usual = stable.usual(name)
@@ -51,6 +50,11 @@ picked = state.get("t2i_picked")
 
 def take_example() -> None:
     state.t2i_prompt, state.t2i_example = state.t2i_example, None
+
+
+def take_word(unknown: str, known: str) -> None:
+    """Replace an unknown word of the prompt, as the tokenizer reads it, in lower case."""
+    state.t2i_prompt = state.t2i_prompt.lower().replace(unknown, known)
 
 
 def other_seeds() -> None:
@@ -85,27 +89,39 @@ def known_words() -> None:
 
 # -- the request -------------------------------------------------------------------------------------------
 
-words, away = st.columns([1.6, 1], gap="medium")
-prompt = controls.text(words, "Prompt", EXAMPLES[0], key="t2i_prompt")
-negative = controls.text(
-    away, "Negative prompt", key="t2i_negative", help="What guidance moves away from; may be empty."
+page.top(TEXT_TO_IMAGE)
+words, second = st.columns(2, gap="medium")
+quiet = {"label_visibility": "collapsed"}  # what each of these is, is seen from its place
+prompt = controls.text(words, "Prompt", EXAMPLES[0], key="t2i_prompt", **quiet)
+words.pills("Examples", EXAMPLES, key="t2i_example", on_change=take_example, **quiet)
+unknown = words.container(key="unknown")
+beside = controls.segments(
+    second, "Compare with", list(BESIDE), "nothing", key="t2i_beside", format_func=BESIDE.get, **quiet
 )
-st.pills("Examples", EXAMPLES, key="t2i_example", on_change=take_example, label_visibility="collapsed")
-with st.expander("The words it knows", icon=":material/menu_book:"):
-    known_words()
+if beside == "prompt":
+    other_prompt = controls.text(second, "Prompt of run B", OTHER_PROMPT, key="t2i_other_prompt", **quiet)
+elif beside == "seed":
+    other_seed = controls.number(second, "Seed of run B", 0, MOST_SEED, 7, key="t2i_other_seed", **quiet)
+elif beside == "scale":
+    other_scale = controls.slider(second, "Guidance scale w of run B", 0.0, 12.0, 8.0, 0.5, key="t2i_other_w", **quiet)
+with st.container(key="machine"):
+    machine = st.container()
 with st.container(key="workbench"):  # on a phone the result stands above its controls
     asking, result = st.columns([1, 2.4], gap="large")
 with asking:
-    start = start_picture(side, side, (EMOJI, PAPER, FILE), picked)
+    st.subheader("Settings", anchor=False)
+    negative = controls.text(
+        st, "Negative prompt", key="t2i_negative", help="What guidance moves away from; may be empty."
+    )
     scale = controls.slider(
-        st, "Guidance scale w", 0.0, 12.0, usual.guidance_scale, 0.5, key="t2i_w",
+        st, "Guidance scale w", 0.0, 12.0, SCALE, 0.5, key="t2i_w",
         help="1 is off. A larger scale follows the prompt more closely, until it over-sharpens.",
     )  # fmt: skip
     steps = controls.steps(
         st,
         "Steps",
         sharing.up_to(STEPS, sharing.STEPS),
-        usual.num_inference_steps,
+        USUAL_STEPS,
         key="t2i_steps",
         help=f"{PREVIEW} are a quick preview.",
     )
@@ -118,36 +134,60 @@ with asking:
         st, "Sampler", list(SAMPLER_NAMES), usual.sampler, key="t2i_sampler", format_func=SAMPLER_NAMES.get
     )
     spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler), key="t2i_spacing")
-    tries.tries("text_to_image")
-    tries.question("text_to_image")
+    start = start_picture(side, side, (EMOJI, PAPER, FILE), picked)
     chosen = address.hidden("t2i_chosen", Whole(seed, seed + count - 1), seed)
 
 # -- the pictures -------------------------------------------------------------------------------------------
 
 ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, tuple(range(seed, seed + count)), side, side)
-with result:
-    drawing = None
+other = {
+    "nothing": lambda: None,
+    "prompt": lambda: replace(ask, prompt=other_prompt, seeds=(chosen,)),
+    "seed": lambda: replace(ask, seeds=(other_seed,)),
+    "scale": lambda: replace(ask, guidance_scale=other_scale, seeds=(chosen,)),
+}[beside]()
+place = ask.seeds.index(chosen)
+with machine:
     asked = stable.asked(name, ask, start)
     if not stable.begins_by_itself(name, ask, PICTURES) and not page.may_begin(math.inf, asked):
         page.end()
+    asks = [ask, other] if other else [ask]
     with page.progress("Drawing") as tell:
         try:
-            drawing = drawings.draw(name, ask, start, tell)
+            drawn = [drawings.draw(name, one, start, tell) for one in asks]
         except (ValueError, OSError) as error:
             st.error(page.literal(str(error)), icon=":material/error:")
-    if drawing is None:
-        page.end()
-
+            page.end()
+    drawing = drawn[0]
+    with page.progress("Looking inside") as tell:
+        shown = [
+            drawings.whole(name, one, image, of, tell) for one, image, of in zip(drawn, (place, 0), asks, strict=False)
+        ]
+    apart = distances(drawing.steps, drawn[1].steps, place) if other else ()
+    pipeline_stage.pipeline(shown, apart, key="t2i_pipeline")
+    facts = " · ".join(f"**{letter}** {page.literal(run.name)}" for letter, run in zip("AB", shown, strict=False))
+    st.caption(facts if other else page.literal(shown[0].name))
     stable_sections.kind(drawing.label, drawing.model)
+with unknown:
     stable_sections.empty_prompt(prompt)
-    if unknown := drawings.unknown_words(drawing.tokens):
-        read = ", ".join(f"**{page.literal(word)}** as {page.literal(pieces)}" for word, pieces in unknown.items())
+    stable_sections.cut_off(drawing.tokens)
+    for word, pieces in drawings.unknown_words(drawing.tokens).items():
         st.info(
-            f"The model does not know these words. It reads them in pieces, which change the picture little: {read}.",
+            f"The model does not know **{page.literal(word)}**. It reads the word in pieces, which change the picture "
+            f"little: {page.literal(pieces)}.",
             icon=":material/translate:",
         )
+        if offered := vocabulary.nearest(word):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.caption("It knows", width="content")
+                for known in offered:
+                    st.button(known, key=f"known {word} {known}", on_click=take_word, args=(word, known))
+
+
+def show_seeds() -> None:
+    """The run's pictures, one per seed: what each is read as, and what can be done with the picked one."""
     with page.progress("Reading the pictures") as tell:
-        readings = drawings.readings(drawing, prompt, tell)
+        readings = drawings.readings(drawing, tell)
     with st.container(key="grid"):
         for k, column in zip(range(count), st.columns(max(2, count)), strict=False):
             number, picture = ask.seeds[k], drawing.pictures[k : k + 1]
@@ -160,38 +200,46 @@ with result:
                 "Picked" if is_chosen else "Pick this one", key=f"pick{k}", on_click=choose, args=(number,),
                 type="primary" if is_chosen else "secondary", width="stretch",
             )  # fmt: skip
-    place = ask.seeds.index(chosen)
-    picture = drawing.pictures[place : place + 1]
+    pick = drawing.pictures[place : place + 1]
     again, save = st.columns(2)
     again.button(
-        f"Refine seed {chosen}", icon=":material/brush:", on_click=refine, args=(picture,), width="stretch",
+        f"Refine seed {chosen}", icon=":material/brush:", on_click=refine, args=(pick,), width="stretch",
         help="Start from this picture: paint on it, brush a hole, or draw variants of it.",
     )  # fmt: skip
     save.download_button(
-        f"Save seed {chosen} as PNG", png(pixels(picture)[0]), f"seed-{chosen}.png", "image/png",
+        f"Save seed {chosen} as PNG", png(pixels(pick)[0]), f"seed-{chosen}.png", "image/png",
         icon=":material/save:", on_click="ignore", width="stretch",
     )  # fmt: skip
 
-    st.subheader("The words as the model reads them", anchor=False)
-    stable_sections.tokens(drawing.tokens, drawing.text_shape)
 
-# -- inside ------------------------------------------------------------------------------------------------
+walk = None
+with result:
+    view = controls.segments(
+        st, "Below", list(variations.VIEWS), "seeds", key="t2i_view", format_func=variations.VIEWS.get, **quiet
+    )  # fmt: skip
+    if view == "walk":
+        walk = variations.choose(OTHER_PROMPT, MOST_SEED)
+        if start.image is not None:
+            st.caption("A walk starts from pure noise, without the picture.")
+    if view == "seeds":
+        show_seeds()
+    else:
+        more = replace(ask, seeds=tuple(range(variations.pictures_of(view, ask, walk))))
+        if stable.begins_by_itself(name, more, PICTURES) or page.may_begin(math.inf, (asked, view, walk)):
+            if walk is not None:
+                variations.show_walk(name, replace(ask, seeds=(chosen,)), walk)
+            else:
+                with page.progress("Drawing the grid") as tell:
+                    variations.show_grid(name, ask, start, tell)
+    with st.expander("The words it knows", icon=":material/menu_book:"):
+        known_words()
+    trying, predicting = st.columns(2, gap="large")
+    with trying:
+        tries.tries("text_to_image")
+    with predicting:
+        tries.question("text_to_image")
 
-with page.progress("Looking inside") as tell:
-    of_steps, of_words = drawings.films(name, drawing, place, tell)
-st.subheader(f"Every step of seed {chosen}", anchor=False)
-scrubber(of_steps, key="t2i_steps_film")
-st.subheader(f"Where the words land in seed {chosen}", anchor=False)
-if of_words is None:
-    st.caption("The prompt has no words, so there is no attention to show.")
-else:
-    scrubber(of_words, key="t2i_words_film", name="words_frame")
-    st.caption(
-        "Orange is attention: how much each place attends to a word, averaged over the network's layers, from zero to "
-        "the word's maximum. Beside it is the word's share of all attention; the rest goes to the tokens at the "
-        "start, at the end and in the padding."
-    )
-
-programs.show(programs.diffusion(name, ask, start))
-page.notes(TEXT_TO_IMAGE)
+page.below(TEXT_TO_IMAGE)
+program = programs.two_runs(name, ask, start, other, place) if other else programs.diffusion(name, ask, start)
+programs.show(program + variations.program(view, replace(ask, seeds=(chosen,)) if walk else ask, start, walk))
 tries.next_page("text_to_image")

@@ -30,7 +30,7 @@ def film_of_trace(trace: Trace, most: int = 60) -> Film:
     kept = evenly_spaced(count, most)
     levels = levels_of_rows(trace.rows)
     captions = [level_caption(k, levels[k], count) for k in kept]
-    panels = [(*LATENTS, _sheets(trace.latents[[*kept, count]])), (*DECODED, _sheets(trace.x_0[[*kept, count - 1]]))]
+    panels = [(*LATENTS, mosaics(trace.latents[[*kept, count]])), (*DECODED, mosaics(trace.x_0[[*kept, count - 1]]))]
     return film(panels, [*captions, ending(count)], charts=norm_charts(trace.rows, kept))
 
 
@@ -73,8 +73,8 @@ def side_by_side(steps: Sequence[Step], trace: Trace, ours: str) -> Film:
     panels = [
         (f"{ours}: xₜ", "the noisy image of our model", [*x_t, enlarged(steps[-1].x_next)]),
         (f"{ours}: predicted x₀", "the clean image that our network predicts", [*x_0, x_0[-1]]),
-        (f"{theirs}: {LATENTS[0]}", LATENTS[1], _sheets(trace.latents[:, :1])),
-        (f"{theirs}: {DECODED[0]}", DECODED[1], _sheets(trace.x_0[[*range(count), count - 1], :1])),
+        (f"{theirs}: {LATENTS[0]}", LATENTS[1], mosaics(trace.latents[:, :1])),
+        (f"{theirs}: {DECODED[0]}", DECODED[1], mosaics(trace.x_0[[*range(count), count - 1], :1])),
     ]
     curves = [
         _curve([step.level.log_snr for step in steps], "noise", ours),
@@ -101,7 +101,7 @@ def ending(count: int) -> str:
     return f"after {count} step{'s' if count > 1 else ''}"
 
 
-def _sheets(images: np.ndarray) -> list[np.ndarray]:
+def mosaics(images: np.ndarray) -> list[np.ndarray]:
     """Bytes [n, B, h, w, 3] as one mosaic per frame."""
     opaque = np.concatenate([images, np.full((*images.shape[:-1], 1), 255, np.uint8)], axis=-1)
     return [mosaic(frame) for frame in opaque]

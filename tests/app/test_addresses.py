@@ -141,13 +141,12 @@ def test_what_a_button_changes_is_in_the_address_too(open_page, name, button):
 
 @pytest.mark.parametrize("name, key, frame", [("start", "frame", 3), ("forward", "frame", 7), ("reverse", "frame", 1),
                                               ("beyond", "frame", 1),
-                                              ("text_to_image", "frame", 0), ("text_to_image", "words_frame", 0),
+                                              ("text_to_image", "frame", 0),
                                               ("latents", "frame", 2), ("stable_diffusion", "frame", 0),
                                               ("compare", "frame", 1)])  # fmt: skip
 def test_every_film_begins_at_the_frame_of_the_address(open_page, name, key, frame):
-    place = 1 if key == "words_frame" else 0
     at = drawn(open_page(name, **QUICK.get(name, {}), **{key: str(frame)}))
-    assert shown(at)["films"][place][1] == frame
+    assert shown(at)["films"][0][1] == frame
     assert key not in address(at), "the browser writes it"
     late = drawn(open_page(name, **QUICK.get(name, {}), **{key: "999"}))
     assert f"`{key}=999`" in " ".join(info.value for info in late.info)

@@ -82,13 +82,14 @@ def go_to(page, name):
 
 
 def ready(page):
-    page.wait_for_selector(".scrubber[data-ready=true]")
+    page.wait_for_selector(":is(.scrubber, .pipeline)[data-ready=true]")
     return page.locator(".scrubber"), page.get_by_role("slider", name="frame")
 
 
 def pixels(page):
-    """What the first canvas of the scrubber shows, as a PNG's bytes."""
-    return page.locator(".scrubber canvas.pixels").first.evaluate("canvas => canvas.toDataURL()")
+    """What the first canvas of the scrubber shows, or the picture of the whole run, as a PNG's bytes."""
+    canvas = page.locator(".scrubber canvas.pixels, .pipeline .decoder canvas.picture").first
+    return canvas.evaluate("canvas => canvas.toDataURL()")
 
 
 def until_pixels(page, are_so):
@@ -331,11 +332,12 @@ def test_an_address_fetches_nothing_from_elsewhere(tab):
 
 def test_stable_diffusion_runs_beside_the_page_and_is_stopped(tab):
     page = tab("stable_diffusion?sd_steps=4&count=4")
-    scrubber, slider = ready(page)
-    assert scrubber.get_attribute("data-frame") == "4"
+    ready(page)
+    whole = page.locator(".pipeline")
+    assert whole.get_attribute("data-frame") == "4"
     before, sent = pixels(page), len(page.sent)
-    drag_to_the_first(page, slider)
-    assert "step 1 of 4" in page.locator(".scrubber output").inner_text() and pixels(page) != before
+    drag_to_the_first(page, whole.get_by_role("slider"))
+    assert "step 1 of 4" in whole.locator("output").inner_text() and pixels(page) != before
     assert len(page.sent) == sent, "not one message to the server"
     page.get_by_role("textbox", name="Prompt", exact=True).fill("a castle")
     page.keyboard.press("Enter")
@@ -346,15 +348,15 @@ def test_stable_diffusion_runs_beside_the_page_and_is_stopped(tab):
     page.get_by_role("button", name="Run", exact=True).click()
     page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()  # the page's own, not Streamlit's
     page.get_by_text("stopped. The result before it is still below").wait_for()
-    assert page.locator(".tokens").get_by_text("castle").count() == 0, (
+    assert page.locator(".chips").get_by_text("castle").count() == 0, (
         "the words that are shown are those of the run before"
     )
     page.get_by_role("slider", name="Steps").focus()
     page.keyboard.press("Home")
     page.wait_for_url(re.compile("sd_steps=1&|sd_steps=1$"))
     page.get_by_role("button", name="Run", exact=True).click()
-    page.wait_for_selector(".scrubber[data-ready=true][data-frame='1']")
-    page.locator(".tokens").get_by_text("castle").wait_for()
+    page.wait_for_selector(".pipeline[data-ready=true][data-frame='1']")
+    page.locator(".chips").get_by_text("castle").wait_for()
 
 
 def test_a_page_that_is_loaded_again_finds_its_job_and_a_closed_tab_ends_it(tab):
@@ -519,17 +521,31 @@ def test_a_finger_paints_and_does_not_scroll(chromium, server):
     context.close()
 
 
-def test_scrubbing_the_words_stays_in_the_browser(tab):
-    page = tab("text_to_image?t2i_steps=4&t2i_count=1")
-    ready(page)
-    words = page.locator(".scrubber").nth(1)
-    words.locator("canvas.pixels").first.wait_for()
-    canvas = words.locator("canvas.pixels").first
-    before, sent = canvas.evaluate("canvas => canvas.toDataURL()"), len(page.sent)
-    words.get_by_role("slider", name="frame").focus()
+def test_the_picture_of_the_whole_opens_and_moves_in_the_browser(tab):
+    page = tab("text_to_image?t2i_steps=4&t2i_count=1&t2i_beside=prompt")
+    whole = page.locator(".pipeline[data-ready=true]")
+    whole.wait_for()
+    slider, sent = whole.get_by_role("slider"), len(page.sent)
+    picture, attention = whole.locator(".decoder canvas.picture").first, whole.locator(".unet canvas.attention").first
+    finished, said = picture.evaluate("canvas => canvas.toDataURL()"), picture.get_attribute("aria-label")
+    slider.focus()
     page.keyboard.press("Home")
-    assert words.locator("output").inner_text() == "step 1 of 4"
-    assert canvas.evaluate("canvas => canvas.toDataURL()") != before
+    assert (
+        "step 1 of 4" in whole.locator("output").inner_text() and "Step 1 of 4" in whole.locator(".says").inner_text()
+    )
+    assert picture.evaluate("canvas => canvas.toDataURL()") != finished and picture.get_attribute("aria-label") != said
+    assert "0.00" in whole.locator("canvas.river").get_attribute("aria-label")
+    whole.get_by_role("button", name="U-Net").click()
+    assert whole.get_by_role("button", name="U-Net").get_attribute("aria-expanded") == "true"
+    before = attention.evaluate("canvas => canvas.toDataURL()")
+    whole.locator(".unet .word").first.click()
+    assert attention.evaluate("canvas => canvas.toDataURL()") != before
+    page.wait_for_url(re.compile("open=unet.*word=0|word=0.*open=unet"))
+    page.keyboard.press("Escape")
+    assert whole.locator(".unet canvas.attention").count() == 0
+    assert whole.get_by_role("button", name="U-Net").evaluate("e => e === e.getRootNode().activeElement"), (
+        "focus returns"
+    )
     assert len(page.sent) == sent, "not one message to the server"
 
 

@@ -32,6 +32,7 @@ from diffusion_explained.stable_diffusion import (
 from diffusion_explained.stable_diffusion.defaults import Defaults
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from diffusion_explained.stable_diffusion.pace import Pace
+from diffusion_explained.stable_diffusion.pipeline_films import pipeline_of_trace, to_message
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace, side_by_side
 
 QUICK = {"sd_steps": "2"}
@@ -112,12 +113,15 @@ def test_it_answers_at_once_says_what_is_missing_and_shows_the_stand_in(open_pag
     assert not at.error and not at.warning and not at.exception
     assert "stand-in" in said(at.markdown) and "do not expect a picture" in said(at.markdown)
     assert "are not on this machine" in said(at.markdown) and "2.7 GB" in said(at.markdown)
-    assert [heading.value[0] for heading in at.subheader] == list("1234")
-    assert "77 positions: 11 used, 66 of padding, as embeddings [77, 32]" in said(at.caption)
+    assert [heading.value for heading in at.subheader] == ["The first latent", "The picture"]
     assert "8 × 8 × 4 = 256 values for a picture of 64 × 64 × 3 = 12,288: 48 times fewer" in said(at.caption)
     assert "Takes about" in said(at.caption)
     message = film(at)
-    assert message["titles"] == ["latents xₜ", "predicted x₀, decoded"] and len(message["captions"]) == 4
+    (run,) = message["runs"]
+    (tokens,) = run["tokens"]
+    assert (tokens["length"], tokens["used"], run["text_shape"]) == (77, 11, [77, 32])
+    assert message["titles"] == ["predicted x₀, decoded"] and len(message["captions"]) == 4
+    assert run["panels"] == ["latent"] and len(run["sides"]) == len(run["weights"]) == 4 and run["count"] == 3
     assert [chart["x_label"] for chart in message["charts"]] == ["step", "step"]
     pictures = pictures_of(at)
     assert len(pictures) >= 2 and all(alt for alt, _ in pictures), "every picture has its words"
@@ -130,9 +134,9 @@ def test_it_shows_what_the_library_records(open_page, model):
         sampler="euler", height=64, width=64, thumbnail=stable.THUMBNAIL,
     )  # fmt: skip
     message, side = film(at), stable.THUMBNAIL
-    for k, shown in enumerate(frames(message)[:3]):
-        np.testing.assert_allclose(shown[0][:side, :side, :3].astype(int), known.latents[k, 0], atol=1)
-        np.testing.assert_allclose(shown[1][:side, -side:, :3].astype(int), known.x_0[k, 1], atol=1)
+    for k, (shown, state) in enumerate(zip(frames(message), frames(message["runs"][0]["fields"]), strict=True)):
+        np.testing.assert_allclose(state[0][:side, :side, :3].astype(int), known.latents[k, 0], atol=1)
+        np.testing.assert_allclose(shown[0][:side, -side:, :3].astype(int), known.x_0[min(k, 2), 1], atol=1)
     norms, difference = message["charts"]
     for k, row in enumerate(known.rows):
         assert norms["curves"][0]["y"][k] == pytest.approx(np.mean(row["cond_norm"]), rel=1e-3)
@@ -249,7 +253,8 @@ def test_500_words_are_cut_and_what_was_cut_is_shown(open_page):
     at = finished(open_page("stable_diffusion", **QUICK))
     at.text_input(key="prompt").set_value("cat " * 499 + "castle").run()
     press(at, "Run")
-    assert "77 positions: 77 used, 0 of padding" in said(at.caption)
+    (tokens,) = film(at)["runs"][0]["tokens"]
+    assert tokens["length"] == tokens["used"] == 77 and tokens["cut"].endswith("castle")
     assert at.warning[0].value.rstrip().endswith("cat castle") and "cut off" in at.warning[0].value
 
 
@@ -260,19 +265,8 @@ def test_empty_and_foreign_prompts_are_answered(open_page, prompt):
     press(at, "Run")
     assert not at.error and not at.exception
     assert ("The prompt is empty" in said(at.info)) == (not prompt.strip())
-    chips = next(element for element in at.get("html") if "token" in element.proto.body).proto.body
-    assert "<b><b>" not in chips and "padding ×" in chips
-    if prompt.strip():
-        assert "&lt;" in chips
-
-
-def test_text_encoders_without_a_start_are_shown_too():
-    from explorer.stable_sections import _chips
-
-    t5 = {"ids": [5, 6, 7, 1, 0, 0], "words": [("cat", 1), ("zebra", 2)], "used": 4, "cut": ""}
-    assert [re.sub("<[^>]*>", "|", chip) for chip in _chips(t5)] == [
-        "||cat||5||", "||zebra||6 7||", "||end||1||", "||padding × 2||0||",
-    ]  # fmt: skip
+    shown = [chip["word"] for chip in film(at)["runs"][0]["tokens"][0]["chips"]]
+    assert shown[-1].startswith("padding ×") and ("<" in "".join(shown)) == bool(prompt.strip())
 
 
 # -- a picture to start from --------------------------------------------------------------------------------
@@ -537,8 +531,8 @@ def test_a_recorded_run_is_shown_as_one(open_page, live_file, trace):
     assert not at.subheader and not at.error
     upload(at, live_file)
     assert "recorded" in said(at.markdown) and "do not expect a picture" not in said(at.markdown)
-    assert film(at)["key"] == film_of_trace(trace).key
-    assert "77 positions" in said(at.caption) and "seeds 4, 9" in said(at.caption)
+    assert film(at)["key"] == to_message([pipeline_of_trace(trace)])["key"]
+    assert film(at)["runs"][0]["tokens"][0]["length"] == 77 and "seeds 4, 9" in said(at.caption)
 
 
 def test_a_saved_stand_in_never_passes_for_a_recorded_picture(open_page, trace):

@@ -2,13 +2,16 @@
 
 import base64
 import io
+import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from conftest import pictures_of
-from explorer import drawings, emoji, stable, start_pictures
+from explorer import drawings, emoji, stable, start_pictures, variations, vocabulary
 from explorer.board import PREFIX, over, read
+from explorer.cache import quiet
 from PIL import Image
 from test_pages import bomb, films, frames, png
 from test_stable_diffusion_page import said
@@ -44,9 +47,13 @@ def test_four_seeds_are_drawn_at_once_with_their_steps_and_words(open_page):
     pictures = [alt for alt, _ in pictures_of(at)]
     assert len(pictures) == 4 and all(f"seed {k}" in alt for k, alt in enumerate(pictures))
     assert [b.label for b in at.button if b.label.startswith("Pick")] == ["Picked"] + ["Pick this one"] * 3
-    of_steps, of_words = films(at)
-    assert len(of_steps["captions"]) == 3 and len(of_words["captions"]) == 2
-    assert [title.split(" · ")[0] for title in of_words["titles"]] == at.text_input(key="t2i_prompt").value.split()
+    (whole,) = films(at)
+    (run,) = whole["runs"]
+    assert len(whole["captions"]) == len(run["fields"]["captions"]) == len(run["weights"]) == len(run["shares"]) == 3
+    assert list(run["words"]) == at.text_input(key="t2i_prompt").value.split() and run["scale"] == 2.0
+    assert [chip["word"] for chip in run["tokens"][0]["chips"][1:-2]] == list(run["words"])
+    panels = ["latent", "with", "without", "difference", "guided", *(f"channel {k}" for k in (1, 2, 3, 4))]
+    assert run["panels"] == [*panels, *(f"word {k}" for k in range(3))]
 
 
 def test_it_shows_what_the_library_samples(open_page, model):
@@ -61,7 +68,7 @@ def test_it_shows_what_the_library_samples(open_page, model):
         height=128,
         width=128,
     )
-    shown = frames(films(at)[0])[-1][1][..., :3].astype(int)
+    shown = frames(films(at)[0])[-1][0][..., :3].astype(int)
     np.testing.assert_allclose(shown, ((expected[0] + 1) * 127.5).round().movedim(0, -1), atol=1)
 
 
@@ -87,14 +94,14 @@ def test_an_example_fills_the_prompt_and_other_seeds_are_others(open_page):
     assert at.number_input(key="t2i_seed").value == 2 and films(at)[0]["key"] != before
     at.pills(key="t2i_example").set_value("a rocket").run()
     assert at.text_input(key="t2i_prompt").value == "a rocket" and at.pills(key="t2i_example").value is None
-    assert films(at)[1]["titles"][-1].startswith("rocket")
+    assert films(at)[0]["runs"][0]["words"][-1] == "rocket"
 
 
 def test_a_picked_seed_is_looked_into_and_refined(open_page):
     at = opened(open_page, t2i_steps="4")
     before = films(at)[0]["key"]
     button(at, "Pick this one").click().run()
-    assert "seed 1" in said(at.subheader) and films(at)[0]["key"] != before
+    assert "seed 1" in films(at)[0]["runs"][0]["name"] and films(at)[0]["key"] != before
     button(at, "Refine seed 1").click().run()
     assert at.selectbox(key="start").value == "a picture" and at.selectbox(key="source").value == "the picked one"
     assert len(films(at)[0]["captions"]) == 3, "half of the four steps, and the end"
@@ -124,7 +131,7 @@ def test_the_same_in_python_is_the_same(open_page):
     at = opened(open_page)
     scope: dict = {}
     exec(at.code[0].value, scope)
-    shown = frames(films(at)[0])[-1][1][..., :3].astype(int)
+    shown = frames(films(at)[0])[-1][0][..., :3].astype(int)
     np.testing.assert_allclose(shown, ((scope["pictures"][0] + 1) * 127.5).round().movedim(0, -1), atol=1)
 
 
@@ -140,7 +147,7 @@ def test_without_micro_the_stand_in_takes_its_place_and_says_so(open_page, monke
 def test_500_words_are_cut_and_what_was_cut_is_shown(open_page):
     at = opened(open_page, t2i_prompt="cat " * 499 + "castle")
     assert not at.error and "cat castle" in at.warning[0].value and "cut off" in at.warning[0].value
-    assert len(films(at)[1]["titles"]) == 15
+    assert len(films(at)[0]["runs"][0]["words"]) == 15
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "Кот и 猫 🐱 <b>&amp;$x$"])
@@ -149,9 +156,9 @@ def test_empty_and_foreign_prompts_are_answered(open_page, prompt):
     at.text_input(key="t2i_prompt").set_value(prompt).run()
     assert not at.error and not at.exception
     assert ("The prompt is empty" in said(at.info)) == (not prompt.strip())
-    assert len(films(at)) == (2 if prompt.strip() else 1)
+    assert bool(films(at)[0]["runs"][0]["words"]) == bool(prompt.strip())
     if prompt.strip():
-        assert "The model does not know these words" in said(at.info) and "**кот** as 6 bytes" in said(at.info)
+        assert "The model does not know **кот**" in said(at.info) and "little: 6 bytes" in said(at.info)
 
 
 def test_what_a_word_is_read_as():
@@ -160,6 +167,95 @@ def test_what_a_word_is_read_as():
         "pieces": ["<|startoftext|>", "cat</w>", "zy", "x</w>", "<|endoftext|>"],
     }
     assert drawings.unknown_words([tokens]) == {"zyx": "zy + x"}
+
+
+def test_for_an_unknown_word_known_ones_are_offered(open_page):
+    at = opened(open_page, t2i_prompt="a red Buterfly")
+    assert "The model does not know **buterfly**" in said(at.info)
+    at.button(key="known buterfly butterfly").click().run()
+    assert at.text_input(key="t2i_prompt").value == "a red butterfly"
+    assert "does not know" not in said(at.info) and not at.exception
+    assert "cat" in vocabulary.nearest("kitte") and vocabulary.nearest("zzzzqqq") == []
+
+
+def test_a_picture_is_read_without_the_prompt(model):
+    """A prompt that says nothing is no answer, however well it fits."""
+    ask = stable.Ask("cat zzzz", "", 2.0, "euler", None, 2, (0,), 128, 128)
+    drawing = drawings.draw(stable.embedded(), ask, stable.RunStart(), quiet)
+    ((word, share),) = drawings.readings(drawing, quiet)
+    assert word in vocabulary.names() and 0 <= share <= 1
+
+
+# -- two runs on one timeline -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "beside, setting, program",
+    [
+        ("prompt", {"t2i_other_prompt": "a purple apple"}, "'a purple apple'"),
+        ("seed", {"t2i_other_seed": "5"}, "seed=[5]"),
+    ],
+)
+def test_two_runs_stand_on_one_timeline(open_page, beside, setting, program):
+    at = opened(open_page, t2i_chosen="1", t2i_beside=beside, **setting)
+    (whole,) = films(at)
+    (a, b), apart = whole["runs"], whole["apart"]
+    assert program in at.code[0].value and len(apart) == len(whole["captions"]) == 3
+    assert (apart[0] == 0) == (beside != "seed") and apart[-1] > 0, "the noise is the same but for another seed"
+    scope: dict = {}
+    exec(at.code[0].value, scope)
+    assert scope["apart"] == pytest.approx(apart)
+    shown = frames(b["pictures"])[-1][0][..., :3].astype(int)
+    np.testing.assert_allclose(shown, ((scope["other_pictures"][0] + 1) * 127.5).round().movedim(0, -1), atol=1)
+    assert "seed 1" in a["name"] and a["name"] != b["name"]
+
+
+def test_a_walk_is_a_film_whose_program_makes_it(open_page):
+    at = opened(open_page, t2i_chosen="1", t2i_view="walk")
+    whole, film = films(at)
+    assert len(film["captions"]) == 9 and film["captions"][0].startswith("0° around")
+    assert len(film["charts"][0]["curves"][0]["x"]) == 9, "a circle closes"
+    scope: dict = {}
+    exec(at.code[0].value, scope)
+    shown = np.stack([one[0][..., :3] for one in frames(film)]).astype(int)
+    np.testing.assert_allclose(shown, ((scope["walked"] + 1) * 127.5).round().movedim(1, -1), atol=1)
+    seed_1 = frames(whole)[-1][0][..., :3].astype(int)
+    np.testing.assert_allclose(shown[0], seed_1, atol=2, err_msg="it begins at the picked seed's picture")
+
+
+def test_each_picture_of_a_walk_says_what_it_is():
+    ask = stable.Ask("a cat", "", 2.0, "euler", None, 2, (4,), 128, 128)
+    between = variations.Walk("prompts", "a dog", None, 3).captions(ask)
+    assert between == ["100% “a cat”, 0% “a dog”", "50% “a cat”, 50% “a dog”", "0% “a cat”, 100% “a dog”"]
+    assert variations.Walk("seeds", None, 9, 2).captions(ask)[1] == "0% seed 4, 100% seed 9"
+    film = variations.film_of_walk(torch.zeros(3, 3, 8, 8), between, closed=False)
+    assert len(film.charts[0].curves[0].x) == 2 and len(film.charts[0].markers) == 3
+
+
+def test_a_grid_has_a_row_per_scale_and_a_column_per_seed(open_page):
+    at = opened(open_page, t2i_steps="1", t2i_view="grid")
+    rows = [alt for one in at.get("html") for alt in re.findall(r'alt="(Pictures by guidance[^"]*)"', one.proto.body)]
+    assert [row.split(": ")[1].split(",")[0] for row in rows] == ["w = 1", "w = 2", "w = 4", "w = 8"]
+    assert all("2 pictures (seed 0, seed 1)" in row for row in rows)
+    scope: dict = {}
+    exec(at.code[0].value, scope)
+    assert sorted(scope["grid"]) == [1.0, 2.0, 4.0, 8.0] and scope["grid"][2.0].shape == (2, 3, 128, 128)
+    torch.testing.assert_close(scope["grid"][2.0], scope["pictures"], atol=1e-4, rtol=0)
+
+
+def test_values_of_the_picture_of_the_whole_that_cannot_be_are_said(open_page):
+    bad = {"open": "attic", "word": "99", "frame": "-1", "t2i_beside": "both", "t2i_other_w": "3"}
+    at = opened(open_page, **bad)
+    assert all(f"`{key}={value}`" in said(at.info) for key, value in bad.items()) and films(at)
+    at = opened(open_page, t2i_beside="seed", t2i_other_seed="-4")
+    assert "`t2i_other_seed=-4`" in said(at.info) and len(films(at)[0]["runs"]) == 2
+
+
+def test_a_box_a_word_and_a_step_are_opened_by_the_address(open_page):
+    at = opened(open_page, open="unet", word="2", frame="1")
+    (message,) = (json.loads(one.proto.json) for one in at.get("bidi_component") if "apart" in one.proto.json)
+    assert (message["open"]["value"], message["word"]["value"], message["frame"]) == ("unet", 2, 1)
+    assert not message["autoplay"], "an address that gives the step is not played"
 
 
 def test_the_words_it_knows_are_searched(open_page):
@@ -198,7 +294,7 @@ def test_only_the_brushed_hole_is_painted_anew(open_page, monkeypatch, model):
     at = opened(open_page)
     at.selectbox(key="start").set_value("a picture with a hole").run()
     assert not at.error and "mask=mask" in at.code[0].value
-    drawn = frames(films(at)[0])[-1][1][..., :3].astype(int)
+    drawn = frames(films(at)[0])[-1][0][..., :3].astype(int)
     kept = model.decode(model.encode(emoji.emoji("red heart", emoji.styles_of("red heart")[0])))
     kept = ((kept[0] + 1) * 127.5).round().movedim(0, -1).numpy()
     error = np.abs(drawn - kept)

@@ -1,0 +1,145 @@
+"""Below the picture of the whole: a walk through noise or between prompts, and a grid of seeds and scales."""
+
+from dataclasses import dataclass, replace
+
+import streamlit as st
+from torch import Tensor
+
+from diffusion_explained.charts import Chart, Curve
+from diffusion_explained.film import Film, Lead, film, pixels
+from explorer import controls, drawings, page, programs, sharing, stable
+from explorer.cache import named_cache
+from explorer.scrubber import scrubber
+from explorer.stable import Ask, RunStart
+from explorer.turns import HEAVY, Tell, held
+
+VIEWS = {"seeds": "Other seeds", "walk": "A walk", "grid": "Seeds and scales"}
+KINDS = {"around": "Around a circle of noise", "prompts": "From prompt to prompt", "seeds": "From noise to noise"}
+PLACES = 9  # pictures of a walk
+SCALES = (1.0, 2.0, 4.0, 8.0)
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A walk from a run's prompt and first seed: kind, of KINDS, with its second end."""
+
+    kind: str
+    to_prompt: str | None
+    to_seed: int | None
+    count: int
+
+    def options(self) -> dict[str, object]:
+        """The options of `walks.walk` that are the walk's own."""
+        ends = {"to_prompt": self.to_prompt, "to_seed": self.to_seed}
+        return {**ends, "around": self.kind == "around", "count": self.count}
+
+    def captions(self, ask: Ask) -> list[str]:
+        """What each picture of the walk is."""
+        if self.kind == "around":
+            return [f"{round(360 * k / self.count)}° around the circle" for k in range(self.count)]
+        last = self.count - 1
+        ends = (f"“{ask.prompt}”", f"“{self.to_prompt}”"), (f"seed {ask.seeds[0]}", f"seed {self.to_seed}")
+        a, b = ends[self.kind == "seeds"]
+        return [f"{round(100 * (1 - k / last))}% {a}, {round(100 * k / last)}% {b}" for k in range(self.count)]
+
+
+def choose(other_prompt: str, most_seed: int) -> Walk:
+    """The controls of a walk."""
+    kind = controls.pills(st, "Walk", list(KINDS), "around", key="t2i_walk", format_func=KINDS.get)
+    count = sharing.most(PLACES, sharing.PICTURES)
+    if kind == "prompts":
+        return Walk(kind, controls.text(st, "To the prompt", other_prompt, key="t2i_to_prompt"), None, count)
+    words = "Seed of the second noise"
+    return Walk(kind, None, controls.number(st, words, 0, most_seed, 7, key="t2i_to_seed"), count)
+
+
+def show_walk(name: str, ask: Ask, walk: Walk) -> None:
+    """Show a walk as a film, with how much each picture differs from the next."""
+    with page.progress("Walking") as tell:
+        shown = _walk_film(name, ask, walk, tell)
+    scrubber(shown, key="t2i_walk_film", name="walk_frame", frame=0)
+    st.caption(
+        "The noise, or the prompt, changes evenly; the picture does not. Where the curve is high, the picture jumps "
+        "from one thing that the model can draw to another."
+    )
+
+
+def _walk_film(name: str, ask: Ask, walk: Walk, tell: Tell) -> Film:
+    def make(tell: Tell) -> Film:
+        from diffusion_explained.stable_diffusion.walks import walk as walked
+
+        here = stable.load(stable.models(), name, tell)
+        with held(here.turn, tell, stable.BUSY), HEAVY.turn(tell):
+            pictures = walked(here.model, ask.prompt, **options_of(ask), **walk.options())
+        return film_of_walk(pictures, walk.captions(ask), closed=walk.kind == "around")
+
+    return named_cache("walks", 16).get((name, ask, walk), make, tell)
+
+
+def options_of(ask: Ask) -> dict[str, object]:
+    """The options of a run that a walk takes too; it walks from the run's first seed."""
+    options = {**ask.options(), "seed": ask.seeds[0]}
+    del options["prompt"]
+    return options
+
+
+def film_of_walk(pictures: Tensor, captions: list[str], *, closed: bool) -> Film:
+    """A film of pictures [n, 3, H, W], with the change to the next one.
+
+    closed: the first picture follows the last.
+    """
+    following = pictures.roll(-1, 0)
+    change = [round(float(one), 4) for one in (following - pictures).square().mean((1, 2, 3)).sqrt()]
+    change = change if closed else change[:-1]
+    places = tuple(float(k + 1) for k in range(len(change)))
+    markers = tuple((places[min(k, len(places) - 1)], change[min(k, len(places) - 1)]) for k in range(len(pictures)))
+    chart = Chart(
+        "change to the next picture", "the root mean square change of the pixels from each picture to the next",
+        "picture", (1.0, float(len(pictures))), (0.0, 1.1 * max(*change, 0.01)), (Curve(places, tuple(change)),),
+        markers=markers,
+    )  # fmt: skip
+    height, width = pictures.shape[-2:]
+    panel = ("picture", "the picture at each place of the walk", list(pixels(pictures)))
+    return film([panel], captions, charts=[chart], lead=Lead("charts", None, height, width))
+
+
+def show_grid(name: str, ask: Ask, start: RunStart, tell: Tell) -> None:
+    """Show a row of pictures per guidance scale, a column per seed; each column starts from one noise."""
+    rows = {}
+    for scale in SCALES:
+        rows[f"w = {scale:g}"] = list(drawings.draw(name, replace(ask, guidance_scale=scale), start, tell).pictures)
+    page.strip(rows, [f"seed {seed}" for seed in ask.seeds], "Pictures by guidance scale and seed")
+    st.caption("Down a column the noise is the same: what changes is how far guidance goes. w = 1 is off.")
+
+
+def pictures_of(view: str, ask: Ask, walk: Walk | None) -> int:
+    """How many pictures a view draws beside those of the run."""
+    return {"walk": walk.count if walk else 0, "grid": len(SCALES) * len(ask.seeds)}.get(view, 0)
+
+
+def program(view: str, ask: Ask, start: RunStart, walk: Walk | None) -> str:
+    """The lines that make the walk or the grid, after those that load the model."""
+    if walk is not None:
+        given = {**options_of(ask), **walk.options()}
+        body = "\n    ".join(f"{key}={value!r}," for key, value in given.items())
+        return f"""
+
+from diffusion_explained.stable_diffusion.walks import walk
+
+walked = walk(
+    model,
+    {ask.prompt!r},
+    {body}
+)"""
+    if view == "grid":
+        body = "\n        ".join(programs.run_options(ask, start, without="guidance_scale"))
+        return f"""
+
+grid = {{}}
+for scale in {SCALES!r}:
+    grid[scale] = model.sample(
+        {ask.prompt!r},
+        guidance_scale=scale,
+        {body}
+    )"""
+    return ""
