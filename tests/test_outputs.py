@@ -38,6 +38,7 @@ SCRIPTS = {  # every script that writes, with arguments by which it writes at PL
     "benchmarks/diagnosis.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/memorisation.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/micro.py": (["--out", "PLACE"], None),
+    "benchmarks/micro_painting.py": (["--out", "PLACE"], None),
     "benchmarks/micro_text.py": (["--out", "PLACE"], None),
     "benchmarks/molecules.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/quality.py": (["samplers"], "diffusion_explained.measured.MEASURED"),

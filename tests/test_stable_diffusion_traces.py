@@ -238,6 +238,7 @@ def test_every_field_is_checked(trace, tmp_path, word):
             "guidance_scale",
             "from_image",
             "inpainting",
+            "resamplings",
             "spacing",
             "safety_checker_left_out",
             0,

@@ -463,7 +463,8 @@ TEXT_TO_IMAGE = PageWords(
         "the model remembers them. With a style named, every seed gives the same picture; with a new colour, or with "
         "two things, seeds differ.",
         "**Refine**: a strength of 0.3 to 0.5 keeps the picture's layout, 0.8 hardly anything. Paint a blob, "
-        "and let the words make something of it; or brush a hole, and only the hole is painted anew.",
+        "and let the words make something of it; or brush a hole, and only the hole is painted anew. **Zoom out**, and "
+        "the surroundings are painted.",
     ),
 )
 

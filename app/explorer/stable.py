@@ -268,7 +268,8 @@ def load(kept: Cache, name: str, tell: Tell, safety_checker: bool | None = None)
 class Ask:
     """All settings that determine a run, except its model's name and what it starts from.
 
-    safety_checker: None uses the model's safety checker if there is one, False leaves it out.
+    safety_checker: None uses the model's safety checker if there is one, False leaves it out; resamplings: RePaint's,
+    with the sampler DDPM, or None.
     """
 
     prompt: str
@@ -281,17 +282,20 @@ class Ask:
     height: int
     width: int
     safety_checker: bool | None = None
+    resamplings: int | None = None
 
     @property
     def work(self) -> int:
         """The work of the run: network evaluations times pixels."""
-        per_step = 2 if self.sampler == "heun" else 1
+        per_step = self.resamplings or (2 if self.sampler == "heun" else 1)
         return self.num_inference_steps * per_step * len(self.seeds) * self.height * self.width
 
     def options(self) -> dict[str, object]:
         """The options of `StableDiffusion.steps`."""
         options = {**asdict(self), "seed": list(self.seeds), "negative": self.negative or None}
         del options["seeds"], options["safety_checker"]
+        if self.resamplings is None:
+            del options["resamplings"]
         return options
 
 
@@ -380,6 +384,11 @@ def spacing_of(said: Mapping[str, Any]) -> str:
     return f" by {said['spacing'] or OWN} spacing" if "spacing" in said else ""
 
 
+def resamplings_of(said: Mapping[str, Any]) -> str:
+    """A phrase with the number of RePaint's resamplings; empty without them, and for files that do not say."""
+    return f" of {said['resamplings']} resamplings each" if said.get("resamplings") else ""
+
+
 def safety_of(said: Mapping[str, Any]) -> str:
     """A phrase for a run made without the model's safety checker; empty otherwise, and for files that do not say."""
     return ", without its safety checker" if said.get("safety_checker_left_out") else ""
@@ -391,7 +400,8 @@ def facts(trace: Trace) -> str:
     stages = " · ".join(f"{name} {page.duration(seconds[name])}" for name in ("text", "steps", "decode"))
     seeds = ", ".join(map(str, said["seeds"]))
     return (
-        f"{said['model']}{safety_of(said)} · {said['sampler']}, {said['num_inference_steps']} steps{spacing_of(said)}, "
+        f"{said['model']}{safety_of(said)} · {said['sampler']}, {said['num_inference_steps']} steps{spacing_of(said)}"
+        f"{resamplings_of(said)}, "
         f"w = {said['guidance_scale']:g} · "
         f"seed{'s' if len(said['seeds']) > 1 else ''} {seeds} · {said['width']} × {said['height']} pixels · "
         f"{said['device']}, {said['date']} · {stages}"

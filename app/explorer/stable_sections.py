@@ -204,7 +204,9 @@ def _seconds(name: str, ask: stable.Ask) -> float | None:
     known = stable.loaded(name, ask.safety_checker)
     if known is None:
         return None
-    return known.pace.estimate(ask.num_inference_steps, len(ask.seeds), ask.height, ask.width, ask.sampler)
+    return known.pace.estimate(
+        ask.num_inference_steps * (ask.resamplings or 1), len(ask.seeds), ask.height, ask.width, ask.sampler
+    )
 
 
 def _estimate(name: str, ask: stable.Ask) -> str:

@@ -1,6 +1,6 @@
 """The picture that a run of Stable Diffusion starts from, or inpaints: picked, one of ours, or the visitor's own.
 
-The visitor can paint on it, or brush a hole into it.
+The visitor can paint on it, brush a hole into it, or zoom out of it.
 """
 
 import hashlib
@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.film import mosaic, pixels, png
+from diffusion_explained.stable_diffusion.inpainting import SAMPLER as REPAINT_SAMPLER
 from diffusion_explained.stable_diffusion.masks import rectangle_mask
+from diffusion_explained.stable_diffusion.outpainting import zoomed_out
 from explorer import address, controls, emoji, page
 from explorer.board import board, over
 from explorer.pictures import picture, real_images
@@ -19,7 +21,7 @@ from explorer.runs import class_names
 from explorer.stable import RunStart
 from explorer.uploads import own_image, own_mask
 
-NOISE, IMAGE, INPAINT = "pure noise", "a picture", "a picture with a hole"
+NOISE, IMAGE, INPAINT, OUTPAINT = "pure noise", "a picture", "a picture with a hole", "a picture, zoomed out"
 PICKED, EMOJI, CIFAR10, PAPER, FILE = "the picked one", "an emoji", "a CIFAR-10 picture", "white paper", "my own file"
 BRUSH, RECTANGLE, MASK_FILE = "by brush", "a rectangle", "from a file"
 
@@ -29,7 +31,7 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
 
     sources: the pictures to offer, the default first; picked: [1, 3, H, W] of an earlier run, offered before them.
     """
-    way = controls.choice(st, "Start from", (NOISE, IMAGE, INPAINT), NOISE, key="start")
+    way = controls.choice(st, "Start from", (NOISE, IMAGE, INPAINT, OUTPAINT), NOISE, key="start")
     if way == NOISE:
         return RunStart()
     offered = [*([PICKED] if picked is not None else []), *sources]
@@ -47,6 +49,12 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
             what = "mask"
             mask, of_mask = _mask(file, image)
             program += f"\n{of_mask}"
+        elif way == OUTPAINT:
+            zoom = controls.slider(
+                st, "Zoom", 1.5, 4.0, 2.0, 0.5, key="zoom", help="How much smaller the picture gets."
+            )
+            image, mask = zoomed_out(image, zoom)
+            program += f"\n\nfrom {zoomed_out.__module__} import zoomed_out\n\nimage, mask = zoomed_out(image, {zoom})"
         else:
             painted = board(image, key="paint")
             if painted is not None:
@@ -62,6 +70,20 @@ def start_picture(height: int, width: int, sources: Sequence[str], picked: Tenso
     strength = controls.slider(st, "Strength", 0.0, 1.0, usual, 0.05, key=key, help=what)
     held = b"".join(tensor.numpy().tobytes() for tensor in (image, mask) if tensor is not None)
     return RunStart(image, mask, strength, f"{strength} {hashlib.sha256(held).hexdigest()}", program)
+
+
+def resamplings(start: RunStart, sampler: str) -> int | None:
+    """The control of RePaint, for a start with a hole and the sampler whose steps it takes; None for replacement."""
+    if start.mask is None:
+        return None
+    if sampler != REPAINT_SAMPLER:
+        st.caption("With the sampler DDPM, a hole can also be filled by resampling (RePaint).")
+        return None
+    help = (
+        "0 restores the known part at every level. RePaint takes each step so often, so that the new part can fit the "
+        "known one; a run then takes that many times as long."
+    )
+    return controls.slider(st, "Resamplings", 0, 10, 0, 1, key="resamplings", help=help) or None
 
 
 OF_MASKS = "As large as the picture, or of its shape. Black and transparent parts are kept."

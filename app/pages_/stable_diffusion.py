@@ -17,7 +17,7 @@ from explorer import (
 )
 from explorer.names import SAMPLERS as SAMPLER_NAMES
 from explorer.page_words import STABLE_DIFFUSION
-from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, start_picture
+from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, resamplings, start_picture
 
 WITHOUT_PROMPT = (
     "Below 1 the picture moves away from the prompt: 0 is the prediction without it. Where a model's card says 0.0, it "
@@ -79,8 +79,9 @@ else:
             f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds) of {side} × {side} pixels"
         )
         start = start_picture(height, width, (*ours, PAPER, FILE))
+        repeats = resamplings(start, sampler)
     seeds = tuple(range(seed, seed + count))
-    ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width, safety_checker)
+    ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width, safety_checker, repeats)
     with machine:
         job = partial(stable.draw, stable.models(), name, ask, start)
         drawn = stable_sections.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, start))

@@ -23,7 +23,7 @@ from explorer import (
 from explorer.names import SAMPLERS as SAMPLER_NAMES
 from explorer.page_words import TEXT_TO_IMAGE
 from explorer.setting_types import Whole
-from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, start_picture
+from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, resamplings, start_picture
 from torch import Tensor
 
 from diffusion_explained.film import pixels, png
@@ -135,11 +135,13 @@ with asking:
     )
     spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler), key="t2i_spacing")
     start = start_picture(side, side, (EMOJI, PAPER, FILE), picked)
+    repeats = resamplings(start, sampler)
     chosen = address.hidden("t2i_chosen", Whole(seed, seed + count - 1), seed)
 
 # -- the pictures -------------------------------------------------------------------------------------------
 
-ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, tuple(range(seed, seed + count)), side, side)
+seeds = tuple(range(seed, seed + count))
+ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, side, side, resamplings=repeats)
 other = {
     "nothing": lambda: None,
     "prompt": lambda: replace(ask, prompt=other_prompt, seeds=(chosen,)),

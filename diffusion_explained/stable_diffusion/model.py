@@ -24,7 +24,7 @@ from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.defaults import Defaults, defaults_of, pixels_of
 from diffusion_explained.stable_diffusion.embeddings import load_embedding
 from diffusion_explained.stable_diffusion.families import Family
-from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste
+from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste, repainted, repaints_with
 from diffusion_explained.stable_diffusion.latents import Start, check_size
 from diffusion_explained.stable_diffusion.levels import (
     config_of,
@@ -35,7 +35,7 @@ from diffusion_explained.stable_diffusion.levels import (
 )
 from diffusion_explained.stable_diffusion.lora import Adapters, check_scale, read_lora
 from diffusion_explained.stable_diffusion.memory import enough_memory
-from diffusion_explained.stable_diffusion.networks import PromptedNetwork
+from diffusion_explained.stable_diffusion.networks import PromptedNetwork, embedded_guidance
 from diffusion_explained.stable_diffusion.preview import fit_preview
 from diffusion_explained.stable_diffusion.safety import checked
 from diffusion_explained.stable_diffusion.text import Text, encode_text
@@ -343,7 +343,7 @@ class StableDiffusion:
         check_guidance(scale)
         guidance = None
         if self.embeds_guidance:
-            guidance, scale = self._guidance_embedding(scale, text, options), 1.0
+            guidance, scale = embedded_guidance(self.pipe, self.name, scale, text, options).to(self.device), 1.0
         elif scale < 1:
             warnings.warn(
                 f"guidance_scale {scale:g} moves towards the negative prompt. If the model's card says 0.0 for no "
@@ -357,23 +357,6 @@ class StableDiffusion:
             network, self.schedule, self.kind, cond=cond, uncond=uncond, guidance_scale=scale, **options
         )
         return denoise if known is None else KnownRegion(denoise, known)
-
-    def _guidance_embedding(self, scale: float, text: Text, options: dict[str, Any]) -> Tensor:
-        """The sinusoidal embedding of w - 1, [1, D] (Luo et al. 2023, Sec. 4.2), as diffusers computes it."""
-        if any(text.negative or ()):
-            raise ValueError(
-                f"{self.name} takes the guidance scale as an input and has no negative side: leave negative out."
-            )
-        if options.get("guidance_interval") is not None or options.get("guidance_rescale"):
-            raise ValueError(
-                f"{self.name} takes the guidance scale as an input, in one pass: leave out guidance_interval and "
-                "guidance_rescale."
-            )
-        width = self.network.config.time_cond_proj_dim
-        embedded = self.pipe.get_guidance_scale_embedding(
-            torch.tensor([scale - 1.0], dtype=torch.float32, device="cpu"), embedding_dim=width
-        )
-        return embedded.to(self.device, autoencoder.dtype_of(self.network))
 
     @named_options
     @typed_arguments
@@ -433,6 +416,7 @@ class StableDiffusion:
         image: Tensor | None = None,
         strength: float = 1.0,
         mask: Tensor | None = None,
+        resamplings: int | None = None,
         **options: Any,
     ) -> Iterator[Step]:
         """Yield a sampler's steps from noise to the latents of pictures: the same `Step`s as for the digits.
@@ -442,10 +426,14 @@ class StableDiffusion:
 
         Args:
             prompt: one for all images or one per image, encoded or not; or an existing `Denoiser`.
+            resamplings: with a mask, inpaint by RePaint's DDPM steps, each taken this often (`inpainting.repainted`);
+                default: the known part is restored at every level, with any sampler.
             options: of `denoiser` (guidance_interval, guidance_rescale), or of the sampler (eta).
 
         Each step's tensors are [B, C, h, w]. Raises ValueError for options that are unknown or do not fit.
         """
+        if resamplings is not None:
+            sampler = repaints_with(sampler)
         name = self.default_sampler if sampler is None else sampler
         of_denoiser, of_sampler = divide_options(name, options, self.denoiser_options, self.steps)
         size = (height, width) if image is None else tuple(image.shape[-2:])
@@ -474,6 +462,8 @@ class StableDiffusion:
             denoise = self.denoiser(encoded, guidance_scale, start=begun, **of_denoiser)
         else:
             denoise = encoded
+        if resamplings is not None:
+            return _run(repainted(denoise, begun, resamplings, **of_sampler), begun)
         return _run(run(name, denoise, begun, **of_sampler), begun)
 
     def sample(

@@ -5,7 +5,7 @@ The condition is what the network reads of a prompt: the tuple of tensors that `
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.devices import torch_defaults
+from diffusion_explained.stable_diffusion.latents import dtype_of
+from diffusion_explained.stable_diffusion.text import Text
 
 
 @dataclass(frozen=True)
@@ -70,3 +72,24 @@ def _time_ids(size: tuple[int, int], embeds: Tensor) -> Tensor:
     numbers = (*size, 0, 0, *size)
     columns = [torch.full((len(embeds), 1), n, device=embeds.device, dtype=embeds.dtype) for n in numbers]
     return torch.cat(columns, dim=1)
+
+
+def embedded_guidance(pipe: Any, name: str, scale: float, text: Text, options: Mapping[str, Any]) -> Tensor:
+    """The sinusoidal embedding of w - 1, [1, D], in the network's dtype (Luo et al. 2023, Sec. 4.2), as in diffusers.
+
+    scale: w; text, options: of the denoiser of the model `name`, whose pipeline is `pipe`.
+
+    Raises ValueError for a negative prompt and for options of guidance by two passes.
+    """
+    if any(text.negative or ()):
+        raise ValueError(f"{name} takes the guidance scale as an input and has no negative side: leave negative out.")
+    if options.get("guidance_interval") is not None or options.get("guidance_rescale"):
+        raise ValueError(
+            f"{name} takes the guidance scale as an input, in one pass: leave out guidance_interval and "
+            "guidance_rescale."
+        )
+    embedded = pipe.get_guidance_scale_embedding(
+        torch.tensor([scale - 1.0], dtype=torch.float32, device="cpu"),
+        embedding_dim=pipe.unet.config.time_cond_proj_dim,
+    )
+    return embedded.to(dtype_of(pipe.unet))

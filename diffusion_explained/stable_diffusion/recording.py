@@ -16,6 +16,7 @@ from diffusion_explained.checks import typed_arguments
 from diffusion_explained.devices import hardware
 from diffusion_explained.film import pixels
 from diffusion_explained.samplers import Step
+from diffusion_explained.stable_diffusion.inpainting import SAMPLER as REPAINTS_WITH
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.trace_rules import LARGEST, MOST_IMAGES
 from diffusion_explained.stable_diffusion.traces import Trace
@@ -70,12 +71,12 @@ def record(
     started = time.perf_counter()
     images = model.decode(last.x_next).cpu()
     in_decoding = time.perf_counter() - started
-    scale = options.get("guidance_scale")
+    scale, resamplings = options.get("guidance_scale"), options.get("resamplings")
     settings = {
         "model": _named(model),
         "prompt": list(text.prompts),
         "negative": None if text.negative is None else list(text.negative),
-        "sampler": options.get("sampler") or model.default_sampler,
+        "sampler": options.get("sampler") or (REPAINTS_WITH if resamplings else model.default_sampler),
         "spacing": options.get("spacing"),
         "guidance_scale": model.default_guidance_scale if scale is None else float(scale),
         "num_inference_steps": len(rows),
@@ -87,6 +88,7 @@ def record(
         "from_image": options.get("image") is not None,
         "strength": options.get("strength", 1.0),
         "inpainting": options.get("mask") is not None,
+        "resamplings": resamplings,
         "safety_checker_left_out": model.unchecked,
         "parameters": model.parameters(),
         "device": hardware(model.device),

@@ -100,6 +100,7 @@ SETTINGS = {
     "from_image": FLAG,
     "strength": real(0, 1),
     "inpainting": FLAG,
+    "resamplings": perhaps(whole(1, MOST_STEPS)),
     "safety_checker_left_out": FLAG,
     "parameters": PARTS,
     "device": SHORT,
@@ -107,7 +108,7 @@ SETTINGS = {
     "date": SHORT,
     "seconds": fields({stage: real(0, FAR) for stage in ("text", "steps", "decode")}),
 }
-LATER = ("spacing", "safety_checker_left_out")  # settings that the files of earlier releases do not have
+LATER = ("spacing", "safety_checker_left_out", "resamplings")  # settings that the files of earlier releases do not have
 TOKENS = {  # of one prompt, as one text encoder reads it
     "encoder": text(100, least=1),
     "ids": several(whole(0, 10**7), 1, MOST_IDS),

@@ -39,6 +39,7 @@ STARTS = (
     {"start": "a picture", "source": "white paper"},
     {"start": "a picture with a hole", "source": "an emoji", "hole": "a rectangle", "across": "10-60"},
     {"start": "a picture with a hole", "source": "an emoji"},
+    {"start": "a picture, zoomed out", "source": "an emoji", "zoom": "2.5", "sd_sampler": "ddpm", "resamplings": "2"},
 )
 
 

@@ -20,7 +20,10 @@ VARIANTS = (  # page and address: together they show every control
     ("latents", {}),
     ("stable_diffusion", {"sd_steps": "2"}),
     ("stable_diffusion", {"sd_steps": "2", "start": "a picture", "source": "a CIFAR-10 picture"}),
-    ("stable_diffusion", {"sd_steps": "2", "start": "a picture with a hole", "hole": "a rectangle"}),
+    (
+        "stable_diffusion",
+        {"sd_steps": "2", "start": "a picture with a hole", "hole": "a rectangle"},
+    ),
     ("compare", {"compare_steps": "2"}),
     # these two ship a safety checker, and need not be on this machine: the page says so, with all of its controls
     ("stable_diffusion", {"sd_steps": "2", "sd_model": DEFAULT_MODEL}),
