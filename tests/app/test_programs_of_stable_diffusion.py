@@ -20,7 +20,7 @@ QUOTES = {"prompt": 'a "cat\'s" \\n model.decode {x}', "negative": "'''"}
 @pytest.mark.parametrize("name, base", VARIANTS, ids=ids)
 def test_each_control_is_in_the_program(open_page, name, base, monkeypatch):
     monkeypatch.setattr(stable_sections, "run", lambda *args, **options: None)  # nothing is drawn for its words
-    monkeypatch.setattr(drawings, "films", once(drawings.films))
+    monkeypatch.setattr(drawings, "whole", once(drawings.whole))
     monkeypatch.setattr(drawings, "readings", lambda *args: [])
     monkeypatch.setattr(latent_views, "mixed", once(latent_views.mixed))
     check_each_is_printed(open_page, name, base, silent=("t2i_search", "hole"))  # without a file a rectangle is taken

@@ -13,7 +13,7 @@ from concurrent.futures import wait
 
 import pytest
 import torch
-from explorer import beyond_runs, runs, stable, stable_sections
+from explorer import beyond_runs, runs, stable, stable_sections, variations
 
 from diffusion_explained.beyond import part_films
 from diffusion_explained.comparisons import Timing
@@ -124,6 +124,8 @@ def cheap_pages(monkeypatch):
     # a second of sound that depends on the spectrogram; Griffin-Lim would take most of the time
     monkeypatch.setattr(part_films, "to_wave", lambda one: 0.1 * one.flatten(1)[:, ::64].repeat(1, 126))
     monkeypatch.setattr("diffusers.models.autoencoders.vae.Decoder.forward", small_decoder)
+    monkeypatch.setattr(variations, "PLACES", 3)
+    monkeypatch.setattr(variations, "SCALES", (1.0, 4.0))
     for pace in ("digits", "pictures", "slow"):
         monkeypatch.setitem(runs.REFERENCE_STEPS, pace, 4)
         monkeypatch.setitem(runs.SCALES, pace, (0.0, 2.0))
