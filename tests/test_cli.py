@@ -44,7 +44,7 @@ def test_help_names_every_command_and_loads_no_torch():
     code = "import sys; from diffusion_explained.cli.main import app; app(['--help'], standalone_mode=False); "
     code += "print(sorted({'torch', 'numpy', 'matplotlib', 'streamlit'} & sys.modules.keys()))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for command in ("app", "lab", "course", "train", "sample", "evaluate", "diagnose", "doctor"):
+    for command in ("app", "lab", "course", "train", "sample", "evaluate", "diagnose", "models", "doctor"):
         assert re.search(rf"^  {command}  ", output, re.MULTILINE), output
     assert output.splitlines()[-1] == "[]"
 

@@ -24,6 +24,7 @@ from diffusion_explained.stable_diffusion.layouts import pack, unpack
 from diffusion_explained.stable_diffusion.loading import of_pipeline
 from diffusion_explained.stable_diffusion.pace import measure_pace
 from diffusion_explained.stable_diffusion.pipeline_model import PipelineModel
+from diffusion_explained.stable_diffusion.trace_films import film_of_trace
 
 PROMPT, STEPS = "a photo of a cat", 3  # the second of 3 steps of DPM-Solver++ is of second order
 BATCHED = ("flux_schnell", "z_image", "pixart_sigma")  # one network call per side, a list, a batch of 2B
@@ -160,14 +161,23 @@ def test_an_error_of_the_network_and_nan_are_raised(monkeypatch):
         ours("lumina2")
 
 
-def test_a_run_is_recorded(tmp_path):
-    trace = record(model_of("flux_dev"), PROMPT, num_inference_steps=2, height=64, width=64)
-    trace.save(tmp_path / "flux.safetensors")
-    again = type(trace).load(tmp_path / "flux.safetensors")
-    assert again.settings["guidance_scale"] == 3.5 and again.settings["latent_shape"] == [16, 8, 8]
-    assert [token.encoder if hasattr(token, "encoder") else token["encoder"] for token in again.tokens[0]] == [
-        "text_encoder", "text_encoder_2",
-    ]  # fmt: skip
+@pytest.mark.parametrize("name", [name for name in tiny_pipelines.CALLS if name not in ("sana_flow", "flux2_klein")])
+def test_a_run_of_each_family_is_recorded(tmp_path, name):
+    """Of a video its middle frame, and of its latents the middle one."""
+    model = model_of(name)
+    trace = record(model, PROMPT, num_inference_steps=2, **size_of(name))
+    again = type(trace).load(trace.save(tmp_path / "run.safetensors"))
+    shape = model.latent_shape(**size_of(name))
+    assert again.settings["latent_shape"] == [shape[0], *shape[-2:]]
+    assert again.settings["frames"] == (25 if name == "ltx" else None)
+    assert again.settings["guidance_scale"] == model.default_guidance_scale
+    assert [token["encoder"] for token in again.tokens[0]] == [
+        reads.replace("tokenizer", "text_encoder") for reads in model.drive.reads
+    ]
+    assert film_of_trace(again).captions
+    if name == "ltx":
+        x_t = model.prepare(0, **size_of(name)).x_t
+        assert model.preview(x_t).shape == (1, shape[1], 3, *shape[2:])
 
 
 # -- from a folder ----------------------------------------------------------------------------------------

@@ -377,6 +377,8 @@ KNOWN = {  # module: why its reading is tried
     "stable_diffusion/parts.py": "tests/test_model_folders.py",
     "stable_diffusion/headers.py": "tests/test_single_files.py", "stable_diffusion/lora.py": "tests/test_lora.py",
     "stable_diffusion/embeddings.py": "tests/test_embeddings.py",
+    "stable_diffusion/preview_decoders.py": "tests/test_preview_decoders.py",
+    "stable_diffusion/forecasts.py": "what Linux says of its memory",
     "stable_diffusion/checkpoints.py": "headers.py reads first: tests/test_single_files.py",
     "stable_diffusion/single_files.py": "the package's own configurations",
     "stable_diffusion/clip_vocabulary.py": "the package's own list: tests/test_single_files.py",

@@ -10,12 +10,13 @@ import diffusers
 import published
 import pytest
 import single_file_layouts as layouts
+import tiny_pipelines
 import torch
 import transformers
 from torch import Tensor
 
 from diffusion_explained.samplers import final
-from diffusion_explained.stable_diffusion import WeightsUnavailableError, find_weights, load, single_files
+from diffusion_explained.stable_diffusion import WeightsUnavailableError, find_weights, forecast, load, single_files
 from diffusion_explained.stable_diffusion.checkpoints import part_of_file
 from diffusion_explained.stable_diffusion.clip_vocabulary import clip_tokenizer
 from diffusion_explained.stable_diffusion.defaults import defaults_of_weights
@@ -124,6 +125,7 @@ def test_a_single_file_gives_the_latents_of_its_pipeline(tmp_path, file):
             assert not getattr(model.pipe, part).training
     assert torch.equal(latents(model), latents(same))
     assert model.defaults == defaults_of_weights(find_weights(tmp_path / file)) == same.defaults
+    assert forecast(tmp_path / file).need("float32").weights == tiny_pipelines.loaded_bytes(model.pipe)
 
 
 @pytest.mark.parametrize("name", ["sd15", "sdxl"])

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from hub_cache import put_into_cache
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from diffusion_explained.stable_diffusion import (
     NoGPUError,
@@ -343,5 +344,30 @@ def test_a_download_that_fails_names_every_mirror(cache, monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(list_repo_files=list_repo_files))
     monkeypatch.setattr(downloads, "hub_is_reachable", lambda: True)
-    with pytest.raises(WeightsUnavailableError, match=r"(?s)hf auth login.*sd-legacy/.*401 gated"):
+    with pytest.raises(WeightsUnavailableError, match=r"(?s)Is the name right.*sd-legacy/.*401 gated"):
         load(device="cpu", download=True)
+
+
+@pytest.mark.parametrize(
+    ("repo", "kind", "status"),
+    [("owner/gated", GatedRepoError, 403), ("black-forest-labs/FLUX.1-dev", RepositoryNotFoundError, 401),
+     ("owner/private", RepositoryNotFoundError, 401)],
+)  # fmt: skip
+def test_a_gated_model_names_the_page_of_its_licence(cache, monkeypatch, repo, kind, status):
+    """The hub's answers, made here: it says that a repository is gated, or only that nobody is logged in."""
+    answer = SimpleNamespace(status_code=status, headers={}, request=None)
+
+    def list_repo_files(repo):
+        raise kind(f"{status} Client Error for {repo}", response=answer)
+
+    monkeypatch.setattr("huggingface_hub.HfApi", lambda: SimpleNamespace(list_repo_files=list_repo_files))
+    monkeypatch.setattr(downloads, "hub_is_reachable", lambda: True)
+    with pytest.raises(WeightsUnavailableError) as caught:
+        downloads.fetch(repo)
+    said = f"open https://huggingface.co/{repo} in a browser, log in, accept it, and run `hf auth login`"
+    assert (said in str(caught.value)) is (repo != "owner/private")
+
+
+def test_without_a_network_a_gated_model_names_the_page_of_its_licence_too(cache):
+    with pytest.raises(WeightsUnavailableError, match=r"open https://huggingface\.co/stabilityai/stable-diff"):
+        load("stabilityai/stable-diffusion-3.5-medium", device="cpu")

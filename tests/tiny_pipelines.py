@@ -280,6 +280,13 @@ def build(name: str) -> Any:
     return pipe
 
 
+def loaded_bytes(pipe: Any) -> dict[str, int]:
+    """The bytes of each part's parameters and stored buffers, each tensor once."""
+    parts = {name: part for name, part in pipe.components.items() if isinstance(part, torch.nn.Module)}
+    return {name: sum({x.data_ptr(): x.nbytes for x in part.state_dict().values()}.values())
+            for name, part in parts.items()}  # fmt: skip
+
+
 # for each pipeline: (the arguments of diffusers' pipeline, with the negative prompt of each image; ours), with guidance
 # off, on, and a negative prompt
 OFF, ON, NEGATIVE = {"guidance_scale": 1.0}, {"guidance_scale": 4.0}, {"guidance_scale": 4.0, "negative": "a dog"}

@@ -106,6 +106,12 @@ class Cache:
             self._values.clear()
             self._sizes.clear()
 
+    def drop(self, unwanted: Callable[[Any], bool]) -> None:
+        """Drop the values whose keys are unwanted."""
+        with self._lock:
+            for key in [key for key in self._values if unwanted(key)]:
+                del self._values[key], self._sizes[key]
+
     def find(self, key: Hashable) -> Any:
         """The value of key if the cache holds it, otherwise None; nothing is computed."""
         with self._lock:

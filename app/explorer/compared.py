@@ -52,6 +52,12 @@ def title(name: str) -> str:
     return f"{'MNIST' if name.startswith('mnist') else 'CIFAR-10'} {words_of(name).split(' · ')[0]}"
 
 
+def _positions(trace: Trace) -> int:
+    """The number of positions of a trace's text; where its pipeline shows no tokens, by the shape of its encoding."""
+    tokens = trace.tokens[0]
+    return len(tokens[0]["ids"]) if tokens else trace.settings["text_shape"][0]
+
+
 def table(name: str, seconds: float, trace: Trace) -> tuple[tuple[str, str, str], ...]:
     """What both models work on, and what it costs: rows of (quantity, ours, the trace's)."""
     ours, said = model(name), trace.settings
@@ -71,7 +77,7 @@ def table(name: str, seconds: float, trace: Trace) -> tuple[tuple[str, str, str]
             f"the same {math.prod(ours.image_shape):,}",
             f"{height} × {width} × {depth} = {latent:,} values, {picture / latent:.0f} times fewer",
         ),
-        ("the condition", f"one of {ours.num_classes} classes", f"{len(trace.tokens[0][0]['ids'])} tokens of text"),
+        ("the condition", f"one of {ours.num_classes} classes", f"{_positions(trace)} tokens of text"),
         ("parameters", f"{ours_parameters / 1e6:,.3g} M", parts),
         (
             "one step",

@@ -171,11 +171,12 @@ for one in finishes:
 
 def diffusion(name: str, ask: Ask, start: RunStart, *, model: str = "model", steps: str = "steps") -> str:
     """A run of Stable Diffusion: model, steps, and the final pictures [B, 3, H, W]."""
-    loading = in_python(name, ask.safety_checker)
+    loading = in_python(name, ask.loading, ask.preview_decoder)
+    lora = f"\n{model}.load_lora({ask.lora!r}, scale={ask.lora_scale!r})" if ask.lora else ""
     made = f"\n{start.program}\n" if start.program else ""
     return f"""from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
 {made}
-{model} = {loading}
+{model} = {loading}{lora}
 {_steps(ask, start, model, steps)}
 pictures = {model}.decode({steps}[-1].x_next)  # any step's pred.x_0 can be decoded too"""
 

@@ -1,14 +1,14 @@
 """Stable Diffusion in the explorer: which models are on this machine, how one is loaded, and its runs."""
 
 import math
-import os
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +25,16 @@ from diffusion_explained.stable_diffusion.defaults import (
     defaults_of_weights,
     fewer_pixels,
 )
-from diffusion_explained.stable_diffusion.families import CHECKERS_GB, DEFAULT_MODEL, MICRO, MIRRORS, SIZES_GB
+from diffusion_explained.stable_diffusion.families import CHECKERS_GB, DEFAULT_MODEL, MICRO, SIZES_GB, names_of
 from diffusion_explained.stable_diffusion.levels import levels_of
+from diffusion_explained.stable_diffusion.on_disk import cache_home
 from diffusion_explained.stable_diffusion.pipeline_films import PipelineRun, pipeline_of_trace
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
 from diffusion_explained.stable_diffusion.weights import is_repository
-from explorer import page, sharing
+from explorer import fitting, page, sharing
 from explorer.cache import Cache, named_cache
 from explorer.jobs import POLL
+from explorer.loading import USUAL, Loading
 from explorer.runs import settle
 from explorer.turns import HEAVY, Tell, held, share_the_cores
 
@@ -195,15 +197,13 @@ def download(name: str, gigabytes: float, tell: Tell, safety_checker: bool | Non
     may_ship_checker.clear()
     usual.clear()
     _scheduler.clear()
+    fitting.told.clear()
     return True
 
 
 def _arrived(name: str) -> int:
     """Bytes of a model in the hub's cache, under all of its names."""
-    from huggingface_hub.constants import HF_HUB_CACHE
-
-    cache = Path(os.environ.get("HF_HUB_CACHE") or HF_HUB_CACHE)
-    blobs = [cache / f"models--{repo.replace('/', '--')}" / "blobs" for repo in MIRRORS.get(name, (name,))]
+    blobs = [cache_home() / f"models--{repo.replace('/', '--')}" / "blobs" for repo in names_of(name)]
     return sum(file.stat().st_size for folder in blobs if folder.is_dir() for file in folder.iterdir())
 
 
@@ -214,11 +214,13 @@ def _arrived(name: str) -> int:
 class Loaded:
     """A model and its speed here.
 
+    options: of `load`, with which it fits on this machine (`fitting`).
     turn: the thread that runs the model holds this lock, so that its recording contains no other visitor's run.
     """
 
     model: "StableDiffusion"
     pace: "Pace"
+    options: Mapping[str, Any] = field(default_factory=dict)
     turn: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -227,15 +229,13 @@ def models() -> Cache:
     return named_cache("stable diffusion", 2)  # limited by number, not by bytes
 
 
-def loaded(name: str, safety_checker: bool | None = None) -> Loaded | None:
-    """A model if it is already loaded with this choice of its safety checker, or None."""
-    return models().find((name, safety_checker))
+def loaded(name: str, loading: Loading = USUAL) -> Loaded | None:
+    """A model if it is already loaded as these choices say, or None."""
+    return models().find((name, loading))
 
 
-def load(kept: Cache, name: str, tell: Tell, safety_checker: bool | None = None) -> Loaded:
+def load(kept: Cache, name: str, tell: Tell, loading: Loading = USUAL) -> Loaded:
     """The model of that name; loads and measures it first if necessary. This imports diffusers.
-
-    safety_checker: None uses the model's safety checker if there is one, False leaves it out.
 
     Raises ValueError on a shared explorer for a model that does not ship, before its name is looked up anywhere.
     """
@@ -247,18 +247,22 @@ def load(kept: Cache, name: str, tell: Tell, safety_checker: bool | None = None)
         from diffusion_explained.stable_diffusion.pace import measure_pace
 
         tell(0.0, "loading the model")
+        if not on_cpu():  # the same model, loaded in another way, would hold the memory that this one needs
+            kept.drop(lambda key: key[0] == name and replace(key[1], safety_checker=None) != how)
+        more = {} if name in AT_ONCE else fitting.options(name, loading)
         if name == STAND_IN:
             model = stable_diffusion.stand_in()
         else:
             device = None if name == MICRO else str(choose_device())
-            model = stable_diffusion.load(name, device, safety_checker=safety_checker)
+            model = stable_diffusion.load(name, device, **more)
         share_the_cores()
         settle()
         tell(0.0, "measuring how long a step takes")
         with HEAVY.turn(tell):
-            return Loaded(model, measure_pace(model))
+            return Loaded(model, measure_pace(model), more)
 
-    return kept.get((name, safety_checker), make, tell)
+    how = replace(loading, safety_checker=None)
+    return kept.get((name, loading), make, tell)
 
 
 # -- a run --------------------------------------------------------------------------------------------------
@@ -268,8 +272,8 @@ def load(kept: Cache, name: str, tell: Tell, safety_checker: bool | None = None)
 class Ask:
     """All settings that determine a run, except its model's name and what it starts from.
 
-    safety_checker: None uses the model's safety checker if there is one, False leaves it out; resamplings: RePaint's,
-    with the sampler DDPM, or None.
+    loading: how the model is loaded. lora: the file of a LoRA, empty for none; lora_scale: how much of it is added;
+    preview_decoder: the file of a TAESD, empty for none; resamplings: RePaint's, with the sampler DDPM, or None.
     """
 
     prompt: str
@@ -281,7 +285,10 @@ class Ask:
     seeds: tuple[int, ...]
     height: int
     width: int
-    safety_checker: bool | None = None
+    loading: Loading = USUAL
+    lora: str = ""
+    lora_scale: float = 1.0
+    preview_decoder: str = ""
     resamplings: int | None = None
 
     @property
@@ -293,7 +300,8 @@ class Ask:
     def options(self) -> dict[str, object]:
         """The options of `StableDiffusion.steps`."""
         options = {**asdict(self), "seed": list(self.seeds), "negative": self.negative or None}
-        del options["seeds"], options["safety_checker"]
+        for of_loading in ("seeds", "loading", "lora", "lora_scale", "preview_decoder"):
+            del options[of_loading]
         if self.resamplings is None:
             del options["resamplings"]
         return options
@@ -321,12 +329,13 @@ class RunStart:
 class FinishedRun:
     """A run to show: its trace and the picture of the whole, and for a run that was made here also its first latents.
 
+    whole: None for a model that shows no tokens, because its pipeline reads a prompt in a way of its own.
     latents: x_T of the first picture [C, h, w]; notices: about the safety checker; asked: the settings that made
     it.
     """
 
     trace: Trace
-    whole: PipelineRun
+    whole: PipelineRun | None
     latents: Tensor | None = None
     notices: tuple[str, ...] = ()
     asked: tuple[object, ...] = ()
@@ -341,23 +350,59 @@ def draw(kept: Cache, name: str, ask: Ask, start: RunStart, tell: Tell) -> Finis
     """Run a model, loading it first if necessary. Raises the engine's ValueErrors and OSErrors."""
     from diffusion_explained.stable_diffusion import record
 
-    here = load(kept, name, tell, ask.safety_checker)
+    here = load(kept, name, tell, ask.loading)
     first: list[Tensor] = []
 
     def progress(step: Step) -> None:
         if not first:
-            first.append(step.x_t[0].cpu())
+            z = step.x_t[0].cpu()
+            first.append(z if z.ndim == 3 else z[:, z.shape[1] // 2])  # of a video its middle frame
         turn((step.i + 1) / ask.num_inference_steps, f"step {step.i + 1} of {ask.num_inference_steps}")
 
     options = ask.options() | start.options()
     thumbnail = THUMBNAIL if ask.num_inference_steps * len(ask.seeds) <= MANY else SMALL
-    with held(here.turn, tell, BUSY), HEAVY.turn(tell) as turn, warnings.catch_warnings(record=True) as said:
+    with (
+        held(here.turn, tell, BUSY),
+        HEAVY.turn(tell) as turn,
+        warnings.catch_warnings(record=True) as said,
+        wearing(here.model, ask.lora, ask.lora_scale),
+    ):
         warnings.simplefilter("always")
-        trace = record(here.model, thumbnail=thumbnail, progress=progress, **options)
+        model = previewing(here.model, ask.preview_decoder)
+        trace = record(model, thumbnail=thumbnail, progress=progress, **options)
     notices = {str(one.message) for one in said if "safety checker" in str(one.message)}
-    if ask.safety_checker is False:
+    if ask.loading.safety_checker is False:
         notices.add(UNCHECKED)
-    return FinishedRun(trace, pipeline_of_trace(trace), first[0], tuple(sorted(notices)), asked(name, ask, start))
+    return FinishedRun(trace, whole_of(trace), first[0], tuple(sorted(notices)), asked(name, ask, start))
+
+
+def whole_of(trace: Trace) -> PipelineRun | None:
+    """The picture of the whole of a trace, or None for one without tokens."""
+    return pipeline_of_trace(trace) if trace.tokens[0] else None
+
+
+def previewing(model: "StableDiffusion", file: str) -> "StableDiffusion":
+    """The model with a TAESD for the pictures of its steps."""
+    if not file:
+        return model
+    from diffusion_explained.stable_diffusion.latents import dtype_of
+    from diffusion_explained.stable_diffusion.preview_decoders import read_preview_decoder
+
+    own, dtype = model.pipe.vae.config, dtype_of(model.network)
+    return replace(model, preview_decoder=read_preview_decoder(file, model.family, own, dtype, model.device))
+
+
+@contextmanager
+def wearing(model: "StableDiffusion", lora: str, scale: float) -> Iterator[None]:
+    """Add a LoRA to the model's weights, and take it away at the end: other runs share the model."""
+    if not lora:
+        yield
+        return
+    name = model.load_lora(lora, scale=scale)
+    try:
+        yield
+    finally:
+        model.unload_lora(name)
 
 
 @st.cache_data(max_entries=4, show_spinner="Opening the recorded run")
@@ -370,7 +415,7 @@ def opened(data: bytes, name: str) -> FinishedRun:
             trace = Trace.load(path)
         except OSError as error:
             raise OSError(str(error).replace(str(path), name)) from error
-    return FinishedRun(trace, pipeline_of_trace(trace))
+    return FinishedRun(trace, whole_of(trace))
 
 
 def saved(trace: Trace) -> bytes:
@@ -394,23 +439,39 @@ def safety_of(said: Mapping[str, Any]) -> str:
     return ", without its safety checker" if said.get("safety_checker_left_out") else ""
 
 
+def previews_of(said: Mapping[str, Any]) -> str:
+    """A phrase for a run whose steps were drawn by a preview decoder; empty otherwise."""
+    return f", steps drawn by {said['preview_decoder']}" if said.get("preview_decoder") else ""
+
+
+def frames_of(said: Mapping[str, Any]) -> str:
+    """A phrase for a video, of which the middle frame is shown; empty for a picture."""
+    return f", the middle of {said['frames']} frames" if said.get("frames") else ""
+
+
 def facts(trace: Trace) -> str:
     """A run's settings, machine, date and times, in a line or two."""
     said, seconds = trace.settings, trace.settings["seconds"]
     stages = " · ".join(f"{name} {page.duration(seconds[name])}" for name in ("text", "steps", "decode"))
     seeds = ", ".join(map(str, said["seeds"]))
     return (
-        f"{said['model']}{safety_of(said)} · {said['sampler']}, {said['num_inference_steps']} steps{spacing_of(said)}"
-        f"{resamplings_of(said)}, "
+        f"{said['model']}{safety_of(said)}{previews_of(said)} · {said['sampler']}, "
+        f"{said['num_inference_steps']} steps{spacing_of(said)}{resamplings_of(said)}, "
         f"w = {said['guidance_scale']:g} · "
-        f"seed{'s' if len(said['seeds']) > 1 else ''} {seeds} · {said['width']} × {said['height']} pixels · "
+        f"seed{'s' if len(said['seeds']) > 1 else ''} {seeds} · {said['width']} × {said['height']} pixels"
+        f"{frames_of(said)} · "
         f"{said['device']}, {said['date']} · {stages}"
     )
 
 
-def in_python(name: str, safety_checker: bool | None = None) -> str:
+def in_python(name: str, loading: Loading = USUAL, preview_decoder: str = "") -> str:
     """The call that loads a model in a program."""
     if name == STAND_IN:
         return "stand_in()"
-    without = ", safety_checker=False" if safety_checker is False else ""
-    return f"load({name!r})" if name == MICRO else f"load({name!r}, device={str(choose_device())!r}{without})"
+    if name == MICRO:
+        return f"load({name!r})"
+    here = loaded(name, loading)
+    options = {**(fitting.options(name, loading) if here is None else here.options)}
+    options |= {"preview_decoder": preview_decoder} if preview_decoder else {}
+    more = "".join(f", {option}={value!r}" for option, value in options.items())
+    return f"load({name!r}, device={str(choose_device())!r}{more})"

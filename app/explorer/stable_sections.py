@@ -9,10 +9,12 @@ import streamlit as st
 from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
-from explorer import address, controls, page, sharing, stable
+from diffusion_explained.stable_diffusion.on_disk import LORA, MODEL, PREVIEW
+from explorer import address, controls, fitting, loading, on_disk, page, sharing, stable
 from explorer.jobs import Job, begin, running, watch
+from explorer.loading import USUAL, Loading
 from explorer.setting_types import OneOf
-from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, FinishedRun
+from explorer.stable import AT_ONCE, LABELS, MODELS, OF_MICRO, OTHER, RECORDED, FinishedRun
 from explorer.turns import Tell
 
 T = TypeVar("T")
@@ -23,8 +25,8 @@ NAME = 300  # the most letters of a model's name or folder
 # -- a model ------------------------------------------------------------------------------------------------
 
 
-def pick_model(words: str = "Model") -> tuple[str, bool | None]:
-    """The chosen model, and `Ask.safety_checker` for it. Other pages keep both choices.
+def pick_model(words: str = "Model") -> tuple[str, Loading]:
+    """The chosen model, and how it is loaded. Other pages keep both choices.
 
     The model is a name on the hub, a folder, MICRO, STAND_IN or RECORDED.
     """
@@ -38,7 +40,9 @@ def pick_model(words: str = "Model") -> tuple[str, bool | None]:
     kind = st.selectbox(words, offered, format_func=MODELS.get, key="sd_model", on_change=_other_model)
     sharing.say(sharing.ONLY_SHIPPED)
     name = _named() if kind == OTHER else kind
-    return name, _safety_checker(name)
+    if name in (*AT_ONCE, OTHER, RECORDED) or sharing.is_shared():
+        return name, USUAL
+    return name, loading.pick(_safety_checker(name))
 
 
 def _named() -> str:
@@ -50,11 +54,50 @@ def _named() -> str:
         key="sd_name",
         most=NAME,
         always=True,
-        help="owner/model on the Hugging Face hub, a folder in diffusers' format, or a .safetensors file of Stable "
-        "Diffusion or FLUX.1. Choosing it fetches nothing.",
+        help="owner/model on the Hugging Face hub, a folder in diffusers' format, a .safetensors file of Stable "
+        "Diffusion or FLUX.1, or a folder with several models, as ComfyUI's. Choosing it fetches nothing.",
     ).strip()
     st.session_state.sd_other = name
-    return name or OTHER
+    if name and not on_disk.holds_several(name):
+        return name
+    words = "In this folder" if name else "In the hub's cache"
+    return on_disk.pick(name, MODEL, words, "sd_found") or name or OTHER
+
+
+def pick_lora(name: str) -> tuple[str, float]:
+    """The LoRA's file that the visitor adds to a model of theirs, empty for none; and how much of it is added."""
+    file = _pick_file(
+        name, "LoRA", LORA, "sd_lora",
+        "A small change of this model's weights: a .safetensors file of diffusers or of kohya's scripts, or a folder "
+        "with such files. It is added for a run and taken away after it.",
+    )  # fmt: skip
+    if not file:
+        return "", 1.0
+    scale = controls.slider(st, "LoRA scale", 0.0, 1.0, 1.0, 0.05, key="sd_lora_scale")
+    st.button("Remove the LoRA", icon=":material/close:", on_click=lambda: st.session_state.update(sd_lora=""))
+    return file, scale
+
+
+def pick_preview_decoder(name: str) -> str:
+    """The file of the TAESD that draws the pictures of the steps, empty for none."""
+    return _pick_file(
+        name, "Preview decoder", PREVIEW, "sd_preview",
+        "A TAESD for this model's latents (taesd, taesdxl, taesd3, taef1): a .safetensors file, or a folder. It draws "
+        "the predicted picture of each step in a moment; the last one is drawn by the model's own decoder.",
+    )  # fmt: skip
+
+
+def _pick_file(name: str, words: str, kind: str, key: str, help: str) -> str:
+    """A file of this kind that the visitor names, for a model of theirs, or chooses in a folder; empty for none."""
+    if name in (*AT_ONCE, OTHER):
+        return ""
+    given = controls.text(st, words, key=key, most=NAME, help=help).strip()
+    if not given or not on_disk.holds_several(given):
+        return given
+    file = on_disk.pick(given, kind, "In this folder", f"{key}_found")
+    if file is None:
+        st.caption(f"There is no {kind} in this folder.")
+    return file or ""
 
 
 def _safety_checker(name: str) -> bool | None:
@@ -110,7 +153,7 @@ def upload_trace() -> FinishedRun | None:
         return None
 
 
-def can_run(name: str, safety_checker: bool | None) -> bool:
+def can_run(name: str, ask: stable.Ask) -> bool:
     """Whether a model can run now; if not, say what is missing and offer what helps."""
     if name == OTHER:
         st.info("Give the model's name, its folder or its file.", icon=":material/touch_app:")
@@ -118,6 +161,7 @@ def can_run(name: str, safety_checker: bool | None) -> bool:
     if name not in AT_ONCE and sharing.is_shared():
         st.warning(sharing.sentence(sharing.ONLY_SHIPPED), icon=":material/groups:")
         return False
+    safety_checker = ask.loading.safety_checker
     if why := stable.missing(name, safety_checker):
         st.warning(page.literal(why), icon=":material/inventory_2:")
         gigabytes = stable.to_download(name, safety_checker)
@@ -131,12 +175,22 @@ def can_run(name: str, safety_checker: bool | None) -> bool:
                 help="From the Hugging Face hub, once. Nothing is fetched unless you press this.",
             )
         return False
-    if name not in AT_ONCE and stable.on_cpu() and stable.loaded(name, safety_checker) is None:
+    if why := ask.loading.refused:
+        st.warning(why, icon=":material/block:")
+        return False
+    if name in AT_ONCE or stable.loaded(name, ask.loading) is not None:
+        return True
+    said, fits = fitting.words(name, ask.loading, ask.height, ask.width, len(ask.seeds), ask.guidance_scale)
+    if not fits:
+        st.warning(page.literal(said), icon=":material/memory:")
+    elif said:
+        st.caption(page.literal(said))
+    if stable.on_cpu():
         st.warning(
             "There is no GPU here, and on a CPU one picture takes minutes. Loading also measures how many.",
             icon=":material/hourglass_top:",
         )
-        load = partial(stable.load, stable.models(), name, safety_checker=safety_checker)
+        load = partial(stable.load, stable.models(), name, loading=ask.loading)
         st.button(
             "Load it, and measure",
             icon=":material/timer:",
@@ -162,7 +216,7 @@ def run(
     The result may come from other settings than `asked`; a caption then says so. The first run of a small model begins
     by itself, unless its settings need much more work than is usual.
     """
-    if can_run(name, ask.safety_checker):
+    if can_run(name, ask):
         button, forecast = st.columns([1, 3], vertical_alignment="center")
         allowed = not sharing.is_shared() or stable.begins_by_itself(name, ask, sharing.PICTURES, usual_steps)
         # not by on_click: it would have the settings of the page's previous run, without the latest change
@@ -201,7 +255,7 @@ def _of_prompt(asked: object, ask: stable.Ask) -> str:
 
 def _seconds(name: str, ask: stable.Ask) -> float | None:
     """About how many seconds a run takes; None before the model was measured."""
-    known = stable.loaded(name, ask.safety_checker)
+    known = stable.loaded(name, ask.loading)
     if known is None:
         return None
     return known.pace.estimate(
@@ -211,7 +265,7 @@ def _seconds(name: str, ask: stable.Ask) -> float | None:
 
 def _estimate(name: str, ask: stable.Ask) -> str:
     """A sentence about how long a run takes, or that the first run measures it."""
-    known, seconds = stable.loaded(name, ask.safety_checker), _seconds(name, ask)
+    known, seconds = stable.loaded(name, ask.loading), _seconds(name, ask)
     if known is None or seconds is None:
         return "The first run also loads the model, and measures how long a step takes here."
     return f"Takes about {page.duration(seconds)} on {known.model.device}."

@@ -28,7 +28,7 @@ with ours:
     choices.pick_network(choice, "Our network")
     label = controls.choice(st, "Class", names, "7" if choice.data == "mnist" else "horse", key="of_class")
 with theirs:
-    name, safety_checker = stable_sections.pick_model("Stable Diffusion")
+    name, loading = stable_sections.pick_model("Stable Diffusion")
     recorded = stable_sections.upload_trace() if name == stable.RECORDED else None
     if name != stable.RECORDED:
         prompt = controls.text(st, "Prompt", stable.usual(name).prompt, key="compare_prompt")
@@ -75,7 +75,7 @@ if name == stable.RECORDED:
 else:
     usual = stable.usual(name)
     height, width = usual.size
-    ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), height, width, safety_checker)
+    ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), height, width, loading)
     asked = (*stable.asked(name, ask, stable.RunStart()), settings)
     job = partial(compare_live, stable.models(), name, ask, settings)
     shown = stable_sections.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)

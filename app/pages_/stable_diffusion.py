@@ -17,8 +17,12 @@ from explorer import (
 )
 from explorer.names import SAMPLERS as SAMPLER_NAMES
 from explorer.page_words import STABLE_DIFFUSION
+from explorer.scrubber import scrubber
 from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, resamplings, start_picture
 
+from diffusion_explained.stable_diffusion.trace_films import film_of_trace
+
+NO_TOKENS = "This model's pipeline reads the prompt within instructions of its own, so its tokens are not shown."
 WITHOUT_PROMPT = (
     "Below 1 the picture moves away from the prompt: 0 is the prediction without it. Where a model's card says 0.0, it "
     "means no guidance, which is 1 here."
@@ -34,7 +38,7 @@ address.films(*pipeline_stage.FILMS)
 first, words = st.columns([1, 2.7], gap="large")
 second, third = words.columns([1.6, 1], gap="medium")
 with first:
-    name, safety_checker = stable_sections.pick_model()
+    name, loading = stable_sections.pick_model()
 with st.container(key="machine"):
     machine = st.container()
 with st.container(key="workbench"):  # on a phone the result stands above its controls
@@ -80,8 +84,13 @@ else:
         )
         start = start_picture(height, width, (*ours, PAPER, FILE))
         repeats = resamplings(start, sampler)
+        lora, lora_scale = stable_sections.pick_lora(name)
+        preview = stable_sections.pick_preview_decoder(name)
     seeds = tuple(range(seed, seed + count))
-    ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width, safety_checker, repeats)
+    ask = stable.Ask(
+        prompt, negative, scale, sampler, spacing, steps, seeds, height, width, loading, lora, lora_scale, preview,
+        repeats,
+    )  # fmt: skip
     with machine:
         job = partial(stable.draw, stable.models(), name, ask, start)
         drawn = stable_sections.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, start))
@@ -91,7 +100,11 @@ with machine:
         stable_sections.label(drawn.trace)
         stable_sections.notices(drawn)
         stable_sections.cut_off(drawn.trace.tokens[0])
-        pipeline_stage.pipeline([drawn.whole], key="sd_run")
+        if drawn.whole is not None:
+            pipeline_stage.pipeline([drawn.whole], key="sd_run")
+        else:
+            st.caption(NO_TOKENS)
+            scrubber(film_of_trace(drawn.trace), key="sd_run")
         st.caption(page.literal(stable.facts(drawn.trace)))
 with result:
     if drawn is not None:

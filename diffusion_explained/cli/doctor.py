@@ -136,7 +136,7 @@ def _stable_diffusion(name: str) -> Finding:
     import torch
 
     from diffusion_explained.stable_diffusion.downloads import fetch_command
-    from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MIRRORS, SIZES_GB
+    from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, SIZES_GB, names_of
     from diffusion_explained.stable_diffusion.weights import cached_folder, find_weights
 
     for library in ("diffusers", "transformers"):
@@ -144,7 +144,7 @@ def _stable_diffusion(name: str) -> Finding:
             return Finding(name, "missing", f"{library} is not installed", str(missing("sd", library)))
     here, partly = [], []
     for model in SIZES_GB:
-        if not any(cached_folder(repo) for repo in MIRRORS.get(model, (model,))):
+        if not any(cached_folder(repo) for repo in names_of(model)):
             continue
         try:
             find_weights(model)

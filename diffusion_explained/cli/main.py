@@ -1,4 +1,4 @@
-"""The command line: app | lab | course | train | sample | evaluate | diagnose | record | micro | doctor.
+"""The command line: app | lab | course | train | sample | evaluate | diagnose | record | models | micro | doctor.
 
 Every command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from diffusion_explained.cli import launch
 from diffusion_explained.cli.course import course
 from diffusion_explained.cli.diagnose import diagnose
+from diffusion_explained.cli.memory import memory_report, models
 from diffusion_explained.cli.micro import micro
 from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Spacing
 from diffusion_explained.cli.record import record
@@ -384,14 +385,30 @@ def evaluate(
 
 
 app.command()(record)
+app.command()(models)
 app.command()(diagnose)
 app.add_typer(micro, name="micro")
 app.add_typer(course, name="course")
 
 
 @app.command()
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL]",
+            help="A folder in diffusers' format, a .safetensors file, or owner/model in the hub's cache: report only "
+            "how much memory that model takes here, before anything of it is loaded.",
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Report what runs on this machine, what is missing, and what to do; exit code 1 if something is broken."""
+    if model is not None:
+        if as_json:
+            raise ValueError("--json is for the report on the machine: leave it out, or leave out MODEL.")
+        memory_report(model)
+        return
     from diffusion_explained.cli.doctor import examine
 
     colours = {"ok": "green", "missing": "yellow", "broken": "red"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,10 +27,19 @@ def record(
     vae: Annotated[
         str | None, typer.Option(help="A .safetensors file with another autoencoder of the same family.")
     ] = None,
+    preview_decoder: Annotated[
+        str | None, typer.Option(help="A TAESD of the model's latents: it draws the pictures of the steps, fast.")
+    ] = None,
     lora: Annotated[
         list[str] | None, typer.Option(help="A .safetensors file with a LoRA of the model; may be given several times.")
     ] = None,
     lora_scale: Annotated[float, typer.Option(help="How much of each LoRA is added; 0 is nothing.")] = 1.0,
+    refiner: Annotated[
+        str | None, typer.Option(help="For Stable Diffusion XL: its refiner, a folder or owner/model, for the end.")
+    ] = None,
+    refiner_start: Annotated[
+        float, typer.Option(help="The share of the way after which the refiner takes over from the model.")
+    ] = 0.8,
     prediction: Annotated[
         str | None,
         typer.Option(help="For a single file of Stable Diffusion 2.x that does not say what it predicts: eps or v."),
@@ -47,6 +57,26 @@ def record(
     n: Annotated[int, typer.Option("--n", "-n", min=1, max=4, help="How many images.")] = 1,
     size: Annotated[int | None, typer.Option(help="Pixels per side. [the size that the model was trained on]")] = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps, or cpu (minutes per picture). [a GPU]")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16. [float16 on a GPU, float32 elsewhere]")
+    ] = None,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Keep on the GPU only the part that computes: less memory, and slower.")
+    ] = False,
+    in_parts: Annotated[
+        bool, typer.Option("--in-parts", help="Decode picture by picture, and large ones in tiles: less memory.")
+    ] = False,
+    float8: Annotated[
+        bool, typer.Option("--float8", help="Keep the network's weights in 8 bits: half of float16, and coarser.")
+    ] = False,
+    fast: Annotated[
+        bool,
+        typer.Option("--fast", help="Compile the network for the GPU: the first picture waits, later ones do not."),
+    ] = False,
+    t5: Annotated[
+        bool | None,
+        typer.Option("--t5/--no-t5", help="For Stable Diffusion 3: load its T5, or leave it out. [if it is there]"),
+    ] = None,
     safety_checker: Annotated[
         bool | None,
         typer.Option(
@@ -64,28 +94,47 @@ def record(
 
     from diffusion_explained.files import check_file
     from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO
+    from diffusion_explained.stable_diffusion.forecasts import dtype_named, shortage_of
     from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
     from diffusion_explained.stable_diffusion.loading import load
     from diffusion_explained.stable_diffusion.pace import measure_pace
     from diffusion_explained.stable_diffusion.recording import record
     from diffusion_explained.stable_diffusion.stand_ins import stand_in
-    from diffusion_explained.stable_diffusion.weights import is_repository
+    from diffusion_explained.stable_diffusion.weights import find_weights, is_repository
 
     check_file(out)
+    options: dict[str, Any] = {
+        "safety_checker": safety_checker, "parts_from": parts_from, "vae": vae, "prediction": prediction, "t5": t5,
+    }  # fmt: skip
+    ways = {"offload": offload, "float8": float8}
+    how: dict[str, Any] = {
+        **ways, "slicing": in_parts, "tiling": in_parts, "fast": fast, "preview_decoder": preview_decoder,
+    }  # fmt: skip
     if model == "stand-in":
+        given = {**options, **how, "dtype": dtype}
+        if unused := [name for name, value in given.items() if value not in (None, False)]:
+            raise ValueError(f"The stand-in is made, and not loaded: leave the options out for {', '.join(unused)}.")
         loaded = stand_in(device="auto" if device is None else device)
     else:
         name = DEFAULT_MODEL if model is None else model
-        options: dict[str, Any] = {
-            "safety_checker": safety_checker, "parts_from": parts_from, "vae": vae, "prediction": prediction,
-        }  # fmt: skip
+        of_type = None if dtype is None else dtype_named(dtype)
+        weights = None
         try:
-            loaded = load(name, device, **options)
+            with suppress(WeightsUnavailableError):  # load says what is missing
+                weights = find_weights(name, **options)
+                run: dict[str, Any] = {"height": size, "width": size, "batch_size": n, "guidance_scale": guidance_scale}
+                if short := shortage_of(weights, device, of_type, **ways, in_parts=in_parts, **run):
+                    typer.secho(short, fg="yellow", err=True)
+            loaded = load(name, device, of_type, **how, **options)
         except WeightsUnavailableError as error:
-            if name == MICRO or not is_repository(name):  # nothing to download
+            if weights is not None or name == MICRO or not is_repository(name):  # nothing to download
                 raise
             _confirm_download(name, error, yes, safety_checker)
-            loaded = load(name, device, download=True, **options)
+            loaded = load(name, device, of_type, **how, download=True, **options)
+    more: dict[str, Any] = {}
+    if refiner is not None:
+        second = load(refiner, loaded.device, dtype, offload=offload, safety_checker=safety_checker)
+        more = {"refiner": second, "refiner_start": refiner_start}
     for file in lora or ():
         loaded.load_lora(file, scale=lora_scale)
     steps = loaded.default_num_inference_steps if steps is None else steps
@@ -108,11 +157,12 @@ def record(
             height=size,
             width=size,
             progress=lambda step: bar.update(),
+            **more,
         )
     trace.save(out)
     taken = f"{steps} step{'s'[: steps > 1]} of {n} image{'s'[: n > 1]}"
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {trace.label}, {taken}")
-    if cut := trace.tokens[0][0]["cut"]:
+    if cut := next((one["cut"] for one in trace.tokens[0]), ""):
         typer.secho(f"The prompt was too long; this part was cut off: {cut}", fg="yellow", err=True)
 
 

@@ -29,12 +29,14 @@ HOMES = {
     "download_size": "downloads",
     "Trace": "traces",
     "find_weights": "weights",
+    "forecast": "forecasts",
     "record": "recording",
 }
 __all__ = list(HOMES)
 
 if TYPE_CHECKING:  # so that editors and type checkers see the names that are imported only on first use
     from diffusion_explained.stable_diffusion.downloads import download_size
+    from diffusion_explained.stable_diffusion.forecasts import forecast
     from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
     from diffusion_explained.stable_diffusion.loading import NoGPUError, load
     from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError

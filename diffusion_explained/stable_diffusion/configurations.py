@@ -18,7 +18,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from diffusion_explained.stable_diffusion.families import Family
+from diffusion_explained.stable_diffusion.families import REFINER, XL, Family
 from diffusion_explained.stable_diffusion.rules import Rule, whole
 
 
@@ -129,6 +129,7 @@ UNETS = {
         "projection_class_embeddings_input_dim": WIDTH,
     },
 }
+UNETS[REFINER] = UNETS["sdxl"]
 
 SD3_TRANSFORMER = {
     "sample_size": SIDE,  # obeyed
@@ -172,6 +173,7 @@ SCALES = {
     "sdxl": {"shift_factor": OFF, "latents_mean": STATISTICS, "latents_std": STATISTICS},
     "sd3": {"shift_factor": NUMBER, "latents_mean": NULL, "latents_std": NULL},
 }
+SCALES[REFINER] = SCALES["sdxl"]
 TINY_VAE = {
     "scaling_factor": POSITIVE,
     "force_upcast": either(NULL, FLAG),
@@ -311,8 +313,9 @@ def tables_of(family: str) -> dict[str, dict[str, Mapping[str, Rule]]]:
     projecting: dict[str, Mapping[str, Rule]] = {"CLIPTextModelWithProjection": CLIP}
     tables: dict[str, dict[str, Mapping[str, Rule]]] = {
         "vae": {"AutoencoderKL": VAE | SCALES[family], "AutoencoderTiny": TINY_VAE | SCALES[family]},
-        "text_encoder": projecting if family == "sd3" else clip,
     }
+    if family != REFINER:
+        tables["text_encoder"] = projecting if family == "sd3" else clip
     if family in UNETS:
         tables["unet"] = {"UNet2DConditionModel": UNETS[family]}
     if family == "sd3":
@@ -323,8 +326,9 @@ def tables_of(family: str) -> dict[str, dict[str, Mapping[str, Rule]]]:
     return tables
 
 
+OF_XL = ("addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim")
 NEEDED = {  # keys that must be set, because diffusers' defaults for them belong to another network
-    ("sdxl", "unet"): ("addition_embed_type", "addition_time_embed_dim", "projection_class_embeddings_input_dim"),
+    **{(family, "unet"): OF_XL for family in XL},
     ("sd3", "vae"): ("shift_factor",),
 }
 
@@ -397,6 +401,16 @@ def _check_buckets(config: Mapping[str, Any], part: str) -> None:
         )
 
 
+def check_preview_decoder(config: Mapping[str, Any]) -> None:
+    """Raise ValueError for the configuration of something else than a published TAESD."""
+    stated = config.get("_class_name")
+    if stated != "AutoencoderTiny":
+        raise ValueError(f"a preview decoder is an AutoencoderTiny, and its config.json says {_short(stated)}.")
+    published = {"scaling_factor": only(1.0, 1), "shift_factor": either(NULL, OFF), "act_fn": only("relu"),
+                 "upsample_fn": only("nearest")}  # fmt: skip
+    _check(config, {**TINY_VAE, **published}, "AutoencoderTiny")
+
+
 def check_tokenizer_file(file: str, config: Mapping[str, Any], part: str) -> None:
     """Raise ValueError for a value in a tokenizer's configuration file that is not supported.
 
@@ -411,6 +425,8 @@ def check_pipeline(index: Mapping[str, Any], family: Family) -> None:
     """Raise ValueError for keys of a model_index.json, besides its parts, that are not supported."""
     own = {key: value for key, value in index.items() if not _is_part(value)}
     table = PIPELINE | ({"is_distilled": FLAG} if family.name == "flux2_klein" else {})
+    if family.name == REFINER:
+        table |= {"requires_aesthetics_score": only(True)}
     _check(own, table, f"model_index.json ({index['_class_name']})")
 
 
@@ -451,13 +467,14 @@ def check_together(configs: Mapping[str, Mapping[str, Any]], index: Mapping[str,
         width = network.get("cross_attention_dim", 1280)
         if isinstance(width, int):
             _fit("the text encoders' hidden_size together", sum(widths), "unet's cross_attention_dim", width)
-    if family.name == "sdxl":
-        computed = 6 * network["addition_time_embed_dim"] + _text_width(configs["text_encoder_2"], "projection_dim")
+    if family.name in XL:
+        count = 5 if family.name == REFINER else 6
+        computed = count * network["addition_time_embed_dim"] + _text_width(configs["text_encoder_2"], "projection_dim")
         stated = network["projection_class_embeddings_input_dim"]
         if computed != stated:
             raise ValueError(
-                f"unet's projection_class_embeddings_input_dim is {stated}, but the six numbers of the picture's size "
-                f"and the pooled text give {computed}: a network with other inputs (a refiner) is not supported."
+                f"unet's projection_class_embeddings_input_dim is {stated}, but the {count} numbers of the picture's "
+                f"size and the pooled text give {computed}: a network with other inputs (a refiner's) is not supported."
             )
 
 

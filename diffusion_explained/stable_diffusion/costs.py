@@ -6,12 +6,17 @@ torch's meta device runs a network on shapes alone; its FLOP counter counts what
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_explained.checks import typed_arguments
@@ -50,6 +55,51 @@ def count_work(call: Callable[[], Any]) -> Work:
     return Work(convolutions, products, sum(by_operation.values()) - convolutions - products)
 
 
+class _FusedAttention(TorchFunctionMode):
+    """Attention as a fused kernel leaves it in memory: its result, and no matrix of N x N weights."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.nn.functional.scaled_dot_product_attention:
+            named = dict(zip(("query", "key", "value"), args, strict=False)) | (kwargs or {})
+            query, value = named["query"], named["value"]
+            return query.new_empty((*query.shape[:-1], value.shape[-1]))
+        return func(*args, **(kwargs or {}))
+
+
+class _Living(TorchDispatchMode):
+    """The bytes of all tensors that are alive: now, and the most so far."""
+
+    def __init__(self, apart: nn.Module) -> None:
+        super().__init__()
+        self.known = {x.untyped_storage()._cdata for x in (*apart.parameters(), *apart.buffers())}
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for x in tree_leaves(made):
+            storage = x.untyped_storage() if isinstance(x, Tensor) else None
+            if storage is not None and storage._cdata not in self.known:
+                self.known.add(storage._cdata)
+                self.now += storage.nbytes()
+                weakref.finalize(storage, self._freed, storage._cdata, storage.nbytes())
+        self.most = max(self.most, self.now)
+        return made
+
+    def _freed(self, storage: int, count: int) -> None:
+        self.known.discard(storage)
+        self.now -= count
+
+
+def count_peak(call: Callable[[], Any], network: nn.Module) -> int:
+    """The bytes of all tensors, beside a network's weights, that are alive at the same time in `call()`; on any device.
+
+    What kernels need for themselves, and the allocator's gaps, are not among them.
+    """
+    with torch.no_grad(), _FusedAttention(), _Living(network) as living:
+        call()
+    return living.most
+
+
 @typed_arguments
 @cache
 def published_work(height: int = 512, width: int = 512) -> dict[str, Work]:
@@ -82,9 +132,14 @@ def published_parameters() -> dict[str, int]:
 
 
 @cache
+def published_pipeline() -> Any:
+    """The pipeline of Stable Diffusion 1.5 in its published size on the meta device: shapes without values."""
+    return pipeline_of_sd("eps", 4, torch.device("meta"))
+
+
+@cache
 def _on_meta() -> tuple[Any, Any]:
-    """The pipeline in its published size, and its U-Net for pixels, on the meta device: shapes without values."""
-    meta = torch.device("meta")
-    with meta:
+    """The published pipeline, and its U-Net for pixels."""
+    with torch.device("meta"):
         on_pixels = unet_of_sd(3, 3, 512, full_size=True)
-    return pipeline_of_sd("eps", 4, meta), on_pixels
+    return published_pipeline(), on_pixels

@@ -13,7 +13,7 @@ from pathlib import Path
 from diffusion_explained.checks import typed_arguments
 from diffusion_explained.data.hub import hub_is_reachable
 from diffusion_explained.extras import extra
-from diffusion_explained.stable_diffusion.families import CHECKERS_GB, MIRRORS, OFFER_FLOAT16, SIZES_GB, T5_GB
+from diffusion_explained.stable_diffusion.families import CHECKERS_GB, OFFER_FLOAT16, SIZES_GB, T5_GB, names_of
 from diffusion_explained.stable_diffusion.listing import (
     CHECKER,
     HOLD_WEIGHTS,
@@ -29,6 +29,29 @@ from diffusion_explained.stable_diffusion.listing import (
     read_json,
     refusal_of_pickles,
 )
+
+# repositories whose licence must be accepted on their page before the hub hands out a file
+GATED = (
+    "stabilityai/stable-diffusion-3-medium-diffusers",
+    "stabilityai/stable-diffusion-3.5-medium",
+    "stabilityai/stable-diffusion-3.5-large",
+    "stabilityai/stable-diffusion-3.5-large-turbo",
+    "black-forest-labs/FLUX.1-dev",
+)
+NO_ENTRY = (401, 403)  # what the hub answers then
+
+
+def licence_page(repo: str) -> str:
+    """The page on which the licence of a gated repository is accepted."""
+    return f"https://huggingface.co/{repo}"
+
+
+def how_to_enter(repo: str) -> str:
+    """What to do, once, before the files of a gated repository can be fetched."""
+    return (
+        f"The licence of {repo} must be accepted first: open {licence_page(repo)} in a browser, log in, accept it, and "
+        "run `hf auth login` on this machine."
+    )
 
 
 def chosen_files(names: Iterable[str], *, t5: bool = False, leave_out: Sequence[str] = ()) -> list[str]:
@@ -82,12 +105,13 @@ def what_to_do(model: str, *, t5: bool = False, safety_checker: bool | None = No
     size = _size_in_table(model, t5=t5, safety_checker=safety_checker)
     about = "several GB" if size is None else f"about {size:.1f} GB"
     command = fetch_command(model, t5=t5, safety_checker=safety_checker)
+    licence = f"\n{how_to_enter(model)}" if model in GATED else ""
     if not hub_is_reachable():
         return (
             f"They are {about}, and there is no network to fetch them (or HF_HUB_OFFLINE is set). Run once with a "
-            f"network:\n    {command}\nor give the folder of a pipeline on this machine, or set HF_HUB_CACHE."
+            f"network:\n    {command}\nor give the folder of a pipeline on this machine, or set HF_HUB_CACHE.{licence}"
         )
-    return f"They are {about}. load(..., download=True) fetches them, and so does\n    {command}"
+    return f"They are {about}. load(..., download=True) fetches them, and so does\n    {command}{licence}"
 
 
 def fetch_command(model: str, *, t5: bool = False, safety_checker: bool | None = None) -> str:
@@ -114,8 +138,8 @@ def fetch(model: str, *, t5: bool = False, safety_checker: bool | None = None) -
         raise WeightsUnavailableError(
             f"The weights of {model} cannot be fetched. {what_to_do(model, t5=t5, safety_checker=safety_checker)}"
         )
-    failures = []
-    for repo in MIRRORS.get(model, (model,)):
+    failures, gated = [], []
+    for repo in names_of(model):
         try:
             _fetch_from(repo, t5=t5, safety_checker=safety_checker)
             return
@@ -123,10 +147,18 @@ def fetch(model: str, *, t5: bool = False, safety_checker: bool | None = None) -
             raise
         except Exception as error:  # errors of the client, its HTTP library or the disk: all mean no weights
             failures.append(f"{repo}: {type(error).__name__}: {error}")
-    raise WeightsUnavailableError(
-        f"Downloading {model} failed. If the model's licence must be accepted, accept it on the model's page and run "
-        "`hf auth login`.\n" + "\n".join(failures)
-    )
+            gated += [repo] if _is_gated(repo, error) else []
+    advice = " ".join(map(how_to_enter, gated)) or "Is the name right, and the network there?"
+    raise WeightsUnavailableError(f"Downloading {model} failed. {advice}\n" + "\n".join(failures))
+
+
+def _is_gated(repo: str, error: Exception) -> bool:
+    """Whether the hub refused a file because a licence was not accepted, or nobody is logged in."""
+    with extra("sd"):
+        from huggingface_hub.errors import GatedRepoError
+
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return isinstance(error, GatedRepoError) or (repo in GATED and status in NO_ENTRY)
 
 
 class Refused(ValueError):

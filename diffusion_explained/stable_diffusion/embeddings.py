@@ -18,7 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from diffusion_explained.messages import shortened
-from diffusion_explained.stable_diffusion.headers import tensors_of
+from diffusion_explained.stable_diffusion.headers import Header, tensors_of
 from diffusion_explained.stable_diffusion.weights import single_file
 
 ENCODERS = {"sd": ("text_encoder",), "sdxl": ("text_encoder", "text_encoder_2")}
@@ -55,6 +55,13 @@ def load_embedding(path: str | os.PathLike[str], pipe: Any, family: str, token: 
         pipe.load_textual_inversion(x, token=word, tokenizer=tokenizer, text_encoder=network)
         network.eval().requires_grad_(False)
     return word
+
+
+def is_embedding(header: Header) -> bool:
+    """Whether a file holds the vectors of new words, by the names and shapes of its tensors."""
+    names = set(header.shapes)
+    alone = len(names) == 1 and "." not in next(iter(names)) and len(next(iter(header.shapes.values()))) in (1, 2)
+    return names == set(OF_XL) or alone
 
 
 def _vectors(tensors: dict[str, Tensor], file: Path) -> tuple[list[Tensor], str]:

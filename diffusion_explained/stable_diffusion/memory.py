@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -17,8 +17,11 @@ class NotEnoughMemoryError(OSError):
 
 
 @contextmanager
-def enough_memory(doing: str) -> Iterator[None]:
-    """Turn torch's out-of-memory error into `NotEnoughMemoryError`, after freeing the memory of the failed attempt."""
+def enough_memory(doing: str, facts: Callable[[], str] = str) -> Iterator[None]:
+    """Turn torch's out-of-memory error into `NotEnoughMemoryError`, after freeing the memory of the failed attempt.
+
+    facts: makes a sentence for the message about what is needed and what is there, which ends in a space.
+    """
     reason = None
     try:
         yield
@@ -33,7 +36,8 @@ def enough_memory(doing: str) -> Iterator[None]:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         raise NotEnoughMemoryError(
-            f"The memory did not suffice for {doing} ({reason}). Reduce the number of images or their size, load with "
-            "slicing=True and tiling=True (decodes in parts) or offload=True (keeps parts on the CPU), or close other "
-            "programs that use the GPU. The memory of this attempt is free again."
+            f"The memory did not suffice for {doing} ({reason}). {facts()}Reduce the number of images or their size, "
+            "load with slicing=True and tiling=True (decodes in parts), offload=True (keeps parts on the CPU) or "
+            "float8=True (weights in 8 bits), or close other programs that use the GPU. The memory of this attempt is "
+            "free again."
         )

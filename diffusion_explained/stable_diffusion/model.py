@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from diffusion_explained.checks import check_finite, check_options, float_data, named_options, typed_arguments
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser
 from diffusion_explained.guidance import check_guidance
-from diffusion_explained.messages import unknown_name
 from diffusion_explained.noise import streams_of
 from diffusion_explained.samplers import Step, check_denoiser_alone, check_sampler, divide_options, final, run
 from diffusion_explained.schedules import Level, Schedule
 from diffusion_explained.stable_diffusion import latents as autoencoder
+from diffusion_explained.stable_diffusion.additions import Extensible
 from diffusion_explained.stable_diffusion.defaults import Defaults, defaults_of, pixels_of
-from diffusion_explained.stable_diffusion.embeddings import load_embedding
-from diffusion_explained.stable_diffusion.families import Family
+from diffusion_explained.stable_diffusion.families import REFINER
+from diffusion_explained.stable_diffusion.float8 import parameters_of
+from diffusion_explained.stable_diffusion.forecasts import run_in_words
 from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste, repainted, repaints_with
 from diffusion_explained.stable_diffusion.latents import Start, check_size
 from diffusion_explained.stable_diffusion.levels import (
@@ -33,35 +31,29 @@ from diffusion_explained.stable_diffusion.levels import (
     schedule_of,
     start_scale,
 )
-from diffusion_explained.stable_diffusion.lora import Adapters, check_scale, read_lora
 from diffusion_explained.stable_diffusion.memory import enough_memory
 from diffusion_explained.stable_diffusion.networks import PromptedNetwork, embedded_guidance
 from diffusion_explained.stable_diffusion.preview import fit_preview
+from diffusion_explained.stable_diffusion.refining import SCORES, check_refiner, refined, split, with_score
 from diffusion_explained.stable_diffusion.safety import checked
 from diffusion_explained.stable_diffusion.text import Text, encode_text
 
 
 @dataclass(frozen=True)
-class StableDiffusion:
+class StableDiffusion(Extensible):
     """A pipeline of diffusers whose network is called by our own samplers.
 
     name: as given to `load`; label: "live", or "stand-in" where the weights are random and no picture can be expected.
     pipe: diffusers' pipeline, for features that are not wrapped here.
     device: the device that the pipeline computes on.
     unchecked: whether the model ships a safety checker that was left out.
-    adapters: the LoRAs that its weights contain now.
+    adapters: the LoRAs that its weights contain now; preview_decoder: a TAESD for the pictures of its steps.
     call, decode_call: the functions that run the network and the decoder, compiled or not (`fast.accelerate`).
     """
 
-    name: str
-    family: Family
-    pipe: Any
-    label: str
-    device: torch.device
     call: Callable[..., Any]
     decode_call: Callable[[Tensor], Tensor]
     unchecked: bool = False
-    adapters: Adapters = field(default_factory=Adapters)
 
     @property
     def network(self) -> Any:
@@ -150,55 +142,15 @@ class StableDiffusion:
         check_size(height, width, max(self.family.multiple, self.pixels))
         return self.pipe.vae.config.latent_channels, height // self.pixels, width // self.pixels
 
+    def _memory_of(self, latents: Tensor) -> Callable[[], str]:
+        """Makes a sentence about the memory that pictures of these latents [B, C, h, w] take (`forecasts`)."""
+        count, height, width = len(latents), latents.shape[-2] * self.pixels, latents.shape[-1] * self.pixels
+        return lambda: run_in_words(self, height, width, count)
+
     def parameters(self) -> dict[str, int]:
         """The number of parameters of each part."""
         parts = {name: part for name, part in self.pipe.components.items() if isinstance(part, nn.Module)}
-        return {name: sum(p.numel() for p in part.parameters()) for name, part in parts.items()}
-
-    # -- LoRAs --------------------------------------------------------------------------------------------
-
-    @property
-    def loras(self) -> dict[str, float]:
-        """The LoRAs that the weights contain now, with their scales."""
-        return {name: scale for name, (scale, _) in self.adapters.changes.items()}
-
-    @named_options
-    @typed_arguments
-    def load_lora(self, path: str | os.PathLike[str], *, scale: float = 1.0, name: str | None = None) -> str:
-        """Add a LoRA to the weights: W + s (alpha / r) B A; returns its name, by default that of its file (`lora`).
-
-        path: a .safetensors file of diffusers or of kohya's scripts, with or without text encoders. A text that was
-        encoded before keeps the embeddings that it has.
-
-        Raises ValueError for a LoRA of another model, another kind of file, or a name that is taken.
-        """
-        check_scale(scale)
-        changes = read_lora(path, self.pipe, f"{self.family.title} ({self.name})")
-        called = Path(path).stem if name is None else name
-        if called in self.adapters.changes:
-            raise ValueError(f"There is a LoRA {called!r} already: unload it, or give another name.")
-        self.adapters.add(called, scale, changes)
-        return called
-
-    @named_options
-    @typed_arguments
-    def unload_lora(self, name: str | None = None) -> None:
-        """Take a LoRA, or without a name all of them, away again: the weights are those of before, to the bit.
-
-        Raises ValueError for a name that is not loaded.
-        """
-        if name is not None and name not in self.adapters.changes:
-            raise unknown_name("LoRA", name, self.adapters.changes)
-        self.adapters.remove(name)
-
-    @named_options
-    @typed_arguments
-    def load_embedding(self, path: str | os.PathLike[str], *, token: str | None = None) -> str:
-        """Add a textual inversion, a new word of one vector or several; returns the word to write in a prompt.
-
-        token: the word, by default that of the file (`embeddings`). Raises ValueError as `embeddings.load_embedding`.
-        """
-        return load_embedding(path, self.pipe, self.family.name, token)
+        return {name: parameters_of(part) for name, part in parts.items()}
 
     # -- the four stages ----------------------------------------------------------------------------------
 
@@ -351,6 +303,8 @@ class StableDiffusion:
                 stacklevel=2,
             )
         cond, uncond = text.conditions(count)
+        if self.family.name == REFINER:
+            cond, uncond = (with_score(one, score) for one, score in zip((cond, uncond), SCORES, strict=True))
         dtype = autoencoder.dtype_of(self.network)
         network = PromptedNetwork(self.call, self.family.name, dtype, channels, self.pixels, guidance)
         denoise = NetworkDenoiser(
@@ -367,16 +321,19 @@ class StableDiffusion:
 
         Raises ValueError for other shapes, and for NaN or infinity; NotEnoughMemoryError.
         """
-        channels = self.pipe.vae.config.latent_channels
-        if float_data("latents", latents).ndim != 4 or latents.shape[1] != channels:
-            raise ValueError(f"Latents are [B, {channels}, h, w], got a tensor of shape {tuple(latents.shape)}.")
-        check_finite(latents, "latents", "they cannot be decoded")
-        with enough_memory("decoding"):
+        self._check_latents(latents)
+        with enough_memory("decoding", self._memory_of(latents)):
             images = self.decode_call(latents)
             check_finite(
                 images, "decoded pictures", 'load the decoder in float32 (dtype="float32") if it is in float16'
             )
             return checked(self.pipe, images, self.device)
+
+    def _check_latents(self, latents: Tensor) -> None:
+        channels = self.pipe.vae.config.latent_channels
+        if float_data("latents", latents).ndim != 4 or latents.shape[1] != channels:
+            raise ValueError(f"Latents are [B, {channels}, h, w], got a tensor of shape {tuple(latents.shape)}.")
+        check_finite(latents, "latents", "they cannot be decoded")
 
     @named_options
     @typed_arguments
@@ -417,6 +374,8 @@ class StableDiffusion:
         strength: float = 1.0,
         mask: Tensor | None = None,
         resamplings: int | None = None,
+        refiner: StableDiffusion | None = None,
+        refiner_start: float = 0.8,
         **options: Any,
     ) -> Iterator[Step]:
         """Yield a sampler's steps from noise to the latents of pictures: the same `Step`s as for the digits.
@@ -428,6 +387,8 @@ class StableDiffusion:
             prompt: one for all images or one per image, encoded or not; or an existing `Denoiser`.
             resamplings: with a mask, inpaint by RePaint's DDPM steps, each taken this often (`inpainting.repainted`);
                 default: the known part is restored at every level, with any sampler.
+            refiner, refiner_start: for Stable Diffusion XL, its refiner, which takes the last share of the steps
+                (`refining`), by default a fifth.
             options: of `denoiser` (guidance_interval, guidance_rescale), or of the sampler (eta).
 
         Each step's tensors are [B, C, h, w]. Raises ValueError for options that are unknown or do not fit.
@@ -462,9 +423,22 @@ class StableDiffusion:
             denoise = self.denoiser(encoded, guidance_scale, start=begun, **of_denoiser)
         else:
             denoise = encoded
-        if resamplings is not None:
-            return _run(repainted(denoise, begun, resamplings, **of_sampler), begun)
-        return _run(run(name, denoise, begun, **of_sampler), begun)
+        if refiner is not None:
+            check_refiner(self.family, refiner.family)
+            if not isinstance(encoded, Text) or image is not None:
+                raise ValueError("A refiner needs the prompt's text, and starts from noise: leave image out.")
+            n = self.default_num_inference_steps if num_inference_steps is None else num_inference_steps
+            theirs = refiner.levels(n, name, spacing, height=size[0], width=size[1])
+            T = self.scheduler_config["num_train_timesteps"]
+            count = split(levels, theirs, refiner_start, T)
+            text = refiner.encode_text(encoded.prompts, encoded.negative)
+            second = refiner.denoiser(text, guidance_scale, start=begun, **of_denoiser)
+            steps = refined(name, denoise, second, begun, count, of_sampler)
+        elif resamplings is not None:
+            steps = repainted(denoise, begun, resamplings, **of_sampler)
+        else:
+            steps = run(name, denoise, begun, **of_sampler)
+        return _run(steps, begun, self._memory_of(begun.x_t))
 
     def sample(
         self,
@@ -477,9 +451,9 @@ class StableDiffusion:
         return self.decode(final(self.steps(prompt, batch_size, num_inference_steps, **options)))
 
 
-def _run(steps: Iterator[Step], begun: Start) -> Iterator[Step]:
+def _run(steps: Iterator[Step], begun: Start, memory: Callable[[], str]) -> Iterator[Step]:
     """Yield a sampler's steps; restore the known region after the last one; free the GPU's memory after an error."""
-    with enough_memory(f"{len(begun.x_t)} images of {tuple(begun.x_t.shape[1:])} latents"):
+    with enough_memory(f"{len(begun.x_t)} images of {tuple(begun.x_t.shape[1:])} latents", memory):
         for step in steps:
             if begun.known is not None and step.next_level == begun.levels[-1]:
                 step = replace(step, x_next=paste(step.x_next, begun.known.image_latents, begun.known.mask))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.devices import torch_defaults
+from diffusion_explained.stable_diffusion.families import XL
 from diffusion_explained.stable_diffusion.latents import dtype_of
 from diffusion_explained.stable_diffusion.text import Text
 
@@ -51,27 +52,33 @@ class PromptedNetwork:
         # a copy, even if the dtype is right already: CUDA graphs write the next output into the same memory
         return output.to(torch.float32, copy=True)
 
-    def arguments(self, x: Tensor, t: Tensor, embeds: Tensor, pooled: Tensor | None = None) -> dict[str, Any]:
-        """The network's arguments besides x, by name. x [N, C, h, w], t [N], embeds [N, L, D], pooled [N, P]."""
+    def arguments(
+        self, x: Tensor, t: Tensor, embeds: Tensor, pooled: Tensor | None = None, score: Tensor | None = None
+    ) -> dict[str, Any]:
+        """The network's arguments besides x, by name.
+
+        x [N, C, h, w], t [N], embeds [N, L, D], pooled [N, P], score [N] for the refiner of Stable Diffusion XL.
+        """
         named: dict[str, Any] = {"timestep": t, "encoder_hidden_states": embeds}
         if self.guidance is not None:
             named["timestep_cond"] = self.guidance.expand(len(x), -1)
         if self.family == "sd3":
             named["pooled_projections"] = pooled
-        if self.family == "sdxl":
+        if self.family in XL:
             size = (x.shape[2] * self.pixels, x.shape[3] * self.pixels)
-            named["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": _time_ids(size, embeds)}
+            named["added_cond_kwargs"] = {"text_embeds": pooled, "time_ids": _time_ids(size, embeds, score)}
         return named
 
 
-def _time_ids(size: tuple[int, int], embeds: Tensor) -> Tensor:
+def _time_ids(size: tuple[int, int], embeds: Tensor, score: Tensor | None) -> Tensor:
     """(original size, top left corner of the crop, target size) [N, 6], for uncropped pictures (SDXL, Sec. 2.2).
 
+    score [N]: for the refiner, which takes it in the place of the target size: [N, 5].
     embeds [N, L, D] gives N, the device and the dtype.
     """
-    numbers = (*size, 0, 0, *size)
+    numbers = (*size, 0, 0, *(size if score is None else ()))
     columns = [torch.full((len(embeds), 1), n, device=embeds.device, dtype=embeds.dtype) for n in numbers]
-    return torch.cat(columns, dim=1)
+    return torch.cat(columns if score is None else [*columns, score[:, None]], dim=1)
 
 
 def embedded_guidance(pipe: Any, name: str, scale: float, text: Text, options: Mapping[str, Any]) -> Tensor:

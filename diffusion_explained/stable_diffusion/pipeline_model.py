@@ -189,6 +189,10 @@ class PipelineModel(StableDiffusion):
         if float_data("latents", latents).ndim != dimensions.count(",") + 1:
             raise ValueError(f"Latents are {dimensions}, got a tensor of shape {tuple(latents.shape)}.")
 
+    def _check_latents(self, latents: Tensor) -> None:
+        self.check_latents(latents)
+        check_finite(latents, "latents", "they cannot be decoded")
+
     # -- the four stages ----------------------------------------------------------------------------------
 
     @named_options
@@ -365,8 +369,7 @@ class PipelineModel(StableDiffusion):
 
         A video [B, C, f, h, w] becomes [B, F, 3, H, W]. Raises ValueError for other shapes, and for NaN or infinity.
         """
-        self.check_latents(latents)
-        check_finite(latents, "latents", "they cannot be decoded")
+        self._check_latents(latents)
         with enough_memory("decoding"):
             packed = pack(self.drive.layout, latents)
             images = torch.cat([self.driver.decode(one[None], **self.size_of(latents)) for one in packed])
@@ -382,9 +385,11 @@ class PipelineModel(StableDiffusion):
 
     @cached_property
     def _preview(self) -> Callable[[Tensor], Tensor]:
-        if self.drive.layout == "video":
-            raise ValueError(f"{self.family.title} makes videos, which have no preview: decode the latents.")
-        return fit_preview(self.decode, self.latent_shape()[0], self.device)
+        if self.drive.layout != "video":
+            return fit_preview(self.decode, self.latent_shape()[0], self.device)
+        # one frame of latents is one frame of the video; a later one is several, of which the map draws their mean
+        of_frame = fit_preview(lambda z: self.decode(z[:, :, None])[:, 0], self.latent_shape()[0], self.device)
+        return lambda latents: torch.stack([of_frame(frame) for frame in latents.unbind(2)], dim=1)
 
 
 def _with_negative(given: dict[str, Any], count: int) -> dict[str, Any]:

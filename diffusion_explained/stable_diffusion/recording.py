@@ -16,6 +16,7 @@ from diffusion_explained.checks import typed_arguments
 from diffusion_explained.devices import hardware
 from diffusion_explained.film import pixels
 from diffusion_explained.samplers import Step
+from diffusion_explained.stable_diffusion.float8 import is_float8
 from diffusion_explained.stable_diffusion.inpainting import SAMPLER as REPAINTS_WITH
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.trace_rules import LARGEST, MOST_IMAGES
@@ -32,7 +33,10 @@ def record(
     progress: Callable[[Step], object] | None = None,
     **options: Any,
 ) -> Trace:
-    """Run `model.steps(prompt, ...)` and keep its thumbnails and norms; the predicted x_0 is decoded at each step.
+    """Run `model.steps(prompt, ...)` and keep its thumbnails and norms.
+
+    The predicted x_0 of each step is decoded by the model's preview decoder if it has one, and the final pictures by
+    its own decoder. Of a video its middle frame is kept.
 
     Args:
         prompt, negative, options: as for `StableDiffusion.steps`.
@@ -60,20 +64,21 @@ def record(
             break
         rows.append(row_of(step))  # reading the norms waits for the GPU, so the time includes its work
         in_steps += time.perf_counter() - started
-        latents.append(small(model.preview(step.x_t), thumbnail))
-        x_0.append(small(model.decode(step.pred.x_0), thumbnail))
+        latents.append(small(frame_of(model.preview(step.x_t)), thumbnail))
+        x_0.append(small(frame_of(model.decode_preview(step.pred.x_0)), thumbnail))
         last = step
         if progress is not None:
             progress(step)
     if last is None:
         raise ValueError("The sampler yielded no step, so there is nothing to record.")
-    latents.append(small(model.preview(last.x_next), thumbnail))
+    latents.append(small(frame_of(model.preview(last.x_next)), thumbnail))
     started = time.perf_counter()
-    images = model.decode(last.x_next).cpu()
+    decoded = model.decode(last.x_next).cpu()
+    images = frame_of(decoded)
     in_decoding = time.perf_counter() - started
     scale, resamplings = options.get("guidance_scale"), options.get("resamplings")
     settings = {
-        "model": _named(model),
+        "model": _named(model, options.get("refiner")),
         "prompt": list(text.prompts),
         "negative": None if text.negative is None else list(text.negative),
         "sampler": options.get("sampler") or (REPAINTS_WITH if resamplings else model.default_sampler),
@@ -83,7 +88,8 @@ def record(
         "seeds": seeds,
         "height": images.shape[2],
         "width": images.shape[3],
-        "latent_shape": list(last.x_next.shape[1:]),
+        "latent_shape": [last.x_next.shape[1], *last.x_next.shape[-2:]],
+        "frames": decoded.shape[1] if decoded.ndim == 5 else None,
         "text_shape": list(text.embeds.shape[1:]),
         "from_image": options.get("image") is not None,
         "strength": options.get("strength", 1.0),
@@ -92,7 +98,8 @@ def record(
         "safety_checker_left_out": model.unchecked,
         "parameters": model.parameters(),
         "device": hardware(model.device),
-        "dtype": str(model.network.dtype).removeprefix("torch."),
+        "dtype": str(model.network.dtype).removeprefix("torch.") + ", float8" * is_float8(model.network),
+        "preview_decoder": None if model.preview_decoder is None else model.preview_decoder.name[:300],
         "date": datetime.now(UTC).date().isoformat(),
         "seconds": {"text": in_text, "steps": in_steps, "decode": in_decoding},
     }
@@ -101,9 +108,15 @@ def record(
     return Trace(model.label, settings, tokens, rows, np.stack(x_0), np.stack(latents), small_images)
 
 
-def _named(model: StableDiffusion) -> str:
-    """The model's name, with the LoRAs that its weights contain."""
-    return " + ".join([model.name, *(f"{name} ({scale:g})" for name, scale in model.loras.items())])[:300]
+def _named(model: StableDiffusion, refiner: StableDiffusion | None) -> str:
+    """The model's name, with the LoRAs that its weights contain, and its refiner."""
+    loras = [f"{name} ({scale:g})" for name, scale in model.loras.items()]
+    return " + ".join([model.name, *loras, *([] if refiner is None else [refiner.name])])[:300]
+
+
+def frame_of(pictures: Tensor) -> Tensor:
+    """Pictures [B, 3, H, W]: themselves, or of videos [B, F, 3, H, W] the middle frames."""
+    return pictures[:, pictures.shape[1] // 2] if pictures.ndim == 5 else pictures
 
 
 @typed_arguments

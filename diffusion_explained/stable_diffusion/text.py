@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.messages import shortened
+from diffusion_explained.stable_diffusion.families import XL
 
 T5_LENGTH = 256  # tokens, as diffusers gives Stable Diffusion 3's third encoder
 
@@ -162,7 +163,7 @@ def encode_text(
     options: dict[str, Any] = {"device": device, "num_images_per_prompt": 1}
     if family == "sd3":
         options |= {"prompt_2": None, "prompt_3": None, "max_sequence_length": T5_LENGTH}
-    zeros = family == "sdxl" and away is None and pipe.config.force_zeros_for_empty_prompt
+    zeros = family in XL and away is None and pipe.config.force_zeros_for_empty_prompt
     # both sides in one batch: half the passes through the text encoders
     texts = [*prompts] if zeros else [*prompts, *(away or [""] * len(prompts))]
     encoded = pipe.encode_prompt(prompt=texts, do_classifier_free_guidance=False, **options)

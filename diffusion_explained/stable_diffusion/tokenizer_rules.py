@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffusion_explained.messages import shortened
+from diffusion_explained.stable_diffusion.families import XL
 from diffusion_explained.stable_diffusion.text import tokenizers
 
 FILES = "tokenizer_config.json (or special_tokens_map.json)"
@@ -19,7 +20,7 @@ CONFIG = "tokenizer_config.json"
 CLIP_TOKENS = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>"}
 T5_TOKENS = {"eos_token": "</s>"}
 # the text encoders whose pooled output is part of the condition
-POOLED = {"sd": (), "sdxl": ("text_encoder_2",), "sd3": ("text_encoder", "text_encoder_2")}
+POOLED = {"sd": (), **dict.fromkeys(XL, ("text_encoder_2",)), "sd3": ("text_encoder", "text_encoder_2")}
 HIGHEST = 2  # an eos_token_id of old files: transformers then pools at the highest token id of a text
 
 

@@ -96,6 +96,7 @@ SETTINGS = {
     "height": whole(1, LARGEST_RUN),
     "width": whole(1, LARGEST_RUN),
     "latent_shape": several(whole(1, LARGEST_RUN), 3, 3),
+    "frames": perhaps(whole(1, 10_000)),
     "text_shape": several(whole(1, 10**6), 1, 3),
     "from_image": FLAG,
     "strength": real(0, 1),
@@ -105,10 +106,12 @@ SETTINGS = {
     "parameters": PARTS,
     "device": SHORT,
     "dtype": SHORT,
+    "preview_decoder": perhaps(SHORT),
     "date": SHORT,
     "seconds": fields({stage: real(0, FAR) for stage in ("text", "steps", "decode")}),
 }
-LATER = ("spacing", "safety_checker_left_out", "resamplings")  # settings that the files of earlier releases do not have
+# the files of earlier releases do not have these
+LATER = ("spacing", "safety_checker_left_out", "preview_decoder", "frames", "resamplings")
 TOKENS = {  # of one prompt, as one text encoder reads it
     "encoder": text(100, least=1),
     "ids": several(whole(0, 10**7), 1, MOST_IDS),
@@ -168,8 +171,8 @@ def check_words(words: Mapping[str, Any], shapes: Mapping[str, Sequence[int]]) -
     if not isinstance(tokens, list) or len(tokens) != prompts:
         raise ValueError(f"its tokens are not a list of {prompts}, one per prompt")
     for of_prompt in tokens:
-        if not isinstance(of_prompt, list) or not 1 <= len(of_prompt) <= 4:
-            raise ValueError("its tokens are not those of 1 to 4 text encoders per prompt")
+        if not isinstance(of_prompt, list) or len(of_prompt) > 4:  # none, where the pipeline reads a prompt in its way
+            raise ValueError("its tokens are not those of at most 4 text encoders per prompt")
         for one in of_prompt:
             _check_tokens(one)
     if not isinstance(rows, list) or len(rows) != steps:

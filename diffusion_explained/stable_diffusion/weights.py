@@ -19,9 +19,9 @@ from diffusion_explained.stable_diffusion.families import (
     MICRO,
     MICRO_FAMILY,
     MICRO_TITLE,
-    MIRRORS,
     Family,
     family_of_pipeline,
+    names_of,
 )
 from diffusion_explained.stable_diffusion.listing import (
     INDEX,
@@ -170,7 +170,7 @@ def find_weights(
         return _with_vae(read_pipeline(path, name, **options), own_vae)
     if not is_repository(name):
         raise WeightsUnavailableError(f"There is no folder {name}, and it is not a name on the hub (owner/model).")
-    for repo in MIRRORS.get(name, (name,)):
+    for repo in names_of(name):
         if (folder := cached_folder(repo)) is not None:
             return _with_vae(read_pipeline(folder, name, **options), own_vae)
     raise WeightsUnavailableError(
@@ -249,8 +249,8 @@ def is_repository(name: str) -> bool:
     return not (path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.is_dir())
 
 
-def cached_folder(repo: str) -> Path | None:
-    """The newest snapshot of a repository in the hub's local cache, None if there is none.
+def cached_folder(repo: str, holding: str = INDEX) -> Path | None:
+    """The newest snapshot of a repository in the hub's local cache, None if there is none with the file `holding`.
 
     Raises ValueError for a name that the hub does not allow.
     """
@@ -260,7 +260,7 @@ def cached_folder(repo: str) -> Path | None:
 
     try:
         # HF_HUB_CACHE is read here, so that a notebook may set it after huggingface_hub was imported
-        found = try_to_load_from_cache(repo, INDEX, cache_dir=os.environ.get("HF_HUB_CACHE"))
+        found = try_to_load_from_cache(repo, holding, cache_dir=os.environ.get("HF_HUB_CACHE"))
     except HFValidationError as error:
         raise ValueError(
             f"{repo!r} is neither a name on the Hugging Face hub (owner/model) nor a folder here."
@@ -288,9 +288,13 @@ def _read_pipeline(folder: Path, name: str, t5: bool | None, safety_checker: boo
     if pickled:
         raise ValueError(refusal_of_pickles(missing, [str(file.relative_to(folder)) for file in pickled], str(folder)))
     if missing:
+        if is_repository(name):
+            what = what_to_do(name, t5=bool(t5), safety_checker=safety_checker)
+        else:
+            what = "Copy these folders again, each whole: its config.json, and all of its .safetensors files."
         raise WeightsUnavailableError(
             f"{name} is on this machine ({folder}), but not all of it: there are no whole .safetensors weights for "
-            f"{', '.join(missing)}. {what_to_do(name, t5=bool(t5), safety_checker=safety_checker)}"
+            f"{', '.join(missing)}. {what}"
         )
     configs = {part: read_json(folder / part / "config.json") for part in found.weighty}
     check_configurations(found, configs, read_json(folder / "scheduler" / "scheduler_config.json"), str(folder))

@@ -2,7 +2,7 @@
 
 import pytest
 from conftest import address
-from explorer import jobs, page, pictures, runs, sharing, stable, visitors
+from explorer import fitting, jobs, page, pictures, runs, sharing, stable, visitors
 
 from diffusion_explained.cli import launch
 from diffusion_explained.data import hub
@@ -49,6 +49,7 @@ def shared(monkeypatch, tmp_path):
     find = stable.find_weights
     monkeypatch.setattr(stable, "find_weights", lambda name, **_: find(name) if name == stable.MICRO else no_door())
     monkeypatch.setattr(stable, "to_download", no_door)
+    monkeypatch.setattr(fitting, "find_weights", no_door)
     for pace in ("digits", "pictures", "slow"):
         monkeypatch.setitem(runs.REFERENCE_STEPS, pace, 4)
         monkeypatch.setitem(runs.SCALES, pace, (1.0, 3.0))

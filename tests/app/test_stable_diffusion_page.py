@@ -11,15 +11,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import APP, address, finished, pictures_of
-from explorer import compared, jobs, page, stable
+from explorer import compared, fitting, jobs, loading, on_disk, page, stable
 from explorer.cache import quiet
+from explorer.loading import Loading
 from explorer.runs import Settings
+from hub_cache import put_into_cache
 from PIL import Image
+from safetensors.torch import save_file
 from safety_checkers import list_checker, pickled_checker, whole_checker
 from test_pages import film, frames, png
+from test_preview_decoders import of_author, tiny
 
 from diffusion_explained import load_pretrained, stable_diffusion
 from diffusion_explained.data import hub
+from diffusion_explained.film import pixels
 from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.stable_diffusion import (
     NotEnoughMemoryError,
@@ -47,11 +52,12 @@ def a_machine_without_it(tmp_path, monkeypatch):
     monkeypatch.setattr(stable, "usual", lambda name: Defaults((64, 64), 3, 7.5, "ddim"))
     monkeypatch.setattr(stable, "first_choice", lambda: stable.STAND_IN)
     monkeypatch.setattr(jobs, "POLL", 0.1)
-    stable.missing.clear()
-    stable.to_download.clear()
+    kept = (stable.missing, stable.to_download, on_disk.there, fitting.told)
+    for one in kept:
+        one.clear()
     yield
-    stable.missing.clear()
-    stable.to_download.clear()
+    for one in kept:
+        one.clear()
 
 
 @pytest.fixture(scope="module")
@@ -409,10 +415,153 @@ def test_a_folder_is_loaded_and_measured_before_it_runs_on_a_cpu(open_page, tmp_
     save_stand_in(tmp_path / "pipeline")
     at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path / "pipeline")
     assert "takes minutes" in at.warning[0].value and "Run" not in [button.label for button in at.button]
+    assert re.search(
+        r"0.0 GB of weights in float32, and about \S+ GB \(estimated\) .* are free on cpu", said(at.caption)
+    )
     press(at, "Load it, and measure")
     assert not at.error and "Takes about" in said(at.caption)
     press(at, "Run")
     assert page.literal(str(tmp_path / "pipeline")) in said(at.caption) and "stand-in" in said(at.markdown)
+
+
+def test_a_model_that_does_not_fit_is_said_and_one_with_offload_or_without_t5_is_loaded_so(tmp_path, monkeypatch):
+    folder = str(save_stand_in(tmp_path / "sd3", "sd3", t5=True))
+    found = stable_diffusion.forecast(folder)
+    half = found.need("float16")
+    monkeypatch.setattr(fitting, "choose_device", lambda: torch.device("cuda"))
+    free = {"free": half.peak}
+    monkeypatch.setattr(fitting, "room_on", lambda device: free["free"])
+
+    def options(**chosen):
+        return fitting.options(folder, Loading(**chosen))
+
+    def words(**chosen):
+        return fitting.words(folder, Loading(**chosen), 64, 64, 1, 5.0)
+
+    assert options() == {} and options(dtype="bfloat16", fast=True) == {"dtype": "bfloat16", "fast": True}
+    free["free"] = half.peak - 1
+    assert options() == {"offload": True}
+    assert options(offload=False) == {"t5": False}
+    assert options(fast=True) == {"fast": True, "t5": False}
+    assert options(float8=True, in_parts=True) == {"slicing": True, "tiling": True, "float8": True}
+    assert "parts move to the GPU" in words()[0] and "layers in float8" in words(float8=True)[0]
+    monkeypatch.setattr(stable, "choose_device", lambda: "cuda")
+    assert stable.in_python(folder) == f"load({folder!r}, device='cuda', offload=True)"
+    free["free"] = 10
+    said, fits = words()
+    assert not fits and "Nothing of it fits" in said and options() == {}
+    assert fitting.words(str(tmp_path), Loading(), 64, 64, 1, 5.0) == ("", True)
+
+
+def test_how_a_model_is_loaded_is_chosen_on_the_page_and_is_what_runs(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    folder = save_stand_in(tmp_path / "model")
+    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
+    assert not {"sd_offload", "sd_fast"} & {one.key for one in (*at.selectbox, *at.toggle)}, "there is no GPU here"
+    assert "Offload is not available: it moves parts" in said(at.caption) and "Fast is not available" in said(
+        at.caption
+    )
+    at.selectbox(key="sd_dtype").set_value("bfloat16").run()
+    at.toggle(key="sd_float8").set_value(True)
+    at.toggle(key="sd_in_parts").set_value(True).run()
+    press(at, "Run")
+    run = at.session_state.sd_drawn
+    assert not at.error and run.trace.settings["dtype"] == "bfloat16, float8"
+    called = f"load({str(folder)!r}, device='cpu', dtype='bfloat16', slicing=True, tiling=True, float8=True)"
+    assert called in at.code[0].value
+    scope: dict = {}
+    exec(at.code[0].value, scope)
+    assert np.abs(pixels(scope["pictures"])[..., :3].astype(int) - run.trace.pictures).max() <= 1
+    again = open_page("compare", **address(at))
+    assert called in again.code[0].value, "the address says how"
+    at.switch_page("pages_/compare.py").run()
+    assert at.selectbox(key="sd_dtype").value == "bfloat16" and called in at.code[0].value, "and other pages keep it"
+
+
+def test_fast_and_offload_are_refused_together_and_another_way_takes_the_place_of_the_first(
+    open_page, tmp_path, monkeypatch
+):
+    gpu = type("Gpu", (), {"type": "cuda", "__str__": lambda self: "cpu"})()  # one that computes on the CPU
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    for module in (loading, fitting):
+        monkeypatch.setattr(module, "choose_device", lambda: gpu)
+    monkeypatch.setattr(fitting, "room_on", lambda device: 10**12)
+    folder = save_stand_in(tmp_path / "model")
+    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
+    press(at, "Run")
+    assert stable.loaded(str(folder)) is not None
+    at.selectbox(key="sd_dtype").set_value("float32").run()
+    press(at, "Run")
+    assert not at.error and stable.loaded(str(folder)) is None, "both would not fit at once"
+    at.selectbox(key="sd_offload").set_value("on").run()
+    at.toggle(key="sd_fast").set_value(True).run()
+    assert "switch one of them off" in at.warning[0].value and "Run" not in [button.label for button in at.button]
+    assert (address(at)["sd_offload"], address(at)["sd_fast"]) == (["on"], ["true"])
+
+
+def test_a_preview_decoder_draws_the_steps_and_one_for_other_latents_is_refused(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    folder, vae = save_stand_in(tmp_path / "model"), tiny()
+    (tmp_path / "approx").mkdir()
+    save_file(of_author(vae), tmp_path / "approx" / "taesd_decoder.safetensors")
+    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
+    at.text_input(key="sd_preview").set_value(str(tmp_path / "approx")).run()
+    press(at, "Run")
+    trace = at.session_state.sd_drawn.trace
+    assert not at.error and trace.settings["preview_decoder"] == "taesd_decoder"
+    assert "steps drawn by taesd" in said(at.caption).replace("\\", "")
+    assert "preview_decoder=" in at.code[0].value and stable.loaded(str(folder)).model.preview_decoder is None
+    save_file(of_author(tiny(16)), tmp_path / "taesd3.safetensors")
+    at.text_input(key="sd_preview").set_value(str(tmp_path / "taesd3.safetensors")).run()
+    press(at, "Run")
+    assert "is taesd3, and the latents of Stable Diffusion 1.x or 2.x need taesd" in at.error[0].value.replace("\\", "")
+
+
+def test_a_folder_with_several_models_lets_the_visitor_choose_and_says_what_cannot_be_used(open_page, tmp_path):
+    for name in ("b", "a"):
+        save_stand_in(tmp_path / "models" / "checkpoints" / name)
+    (tmp_path / "models" / "checkpoints" / "old.ckpt").write_bytes(b"pickle")
+    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path)
+    chosen = at.selectbox(key="sd_found")
+    assert chosen.value == str(tmp_path / "models/checkpoints/a") and len(chosen.options) == 2
+    assert re.match(r"b · Stable Diffusion 1.x or 2.x · \d+\.\d MB · fits", chosen.options[1])
+    assert "**old.ckpt**: Pickled weights can run code" in said(at.markdown)
+    chosen.set_value(str(tmp_path / "models/checkpoints/b")).run()
+    assert f"load({str(tmp_path / 'models/checkpoints/b')!r}" in at.code[0].value
+
+
+def test_without_a_name_the_hubs_cache_is_offered(open_page, tmp_path):
+    put_into_cache(tmp_path / "hub", "owner/model", save_stand_in(tmp_path / "stand_in"))
+    at = finished(open_page("stable_diffusion", sd_model=stable.OTHER, **QUICK))
+    assert at.selectbox(key="sd_found").value == "owner/model" and "load('owner/model'" in at.code[0].value
+
+
+def test_a_lora_is_added_for_a_run_and_taken_away_and_another_models_is_refused(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    folder, rank = save_stand_in(tmp_path / "model"), 2
+    layer = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_v"
+    network = stable_diffusion.load(folder, device="cpu").network
+    out, into = network.get_submodule(layer.removeprefix("unet.")).weight.shape
+    for name, width in (("own", into), ("foreign", into + 1)):
+        a, b = torch.linspace(-9, 9, rank * width).view(rank, width), torch.linspace(-9, 9, out * rank).view(out, rank)
+        pair = {f"{layer}.lora_A.weight": a, f"{layer}.lora_B.weight": b}
+        save_file(pair, tmp_path / f"{name}.safetensors")
+    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
+    press(at, "Run")
+    without = at.session_state.sd_drawn.trace
+    at.text_input(key="sd_lora").set_value(str(tmp_path / "own.safetensors")).run()
+    at.slider(key="sd_lora_scale").set_value(0.5).run()
+    press(at, "Run")
+    worn = at.session_state.sd_drawn.trace
+    assert worn.settings["model"].endswith("own (0.5)") and not np.array_equal(worn.pictures, without.pictures)
+    assert "load_lora(" in at.code[0].value and "scale=0.5)" in at.code[0].value
+    assert stable.loaded(str(folder)).model.loras == {}
+    at.text_input(key="sd_lora").set_value(str(tmp_path / "foreign.safetensors")).run()
+    press(at, "Run")
+    assert "is a LoRA for" in at.error[0].value and stable.loaded(str(folder)).model.loras == {}
+    press(at, "Remove the LoRA")
+    press(at, "Run")
+    assert not at.error and np.array_equal(at.session_state.sd_drawn.trace.pictures, without.pictures)
 
 
 # -- the safety checker -------------------------------------------------------------------------------------
@@ -467,7 +616,7 @@ def test_a_run_with_the_other_choice_of_the_safety_checker_is_another_run(open_p
     assert "other settings" not in said(at.caption) and stable.UNCHECKED in said(at.warning)
     name = str(tmp_path / "model")
     assert stable.loaded(name).model.pipe.safety_checker is not None
-    assert stable.loaded(name, False).model.pipe.safety_checker is None
+    assert stable.loaded(name, Loading(safety_checker=False)).model.pipe.safety_checker is None
 
 
 def test_the_comparison_runs_without_a_safety_checker_too(open_page, tmp_path, monkeypatch):
