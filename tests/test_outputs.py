@@ -39,6 +39,7 @@ SCRIPTS = {  # every script that writes, with arguments by which it writes at PL
     "benchmarks/memorisation.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/micro.py": (["--out", "PLACE"], None),
     "benchmarks/micro_painting.py": (["--out", "PLACE"], None),
+    "benchmarks/micro_lora.py": (["--out", "PLACE"], None),
     "benchmarks/micro_text.py": (["--out", "PLACE"], None),
     "benchmarks/molecules.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/quality.py": (["samplers"], "diffusion_explained.measured.MEASURED"),

@@ -1,4 +1,4 @@
-"""The command line: app | lab | course | train | sample | evaluate | diagnose | record | models | micro | doctor.
+"""The command line: app | lab | course | train | sample | evaluate | diagnose | record | models | lora | micro ...
 
 Every command imports what it needs when it runs, so that `--help` answers at once.
 """
@@ -17,6 +17,7 @@ from typer.core import TyperGroup
 from diffusion_explained.cli import launch
 from diffusion_explained.cli.course import course
 from diffusion_explained.cli.diagnose import diagnose
+from diffusion_explained.cli.lora import lora
 from diffusion_explained.cli.memory import memory_report, models
 from diffusion_explained.cli.micro import micro
 from diffusion_explained.cli.options import AsJson, Browser, Device, ModelName, Sampler, Seed, Spacing
@@ -386,6 +387,7 @@ def evaluate(
 
 app.command()(record)
 app.command()(models)
+app.command()(lora)
 app.command()(diagnose)
 app.add_typer(micro, name="micro")
 app.add_typer(course, name="course")

@@ -71,11 +71,11 @@ def vae(
 
     config = AutoencoderConfig(**_settings(seconds, images, learning_rate, batch_size, compiled, cuda_graph, seed))
     context.with_resource(hold(out, "--out "))
-    _restart(out, restart)
+    restart_or_resume(out, restart)
     training = make_autoencoder(
         out, _emoji(sample), config, device=_device(device), workers=workers, checkpoint_every=checkpoint_every
     )
-    _show(training, "autoencoder", out)
+    show_training(training, "autoencoder", out)
     card = read_card(out)["autoencoder"]
     held_out = f"{card['psnr_held_out']:.2f} dB on held-out emoji" if "psnr_held_out" in card else "none held out"
     typer.echo(f"{out}: {card['psnr_training']:.2f} dB on training emoji, {held_out}")
@@ -123,7 +123,7 @@ def train(
     context.with_resource(hold(out, "--out "))
     if scenes_file is not None:
         check_file(scenes_file, "--scenes-file ")
-    _restart(out, restart)
+    restart_or_resume(out, restart)
     on, tokenizer = _device(device), load_tokenizer()
     with tqdm(total=scenes, unit="scene", desc="encoding scenes", mininterval=5) as bar:
         encoded = make_scenes(
@@ -133,7 +133,7 @@ def train(
     training = make_micro(
         out, vae, encoded, tokenizer, prediction, config, device=on, checkpoint_every=checkpoint_every
     )
-    _show(training, prediction, out)
+    show_training(training, prediction, out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file() and "checkpoints" not in file.parts)
     typer.echo(f"{out}: {size / 1e6:.1f} MB; load it with stable_diffusion.load({str(out)!r})")
 
@@ -163,7 +163,7 @@ def retrieval(
         _emoji(sample), load_tokenizer(), _device(device), out=out, seconds=seconds, images=images,
         batch_size=batch_size, workers=workers,
     )  # fmt: skip
-    _show(training, "retrieval", out.parent)
+    show_training(training, "retrieval", out.parent)
     for split, found in load_retrieval(out).card["accuracy"].items():
         top1, top5 = found["top1"], found["top5"]
         typer.echo(
@@ -206,7 +206,7 @@ def _device(name: str) -> str:
     return str(choose_device(name))
 
 
-def _restart(out: Path, restart: bool) -> None:
+def restart_or_resume(out: Path, restart: bool) -> None:
     """Remove the old checkpoints if `restart` is set; otherwise report that a training is resumed."""
     from diffusion_explained.micro.training_runs import CHECKPOINTS
     from diffusion_explained.training.checkpoints import checkpoint_files
@@ -219,13 +219,13 @@ def _restart(out: Path, restart: bool) -> None:
         typer.echo(f"Resuming from {kept[0]}")
 
 
-def _show(training: Iterator[TimedRecord], name: str, out: Path) -> None:
-    """Run a training with a progress bar that counts to 100%; Ctrl-C says how to resume it."""
+def show_training(training: Iterator[TimedRecord], name: str, out: Path) -> TimedRecord:
+    """Run a training with a progress bar that counts to 100%, and return its last record; Ctrl-C says how to resume."""
     from tqdm import tqdm
 
     try:
         with tqdm(total=100, unit="%", desc=name, mininterval=5, bar_format="{l_bar}{bar}{postfix}") as bar:
-            for record in training:
+            for record in training:  # one at least
                 bar.set_postfix_str(
                     f"step {record.step}, loss {record.loss:.4f}, {record.images_per_second:.0f} images/s",
                     refresh=False,
@@ -234,3 +234,4 @@ def _show(training: Iterator[TimedRecord], name: str, out: Path) -> None:
     except KeyboardInterrupt:
         typer.secho(f"\nStopped. The same command resumes from the newest checkpoint in {out}.", fg="yellow", err=True)
         raise typer.Exit(130) from None
+    return record

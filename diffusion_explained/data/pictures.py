@@ -167,8 +167,9 @@ def fitted(
     width: int,
     fit: Literal["crop", "pad"] = "crop",
     say: Say = lambda sentence: None,
+    ground: tuple[int, int, int] | str = "black",
 ) -> Image.Image:
-    """Resize an image to height and width, by cropping to its middle or padding with black; own: as in `Picture`."""
+    """Resize an image to height and width, by cropping to its middle or padding with `ground`; own: as in `Picture`."""
     if own[0] * height == own[1] * width:
         return image.resize((width, height), Image.Resampling.LANCZOS)
     was = f"The picture is {own[0]} x {own[1]}, another shape than the network's: "
@@ -178,12 +179,12 @@ def fitted(
         left, top = (image.width - scale * width) / 2, (image.height - scale * height) / 2
         box = (left, top, image.width - left, image.height - top)
         return image.resize((width, height), Image.Resampling.LANCZOS, box)
-    say(was + "it was filled up with black.")
+    say(was + f"it was filled up with {ground if isinstance(ground, str) else 'the colour of its edge'}.")
     scale = max(own[0] / width, own[1] / height)
     inner = max(1, round(own[0] / scale)), max(1, round(own[1] / scale))
-    ground = Image.new(image.mode, (width, height))
-    ground.paste(image.resize(inner, Image.Resampling.LANCZOS), ((width - inner[0]) // 2, (height - inner[1]) // 2))
-    return ground
+    sheet = Image.new(image.mode, (width, height), ground)
+    sheet.paste(image.resize(inner, Image.Resampling.LANCZOS), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+    return sheet
 
 
 def _read(file: File) -> bytes:

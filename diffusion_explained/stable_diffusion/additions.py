@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.stable_diffusion.embeddings import load_embedding
 from diffusion_explained.stable_diffusion.families import Family
-from diffusion_explained.stable_diffusion.lora import Adapters, check_scale, read_lora
+from diffusion_explained.stable_diffusion.lora import Adapters, check_scale, lora_file, read_lora
 from diffusion_explained.stable_diffusion.preview_decoders import PreviewDecoder
 from diffusion_explained.stable_diffusion.safety import checked
 
@@ -41,14 +40,15 @@ class Extensible:
     def load_lora(self, path: str | os.PathLike[str], *, scale: float = 1.0, name: str | None = None) -> str:
         """Add a LoRA to the weights: W + s (alpha / r) B A; returns its name, by default that of its file (`lora`).
 
-        path: a .safetensors file of diffusers or of kohya's scripts, with or without text encoders. A text that was
-        encoded before keeps the embeddings that it has.
+        path: a .safetensors file of diffusers or of kohya's scripts, with or without text encoders, or a folder of
+        diffusers with one. A text that was encoded before keeps the embeddings that it has.
 
         Raises ValueError for a LoRA of another model, another kind of file, or a name that is taken.
         """
         check_scale(scale)
-        changes = read_lora(path, self.pipe, f"{self.family.title} ({self.name})")
-        called = Path(path).stem if name is None else name
+        file, own = lora_file(path)
+        changes = read_lora(file, self.pipe, f"{self.family.title} ({self.name})", self.adapters.before)
+        called = own if name is None else name
         if called in self.adapters.changes:
             raise ValueError(f"There is a LoRA {called!r} already: unload it, or give another name.")
         self.adapters.add(called, scale, changes)

@@ -14,6 +14,8 @@ Files come in two kinds of names, and both are read here:
 Every tensor of a file must belong to a layer of the model and have its shape; else the file is refused whole. The sum
 is computed in float32 and rounded to the model's type once; the weights before it are kept, so that unloading is exact.
 
+A LoRA that was trained here (`micro.lora`) notes the weights of its base, and any others are refused.
+
 diffusers' load_lora_weights and fuse_lora (0.42.1, peft 0.21.2) give the same weights, to the bit for files of
 diffusers; of kohya's files they leave out q, k and v of the text encoders (transformers 5.23), which are added here.
 """
@@ -37,9 +39,12 @@ from diffusion_explained.messages import shortened
 from diffusion_explained.stable_diffusion.float8 import FLOAT8
 from diffusion_explained.stable_diffusion.headers import Header, read_header, tensors_of
 from diffusion_explained.stable_diffusion.weights import single_file
+from diffusion_explained.weight_files import fingerprint
 
 Layer = nn.Linear | nn.Conv2d
 MOST_SCALE = 100
+FILE = "pytorch_lora_weights.safetensors"  # diffusers' name of the file in a LoRA's folder
+BASE = "diffusion_explained.base"  # the note in a file that says on which weights it was trained (`identity`)
 PARTS = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3")
 # the endings of the two factors' names, A first, and what an attention processor of old files calls a layer
 FACTORS = (("lora_A.weight", "lora_B.weight"), ("lora.down.weight", "lora.up.weight"),
@@ -118,13 +123,34 @@ class Adapters:
             del self.before[layer]
 
 
-def read_lora(path: str | os.PathLike[str], pipe: Any, title: str) -> list[Change]:
-    """The changes that a LoRA's file asks for in a pipeline of diffusers; title: the model's family, for messages.
+def lora_file(path: str | os.PathLike[str]) -> tuple[Path, str]:
+    """The file of a LoRA, given itself or in a folder as diffusers and `diffusion-explained lora` write it; its name.
 
-    Raises ValueError for a file with layers that the model does not have, which names both models, for other kinds of
-    adapters (LoHa, LoKr, DoRA), and for pickled files.
+    Raises ValueError for a pickled file, WeightsUnavailableError for one that does not exist.
     """
-    file = single_file(os.fspath(path), "LoRA")
+    place = Path(path).expanduser()
+    if place.is_dir():
+        return single_file(str(place / FILE), "LoRA"), place.resolve().name
+    return single_file(os.fspath(path), "LoRA"), place.stem
+
+
+def identity(network: nn.Module, before: Mapping[Layer, Tensor]) -> str:
+    """The start of the SHA-256 of a network's weights, rounded to fp16, as they were before any LoRA (`Adapters`)."""
+    weights = {name: x.detach() for name, x in network.state_dict().items()}
+    for name, layer in network.named_modules():
+        if layer in before:
+            weights[f"{name}.weight"] = before[layer]
+    return fingerprint("", {name: x.to("cpu", torch.float16) for name, x in weights.items()})[:16]
+
+
+def read_lora(file: Path, pipe: Any, title: str, before: Mapping[Layer, Tensor]) -> list[Change]:
+    """The changes that a LoRA's file asks for in a pipeline of diffusers.
+
+    title: the model's family, for messages; before: the weights that the loaded LoRAs have changed, as they were.
+
+    Raises ValueError for a file with layers that the model does not have, or that was trained here on other weights,
+    which names both models; and for other kinds of adapters (LoHa, LoKr, DoRA).
+    """
     header = read_header(file)
     pairs, alphas, strange = _pairs(tensors_of(file))
     if strange or not pairs:
@@ -154,6 +180,11 @@ def read_lora(path: str | os.PathLike[str], pipe: Any, title: str) -> list[Chang
                 f"{file}: a LoRA changes weights by less than float8 rounds them. Load the model without float8."
             )
         changes.append(Change(layer, down, up, _factor(name, r, alphas, settings)))
+    base = header.notes.get(BASE)
+    if base is not None and pipe.unet.dtype != torch.bfloat16:  # bfloat16 has rounded the weights
+        own = identity(pipe.unet, before)
+        if own != base:
+            _refuse(file, header, title, f"its U-Net's weights are {own}")
     return changes
 
 
