@@ -1,9 +1,9 @@
-"""Compare samplers from the same noise; predict at any level of any schedule; time a network evaluation."""
+"""Compare samplers from the same noise; branch a run; predict at any level of any schedule; time an evaluation."""
 
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,9 +13,10 @@ from diffusion_explained.checks import check_finite, float_data, typed_arguments
 from diffusion_explained.denoisers import Denoiser, NetworkDenoiser, Prediction
 from diffusion_explained.devices import to_float64
 from diffusion_explained.forward import like
+from diffusion_explained.noise import generators, randn
 from diffusion_explained.pretrained import Model
-from diffusion_explained.samplers import final
-from diffusion_explained.schedules import Level, Schedule
+from diffusion_explained.samplers import Start, Step, final, run
+from diffusion_explained.schedules import Level, Schedule, check_decreasing
 
 
 class Counted:
@@ -80,6 +81,41 @@ def race(
             counted = Counted(denoise)
             x_0 = final(model.steps(counted, len(reference), count, sampler=name, spacing=spacing, seed=seed))
             yield Finish(name, count, counted.evaluations, rms_distance(x_0, reference), x_0)
+
+
+@typed_arguments
+def branch(
+    denoise: Denoiser,
+    x_t: Tensor,
+    levels: Sequence[Level],
+    i: int,
+    *,
+    sampler: str = "euler",
+    seed: int = 0,
+    **options: Any,
+) -> Iterator[Step]:
+    """Sample again from step i of a run on, with another denoiser (class, guidance), sampler or noise.
+
+    Only the steps from i on are computed. A sampler that draws noise gets the noise that a whole run with this seed
+    draws at the same steps: a branch in which nothing was changed ends where the run ends. DPM-Solver++ (2M) has no
+    earlier prediction in its first step, which is therefore of first order.
+
+    Args:
+        x_t: the run's state before step i, [B, ...], as `steps[i].x_t`.
+        levels: those of the whole run, decreasing in noise; i: from 0 to their number - 2.
+        sampler, options: a name of `samplers.SAMPLERS`, and that sampler's options.
+        seed: that of the first image, as for `Model.steps`.
+
+    Yields `Step`s that are numbered as in the whole run: the first one has the number i.
+    Raises ValueError for a step that the run does not have.
+    """
+    check_decreasing(levels)
+    i = whole("i", i, 0, len(levels) - 2, " (the last step of the run)")
+    streams = generators(len(float_data("x_t", x_t)), seed)
+    for _ in range(i + 1):  # the run's x_T, and the noise of the steps before this one
+        randn(x_t.shape, streams)
+    steps = run(sampler, denoise, Start(x_t, list(levels[i:]), streams), **options)
+    return (replace(step, i=step.i + i) for step in steps)
 
 
 @dataclass(frozen=True)

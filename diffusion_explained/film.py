@@ -30,7 +30,7 @@ GIF_WIDTH = 640  # pixels
 STRIP_SHADES = 16  # noise does not compress, and executed notebooks store their strips
 _HERE = Path(__file__).parent
 _SCRIPTS = {
-    "scrubber": ("canvas", "lead", "parts", "scrubber"),
+    "scrubber": ("canvas", "lead", "branch", "parts", "scrubber"),
     "plane": ("canvas", "pen", "plane"),
     "pipeline": ("canvas", "lead", "pipeline_boxes", "pipeline"),
 }  # the parts of each
@@ -55,12 +55,14 @@ def style(name: str) -> str:
 class Lead:
     """The first panel of a film, of which one image is shown large; the slider stands below it.
 
-    beside: what stands at its side: "panels", the other panels; "charts"; or "step", the sampler's step as arithmetic:
-    the images of panels 1 and 2 (x_0 and eps), and the next state, which is their weighted sum.
+    beside: what stands at its side: "panels", the other panels; "charts"; "step", the sampler's step as arithmetic:
+    the images of panels 1 and 2 (x_0 and eps), and the next state, which is their weighted sum; or "pair", another run:
+    panels 0 and 1 are x_t and x_0 of the run, 2 and 3 those of its branch.
     ends: the colours of the slider's ends, "data" or "noise"; none for a slider that is not time.
     height, width, columns, gap: of an image in the panel's mosaic, in pixels; names: one per image; pick: the image
     that is shown at first. weights: for "step", (alpha, sigma) of each frame; rests: for "step", by how much each next
     state differs from the weighted sum (root mean square), because the sampler adds noise or a correction.
+    sides: for "pair", what the run and its branch are called; fork: for "pair", the frame at which the branch begins.
     """
 
     beside: str
@@ -73,6 +75,8 @@ class Lead:
     pick: int = 0
     weights: tuple[tuple[float, float], ...] = ()
     rests: tuple[float, ...] = ()
+    sides: tuple[str, ...] = ()
+    fork: int = 0
 
 
 @dataclass(frozen=True)
@@ -302,11 +306,8 @@ def film_of(
         as_image = ("predicted ε", "the noise that the sampler uses", lambda s: s.pred.eps / EPS_SHADES, None)
         fields.insert(2, as_image)
     for k, (title, alt, field, limit) in enumerate(fields[:panels]):
-        sheets = [mosaic(pixels(field(step), limit), columns) for step in steps]
-        sheets.append(mosaic(pixels(steps[-1].x_next), columns) if k == 0 else sheets[-1])
-        shown_panels.append((title, alt, sheets))
-    count = steps[-1].i + 1 if count is None else whole("count", count, 1)
-    last = f"final image after {count} step{'s' if count > 1 else ''}"
+        shown_panels.append((title, alt, _sheets(steps, field, limit, columns, ends=k == 0)))
+    captions = _captions(steps, count)
     lead = None
     if large:
         height, width = steps[0].x_t.shape[-2:]
@@ -315,7 +316,70 @@ def film_of(
         weights, rests = arithmetic(steps) if step else ((), ())
         beside, ends = "step" if step else "panels", ("noise", "data")
         lead = Lead(beside, ends, height, width, columns, 2, tuple(large), pick, weights, rests)
-    return film(shown_panels, [*(caption(step, count) for step in steps), last], rows=rows, lead=lead)
+    return film(shown_panels, captions, rows=rows, lead=lead)
+
+
+@typed_arguments
+def branch_film(
+    run: Iterable[Step],
+    branch: Iterable[Step],
+    columns: int | None = None,
+    *,
+    sides: Sequence[str] = ("the run", "its branch"),
+    count: int | None = None,
+    large: Sequence[str] = ("",),
+    pick: int = 0,
+) -> Film:
+    """The film of a run and of its branch (`comparisons.branch`) at the same steps: x_t and predicted x_0 of both.
+
+    Before the branch begins, both are the run. In the last frame both x_t are the final samples.
+
+    Args:
+        run, branch: the steps of both; if only some of a run's steps were kept, the same ones of the branch.
+        sides: what the run and its branch are called.
+        columns, count, large, pick: as for `film_of`.
+
+    Raises ValueError unless the branch has the steps of the run from one of them on.
+    """
+    run, branch = all_of("run", run, Step), all_of("branch", branch, Step)
+    fork = len(run) - len(branch)
+    if not branch or fork < 0 or [step.i for step in branch] != [step.i for step in run[fork:]]:
+        raise ValueError(
+            f"A branch must have the steps of its run from one of them on; got the steps {[s.i for s in branch]} of a "
+            f"branch and {[s.i for s in run]} of a run."
+        )
+    if len(sides := tuple(sides)) != 2:
+        raise ValueError(f"sides must be two names, of the run and of its branch; got {list(sides)}.")
+    panels = []
+    for side, steps in zip(sides, (run, [*run[:fork], *branch]), strict=True):
+        for k, (title, alt, field, limit) in enumerate(step_fields(steps)[:2]):
+            panels.append((f"{title} · {side}", f"{alt}, {side}", _sheets(steps, field, limit, columns, ends=k == 0)))
+    height, width = run[0].x_t.shape[-2:]
+    columns = default_columns(len(run[0].x_t)) if columns is None else columns
+    lead = Lead(
+        "pair", ("noise", "data"), height, width, columns, 2, tuple(large), pick, sides=sides, fork=fork
+    )
+    return film(panels, _captions(run, count), lead=lead)
+
+
+def _sheets(
+    steps: Sequence[Step],
+    field: Callable[[Step], Tensor],
+    limit: float | None,
+    columns: int | None,
+    *,
+    ends: bool,
+) -> list[np.ndarray]:
+    """One mosaic per step, and one after the last: of its result if the panel `ends` in it, else of the last step."""
+    sheets = [mosaic(pixels(field(step), limit), columns) for step in steps]
+    return [*sheets, mosaic(pixels(steps[-1].x_next), columns) if ends else sheets[-1]]
+
+
+def _captions(steps: Sequence[Step], count: int | None) -> list[str]:
+    """One caption per step, and that of the final image."""
+    count = steps[-1].i + 1 if count is None else whole("count", count, 1)
+    last = f"final image after {count} step{'s' if count > 1 else ''}"
+    return [*(caption(step, count) for step in steps), last]
 
 
 def arithmetic(steps: Sequence[Step]) -> tuple[tuple[tuple[float, float], ...], tuple[float, ...]]:

@@ -1,7 +1,8 @@
-// A film's first panel, of which one image is shown large; beside it the sampler's step as arithmetic, if the film has it.
+// A film's first panel, of which one image is shown large; beside it the sampler's step as arithmetic, or the same image
+// of another run, if the film has them.
 //
-// lead: { beside: "panels", "charts" or "step", ends, height, width, columns, gap: of an image in the mosaic, names, pick,
-//         weights: [[alpha, sigma] a frame], rests: [a number a frame] }
+// lead: { beside: "panels", "charts", "step" or "pair", ends, height, width, columns, gap: of an image in the mosaic,
+//         names, pick, weights: [[alpha, sigma] a frame], rests: [a number a frame], sides: [two names of runs], fork }
 
 const SVG = "http://www.w3.org/2000/svg";
 const SMALL = 0.005; // a difference of pixel values that is not named
@@ -18,6 +19,10 @@ class Lead {
     this.choice.setAttribute("aria-label", "image that is shown large");
     this.choice.value = this.pick = Math.min(pick ?? lead.pick, lead.names.length - 1);
     this.choice.addEventListener("change", () => this.choose(Number(this.choice.value)));
+    if (lead.beside === "pair") {
+      this.pair();
+      return;
+    }
     const step = lead.beside === "step";
     const first = this.figure(step ? "noisy image" : film.titles[0], film.alts[0], step ? "state" : "", step ? LETTERS.state : "");
     if (this.many) first.querySelector("figcaption").append(this.choice);
@@ -34,6 +39,22 @@ class Lead {
     this.sum = element("p", { className: "sum" });
     this.root.append(...parts.map(([figure]) => figure), this.flow);
     this.canvases.push(...parts);
+  }
+
+  // a run and its branch side by side: of each the noisy image and the predicted one
+  pair() {
+    const { film, lead } = this;
+    this.canvases = [];
+    this.sides = lead.sides.map((words, k) => {
+      const figures = [["noisy image", "state"], ["predicted image", "data"]].map(([title, kind], j) => {
+        const figure = this.figure(title, film.alts[2 * k + j], kind, LETTERS[kind]);
+        this.canvases.push([figure, 2 * k + j, 0]);
+        return figure;
+      });
+      return element("section", { className: k ? "branch" : "run" }, element("div", { className: "name" }, element("span", { textContent: words })), ...figures);
+    });
+    if (this.many) this.sides[0].firstChild.append(this.choice);
+    this.root = element("div", { className: "lead pair" }, ...this.sides);
   }
 
   figure(title, alt, kind, letter) {
@@ -76,6 +97,7 @@ class Lead {
       canvas.setAttribute("aria-label", `${figure.words}${name && `, the one of ${name}`}: ${film.captions[Math.min(index + later, last)]}`);
     });
     if (this.flow) this.arithmetic(at);
+    this.sides?.[1].classList.toggle("same", index < lead.fork);
   }
 
   arithmetic(at) {

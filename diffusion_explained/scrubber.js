@@ -23,6 +23,7 @@ class Scrubber {
     this.label = element("output");
     this.lead = film.lead && new Lead(film, { pick, onPick: (chosen) => { this.draw(); onPick?.(chosen); } });
     const beside = this.lead ? film.lead.beside : "";
+    this.tree = beside === "pair" ? new Tree(this) : null;
     const alone = beside && this.lead.many === false; // one image: its large panel is the whole panel
     const figures = film.titles.map((title, k) => {
       const canvas = element("canvas", { className: "pixels", width: film.width, height: film.height });
@@ -75,17 +76,18 @@ class Scrubber {
       if (beside === "panels") this.lead.root.append(element("div", { className: alone ? "beside" : "beside whole" }, ...figures.slice(alone ? 1 : 0)));
       if (beside === "charts") this.lead.root.append(rows.pop());
       if (beside === "panels") rows = rows.filter((row) => row.classList.contains("charts"));
-      root.replaceChildren(this.lead.root, this.bar, ...(this.lead.sum ? [this.lead.sum] : []), this.label, ...rows);
+      const below = [this.tree?.canvas, this.lead.sum].filter(Boolean);
+      root.replaceChildren(this.lead.root, this.bar, ...below, this.label, ...rows);
     }
     this.slider.addEventListener("input", () => { this.stop(); this.draw(); });
     this.slider.addEventListener("change", () => this.rest());
     // JupyterLab's own shortcuts would swallow the arrow keys
     root.addEventListener("keydown", (event) => this.key(event), true);
     this.play.addEventListener("click", () => (this.timer ? this.rest(this.stop()) : this.start()));
-    this.observer = new ResizeObserver(() => { this.drawCharts(); this.lead?.ribbons(); this.parts.forEach((part) => part.draw()); });
+    this.observer = new ResizeObserver(() => { this.drawCharts(); this.lead?.ribbons(); this.tree?.draw(); this.parts.forEach((part) => part.draw()); });
     this.observer.observe(root);
     this.scheme = window.matchMedia("(prefers-color-scheme: dark)");
-    this.redraw = () => { this.drawCharts(); this.parts.forEach((part) => part.themed()); };
+    this.redraw = () => { this.drawCharts(); this.tree?.draw(); this.parts.forEach((part) => part.themed()); };
     this.scheme.addEventListener("change", this.redraw);
     this.stop();
     this.draw();
@@ -122,6 +124,7 @@ class Scrubber {
         ctx.drawImage(bitmap, 0, k * film.height, film.width, film.height, 0, 0, film.width, film.height);
       });
       this.lead?.draw(this.bitmaps, index);
+      this.tree?.draw();
       this.root.dataset.draws = this.draws += 1;
     }
     if (this.parts.length) this.root.dataset.draws = this.draws += 1;

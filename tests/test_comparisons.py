@@ -5,6 +5,7 @@ import torch
 
 from diffusion_explained.comparisons import (
     Counted,
+    branch,
     level_of_same_snr,
     levels_of_same_snr,
     one_shot,
@@ -16,6 +17,7 @@ from diffusion_explained.comparisons import (
 from diffusion_explained.exact import ExactDenoiser
 from diffusion_explained.forward import add_noise
 from diffusion_explained.pretrained import load_pretrained
+from diffusion_explained.samplers import SAMPLERS
 from diffusion_explained.schedules import SCHEDULES as ALL_SCHEDULES
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 
@@ -164,3 +166,33 @@ def test_the_closed_form_finds_what_halving_found(name):
         for level in [*other.levels(12)[:-1], *other.levels(3)[:-1]]:
             halved = bisected(schedule, noisy, clean, level)
             assert level_of_same_snr(schedule, level).t == pytest.approx(halved, abs=1e-6, rel=1e-6)
+
+
+OF_RANDOM = {"ddim": {"eta": 0.5}}  # deterministic by default
+SECOND = {"heun": 2}  # evaluations of a step that is not the last
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_branch_computes_only_what_follows_and_unchanged_it_is_the_run(sampler):
+    model = load_pretrained("mnist_unet_flow")
+    levels, denoise, options = model.levels(4), model.denoiser([3, 7], 2.0), OF_RANDOM.get(sampler, {})
+    steps = list(model.steps(denoise, 2, 4, sampler=sampler, seed=5, **options))
+    for i in (0, 2, 3):
+        counted = Counted(denoise)
+        again = list(branch(counted, steps[i].x_t, levels, i, sampler=sampler, seed=5, **options))
+        assert [step.i for step in again] == list(range(i, 4))
+        assert counted.evaluations == (4 - i - 1) * SECOND.get(sampler, 1) + 1
+        if sampler != "dpm_solver_pp_2m" or i in (0, 3):  # which has no earlier prediction; the last step needs none
+            assert torch.equal(again[-1].x_next, steps[-1].x_next)
+    other = list(branch(model.denoiser([8, 8], 2.0), steps[2].x_t, levels, 2, sampler=sampler, seed=5, **options))
+    assert torch.equal(other[0].x_t, steps[2].x_t) and rms_distance(other[-1].x_next, steps[-1].x_next) > 0.02
+    if sampler in ("ddpm", "euler_ancestral", "ddim"):
+        noisier = list(branch(denoise, steps[2].x_t, levels, 2, sampler=sampler, seed=6, **options))
+        assert not torch.equal(noisier[-1].x_next, steps[-1].x_next)
+
+
+@pytest.mark.parametrize("i", [-1, 4, 1.5, True, "1"])
+def test_a_branch_begins_at_a_step_of_its_run(i):
+    model = load_pretrained("mnist_unet_flow")
+    with pytest.raises(ValueError, match="i must be"):
+        branch(model.denoiser([3]), model.noise(1), model.levels(4), i)

@@ -15,6 +15,7 @@ from diffusion_explained.charts import histogram_chart, level_chart
 from diffusion_explained.denoisers import Prediction
 from diffusion_explained.film import (
     EPS_RANGE,
+    branch_film,
     evenly_spaced,
     film,
     film_of,
@@ -216,3 +217,28 @@ def test_a_strip_holds_the_chosen_frames_one_below_the_other():
         assert abs(sheet[top : top + a_film.height, : a_film.width] - tile[..., :3])[seen].mean() < 20  # of 16 shades
     with pytest.raises(ValueError, match="0 to 6"):
         strip(a_film, [7])
+
+
+def test_a_branch_stands_beside_its_run_and_is_the_run_before_it_begins():
+    run, other = make_steps(3), make_steps(3, size=4)[1:]
+    other = [replace(step, x_t=-step.x_t, x_next=-step.x_next) for step in other]
+    both = branch_film(run, other, sides=("the run", "class 8"), large=("a", "b"), pick=1)
+    assert both.lead.beside == "pair" and both.lead.fork == 1 and both.lead.sides == ("the run", "class 8")
+    assert both.captions == film_of(run).captions and len(both.titles) == 4 and "class 8" in both.titles[2]
+    for frame, step in enumerate([*run, None]):
+        of_run, x_0, of_branch, its_x_0 = panels_of(both, frame)
+        state = run[-1].x_next if step is None else step.x_t
+        assert (of_run[:, :4] == pixels(state)[0]).all()
+        if frame == 0:
+            assert (of_run == of_branch).all() and (x_0 == its_x_0).all()
+        else:
+            theirs = other[-1].x_next if step is None else other[frame - 1].x_t
+            assert (of_branch[:, :4] == pixels(theirs)[0]).all()
+    gif(both, panels=(0, 2))
+
+
+@pytest.mark.parametrize("branch", [[], [0], [2, 1], [1], [1, 2, 3]], ids=str)
+def test_steps_that_are_no_branch_of_the_run_are_refused(branch):
+    run = make_steps(3)
+    with pytest.raises(ValueError, match="from one of them on"):
+        branch_film(run, [replace(run[min(i, 2)], i=i) for i in branch])

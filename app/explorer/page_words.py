@@ -226,20 +226,20 @@ REVERSE = PageWords(
         Try(
             "Look at step 3",
             "Cover the predicted image. Can you name what is in the noise? The network has decided.",
-            {},
+            {"fork": False},
             {"frame": 2},
         ),
         Try(
             "Two steps only",
             "Two large steps instead of many: what is lost?",
-            {"steps": 2, "sampler": "euler"},
+            {"steps": 2, "sampler": "euler", "fork": False},
             {"frame": 2},
         ),
         Try(
-            "Fresh noise at each step",
-            "DDPM adds new noise after each step: the sum below the picture has one term more.",
-            {"steps": 10, "sampler": "ddpm"},
-            {"frame": 4},
+            "Change the class on the way",
+            "From step 3 on the class is another. Begin the branch at later steps: when is it too late?",
+            {"steps": 10, "sampler": "euler", "fork": True, "fork_step": 3, "fork_what": "class"},
+            {"frame": 10},
         ),
     ),
     Question(

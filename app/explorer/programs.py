@@ -9,8 +9,9 @@ from collections.abc import Mapping
 import streamlit as st
 
 from diffusion_explained.schedules import SCHEDULES
+from explorer.branches import Branch, sampling_options
 from explorer.digit_lessons import program_of
-from explorer.runs import Settings
+from explorer.runs import Settings, columns_of
 from explorer.stable import Ask, RunStart, in_python
 from explorer.taught import lesson_of
 
@@ -54,7 +55,34 @@ def animated(settings: Settings, noun: str) -> str:
 
 from diffusion_explained.film import film_of, gif
 
-open({f"{noun}s.gif"!r}, "wb").write(gif(film_of(steps, {5 if len(settings.labels) == 10 else 4})))""",
+open({f"{noun}s.gif"!r}, "wb").write(gif(film_of(steps, {columns_of(settings)})))""",
+    )
+
+
+def branched(settings: Settings, of: Branch, noun: str) -> str:
+    """A run and its branch: also x_0_branch [B, C, H, W], with the film of both saved as a GIF file."""
+    importing, state = "", f"steps[{of.i}].x_t  # before step {of.i + 1}"
+    if of.what == "noise":
+        importing = (
+            "from diffusion_explained.forward import add_noise\n"
+            "from diffusion_explained.noise import generators, randn\n"
+        )
+        state = f"""add_noise(  # new noise on the image predicted in step {of.i + 1}
+    steps[{of.i}].pred.x_0, randn(x_0.shape, generators(len(labels), {of.settings.seed!r})), levels[{of.i}]
+)"""
+    return sampling(
+        settings,
+        seen=f"""
+
+from diffusion_explained.comparisons import branch
+from diffusion_explained.film import branch_film, gif
+{importing}
+levels = model.levels({settings.num_inference_steps}, spacing={settings.spacing!r})
+other = model.denoiser({list(of.settings.labels)!r}, {arguments(of.settings.denoiser_options())})
+x_t = {state}
+branched = list(branch(other, x_t, levels, {of.i}, {arguments(sampling_options(of.settings))}))
+x_0_branch = final(branched)
+open({f"{noun}s.gif"!r}, "wb").write(gif(branch_film(steps, branched, {columns_of(settings)}), panels=(0, 2)))""",
     )
 
 

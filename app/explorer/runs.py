@@ -220,11 +220,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its film, its final images [B, C, H, W], its number of network evaluations."""
+    """A finished run: its film, its final images [B, C, H, W], its network evaluations, and the steps of the film."""
 
     film: Film
     x_0: Tensor
     evaluations: int
+    steps: tuple[Step, ...] = ()
 
 
 def denoiser(settings: Settings) -> Counted:
@@ -247,7 +248,7 @@ def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
 
     def ran(turn: Turn) -> Run:
         denoise, count, kept = denoiser(settings), settings.num_inference_steps, []
-        frames = set(evenly_spaced(count, MOST_FRAMES))
+        frames = set(kept_steps(settings))
         for step in steps_of(settings, denoise):
             if step.i in frames:
                 kept.append(step)
@@ -255,10 +256,20 @@ def run(settings: Settings, tell: Tell, *, overview: bool = False) -> Run:
         if overview:
             shown = film_of(kept, 5, count=count, panels=2, **large(settings))
         else:
-            shown = film_of(kept, 5 if len(settings.labels) == 10 else 4, count=count, **large(settings))
-        return Run(shown, kept[-1].x_next, denoise.evaluations)
+            shown = film_of(kept, columns_of(settings), count=count, **large(settings))
+        return Run(shown, kept[-1].x_next, denoise.evaluations, () if overview else tuple(kept))
 
     return named_cache("runs").get((settings, overview), make, tell)
+
+
+def kept_steps(settings: Settings) -> list[int]:
+    """The steps of a run that its film shows, and that a branch can begin at."""
+    return evenly_spaced(settings.num_inference_steps, MOST_FRAMES)
+
+
+def columns_of(settings: Settings) -> int:
+    """The number of columns in which the images of a run are shown."""
+    return 5 if len(settings.labels) == 10 else 4
 
 
 def large(settings: Settings) -> dict[str, object]:

@@ -1,9 +1,12 @@
 """Reverse: noise becomes an image, step by step."""
 
+from dataclasses import replace
+from functools import partial
+
 import streamlit as st
-from explorer import address, choices, controls, names, page, programs, sharing, spacings, tries
+from explorer import address, branches, choices, controls, names, page, programs, sharing, spacings, tries
 from explorer.page_words import REVERSE
-from explorer.runs import Settings, class_names, model, rectified, run, seconds_of
+from explorer.runs import Settings, class_names, kept_steps, model, rectified, run, seconds_of
 from explorer.scrubber import scrubber
 
 from diffusion_explained.film import gif
@@ -73,14 +76,32 @@ settings = Settings(
 with beside:
     tries.tries("reverse")
     tries.question("reverse")
+
+
+def begin_branch(frame: int) -> None:
+    branches.begin(settings, frame)
+    address.move(frame=len(kept_steps(settings)))  # both ends
+
+
 with seen:
-    if not page.may_begin(seconds_of(settings), settings):
+    picture, forking = st.container(), st.container(key="fork-row")
+    fork = branches.choose(forking, choice, settings, guided=not unguided)
+    work = seconds_of(settings)
+    if fork is not None:
+        left = steps - fork.i
+        work += seconds_of(replace(fork.settings, num_inference_steps=left))
+    if not page.may_begin(work, (settings, fork)):
         page.end()
-    with page.progress("Sampling") as tell:
+    with picture, page.progress("Sampling") as tell:
         kept = run(settings, tell)
+        branch = None if fork is None else branches.branched(kept, settings, fork, tell)
+        film = kept.film if branch is None else branch.film
     first_visit = not st.session_state.get("reverse_played")
     st.session_state.reverse_played = True
-    scrubber(kept.film, key="run", autoplay=first_visit)
+    with picture:
+        scrubber(film, key="run", autoplay=first_visit, keep=True, ask="Branch here", on_answer=begin_branch)
+    if branch is not None:
+        forking.caption(branches.words_of(fork, branch))
     page.colour_notice(choice.data)
     sides = " of both sides" if scale != 1 else ""
     if sides and settings.guidance_interval:
@@ -93,7 +114,7 @@ with seen:
     )
     save.download_button(
         "Save as GIF",
-        lambda: gif(kept.film),
+        partial(gif, film, panels=(0, 1) if branch is None else (0, 2)),
         file_name=f"{choice.noun}s-{sampler}-{steps}-steps-w{scale:g}-seed{seed}.gif",
         mime="image/gif",
         icon=":material/movie:",
@@ -104,5 +125,8 @@ with seen:
         st.caption("Guidance is off at w = 1, so there is no unconditional prediction, and no difference to show.")
 
 page.below(REVERSE)
-programs.show(programs.animated(settings, choice.noun))
+if fork is None:
+    programs.show(programs.animated(settings, choice.noun))
+else:
+    programs.show(programs.branched(settings, fork, choice.noun))
 tries.next_page("reverse")

@@ -173,6 +173,29 @@ def test_changing_the_data_set_gives_pictures_in_colour_to_scrub(tab):
     assert len(page.sent) == sent, "not one message to the server"
 
 
+def test_a_branch_begins_where_the_slider_is_and_both_ends_are_shown(tab):
+    page = tab("reverse?steps=4")
+    _, slider = ready(page)
+    slider.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.get_by_role("button", name="Branch here").click()
+    tree = page.get_by_role("img", name="below them those of the branch: class 8 from step 2 on")
+    tree.wait_for()
+    page.wait_for_selector(".scrubber[data-ready=true][data-frame='4']")
+    large = page.locator(".scrubber .lead.pair canvas.pixels")
+    assert large.count() == 4
+    at_the_end = [large.nth(k).evaluate("canvas => canvas.toDataURL()") for k in (0, 2)]
+    assert at_the_end[0] != at_the_end[1]
+    page.wait_for_url(re.compile("fork=true"))
+    finished(page)
+    sent, box = len(page.sent), tree.bounding_box()
+    tree.click(position={"x": 60, "y": 20})  # the first step: both are still one
+    page.wait_for_selector(".scrubber[data-frame='0']")
+    assert len({large.nth(k).evaluate("canvas => canvas.toDataURL()") for k in (0, 2)}) == 1 and box["height"] > 100
+    assert len(page.sent) == sent, "not one message to the server"
+
+
 def test_keyboard_and_play(tab):
     page = tab("reverse?steps=5")
     scrubber, slider = ready(page)

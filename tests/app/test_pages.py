@@ -119,6 +119,38 @@ def test_every_setting_of_the_reverse_page_changes_the_outcome(open_page, change
     assert before["frames"] != after["frames"]
 
 
+@pytest.mark.parametrize("what, value", [("class", "fork_class=9"), ("w", "fork_w=0"), ("sampler", "fork_sampler=heun"),
+                                         ("noise", "fork_seed=2")])  # fmt: skip
+def test_a_branch_computes_only_the_steps_that_follow(open_page, network_calls, what, value):
+    key, other = value.split("=")
+    base = {"steps": "5", "seed": "41", "w": "1"}
+    run = film(open_page("reverse", **base))
+    network_calls.clear()
+    at = open_page("reverse", **base, fork="true", fork_step="4", fork_what=what)
+    assert len(network_calls) == 2, "steps 4 and 5; the run itself is kept"
+    before, both = frames(run), frames(film(at))
+    assert film(at)["lead"]["fork"] == 3 and any("The branch: 2 network evaluations" in one.value for one in at.caption)
+    for k in range(6):
+        np.testing.assert_array_equal(both[k][:2], before[k][:2])
+        assert (both[k][0] == both[k][2]).all() == (k < (3 if what == "noise" else 4))
+    again = open_page("reverse", **base, fork="true", fork_step="4", fork_what=what, **{key: other})
+    assert film(again)["frames"][5] != film(at)["frames"][5]
+    assert address(again)[key] == [other], "the address holds it"
+
+
+@pytest.mark.parametrize("key, value", [("fork_step", "6"), ("fork_step", "0"), ("fork_what", "prompt"),
+                                        ("fork_class", "horse"), ("fork", "yes")])  # fmt: skip
+def test_what_a_branch_cannot_have_is_said(open_page, key, value):
+    at = open_page("reverse", **({"steps": "5", "fork": "true"} | {key: value}))
+    assert f"`{key}={value}`" in at.info[0].value and "not possible here" in at.info[0].value
+
+
+def test_a_network_without_guidance_has_no_branch_of_the_scale(open_page, monkeypatch):
+    at = open_page("reverse", model="cifar10_unet_reflow", steps="2", fork="true", fork_what="w")
+    assert "`fork_what=w`" in at.info[0].value
+    assert at.selectbox(key="fork_what").options == ["the class", "the sampler", "the noise"]
+
+
 def test_guidance_in_the_middle_says_where_it_is_off(open_page):
     at = open_page("reverse", steps="3", middle="true")
     captions = " ".join(caption.value for caption in at.caption)

@@ -1,10 +1,12 @@
 """ "The same in Python" is what ran, on the pages of our own networks: executed, it gives the page's own tensors."""
 
 import explorer.beyond_kinds
+import explorer.branches
 import explorer.runs
 import numpy as np
 import pytest
 import torch
+from explorer.branches import WHAT
 from test_pages import films, frames
 from test_same_pixels import VARIANTS, ids
 from visits import QUICK, alone, another, change, change_all, cheap_pages, drawn, widgets  # noqa: F401
@@ -75,6 +77,16 @@ def test_a_run_of_our_networks_is_the_page_s(open_page, name, base, monkeypatch)
     runs = keeping(monkeypatch, explorer.runs, "run")
     for what, at in changed(open_page, name, base):
         assert torch.equal(executed(at)["x_0"], runs[-1].x_0), (what, at.code[0].value)
+
+
+@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("sampler", ["ddpm", "dpm_solver_pp_2m"])
+def test_a_branch_is_the_page_s(open_page, what, sampler, monkeypatch):
+    made = keeping(monkeypatch, explorer.branches, "branched")
+    at = open_page("reverse", steps="4", sampler=sampler, fork="true", fork_step="3", fork_what=what)
+    left = executed(at)
+    assert torch.equal(left["x_0_branch"], made[-1].x_0) and not torch.equal(left["x_0"], left["x_0_branch"])
+    assert len(left["branched"]) == 2, "only what follows is computed"
 
 
 @pytest.mark.parametrize("base", [base for name, base in VARIANTS if name == "beyond"], ids=ids)

@@ -10,7 +10,7 @@ VARIANTS = (  # page and address: together they show every control
     ("forward", {"model": "cifar10_unet_flow"}),
     ("schedules", {"own": "true"}),
     ("reverse", {"steps": "2"}),
-    ("reverse", {"steps": "2", "sampler": "ddim"}),
+    ("reverse", {"steps": "2", "sampler": "ddim", "fork": "true"}),
     ("beyond", QUICK["beyond"]),
     ("beyond", {"video_task": "continue", "video_steps": "2"}),
     ("beyond", {"data_kind": "sound", "sound_task": "noise"}),

@@ -56,6 +56,8 @@ ALONE = {
     "kind",
     "data_kind",
     "chain",
+    "fork",
+    "fork_what",
     *(f"{kind}_task" for kind in ("video", "sound", "shapes", "molecules", "text")),
 }
 NAMED = {  # choices that are shown by other words than the address has
@@ -77,6 +79,8 @@ NAMED = {  # choices that are shown by other words than the address has
         f"{page}sampler": {"euler": "heun", "ddim": "euler"}
         for page in ("", "t2i_", "sd_", "compare_", "video_", "sound_", "shapes_", "molecules_")
     },
+    "fork_what": {"class": "noise", "noise": "sampler", "sampler": "w"},
+    "fork_sampler": {"ddpm": "heun"},
     "schedule": {"cosine": "linear", "linear": "cosine"},
 }
 FORECASTS = ("Takes about", "The first run also loads")  # the second until the model was measured
