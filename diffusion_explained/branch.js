@@ -34,7 +34,7 @@ class Tree {
     ctx.scale(ratio, ratio);
     ctx.imageSmoothingEnabled = false;
     const colours = Object.fromEntries(["ink", "muted", "edge", "guided", "paper"].map((one) => [one, resolved(canvas, `var(--${one})`)]));
-    const end = (h - 12) / 2, small = Math.round(end * 0.6), last = count - 1, [from, to] = this.reach();
+    const end = (h - 18) / 2, small = Math.round(end * 0.6), last = count - 1, [from, to] = this.reach();
     const place = (k) => from + ((to - from) * k) / last, finish = Math.min(to + small / 2, w - end / 2 - 3);
     const every = Math.max(1, Math.ceil((small + 4) / ((to - from) / last)));
     const tile = (k, panel, x, y, side, colour, wide) => {

@@ -253,6 +253,8 @@ REVERSE = PageWords(
         "The **predicted image** is decided early and only sharpened later; $x_t$ follows it.",
         "The **difference** of the two noises is what the class adds: large where the class decides, small at the end.",
         "Choose a negative class: guidance then moves away from that class.",
+        "**Branch**: the class is decided early. Of ten digits drawn in 10 steps, all become an 8 if the class changes "
+        "at step 3, seven if it changes at step 4, and only the 8 itself is one if it changes at step 6.",
     ),
 )
 

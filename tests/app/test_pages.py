@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import address, finished, pictures_of
-from explorer import runs
+from explorer import branches, runs
 from explorer.cache import quiet
 from PIL import Image
 
@@ -136,6 +136,15 @@ def test_a_branch_computes_only_the_steps_that_follow(open_page, network_calls, 
     again = open_page("reverse", **base, fork="true", fork_step="4", fork_what=what, **{key: other})
     assert film(again)["frames"][5] != film(at)["frames"][5]
     assert address(again)[key] == [other], "the address holds it"
+
+
+def test_the_class_is_decided_as_early_as_the_page_says(open_page, monkeypatch):
+    found, branched = [], branches.branched
+    monkeypatch.setattr(branches, "branched", lambda *given: found.append(branched(*given)) or found[-1])
+    for step in ("3", "4", "6"):
+        open_page("reverse", fork="true", fork_step=step)
+    eights = [int((runs.classifier_of("mnist")(one.x_0).argmax(1) == 8).sum()) for one in found]
+    assert eights == [10, 7, 1]
 
 
 @pytest.mark.parametrize("key, value", [("fork_step", "6"), ("fork_step", "0"), ("fork_what", "prompt"),
