@@ -42,6 +42,41 @@ function ticks([from, to]) {
   return values;
 }
 
+function logTicks([from, to]) {
+  const digits = Math.log10(to / from) < 2.2 ? [1, 2, 5] : [1], values = [];
+  for (let power = Math.floor(Math.log10(from)); power <= Math.log10(to); power += 1) values.push(...digits.map((digit) => digit * 10 ** power));
+  return values.filter((value) => value >= from * 0.999 && value <= to * 1.001);
+}
+
+const MARGINS = { left: 42, right: 10, top: 8, bottom: 36 }; // of a chart's axes
+
+// Where a chart of this size shows a value.
+function scaleOf(chart, w, h) {
+  const { left, right, top, bottom } = MARGINS;
+  const part = (value, [from, to], log) => (log ? Math.log(value / from) / Math.log(to / from) : (value - from) / (to - from));
+  return {
+    X: (x) => left + part(x, chart.x, chart.log?.includes("x")) * (w - left - right),
+    Y: (y) => h - bottom - part(y, chart.y, chart.log?.includes("y")) * (h - top - bottom),
+  };
+}
+
+// A curve's value at x, between its two nearest points; none beyond its ends.
+function valueAt({ x, y }, at) {
+  const k = x.findIndex((one) => one >= at - 1e-9);
+  if (k < 0 || (k === 0 && x[0] > at + 1e-9)) return null;
+  return k === 0 ? y[0] : y[k - 1] + ((at - x[k - 1]) / (x[k] - x[k - 1])) * (y[k] - y[k - 1]);
+}
+
+// The dots of a series: each has its own shape.
+function drawDot(ctx, shape, x, y) {
+  const size = 4.5, corners = { 1: [[-1, -1], [1, -1], [1, 1], [-1, 1]], 2: [[0, -1.4], [1.4, 0], [0, 1.4], [-1.4, 0]], 3: [[0, -1.3], [1.25, 1], [-1.25, 1]], 4: [[0, 1.3], [1.25, -1], [-1.25, -1]] }[shape % 5];
+  ctx.beginPath();
+  if (corners) corners.forEach(([a, b], k) => (k ? ctx.lineTo(x + a * size, y + b * size) : ctx.moveTo(x + a * size, y + b * size)));
+  else ctx.arc(x, y, size, 0, 2 * Math.PI);
+  ctx.closePath();
+  ctx.fill();
+}
+
 function drawChart(canvas, chart, index) {
   const ratio = window.devicePixelRatio || 1;
   const [w, h] = [canvas.clientWidth, canvas.clientHeight];
@@ -52,13 +87,12 @@ function drawChart(canvas, chart, index) {
   ctx.scale(ratio, ratio);
   const style = getComputedStyle(canvas);
   const colours = Object.fromEntries(["data", "noise", "ink", "muted", "faint", "paper"].map((name) => [name, resolved(canvas, `var(--${name})`)]));
-  const [left, right, top, bottom] = [38, 10, 8, 36];
-  const X = (x) => left + ((x - chart.x[0]) / (chart.x[1] - chart.x[0])) * (w - left - right);
-  const Y = (y) => h - bottom - ((y - chart.y[0]) / (chart.y[1] - chart.y[0])) * (h - top - bottom);
+  for (const { role } of chart.curves) colours[role] ??= resolved(canvas, `var(--${role})`);
+  const { left, right, top, bottom } = MARGINS, { X, Y } = scaleOf(chart, w, h);
   ctx.font = `12px ${style.fontFamily}`;
   ctx.lineWidth = 1;
   ctx.textAlign = "center";
-  for (const v of ticks(chart.x)) {
+  for (const v of (chart.log?.includes("x") ? logTicks : ticks)(chart.x)) {
     ctx.strokeStyle = colours.faint;
     ctx.beginPath(); ctx.moveTo(X(v), top); ctx.lineTo(X(v), h - bottom); ctx.stroke();
     ctx.fillStyle = colours.muted;
@@ -67,7 +101,7 @@ function drawChart(canvas, chart, index) {
   }
   ctx.fillText(chart.x_label, (left + w - right) / 2, h - 4);
   ctx.textAlign = "right";
-  for (const v of ticks(chart.y)) {
+  for (const v of (chart.log?.includes("y") ? logTicks : ticks)(chart.y)) {
     ctx.strokeStyle = colours.faint;
     ctx.beginPath(); ctx.moveTo(left, Y(v)); ctx.lineTo(w - right, Y(v)); ctx.stroke();
     ctx.fillStyle = colours.muted;
@@ -94,7 +128,10 @@ function drawChart(canvas, chart, index) {
     ctx.beginPath();
     curve.x.forEach((x, k) => (k ? ctx.lineTo(X(x), Y(curve.y[k])) : ctx.moveTo(X(x), Y(curve.y[k]))));
     ctx.stroke();
+    ctx.fillStyle = colours[curve.role];
+    if (curve.dots) curve.x.forEach((x, k) => drawDot(ctx, seriesOf(curve), X(x), Y(curve.y[k])));
   }
+  if (chart.cursor) drawCursor(ctx, canvas, chart, index, colours, { X, Y, top, foot: h - bottom });
   if (chart.markers) {
     const [x, y] = chart.markers[index];
     ctx.strokeStyle = colours.muted;
@@ -114,7 +151,10 @@ function drawChart(canvas, chart, index) {
     ctx.fillText(text, x, y + 12);
     points.push(...alongside([x, x + wide], [y + 8, y + 8])); // the next name avoids this one
   };
-  for (const { name, role, x } of chart.curves.filter((curve) => curve.name)) {
+  for (const curve of chart.curves.filter((one) => one.name && one.x.length && seriesOf(one) >= 0)) {
+    write(curve.name, colours[curve.role], (wide) => besideCurve(curve.x.map(X), curve.y.map(Y), wide, { left, right: w - right, top, foot: h - bottom }));
+  }
+  for (const { name, role, x } of chart.curves.filter((curve) => curve.name && seriesOf(curve) < 0)) {
     const upright = x.every((one) => one === x[0]), heights = [top + 2, (h - bottom) / 2, h - bottom - NAME - 4];
     write(name, colours[role], (wide) => {
       const sides = upright ? [X(x[0]) + 6, X(x[0]) - 6 - wide].filter((side) => side > left && side + wide < w) : [w - right - 4 - wide, left + 6, (w - wide) / 2];
@@ -122,6 +162,39 @@ function drawChart(canvas, chart, index) {
       return rows.flatMap((y) => sides.map((side) => [side, y]));
     });
   }
+}
+
+// The number of a series, or -1 for a curve of another role.
+function seriesOf({ role }) { return role.startsWith("series-") ? Number(role.slice(7)) : -1; }
+
+// Places of a name beside its own curve, from the right end to the left.
+function besideCurve(x, y, wide, { left, right, top, foot }) {
+  const places = [];
+  for (let part = 1; part >= 0; part -= 0.05) {
+    const k = Math.round(part * (x.length - 1));
+    for (const [dx, dy] of [[-wide / 2, -NAME - 6], [-wide / 2, 6], [8, -NAME / 2], [-wide - 8, -NAME / 2], [8, -NAME - 4], [-wide - 8, -NAME - 4], [8, 4], [-wide - 8, 4]]) {
+      const at = [Math.min(Math.max(x[k] + dx, left + 3), right - wide - 3), y[k] + dy];
+      if (at[1] >= top - 6 && at[1] + NAME <= foot) places.push(at);
+    }
+  }
+  return places.length ? places : [[left + 3, top]];
+}
+
+// One line through all curves at the frame's x, with a dot on each; the numbers go into the alternative text.
+function drawCursor(ctx, canvas, chart, index, colours, { X, Y, top, foot }) {
+  const at = chart.cursor[index];
+  ctx.strokeStyle = colours.muted;
+  ctx.lineWidth = 1.5;
+  ctx.beginPath(); ctx.moveTo(X(at), top); ctx.lineTo(X(at), foot); ctx.stroke();
+  const found = chart.curves.map((curve) => [curve, valueAt(curve, at)]).filter(([, value]) => value !== null);
+  for (const [curve, value] of found) {
+    ctx.fillStyle = colours[curve.role];
+    ctx.strokeStyle = colours.paper;
+    ctx.lineWidth = 2;
+    ctx.beginPath(); ctx.arc(X(at), Y(value), 6, 0, 2 * Math.PI); ctx.fill(); ctx.stroke();
+  }
+  const numbers = found.map(([{ name }, value]) => `${name} ${+value.toPrecision(3)}`).join(", ");
+  canvas.setAttribute("aria-label", `${chart.title}: ${chart.alt}. At ${+at.toPrecision(3)}: ${numbers}`);
 }
 
 const NAME = 16; // the height of a curve's name, in pixels

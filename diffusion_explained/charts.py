@@ -1,25 +1,34 @@
 """Small plots below the scrubber: the browser draws them, from numbers that are computed once for all frames."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import Tensor
 
 from diffusion_explained.checks import check_finite, check_some, float_data, typed_arguments, whole
+from diffusion_explained.messages import shortened
 from diffusion_explained.schedules import Level
 
+Numbers = Sequence[float] | Tensor | np.ndarray
+
 HISTOGRAM_RANGE = (-3.0, 3.0)
+MOST_VALUES = 8  # a list of more values is described by its ends and its extremes
+DECIMALS = 6  # smaller values are zero for a reader
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart; role chooses its colour: "data" or "noise" of the palette, or "muted"."""
+    """A line of a chart.
+
+    role chooses its colour: "data" or "noise" of the palette, "muted", or "series-0" to "series-6". A curve of the series has its name beside it. dots: draw a dot at each point, of another shape in each series.
+    """
 
     x: tuple[float, ...]
     y: tuple[float, ...]
     role: str = "data"
     name: str = ""
+    dots: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class Chart:
     """A small plot below the panels that follows the slider: curves, with a marker or a histogram for each frame.
 
     x, y: the ranges of the axes; markers: one (x, y) per frame; bars: one list of heights per frame, over the x range.
+    cursor: one x per frame, of a line across all curves; log: the axes with a logarithmic scale, "x", "y" or "xy".
     """
 
     title: str
@@ -37,6 +47,8 @@ class Chart:
     curves: tuple[Curve, ...] = ()
     markers: tuple[tuple[float, float], ...] | None = None
     bars: tuple[tuple[float, ...], ...] | None = None
+    cursor: tuple[float, ...] | None = None
+    log: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,5 +110,67 @@ def level_chart(title: str, alt: str, levels: Sequence[Level], values: Sequence[
     return Chart(title, alt, "from data (0) to noise (1)", (0.0, 1.0), y, (curve,), markers=markers)
 
 
+@typed_arguments
+def curves_chart(
+    title: str,
+    curves: Sequence[Curve],
+    x_label: str,
+    *,
+    cursor: Sequence[float] | None = None,
+    log: str = "",
+) -> Chart:
+    """A chart of several named curves; its alt text says where each begins and ends, and its extremes.
+
+    Values that are not finite, or not positive on a logarithmic axis, are not drawn.
+    cursor, log: as for `Chart`. Raises ValueError if nothing is left to draw, and for another `log`.
+    """
+    if log not in ("", "x", "y", "xy"):
+        raise ValueError(f'log must be "", "x", "y" or "xy"; got {shortened(log)}.')
+    drawn, words = [], []
+    for curve in curves:
+        x, y = np.asarray(curve.x, float), np.asarray(curve.y, float)
+        some = np.isfinite(x) & np.isfinite(y) & ((x > 0) | ("x" not in log)) & ((y > 0) | ("y" not in log))
+        drawn.append(replace(curve, x=_numbers(x[some]), y=_numbers(y[some])))
+        words.append(curve_words(curve.name, x[some], y[some]))
+    if not any(curve.x for curve in drawn):
+        raise ValueError(f"The chart {title!r} has no value that can be drawn.")
+    x = _range([value for curve in drawn for value in curve.x], "x" in log, margin=0.0 if cursor else 0.04)
+    y = _range([value for curve in drawn for value in curve.y], "y" in log, margin=0.06)
+    cursor = None if cursor is None else tuple(cursor)
+    return Chart(title, "; ".join(words), x_label, x, y, tuple(drawn), cursor=cursor, log=log)
+
+
+def _range(values: Sequence[float], log: bool, margin: float) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    if log:
+        part = (high / low) ** margin if high > low else 1.5
+        return low / part, high * part
+    part = margin * (high - low) if high > low else 0.5
+    return low - part, high + part
+
+
 def _numbers(values: np.ndarray) -> tuple[float, ...]:
     return tuple(round(float(value), 5) for value in values)
+
+
+def three_digits(value: float) -> str:
+    """A number with three digits; rounding errors about zero are 0."""
+    rounded = round(float(value), DECIMALS) + 0.0
+    return f"{rounded if abs(value) < 1 else float(value):.3g}"
+
+
+def curve_words(name: str, x: Numbers, y: Numbers) -> str:
+    """A curve by its ends, and by its highest and lowest point where they lie between: "loss 0.9 at 1, 0.1 at 500"."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    if not len(y):
+        return f"{name} without values"
+    if len(y) <= MOST_VALUES:
+        return f"{name} " + ", ".join(f"{three_digits(b)} at {three_digits(a)}" for a, b in zip(x, y, strict=True))
+    first, last = (f"{three_digits(y[k])} at {three_digits(x[k])}" for k in (0, -1))
+    words = f"{name} from {first} to {last}"
+    inner = []
+    for what, k, end in (("highest", int(y.argmax()), y[[0, -1]].max()), ("lowest", int(y.argmin()), y[[0, -1]].min())):
+        if three_digits(y[k]) != three_digits(end):
+            inner.append(f"{what} {three_digits(y[k])} at {three_digits(x[k])}")
+    return ", ".join([words, *inner])

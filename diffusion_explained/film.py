@@ -33,6 +33,8 @@ _SCRIPTS = {
     "scrubber": ("canvas", "lead", "branch", "parts", "scrubber"),
     "plane": ("canvas", "pen", "plane"),
     "pipeline": ("canvas", "lead", "pipeline_boxes", "pipeline"),
+    "charts": ("canvas", "charts"),
+    "curve": ("canvas", "curve"),
 }  # the parts of each
 EPS_SHADES = 2.2  # standard deviations from grey to black, or white, where noise is shown as an image
 EPS_RANGE = 3.0  # the colours of noise panels range from -3 to 3 standard deviations
@@ -40,6 +42,8 @@ EPS_RANGE = 3.0  # the colours of noise panels range from -3 to 3 standard devia
 
 def script(name: str) -> str:
     """The JavaScript module that shows a film: "scrubber" one of images, "plane" one of points, "pipeline" whole runs.
+
+    "charts" shows charts without a film, and "curve" a schedule that is dragged.
 
     Notebooks and explorer use the same scripts. A script is one module without imports, so that it needs no server.
     """
@@ -56,8 +60,8 @@ class Lead:
     """The first panel of a film, of which one image is shown large; the slider stands below it.
 
     beside: what stands at its side: "panels", the other panels; "charts"; "step", the sampler's step as arithmetic:
-    the images of panels 1 and 2 (x_0 and eps), and the next state, which is their weighted sum; or "pair", another run:
-    panels 0 and 1 are x_t and x_0 of the run, 2 and 3 those of its branch.
+    the images of panels 1 and 2 (x_0 and eps), and the next state, which is their weighted sum; "pair", another run:
+    panels 0 and 1 are x_t and x_0 of the run, 2 and 3 those of its branch; or "row": all panels are equally large.
     ends: the colours of the slider's ends, "data" or "noise"; none for a slider that is not time.
     height, width, columns, gap: of an image in the panel's mosaic, in pixels; names: one per image; pick: the image
     that is shown at first. weights: for "step", (alpha, sigma) of each frame; rests: for "step", by how much each next
@@ -356,9 +360,7 @@ def branch_film(
             panels.append((f"{title} · {side}", f"{alt}, {side}", _sheets(steps, field, limit, columns, ends=k == 0)))
     height, width = run[0].x_t.shape[-2:]
     columns = default_columns(len(run[0].x_t)) if columns is None else columns
-    lead = Lead(
-        "pair", ("noise", "data"), height, width, columns, 2, tuple(large), pick, sides=sides, fork=fork
-    )
+    lead = Lead("pair", ("noise", "data"), height, width, columns, 2, tuple(large), pick, sides=sides, fork=fork)
     return film(panels, _captions(run, count), lead=lead)
 
 

@@ -21,8 +21,8 @@ class Scrubber {
     this.slider = element("input", { type: "range", min: 0, max: this.count - 1, step: 1, value: index });
     this.slider.setAttribute("aria-label", "frame");
     this.label = element("output");
-    this.lead = film.lead && new Lead(film, { pick, onPick: (chosen) => { this.draw(); onPick?.(chosen); } });
-    const beside = this.lead ? film.lead.beside : "";
+    const beside = film.lead?.beside ?? "", inRow = beside === "row";
+    this.lead = film.lead && !inRow ? new Lead(film, { pick, onPick: (chosen) => { this.draw(); onPick?.(chosen); } }) : null;
     this.tree = beside === "pair" ? new Tree(this) : null;
     const alone = beside && this.lead.many === false; // one image: its large panel is the whole panel
     const figures = film.titles.map((title, k) => {
@@ -49,7 +49,7 @@ class Scrubber {
     });
     if (this.charts.length) {
       const row = element("div", { className: "row charts" });
-      row.style.setProperty("--n", beside === "charts" ? 1 : this.charts.length);
+      row.style.setProperty("--n", beside === "charts" ? 1 : inRow ? Math.min(2, this.charts.length) : this.charts.length);
       row.style.setProperty("--most", "1fr");
       row.append(...this.charts.map(({ chart, canvas }) => element("figure", {}, element("figcaption", { textContent: chart.title }), canvas)));
       rows.push(row);
@@ -69,6 +69,11 @@ class Scrubber {
       root.classList.add("led");
       film.ends.forEach((end, k) => root.style.setProperty(`--end-${k}`, `var(--${end})`));
       root.replaceChildren(row, this.bar, this.label);
+    } else if (inRow) {
+      root.classList.add("led");
+      film.lead.ends.forEach((end, k) => root.style.setProperty(`--end-${k}`, `var(--${end})`));
+      const charts = rows.filter((row) => row.classList.contains("charts"));
+      root.replaceChildren(...rows.filter((row) => !charts.includes(row)), this.bar, this.label, ...charts);
     } else if (!this.lead) root.replaceChildren(this.bar, this.label, ...rows);
     else {
       root.classList.add("led");

@@ -3,8 +3,9 @@
 import torch
 from matplotlib.figure import Figure
 
+from diffusion_explained.charts import curve_words, three_digits
 from diffusion_explained.plots.style import figure
-from diffusion_explained.plots.words import curve_words, pairs_words, place_words, table_words, three_digits
+from diffusion_explained.plots.words import pairs_words, place_words, table_words
 
 
 def test_numbers_have_three_digits():

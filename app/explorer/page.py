@@ -1,4 +1,4 @@
-"""The frame of every page: its head, its figures in the reader's theme, and progress bars."""
+"""The frame of every page: its head, its pictures, and progress bars."""
 
 import base64
 import functools
@@ -14,13 +14,11 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer import address, sharing
-from explorer.cache import named_cache
 from explorer.page_words import PageWords
-from explorer.turns import LIGHT, Stopwatch, Tell
+from explorer.turns import Stopwatch, Tell
 from explorer.words import literal
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from streamlit.delta_generator import DeltaGenerator
     from torch import Tensor
 
@@ -28,11 +26,6 @@ PATIENCE = 0.3  # seconds of work after which a progress bar appears
 SHORT = 5  # letters that fit above a picture on a phone; a longer caption is turned upright there
 LONG = 20.0  # seconds; longer work does not begin by itself
 FORECAST = 2.0  # seconds of work after which the bar also shows the time that is left
-
-
-def theme() -> str:
-    """ "dark" or "light", as the reader sees the page."""
-    return "dark" if st.context.theme.type == "dark" else "light"
 
 
 def head(title: str, lead: str, *formulas: str) -> None:
@@ -75,20 +68,6 @@ def notes(words: PageWords) -> None:
     """What else there is to know about the page's picture."""
     if words.notes:
         st.markdown("\n".join(f"- {note}" for note in words.notes))
-
-
-def show(key: Hashable, draw: "Callable[..., Figure]") -> None:
-    """Show a figure with its alternative text: `draw(theme=...)`, called once per key and theme."""
-
-    def make(tell: Tell) -> tuple[bytes, str]:
-        from diffusion_explained.plots import alt_text, png
-
-        with LIGHT.turn(tell):
-            fig = draw(theme=theme())
-            return png(fig), alt_text(fig)
-
-    data, words = named_cache("figures", 400).get((key, theme()), make)
-    picture(st, data, words)
 
 
 def picture(where: Any, data: bytes, alt: str, *, caption: str = "", width: int | str = "stretch") -> None:

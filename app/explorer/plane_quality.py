@@ -1,16 +1,14 @@
 """How far samples are from the data, by the number of network evaluations: a curve per sampler that grows."""
 
 from dataclasses import replace
-from functools import partial
 from statistics import mean
 
 import streamlit as st
 
-from diffusion_explained import plots
 from diffusion_explained.comparisons import Counted
 from diffusion_explained.metrics import sliced_wasserstein
 from diffusion_explained.noise import stream
-from explorer import names, page
+from explorer import chart_view, names, page
 from explorer.cache import named_cache
 from explorer.plane import Movement, steps_of
 from explorer.plane_films import FRESH
@@ -23,19 +21,19 @@ DRAWS, SAMPLES = 2, 1000  # draws of noise for each point of a curve
 def curve(movement: Movement) -> None:
     """Show the curves of all samplers with the exact denoiser; they are drawn anew as they grow."""
     place = st.empty()
-    found: dict[str, list[tuple[float, float]]] = {words: [] for words in names.SAMPLERS.values()}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in names.SAMPLERS}
 
     def draw() -> None:
-        shown = {words: points for words, points in found.items() if points}
-        drawn = partial(plots.sampler_race, shown, title="Distance to the data", ylabel="sliced Wasserstein distance")
+        title = "Distance to the data (sliced Wasserstein)"
         with place.container():
-            page.show(("plane quality", movement, sum(map(len, shown.values()))), drawn)
+            chart = chart_view.race_chart(title, found, "network evaluations")
+            chart_view.show([chart], key=f"quality-{sum(map(len, found.values()))}")
 
     with page.progress("Measuring") as tell:
         for k, count in enumerate(COUNTS):
             for sampler, words in names.SAMPLERS.items():
                 tell(sum(COUNTS[:k]) / sum(COUNTS), f"{words}, {count} step{'' if count == 1 else 's'}")
-                found[words].append(_point(replace(movement, sampler=sampler, steps=count, points=SAMPLES), tell))
+                found[sampler].append(_point(replace(movement, sampler=sampler, steps=count, points=SAMPLES), tell))
             draw()
     st.caption(
         f"{SAMPLES:,} points and {DRAWS} draws of noise for each dot; two draws of the data are "

@@ -1,14 +1,13 @@
 """Samplers: a race from the same noise to the same image."""
 
 import time
-from functools import partial
 
 import streamlit as st
-from explorer import choices, controls, names, page, programs, sharing, spacings, tries
+from explorer import chart_view, choices, controls, names, page, programs, sharing, spacings, tries
+from explorer.chart_view import race_chart
 from explorer.page_words import SAMPLERS
 from explorer.runs import finish, race_settings, rectified, reference, seconds, seconds_of, timed
 
-from diffusion_explained import plots
 from diffusion_explained.comparisons import Finish
 
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
@@ -52,29 +51,19 @@ work = seconds_of(settings) + seconds(choice.model, evaluations, images, guided=
 with seen:
     if not page.may_begin(work, (settings, most, spacing, *chosen)):
         page.end()
-    chart, clock = (column.empty() for column in st.columns(2, gap="medium"))
+    place = st.empty()
 finishes: list[Finish] = []
 
 
 def draw() -> None:
-    by_name = {names.SAMPLERS[name]: [one for one in finishes if one.sampler == name] for name in chosen}
-    by_name = {name: ones for name, ones in by_name.items() if ones}
-    with chart.container():
-        points = {name: [(one.evaluations, one.distance) for one in ones] for name, ones in by_name.items()}
-        title = "Distance to the exact solution"
-        page.show((settings, *finished()), partial(plots.sampler_race, points, title=title))
-    with clock.container():
-        times = {
-            name: [(1000 * timing.seconds * one.evaluations, one.distance) for one in ones]
-            for name, ones in by_name.items()
-        }
-        title, xlabel = "The same, against time", "network time in milliseconds"
-        drawn = partial(plots.sampler_race, times, title=title, xlabel=xlabel)
-        page.show((settings, timing.seconds, *finished()), drawn)
-
-
-def finished() -> list[tuple[str, int, str | None]]:
-    return [(one.sampler, one.num_inference_steps, spacing) for one in finishes]
+    points = {name: [(one.evaluations, one.distance) for one in finishes if one.sampler == name] for name in chosen}
+    times = {name: [(1000 * timing.seconds * cost, far) for cost, far in ones] for name, ones in points.items()}
+    charts = (
+        race_chart("Distance to the exact solution", points, "network evaluations"),
+        race_chart("The same, against time", times, "network time in milliseconds"),
+    )
+    with place.container():
+        chart_view.show(charts, key=f"race-{len(finishes)}")
 
 
 with seen:

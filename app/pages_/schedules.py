@@ -1,23 +1,24 @@
 """Schedules: how fast an image becomes noise."""
 
 from collections.abc import Callable
-from functools import partial
+from dataclasses import replace
 
 import streamlit as st
-from explorer import choices, controls, names, page, programs, tries
+from explorer import address, choices, controls, own_schedule, page, programs, schedule_films, tries
 from explorer.page_words import SCHEDULES as SCHEDULES_PAGE
-from explorer.pictures import origin, picture, real_images
+from explorer.pictures import origin, picture, pictures, real_images
+from explorer.schedule_films import NAMES, ROLES, YOURS
+from explorer.scrubber import scrubber
 
-from diffusion_explained import plots
-from diffusion_explained.film import shown
-from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.schedules import SCHEDULES, DDPMSchedule, Schedule
 
 DEFAULT_BETAS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "sigmoid": (1e-4, 0.02)}
 SHOWN = {"mnist": (8, 3), "cifar10": (7, 7)}  # the picture that is noised: its class, and its number within that class
 VISIBLE_SNR = 1e-4  # above this, the last level still carries more than 1% of the image's amplitude
+COLUMNS = own_schedule.COLUMNS  # of the filmstrip, without the clean picture
 
+address.films("frame")
 with page.top(SCHEDULES_PAGE):
     choice = choices.choose(network=False)
 seen, beside, controlling = page.bench()
@@ -28,10 +29,10 @@ with controlling:
     chosen = controls.many(
         st,
         "Schedules",
-        tuple(SCHEDULES),
-        ["linear", "scaled_linear", "cosine", "flow"],
+        tuple(NAMES),
+        ["linear", "scaled_linear", "cosine", "flow", YOURS],
         key="schedules",
-        format_func=names.SCHEDULES.get,
+        format_func=NAMES.get,
     )
     first, second, third = st.columns(3, gap="medium")
     T = controls.number(first, "T, training timesteps", 10, 5000, 1000, step=10, key="T")
@@ -46,55 +47,64 @@ with controlling:
     )
     if own and beta_end < beta_start:
         st.caption(":material/info: β end is below β start: the noise is added fastest at the beginning.")
+handles = own_schedule.values()
 
 
 def call(name: str) -> tuple[Callable[..., Schedule], str, dict[str, object]]:
     """What makes a schedule: the callable, its name in a program, its options."""
+    of_T: dict[str, object] = {"num_train_timesteps": T, "rescale_zero_terminal_snr": zero}
+    if name == YOURS:
+        make = DDPMSchedule.of_log_snr
+        return make, make.__qualname__, {"log_snr": list(handles), **of_T}
     make = SCHEDULES[name]
     if name in ("flow", "edm"):
         return make, make.__qualname__, {"shift": shift} if name == "flow" else {}
-    options: dict[str, object] = {"num_train_timesteps": T, "rescale_zero_terminal_snr": zero}
     if name in DEFAULT_BETAS:
         low, high = (beta_start, beta_end) if own else DEFAULT_BETAS[name]
-        options |= {"beta_start": low, "beta_end": high}
-    return make, make.__qualname__, options
+        of_T |= {"beta_start": low, "beta_end": high}
+    return make, make.__qualname__, of_T
 
 
 if not chosen:
     seen.info("Choose at least one schedule below.", icon=":material/touch_app:")
     page.end()
-calls = {name: call(name) for name in SCHEDULES if name in chosen}
+calls = {name: call(name) for name in NAMES if name in chosen}
 schedules = {name: make(**options) for name, (make, _, options) in calls.items()}
 
 x_0 = picture(choice.data, *SHOWN[choice.data])
 eps = randn(x_0.shape, generators(1, 0))
-columns = 10
-rows = {
-    name: [shown(add_noise(x_0, eps, level), level)[0] for level in [one.clean, *reversed(one.levels(columns)[:-1])]]
-    for name, one in schedules.items()
-}
-captions = ["clean", *(f"{(k + 1) / columns:.0%}" for k in range(columns))]
+made = {name: f"{spelt}({programs.arguments(options)})" for name, (_, spelt, options) in calls.items()}
 with seen:
-    page.strip(rows, captions, "x_t from data to noise", names.SCHEDULES)
+    key = (*made.items(), choice.data, pictures(choice.data).split)
+    film = schedule_films.film_of_schedules(schedules, key, x_0, eps)
+    scrubber(film, key="schedules_film", frame=len(film.captions) // 2, keep=True)
     for name, one in schedules.items():
         if isinstance(one, DDPMSchedule) and one.terminal_snr > VISIBLE_SNR:
             st.caption(
-                f":material/info: **{names.SCHEDULES[name]}** ends with a terminal SNR of {one.terminal_snr:.2g}: its "
+                f":material/info: **{NAMES[name]}** ends with a terminal SNR of {one.terminal_snr:.2g}: its "
                 f"last level still holds {float(one.alpha(T - 1)):.1%} of the image. Sampling starts from pure noise, "
                 "which the network never saw in training. Rescale to zero terminal SNR to remove the difference."
             )
     if "edm" in schedules:
         st.caption("EDM's x_t grows with its noise, up to σ = 80; it is shown divided by its own standard deviation.")
-    by_words = {names.SCHEDULES[name]: one for name, one in schedules.items()}
-    for pair in (("alphas_cumprod", "log_snr"), ("alpha", "sigma")):
-        for column, quantity in zip(st.columns(2, gap="medium"), pair, strict=True):
-            with column:
-                drawn = (quantity, *((name, str(one.to_config())) for name, one in schedules.items()))
-                page.show(drawn, partial(plots.schedule_curves, by_words, quantity))
     origin(choice.data)
+
+if YOURS in schedules:
+    st.subheader("Drag your own", anchor=False)
+    st.markdown(
+        "Drag a handle: the higher it is, the more of the image is left at that time. The pictures follow, and so does "
+        "**Yours** everywhere on this page."
+    )
+    others = {name: one for name, one in schedules.items() if name != YOURS}
+    (around,) = schedule_films.charts_of(others or schedules, {"log SNR": schedule_films.QUANTITIES["log SNR"]})
+    own_schedule.editor(around if others else replace(around, curves=()), ROLES[YOURS], x_0, eps)
+
+st.subheader("The same, as a filmstrip", anchor=False)
+rows = {name: schedule_films.states(one, x_0, eps, COLUMNS) for name, one in schedules.items()}
+captions = ["clean", *(f"{(k + 1) / COLUMNS:.0%}" for k in range(COLUMNS))]
+page.strip(rows, captions, "x_t from data to noise", NAMES)
 page.below(SCHEDULES_PAGE)
 
-made = {name: f"{spelt}({programs.arguments(options)})" for name, (_, spelt, options) in calls.items()}
 data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"
 programs.show(programs.schedules(made, data, SHOWN[choice.data]))
 tries.next_page("schedules")

@@ -8,13 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from diffusion_explained.charts import curve_words, three_digits
 from diffusion_explained.checks import check_finite, check_some, float_data, number, typed_arguments, whole
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.film import evenly_spaced, mosaic, pixels, step_fields
 from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.style import dress, figure, labelled, legend, legend_below
-from diffusion_explained.plots.words import curve_words, sentence, three_digits
+from diffusion_explained.plots.words import sentence
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level, Schedule
 

@@ -13,13 +13,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
+from diffusion_explained.charts import three_digits
 from diffusion_explained.checks import check_finite, check_some, float_data, typed_arguments, whole
 from diffusion_explained.film import mosaic, pixels
 from diffusion_explained.inside import Feature, Skip
 from diffusion_explained.palette import DIVERGING, SEQUENTIAL, THEMES
 from diffusion_explained.plots.images import filmstrip
 from diffusion_explained.plots.style import dress, figure, literal
-from diffusion_explained.plots.words import sentence, table_words, three_digits
+from diffusion_explained.plots.words import sentence, table_words
 
 
 @typed_arguments

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from diffusion_explained.charts import curve_words, three_digits
 from diffusion_explained.checks import check_some, number, typed_arguments
 from diffusion_explained.messages import shortened
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.points import plane_points
 from diffusion_explained.plots.style import dress, figure, legend
-from diffusion_explained.plots.words import curve_words, place_words, sentence, three_digits
+from diffusion_explained.plots.words import place_words, sentence
 
 Series = tuple[Sequence[float] | Tensor, Sequence[float] | Tensor]
 

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from torch import Tensor
 
+from diffusion_explained.charts import curve_words, three_digits
 from diffusion_explained.checks import check_some, typed_arguments
 from diffusion_explained.palette import THEMES
 from diffusion_explained.plots.style import dress, figure, legend, legend_below
-from diffusion_explained.plots.words import curve_words, pairs_words, sentence, three_digits
+from diffusion_explained.plots.words import pairs_words, sentence
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # different per curve, so that curves differ in a grey print too
 PANELS = {

@@ -5,33 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from diffusion_explained.charts import three_digits
+
 Numbers = Sequence[float] | Tensor | np.ndarray
-
-MOST_VALUES = 8  # a list of more values is described by its ends and its extremes
-DECIMALS = 6  # smaller values are zero for a reader
-
-
-def three_digits(value: float) -> str:
-    """A number with three digits; rounding errors about zero are 0."""
-    rounded = round(float(value), DECIMALS) + 0.0
-    return f"{rounded if abs(value) < 1 else float(value):.3g}"
-
-
-def curve_words(name: str, x: Numbers, y: Numbers) -> str:
-    """A curve by its ends, and by its highest and lowest point where they lie between: "loss 0.9 at 1, 0.1 at 500"."""
-    x, y = np.asarray(x, float), np.asarray(y, float)
-    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
-    if not len(y):
-        return f"{name} without values"
-    if len(y) <= MOST_VALUES:
-        return f"{name} " + ", ".join(f"{three_digits(b)} at {three_digits(a)}" for a, b in zip(x, y, strict=True))
-    first, last = (f"{three_digits(y[k])} at {three_digits(x[k])}" for k in (0, -1))
-    words = f"{name} from {first} to {last}"
-    inner = []
-    for what, k, end in (("highest", int(y.argmax()), y[[0, -1]].max()), ("lowest", int(y.argmin()), y[[0, -1]].min())):
-        if three_digits(y[k]) != three_digits(end):
-            inner.append(f"{what} {three_digits(y[k])} at {three_digits(x[k])}")
-    return ", ".join([words, *inner])
 
 
 def place_words(points: Numbers) -> str:

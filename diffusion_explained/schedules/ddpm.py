@@ -153,6 +153,35 @@ class DDPMSchedule(Schedule):
         return cls._named("sigmoid", betas, options, num_train_timesteps, beta_start=beta_start, beta_end=beta_end)
 
     @classmethod
+    def of_log_snr(
+        cls, log_snr: Sequence[float] | Tensor, num_train_timesteps: int = 1000, **options: Any
+    ) -> "DDPMSchedule":
+        """The schedule whose log SNR goes through these values [K], evenly spaced from t = 0 to T-1.
+
+            alphas_cumprod = sigmoid(log SNR)                                               (VDM, Sec. 3.2)
+
+        Between them the log SNR is a monotone cubic: its slope at an inner value is the harmonic mean of the slopes
+        to both sides (Fritsch & Butland 1984). So the noise only increases, whatever the values are.
+
+        options: as for the named schedules. Raises ValueError unless the two or more values are from -30 to 30 and
+        decrease, and for fewer timesteps than 2.
+        """
+        check_options("DDPMSchedule.of_log_snr", options, NAMED_OPTIONS)
+        T = check_steps(num_train_timesteps, what="num_train_timesteps")
+        values = float64_on_cpu("log_snr", log_snr)
+        falls = values.ndim == 1 and bool((values.abs() <= 30).all() and (values.diff() < 0).all())
+        if not falls or len(values) < 2 or T < 2:
+            raise ValueError(
+                "log_snr must be two or more numbers from -30 to 30, each below the one before, for at least 2 "
+                f"timesteps; got {shortened(values.tolist())} for {T}."
+            )
+        alphas_cumprod = monotone_cubic(values, torch.linspace(0, 1, T, dtype=torch.float64, device="cpu")).sigmoid()
+        betas = 1 - alphas_cumprod / torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
+        if truth("rescale_zero_terminal_snr", options.pop("rescale_zero_terminal_snr", False)):
+            betas = rescale_zero_terminal_snr(betas)
+        return cls(betas, **options)
+
+    @classmethod
     def _named(
         cls, name: str, betas: Tensor, options: dict[str, Any], num_train_timesteps: int, **numbers: float
     ) -> "DDPMSchedule":
@@ -314,3 +343,18 @@ def rescale_zero_terminal_snr(betas: Tensor) -> Tensor:
     alphas_cumprod = alpha**2
     previous = torch.cat([alphas_cumprod.new_ones(1), alphas_cumprod[:-1]])
     return 1 - alphas_cumprod / previous
+
+
+def monotone_cubic(values: Tensor, places: Tensor) -> Tensor:
+    """Interpolate decreasing values [K], evenly spaced from 0 to 1, at the places [N] by cubics that decrease too.
+
+    The slope at an inner value is the harmonic mean of the slopes to both sides; at the ends it is that of the line.
+    """
+    steps = values.diff()
+    inner = 2 * steps[:-1] * steps[1:] / (steps[:-1] + steps[1:])
+    slopes = torch.cat([steps[:1], inner, steps[-1:]])
+    at = places * len(steps)
+    k = at.long().clamp(max=len(steps) - 1)
+    u = at - k
+    here, there = (1 + 2 * u) * (1 - u) ** 2, u**2 * (3 - 2 * u)
+    return here * values[k] + there * values[k + 1] + u * (1 - u) ** 2 * slopes[k] + u**2 * (u - 1) * slopes[k + 1]

@@ -102,14 +102,6 @@ def nothing_is_kept_of_other_files():
     streamlit.cache_data.clear()
 
 
-@pytest.fixture(autouse=True)
-def every_figure_is_drawn():
-    """No figure is left from another test."""
-    from explorer.cache import named_cache
-
-    named_cache("figures", 400).clear()
-
-
 @pytest.fixture(scope="session")
 def server(tmp_path_factory) -> Iterator[str]:
     """The explorer on a free port of this machine, as `diffusion-explained app` starts it; its address."""

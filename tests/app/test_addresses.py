@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import address
 from explorer import address as address_of_page
-from explorer import drawings, setting_types, stable_sections, words
+from explorer import drawings, own_schedule, setting_types, stable_sections, words
 from visits import PAGES, QUICK, cheap_pages, drawn, keys, shown, words_of  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("cheap_pages")
@@ -39,7 +39,7 @@ def few_pictures(monkeypatch):
         address_of_page.frame(name, key, last, last if frame is None else frame)
 
     monkeypatch.setattr("explorer.scrubber.scrubber", scrubber)
-    for name in ("show", "strip", "gallery"):
+    for name in ("strip", "gallery"):
         monkeypatch.setattr(f"explorer.page.{name}", lambda *args, **options: None)
 
 
@@ -104,11 +104,12 @@ KINDS = (
     setting_types.ManyOf(("x", "y")),
     setting_types.Switch(),
     setting_types.Text(),
+    own_schedule.Falling(),
 )
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: type(kind).__name__)
-@pytest.mark.parametrize("text", [*NASTY, "1_0", "٣", "0x1", " 1", "TRUE", "1e-400"])
+@pytest.mark.parametrize("text", [*NASTY, "1_0", "٣", "0x1", " 1", "TRUE", "1e-400", "9.00_1.00_-1.00_-3.00_-9.00"])
 def test_a_kind_reads_what_it_has_and_writes_it_back_or_refuses(kind, text):
     try:
         value = kind.read([text])
@@ -140,6 +141,7 @@ def test_what_a_button_changes_is_in_the_address_too(open_page, name, button):
 
 
 @pytest.mark.parametrize("name, key, frame", [("start", "frame", 3), ("forward", "frame", 7), ("reverse", "frame", 1),
+                                              ("schedules", "frame", 7),
                                               ("beyond", "frame", 1),
                                               ("text_to_image", "frame", 0),
                                               ("latents", "frame", 2), ("stable_diffusion", "frame", 0),

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import address, finished, pictures_of
-from explorer import branches, runs
+from explorer import branches, own_schedule, runs
 from explorer.cache import quiet
 from PIL import Image
 
-from diffusion_explained import load_pretrained, plots
+from diffusion_explained import load_pretrained
 from diffusion_explained.data import bundled_mnist
 from diffusion_explained.palette import DARK, LIGHT
 from diffusion_explained.samplers import SAMPLERS
@@ -373,15 +373,12 @@ def test_the_visitor_s_guess_stands_beside_the_classifier_s_curve(open_page):
     assert address(open_page("forward", lost="51")).get("lost") is None
 
 
-def test_schedules_note_a_visible_terminal_snr_and_rescaling_cures_it(open_page, monkeypatch):
-    monkeypatch.setattr(plots, "schedule_curves", lambda *args, **options: None)  # other tests draw them; it takes long
-    monkeypatch.setattr("explorer.page.show", lambda key, draw: None)
-
+def test_schedules_note_a_visible_terminal_snr_and_rescaling_cures_it(open_page):
     def noted(at):
         return [one.value.split("**")[1] for one in at.caption if "terminal SNR of" in one.value]
 
-    at = open_page("schedules")
-    assert noted(at) == ["Scaled linear"]
+    at = open_page("schedules", schedules=["linear", "scaled_linear", "cosine"])
+    assert noted(at) == ["Scaled linear"] and not at.warning
     assert any(f"{DDPMSchedule.scaled_linear().terminal_snr:.2g}" in one.value for one in at.caption)
     at.toggle(key="zero").set_value(True).run()
     assert not noted(at) and not at.exception
@@ -390,21 +387,64 @@ def test_schedules_note_a_visible_terminal_snr_and_rescaling_cures_it(open_page,
     assert {"Linear", "Scaled linear"} <= set(noted(at))
 
 
-def test_schedules_can_be_any_set_even_none(open_page, monkeypatch):
-    drawn: list[tuple] = []
-    curves = plots.schedule_curves
-
-    def seen(schedules, quantity, **options):
-        drawn.append((tuple(schedules), quantity))
-        return curves(schedules, quantity, **options)
-
-    monkeypatch.setattr(plots, "schedule_curves", seen)
+def test_schedules_can_be_any_set_even_none(open_page):
     at = open_page("schedules")
     at.pills(key="schedules").set_value(["edm", "sigmoid"]).run()
-    assert {names for names, _ in drawn[-4:]} == {("Sigmoid", "EDM")}
-    assert {quantity for _, quantity in drawn[-4:]} == {"alpha", "sigma", "alphas_cumprod", "log_snr"}
+    shown = film(at)
+    assert shown["titles"] == ["Sigmoid", "EDM"]
+    assert [chart["log"] for chart in shown["charts"]] == ["", "", "", "y"], "EDM's sigma reaches 80"
     at.pills(key="schedules").set_value([]).run()
     assert not at.exception and "at least one" in at.info[0].value
+
+
+def test_one_cursor_goes_through_all_charts_of_the_schedules(open_page):
+    shown = film(open_page("schedules", schedules=["linear", "cosine"]))
+    assert [chart["title"][:7] for chart in shown["charts"]] == ["log SNR", "ᾱ = α²", "α, the ", "σ, the "]
+    levels = [DDPMSchedule.cosine().clean, *reversed(DDPMSchedule.cosine().levels(50)[:-1])]
+    for chart, value in zip(shown["charts"], ("log_snr", None, "alpha", "sigma"), strict=True):
+        assert chart["cursor"] == pytest.approx([k / 50 for k in range(51)])
+        cosine = chart["curves"][1]
+        assert cosine["name"] == "Cosine" and cosine["role"] == "series-2"
+        at_half = levels[25].alpha ** 2 if value is None else getattr(levels[25], value)
+        assert dict(zip(cosine["x"], cosine["y"], strict=True))[0.5] == pytest.approx(at_half, abs=1e-4)
+        assert "Cosine from " in chart["alt"] and "Linear from " in chart["alt"]
+    assert "50% of the way" in shown["captions"][25] and f"Cosine {levels[25].alpha ** 2:.3f}" in shown["captions"][25]
+    assert len(film(open_page("schedules", schedules="linear", T="10"))["captions"]) == 11
+
+
+def boards(at):
+    """What the page gives to the curve that is dragged."""
+    messages = (json.loads(element.proto.json) for element in at.get("bidi_component"))
+    return [message for message in messages if "picture" in message and "values" in message]
+
+
+def test_the_visitor_s_own_schedule_is_one_of_the_page(open_page):
+    values = (12.0, 5.25, -1.0, -3.0, -9.0)
+    at = open_page("schedules", curve="_".join(f"{one:.2f}" for one in values))
+    (board,) = boards(at)
+    yours = DDPMSchedule.of_log_snr(values)
+    assert tuple(board["values"]) == values and len(board["picture"]["eps"]) == 28 * 28
+    assert "yours" not in {curve["name"].lower() for curve in board["chart"]["curves"]}, "the browser draws it"
+    at_half = yours.levels(50)[25].alpha ** 2  # 25 of 50 steps are left to the image
+    assert f"Yours {at_half:.3f}" in film(at)["captions"][25]
+    assert address(at)["curve"] == ["12.00_5.25_-1.00_-3.00_-9.00"]
+    alone = open_page("schedules", schedules="yours")
+    assert boards(alone)[0]["chart"]["curves"] == [] and not boards(open_page("schedules", schedules="linear"))
+
+
+@pytest.mark.parametrize(
+    "curve",
+    [
+        "1.00_1.00_0.00_-1.00_-2.00",
+        "13.00_1.00_-1.00_-3.00_-9.00",
+        "9.00_1.00_-1.00",
+        "9_1_0_-1_-9",
+        "nan_1.00_0.00_-1.00_-2.00",
+    ],
+)
+def test_a_curve_that_does_not_fall_is_refused(open_page, curve):
+    at = open_page("schedules", curve=curve)
+    assert "not possible here" in at.info[0].value and boards(at)[0]["values"] == list(own_schedule.USUAL)
 
 
 def test_the_guidance_page_measures_what_the_library_measures(open_page):
@@ -424,16 +464,19 @@ def test_the_guidance_page_measures_what_the_library_measures(open_page):
     assert 0.5 < length < 2 and 0 < (along**2 + across**2) ** 0.5 < length
 
 
-def test_the_race_counts_evaluations_and_comes_closer(open_page, monkeypatch):
-    drawn: list[dict] = []
-    race = plots.sampler_race
-    monkeypatch.setattr(plots, "sampler_race", lambda points, **k: (drawn.append((points, k)), race(points, **k))[1])
-    open_page("samplers", most="4", seed="6")
-    points = next(points for points, options in reversed(drawn) if "xlabel" not in options)
-    assert [n for n, _ in points["Euler"]] == [1, 2, 3, 4]
-    assert [n for n, _ in points["Heun"]] == [1, 3, 5, 7]  # the last step needs one evaluation
-    assert points["Euler"][-1][1] < points["Euler"][0][1]
-    np.testing.assert_allclose([d for _, d in points["DDIM"]], [d for _, d in points["Euler"]], rtol=1e-3)
+def test_the_race_counts_evaluations_and_comes_closer(open_page):
+    at = open_page("samplers", most="4", seed="6")
+    messages = (json.loads(element.proto.json) for element in at.get("bidi_component"))
+    distance, clock = [message["charts"] for message in messages if "charts" in message][-1]
+    curves = {curve["name"]: curve for curve in distance["curves"]}
+    assert curves["Euler"]["x"] == [1, 2, 3, 4] and distance["log"] == clock["log"] == "xy"
+    assert curves["Heun"]["x"] == [1, 3, 5, 7]  # the last step needs one evaluation
+    assert curves["Euler"]["y"][-1] < curves["Euler"]["y"][0]
+    np.testing.assert_allclose(curves["DDIM"]["y"], curves["Euler"]["y"], rtol=1e-3)
+    assert len({curve["role"] for curve in curves.values()}) == len(curves) == 5
+    assert f"Euler {curves['Euler']['y'][0]:.3g} at 1" in distance["alt"]
+    per = [x / n for x, n in zip(clock["curves"][0]["x"], distance["curves"][0]["x"], strict=True)]
+    assert max(per) == pytest.approx(min(per), rel=1e-3), "time is evaluations times one evaluation's"
 
 
 def test_every_sampler_runs_on_every_model(open_page):

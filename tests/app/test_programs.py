@@ -142,10 +142,10 @@ def test_schedules_are_the_page_s(open_page, monkeypatch):
     from explorer import page
 
     drawn_rows: list = []
-    monkeypatch.setattr(page, "show", lambda *args: None)
     monkeypatch.setattr(page, "strip", lambda rows, *rest: drawn_rows.append(rows))
-    for what, at in changed(open_page, "schedules", {"own": "true"}):
+    for what, at in changed(open_page, "schedules", {"own": "true", "curve": "12.00_5.25_-1.00_-3.00_-9.00"}):
         x_t = executed(at)["x_t"]
         assert list(x_t) == list(drawn_rows[-1]), what
         for name, images in x_t.items():
             assert all(map(torch.equal, images, drawn_rows[-1][name])), (what, name)
+        assert "log_snr=[12.0, 5.25, -1.0, -3.0, -9.0]" in at.code[0].value, what

@@ -1,6 +1,7 @@
 """Thirty at once: turns, what is shared, what is bounded, and what is not begun."""
 
 import gc
+import json
 import threading
 import tomllib
 from dataclasses import dataclass
@@ -258,13 +259,11 @@ def test_nothing_long_starts_by_itself_from_an_address(open_page, network_calls,
 
 
 def test_the_clock_of_the_samplers_runs_forwards(open_page, monkeypatch):
-    from diffusion_explained import plots
-
     monkeypatch.setitem(runs.REFERENCE_STEPS, "digits", 12)
-    drawn, race = [], plots.sampler_race
-    monkeypatch.setattr(plots, "sampler_race", lambda points, **k: (drawn.append((points, k)), race(points, **k))[1])
     at = open_page("samplers", most="4", seed="91")
-    times = next(points for points, options in reversed(drawn) if "xlabel" in options)
-    for ones in times.values():
-        assert all(one < other for (one, _), (other, _) in pairwise(ones))
+    messages = (json.loads(element.proto.json) for element in at.get("bidi_component"))
+    _, clock = [message["charts"] for message in messages if "charts" in message][-1]
+    assert len(clock["curves"]) == 5
+    for curve in clock["curves"]:
+        assert all(one < other for one, other in pairwise(curve["x"]))
     assert "the median of 9 measurements from" in " ".join(caption.value for caption in at.caption)
