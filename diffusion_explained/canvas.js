@@ -149,7 +149,8 @@ function drawChart(canvas, chart, index) {
     Object.assign(ctx, { textAlign: "left", lineWidth: 4, lineJoin: "round", strokeStyle: colours.paper, fillStyle: colour });
     ctx.strokeText(text, x, y + 12);
     ctx.fillText(text, x, y + 12);
-    points.push(...alongside([x, x + wide], [y + 8, y + 8])); // the next name avoids this one
+    const name = alongside([x, x + wide], [y + 8, y + 8]);
+    points.push(...name, ...name, ...name); // the next name avoids this one rather than a curve
   };
   for (const curve of chart.curves.filter((one) => one.name && one.x.length && seriesOf(one) >= 0)) {
     write(curve.name, colours[curve.role], (wide) => besideCurve(curve.x.map(X), curve.y.map(Y), wide, { left, right: w - right, top, foot: h - bottom }));

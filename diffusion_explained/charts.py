@@ -134,8 +134,8 @@ def curves_chart(
         words.append(curve_words(curve.name, x[some], y[some]))
     if not any(curve.x for curve in drawn):
         raise ValueError(f"The chart {title!r} has no value that can be drawn.")
-    x = _range([value for curve in drawn for value in curve.x], "x" in log, margin=0.0 if cursor else 0.04)
-    y = _range([value for curve in drawn for value in curve.y], "y" in log, margin=0.06)
+    x = (min(cursor), max(cursor)) if cursor else _range([one for curve in drawn for one in curve.x], "x" in log, 0.04)
+    y = _range([value for curve in drawn for value in curve.y], "y" in log, 0.06)
     cursor = None if cursor is None else tuple(cursor)
     return Chart(title, "; ".join(words), x_label, x, y, tuple(drawn), cursor=cursor, log=log)
 

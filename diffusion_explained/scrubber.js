@@ -24,7 +24,7 @@ class Scrubber {
     const beside = film.lead?.beside ?? "", inRow = beside === "row";
     this.lead = film.lead && !inRow ? new Lead(film, { pick, onPick: (chosen) => { this.draw(); onPick?.(chosen); } }) : null;
     this.tree = beside === "pair" ? new Tree(this) : null;
-    const alone = beside && this.lead.many === false; // one image: its large panel is the whole panel
+    const alone = this.lead?.many === false; // one image: its large panel is the whole panel
     const figures = film.titles.map((title, k) => {
       const canvas = element("canvas", { className: "pixels", width: film.width, height: film.height });
       canvas.setAttribute("role", "img");

@@ -189,6 +189,7 @@ SCHEDULES = PageWords(
             "Linear destroys the image early: its last quarter is noise already. Cosine was made to spread the loss "
             "evenly (Nichol & Dhariwal 2021).",
             {"schedules": ["linear", "cosine"], "T": 1000, "zero": False},
+            {"frame": 25},
         ),
         Try(
             "T = 100, the same β",
@@ -196,9 +197,9 @@ SCHEDULES = PageWords(
             {"schedules": ["linear", "scaled_linear"], "T": 100, "zero": False, "own": False},
         ),
         Try(
-            "Flow with a shift of 3",
-            "The straight line, bent: more time at high noise, which larger images need.",
-            {"schedules": ["flow", "cosine"], "shift": 3.0},
+            "Draw one that wastes its time",
+            "Yours is nearly an image, then nearly noise. At how many of its times is there anything to learn?",
+            {"schedules": ["cosine", "yours"], "curve": (11.0, 10.0, 0.0, -10.0, -11.0)},
         ),
     ),
     Question(

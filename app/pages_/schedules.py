@@ -78,6 +78,15 @@ with seen:
     key = (*made.items(), choice.data, pictures(choice.data).split)
     film = schedule_films.film_of_schedules(schedules, key, x_0, eps)
     scrubber(film, key="schedules_film", frame=len(film.captions) // 2, keep=True)
+    if YOURS in schedules:
+        st.subheader("Drag your own", anchor=False)
+        st.markdown(
+            "Drag a handle: the higher it is, the more of the image is left at that time. The pictures follow, and so does "
+            "**Yours** everywhere on this page."
+        )
+        others = {name: one for name, one in schedules.items() if name != YOURS}
+        (around,) = schedule_films.charts_of(others or schedules, {"log SNR": schedule_films.QUANTITIES["log SNR"]})
+        own_schedule.editor(around if others else replace(around, curves=()), ROLES[YOURS], x_0, eps)
     for name, one in schedules.items():
         if isinstance(one, DDPMSchedule) and one.terminal_snr > VISIBLE_SNR:
             st.caption(
@@ -88,16 +97,6 @@ with seen:
     if "edm" in schedules:
         st.caption("EDM's x_t grows with its noise, up to σ = 80; it is shown divided by its own standard deviation.")
     origin(choice.data)
-
-if YOURS in schedules:
-    st.subheader("Drag your own", anchor=False)
-    st.markdown(
-        "Drag a handle: the higher it is, the more of the image is left at that time. The pictures follow, and so does "
-        "**Yours** everywhere on this page."
-    )
-    others = {name: one for name, one in schedules.items() if name != YOURS}
-    (around,) = schedule_films.charts_of(others or schedules, {"log SNR": schedule_films.QUANTITIES["log SNR"]})
-    own_schedule.editor(around if others else replace(around, curves=()), ROLES[YOURS], x_0, eps)
 
 st.subheader("The same, as a filmstrip", anchor=False)
 rows = {name: schedule_films.states(one, x_0, eps, COLUMNS) for name, one in schedules.items()}
