@@ -19,9 +19,10 @@ DECIMALS = 6  # smaller values are zero for a reader
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a chart.
+    """A line of a chart, and its name.
 
-    role chooses its colour: "data" or "noise" of the palette, "muted", or "series-0" to "series-6". A curve of the series has its name beside it. dots: draw a dot at each point, of another shape in each series.
+    role: its colour, "data" or "noise" of the palette, "muted", or "series-0" to "series-6"; the name of a curve of the
+    series stands beside it. dots: draw a dot at each point, of another shape in each series.
     """
 
     x: tuple[float, ...]

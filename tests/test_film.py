@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from diffusion_explained.charts import histogram_chart, level_chart
+from diffusion_explained.charts import Curve, curves_chart, histogram_chart, level_chart
 from diffusion_explained.denoisers import Prediction
 from diffusion_explained.film import (
     EPS_RANGE,
@@ -25,8 +25,9 @@ from diffusion_explained.film import (
     pixels,
     shown,
     strip,
+    style,
 )
-from diffusion_explained.palette import diverging
+from diffusion_explained.palette import DARK, LIGHT, diverging
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
 
@@ -242,3 +243,21 @@ def test_steps_that_are_no_branch_of_the_run_are_refused(branch):
     run = make_steps(3)
     with pytest.raises(ValueError, match="from one of them on"):
         branch_film(run, [replace(run[min(i, 2)], i=i) for i in branch])
+
+
+def test_a_chart_of_several_curves_says_their_numbers_and_leaves_out_what_cannot_be_drawn():
+    a = Curve((0.0, 0.5, 1.0), (math.inf, 1.0, 3.0), "series-0", "one")
+    chart = curves_chart("both", [a, Curve((0.0, 1.0), (2.0, 5.0), "series-1", "two")], "time", cursor=(0.0, 0.5, 1.0))
+    assert chart.curves[0].x == (0.5, 1.0) and chart.x == (0.0, 1.0) and chart.y[0] < 1 and chart.y[1] > 5
+    assert chart.alt == "one 1 at 0.5, 3 at 1; two 2 at 0, 5 at 1"
+    log = curves_chart("costs", [Curve((1.0, 10.0), (0.0, 0.1), "series-0", "one", dots=True)], "cost", log="xy")
+    assert log.curves[0].x == (10.0,) and log.x[0] < 10 < log.x[1] and 0 < log.y[0] < 0.1 < log.y[1]
+    with pytest.raises(ValueError, match="no value that can be drawn"):
+        curves_chart("none", [Curve((1.0,), (math.nan,))], "x")
+    with pytest.raises(ValueError, match="log must be"):
+        curves_chart("costs", [a], "x", log="both")
+
+
+def test_the_series_of_canvas_charts_are_the_palette_s():
+    for k, (light, dark) in enumerate(zip(LIGHT.series, DARK.series, strict=True)):
+        assert f"--series-{k}: light-dark({light}, {dark});" in style("scrubber")

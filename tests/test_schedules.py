@@ -417,3 +417,29 @@ def test_a_schedule_does_not_compute_its_tables_again(monkeypatch):
 def test_numbers_that_no_schedule_has_are_refused(make, said):
     with pytest.raises(ValueError, match=said):
         make()
+
+
+@pytest.mark.parametrize("values", [(9.0, 1.0, -1.0, -3.0, -9.0), (12.0, 11.5, -11.0, -11.5, -12.0), (3.0, -3.0)])
+@pytest.mark.parametrize("T", [2, 10, 1000])
+def test_a_schedule_through_given_log_snrs_only_gains_noise(values, T):
+    schedule = DDPMSchedule.of_log_snr(values, T)
+    found = torch.logit(schedule.alphas_cumprod)
+    assert bool((found.diff() < 0).all())
+    assert found[[0, -1]].tolist() == pytest.approx([values[0], values[-1]], abs=1e-6)
+    if T == 1000 and len(values) == 2:
+        assert found[500] == pytest.approx(np.interp(500 / 999, [0, 1], values), abs=1e-6), "two values are a line"
+    if len(values) == 5:
+        inner = DDPMSchedule.of_log_snr(values, 1001)
+        assert torch.logit(inner.alphas_cumprod)[::250].tolist() == pytest.approx(list(values), abs=1e-4)
+    cured = DDPMSchedule.of_log_snr(values, T, rescale_zero_terminal_snr=True)
+    assert cured.terminal_snr == 0 and check_decreasing(schedule.levels(min(T, 10))) is None
+
+
+@pytest.mark.parametrize(
+    "values", [(1.0,), (), (1.0, 1.0), (0.0, 1.0), (31.0, 0.0), (1.0, math.nan), [[1.0, 0.0]], "ab", None], ids=str
+)
+def test_log_snrs_that_do_not_fall_are_refused(values):
+    with pytest.raises(ValueError, match="log_snr"):
+        DDPMSchedule.of_log_snr(values)
+    with pytest.raises(ValueError, match="for at least 2"):
+        DDPMSchedule.of_log_snr((1.0, 0.0), 1)

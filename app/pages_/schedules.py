@@ -81,8 +81,8 @@ with seen:
     if YOURS in schedules:
         st.subheader("Drag your own", anchor=False)
         st.markdown(
-            "Drag a handle: the higher it is, the more of the image is left at that time. The pictures follow, and so does "
-            "**Yours** everywhere on this page."
+            "Drag a handle: the higher it is, the more of the image is left at that time. The pictures follow, and so "
+            "does **Yours** everywhere on this page."
         )
         others = {name: one for name, one in schedules.items() if name != YOURS}
         (around,) = schedule_films.charts_of(others or schedules, {"log SNR": schedule_films.QUANTITIES["log SNR"]})

@@ -80,7 +80,7 @@ def test_a_run_of_our_networks_is_the_page_s(open_page, name, base, monkeypatch)
 
 
 @pytest.mark.parametrize("what", WHAT)
-@pytest.mark.parametrize("sampler", ["ddpm", "dpm_solver_pp_2m"])
+@pytest.mark.parametrize("sampler", ["euler_ancestral", "dpm_solver_pp_2m"])
 def test_a_branch_is_the_page_s(open_page, what, sampler, monkeypatch):
     made = keeping(monkeypatch, explorer.branches, "branched")
     at = open_page("reverse", steps="4", sampler=sampler, fork="true", fork_step="3", fork_what=what)
