@@ -135,10 +135,12 @@ def curves_chart(
         words.append(curve_words(curve.name, x[some], y[some]))
     if not any(curve.x for curve in drawn):
         raise ValueError(f"The chart {title!r} has no value that can be drawn.")
-    x = (min(cursor), max(cursor)) if cursor else _range([one for curve in drawn for one in curve.x], "x" in log, 0.04)
-    y = _range([value for curve in drawn for value in curve.y], "y" in log, 0.06)
-    cursor = None if cursor is None else tuple(cursor)
-    return Chart(title, "; ".join(words), x_label, x, y, tuple(drawn), cursor=cursor, log=log)
+    across = (
+        (min(cursor), max(cursor)) if cursor else _range([one for curve in drawn for one in curve.x], "x" in log, 0.04)
+    )
+    upward = _range([value for curve in drawn for value in curve.y], "y" in log, 0.06)
+    places = None if cursor is None else tuple(cursor)
+    return Chart(title, "; ".join(words), x_label, across, upward, tuple(drawn), cursor=places, log=log)
 
 
 def _range(values: Sequence[float], log: bool, margin: float) -> tuple[float, float]:
