@@ -196,6 +196,31 @@ def test_a_branch_begins_where_the_slider_is_and_both_ends_are_shown(tab):
     assert len(page.sent) == sent, "not one message to the server"
 
 
+def test_a_schedule_is_dragged_the_pictures_follow_and_the_address_holds_it(tab):
+    page = tab("schedules?schedules=cosine&schedules=yours")
+    ready(page)
+    page.wait_for_selector(".curve[data-ready=true]")
+    handle = page.get_by_role("slider", name="log SNR at 50% of the way to noise")
+    assert handle.get_attribute("aria-valuenow") == "-1"
+    picture = page.locator(".curve .film canvas").nth(5)
+    before, sent = picture.evaluate("canvas => canvas.toDataURL()"), len(page.sent)
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + 13, box["y"] + 13)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 13, box["y"] - 400, steps=4)  # above its neighbour, which it cannot pass
+    assert handle.get_attribute("aria-valuenow") == "0.5" and len(page.sent) == sent, "the browser draws it alone"
+    assert picture.evaluate("canvas => canvas.toDataURL()") != before
+    assert picture.get_attribute("aria-label") == "x_t at 50% of the way: 62% of its variance is image"
+    page.mouse.up()
+    page.wait_for_url(re.compile("curve=9.00_1.00_0.50_-3.00_-9.00"))
+    handle.focus()
+    page.keyboard.press("ArrowDown")
+    page.wait_for_url(re.compile("curve=9.00_1.00_0.25_-3.00_-9.00"))
+    finished(page)
+    page.locator(".scrubber output").filter(has_text="Yours 0.562").wait_for()
+
+
 def test_keyboard_and_play(tab):
     page = tab("reverse?steps=5")
     scrubber, slider = ready(page)
