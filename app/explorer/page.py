@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 PATIENCE = 0.3  # seconds of work after which a progress bar appears
 SHORT = 5  # letters that fit above a picture on a phone; a longer caption is turned upright there
 LONG = 20.0  # seconds; longer work does not begin by itself
+REDRAW = 3.0  # seconds between redrawings of a result that grows
 FORECAST = 2.0  # seconds of work after which the bar also shows the time that is left
 
 

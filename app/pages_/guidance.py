@@ -12,7 +12,6 @@ from explorer.scrubber import scrubber
 
 PER_CLASS = {"digits": (2, 4, 8, 16), "pictures": (2, 3, 4), "slow": (2, 3, 4)}
 USUAL = {"digits": (4, 10), "pictures": (2, 6), "slow": (2, 4)}  # images per class, steps
-REDRAW = 3.0  # seconds between redrawings of the growing sweep
 
 address.films("frame", "image")
 with page.top(GUIDANCE):
@@ -69,7 +68,7 @@ with seen, page.progress("Sweeping the guidance scale") as tell:
             tell(None if part is None else (k + part) / len(scales), f"{doing}, {k + 1} of {len(scales)}")
 
         results.append(guided(choice.model, scale, per_class, steps, spacing, seed, within))
-        if time.monotonic() - drawn > REDRAW:
+        if time.monotonic() - drawn > page.REDRAW:
             with place.container():
                 rows()
             drawn = time.monotonic()

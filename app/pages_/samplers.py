@@ -13,7 +13,6 @@ from diffusion_explained.comparisons import Finish
 COUNTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 LOOK = 1  # the index of the race's image that is shown
 USUAL = {"digits": 24, "pictures": 12, "slow": 8}  # steps, at most
-REDRAW = 3.0  # seconds between redrawings of the growing race
 
 with page.top(SAMPLERS):
     choice = choices.choose()
@@ -77,7 +76,7 @@ with seen:
             for name in chosen:
                 tell(sum(counts[:k]) / sum(counts), f"{names.SAMPLERS[name]}, {count} step{'s' if count > 1 else ''}")
                 finishes.append(finish(settings, name, count, spacing, goal, tell))
-            if time.monotonic() - drawn > REDRAW:
+            if time.monotonic() - drawn > page.REDRAW and count != counts[-1]:
                 draw()
                 drawn = time.monotonic()
     draw()

@@ -218,7 +218,7 @@ def test_a_schedule_is_dragged_the_pictures_follow_and_the_address_holds_it(tab)
     page.keyboard.press("ArrowDown")
     page.wait_for_url(re.compile("curve=9.00_1.00_0.25_-3.00_-9.00"))
     finished(page)
-    page.locator(".scrubber output").filter(has_text="Yours 0.562").wait_for()
+    page.locator(".scrubber output").filter(has_text="Yours 0.563").wait_for()
 
 
 def test_keyboard_and_play(tab):

@@ -464,7 +464,8 @@ def test_the_guidance_page_measures_what_the_library_measures(open_page):
     assert 0.5 < length < 2 and 0 < (along**2 + across**2) ** 0.5 < length
 
 
-def test_the_race_counts_evaluations_and_comes_closer(open_page):
+def test_the_race_counts_evaluations_and_comes_closer(open_page, monkeypatch):
+    monkeypatch.setattr("explorer.page.REDRAW", 0.0)  # as on a slow machine: the charts grow
     at = open_page("samplers", most="4", seed="6")
     messages = (json.loads(element.proto.json) for element in at.get("bidi_component"))
     distance, clock = [message["charts"] for message in messages if "charts" in message][-1]
