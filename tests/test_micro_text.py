@@ -1,4 +1,4 @@
-"""What `benchmarks/micro_text.py` says of copies, with models that surely copy and surely do not; the second recipe."""
+"""The benchmarks of micro's copies, with models that surely copy and surely do not, and of LoRAs; the second recipe."""
 
 import importlib
 from pathlib import Path
@@ -62,6 +62,22 @@ def test_copies_are_told_from_pictures_that_differ(of, monkeypatch):
     assert min(row["between_seeds"]["mean"] for row in rows.values()) > 0.1
     assert rows[styled]["nearest_training_picture"]["mean"] > 0.3
     assert {kind for kind, row in rows.items() if "in_another_style" in row} == {"a thing", styled}
+
+
+def test_the_benchmark_of_loras_holds_out_what_it_says_and_its_judge_tells_styles(of):
+    micro_lora, emoji = of("benchmarks", "micro_lora"), load_emoji_sample()
+    noto, ink, mosaic = (micro_lora.cases_of(emoji, style, 12) for style in ("noto", "ink", "mosaic"))
+    style = micro_lora.STYLES.index("noto")
+    for subject, image in zip(noto.subjects, noto.images, strict=True):
+        (own,) = ((emoji.subject == subject) & (emoji.style == style)).nonzero()[:, 0].tolist()
+        assert emoji.held_out[own] and torch.equal(image, on_white(emoji.images[own : own + 1])[0])
+    assert len(noto.subjects) > 3 and len(ink.subjects) == 12 != len({*ink.subjects, *mosaic.subjects})
+    assert bool((ink.images.std(1) == 0).all())  # without colour
+    blocks = mosaic.images.unfold(2, 8, 8).unfold(3, 8, 8)
+    assert bool((blocks == blocks[..., :1, :1]).all())
+    judge = micro_lora.Judge(emoji, "cpu", {*ink.subjects, *mosaic.subjects}, fitted=24)
+    for name, cases in (("ink", ink), ("mosaic", mosaic)):  # chance is 1 in 5; the benchmark fits to 60 times as many
+        assert judge.found(cases.images, name, cases.subjects)["style"]["share"] > 0.5
 
 
 def test_the_second_loss_reads_each_side_at_its_own_padding(of):
