@@ -420,7 +420,7 @@ TEXT_TO_IMAGE = PageWords(
     ":material/draw:",
     "From words to a picture: the whole way, box by box.",
     "From words to a picture",
-    "Type, play, and **open any box** to look inside. This small model draws **emoji**, in English.",
+    "Type, play, and **open any box**. This small model draws **emoji**.",
     (
         r"\hat\varepsilon = \varepsilon_{\text{negative}} + "
         r"w\,(\varepsilon_{\text{prompt}}-\varepsilon_{\text{negative}})",

@@ -6,7 +6,7 @@ import streamlit as st
 from torch import Tensor
 
 from diffusion_explained.charts import Chart, Curve
-from diffusion_explained.film import Film, Lead, film, pixels
+from diffusion_explained.film import Film, Lead, film, one_value, pixels
 from explorer import controls, drawings, page, programs, sharing, stable
 from explorer.cache import named_cache
 from explorer.scrubber import scrubber
@@ -33,10 +33,16 @@ class Walk:
         ends = {"to_prompt": self.to_prompt, "to_seed": self.to_seed}
         return {**ends, "around": self.kind == "around", "count": self.count}
 
+    def marks(self) -> list[str]:
+        """The place of each picture: degrees around the circle, or the share of the second end."""
+        if self.kind == "around":
+            return [f"{round(360 * k / self.count)}°" for k in range(self.count)]
+        return [f"{round(100 * k / (self.count - 1))}%" for k in range(self.count)]
+
     def captions(self, ask: Ask) -> list[str]:
         """What each picture of the walk is."""
         if self.kind == "around":
-            return [f"{round(360 * k / self.count)}° around the circle" for k in range(self.count)]
+            return [f"{mark} around the circle" for mark in self.marks()]
         last = self.count - 1
         ends = (f"“{ask.prompt}”", f"“{self.to_prompt}”"), (f"seed {ask.seeds[0]}", f"seed {self.to_seed}")
         a, b = ends[self.kind == "seeds"]
@@ -56,7 +62,9 @@ def choose(other_prompt: str, most_seed: int) -> Walk:
 def show_walk(name: str, ask: Ask, walk: Walk) -> None:
     """Show a walk as a film, with how much each picture differs from the next."""
     with page.progress("Walking") as tell:
-        shown = _walk_film(name, ask, walk, tell)
+        pictures = _walked(name, ask, walk, tell)
+    shown = film_of_walk(pictures, walk.captions(ask), closed=walk.kind == "around")
+    page.strip({"walk": list(pictures)}, walk.marks(), "The whole walk")
     scrubber(shown, key="t2i_walk_film", name="walk_frame", frame=0)
     st.caption(
         "The noise, or the prompt, changes evenly; the picture does not. Where the curve is high, the picture jumps "
@@ -64,21 +72,22 @@ def show_walk(name: str, ask: Ask, walk: Walk) -> None:
     )
 
 
-def _walk_film(name: str, ask: Ask, walk: Walk, tell: Tell) -> Film:
-    def make(tell: Tell) -> Film:
+def _walked(name: str, ask: Ask, walk: Walk, tell: Tell) -> Tensor:
+    """The pictures of a walk [count, 3, H, W]."""
+
+    def make(tell: Tell) -> Tensor:
         from diffusion_explained.stable_diffusion.walks import walk as walked
 
         here = stable.load(stable.models(), name, tell)
         with held(here.turn, tell, stable.BUSY), HEAVY.turn(tell):
-            pictures = walked(here.model, ask.prompt, **options_of(ask), **walk.options())
-        return film_of_walk(pictures, walk.captions(ask), closed=walk.kind == "around")
+            return walked(here.model, ask.prompt, **options_of(ask), **walk.options())
 
     return named_cache("walks", 16).get((name, ask, walk), make, tell)
 
 
 def options_of(ask: Ask) -> dict[str, object]:
-    """The options of a run that a walk takes too; it walks from the run's first seed."""
-    options = {**ask.options(), "seed": ask.seeds[0]}
+    """The options of a run that a walk takes too; it walks from the run's first seed, and from pure noise."""
+    options = {**replace(ask, resamplings=None).options(), "seed": ask.seeds[0]}
     del options["prompt"]
     return options
 
@@ -88,8 +97,10 @@ def film_of_walk(pictures: Tensor, captions: list[str], *, closed: bool) -> Film
 
     closed: the first picture follows the last.
     """
-    following = pictures.roll(-1, 0)
-    change = [round(float(one), 4) for one in (following - pictures).square().mean((1, 2, 3)).sqrt()]
+    differences = pictures.roll(-1, 0) - pictures
+    if not closed:
+        differences[-1] = 0.0  # nothing follows the last picture
+    change = [round(float(one), 4) for one in differences.square().mean((1, 2, 3)).sqrt()]
     change = change if closed else change[:-1]
     places = tuple(float(k + 1) for k in range(len(change)))
     markers = tuple((places[min(k, len(places) - 1)], change[min(k, len(places) - 1)]) for k in range(len(pictures)))
@@ -99,8 +110,14 @@ def film_of_walk(pictures: Tensor, captions: list[str], *, closed: bool) -> Film
         markers=markers,
     )  # fmt: skip
     height, width = pictures.shape[-2:]
-    panel = ("picture", "the picture at each place of the walk", list(pixels(pictures)))
-    return film([panel], captions, charts=[chart], lead=Lead("charts", None, height, width))
+    steps = one_value(differences)[:, None]
+    limit = float(steps.abs().max().clamp_min(0.01))
+    panels = [
+        ("picture", "the picture at each place of the walk", list(pixels(pictures))),
+        ("where the next one differs", "the next picture minus this one: blue is darker, red is lighter",
+         list(pixels(steps, limit))),
+    ]  # fmt: skip
+    return film(panels, captions, charts=[chart], lead=Lead("panels", None, height, width))
 
 
 def show_grid(name: str, ask: Ask, start: RunStart, tell: Tell) -> None:

@@ -154,14 +154,15 @@ with machine:
     if not stable.begins_by_itself(name, ask, PICTURES) and not page.may_begin(math.inf, asked):
         page.end()
     asks = [ask, other] if other else [ask]
-    with page.progress("Drawing") as tell:
-        try:
+    busy = st.container(key="busy")  # lies over the picture: nothing below it moves, not even under a visitor's brush
+    try:
+        with busy, page.progress("Drawing") as tell:
             drawn = [drawings.draw(name, one, start, tell) for one in asks]
-        except (ValueError, OSError) as error:
-            st.error(page.literal(str(error)), icon=":material/error:")
-            page.end()
+    except (ValueError, OSError) as error:
+        st.error(page.literal(str(error)), icon=":material/error:")
+        page.end()
     drawing = drawn[0]
-    with page.progress("Looking inside") as tell:
+    with busy, page.progress("Looking inside") as tell:
         shown = [
             drawings.whole(name, one, image, of, tell) for one, image, of in zip(drawn, (place, 0), asks, strict=False)
         ]

@@ -481,7 +481,7 @@ def board(page, kind=""):
 def stroke(page, *places):
     """Paint from place to place, in parts of the board's width and height; then wait for the run that follows."""
     canvas = page.locator(".board canvas")
-    canvas.scroll_into_view_if_needed()
+    canvas.evaluate("canvas => canvas.scrollIntoView({ block: 'center' })")  # not under the navigation
     page.wait_for_timeout(200)
     box = canvas.bounding_box()
     spots = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in places]

@@ -14,7 +14,7 @@ VARIANTS = (  # page and address: together they show every control
     ("text_to_image", {"t2i_steps": "2", "t2i_count": "1", "t2i_beside": "prompt", "t2i_view": "walk"}),
     (
         "text_to_image",
-        {"t2i_steps": "1", "t2i_count": "1", "t2i_beside": "seed", "t2i_view": "walk", "t2i_walk": "prompts"},
+        {"t2i_steps": "2", "t2i_count": "1", "t2i_beside": "seed", "t2i_view": "walk", "t2i_walk": "prompts"},
     ),
     ("latents", {}),
     ("stable_diffusion", {"sd_steps": "2"}),

@@ -1,6 +1,7 @@
 """Text to image: what is drawn is the library's, every control works, and bad input gets its words."""
 
 import base64
+import dataclasses
 import io
 import json
 import re
@@ -228,8 +229,11 @@ def test_each_picture_of_a_walk_says_what_it_is():
     between = variations.Walk("prompts", "a dog", None, 3).captions(ask)
     assert between == ["100% “a cat”, 0% “a dog”", "50% “a cat”, 50% “a dog”", "0% “a cat”, 100% “a dog”"]
     assert variations.Walk("seeds", None, 9, 2).captions(ask)[1] == "0% seed 4, 100% seed 9"
+    assert "resamplings" not in variations.options_of(dataclasses.replace(ask, resamplings=2)), "it has no hole"
     film = variations.film_of_walk(torch.zeros(3, 3, 8, 8), between, closed=False)
     assert len(film.charts[0].curves[0].x) == 2 and len(film.charts[0].markers) == 3
+    closed = variations.film_of_walk(torch.rand(4, 3, 8, 8), list("abcd"), closed=True)
+    assert len(closed.charts[0].curves[0].x) == 4 and closed.titles == ("picture", "where the next one differs")
 
 
 def test_a_grid_has_a_row_per_scale_and_a_column_per_seed(open_page):
