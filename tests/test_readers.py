@@ -369,6 +369,8 @@ KNOWN = {  # module: why its reading is tried
     "beyond/molecules.py": "tests/test_beyond_molecules.py", "beyond/sdf.py": "tests/test_beyond_molecules.py",
     "data/load.py": "read_parquet, read_decoded", "data/made.py": "made_by_model", "data/pictures.py": "load_image",
     "micro/card.py": "read_card", "micro/emoji_set.py": "read_emoji", "micro/encoded_scenes.py": "read_scenes",
+    "micro/control_card.py": "tests/test_micro_control.py",
+    "stable_diffusion/control_loading.py": "tests/test_control.py",
     "micro/training_runs.py": "load_autoencoder", "micro/networks.py": "what it has just written",
     "micro/subjects.py": "load_subjects", "micro/tokens.py": "load_tokenizer",
     "micro/npm_registry.py": "checksums: tests/test_micro_emoji.py",

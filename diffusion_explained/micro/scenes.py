@@ -93,13 +93,20 @@ class Mix:
     say_style: float
 
 
-# by name: that of the first training, and that of the second, which teaches relations and styles
+# by name: that of the first training; of the second, which teaches relations and styles; and of the ControlNet's
 MIXES = {
     "broad": Mix(KINDS, 0.3),
     "relations": Mix(
         {
             "plain": 0.28, "colour": 0.10, "background": 0.04, "count": 0.05, "relation": 0.41, "position": 0.05,
             "size": 0.02, "rotation": 0.01, "style": 0.04,
+        },
+        0.6,
+    ),
+    "pairs": Mix(
+        {
+            "plain": 0.34, "colour": 0.08, "background": 0.03, "count": 0.04, "relation": 0.06, "position": 0.03,
+            "size": 0.01, "rotation": 0.01, "pair": 0.40,
         },
         0.6,
     ),
@@ -200,10 +207,7 @@ class SceneSampler:
 
     def relation(self, rng: RandomChoices) -> Scene:
         """Two different things: "a cat left of a dog"."""
-        first = rng.pick(self.things)
-        second = rng.pick(self.things_of[self.styles[first]])
-        while self.subject[second] == self.subject[first]:
-            second = rng.pick(self.things_of[self.styles[first]])
+        first, second = self.two_things(rng)
         words = rng.pick(tuple(RELATIONS))
         dx, dy = RELATIONS[words] or rng.pick(((-1, 0), (1, 0)))
         across = rng.near(0, 0.15)
@@ -214,6 +218,22 @@ class SceneSampler:
             sprites.append(Sprite(picture, x, y, rng.near(0.48, 0.04), colour=colour))
             nouns.append(noun)
         phrase = f"{with_article(nouns[0])} {words} {with_article(nouns[1])}"
+        return self.on_background(rng, phrase, tuple(sprites))
+
+    def pair(self, rng: RandomChoices) -> Scene:
+        """Two different things beside or above each other at any places, which "a cat and a dog" does not say."""
+        axis, turned = rng.pick((0, 1)), rng.pick((-1, 1))
+        sizes = [rng.near(0.41, 0.09) for _ in range(2)]
+        free = 2 * (1 - sum(sizes))  # what the two leave of the picture's side, which is 2 long
+        before, after = sorted(free * rng.random() for _ in range(2))
+        along = (before + sizes[0] - 1, after + 2 * sizes[0] + sizes[1] - 1)
+        sprites, nouns = [], []
+        for picture, size, place in zip(self.two_things(rng), sizes, along, strict=True):
+            noun, _, colour = self.painted_noun(rng, picture)
+            x, y = (turned * place, rng.near(0, 1 - size))[:: 1 if axis == 0 else -1]
+            sprites.append(Sprite(picture, x, y, size, colour=colour))
+            nouns.append(noun)
+        phrase = f"{with_article(nouns[0])} and {with_article(nouns[1])}"
         return self.on_background(rng, phrase, tuple(sprites))
 
     def position(self, rng: RandomChoices) -> Scene:
@@ -266,6 +286,14 @@ class SceneSampler:
         picture = rng.pick(self.held_out)
         caption = plain_caption(self.emoji, self.subject[picture], STYLES[self.styles[picture]])
         return Scene(caption, (Sprite(picture),))
+
+    def two_things(self, rng: RandomChoices) -> tuple[int, int]:
+        """The pictures of two different things in one style."""
+        first = rng.pick(self.things)
+        second = rng.pick(self.things_of[self.styles[first]])
+        while self.subject[second] == self.subject[first]:
+            second = rng.pick(self.things_of[self.styles[first]])
+        return first, second
 
     # parts of captions
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 HOMES = {
     "load": "loading",
+    "load_control": "control_loading",
     "NoGPUError": "loading",
     "NotEnoughMemoryError": "memory",
     "StableDiffusion": "model",
@@ -35,6 +36,7 @@ HOMES = {
 __all__ = list(HOMES)
 
 if TYPE_CHECKING:  # so that editors and type checkers see the names that are imported only on first use
+    from diffusion_explained.stable_diffusion.control_loading import load_control
     from diffusion_explained.stable_diffusion.downloads import download_size
     from diffusion_explained.stable_diffusion.forecasts import forecast
     from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError

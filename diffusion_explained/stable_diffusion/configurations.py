@@ -337,7 +337,7 @@ def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Fa
     """Raise ValueError for a part whose class, keys or values are not supported."""
     for inner in (config, *(config.get(f"{of}_config") or {} for of in ("text", "vision"))):
         if isinstance(inner, Mapping):  # transformers looks these names up in torch, for the safety checker too
-            _check({key: inner[key] for key in DTYPES if key in inner}, DTYPES, f"{part} ({class_name})")
+            check_values({key: inner[key] for key in DTYPES if key in inner}, DTYPES, f"{part} ({class_name})")
     if family.drive is not None:
         _check_driven_part(part, class_name, config, family.drive.parts[part], family.title)
         return
@@ -354,7 +354,7 @@ def check_part(part: str, class_name: str, config: Mapping[str, Any], family: Fa
         )
     if isinstance(config.get("text_config"), Mapping):  # the configuration of a whole CLIP contains the text encoder's
         config = config["text_config"]
-    _check(config, known[class_name], f"{part} ({class_name})")
+    check_values(config, known[class_name], f"{part} ({class_name})")
     if class_name == "T5EncoderModel":
         _check_buckets(config, part)
     mean, std = config.get("latents_mean"), config.get("latents_std")
@@ -408,7 +408,7 @@ def check_preview_decoder(config: Mapping[str, Any]) -> None:
         raise ValueError(f"a preview decoder is an AutoencoderTiny, and its config.json says {_short(stated)}.")
     published = {"scaling_factor": only(1.0, 1), "shift_factor": either(NULL, OFF), "act_fn": only("relu"),
                  "upsample_fn": only("nearest")}  # fmt: skip
-    _check(config, {**TINY_VAE, **published}, "AutoencoderTiny")
+    check_values(config, {**TINY_VAE, **published}, "AutoencoderTiny")
 
 
 def check_tokenizer_file(file: str, config: Mapping[str, Any], part: str) -> None:
@@ -418,7 +418,7 @@ def check_tokenizer_file(file: str, config: Mapping[str, Any], part: str) -> Non
     diffusers' pipelines obeys without consequences here, are in no table and harmless.
     """
     table = tokenizer_table(file, t5=part == "tokenizer_3")
-    _check({key: value for key, value in config.items() if key in table}, table, f"{part}/{file}")
+    check_values({key: value for key, value in config.items() if key in table}, table, f"{part}/{file}")
 
 
 def check_pipeline(index: Mapping[str, Any], family: Family) -> None:
@@ -427,7 +427,7 @@ def check_pipeline(index: Mapping[str, Any], family: Family) -> None:
     table = PIPELINE | ({"is_distilled": FLAG} if family.name == "flux2_klein" else {})
     if family.name == REFINER:
         table |= {"requires_aesthetics_score": only(True)}
-    _check(own, table, f"model_index.json ({index['_class_name']})")
+    check_values(own, table, f"model_index.json ({index['_class_name']})")
 
 
 def check_together(configs: Mapping[str, Mapping[str, Any]], index: Mapping[str, Any], family: Family) -> None:
@@ -499,7 +499,7 @@ def _use(known: Iterable[str]) -> str:
     return f"use a model whose part is a {' or a '.join(known)}"
 
 
-def _check(config: Mapping[str, Any], table: Mapping[str, Rule], what: str) -> None:
+def check_values(config: Mapping[str, Any], table: Mapping[str, Rule], what: str) -> None:
     """Raise ValueError for a value that its key's rule does not allow, and for an unknown key that is set."""
     for key, value in config.items():
         if key.startswith("_"):  # notes about the origin of the file

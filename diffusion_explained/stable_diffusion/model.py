@@ -18,6 +18,7 @@ from diffusion_explained.samplers import Step, check_denoiser_alone, check_sampl
 from diffusion_explained.schedules import Level, Schedule
 from diffusion_explained.stable_diffusion import latents as autoencoder
 from diffusion_explained.stable_diffusion.additions import Extensible
+from diffusion_explained.stable_diffusion.control import Control, ControlledDenoiser, LoadedControl, controls_of
 from diffusion_explained.stable_diffusion.defaults import Defaults, defaults_of, pixels_of
 from diffusion_explained.stable_diffusion.families import REFINER
 from diffusion_explained.stable_diffusion.float8 import parameters_of
@@ -49,11 +50,13 @@ class StableDiffusion(Extensible):
     unchecked: whether the model ships a safety checker that was left out.
     adapters: the LoRAs that its weights contain now; preview_decoder: a TAESD for the pictures of its steps.
     call, decode_call: the functions that run the network and the decoder, compiled or not (`fast.accelerate`).
+    controls: the ControlNets of `load_control`.
     """
 
     call: Callable[..., Any]
     decode_call: Callable[[Tensor], Tensor]
     unchecked: bool = False
+    controls: tuple[LoadedControl, ...] = ()
 
     @property
     def network(self) -> Any:
@@ -130,7 +133,7 @@ class StableDiffusion(Extensible):
     @property
     def denoiser_options(self) -> tuple[str, ...]:
         """The options of `denoiser` that `steps` takes too."""
-        return ("guidance_interval", "guidance_rescale")
+        return ("guidance_interval", "guidance_rescale", "control", "control_scale", "control_interval")
 
     @named_options
     @typed_arguments
@@ -272,6 +275,9 @@ class StableDiffusion(Extensible):
         guidance_scale: float | None = None,
         *,
         start: Start | None = None,
+        control: Tensor | Sequence[Tensor] | None = None,
+        control_scale: float | Sequence[float] = 1.0,
+        control_interval: tuple[float, float] | Sequence[tuple[float, float]] = (0.0, 1.0),
         **options: Any,
     ) -> Denoiser:
         """The network as a `Denoiser` conditioned on the text: both sides of guidance in one batch of 2B.
@@ -284,9 +290,14 @@ class StableDiffusion(Extensible):
                 the scale as an input gets it as an input, in one pass per step, as in diffusers.
             start: from `prepare`: gives the number of images, and for inpainting the known region; without it there is
                 one image per prompt.
+            control: for a model with ControlNets (`load_control`), the picture [1 or B, C, H, W] in [0, 1], as large as
+                the one to draw; for several ControlNets a list.
+            control_scale, control_interval: the factor of the residuals, and the shares of the steps between which
+                they are added: for all ControlNets, or a list.
             options: `NetworkDenoiser`'s guidance_interval and guidance_rescale.
 
-        Raises ValueError for a negative prompt, an interval or a rescale where the network takes the scale as an input.
+        Raises ValueError for a negative prompt, an interval or a rescale where the network takes the scale as an input,
+        and for a control that does not fit.
         """
         check_options("denoiser", options, {*self.denoiser_options, "guidance_scale", "start"})
         count = len(text) if start is None else len(start.x_t)
@@ -305,11 +316,16 @@ class StableDiffusion(Extensible):
         cond, uncond = text.conditions(count)
         if self.family.name == REFINER:
             cond, uncond = (with_score(one, score) for one, score in zip((cond, uncond), SCORES, strict=True))
-        dtype = autoencoder.dtype_of(self.network)
-        network = PromptedNetwork(self.call, self.family.name, dtype, channels, self.pixels, guidance)
-        denoise = NetworkDenoiser(
-            network, self.schedule, self.kind, cond=cond, uncond=uncond, guidance_scale=scale, **options
+        network = PromptedNetwork(
+            self.call, self.family.name, autoencoder.dtype_of(self.network), channels, self.pixels, guidance
         )
+        settings: dict[str, Any] = {"cond": cond, "uncond": uncond, "guidance_scale": scale, **options}
+
+        def with_controls(controls: tuple[Control, ...]) -> Denoiser:
+            return NetworkDenoiser(replace(network, controls=controls), self.schedule, self.kind, **settings)
+
+        given = controls_of(self.controls, control, control_scale, control_interval, count, start)
+        denoise = ControlledDenoiser(with_controls, given) if given else with_controls(())
         return denoise if known is None else KnownRegion(denoise, known)
 
     @named_options
@@ -389,7 +405,8 @@ class StableDiffusion(Extensible):
                 default: the known part is restored at every level, with any sampler.
             refiner, refiner_start: for Stable Diffusion XL, its refiner, which takes the last share of the steps
                 (`refining`), by default a fifth.
-            options: of `denoiser` (guidance_interval, guidance_rescale), or of the sampler (eta).
+            options: of `denoiser` (guidance_interval, guidance_rescale, control, control_scale, control_interval), or
+                of the sampler (eta).
 
         Each step's tensors are [B, C, h, w]. Raises ValueError for options that are unknown or do not fit.
         """

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.devices import torch_defaults
+from diffusion_explained.stable_diffusion.control import Control, sum_of_residuals
 from diffusion_explained.stable_diffusion.families import XL
 from diffusion_explained.stable_diffusion.latents import dtype_of
 from diffusion_explained.stable_diffusion.text import Text
@@ -26,11 +27,11 @@ class PromptedNetwork:
     samplers compute.
     channels [B, 5, h, w]: mask and masked picture for a network that was trained to inpaint, or None; pixels: picture
     pixels per latent pixel, for Stable Diffusion XL, which takes the picture's size as an input; guidance [1, D]: the
-    embedded guidance scale for a network that takes it as an input (a latent consistency model).
+    embedded guidance scale for a network that takes it as an input (a latent consistency model); controls: the
+    ControlNets whose residuals are added (`control`).
 
-    Other conditions would be added to `arguments`, in diffusers' own formats: a ControlNet's
-    down_block_additional_residuals, an image prompt's added_cond_kwargs["image_embeds"]. A LoRA changes the
-    weights themselves (`lora`).
+    An image prompt would be added to `arguments`, in diffusers' own format, as added_cond_kwargs["image_embeds"]. A
+    LoRA changes the weights themselves (`lora`).
     """
 
     call: Callable[..., Any]
@@ -39,6 +40,7 @@ class PromptedNetwork:
     channels: Tensor | None = None
     pixels: int = 8
     guidance: Tensor | None = None
+    controls: tuple[Control, ...] = ()
 
     @torch_defaults()  # for the tensors that diffusers creates
     def __call__(self, x: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
@@ -46,9 +48,11 @@ class PromptedNetwork:
 
         N is B, or with guidance 2B: the B images once without the prompt and once with it.
         """
+        named = self.arguments(x, t, *cond)
+        named |= sum_of_residuals(self.controls, x.to(self.dtype), named)
         if self.channels is not None:
             x = torch.cat([x, self.channels.repeat(len(x) // len(self.channels), 1, 1, 1)], dim=1)
-        output = self.call(x.to(self.dtype), **self.arguments(x, t, *cond), return_dict=False)[0]
+        output = self.call(x.to(self.dtype), **named, return_dict=False)[0]
         # a copy, even if the dtype is right already: CUDA graphs write the next output into the same memory
         return output.to(torch.float32, copy=True)
 

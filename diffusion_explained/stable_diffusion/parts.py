@@ -54,7 +54,7 @@ def _of_file(weights: FileWeights, dtype: torch.dtype) -> Any:
     """The pipeline of a single file; parts and tokenizers that it has not come from `weights.others`."""
     assert weights.identity is not None
     library, others = diffusers(), weights.others
-    parts = {part: _load(weights, part, dtype, half=False) for part in weights.parts}
+    parts = {part: load_part(weights, part, dtype, half=False) for part in weights.parts}
     scheduler = weights.configuration("scheduler")
     parts["scheduler"] = getattr(library, scheduler["_class_name"]).from_config(scheduler)
     options: dict[str, Any] = {key: value for key, value in weights.index().items() if isinstance(value, bool)}
@@ -82,7 +82,7 @@ def _assembled(weights: Weights, dtype: torch.dtype) -> Any:
             f"pip install {' '.join(lacking)}."
         )
     half = weights.wants_float16(dtype == torch.float32)
-    parts = {part: _load(weights, part, dtype, half) for part in weights.parts}
+    parts = {part: load_part(weights, part, dtype, half) for part in weights.parts}
     options: dict[str, Any] = {part: None for part in weights.left_out}
     if weights.family.name == "sd" and CHECKER not in weights.parts:
         options["requires_safety_checker"] = False
@@ -137,7 +137,7 @@ def _link(file: Path, to: Path, *, marked: bool) -> None:
         shutil.copyfile(file, to)
 
 
-def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:
+def load_part(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:
     """Load one part, a module of diffusers or transformers, with all its weights from the files."""
     found = _class_of(*weights.classes[part])
     if part == "vae" and weights.vae is not None:
@@ -151,7 +151,7 @@ def _load(weights: Weights, part: str, dtype: torch.dtype, half: bool) -> Any:
             _check_report(weights, part, report)
             return module
         assert weights.others is not None
-        return _load(weights.others, part, dtype, weights.others.wants_float16(dtype == torch.float32))
+        return load_part(weights.others, part, dtype, weights.others.wants_float16(dtype == torch.float32))
     files = weights.files(part, half)
     folder = weights.folder / part
     if weights.family.drive is not None:
