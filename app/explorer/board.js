@@ -3,7 +3,7 @@
 // "" means an empty board.
 //
 // data: { picture: PNG as base64, painted: a data URL to start with, or "", width, height, hole: bool,
-//         paints: [[name, colour]], words: the board's label }
+//         paints: [[name, colour]], brush: its width at first or null, words: the board's label }
 
 const UNDO = 20;
 
@@ -32,7 +32,7 @@ class Board {
     this.cursor = element("span", { className: "cursor" });
     this.at = [width / 2, height / 2];
     const least = Math.max(2, Math.round(Math.min(width, height) / 40));
-    this.size = element("input", { type: "range", min: least, max: least * 14, step: 1, value: least * (hole ? 7 : 3) });
+    this.size = element("input", { type: "range", min: least, max: least * 14, step: 1, value: data.brush ?? least * (hole ? 7 : 3) });
     this.undo = element("button", { type: "button", textContent: "Undo", disabled: true });
     this.clear = element("button", { type: "button", textContent: "Clear" });
     this.output = element("output");

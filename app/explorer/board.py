@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,18 @@ def _sources() -> tuple[str, str]:
     return here.with_suffix(".js").read_text("utf-8"), here.with_suffix(".css").read_text("utf-8")
 
 
-def board(image: Tensor, *, key: str, hole: bool = False) -> Tensor | None:
+def board(
+    image: Tensor,
+    *,
+    key: str,
+    hole: bool = False,
+    paints: Mapping[str, str] = PAINTS,
+    brush: int | None = None,
+    words: str = "The picture: paint on it",
+) -> Tensor | None:
     """Show a picture [1, 3, H, W] in [-1, 1] to paint on. Return what was painted, RGBA [4, H, W] in [0, 1], or None.
 
+    paints: name -> colour; brush: its width at first, in pixels; words: what the board is, for a screen reader.
     Another picture gets a new, empty board; leaving the page and returning keeps what was painted.
     Raises ValueError for data that no board sends.
     """
@@ -46,8 +56,9 @@ def board(image: Tensor, *, key: str, hole: bool = False) -> Tensor | None:
         "width": width,
         "height": height,
         "hole": hole,
-        "paints": list(PAINTS.items()),
-        "words": "The picture: brush over what is to be painted anew" if hole else "The picture: paint on it",
+        "paints": list(paints.items()),
+        "brush": brush,
+        "words": "The picture: brush over what is to be painted anew" if hole else words,
     }
     sent = component(
         data=data, key=f"{key}-{number}", default={"painted": None}, on_painted_change=lambda: None

@@ -8,6 +8,7 @@ from diffusion_explained.micro.reconstruction import on_white
 from explorer import controls, page
 
 USUAL = "red heart"
+OPAQUE = 127  # of 255
 
 
 @st.cache_resource(show_spinner="Unpacking the emoji")
@@ -34,9 +35,18 @@ def styles_of(name: str) -> tuple[str, ...]:
 
 def emoji(name: str, style: str) -> Tensor:
     """One emoji on white, [1, 3, 128, 128] in [-1, 1]."""
+    return on_white(sample().images[_chosen(name, style)][:1])
+
+
+def shape(name: str, style: str) -> Tensor:
+    """Where one emoji is drawn, bool [1, 128, 128]."""
     held = sample()
-    chosen = (held.subject == held.names.index(name)) & (held.style == STYLES.index(style))
-    return on_white(held.images[chosen][:1])
+    return held.images[_chosen(name, style)][:1, 3] > OPAQUE
+
+
+def _chosen(name: str, style: str) -> Tensor:
+    held = sample()
+    return (held.subject == held.names.index(name)) & (held.style == STYLES.index(style))
 
 
 def pick(where: str, key: str, usual: str = USUAL) -> tuple[str, str]:

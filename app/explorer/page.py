@@ -14,7 +14,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer import address, sharing
-from explorer.page_words import PageWords
+from explorer.page_parts import PageWords
 from explorer.turns import Stopwatch, Tell
 from explorer.words import literal
 

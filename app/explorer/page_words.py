@@ -3,52 +3,14 @@
 The order of the pages is here too: the navigation, the path of the start page, and each page's next page follow it.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from explorer.control_words import CONTROL
+from explorer.page_parts import PageWords, Question, Try
 
 PATH = {
     "The idea": ("plane", "forward", "reverse", "training", "beyond"),
     "The knobs": ("schedules", "guidance", "samplers", "break_it"),
-    "From words": ("text_to_image", "latents", "stable_diffusion", "compare"),
+    "From words": ("text_to_image", "control", "latents", "stable_diffusion", "compare"),
 }
-
-
-@dataclass(frozen=True)
-class Try:
-    """Something to try: what its button says, the controls that it sets, and what it sets in the browser."""
-
-    title: str
-    words: str
-    sets: Mapping[str, object] = field(default_factory=dict)
-    moves: Mapping[str, object] = field(default_factory=dict)
-
-
-class Question(NamedTuple):
-    """A question to be answered before its answer is shown; right: the index of the right answer."""
-
-    asks: str
-    answers: tuple[str, ...]
-    right: int
-    explanation: str
-
-
-@dataclass(frozen=True)
-class PageWords:
-    """The words of a page: its name in the navigation, a short sentence for links to it, and what the page itself says.
-
-    notes: facts about what the page shows, one sentence or two each.
-    """
-
-    name: str
-    icon: str
-    short: str
-    title: str = ""
-    lead: str = ""
-    formulas: tuple[str, ...] = ()
-    tries: tuple[Try, ...] = ()
-    question: Question | None = None
-    notes: tuple[str, ...] = ()
 
 
 PLANE = PageWords(
@@ -552,6 +514,7 @@ PAGES = {
     "samplers": SAMPLERS,
     "break_it": BREAK_IT,
     "text_to_image": TEXT_TO_IMAGE,
+    "control": CONTROL,
     "latents": LATENTS,
     "stable_diffusion": STABLE_DIFFUSION,
     "compare": COMPARE,

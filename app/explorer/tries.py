@@ -6,7 +6,8 @@ from functools import partial
 import streamlit as st
 
 from explorer import address
-from explorer.page_words import PAGES, PATH, Try
+from explorer.page_parts import Try
+from explorer.page_words import PAGES, PATH
 
 
 def set_state(sets: Mapping[str, object], moves: Mapping[str, object]) -> None:

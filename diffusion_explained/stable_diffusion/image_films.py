@@ -92,19 +92,27 @@ def word_film(columns: Sequence[str], maps: Tensor, x_0: Tensor) -> Film:
     if not words:
         raise ValueError("The prompt has no word whose attention could be shown: give a prompt of one word or more.")
     small = F.interpolate(x_0, (WORD_SIDE, WORD_SIDE), mode="area")
-    grey = (small.mean(1).clamp(-1, 1) + 1) * 127.5
-    colour = torch.tensor(rgb(LIGHT.noise), dtype=torch.float32, device="cpu")
     panels = []
     for word, of_word in zip(words, maps[:, 1 : 1 + len(words)].unbind(1), strict=True):
-        heat = F.interpolate(of_word[:, None], (WORD_SIDE, WORD_SIDE), mode="bilinear", align_corners=False)[:, 0]
-        cover = STRONGEST * (heat / heat.max().clamp_min(1e-9))[..., None]
-        mixed = (1 - cover) * grey[..., None] + cover * colour
-        opaque = torch.cat([mixed, torch.full_like(mixed[..., :1], 255)], dim=-1)
         share = f"{float(of_word.mean()):.0%}"
         alt = f"where the picture attends to {word}, over the picture; {share} of all attention"
-        panels.append((f"{word} · {share}", alt, list(opaque.round().numpy().astype(np.uint8))))
+        panels.append((f"{word} · {share}", alt, heat_over(of_word, small)))
     count = len(x_0)
     columns_of_film = min(WORDS_A_ROW, len(words))
     full, rest = divmod(len(words), columns_of_film)
     rows = [columns_of_film] * full + ([rest] if rest else [])
     return film(panels, [f"step {k + 1} of {count}" for k in range(count)], rows=rows, columns=columns_of_film)
+
+
+def heat_over(heat: Tensor, pictures: Tensor) -> list[np.ndarray]:
+    """Heat maps [n, h, w] in orange over pictures [n, 3, H, W] in grey: n of bytes [H, W, 4].
+
+    The colour's strength goes from 0 to the largest value of all n maps.
+    """
+    grey = (pictures.mean(1).clamp(-1, 1) + 1) * 127.5
+    colour = torch.tensor(rgb(LIGHT.noise), dtype=torch.float32, device="cpu")
+    heat = F.interpolate(heat[:, None], tuple(pictures.shape[2:]), mode="bilinear", align_corners=False)[:, 0]
+    cover = STRONGEST * (heat / heat.max().clamp_min(1e-9))[..., None]
+    mixed = (1 - cover) * grey[..., None] + cover * colour
+    opaque = torch.cat([mixed, torch.full_like(mixed[..., :1], 255)], dim=-1)
+    return list(opaque.round().numpy().astype(np.uint8))

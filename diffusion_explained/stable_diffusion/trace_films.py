@@ -42,14 +42,14 @@ def norm_charts(rows: Sequence[dict[str, Any]], kept: Sequence[int]) -> list[Cha
     cond = [_mean(row["cond_norm"]) for row in rows]
     guided = all(row["difference_norm"] is not None for row in rows)
     uncond = [_mean(row["uncond_norm"]) for row in rows] if guided else []
-    curves = [_curve(cond, "data", "with the prompt")]
-    curves += [_curve(uncond, "noise", "without")] if guided else []
+    curves = [step_curve(cond, "data", "with the prompt")]
+    curves += [step_curve(uncond, "noise", "without")] if guided else []
     alt = "the norm of the noise predicted with the prompt, and without it, at each step"
-    charts = [_chart("norm of the predicted noise ‖ε‖", alt, curves, kept)]
+    charts = [step_chart("norm of the predicted noise ‖ε‖", alt, curves, kept)]
     if guided:
         difference = [_mean(row["difference_norm"]) for row in rows]
         alt = "the norm of the difference of the two predicted noises at each step"
-        charts.append(_chart("norm of their difference", alt, [_curve(difference, "data", "")], kept))
+        charts.append(step_chart("norm of their difference", alt, [step_curve(difference, "data", "")], kept))
     return charts
 
 
@@ -77,11 +77,11 @@ def side_by_side(steps: Sequence[Step], trace: Trace, ours: str) -> Film:
         (f"{theirs}: {DECODED[0]}", DECODED[1], mosaics(trace.x_0[[*range(count), count - 1], :1])),
     ]
     curves = [
-        _curve([step.level.log_snr for step in steps], "noise", ours),
-        _curve([level.log_snr for level in levels_of_rows(trace.rows)], "data", theirs),
+        step_curve([step.level.log_snr for step in steps], "noise", ours),
+        step_curve([level.log_snr for level in levels_of_rows(trace.rows)], "data", theirs),
     ]
     alt = "log signal-to-noise ratio of both runs at each step"
-    chart = _chart("how clear the signal is: log SNR", alt, curves, range(count))
+    chart = step_chart("how clear the signal is: log SNR", alt, curves, range(count))
     captions = [f"step {k + 1} of {count}" for k in range(count)]
     return film(panels, [*captions, ending(count)], rows=(4,), charts=[chart])
 
@@ -111,13 +111,13 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _curve(values: Sequence[float], role: str, name: str) -> Curve:
+def step_curve(values: Sequence[float], role: str, name: str) -> Curve:
     """A curve of values over the steps; values that are not finite (pure noise: log SNR -inf) are left out."""
     kept = [(k + 1, round(value, 4)) for k, value in enumerate(values) if np.isfinite(value)]
     return Curve(tuple(float(k) for k, _ in kept), tuple(value for _, value in kept), role, name)
 
 
-def _chart(title: str, alt: str, curves: Sequence[Curve], kept: Sequence[int]) -> Chart:
+def step_chart(title: str, alt: str, curves: Sequence[Curve], kept: Sequence[int]) -> Chart:
     """Chart curves over the steps, with a marker on the last curve for each frame: the kept steps, then the end."""
     values = [y for curve in curves for y in curve.y]
     low, high = min(values, default=0.0), max(values, default=1.0)

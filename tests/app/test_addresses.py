@@ -5,7 +5,7 @@ import re
 import pytest
 from conftest import address
 from explorer import address as address_of_page
-from explorer import drawings, own_schedule, setting_types, stable_sections, words
+from explorer import control_runs, drawings, own_schedule, setting_types, stable_sections, words
 from visits import PAGES, QUICK, cheap_pages, drawn, keys, shown, words_of  # noqa: F401
 
 pytestmark = pytest.mark.usefixtures("cheap_pages")
@@ -69,6 +69,7 @@ def no_runs(monkeypatch):
         raise ValueError("Nothing is drawn.")
 
     monkeypatch.setattr(drawings, "draw", refused)
+    monkeypatch.setattr(control_runs, "draw", refused)
     monkeypatch.setattr(stable_sections, "run", lambda *args, **options: None)
 
 

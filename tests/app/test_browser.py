@@ -20,6 +20,7 @@ VISITED = (
     "samplers?most=4",
     "break_it?break_steps=4",
     "text_to_image?t2i_steps=4",
+    "control?control_steps=4",
     "latents",
     "stable_diffusion?sd_steps=4",
     "compare",

@@ -29,6 +29,7 @@ PAGES = (
     "samplers",
     "break_it",
     "text_to_image",
+    "control",
     "latents",
     "stable_diffusion",
     "compare",
@@ -39,6 +40,7 @@ QUICK = {  # smaller sweeps and races than a visitor's, for the tests' time
     "samplers": {"most": "4"},
     "break_it": {"break_steps": "2"},
     "text_to_image": {"t2i_steps": "2"},
+    "control": {"control_steps": "1"},
     "stable_diffusion": {"sd_steps": "2"},
 }
 

@@ -16,6 +16,8 @@ VARIANTS = (  # page and address: together they show every control
         "text_to_image",
         {"t2i_steps": "2", "t2i_count": "1", "t2i_beside": "seed", "t2i_view": "walk", "t2i_walk": "prompts"},
     ),
+    ("control", {"control_steps": "1"}),
+    ("control", {"control_steps": "1", "control_kind": "layout"}),
     ("latents", {}),
     ("stable_diffusion", {"sd_steps": "2"}),
     ("stable_diffusion", {"sd_steps": "2", "start": "a picture", "source": "a CIFAR-10 picture"}),

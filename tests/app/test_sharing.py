@@ -19,6 +19,7 @@ BOUNDED = {  # what each page says of its bounds, beside where the bound is
     "guidance": ["at most 4 images per class and 50 steps"],
     "samplers": ["a sampler has at most 50 steps", "a race takes at most about 20 s"],
     "text_to_image": ["at most 50 steps and 4 pictures (seeds)"],
+    "control": ["a run has at most 50 steps"],
     "latents": ["a file may have at most 10 MB"],
     "stable_diffusion": ["only the models that ship with it", "50 steps and 4 pictures (seeds) of 256 × 256 pixels"],
     "compare": ["only the models that ship with it", "at most 50 steps"],
@@ -27,6 +28,7 @@ QUICK = {
     "guidance": {"per_class": "2", "sweep_steps": "4"},
     "samplers": {"most": "4"},
     "text_to_image": {"t2i_steps": "1", "t2i_count": "1"},
+    "control": {"control_steps": "1"},
     "stable_diffusion": {"sd_steps": "1"},
     "compare": {"compare_steps": "2"},
 }

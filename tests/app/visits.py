@@ -29,11 +29,12 @@ QUICK = {  # of the pages that would compute for long
     "break_it": {"break_steps": "2"},
     "beyond": {"video_steps": "2"},
     "text_to_image": {"t2i_steps": "1", "t2i_count": "1"},
+    "control": {"control_steps": "1"},
     "stable_diffusion": {"sd_steps": "1"},
     "compare": {"compare_steps": "2"},
 }
 PAGES = ("start", "forward", "schedules", "reverse", "training", "beyond", "guidance", "samplers", "break_it",
-         "text_to_image", "latents", "stable_diffusion", "compare")  # fmt: skip
+         "text_to_image", "control", "latents", "stable_diffusion", "compare")  # fmt: skip
 NO_SETTINGS = {"t2i_example"}  # it fills in the prompt
 # controls that bring other controls, or set them: they are changed alone, the others all at once
 ALONE = {
@@ -55,6 +56,10 @@ ALONE = {
     "where",
     "kind",
     "data_kind",
+    "control_kind",
+    "scribble_from",
+    "outline",
+    "edges_of",
     "chain",
     "fork",
     "fork_what",
@@ -71,6 +76,7 @@ NAMED = {  # choices that are shown by other words than the address has
     "t2i_view": {"seeds": "walk", "walk": "grid", "grid": "seeds"},
     "t2i_walk": {"around": "prompts", "prompts": "seeds", "seeds": "around"},
     "t2i_beside": {"nothing": "scale", "prompt": "seed", "seed": "scale", "scale": "nothing"},
+    "control_kind": {"scribble": "edges", "edges": "layout", "layout": "scribble"},
     "text_task": {"draw": "fill"},
     "text_sampler": {"ancestral": "most_certain_first"},
     "text_fill": {"a red c_t": "a red _at"},

@@ -1,0 +1,166 @@
+"""The control pictures of the page Control: of each kind the controls, the picture, and the program that makes it."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import streamlit as st
+import torch
+from torch import Tensor
+
+from diffusion_explained.film import pixels, png
+from diffusion_explained.micro.control_pictures import (
+    BLUE,
+    RED,
+    as_picture,
+    edge_f1,
+    edges,
+    round_areas,
+    scribble,
+)
+from explorer import address, controls, emoji, page
+from explorer.board import board
+from explorer.uploads import own_image
+
+SIDE = 128
+OUTLINE, BLANK = "an outline", "blank paper"
+PEN, PEN_WIDTH = {"pen": "#1d2530"}, 4  # as wide as the lines of the training's scribbles
+AREAS, AREA_WIDTH = {"first thing": "#d7263d", "second thing": "#0068a8"}, 24
+PLACES = {
+    "first on the right": ((0.5, 0.0, 0.48), (-0.5, 0.0, 0.48)),
+    "first on the left": ((-0.5, 0.0, 0.48), (0.5, 0.0, 0.48)),
+    "first above": ((0.0, -0.5, 0.48), (0.0, 0.5, 0.48)),
+    "first below": ((0.0, 0.5, 0.48), (0.0, -0.5, 0.48)),
+    "small and large": ((-0.6, -0.6, 0.35), (0.3, 0.3, 0.6)),
+    BLANK: (),
+}
+PROGRAM = "from diffusion_explained.micro.control_pictures import"
+ON_WHITE = "from diffusion_explained.micro.reconstruction import on_white\n"
+
+
+@dataclass(frozen=True, eq=False)
+class Given:
+    """A control picture [1, 3, 128, 128] in [0, 1], and the program that makes it as `control`."""
+
+    picture: Tensor
+    program: str
+
+    @property
+    def key(self) -> str:
+        """Identifies the picture."""
+        return hashlib.sha256(self.picture.numpy().tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of control picture.
+
+    prompt: the usual one; ask: shows the controls and gives the picture; measured: words on a drawn picture
+    [1, 3, 128, 128] and one without control, or "".
+    """
+
+    prompt: str
+    ask: Callable[[], Given]
+    measured: Callable[[Given, Tensor, Tensor], str] = lambda *_: ""
+
+
+def _of_emoji(name: str, style: str, more: str = "") -> str:
+    return f"""from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
+{more}
+emoji = load_emoji_sample()
+chosen = (emoji.subject == emoji.names.index({name!r})) & (emoji.style == STYLES.index({style!r}))"""
+
+
+def _scribble() -> Given:
+    lines = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
+    program = f"import torch\n\ncontrol = torch.zeros(1, 3, {SIDE}, {SIDE})"
+    if controls.segments(st, "Begin with", (OUTLINE, BLANK), OUTLINE, key="scribble_from") == OUTLINE:
+        name, style = emoji.pick("Outline of", "outline", "pear")
+        lines = scribble(emoji.shape(name, style))
+        program = (
+            f"{PROGRAM} as_picture, scribble\n{_of_emoji(name, style)}\n"
+            f"control = as_picture(scribble(emoji.images[chosen][:1, 3] > {emoji.OPAQUE}))"
+        )
+    drawn = board(
+        1 - 2 * as_picture(lines), key="scribble", paints=PEN, brush=PEN_WIDTH, words="Your scribble: draw lines"
+    )
+    if drawn is not None:
+        address.leaves_out("what you drew")
+        lines = lines | (drawn[3] >= 0.5)
+        program += "  # without what you drew"
+    return Given(as_picture(lines), program)
+
+
+def _edges() -> Given:
+    name, style = emoji.pick("Edges of", "edges_of", "rocket")
+    image = emoji.emoji(name, style)
+    program = (
+        f"{PROGRAM} as_picture, edges\n{_of_emoji(name, style, ON_WHITE)}\n"
+        "control = as_picture(edges(on_white(emoji.images[chosen][:1])))"
+    )
+    upload = controls.upload("or of your own picture", key="edges_upload", help=f"Scaled to {SIDE} × {SIDE} pixels.")
+    if upload is not None:
+        try:
+            image, said = own_image(upload.getvalue(), SIDE, 3)
+            address.leaves_out("your own picture")
+            program = (
+                f"from diffusion_explained.data import load_image\n{PROGRAM} as_picture, edges\n\n"
+                f'control = as_picture(edges(load_image("picture.png", {SIDE}, 3)))  # your own file'
+            )
+            for sentence in said:
+                st.caption(sentence)
+        except ValueError as error:
+            words = f"This file cannot be used: {error} The edges are those of the {name}."
+            st.error(page.literal(words), icon=":material/broken_image:")
+    return Given(as_picture(edges(image)), program)
+
+
+def _agreement(given: Given, controlled: Tensor, plain: Tensor) -> str:
+    asked = given.picture[:, 0] > 0.5
+    with_it, without = (float(edge_f1(edges(each), asked)) for each in (controlled, plain))
+    return (
+        f"The edges that are drawn and the edges that were asked for agree within one pixel: F1 **{with_it:.2f}** with "
+        f"control, {without:.2f} without (1 is all of them, and no others)."
+    )
+
+
+def _layout() -> Given:
+    places = controls.choice(st, "Where", list(PLACES), next(iter(PLACES)), key="places")
+    picture = round_areas(PLACES[places])
+    program = f"{PROGRAM} round_areas\n\ncontrol = round_areas({PLACES[places]!r})"
+    drawn = board(
+        _on_paper(picture), key="layout", paints=AREAS, brush=AREA_WIDTH,
+        words="Your layout: paint where the first thing and the second thing of the prompt are",
+    )  # fmt: skip
+    if drawn is not None:
+        address.leaves_out("what you painted")
+        where, first = drawn[3] >= 0.5, drawn[0] > drawn[2]
+        picture = picture.clone()
+        for channel, area in ((RED, where & first), (BLUE, where & ~first)):
+            picture[0, :, area] = 0
+            picture[0, channel, area] = 1
+        program += "  # without what you painted"
+    return Given(picture, program)
+
+
+def _on_paper(layout: Tensor) -> Tensor:
+    """A layout [1, 3, H, W] in the board's colours on white, in [-1, 1]."""
+    from diffusion_explained.palette import rgb
+
+    paper = torch.ones(1, 3, *layout.shape[2:])
+    for channel, colour in zip((RED, BLUE), AREAS.values(), strict=True):
+        paper[0, :, layout[0, channel] > 0.5] = torch.tensor(rgb(colour))[:, None] / 127.5 - 1
+    return paper
+
+
+OF_KINDS = {
+    "scribble": Kind("a lemon", _scribble),
+    "edges": Kind("a red pencil", _edges, _agreement),
+    "layout": Kind("a cat and a dog", _layout),
+}
+
+
+def read(given: Given) -> None:
+    """Show the picture as the network reads it."""
+    shown = png(pixels(2 * given.picture - 1)[0])
+    page.gallery([("what the network reads", "The control picture: white lines or coloured areas on black", shown)])

@@ -1,0 +1,50 @@
+"""What the page Control says."""
+
+from explorer.page_parts import PageWords, Question, Try
+
+CONTROL = PageWords(
+    "Control",
+    ":material/gesture:",
+    "Draw a few lines, and the model draws along them.",
+    "Control: draw the lines, the model draws the picture",
+    "A **ControlNet** is a copy of the network's encoder that reads a picture of yours. What its blocks compute passes "
+    "convolutions $Z$ that were zero before training, and is added to the network, which stays as it was. Both "
+    "pictures start from **the same noise**.",
+    (
+        r"y_c = F(x) + w\,Z_2\big(F_c(x + Z_1(c))\big)",
+        r"\text{before training: } Z = 0,\ \ y_c = y",
+    ),
+    (
+        Try(
+            "Turn it down",
+            "At scale 0 the two pictures are equal, to the bit. From which scale on are your lines followed?",
+            {"control_scale": 0.5},
+        ),
+        Try(
+            "Let go halfway",
+            "The control acts in the first half of the steps only. Is the shape kept?",
+            {"control_scale": 1.0, "control_span": (0, 50)},
+            {"frame": 0},
+        ),
+        Try(
+            "One above the other",
+            "A layout: red is the first thing of the prompt, blue the second. Would the model alone draw them so?",
+            {"control_kind": "layout", "places": "first below", "control_scale": 1.0, "control_span": (0, 100)},
+        ),
+    ),
+    Question(
+        "Just before training every convolution Z is zero. What does the model with this ControlNet draw then?",
+        ("Noise, until the ControlNet has learned", "Exactly what it draws without it"),
+        1,
+        "Exactly what it draws without it: what is added is zero. So training begins from a model that draws well, and "
+        "the gradient of Z is not zero, so Z opens at the first step.",
+    ),
+    (
+        "In the film: what each block adds, in orange over the picture, and beside its name how large that is relative "
+        "to what was there. Look at the first steps: where things are is decided there.",
+        "The ControlNet was trained with three kinds of pictures and tells them apart by what they look like: thin "
+        "white lines, thick ones, and areas.",
+        "A scribble says a shape, not a thing: ask for another thing in the same outline. What the model remembers in "
+        "one pose follows a foreign outline in part only: try a fox in the outline of a cat.",
+    ),
+)

@@ -1,0 +1,68 @@
+"""Control: a picture of lines or areas steers what a small model draws, beside the same run without it."""
+
+import streamlit as st
+from explorer import address, controls, page, sharing, tries
+from explorer.page_words import CONTROL
+
+KINDS = {"scribble": "Scribble", "edges": "Edges", "layout": "Layout"}
+STEPS = (1, 2, 4, 8, 12, 15, 20, 30, 50)
+
+address.films("frame")
+with page.top(CONTROL):
+    kind = controls.segments(
+        st, "Steer by", list(KINDS), "scribble", key="control_kind", format_func=KINDS.get, label_visibility="collapsed"
+    )
+
+with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
+    from explorer import control_kinds, control_runs, programs, stable, stable_sections
+    from explorer.scrubber import scrubber
+
+    from diffusion_explained.film import pixels, png
+
+row, usual = control_kinds.OF_KINDS[kind], stable.usual(stable.MICRO)
+prompt = controls.text(st, "Prompt", row.prompt, key=f"{kind}_prompt", help="The small model knows emoji, in English.")
+drawing, result = st.columns([1, 2.2], gap="large")
+with drawing:
+    given = row.ask()
+    control_kinds.read(given)
+with st.container(key="settings"):
+    first, second, third, fourth, fifth = st.columns(5, gap="medium")
+    scale = controls.slider(
+        first, "Scale of the control", 0.0, 1.0, 1.0, 0.05, key="control_scale",
+        help="What the ControlNet adds is multiplied by it: 0 is the model alone.",
+    )  # fmt: skip
+    span = controls.span(second, "Active in (% of the steps)", 0, 100, (0, 100), key="control_span")
+    steps = controls.steps(third, "Steps", sharing.up_to(STEPS, sharing.STEPS), 15, key="control_steps")
+    seed = controls.number(fourth, "Seed", 0, 99_999, 0, key="control_seed")
+    guidance = controls.slider(
+        fifth, "Guidance scale w", 0.0, 12.0, usual.guidance_scale, 0.5, key="control_w", help="1 is off."
+    )
+    sharing.say(f"a run has at most {sharing.STEPS} steps")
+ask = control_runs.Ask(prompt, scale, (span[0] / 100, span[1] / 100), steps, guidance, seed)
+with result:
+    drawn = None
+    with page.progress("Drawing twice") as tell:
+        try:
+            drawn = control_runs.draw(stable.MICRO, ask, given, tell)
+        except (ValueError, OSError) as error:
+            st.error(page.literal(str(error)), icon=":material/error:")
+    if drawn is None:
+        page.end()
+    stable_sections.kind(drawn.label, drawn.model)
+    stable_sections.empty_prompt(prompt)
+    scrubber(drawn.film, key="control_film", keep=True)
+    words, save = st.columns([3, 1], vertical_alignment="center")
+    words.markdown(row.measured(given, drawn.controlled, drawn.plain) or "Both runs start from the same noise.")
+    save.download_button(
+        "Save as PNG", png(pixels(drawn.controlled)[0]), f"control-{seed}.png", "image/png",
+        icon=":material/download:", on_click="ignore", width="stretch",
+    )  # fmt: skip
+
+asking, trying = st.columns(2, gap="large")
+with trying:
+    tries.tries("control")
+with asking:
+    tries.question("control")
+page.below(CONTROL)
+programs.show(control_runs.program(stable.MICRO, ask, given))
+tries.next_page("control")
