@@ -85,7 +85,8 @@ def test_the_reference_names_modules_that_exist():
         assert module.with_suffix(".py").is_file() or (module / "__init__.py").is_file(), name
 
 
-def test_the_explorers_pages_are_described():
+def test_the_explorers_pages_are_described(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "app")
     words = runpy.run_path(str(ROOT / "app" / "explorer" / "page_words.py"))
     titles = {"Start", *(page.name for page in words["PAGES"].values())}
     described = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "explorer.md").read_text(), re.MULTILINE)

@@ -70,7 +70,7 @@ def test_a_painted_layout_is_red_and_blue_where_the_visitor_painted(open_page, m
     picture = given[-1].picture[0]
     assert picture[RED, :8].all() and not picture[[1, BLUE], :8].any()
     assert picture[BLUE, 120:].all() and not picture[[RED, 1], 120:].any()
-    assert picture[RED, 64, 32] == 1 and picture[BLUE, 64, 96] == 1  # the usual areas stay
+    assert picture[RED, 64, 96] == 1 and picture[BLUE, 64, 32] == 1  # the usual areas stay
 
 
 def test_edges_are_those_of_the_visitor_s_picture_or_the_page_says_why_not(open_page, monkeypatch):
