@@ -73,6 +73,7 @@ RUNS = {  # every command and option that says where something is written, and a
         "micro", "train", "--vae", "VAE", "--images", "512", "--sample", "--device", "cpu", "--out", "OUT",
     ],
     ("micro retrieval", "out"): ["micro", "retrieval", "--images", "512", "--sample", "--device", "cpu"],
+    ("lora", "out"): ["lora", "PICTURES", "--name", "mine", "--device", "cpu"],
     ("lab", "folder"): ["lab", "--no-browser"],
 }  # fmt: skip
 FILES = {"sample": "x.png", "record": "x.safetensors", "micro retrieval": "x.safetensors"}
@@ -174,7 +175,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_a_step(
 
         monkeypatch.setattr(os, "mkdir", refuse)
     monkeypatch.chdir(tmp_path)
-    given = {"VAE": str(vae), "OUT": str(tmp_path / "other")}
+    pictures = ROOT / "app" / "thumbnails"
+    given = {"VAE": str(vae), "OUT": str(tmp_path / "other"), "PICTURES": str(pictures)}
     arguments = [given.get(word, word) for word in RUNS[command, option]]
     result = run(*arguments, f"--{option.replace('_', '-')}", out)
     assert_refused(result, "cannot be written", str(out))

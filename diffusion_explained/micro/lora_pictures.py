@@ -142,8 +142,9 @@ def draw_prior(model: StableDiffusion, count: int = PRIOR, seed: int = 0) -> Enc
     The seed gives the subjects and the noise (Ruiz et al. 2022, Sec. 4.2). Raises ValueError for a count below 1.
     """
     names = [name for group in load_subjects().values() for name in group]
-    chosen = torch.randint(len(names), (whole("count", count, 1),), generator=stream(seed), device="cpu").tolist()
-    captions, drawn = [names[i] for i in chosen], []
+    size = (whole("count", count, 1),)
+    chosen = torch.randint(len(names), size, generator=stream(seed), device="cpu", dtype=torch.int64)
+    captions, drawn = [names[i] for i in chosen.tolist()], []
     for i in range(0, count, BATCH):
         part = captions[i : i + BATCH]
         drawn.append(final(model.steps(part, num_inference_steps=PRIOR_STEPS, seed=range(i, i + len(part)))))
