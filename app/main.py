@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import streamlit as st
-from explorer import address, jobs, page, visitors
+from explorer import address, jobs, page, share_panel, tour, visitors
 from explorer.page_words import PAGES, PATH
 from explorer.turns import Request, computing
 
@@ -28,5 +28,6 @@ visitors.admit()
 jobs.recognise()
 jobs.turn_page()
 chosen = st.navigation(GROUPS, position="top")
-with computing(Request()), address.kept(chosen.url_path):
+with computing(Request()), address.kept(chosen.url_path), share_panel.offered(chosen.url_path):
+    tour.guide(chosen.url_path)
     chosen.run()

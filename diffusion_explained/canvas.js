@@ -33,6 +33,10 @@ function channels(colour) {
   return [...pixel.getImageData(0, 0, 1, 1).data].slice(0, 3);
 }
 
+// A page that is enlarged by its style sheet (CSS zoom): by how much, and the pixels of the screen per pixel of a node.
+const enlarged = (node) => node.currentCSSZoom ?? 1;
+const screenPixels = (node) => (window.devicePixelRatio || 1) * enlarged(node);
+
 function ticks([from, to]) {
   const rough = (to - from) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -78,7 +82,7 @@ function drawDot(ctx, shape, x, y) {
 }
 
 function drawChart(canvas, chart, index) {
-  const ratio = window.devicePixelRatio || 1;
+  const ratio = screenPixels(canvas);
   const [w, h] = [canvas.clientWidth, canvas.clientHeight];
   if (!w) return;
   canvas.width = w * ratio;

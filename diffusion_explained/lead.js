@@ -115,10 +115,10 @@ class Lead {
   // Each ribbon is as wide as its weight; they run to the right, or downwards on a narrow screen.
   ribbons() {
     if (!this.flow || !this.shares || !this.root.clientWidth) return;
-    const whole = this.root.getBoundingClientRect();
+    const whole = this.root.getBoundingClientRect(), zoom = enlarged(this.root);
     const [state, data, noise, next] = this.canvases.map(([figure]) => {
       const box = figure.querySelector("canvas").getBoundingClientRect();
-      return { x: [box.left - whole.left, box.right - whole.left], y: [box.top - whole.top, box.bottom - whole.top] };
+      return { x: [box.left - whole.left, box.right - whole.left].map((x) => x / zoom), y: [box.top - whole.top, box.bottom - whole.top].map((y) => y / zoom) };
     });
     const down = data.y[0] > state.y[1] - 1, [along, across] = down ? ["y", "x"] : ["x", "y"];
     const [alpha, sigma, after, less] = this.shares;
@@ -146,7 +146,7 @@ class Lead {
 // The predictions with and without the class, and the guided one, as arrows from one origin: their tips, to measure.
 // triangle: { scales: [w a frame], sides: [[[length, along, across] an image] a frame], condition: "words", or none for "class" }
 function drawTriangle(canvas, triangle, index, image = 0) {
-  const ratio = window.devicePixelRatio || 1, [w, h] = [canvas.clientWidth, canvas.clientHeight], what = triangle.condition ?? "class";
+  const ratio = screenPixels(canvas), [w, h] = [canvas.clientWidth, canvas.clientHeight], what = triangle.condition ?? "class";
   if (!w) return;
   canvas.width = w * ratio;
   canvas.height = h * ratio;

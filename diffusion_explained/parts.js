@@ -22,7 +22,7 @@ class Part {
 
   // the canvas as sharp as the screen, empty; [context, width, height] in the page's pixels, or null while it is hidden
   paper() {
-    const ratio = Math.min(2, window.devicePixelRatio || 1), { canvas } = this;
+    const { canvas } = this, ratio = Math.min(2, screenPixels(canvas));
     const [w, h] = [canvas.clientWidth, canvas.clientHeight];
     if (!w || !h) return null;
     [canvas.width, canvas.height] = [Math.round(w * ratio), Math.round(h * ratio)];

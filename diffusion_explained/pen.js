@@ -37,8 +37,8 @@ class Pen {
   get count() { return this.strokes.reduce((sum, stroke) => sum + stroke.length, 0); }
 
   place(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return [(event.clientX - box.left - box.width / 2) / this.scale, -(event.clientY - box.top - box.height / 2) / this.scale];
+    const box = this.canvas.getBoundingClientRect(), scale = this.scale * enlarged(this.canvas);
+    return [(event.clientX - box.left - box.width / 2) / scale, -(event.clientY - box.top - box.height / 2) / scale];
   }
 
   add(at) {
@@ -68,7 +68,7 @@ class Pen {
   flow() { if (this.count > 1) this.plane.onDrawn?.(this.strokes.filter((stroke) => stroke.length).map((stroke) => stroke.map(([x, y]) => written(x) + written(y)).join("")).join("-")); }
 
   draw() {
-    const { canvas, count } = this, ratio = Math.min(2, window.devicePixelRatio || 1), [w, h] = [canvas.clientWidth, canvas.clientHeight];
+    const { canvas, count } = this, ratio = Math.min(2, screenPixels(canvas)), [w, h] = [canvas.clientWidth, canvas.clientHeight];
     this.done.disabled = count < 2;
     this.undo.disabled = this.clear.disabled = count === 0;
     this.words.textContent = count < MOST_POINTS ? `Draw any shape, in one stroke or several: ${count} of at most ${MOST_POINTS} points` : "That is as much as fits: press “Flow into it”";

@@ -159,7 +159,7 @@ class Pipeline {
     canvas.addEventListener("click", (event) => {
       const { left } = canvas.getBoundingClientRect(), { half, slot } = this.slots();
       this.stop();
-      this.go(Math.max(0, Math.min(this.last, Math.round((event.clientX - left - half) / slot))));
+      this.go(Math.max(0, Math.min(this.last, Math.round(((event.clientX - left) / enlarged(canvas) - half) / slot))));
       this.onRest?.(this.index);
     });
     canvas.setAttribute("role", "img");
@@ -364,11 +364,12 @@ class Pipeline {
     const box = this.stage.getBoundingClientRect();
     this.narrow = getComputedStyle(this.rail).display === "none";
     if (box.width && !this.narrow) {
-      const rects = this.boxes.map(({ root }) => root.getBoundingClientRect()), { y, top } = RAIL;
-      const x = rects.map((rect) => (rect.left + rect.right) / 2 - box.left), [begin, end] = LOOP;
+      const zoom = enlarged(this.stage), { y, top } = RAIL;
+      const rects = this.boxes.map(({ root }) => root.getBoundingClientRect()).map(({ left, right }) => ({ left: (left - box.left) / zoom, right: (right - box.left) / zoom }));
+      const x = rects.map(({ left, right }) => (left + right) / 2), [begin, end] = LOOP;
       this.stations = x;
       const round = this.stage.firstChild;
-      round.style.left = `${rects[begin].left - box.left - 7}px`;
+      round.style.left = `${rects[begin].left - 7}px`;
       round.style.width = `${rects[end].right - rects[begin].left + 14}px`;
       const path = (kind, from, to, d) => `<path class="${kind}" data-from="${from}" data-to="${to}" d="${d}"/>`;
       const [up, down] = [x[2] - x[1], x[3] - x[2]].map((far) => Math.min(44, far / 2));

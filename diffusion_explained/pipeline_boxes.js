@@ -208,7 +208,7 @@ function crop(canvas, bitmap, panel, width, height) {
 
 // The context of a canvas of this height, in the screen's pixels.
 function sharp(canvas, tall) {
-  const ratio = window.devicePixelRatio || 1;
+  const ratio = screenPixels(canvas);
   canvas.style.height = `${tall}px`;
   canvas.width = canvas.clientWidth * ratio;
   canvas.height = tall * ratio;

@@ -161,7 +161,7 @@ class Plane {
 
   drawPanel(panel, part) {
     const { canvas, points, count, frames } = panel;
-    const ratio = Math.min(2, window.devicePixelRatio || 1);
+    const ratio = Math.min(2, screenPixels(canvas));
     const [w, h] = [canvas.clientWidth, canvas.clientHeight];
     if (!w || !h) return;
     if (canvas.width !== Math.round(w * ratio) || canvas.height !== Math.round(h * ratio)) { canvas.width = Math.round(w * ratio); canvas.height = Math.round(h * ratio); }

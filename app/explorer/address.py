@@ -10,7 +10,7 @@ slider moves in the browser only, so the browser also writes its frame (`scrubbe
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,7 +95,8 @@ def _arrive(page: str) -> None:
     if here is None or here.page != page or came or _canonical(asked, here.films) not in here.seen:
         for key in here.keys if here is not None else ():
             st.session_state.pop(key, None)  # the new address gives the value, or the default holds
-        here = st.session_state.visit = Visit(page, asked, {_canonical(asked, ())})
+        moves = 0 if here is None else here.moves  # a component may stay, and knows the last token
+        here = st.session_state.visit = Visit(page, asked, {_canonical(asked, ())}, moves=moves)
     here.values, here.left_out, here.early = {}, [], False
     here.place, here.note = st.container(key="address-bar").empty(), st.empty()
 
@@ -124,6 +125,11 @@ def write_part(name: str) -> None:
     here = visit()
     if _query(here) != here.written:
         _write(here, st.container(key=f"address-of-{name}"), f"address-{name}")
+
+
+def written() -> str:
+    """The page's settings as its address writes them, without what only the browser writes."""
+    return _query(visit())
 
 
 def _query(here: Visit) -> str:
@@ -271,6 +277,13 @@ def move(**values: object) -> None:
     """Set what only the browser writes (a film's frame), at the page's next run: what a button of the page does."""
     here = visit()
     here.moves, here.moved = here.moves + 1, values
+
+
+def means(key: str, other: str, read: Callable[[Any], object]) -> None:
+    """Understand what a button has set for `key` as a value of `other`: read(value)."""
+    here = visit()
+    if key in here.moved:
+        here.moved[other] = read(here.moved.pop(key))
 
 
 def moved(key: str) -> tuple[str, Any]:

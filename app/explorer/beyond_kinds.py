@@ -249,7 +249,7 @@ def _measured_text() -> str:
     grams = min(row["mean"] for row in rows_of("text", "floor") if row["model"].endswith("-gram"))
     lines = [f"| {said} | {last[name]['mean']:.2f} ± {last[name]['error']:.2f} |" for name, said in TEXTS.items()]
     lines.append(f"| counted letters, the best n-gram | {grams:.2f} |")
-    return "\n".join(["| bits per letter, less is better | |", "|---|---|", *lines]) + (
+    return "\n".join(["| measured | bits per letter, less is better |", "|---|---|", *lines]) + (
         f"\n\n{last['masked']['n']:,} texts of *Persuasion*, which no network has read; bounds of "
         f"{last['masked']['levels']:,} levels."
     )

@@ -21,7 +21,7 @@ class Board {
     root.className = `board ${hole ? "hole" : ""}`;
     root.setAttribute("role", "group");
     root.setAttribute("aria-label", words);
-    this.ground = element("img", { src: `data:image/png;base64,${data.picture}`, alt: "", draggable: false });
+    this.ground = element("img", { src: `data:image/png;base64,${data.picture}`, alt: hole ? "The picture that is brushed over" : "The picture that is painted on", draggable: false });
     this.canvas = element("canvas", { width, height, tabIndex: 0 });
     this.canvas.setAttribute("role", "application");
     this.canvas.setAttribute(

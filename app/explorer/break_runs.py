@@ -208,6 +208,10 @@ def known(lesson: Lesson) -> bool:
     return lesson in cache and replace(lesson, fault=None) in cache
 
 
+# the program's expression for the last frame: the right digits above the broken ones
+LAST_DIGITS = f"mosaic(pixels(torch.cat([right[-1][:{SHOWN}], broken[-1][:{SHOWN}]])), {COLUMNS})"
+
+
 def film_of_points(right: Learned, broken: Learned) -> PlaneFilm:
     """The samples of both networks side by side, from the same noise."""
     return plane_film([right.panel, broken.panel], toy(TOY, POINTS)[0], right.captions)

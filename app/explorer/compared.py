@@ -25,7 +25,7 @@ class Compared:
     @property
     def head(self) -> tuple[str, str, str]:
         """The head of the table."""
-        return "", "ours", short_name(self.trace)
+        return "compared", "ours", short_name(self.trace)
 
 
 def compare_live(kept: Cache, name: str, ask: stable.Ask, settings: Settings, tell: Tell) -> Compared:

@@ -206,6 +206,24 @@ def film_of(learned: Learned, digit: int, *, average: bool) -> Film:
     return film(panels, [_caption(one, losses) for one in seen], rows=(2,), charts=charts)
 
 
+def drawn_by(model: str) -> str:
+    """The program's expression for the last picture of what the network draws."""
+    options = f"num_inference_steps={DRAWING_STEPS}, guidance_scale={GUIDANCE}, seed=0"
+    return f"mosaic(pixels({model}.sample(list(range(10)), {options})), {COLUMNS})"
+
+
+def tensors(learned: Learned) -> dict[str, Tensor]:
+    """What both networks, with the average of the weights and with the last ones, show after each look."""
+    both = {"average": learned.averaged, "last": learned.last}
+    steps = torch.tensor([one.step for one in learned.averaged])
+    seen = {
+        f"{what}, {weights} weights": torch.stack([getattr(one, what) for one in looked])
+        for weights, looked in both.items()
+        for what in ("drawn", "predicted")
+    }
+    return {"training step": steps, "loss": torch.tensor(learned.losses), **seen}
+
+
 def _caption(seen: Seen, losses: dict[int, float]) -> str:
     so_far = f"loss {losses[seen.step]:.3f}" if seen.step else "before the first step"
     return f"step {seen.step:,} · {seen.step * BATCH:,} images seen · {so_far}"

@@ -4,11 +4,13 @@ Every value is printed by repr, and the program passes every option that the pag
 depends on a default. A test executes each program and compares its tensors with the page's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import streamlit as st
+from torch import Tensor
 
 from diffusion_explained.schedules import SCHEDULES
+from explorer import share_panel
 from explorer.branches import Branch, sampling_options
 from explorer.digit_lessons import program_of
 from explorer.runs import Settings, columns_of
@@ -16,8 +18,19 @@ from explorer.stable import Ask, RunStart, in_python
 from explorer.taught import lesson_of
 
 
-def show(program: str) -> None:
-    """Show a program on the page, in a closed expander."""
+def show(program: str, picture: str = "", numbers: "Callable[[], Mapping[str, Tensor]] | None" = None) -> None:
+    """Show a program on the page, in a closed expander, and offer it to share.
+
+    picture: its expression for the pixels [H, W, 4] that the page shows, with `mosaic` and `pixels` of
+    `diffusion_explained.film`; numbers: what computes the tensors behind the picture.
+    """
+    offer = share_panel.offers()
+    offer.program, offer.picture, offer.numbers = program, picture, numbers
+    fold(program)
+
+
+def fold(program: str) -> None:
+    """Show a program in a closed expander."""
     with st.expander("The same in Python", icon=":material/code:"):
         st.code(program, language="python")
 
@@ -45,6 +58,27 @@ labels = {list(settings.labels)!r}
 denoise = model.denoiser(labels, {arguments(settings.denoiser_options())})
 steps = list(model.steps(denoise, len(labels), {settings.num_inference_steps}, {arguments(settings.step_options())}))
 x_0 = final(steps){seen}"""
+
+
+def finishing(name: str, label: int | None, num_inference_steps: int, strength: float, count: int) -> str:
+    """Image to image from a visitor's drawing: steps, and the final x_0 [B, C, H, W]."""
+    loading, made = network(name)
+    labels = None if label is None else [label] * count
+    return f"""{loading}from diffusion_explained.data import load_image
+from diffusion_explained.forward import add_noise
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.samplers import Start, final, run
+
+{made}
+channels, size, _ = model.image_shape
+drawing = load_image("drawing.png", size, channels)  # what you drew, saved
+levels = model.levels({num_inference_steps!r})
+levels = levels[len(levels) - 1 - {round(strength * num_inference_steps)} :]  # strength {strength!r}
+streams = generators({count!r}, 0)
+eps = randn(({count!r}, *model.image_shape), streams)
+x_t = add_noise(drawing.expand_as(eps), eps, levels[0])
+steps = list(run("euler", model.denoiser({labels!r}), Start(x_t, levels, streams)))
+x_0 = final(steps)"""
 
 
 def animated(settings: Settings, noun: str) -> str:

@@ -21,7 +21,7 @@ from diffusion_explained.pretrained import Model, load_classifier, load_pretrain
 from diffusion_explained.samplers import Step, final
 from diffusion_explained.schedules import SCHEDULES, Level, Schedule
 from explorer import page, taught
-from explorer.cache import named_cache
+from explorer.cache import named_cache, quiet
 from explorer.choices import data_of, pace_of
 from explorer.pictures import pictures
 from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
@@ -270,6 +270,18 @@ def kept_steps(settings: Settings) -> list[int]:
 def columns_of(settings: Settings) -> int:
     """The number of columns in which the images of a run are shown."""
     return 5 if len(settings.labels) == 10 else 4
+
+
+def states(settings: Settings) -> dict[str, Tensor]:
+    """The tensors of a run, computed anew: x_t [n + 1, B, C, H, W], and the predictions x_0 and eps [n, B, C, H, W]."""
+    with HEAVY.turn(quiet) as turn:
+        steps = []
+        for step in steps_of(settings, denoiser(settings)):
+            steps.append(step)
+            turn((step.i + 1) / settings.num_inference_steps)
+    x_t = [*(step.x_t for step in steps), steps[-1].x_next]
+    predicted = {"predicted x_0": [step.pred.x_0 for step in steps], "predicted eps": [step.pred.eps for step in steps]}
+    return {name: torch.stack(all_of_them) for name, all_of_them in ({"x_t": x_t} | predicted).items()}
 
 
 def large(settings: Settings) -> dict[str, object]:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from diffusion_explained.beyond.part_films import PartFilm
 from diffusion_explained.film import Film, Lead, script, style
-from explorer import address
+from explorer import address, share_panel
 from explorer.setting_types import Whole
 
 
@@ -31,6 +31,8 @@ def scrubber(
     `on_answer(frame)`.
     """
     component = st.components.v2.component("diffusion_explained_scrubber", js=script("scrubber"), css=style("scrubber"))
+    if isinstance(film, Film):
+        share_panel.offers().films[key] = film
     message, last = film.to_message(), len(film.captions) - 1
     usual = last if frame is None else frame
     begin, asked = address.frame(name, message["key"], last, usual)

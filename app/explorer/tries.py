@@ -1,12 +1,11 @@
 """What leads a visitor through a page: three numbered tries that set its state, a question, and the next page."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import streamlit as st
 
 from explorer import address
-from explorer.page_parts import Try
 from explorer.page_words import PAGES, PATH
 
 
@@ -16,14 +15,11 @@ def set_state(sets: Mapping[str, object], moves: Mapping[str, object]) -> None:
     address.move(**moves)
 
 
-def tries(page: str, meant: Callable[[Try], Try] = lambda one: one) -> None:
-    """The page's numbered tries; a button sets the state that its words speak of.
-
-    meant: a try as this page's present settings understand it.
-    """
-    st.subheader("Try", anchor=False)
+def tries(page: str) -> None:
+    """The page's numbered tries; a button sets the state that its words speak of."""
+    st.header("Try", anchor=False)
     with st.container(key="tries", gap="small"):
-        for number, one in enumerate(map(meant, PAGES[page].tries), 1):
+        for number, one in enumerate(PAGES[page].tries, 1):
             st.button(
                 f"**{number}** **{one.title}** {one.words}",
                 key=f"try_{number}",
@@ -37,7 +33,7 @@ def question(page: str) -> None:
     asked, answer = PAGES[page].question, f"{page}_answer"
     if asked is None:
         return
-    st.subheader("Predict first", anchor=False)
+    st.header("Predict first", anchor=False)
     st.markdown(asked.asks)
     with st.container(key="answers", gap="small"):
         for k, words in enumerate(asked.answers):

@@ -14,6 +14,7 @@ with page.top(BEYOND):
 seen, beside, controlling = page.bench()
 
 with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
+    import torch
     from explorer import beyond_kinds, programs
     from explorer.scrubber import scrubber
     from explorer.words import literal
@@ -64,11 +65,11 @@ with seen:
         )
 numbers, predicting = st.columns(2, gap="large")
 with numbers:
-    st.subheader("Measured", anchor=False)
+    st.header("Measured", anchor=False)
     st.markdown(beyond_kinds.measured(kind))
 with predicting:
     tries.question("beyond")
 page.below(BEYOND)
 if shown is not None:
-    programs.show(shown.program)
+    programs.show(shown.program, numbers=lambda: {"x_t": torch.cat(shown.result.states)})
 tries.next_page("beyond")

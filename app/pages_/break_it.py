@@ -1,12 +1,17 @@
 """Break it: the field's real faults as switches, each beside the right loop."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import streamlit as st
 from explorer import address, controls, page, sharing, tries
 from explorer.break_words import DIAGNOSE, OF_SAMPLING, OF_TRAINING, SAMPLING, TRAINING
 from explorer.page_words import BREAK_IT
 from explorer.setting_types import Switch
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 STEPS = (2, 3, 4, 6, 8, 10, 15, 20, 30, 50)
 
@@ -30,6 +35,7 @@ fault = (OF_SAMPLING if in_sampling else OF_TRAINING)[name]
 seen, beside, controlling = page.bench()
 
 with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
+    import torch
     from explorer import break_runs, jobs, lesson_jobs, programs
     from explorer.plane_stage import stage
     from explorer.scrubber import scrubber
@@ -46,8 +52,8 @@ def table(measures: dict[str, tuple[str, ...]]) -> None:
     st.markdown("\n".join(["| measured here | right | broken |", "|---|---|---|", *lines]))
 
 
-def digits() -> str:
-    """A fault in sampling: digits of the right and of the broken loop. Returns the page's program."""
+def digits() -> tuple[str, str, "Callable[[], dict[str, Tensor]]"]:
+    """A fault in sampling: digits of the right and of the broken loop. Returns what `programs.show` shows."""
     with controlling:
         first, second, third = st.columns(3, gap="medium")
         steps = controls.steps(first, "Steps", sharing.up_to(STEPS, sharing.STEPS), 10, key="break_steps")
@@ -67,17 +73,23 @@ def digits() -> str:
             f"{len(right.x_0)} digits by each loop, {break_runs.SHOWN} of them shown, from the same noise. The class "
             "is that of our own classifier; diversity is the mean distance between digits of one class."
         )
-    return break_runs.program_of_loop(loop)
+    tensors = {"right": right.states, "broken": broken.states}
+    return (
+        break_runs.program_of_loop(loop),
+        break_runs.LAST_DIGITS,
+        lambda: {name: torch.stack(states) for name, states in tensors.items()},
+    )
 
 
-def points() -> str:
-    """A fault in training: samples of a right and of a broken network. Returns the page's program."""
+def points() -> tuple[str, str, "Callable[[], dict[str, Tensor]] | None"]:
+    """A fault in training: samples of a right and of a broken network. Returns what `programs.show` shows."""
     with controlling:
         first, second = st.columns(2, gap="medium")
         steps = controls.steps(first, "Training steps", break_runs.LESSONS, 1200, key="lesson")
         seed = controls.number(second, "Seed of the training", 0, 99999, 0, key="net_seed")
     lesson = break_runs.Lesson(name, steps, seed)
     trained = address.hidden("trained", Switch(), False)
+    numbers = None
 
     with seen:
         known = break_runs.known(lesson)
@@ -86,6 +98,7 @@ def points() -> str:
             with page.progress("Reading both networks") as tell:
                 right, broken = break_runs.both_learned(lesson, tell)
             stage(break_runs.film_of_points(right, broken), "strokes")
+            numbers = partial(dict, right=right.x_0, broken=broken.x_0)
             table(break_runs.measures_of_points(right, broken))
             st.caption(
                 f"{len(right.x_0):,} points of each network, in {break_runs.SAMPLING_STEPS} steps of DDIM from the "
@@ -99,22 +112,22 @@ def points() -> str:
                 "The same loop twice, right and with the fault. About "
                 f"{page.duration(lesson.seconds)} on one quiet core, at most."
             )
-    return break_runs.program_of_lesson(lesson)
+    return break_runs.program_of_lesson(lesson), "", numbers
 
 
-program = digits() if in_sampling else points()
+shown = digits() if in_sampling else points()
 for column, (title, words, which, line) in zip(
     st.columns(2, gap="large"),
     (("How to notice it", fault.notice, "wrong", fault.wrong), ("Cure", fault.cure, "right", fault.right)),
     strict=True,
 ):
     with column:
-        st.subheader(title, anchor=False)
+        st.header(title, anchor=False)
         st.markdown(f"{words}\n\n**The {which} line**\n```python\n{line}\n```")
 st.markdown(
     "**Is it in your program?** Train it on the eight Gaussians of the plane, and let `diagnose` compare its outputs "
     f"with the exact denoiser of each fault:\n```bash\n{DIAGNOSE}\n```"
 )
 page.below(BREAK_IT)
-programs.show(program)
+programs.show(*shown)
 tries.next_page("break_it")

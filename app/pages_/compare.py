@@ -83,7 +83,7 @@ else:
 if shown is not None:
     stable_sections.label(shown.trace)
     scrubber(shown.film, key="compared")
-    st.subheader("What each works on, and what it costs", anchor=False)
+    st.header("What each works on, and what it costs", anchor=False)
     head, *rows = [[page.literal(cell) for cell in row] for row in (shown.head, *shown.rows)]
     lines = [f"| {' | '.join(head)} |", "|---|---|---|", *(f"| **{a}** | {b} | {c} |" for a, b, c in rows)]
     st.markdown("\n".join(lines))
@@ -97,6 +97,6 @@ if shown is not None:
 if name in stable.AT_ONCE:
     stable_sections.absent()
 if name != stable.RECORDED:
-    programs.show(programs.compared(name, ask, settings))
+    programs.show(programs.compared(name, ask, settings), "mosaic(pixels(pictures))")
 page.notes(COMPARE)
 tries.next_page("compare")

@@ -81,7 +81,7 @@ with seen:
     if known is not None:
         origin(choice.data)
 with beside:
-    st.subheader("Predict first", anchor=False)
+    st.header("Predict first", anchor=False)
     if guessed is None:
         st.markdown(
             f"At which time can **you** no longer tell the {choice.noun}? Look at $x_t$ alone, move the slider from "
@@ -91,7 +91,7 @@ with beside:
         st.markdown(lost.words(kept, choice.data, guessed, choice.noun))
     tries.tries("forward")
 
-st.subheader("The same, as a filmstrip", anchor=False)
+st.header("The same, as a filmstrip", anchor=False)
 places = evenly_spaced(len(kept.levels), 11)
 captions = ["clean", *(f"{place / LEVELS:.0%}" for place in places[1:])]
 page.strip({"xₜ": kept.x_t[places]}, captions, f"x_t on its way into noise, {names.SCHEDULES[schedule]} schedule")
@@ -108,6 +108,8 @@ programs.show(
         seed,
         own=(channels, size) if known is None else None,
         invert=invert,
-    )
+    ),
+    "mosaic(pixels(x_t[::5]), 11)",
+    lambda: {"x_t": kept.x_t},
 )
 tries.next_page("forward")

@@ -1,7 +1,6 @@
 """Guidance: how closely samples follow the class, and what diversity that costs."""
 
 import time
-from dataclasses import replace
 
 import streamlit as st
 from explorer import address, choices, controls, page, programs, sharing, spacings, tries
@@ -42,8 +41,9 @@ def nearest(scale: float) -> int:
     return min(range(len(scales)), key=lambda k: abs(scales[k] - scale))
 
 
+address.means("scale", "frame", nearest)  # the tries speak of scales, which are frames here
 with beside:
-    tries.tries("guidance", lambda one: replace(one, moves={"frame": nearest(one.moves["scale"])}))
+    tries.tries("guidance")
     tries.question("guidance")
 results: list[Guided] = []
 with seen:
@@ -82,9 +82,13 @@ with seen:
         "0 if all of them were equal."
     )
 
-st.subheader("All scales at once", anchor=False)
+st.header("All scales at once", anchor=False)
 st.markdown("Images of the class above each column, from the same noise: read down a column.")
 rows()
 page.below(GUIDANCE)
-programs.show(programs.guidance(choice.model, scales, per_class, steps, spacing, seed))
+programs.show(
+    programs.guidance(choice.model, scales, per_class, steps, spacing, seed),
+    "mosaic(pixels(torch.cat([x_0[:10] for x_0 in images.values()])), 10)",
+    lambda: {f"x_0 at w = {one.guidance_scale:g}": one.x_0 for one in results},
+)
 tries.next_page("guidance")

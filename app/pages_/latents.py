@@ -91,7 +91,7 @@ with show:
 
 @page.fragment
 def poke() -> None:
-    st.subheader("Poke it", anchor=False)
+    st.header("Poke it", anchor=False)
     asking, result = st.columns([1, 2.7], gap="large")
     with asking:
         where = controls.segments(st, "Add to", (PIXEL, CHANNEL), PIXEL, key="poke_where")
@@ -140,7 +140,7 @@ poke()
 
 # -- mix ----------------------------------------------------------------------------------------------------
 
-st.subheader("Mix two pictures", anchor=False)
+st.header("Mix two pictures", anchor=False)
 choose, show = st.columns([1, 2.7], gap="large")
 with choose:
     of_other = emoji.pick("With", "other", "rocket")
@@ -153,10 +153,10 @@ with show:
 
 # -- the cost -----------------------------------------------------------------------------------------------
 
-st.subheader("What it saves", anchor=False)
+st.header("What it saves", anchor=False)
 ours = "micro" if name == stable.MICRO else "the stand-in"
 rows = [f"| **{what}** | {small} | {large} |" for what, small, large in latent_views.table(name)]
-st.markdown("\n".join([f"| | {ours} | Stable Diffusion 1.5 |", "|---|---|---|", *rows]))
+st.markdown("\n".join([f"| compared | {ours} | Stable Diffusion 1.5 |", "|---|---|---|", *rows]))
 st.caption(
     "Sizes come from the configurations; the work per picture of one forward pass is counted from the shapes "
     "(convolutions and matrix products; a multiplication and an addition count as two). Nothing ran at full size. "
@@ -170,7 +170,9 @@ programs.show(
     programs.latents(
         name, of_emoji, of_other, side, latent_views.MIXES, own=key != " ".join(of_emoji),
         channel=state.poke_channel - 1, amount=state.poke_amount, place=poke_place,
-    )
+    ),
+    "mosaic(pixels(torch.cat([x_0, decoded, poked])))",
+    lambda: {"x_0": one.x_0, "latent": one.latents, "decoded": one.decoded},
 )  # fmt: skip
 page.notes(LATENTS)
 tries.next_page("latents")

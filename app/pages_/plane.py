@@ -127,5 +127,8 @@ with predicting:
 page.equations(VIEWS[view].formulas)
 if view == "flow" and controls.switch(st, "Measure quality against steps, sampler by sampler", key="quality"):
     plane_quality.curve(movement)
-programs.show(plane_gan.whole_program(contest) if contest else plane_films.program(view, movement, lesson))
+programs.show(
+    plane_gan.whole_program(contest) if contest else plane_films.program(view, movement, lesson),
+    numbers=lambda: {panel.title: panel.points for panel in shown.film.panels},
+)
 tries.next_page("plane")

@@ -4,12 +4,11 @@ from dataclasses import replace
 from functools import partial
 
 import streamlit as st
-from explorer import address, branches, choices, controls, names, page, programs, sharing, spacings, tries
+from explorer import address, branches, choices, controls, names, page, programs, share_panel, sharing, spacings, tries
 from explorer.page_words import REVERSE
-from explorer.runs import Settings, class_names, kept_steps, model, rectified, run, seconds_of
+from explorer.runs import Settings, class_names, columns_of, kept_steps, model, rectified, run, seconds_of, states
 from explorer.scrubber import scrubber
 
-from diffusion_explained.film import gif
 from diffusion_explained.guidance import MIDDLE
 
 STEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 75, 100, 250, 500, 1000)
@@ -101,32 +100,24 @@ with seen:
     with picture:
         scrubber(film, key="run", autoplay=first_visit, keep=True, ask="Branch here", on_answer=begin_branch)
     if branch is not None:
+        share_panel.offers().panels = (0, 2)  # both runs
         forking.caption(branches.words_of(fork, branch))
     page.colour_notice(choice.data)
     sides = " of both sides" if scale != 1 else ""
     if sides and settings.guidance_interval:
         sides += ", where guided"
         st.caption("Where guidance is off, the network is not evaluated without the class, and two panels are blank.")
-    facts, save = st.columns([3, 1], vertical_alignment="center")
-    facts.caption(
+    st.caption(
         f"{len(settings.labels)} images · {kept.evaluations} network evaluation{'' if kept.evaluations == 1 else 's'}"
         f"{sides}"
-    )
-    save.download_button(
-        "Save as GIF",
-        partial(gif, film, panels=(0, 1) if branch is None else (0, 2)),
-        file_name=f"{choice.noun}s-{sampler}-{steps}-steps-w{scale:g}-seed{seed}.gif",
-        mime="image/gif",
-        icon=":material/movie:",
-        on_click="ignore",
-        width="stretch",
     )
     if scale == 1 and not unguided:
         st.caption("Guidance is off at w = 1, so there is no unconditional prediction, and no difference to show.")
 
 page.below(REVERSE)
 if fork is None:
-    programs.show(programs.animated(settings, choice.noun))
+    last = f"mosaic(pixels(x_0), {columns_of(settings)})"
+    programs.show(programs.animated(settings, choice.noun), last, partial(states, settings))
 else:
     programs.show(programs.branched(settings, fork, choice.noun))
 tries.next_page("reverse")

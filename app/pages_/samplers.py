@@ -93,12 +93,16 @@ with seen:
         + (" **Other work disturbed this measurement**, so it will be repeated." if timing.disturbed else "")
     )
 
-    st.subheader("Where they end", anchor=False)
+    st.header("Where they end", anchor=False)
     shown = [name for name in names.SAMPLERS if name in chosen]
     rows = {"exact": [goal[LOOK]] * len(counts)}
     rows |= {name: [one.x_0[LOOK] for one in finishes if one.sampler == name] for name in shown}
     page.strip(rows, [str(count) for count in counts], "the final image, by number of steps", names.SAMPLERS)
 
 page.below(SAMPLERS)
-programs.show(programs.racing(settings, chosen, counts, spacing))
+programs.show(
+    programs.racing(settings, chosen, counts, spacing),
+    f"mosaic(pixels(torch.stack([one.x_0[{LOOK}] for one in finishes])), {len(counts)})",
+    lambda: {"exact": goal, **{f"{one.sampler}, {one.num_inference_steps} steps": one.x_0 for one in finishes}},
+)
 tries.next_page("samplers")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import streamlit as st
+import torch
 from explorer import address, choices, controls, own_schedule, page, programs, schedule_films, tries
 from explorer.page_words import SCHEDULES as SCHEDULES_PAGE
 from explorer.pictures import origin, picture, pictures, real_images
@@ -79,7 +80,7 @@ with seen:
     film = schedule_films.film_of_schedules(schedules, key, x_0, eps)
     scrubber(film, key="schedules_film", frame=len(film.captions) // 2, keep=True)
     if YOURS in schedules:
-        st.subheader("Drag your own", anchor=False)
+        st.header("Drag your own", anchor=False)
         st.markdown(
             "Drag a handle: the higher it is, the more of the image is left at that time. The pictures follow, and so "
             "does **Yours** everywhere on this page."
@@ -98,12 +99,16 @@ with seen:
         st.caption("EDM's x_t grows with its noise, up to σ = 80; it is shown divided by its own standard deviation.")
     origin(choice.data)
 
-st.subheader("The same, as a filmstrip", anchor=False)
+st.header("The same, as a filmstrip", anchor=False)
 rows = {name: schedule_films.states(one, x_0, eps, COLUMNS) for name, one in schedules.items()}
 captions = ["clean", *(f"{(k + 1) / COLUMNS:.0%}" for k in range(COLUMNS))]
 page.strip(rows, captions, "x_t from data to noise", NAMES)
 page.below(SCHEDULES_PAGE)
 
 data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"
-programs.show(programs.schedules(made, data, SHOWN[choice.data]))
+programs.show(
+    programs.schedules(made, data, SHOWN[choice.data]),
+    f"mosaic(pixels(torch.stack(sum(x_t.values(), []))), {COLUMNS + 1})",
+    lambda: {name: torch.stack(images) for name, images in rows.items()},
+)
 tries.next_page("schedules")

@@ -108,9 +108,9 @@ with machine:
         st.caption(page.literal(stable.facts(drawn.trace)))
 with result:
     if drawn is not None:
-        st.subheader("The first latent", anchor=False)
+        st.header("The first latent", anchor=False)
         stable_sections.latents(drawn)
-        st.subheader("The picture" if len(drawn.trace.pictures) == 1 else "The pictures", anchor=False)
+        st.header("The picture" if len(drawn.trace.pictures) == 1 else "The pictures", anchor=False)
         stable_sections.finished(drawn)
         stable_sections.save(drawn.trace)
     if name in stable.AT_ONCE:

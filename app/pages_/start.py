@@ -1,9 +1,10 @@
 """Start: images emerge from noise at once; a path leads to the other pages."""
 
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
-from explorer import address, choices, page, sharing
+from explorer import address, choices, page, sharing, tour
 from explorer.page_words import PAGES, PATH
 from explorer.setting_types import Whole
 
@@ -11,7 +12,7 @@ MOST_SEED = 99_999
 THUMBNAILS = Path(__file__).parents[1] / "thumbnails"  # pieces of the pages' own pictures
 STEPS = {"digits": 20, "pictures": 8, "slow": 4}
 
-address.films("frame", "image")
+address.films("frame", "image", "drawn")
 with st.container(key="hero"):
     opening, side = st.columns([2.2, 1], gap="large", vertical_alignment="bottom")
 with opening:
@@ -24,6 +25,7 @@ with opening:
         "no folder of its machine can be opened, nothing is downloaded, and the size of files and runs is limited"
     )
 with side.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
+    tour.begin()
     choice = choices.choose()
     again = st.container(width="content")
 seed = address.hidden("start_seed", Whole(0, MOST_SEED), 0)
@@ -35,8 +37,8 @@ def other_noise() -> None:
 
 again.button("From other noise", on_click=other_noise, icon=":material/casino:")
 with st.spinner("Loading the network"):  # importing torch takes seconds; the visitor already has something to read
-    from explorer import programs
-    from explorer.runs import Settings, class_names, model, run
+    from explorer import draw_it, programs
+    from explorer.runs import Settings, class_names, model, run, states
     from explorer.scrubber import scrubber
 
 network = model(choice.model)
@@ -58,12 +60,13 @@ st.caption(
     f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}."
 )
 
-st.subheader("Look inside", anchor=False)
+draw_it.show(choice)
+st.header("Look inside", anchor=False)
 number = 0
 with st.container(key="path"):
     for k, (column, (group, pages)) in enumerate(zip(st.columns(3, gap="large"), PATH.items(), strict=True)):
         with column.container(key=f"group-{k}"):
-            st.markdown(f"#### {group}")
+            st.markdown(f"### {group}")
             for name in pages:
                 number += 1
                 words = PAGES[name]
@@ -74,4 +77,4 @@ with st.container(key="path"):
                     with st.container(gap=None):
                         st.page_link(f"pages_/{name}.py", label=f"**{number}** **{words.name}**")
                         st.caption(words.short)
-programs.show(programs.sampling(settings))
+programs.show(programs.sampling(settings), "mosaic(pixels(x_0), 5)", partial(states, settings))

@@ -109,7 +109,7 @@ with st.container(key="machine"):
 with st.container(key="workbench"):  # on a phone the result stands above its controls
     asking, result = st.columns([1, 2.4], gap="large")
 with asking:
-    st.subheader("Settings", anchor=False)
+    st.header("Settings", anchor=False)
     negative = controls.text(
         st, "Negative prompt", key="t2i_negative", help="What guidance moves away from; may be empty."
     )

@@ -86,5 +86,9 @@ with beside:
     tries.tries("training")
     tries.question("training")
 page.below(TRAINING)
-programs.show(digit_lessons.program_of(lesson))
+programs.show(
+    digit_lessons.program_of(lesson),
+    digit_lessons.drawn_by("model") if average and learned.model is not None else "",
+    lambda: digit_lessons.tensors(learned),
+)
 tries.next_page("training")

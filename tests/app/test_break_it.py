@@ -3,11 +3,13 @@
 import inspect
 import json
 
+import numpy as np
 import torch
 from conftest import address, finished
 from explorer import break_runs, page_words
 from explorer.break_words import OF_SAMPLING, OF_TRAINING
-from test_programs import executed, keeping
+from test_pages import films, frames
+from test_programs import executed, keeping, stacked
 from visits import QUICK, change_all, cheap_pages, shown  # noqa: F401
 
 from diffusion_explained.training import faults
@@ -36,6 +38,7 @@ def test_right_and_broken_digits_are_those_of_the_program(open_page, cheap_pages
     assert torch.equal(variables["right"][-1].clamp(-1, 1), right.x_0)
     assert torch.equal(variables["broken"][-1].clamp(-1, 1), broken.x_0) and not torch.equal(right.x_0, broken.x_0)
     assert torch.equal(right.states[0], broken.states[0]), "from the same noise"
+    assert np.array_equal(variables["shown"], stacked(frames(films(at)[0])[-1])), "the notebook shows the last frame"
     said = " ".join(one.value for one in at.markdown)
     assert f"| mean pixel | {float(right.x_0.mean()):.2f} | **{float(broken.x_0.mean()):.2f}** |" in said
 

@@ -1,11 +1,15 @@
 """The explorer in headless Chromium: what only a browser can show. Skipped, with a word, where there is none."""
 
 import io
+import math
 import re
+from pathlib import Path
 from urllib.parse import parse_qs, urlparse
+from xml.etree import ElementTree
 
 import pytest
 from explorer.page_words import PAGES, PATH
+from explorer.tour import STOPS
 from PIL import Image
 
 pytestmark = pytest.mark.browser
@@ -277,15 +281,90 @@ def test_a_cloud_is_turned_and_a_sound_is_heard(tab):
     assert molecule.get_attribute("aria-label") != words
 
 
-def test_a_run_is_saved_as_a_gif(tab):
+def test_any_page_is_shared_and_shown_by_a_projector(tab):
     page = tab("reverse?steps=4&seed=3")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    scrubber, slider = ready(page)
+    slider.focus()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(re.compile("frame=3"))
+    page.get_by_role("button", name="Share").click()
+    panel = page.locator(".panel")
+
+    def copied(button, said):
+        panel.get_by_role("button", name=button).click()
+        panel.get_by_text(said).wait_for()
+        return page.evaluate("navigator.clipboard.readText()")
+
+    def saved(button):
+        with page.expect_download() as download:
+            page.get_by_role("button", name=button, exact=True).click()
+        return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+    assert copied("Copy the link", "The link is copied") == page.url
+    cell = copied("Copy as a notebook cell", "The cell is copied")
+    assert cell.endswith("Image.fromarray(mosaic(pixels(x_0), 5))")
+    name, content = saved("Film (GIF)")
+    with Image.open(io.BytesIO(content)) as film:
+        assert (name, film.format, film.n_frames) == ("reverse.gif", "GIF", 5)
+    name, content = saved("Film (WebM)")
+    assert name == "reverse.webm" and content[:4] == b"\x1aE\xdf\xa3" and len(content) > 2_000
+    assert scrubber.get_attribute("data-frame") == "3", "the slider has returned"
+    name, content = saved("PNG")
+    with Image.open(io.BytesIO(content)) as whole:
+        assert name == "reverse.png" and whole.width == 2 * math.ceil(scrubber.bounding_box()["width"])
+        assert len(whole.convert("L").getcolors(256)) > 50, "there is a picture"
+    name, content = saved("SVG")
+    drawing = ElementTree.fromstring(content)
+    kinds = [one.tag.split("}")[1] for one in drawing.iter()]
+    assert name == "reverse.svg" and kinds.count("image") >= 9 and kinds.count("path") == 4
+    assert {"noisy", "predicted", "0.25"} <= {one.text for one in drawing.iter() if one.tag.endswith("text")}
+
+    page.keyboard.press("Escape")
+    panel.wait_for(state="hidden")
+    projected = page.locator("html[data-projector]")
+    seed, sent = page.get_by_role("spinbutton", name="Seed"), len(page.sent)
+    seed.focus()
+    page.keyboard.press("p")
+    assert projected.count() == 0, "what is typed in a field is no command"
+    seed.blur()
+    page.keyboard.press("p")
+    projected.wait_for(state="attached")
+    seed.wait_for(state="hidden")
+    page.get_by_text("← → step").wait_for()
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_url(re.compile("frame=2"))
+    assert scrubber.get_attribute("data-frame") == "2"
+    page.keyboard.press("Escape")
+    seed.wait_for()
+    assert projected.count() == 0 and len(page.sent) == sent, "nothing of the state was touched"
+
+
+def test_the_tour_leads_from_try_to_try_and_back(tab):
+    number = 1 + [stop.page for stop in STOPS].index("forward")
+    page = tab(f"forward?tour={number}")
+    scrubber, _ = ready(page)
+    assert scrubber.get_attribute("data-frame") == "40"
+    page.get_by_text(f"Stop {number} of {len(STOPS)}").wait_for()
+    page.locator(".st-key-tour_next a").click()
+    page.wait_for_selector(".scrubber[data-ready=true][data-frame='50']")
+    assert parse_qs(urlparse(page.url).query)["tour"] == [str(number + 1)]
+    page.keyboard.press("p")
+    page.keyboard.press("n")
+    page.get_by_role("heading", level=1, name=re.compile("Reverse")).wait_for()
+    page.wait_for_selector(".scrubber[data-ready=true][data-frame='2']")
+    assert page.locator("html[data-projector]").count() == 1, "the projector stays on"
+    page.go_back()
+    page.wait_for_selector(".scrubber[data-ready=true][data-frame='50']")
+
+
+def test_a_blob_is_finished_on_the_start_page(tab):
+    page = tab("")
     ready(page)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save as GIF").click()
-    assert download.value.suggested_filename == "digits-euler-4-steps-w2-seed3.gif"
-    with open(download.value.path(), "rb") as file:
-        image = Image.open(io.BytesIO(file.read()))
-    assert image.format == "GIF" and image.n_frames == 5
+    board(page)
+    stroke(page, (0.3, 0.2), (0.6, 0.5), (0.3, 0.8))
+    page.locator(".scrubber").nth(1).wait_for()
+    page.get_by_text("Our classifier reads them as").wait_for()
 
 
 def test_settings_go_into_the_address_and_come_back(tab):

@@ -1,12 +1,20 @@
 """ "The same in Python" is what ran, on the pages of our own networks: executed, it gives the page's own tensors."""
 
+import ast
+import base64
+import io
+import json
+
 import explorer.beyond_kinds
 import explorer.branches
 import explorer.runs
 import numpy as np
 import pytest
 import torch
+from conftest import pictures_of
+from explorer import names
 from explorer.branches import WHAT
+from PIL import Image
 from test_pages import films, frames
 from test_same_pixels import VARIANTS, ids
 from visits import QUICK, alone, another, change, change_all, cheap_pages, drawn, widgets  # noqa: F401
@@ -21,11 +29,34 @@ def in_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a program may write its GIF
 
 
+def cell_of(at):
+    """The page's program as a cell of a notebook, which the panel Share offers to copy."""
+    messages = (json.loads(element.proto.json) for element in at.get("bidi_component"))
+    (cell,) = [message["cell"] for message in messages if "cell" in message]
+    assert cell.startswith(at.code[0].value)
+    return cell
+
+
 def executed(at):
-    """The variables that the page's program leaves."""
-    variables: dict = {}
-    exec(compile(at.code[0].value, "the same in Python", "exec"), variables)
+    """The variables that the page's cell leaves, and as `shown` the picture [H, W, 4] that the notebook would show."""
+    variables, cell = {}, ast.parse(cell_of(at))
+    last = cell.body.pop() if cell_of(at) != at.code[0].value else None
+    exec(compile(cell, "the same in Python", "exec"), variables)
+    if last is not None:
+        variables["shown"] = np.asarray(eval(compile(ast.Expression(last.value), "its last line", "eval"), variables))
     return variables
+
+
+def strips(at, words):
+    """The pictures [H, W, 4] of the page whose alternative texts begin so."""
+    found = [source for alt, source in pictures_of(at) if alt.startswith(words)]
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1])))) for source in found]
+
+
+def stacked(strips):
+    """Strips one above the other, with the gap of a mosaic."""
+    gap = np.zeros((2, *strips[0].shape[1:]), np.uint8)
+    return np.concatenate([part for one in strips for part in (one, gap)][:-1])
 
 
 def keeping(monkeypatch, module, name):
@@ -65,18 +96,22 @@ def check_each_is_printed(open_page, name, base, silent=()):
 
 
 LOOKS = ("digit", "ema")  # of the page Training: they choose what is looked at, and change no network
+OF_BLOBS = ("blob_class", "blob_strength")  # of a drawing on the start page, which has a program of its own
 
 
 @pytest.mark.parametrize("name, base", [("start", {}), *VARIANTS], ids=ids)
 def test_each_control_is_in_the_program(open_page, name, base):
-    check_each_is_printed(open_page, name, base, LOOKS)
+    check_each_is_printed(open_page, name, base, LOOKS + OF_BLOBS)
 
 
 @pytest.mark.parametrize("name, base", [("start", {}), *(one for one in VARIANTS if one[0] == "reverse")], ids=ids)
 def test_a_run_of_our_networks_is_the_page_s(open_page, name, base, monkeypatch):
     runs = keeping(monkeypatch, explorer.runs, "run")
     for what, at in changed(open_page, name, base):
-        assert torch.equal(executed(at)["x_0"], runs[-1].x_0), (what, at.code[0].value)
+        variables = executed(at)
+        assert torch.equal(variables["x_0"], runs[-1].x_0), (what, at.code[0].value)
+        if "x_0_branch" not in variables:
+            assert np.array_equal(variables["shown"], frames(films(at)[0])[-1][0]), "the notebook shows the last frame"
 
 
 @pytest.mark.parametrize("what", WHAT)
@@ -117,6 +152,9 @@ def test_the_race_is_the_page_s(open_page, monkeypatch):
         shown = {(one.sampler, one.num_inference_steps): one.x_0 for one in finishes[-len(theirs) :]}
         assert shown.keys() == theirs.keys(), what
         assert all(torch.equal(theirs[key], shown[key]) for key in shown), what
+        chosen = [name for name in names.SAMPLERS if name in at.session_state.samplers]
+        rows = dict(zip(chosen, strips(at, "the final image, by number of steps")[1:], strict=True))
+        assert np.array_equal(variables["shown"], stacked([rows[name] for name in at.session_state.samplers])), what
 
 
 def test_the_sweep_is_the_page_s(open_page, monkeypatch):
@@ -126,6 +164,7 @@ def test_the_sweep_is_the_page_s(open_page, monkeypatch):
         assert torch.equal(variables["images"][page.guidance_scale], page.x_0), what
         accuracy, diversity = variables["measured"][page.guidance_scale]
         assert accuracy == page.accuracy and diversity == pytest.approx(page.diversity, rel=1e-6)
+        assert np.array_equal(variables["shown"], stacked(strips(at, "images of each class"))), what
 
 
 @pytest.mark.parametrize("base", [{}, {"model": "cifar10_unet_flow"}], ids=["digits", "pictures"])
@@ -136,6 +175,7 @@ def test_noising_is_the_page_s(open_page, base, monkeypatch):
         assert torch.equal(variables["x_t"], made[-1].x_t), what
         predicted = mosaic(pixels(variables["predictions"].x_0[9:10]))
         np.testing.assert_allclose(frames(films(at)[0])[10][2], predicted, atol=1)
+        assert np.array_equal(variables["shown"], *strips(at, "x_t on its way into noise")), what
 
 
 def test_schedules_are_the_page_s(open_page, monkeypatch):
@@ -144,7 +184,9 @@ def test_schedules_are_the_page_s(open_page, monkeypatch):
     drawn_rows: list = []
     monkeypatch.setattr(page, "strip", lambda rows, *rest: drawn_rows.append(rows))
     for what, at in changed(open_page, "schedules", {"own": "true", "curve": "12.00_5.25_-1.00_-3.00_-9.00"}):
-        x_t = executed(at)["x_t"]
+        variables = executed(at)
+        x_t = variables["x_t"]
+        assert np.array_equal(variables["shown"], stacked([mosaic(pixels(torch.stack(x_t[name])), 11) for name in x_t]))
         assert list(x_t) == list(drawn_rows[-1]), what
         for name, images in x_t.items():
             assert all(map(torch.equal, images, drawn_rows[-1][name])), (what, name)

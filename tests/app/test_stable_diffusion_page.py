@@ -119,7 +119,7 @@ def test_it_answers_at_once_says_what_is_missing_and_shows_the_stand_in(open_pag
     assert not at.error and not at.warning and not at.exception
     assert "stand-in" in said(at.markdown) and "do not expect a picture" in said(at.markdown)
     assert "are not on this machine" in said(at.markdown) and "2.7 GB" in said(at.markdown)
-    assert [heading.value for heading in at.subheader] == ["The first latent", "The picture"]
+    assert [heading.value for heading in at.header] == ["The first latent", "The picture"]
     assert "8 × 8 × 4 = 256 values for a picture of 64 × 64 × 3 = 12,288: 48 times fewer" in said(at.caption)
     assert "Takes about" in said(at.caption)
     message = film(at)
@@ -677,7 +677,7 @@ def upload(at, data):
 
 def test_a_recorded_run_is_shown_as_one(open_page, live_file, trace):
     at = recorded_page(open_page)
-    assert not at.subheader and not at.error
+    assert not at.header and not at.error
     upload(at, live_file)
     assert "recorded" in said(at.markdown) and "do not expect a picture" not in said(at.markdown)
     assert film(at)["key"] == to_message([pipeline_of_trace(trace)])["key"]
@@ -795,7 +795,7 @@ def test_the_model_beside_ours_is_called_by_its_name(trace):
         film = side_by_side(steps, run, "MNIST U-Net")
         assert [title.split(": ")[0] for title in film.titles] == ["MNIST U-Net"] * 2 + [name] * 2
         settings = Settings("mnist_unet_flow", "euler", len(trace.rows), (1,), 1.0, seed=0)
-        assert compared.compare(run, settings, (), quiet).head == ("", "ours", name)
+        assert compared.compare(run, settings, (), quiet).head == ("compared", "ours", name)
 
 
 def test_of_a_long_run_the_film_keeps_sixty_steps(trace):

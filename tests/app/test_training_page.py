@@ -2,10 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from conftest import address, finished
 from explorer import choices, digit_lessons, runs, taught
+from test_pages import frames
 from test_programs import executed, in_a_folder, keeping  # noqa: F401
 
 from diffusion_explained import load_pretrained
@@ -53,6 +55,7 @@ def test_the_trained_network_is_that_of_the_program(open_page, short_lessons, ki
     assert variables["losses"] == list(learned.losses)
     assert f"loss {learned.losses[-1][1]:.3f}" in film(at)["captions"][-1]
     assert not torch.equal(learned.averaged[-1].drawn, learned.last[-1].drawn), "the average lags behind"
+    assert np.array_equal(variables["shown"], frames(film(at))[-1][0]), "the notebook shows what the network draws"
     averaged = film(at)["frames"]
     at = at.toggle(key="ema").set_value(False).run()
     assert film(at)["frames"][0] == averaged[0] and film(at)["frames"][-1] != averaged[-1]

@@ -6,6 +6,7 @@ import pytest
 from conftest import APP
 from explorer import page, page_words
 from explorer.page_words import PAGES, PATH
+from test_share import offered
 from visits import QUICK, cheap_pages  # noqa: F401
 
 from diffusion_explained.data.toys import TOYS
@@ -32,6 +33,7 @@ def test_each_try_sets_the_state_of_its_page(open_page, cheap_pages, monkeypatch
             (shown,) = films(at)
             frame = one.moves.get("frame", {0.0: 0}.get(one.moves.get("scale"), len(shown["film"]["captions"]) - 1))
             assert shown["frame"] == frame and shown["token"] == str(number)
+    offered(at, name)
     if PAGES[name].question is not None:
         answers = PAGES[name].question.answers
         for k in range(len(answers)):
