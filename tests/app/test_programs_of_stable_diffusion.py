@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from explorer import drawings, latent_views, stable_sections
+from explorer import drawings, latent_views, stable, stable_sections, variations
 from PIL import Image
 from test_pages import films, frames
 from test_programs import changed, check_each_is_printed, executed, in_a_folder, keeping  # noqa: F401
@@ -22,8 +22,21 @@ def test_each_control_is_in_the_program(open_page, name, base, monkeypatch):
     monkeypatch.setattr(stable_sections, "run", lambda *args, **options: None)  # nothing is drawn for its words
     monkeypatch.setattr(drawings, "whole", once(drawings.whole))
     monkeypatch.setattr(drawings, "readings", lambda *args: [])
+    monkeypatch.setattr(drawings, "draw", one_step)
+    monkeypatch.setattr(variations, "_walked", once(variations._walked))
     monkeypatch.setattr(latent_views, "mixed", once(latent_views.mixed))
     check_each_is_printed(open_page, name, base, silent=("t2i_search", "hole"))  # without a file a rectangle is taken
+
+
+_draw, _drawn = drawings.draw, {}
+
+
+def one_step(name, ask, start, tell):
+    """A drawing of one step with as many pictures, made once: what is compared is the program alone."""
+    if (count := len(ask.seeds)) not in _drawn:
+        quick = stable.Ask("a cat", "", 2.0, "euler", None, 1, tuple(range(count)), ask.height, ask.width)
+        _drawn[count] = _draw(name, quick, stable.RunStart(), tell)
+    return _drawn[count]
 
 
 def once(call):
