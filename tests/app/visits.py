@@ -186,7 +186,7 @@ def another(widget):
         return NAMED[widget.key].get(value, next(iter(NAMED[widget.key])))
     match widget.type:
         case "slider" if isinstance(value, tuple | list):
-            return (value[0] + 5, value[1] + 10)
+            return (value[0] + 5, value[1] + 10 if value[1] + 10 <= widget.max else value[1] - 10)
         case "slider" | "number_input":
             step = type(value)(widget.step or 1)
             return value + step if value + step <= widget.max else value - step
