@@ -774,7 +774,7 @@ def test_compare_follows_its_settings_when_asked(open_page):
 def test_compare_runs_ours_at_the_steps_of_a_recorded_run(open_page, live_file):
     at = recorded_page(open_page, "compare")
     keys = sorted(one.key for one in at.get("bidi_component"))
-    assert keys == ["address", "of_tab"], "nothing is compared before there is a run"
+    assert keys == ["address", "of_tab", "projector", "share_panel"], "nothing is compared before there is a run"
     upload(at, live_file)
     assert len(film(at)["captions"]) == 4 and "when it was recorded" in said(at.markdown)
     assert "As in the recorded run: ddim, 3 steps" in said(at.caption)
