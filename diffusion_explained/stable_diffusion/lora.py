@@ -135,7 +135,10 @@ def lora_file(path: str | os.PathLike[str]) -> tuple[Path, str]:
 
 
 def identity(network: nn.Module, before: Mapping[Layer, Tensor]) -> str:
-    """The start of the SHA-256 of a network's weights, rounded to fp16, as they were before any LoRA (`Adapters`)."""
+    """The start of the SHA-256 of a network's weights, rounded to fp16, as they were before any LoRA (`Adapters`).
+
+    before: for each layer that a LoRA has changed, its weight as it was, [out, in] or [out, in, height, width].
+    """
     weights = {name: x.detach() for name, x in network.state_dict().items()}
     for name, layer in network.named_modules():
         if layer in before:
@@ -146,7 +149,8 @@ def identity(network: nn.Module, before: Mapping[Layer, Tensor]) -> str:
 def read_lora(file: Path, pipe: Any, title: str, before: Mapping[Layer, Tensor]) -> list[Change]:
     """The changes that a LoRA's file asks for in a pipeline of diffusers.
 
-    title: the model's family, for messages; before: the weights that the loaded LoRAs have changed, as they were.
+    title: the model's family, for messages; before: the weights that the loaded LoRAs have changed, as they were, each
+    [out, in] or [out, in, height, width].
 
     Raises ValueError for a file with layers that the model does not have, or that was trained here on other weights,
     which names both models; and for other kinds of adapters (LoHa, LoKr, DoRA).
