@@ -26,7 +26,8 @@ from diffusion_explained.training.few_steps import chord
 
 KIT = Path(__file__).parents[1] / "docs" / "course"
 QUIZ = (KIT / "quiz.md").read_text(encoding="utf-8")
-NUMBERS = [path.stem[:2] for path in course_notebooks()]
+LABS = [path.stem[:2] for path in course_notebooks() if path.stem[3:].startswith("lab_")]
+NUMBERS = [path.stem[:2] for path in course_notebooks() if path.stem[:2] not in LABS]
 
 
 @cache
@@ -54,6 +55,27 @@ def test_both_plans_visit_every_notebook_and_their_minutes_are_sums():
             else:
                 assert said == totals, row
         assert sorted(visited) == NUMBERS
+
+
+def test_every_lab_has_its_hours_and_a_rubric_for_each_open_question():
+    table = (KIT / "syllabus.md").read_text(encoding="utf-8").split("\n## Labs")[1].split("\n## ")[0]
+    rubrics = (KIT / "answers.md").read_text(encoding="utf-8").split("\n## Labs")[1]
+    for path in course_notebooks():
+        if (number := path.stem[:2]) in LABS:
+            row = next(line for line in table.splitlines() if f"[{number}](../../notebooks/{path.name})" in line)
+            read, solve = minutes()[number]
+            assert [int(cell) for cell in row.split("|")[4:7]] == [read, solve, read + solve] and 60 <= solve <= 180, (
+                row
+            )
+            asked = re.findall(r"^(\d)\. \*★+ · \d+ minutes", lab_questions(path), re.MULTILINE)
+            answered = re.findall(rf"^\*\*{number}, question (\d)\..*\*\*\n\n(?:\d\. .*\n){{4}}", rubrics, re.MULTILINE)
+            assert answered == asked and len(asked) >= 2, number
+
+
+def lab_questions(path):
+    """The section of open questions of a lab."""
+    text = "\n".join(cell["source"] for cell in read_notebook(path)["cells"] if cell["cell_type"] == "markdown")
+    return text.split("## Open questions")[1].split("\n## ")[0]
 
 
 def questions():

@@ -22,6 +22,7 @@ from diffusion_explained.course.exercise_cells import (
     stub,
     uses,
     without_remark,
+    without_solution,
 )
 from diffusion_explained.course.notebook_files import Cell, Notebook, course_notebooks, notebook_bytes, read_notebook
 from diffusion_explained.course.slides import as_slides
@@ -47,7 +48,8 @@ def student(notebook: Notebook) -> Notebook:
 def solutions(notebook: Notebook) -> Notebook:
     """The edition that shows everything: each reader's cell holds the sample solution, under the reader's name."""
     made = copy.deepcopy(notebook)
-    cells, exercises = made["cells"], exercise_cells(made["cells"])
+    made["cells"] = cells = [without_solution(cell) for cell in made["cells"]]
+    exercises = exercise_cells(cells)
     left_out = set()
     for one in exercises:
         cells[one.answer]["source"] = _without_stub(cells[one.answer], one)
@@ -61,6 +63,8 @@ def solutions(notebook: Notebook) -> Notebook:
     for cell in cells:
         if cell["cell_type"] == "code" and uses(cell, [one.solution_name for one in exercises]):
             cell["source"] = solved(cell["source"], exercises)
+        if "built(" in cell["source"]:
+            _clear(cell)
     _say(cells, SOLVED)
     made["cells"] = [cell for i, cell in enumerate(cells) if i not in left_out]
     return made
@@ -69,6 +73,7 @@ def solutions(notebook: Notebook) -> Notebook:
 def lecture(notebook: Notebook) -> Notebook:
     """The edition for the lecture hall: without exercises; with figures, and a slide type for every cell."""
     made = copy.deepcopy(notebook)
+    made["cells"] = [without_solution(cell) for cell in made["cells"]]
     first, end = exercise_section(made["cells"])
     after = made["cells"][end]
     after["source"] = after["source"][re.search(r"^## ", after["source"], re.MULTILINE).start() :]  # type: ignore[union-attr]
@@ -141,7 +146,8 @@ def checked(one: ExerciseCells) -> str:
 def _without_answers(notebook: Notebook) -> Notebook:
     """The notebook without sample solutions, cells that use them, and remarks on answers."""
     made = copy.deepcopy(notebook)
-    cells, exercises = made["cells"], exercise_cells(made["cells"])
+    made["cells"] = cells = [without_solution(cell) for cell in made["cells"]]
+    exercises = exercise_cells(cells)
     first, end = exercise_section(cells)
     names = [one.solution_name for one in exercises]
     for one in exercises:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from diffusion_explained.course.notebook_files import Cell
 
+BUILT = re.compile(r'(built\("\d\d\.\d+", \w+), \w+\)')  # in a lab: the cells after the exercises use the answers
 CHECK = re.compile(r'^check\("(\d\d\.\d+)", (\w+), (\w+)\)$')
 SECTION = "## Exercises"
 BEGINS = re.compile(r"^(?:\*\*Exercise \d+|## )", re.MULTILINE)
@@ -60,6 +61,11 @@ def stub(answer_name: str) -> str:
 def uses(cell: Cell, names: Sequence[str]) -> bool:
     """Whether one of the names stands in the source of a cell."""
     return any(re.search(rf"\b{name}\b", cell["source"]) for name in names)
+
+
+def without_solution(cell: Cell) -> Cell:
+    """The cell with the calls of `built` that name no sample solution."""
+    return {**cell, "source": BUILT.sub(r"\1)", cell["source"])} if cell["cell_type"] == "code" else cell
 
 
 def exercise_section(cells: Sequence[Cell]) -> tuple[int, int]:

@@ -43,6 +43,7 @@ NOTEBOOKS = {
     "14": "guidance_inverse_problems",
     "15": "discrete_diffusion",
     "20": "beyond_images",
+    "31": "lab_samplers",
 }
 
 
@@ -161,7 +162,7 @@ Test = Callable[[Any, Given], None]
 class Exercise:
     """One exercise: its number, such as "01.2", its title, how a function is called, its test, and what it is worth.
 
-    minutes: how long a reader needs who has worked through the notebook; points: of a right answer.
+    minutes: how long a reader needs who has worked through the notebook; points: of a right answer; difficulty: 1 to 3.
     """
 
     number: str
@@ -170,20 +171,24 @@ class Exercise:
     test: Test
     minutes: int
     points: int
+    difficulty: int
 
 
 _EXERCISES: dict[str, Exercise] = {}
 
 
-def exercise(number: str, title: str, called: str = "", *, minutes: int = 10) -> Callable[[Test], Test]:
-    """Register the decorated test as that of an exercise: one point for a value, two for a function.
+def exercise(
+    number: str, title: str, called: str = "", *, minutes: int = 10, difficulty: int = 1
+) -> Callable[[Test], Test]:
+    """Register the decorated test as that of an exercise: one point for a value, two for a function, times difficulty.
 
     called: how the reader's function is called, as in the notebook; empty for an answer that is no function.
-    minutes: how long a reader needs.
+    minutes: how long a reader needs. difficulty: 1, and in the labs up to 3.
     """
 
     def register(test: Test) -> Test:
-        _EXERCISES[number] = Exercise(number, title, called, test, minutes, points=2 if called else 1)
+        points = (2 if called else 1) * difficulty
+        _EXERCISES[number] = Exercise(number, title, called, test, minutes, points, difficulty)
         return test
 
     return register
@@ -243,6 +248,23 @@ def check(number: str, answer: object, solution: object = None) -> None:
         "wrong": f"Not yet: {result.hint}.",
     }
     print(words[result.status])
+
+
+@typed_arguments
+def built(number: str, answer: object, solution: object = None) -> Any:
+    """The answer to an exercise of a lab for the cells that use it; while it is open, the sample solution, with a line.
+
+    Raises ValueError for an open answer without a sample solution, as in the student edition.
+    """
+    if answer is not ...:
+        return answer
+    if solution is None:
+        raise ValueError(
+            f"Exercise {number} is open, and the cells from here on use its answer. Replace its dots, run that cell, "
+            "and run this cell again."
+        )
+    print(f"Exercise {number} is open: the lab goes on with our solution.")
+    return solution
 
 
 def _same(before: Any, after: Any) -> bool:
