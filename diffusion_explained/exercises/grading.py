@@ -12,7 +12,7 @@ import copy
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, is_dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 import torch
@@ -44,6 +44,11 @@ NOTEBOOKS = {
     "15": "discrete_diffusion",
     "20": "beyond_images",
     "31": "lab_samplers",
+    "32": "lab_training",
+    "33": "lab_dit",
+    "34": "lab_latent_flow",
+    "35": "lab_sde",
+    "36": "lab_consistency",
 }
 
 
@@ -100,12 +105,7 @@ class Given:
         # (pytorch issue 188032, in torch 2.13 still)
         generators = {id(one): one.clone_state() for one in arguments if isinstance(one, torch.Generator)}
         copies = copy.deepcopy(arguments, generators)
-        try:
-            result = function(*copies)
-        except Exception as error:  # any error of the reader's code becomes a hint
-            raise AssertionError(
-                f"{self.called} ended with {type(error).__name__}: {' '.join(str(error).split())}"
-            ) from error
+        result = ran(self.called, function, *copies)
         for before, after in zip(arguments, copies, strict=True):
             assert _same(before, after), (
                 "your function changes one of its arguments in place: compute a new tensor instead"
@@ -147,6 +147,22 @@ class Given:
         for wrong, its_hint in mistakes:
             assert not near(result, torch.as_tensor(wrong, dtype=result.dtype, device="cpu"), close), its_hint
         raise AssertionError(hint)
+
+
+def refuse(hint: str, error: Exception | None = None) -> NoReturn:
+    """Raise AssertionError with the hint for a wrong answer; error: that of the reader's code, if there was one."""
+    raise AssertionError(hint) from error
+
+
+def ran(called: str, function: Callable[..., Any], *arguments: Any) -> Any:
+    """What a module or a method of the reader's returns, with its gradient; `Given.call` is for functions.
+
+    called: its name in the hint. Raises AssertionError with a hint if it raises an error.
+    """
+    try:
+        return function(*arguments)
+    except Exception as error:  # any error of the reader's code becomes a hint
+        refuse(f"{called} ended with {type(error).__name__}: {' '.join(str(error).split())}", error)
 
 
 def near(result: Tensor, expected: Tensor, close: float = 1e-4) -> bool:
@@ -271,6 +287,8 @@ def _same(before: Any, after: Any) -> bool:
     """Whether an argument still holds the tensors and numbers that it held before the call."""
     if isinstance(before, Tensor):
         return before.shape == after.shape and torch.equal(before, after)
+    if isinstance(before, dict):
+        return before.keys() == after.keys() and all(_same(one, after[name]) for name, one in before.items())
     if isinstance(before, list | tuple):
         return len(before) == len(after) and all(map(_same, before, after))
     if is_dataclass(before):  # a Prediction

@@ -1,15 +1,15 @@
 """The exercises of lab 31, Schedules and samplers."""
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import torch
 from torch import Tensor
 
 from diffusion_explained.denoisers import Prediction
-from diffusion_explained.devices import to_float64
+from diffusion_explained.devices import float64_on_cpu, to_float64
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
-from diffusion_explained.exercises.grading import Given, exercise, near
+from diffusion_explained.exercises.grading import Given, exercise, near, refuse
 from diffusion_explained.forward import posterior_std
 from diffusion_explained.noise import randn, stream
 from diffusion_explained.schedules import DDPMSchedule, Level, Schedule
@@ -25,8 +25,8 @@ def are_the_levels(answer: object, given: Given) -> None:
         for n in (5, 8, 7 + int(3 * given.rand(1))):
             got = given.call(answer, schedule.betas, n)
             assert isinstance(got, list | tuple), "the levels are a list of (t, alpha, sigma), one per level"
-            rows = to_float64(torch.tensor([given.numbers(one, 3) for one in got]))
-            expected = to_float64(torch.tensor([tuple(level) for level in schedule.levels(n)]))
+            rows = float64_on_cpu("levels", [given.numbers(one, 3) for one in got])
+            expected = float64_on_cpu("levels", [list(level) for level in schedule.levels(n)])
             where = f"with {n} steps of {len(schedule.betas)}"
             assert len(rows) != n, f"{where} the clean level is missing: the list ends at (-1, 1, 0)"
             assert len(rows) == n + 1, f"{where} these are {len(rows)} levels: {n}, and then the clean one"
@@ -128,7 +128,7 @@ def is_ddpm(answer: object, given: Given) -> None:
                     (_ancestral(denoise, x_T, levels, 0.0, seed), "this is DDIM: DDPM draws new noise in every step"),
                 ),
             )
-            raise AssertionError(
+            refuse(
                 f"with {n} steps this is not DDPM: the mean of the posterior plus its standard deviation times "
                 "torch.randn(x.shape, generator=generator), drawn once per step"
             )  # fmt: skip
@@ -174,7 +174,7 @@ def is_ddim(answer: object, given: Given) -> None:
                     (by("last"), "the last step adds noise: at σ = 0 nothing is drawn"),
                 ),
             )
-            raise AssertionError(f"at η = {eta:.2f} this is not α_s x_0 + (σ_s² - ς²)^½ ε + ς z")  # fmt: skip
+            refuse(f"at η = {eta:.2f} this is not α_s x_0 + (σ_s² - ς²)^½ ε + ς z")  # fmt: skip
 
 
 def _refuse(got: Tensor, where: str, mistakes: Sequence[tuple[Tensor, str]]) -> None:
@@ -223,7 +223,7 @@ def _two_m(denoise: Denoise, x: Tensor, levels: Sequence[Level], mistake: str = 
             share = h_before / h / 2 if mistake == "ratio" else h / h_before / 2
             share = {"sign": -share, "half": 2 * share, "equal steps": 0.5}.get(mistake, share)
             D = x_0 + share * (x_0 - before)
-        shrink = 0.0 if last else float(torch.tensor(-h).exp())
+        shrink = 0.0 if last else math.exp(-h)
         x = next_level.sigma / level.sigma * x + next_level.alpha * (1 - shrink) * D
         before, h_before = x_0, h
     return x
@@ -263,7 +263,7 @@ def _is_solver(
             got = given.tensor(answer, denoise, x_T, levels, shape=(30, 2))
             if not near(got, solve(exact, x_T, levels), CLOSE):
                 _refuse(got, f"with {n} steps", [(solve(exact, x_T, levels, name), hint) for name, hint in mistakes])
-                raise AssertionError(f"with {n} steps {otherwise}")
+                refuse(f"with {n} steps {otherwise}")
             assert called[0] == evaluations(n), (
                 f"{n} steps took {called[0]} network evaluations, {evaluations(n)} are enough"
             )
