@@ -43,14 +43,13 @@ def _parameterised(
 def has_the_boundary_condition(answer: object, given: Given) -> None:
     """f(x, sigma) of any network, at sigma_min and above, for two sizes of data."""
     for sigma_data, sigma_min in ((0.5, 0.002), (1.0, 0.1), (0.3 + float(given.rand(1)), 0.05)):
-        network = nn.Linear(3, 2, dtype=torch.float64, device="cpu")
+        mix, shift = to_float64(given.randn(3, 2)), to_float64(given.randn(2))
         with torch.no_grad():
-            network.weight.copy_(to_float64(given.randn(2, 3)))
             x, above = to_float64(given.randn(7, 2)), to_float64(given.rand(6))
             sigma = torch.cat([above.new_tensor([sigma_min]), sigma_min + 20 * above**3])
 
-            def of(x: Tensor, sigma: Tensor, network: nn.Linear = network) -> Tensor:
-                return network(torch.cat([x, sigma.log()[:, None]], dim=1))
+            def of(x: Tensor, sigma: Tensor, mix: Tensor = mix, shift: Tensor = shift) -> Tensor:
+                return torch.cat([x, sigma.log()[:, None]], dim=1) @ mix + shift
 
             def by(
                 mistake: str, x: Tensor = x, sigma: Tensor = sigma, a: float = sigma_data, b: float = sigma_min
@@ -153,11 +152,7 @@ def is_the_consistency_loss(answer: object, given: Given) -> None:
         result = given.call(answer, f, x_0, eps, low, high)
         assert isinstance(result, Tensor) and result.shape == (), "the loss is a tensor of one number, shape ()"
         assert result.requires_grad, "the loss has no gradient: only the target, at sigma_low, is held fixed"
-        (got,) = (
-            torch.autograd.grad(result, seen[-1].weights)
-            if seen
-            else (torch.zeros(3, dtype=torch.float64, device="cpu"),)
-        )
+        (got,) = torch.autograd.grad(result, seen[-1].weights) if seen else (x_0.new_zeros(3),)
 
         def by(
             mistake: str, f: _Jump = f, x_0: Tensor = x_0, eps: Tensor = eps, low: Tensor = low, high: Tensor = high

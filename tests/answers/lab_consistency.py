@@ -1,4 +1,4 @@
-"""Answers to the exercises of lab 36."""
+"""Answers to the exercises of lab 36, `exercises.lab_consistency`."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""Answers to the exercises of lab 35."""
+"""Answers to the exercises of lab 35, `exercises.lab_sde`."""
 
 import math
 from itertools import pairwise
