@@ -12,6 +12,7 @@ full size is kept in diffusion_explained/measured/, for the course.
     equality   the final latents of both loops, for four samplers, in float32 and float16
     pixels     the same U-Net on 512 x 512 x 3: a few steps, and the time of 30 by extrapolation
     batches    speed again, for the other --batches
+    where      the compiled network with and without joined products: each stage, and a pass on the GPU by kernels
 """
 
 import argparse
@@ -19,6 +20,7 @@ import contextlib
 import copy
 import gc
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -53,6 +55,14 @@ SCHEDULERS = {
     "euler_ancestral": "EulerAncestralDiscreteScheduler",
 }
 PIXEL_STEPS = 2
+# GPU kernels by their names; the first kind that matches
+KERNELS = {
+    "norms and sums": re.compile("^triton_(poi|red|per)"),  # their names contain those of the layers around
+    "attention": re.compile("flash|fmha|attention|sdpa", re.IGNORECASE),
+    "convolutions": re.compile("conv|fprop|implicit", re.IGNORECASE),
+    "products": re.compile("gemm|cutlass|nvjet|cublas|splitk|_mm_", re.IGNORECASE),
+    "rest": re.compile(""),
+}
 
 
 class Study:
@@ -124,12 +134,16 @@ class Study:
 
     @cached_property
     def fast(self) -> StableDiffusion:
-        """The same model, compiled; it has its own copy of the weights, because compiling changes their layout."""
+        """The same model, compiled."""
+        return self.compiled()
+
+    def compiled(self, *, join: bool = True) -> StableDiffusion:
+        """The model compiled; it has its own copy of the weights, because compiling changes their layout."""
         parts = dict(self.plain.pipe.components)
-        parts |= {name: copy.deepcopy(parts[name]) for name in ("unet", "vae")}
+        parts |= {name: copy.deepcopy(parts[name]) for name in ("unet", "vae", "text_encoder")}
         pipe = type(self.plain.pipe)(**parts, requires_safety_checker=False)
         twin = of_pipeline(pipe, self.plain.family, self.plain.name, self.plain.label)
-        return accelerate(twin, backend=self.arguments.backend, mode=self.arguments.mode)
+        return accelerate(twin, backend=self.arguments.backend, mode=self.arguments.mode, join=join)
 
 
 def modules(model: StableDiffusion) -> list[torch.nn.Module]:
@@ -354,7 +368,54 @@ def pixels(study: Study) -> None:
     )
 
 
-PARTS = {"speed": speed, "equality": equality, "pixels": pixels, "batches": batches}
+# -- where the time goes ----------------------------------------------------------------------------------
+
+
+def kernels(study: Study, run: Callable[[], object], repeats: int = 10) -> dict[str, float]:
+    """Milliseconds on the GPU of one run, by kind of kernel; none without a GPU."""
+    if study.device.type != "cuda":
+        return {}
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        for _ in range(repeats):
+            run()
+        study.wait()
+    found = dict.fromkeys(KERNELS, 0.0)
+    for event in profile.key_averages():
+        kind = next(kind for kind, pattern in KERNELS.items() if pattern.search(event.key))
+        found[kind] += event.self_device_time_total / 1000 / repeats
+    return found
+
+
+def where(study: Study) -> None:
+    """Measure the compiled model with and without joined products, after a few runs of each."""
+    rows = study.results.setdefault("where", [])
+    options = settings(study)
+    expected = final(study.plain.steps(PROMPT, **options))
+    for name, join in (("joined", True), ("not joined", False)):
+        if not study.has_time(f"compiled, {name}"):
+            continue
+        model = study.fast if join else study.compiled(join=False)
+        study.say(f"{name}: compiled in {study.seconds(lambda model=model: model.sample(PROMPT, **options)):.1f} s")
+        rows.append({"name": name} | parts_of_time(study, model, expected))
+        study.say(json.dumps(rows[-1]))
+        study.write()
+
+
+def parts_of_time(study: Study, model: StableDiffusion, expected: torch.Tensor) -> dict[str, Any]:
+    """Seconds of a picture and its stages, kernels of a pass, and the mean difference from the expected latents."""
+    options = settings(study)
+    for _ in range(3):
+        model.sample(PROMPT, **options)
+    each = [study.seconds(lambda: model.sample(PROMPT, **options)) for _ in range(2 * study.arguments.repeats + 1)]
+    start = model.prepare(SEED, 1, levels=model.levels(study.steps), height=study.side, width=study.side)
+    denoise = model.denoiser(model.encode_text(PROMPT, NEGATIVE), SCALE, start=start)
+    row: dict[str, Any] = {"median": statistics.median(each), "fastest": min(each), "stages": stages(study, model, 1)}
+    row["pass_ms"] = kernels(study, lambda: denoise(start.x_t, start.levels[0]))
+    got = final(model.steps(PROMPT, **options))
+    return row | {"mean_difference": float((got - expected).abs().mean()), "std_of_latents": float(expected.std())}
+
+
+PARTS = {"speed": speed, "equality": equality, "pixels": pixels, "batches": batches, "where": where}
 
 
 def main() -> None:

@@ -70,6 +70,9 @@ class Network(Protocol):
     several tensors, as that of Stable Diffusion XL does, is a tuple of them, each [B, ...]. The output has the shape of
     x, and its prediction type is one of `predictions.KINDS`. For training, a network must also be a
     `models.NetworkModule`.
+
+    Guidance calls it with 2B images: x twice, with the conditions of both sides. A network with the attribute
+    shares_sides = True gets x [B] and t [B] once, with the conditions of 2B, and returns [2B, ...].
     """
 
     def __call__(self, x: Tensor, t: Tensor, cond: Any, /) -> Tensor: ...
@@ -270,7 +273,8 @@ class NetworkDenoiser:
             x_0, eps = pair(call(scaled, copied(self.cond)))
             pred = Prediction(x_0, eps, eps_cond=eps)
         else:
-            both = call(torch.cat([scaled, scaled]), both_sides(self.uncond, self.cond))
+            shared = getattr(self.network, "shares_sides", False)
+            both = call(scaled if shared else torch.cat([scaled, scaled]), both_sides(self.uncond, self.cond))
             uncond, cond = both.chunk(2)
             guided = guide(cond, uncond, self.guidance_scale)
             if self.guidance_rescale > 0:

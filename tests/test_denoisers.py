@@ -48,6 +48,24 @@ def test_scale_1_costs_one_pass_and_guidance_one_batch_of_2b(toy_network, x_T):
     assert network.times[1].tolist() == [500.0] * 4
 
 
+def test_a_network_that_shares_the_sides_gets_x_once(toy_network, x_T):
+    class Sharing(Counting):
+        shares_sides = True
+
+        def __call__(self, x, t, labels):
+            self.batches.append((len(x), len(t), len(labels)))
+            count = len(labels) // len(x)
+            return self.network(torch.cat([x] * count), torch.cat([t] * count), labels)
+
+    network, options = Sharing(toy_network), {"cond": LABELS, "uncond": NULL, "guidance_scale": 2.0}
+    got = NetworkDenoiser(network, FLOW, "flow", **options)(x_T, FLOW.level(0.5))
+    expected = NetworkDenoiser(toy_network, FLOW, "flow", **options)(x_T, FLOW.level(0.5))
+    torch.testing.assert_close(got.x_0, expected.x_0)
+    torch.testing.assert_close(got.eps_uncond, expected.eps_uncond)
+    NetworkDenoiser(network, FLOW, "flow", cond=LABELS)(x_T, FLOW.level(0.5))
+    assert network.batches == [(2, 2, 4), (2, 2, 2)], "the conditions of both sides, or with guidance off of one"
+
+
 def test_the_convention_of_guidance_scale(toy_network, x_T):
     """0 is the unconditional side, 1 the conditional one, 3 goes three times the way: uncond + w (cond - uncond)."""
     level = DDPM.level(400)

@@ -150,6 +150,16 @@ def test_the_pipeline_and_the_process_stay_as_they_were():
     assert torch.equal(torch.get_rng_state(), stream) and threading.active_count() == threads
 
 
+def test_no_call_searches_the_modules_for_the_device(monkeypatch):
+    """At the size of FLUX.1 a search takes milliseconds, and there would be one or more per step."""
+    model = model_of("flux_schnell")
+    searched = type(model.pipe)._execution_device.fget
+    monkeypatch.setattr(type(model.pipe), "_execution_device", property(lambda pipe: pytest.fail("searched")))
+    latents = final(model.steps(PROMPT, 1, 2, **size_of("flux_schnell")))
+    assert model.decode(latents).shape == (1, 3, 64, 64)
+    assert model.driver.device == searched(model.pipe)
+
+
 def test_an_error_of_the_network_and_nan_are_raised(monkeypatch):
     model = model_of("lumina2")
     forward = model.network.forward

@@ -32,7 +32,6 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.devices import torch_defaults
-from diffusion_explained.noise import stream
 
 PROGRESS = {"disable": True}
 
@@ -97,7 +96,9 @@ class Course:
         self.times, self.step = times, step
 
     def begin(self, device: Any, own: Any, given: Mapping[str, Any]) -> Tensor:
-        """The timesteps [n] of this call."""
+        """The timesteps [n] of this call, made on the device: copying them to a GPU would wait for its queued work."""
+        if len(set(self.times)) == 1:
+            return torch.full((len(self.times),), self.times[0], dtype=torch.float32, device=device)
         return torch.tensor(self.times, dtype=torch.float32, device=device)
 
 
@@ -161,17 +162,37 @@ def _on_course(own: Any, course: Course) -> Any:
     return found
 
 
+@cache
+def _class_at_device(own: Any) -> type:
+    """A subclass of a pipeline class that knows its device: each call would search all of its modules for it.
+
+    At the size of FLUX.1 that takes milliseconds, while a GPU waits.
+    """
+
+    class AtDevice(own):
+        """The pipeline class, on the device `known_device`."""
+
+        known_device: torch.device
+
+        @property
+        def _execution_device(self) -> torch.device:
+            return self.known_device
+
+    return AtDevice
+
+
 @dataclass(frozen=True)
 class Driver:
     """A pipeline of diffusers with the name of its network, and the arguments of each call besides those of a run.
 
-    call: the function that runs the network, compiled or not.
+    device: the one on which the pipeline computes; call: the function that runs the network, compiled or not.
     arguments: of every call; off: those that switch guidance off, for calls that do not call the network.
     kept: the encoded texts of the last prompt, so that each further call of the pipeline encodes nothing.
     """
 
     pipe: Any
     network: str
+    device: torch.device
     call: Callable[..., Any]
     arguments: Mapping[str, Any] = field(default_factory=dict)
     off: Mapping[str, Any] = field(default_factory=dict)
@@ -194,8 +215,11 @@ class Driver:
         network is not called.
         """
         driven = copy.copy(self.pipe)
+        own: Any = type(self.pipe)
+        driven.__class__ = _class_at_device(own)
         vars(driven)[self.network] = tap
         vars(driven).update(
+            known_device=self.device,
             scheduler=_on_course(self.pipe.scheduler, course),
             encode_prompt=lambda *inputs, **named: self._encoded(texts, inputs, named),
             maybe_free_model_hooks=lambda: None,  # they belong to the given pipeline
@@ -212,7 +236,8 @@ class Driver:
 
     def _quietly(self, course: Course, **given: Any) -> Any:
         """Call the pipeline for one image of any text, without calling its network."""
-        return self.run(course, self.tap(), None, prompt="", generator=_unused_noise(), **self.off, **given)
+        noise = _unused_noise(self.device)
+        return self.run(course, self.tap(), None, prompt="", generator=noise, **self.off, **given)
 
     def _encoded(self, texts: dict[str, Any] | None, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         if texts is None and self.kept:
@@ -253,7 +278,8 @@ class Driver:
 
     def decode(self, latents: Tensor, **given: Any) -> Tensor:
         """The picture of final latents [1, ...], in [0, 1], by the pipeline's own decoding."""
-        result = self._quietly(Course((0.0,), lambda output, at: latents.to(at)), output_type="pt", **given)
+        course = Course((0.0,), lambda output, at: latents.to(at))
+        result = self._quietly(course, output_type="pt", **given)
         self.pipe.maybe_free_model_hooks()
         return result[0]
 
@@ -277,12 +303,16 @@ class Driver:
             tap.repeat(sides[len(outputs) - 1])
             return latents
 
-        self.run(Course((t,) * 4, step), tap, texts, generator=[_unused_noise() for _ in x_t], **given)
+        noise = [_unused_noise(self.device) for _ in x_t]
+        self.run(Course((t,) * 4, step), tap, texts, generator=noise, **given)
         if len(sides) == 1:
             return Outputs(outputs[0], outputs[0], None)
         return Outputs(*outputs)
 
 
-def _unused_noise() -> torch.Generator:
-    """A stream of its own for noise that is not used, so that torch's global stream stays where it is."""
-    return stream(0)
+def _unused_noise(device: torch.device) -> torch.Generator:
+    """A stream of its own for noise that is not used, so that torch's global stream stays where it is.
+
+    It is drawn on the device: there it takes a moment, and on the CPU several milliseconds per step.
+    """
+    return torch.Generator(device).manual_seed(0)

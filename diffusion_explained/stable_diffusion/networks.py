@@ -42,11 +42,17 @@ class PromptedNetwork:
     guidance: Tensor | None = None
     controls: tuple[Control, ...] = ()
 
+    @property
+    def shares_sides(self) -> bool:
+        """Whether `call` takes x once for both sides of guidance; ControlNets take it for each."""
+        return getattr(self.call, "shares_sides", False) and not self.controls
+
     @torch_defaults()  # for the tensors that diffusers creates
     def __call__(self, x: Tensor, t: Tensor, cond: tuple[Tensor, ...]) -> Tensor:
         """The raw output for x [N, C, h, w] at times t [N], with the embeddings [N, L, D], and pooled [N, P], of cond.
 
-        N is B, or with guidance 2B: the B images once without the prompt and once with it.
+        N is B, or with guidance 2B: the B images once without the prompt and once with it. With `shares_sides`
+        x and t are [B] and the embeddings [2B].
         """
         named = self.arguments(x, t, *cond)
         named |= sum_of_residuals(self.controls, x.to(self.dtype), named)

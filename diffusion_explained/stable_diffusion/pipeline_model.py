@@ -410,7 +410,7 @@ def drive_pipeline(pipe: Any, name: str, family: Any, label: str, device: torch.
     """A pipeline whose parts are checked, as a `PipelineModel`."""
     network = getattr(pipe, family.network)
     off = {family.drive.scale: 1.0 - family.drive.less}
-    driver = Driver(pipe, family.network, network, dict(family.drive.arguments), off)
+    driver = Driver(pipe, family.network, device, network, dict(family.drive.arguments), off)
     return PipelineModel(name, family, pipe, label, device, network, _no_decoder, driver=driver)
 
 
