@@ -50,6 +50,9 @@ def shrink(part: str, config: dict[str, Any]) -> dict[str, Any]:
         if xl:
             small |= {"addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 6 * 8 + 32}
             small["transformer_layers_per_block"] = [1, 1, 2]
+        if config["cross_attention_dim"] == 1280:  # the refiner of XL: one text encoder, five numbers
+            small |= {"cross_attention_dim": 32, "projection_class_embeddings_input_dim": 5 * 8 + 32}
+            small["transformer_layers_per_block"] = 1
         if config.get("time_cond_proj_dim") is not None:
             small["time_cond_proj_dim"] = 16
     return small

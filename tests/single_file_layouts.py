@@ -175,6 +175,8 @@ def tensors_of(pipe: Any) -> dict[str, Tensor]:
         found |= sd3(pipe.transformer) | clip(pipe.text_encoder, "text_encoders.clip_l.transformer.")
         return found | clip(pipe.text_encoder_2, "text_encoders.clip_g.transformer.")
     found |= unet(pipe.unet)
+    if getattr(pipe, "text_encoder", None) is None:  # the refiner of XL
+        return found | open_clip(pipe.text_encoder_2, "conditioner.embedders.0.model.")
     if hasattr(pipe, "text_encoder_2"):
         found |= clip(pipe.text_encoder, "conditioner.embedders.0.transformer.")
         return found | open_clip(pipe.text_encoder_2, "conditioner.embedders.1.model.")

@@ -1,10 +1,13 @@
 """Models that are refused: said by the name that people know, and by the key of a file that is wrong."""
 
+import json
+import time
+
 import pytest
 
-from diffusion_explained.stable_diffusion import stand_in
+from diffusion_explained.stable_diffusion import find_weights, stand_in
 from diffusion_explained.stable_diffusion.configurations import check_part
-from diffusion_explained.stable_diffusion.families import FAMILIES, family_of_pipeline
+from diffusion_explained.stable_diffusion.families import FAMILIES, OTHER_MODELS, family_of_pipeline
 from diffusion_explained.stable_diffusion.listing import NEEDED, listing_of
 from diffusion_explained.stable_diffusion.loading import of_pipeline
 
@@ -31,6 +34,18 @@ def test_a_model_is_said_by_the_name_that_people_know(class_name, known_as):
         family_of_pipeline(class_name)
     assert str(raised.value).startswith(f"This model is {known_as}, which is not supported; supported are Stable")
     assert class_name == "SomebodysPipeline" or class_name not in str(raised.value)
+
+
+@pytest.mark.parametrize("begin", OTHER_MODELS)
+def test_each_refused_folder_is_refused_at_once_by_its_models_name(tmp_path, begin):
+    """Its index is all that is there, and all that is read; it has less than 2 kB."""
+    index = {"_class_name": f"{begin}PriorPipeline", "scheduler": ["diffusers", "X"], "vae": ["diffusers", "Y"]}
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    started = time.process_time()
+    with pytest.raises(ValueError, match=r"not supported; supported are Stable Diffusion .* Give the name") as raised:
+        find_weights(tmp_path)
+    assert str(raised.value).startswith(f"This model is {OTHER_MODELS[begin]},")
+    assert time.process_time() - started < 1
 
 
 def index_of(family: str, **parts: list[str]) -> dict[str, object]:

@@ -35,7 +35,8 @@ def record(
     ] = None,
     lora_scale: Annotated[float, typer.Option(help="How much of each LoRA is added; 0 is nothing.")] = 1.0,
     refiner: Annotated[
-        str | None, typer.Option(help="For Stable Diffusion XL: its refiner, a folder or owner/model, for the end.")
+        str | None,
+        typer.Option(help="For Stable Diffusion XL: its refiner: folder, file or owner/model, for the end."),
     ] = None,
     refiner_start: Annotated[
         float, typer.Option(help="The share of the way after which the refiner takes over from the model.")

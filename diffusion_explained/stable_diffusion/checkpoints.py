@@ -15,12 +15,19 @@ from torch import Tensor, nn
 
 from diffusion_explained.extras import extra
 from diffusion_explained.stable_diffusion.clip_vocabulary import clip_tokenizer
+from diffusion_explained.stable_diffusion.families import REFINER, XL
 from diffusion_explained.stable_diffusion.headers import tensors_of
 from diffusion_explained.stable_diffusion.listing import T5
 from diffusion_explained.stable_diffusion.single_files import PLACES
 from diffusion_explained.stable_diffusion.weights import FileWeights, Weights
 
-PADS = {"sd1": ("<|endoftext|>",), "sd2": ("!",), "sdxl": ("<|endoftext|>", "!"), "sd3": ("<|endoftext|>", "!")}
+PADS = {
+    "sd1": {"tokenizer": "<|endoftext|>"},
+    "sd2": {"tokenizer": "!"},
+    "sdxl": {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"},
+    REFINER: {"tokenizer_2": "!"},
+    "sd3": {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"},
+}
 # tensors of a part that its network has no use for: numbers of old libraries, and CLIP's projection where the model of
 # Stable Diffusion 3 leaves it out
 UNUSED = re.compile(r"(position_ids|logit_scale)$|\.loss\.|clip_l\.transformer\.text_projection\.weight$")
@@ -29,7 +36,7 @@ UNUSED = re.compile(r"(position_ids|logit_scale)$|\.loss\.|clip_l\.transformer\.
 def tokenizers_of(weights: FileWeights) -> dict[str, Any]:
     """CLIP's tokenizers, one for each of the file's CLIPs."""
     assert weights.identity is not None
-    return {f"tokenizer{'_2' * n}": clip_tokenizer(pad) for n, pad in enumerate(PADS[weights.identity.layout])}
+    return {name: clip_tokenizer(pad) for name, pad in PADS[weights.identity.layout].items()}
 
 
 def part_of_file(weights: FileWeights, part: str, found: Any, dtype: torch.dtype) -> tuple[nn.Module, dict[str, Any]]:
@@ -53,7 +60,7 @@ def part_of_file(weights: FileWeights, part: str, found: Any, dtype: torch.dtype
         converted = getattr(_utils(), convert)(tensors)
     elif part == T5 or (layout == "flux" and part == "text_encoder_2"):
         converted = _utils().convert_sd3_t5_checkpoint_to_diffusers(tensors)
-    elif layout == "sd2" or (layout == "sdxl" and part == "text_encoder_2"):
+    elif layout == "sd2" or (layout in XL and part == "text_encoder_2"):
         converted = _utils().convert_open_clip_checkpoint(module, tensors, prefix=PLACES[layout][part][0])
     else:
         converted = _utils().convert_ldm_clip_checkpoint(tensors, PLACES[layout][part][0])

@@ -36,7 +36,13 @@ from diffusion_explained.stable_diffusion.listing import (
     read_json,
     refusal_of_pickles,
 )
-from diffusion_explained.stable_diffusion.single_files import Identity, check_vae_file, identify, index_of
+from diffusion_explained.stable_diffusion.single_files import (
+    Identity,
+    check_vae_file,
+    check_vae_fits,
+    identify,
+    index_of,
+)
 
 STAND_IN = "STAND_IN.txt"  # lies in the folder of a pipeline whose weights are random, and says so
 MICRO_CARD = "micro.json"  # lies in the folder of a Micro Stable Diffusion, and says how it was trained
@@ -193,10 +199,17 @@ def single_file(name: str, what: str) -> Path:
     return path
 
 
+def _check_vae(found: Weights, vae: Path) -> None:
+    channels = found.configuration("vae").get("latent_channels", 4)
+    check_vae_fits(vae, found.family.name, found.family.title, channels)
+
+
 def _with_vae(found: Weights, vae: Path | None) -> Weights:
     if vae is not None and found.classes["vae"][1] != "AutoencoderKL":
         kind = found.classes["vae"][1]
         raise ValueError(f"{found.name} has an {kind}, which no single file replaces: leave vae out.")
+    if vae is not None:
+        _check_vae(found, vae)
     return found if vae is None else replace(found, vae=vae)
 
 
@@ -238,6 +251,8 @@ def _read_file(
         name, path.parent, family, str(index["_class_name"]), classes, listing.left_out, vae=vae, file=path,
         identity=identity, others=others,
     )  # fmt: skip
+    if vae is not None:
+        _check_vae(found, vae)
     configs = {part: found.configuration(part) for part in found.parts}
     check_configurations(listing, configs, found.configuration("scheduler"), name)
     return found
