@@ -55,6 +55,27 @@ def test_stable_diffusion_xl_pools_at_the_end_of_the_text_and_not_at_the_new_wor
     torch.testing.assert_close(new.pooled, second.text_projection(states[:, place]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_new_words_are_taken_away_again(tmp_path, family):
+    model = stand_in(family)
+    two = family == "sdxl"
+    encoders = [model.pipe.text_encoder, *([model.pipe.text_encoder_2] if two else [])]
+    before = [{name: x.clone() for name, x in one.state_dict().items()} for one in encoders]
+    plain = model.encode_text("a <one> two cat")
+    tensors = {"clip_l": torch.randn(2, 32), "clip_g": torch.randn(2, 32)} if two else {"emb_params": torch.ones(1, 32)}
+    for word in ("<one>", "two"):
+        model.load_embedding(layouts.write(tmp_path / f"{word}.safetensors", tensors), token=word)
+    assert model.encode_text("a <one> two cat").tokens != plain.tokens
+    model.unload_embeddings()
+    again = model.encode_text("a <one> two cat")
+    assert again.tokens == plain.tokens and torch.equal(again.embeds, plain.embeds)
+    for one, weights in zip(encoders, before, strict=True):
+        assert all(torch.equal(x, weights[name]) for name, x in one.state_dict().items())
+        assert not any(x.requires_grad for x in one.parameters())
+    model.unload_embeddings()
+    assert model.load_embedding(tmp_path / "two.safetensors") == "two", "and the word is free again"
+
+
 @pytest.mark.parametrize(
     ("tensors", "token", "said"),
     [

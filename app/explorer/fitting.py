@@ -33,7 +33,7 @@ HOW = {
 @st.cache_data(ttl=FORGET, show_spinner=False)
 def told(
     name: str,
-    safety_checker: bool | None,
+    loading: Loading,
     height: int | None = None,
     width: int | None = None,
     count: int = 1,
@@ -41,7 +41,7 @@ def told(
 ) -> Forecast | None:
     """The forecast of a model on this machine; None for one that is not here, or a size that it does not draw."""
     try:
-        weights = find_weights(name, safety_checker=safety_checker)
+        weights = find_weights(name, **loading.files())
         return forecast_of(weights, height=height, width=width, batch_size=count, guidance_scale=guidance_scale)
     except (OSError, ValueError):
         return None  # the error is reported where the model is loaded
@@ -52,7 +52,7 @@ def options(name: str, loading: Loading) -> dict[str, Any]:
     given = loading.options()
     if sharing.is_shared():  # only models run that fit everywhere
         return given
-    found, device = told(name, loading.safety_checker), choose_device()
+    found, device = told(name, loading), choose_device()
     room = room_on(device)
     if found is None or room is None:
         return given
@@ -75,7 +75,7 @@ def _need(found: Forecast, loading: Loading, device: torch.device, *, t5: bool |
 def words(name: str, loading: Loading, height: int, width: int, count: int, guidance_scale: float) -> tuple[str, bool]:
     """(What a run takes and what is free, in words; whether it is expected to fit.) No words for what is not known."""
     device = choose_device()
-    found = told(name, loading.safety_checker, height, width, count, guidance_scale)
+    found = told(name, loading, height, width, count, guidance_scale)
     room = room_on(device)
     if found is None or room is None:
         return "", True

@@ -13,6 +13,7 @@ from explorer import controls, page
 
 FORGET = 60  # seconds after which the folders are read again
 CACHE = ""  # as a folder's name: the hub's cache
+NAME = 300  # the most letters of a model's name, a folder or a file
 
 
 @st.cache_data(ttl=FORGET, show_spinner="Reading what is in the folder")
@@ -45,6 +46,37 @@ def pick(folder: str, kind: str, words: str, key: str) -> str | None:
                 "\n".join(f"- **{page.literal(Path(one.name).name)}**: {page.literal(one.why)}" for one in rest)
             )
     return chosen
+
+
+def pick_file(words: str, kind: str, key: str, help: str, before: str = "") -> str:
+    """A file of this kind that the visitor names, or chooses in a folder; empty for none.
+
+    before: what was chosen on another page.
+    """
+    st.session_state.setdefault(key, before)
+    name = controls.text(st, words, key=key, most=NAME, help=help).strip()
+    if not name or not holds_several(name):
+        return name
+    file = pick(name, kind, "In this folder", f"{key}_found")
+    if file is None:
+        st.caption(f"There is no {kind} in this folder.")
+    return file or ""
+
+
+def pick_files(words: str, kind: str, key: str, help: str) -> tuple[str, ...]:
+    """A file of this kind that the visitor names, or any number of files that they choose in a folder."""
+    name = controls.text(st, words, key=key, most=NAME, help=help).strip()
+    if not name or not holds_several(name):
+        return (name,) if name else ()
+    files = [one.name for one in there(name) if one.kind == kind]
+    if not files:
+        st.caption(f"There is no {kind} in this folder.")
+        return ()
+    return tuple(controls.many(st, "In this folder", files, files[:1], key=f"{key}_found", format_func=_stem))
+
+
+def _stem(file: str) -> str:
+    return Path(file).stem
 
 
 def _label(one: OnDisk) -> str:

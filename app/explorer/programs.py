@@ -233,12 +233,12 @@ for one in finishes:
 
 def diffusion(name: str, ask: Ask, start: RunStart, *, model: str = "model", steps: str = "steps") -> str:
     """A run of Stable Diffusion: model, steps, and the final pictures [B, 3, H, W]."""
-    loading = in_python(name, ask.loading, ask.preview_decoder)
-    lora = f"\n{model}.load_lora({ask.lora!r}, scale={ask.lora_scale!r})" if ask.lora else ""
+    loading, more = in_python(name, ask.loading, ask.more.preview_decoder), ask.more
+    refiner = f"\nrefiner = {in_python(more.refiner, ask.loading.of_refiner)}" if more.refiner else ""
     made = f"\n{start.program}\n" if start.program else ""
     return f"""from diffusion_explained.stable_diffusion import {loading.split("(")[0]}
 {made}
-{model} = {loading}{lora}
+{model} = {loading}{more.program(model)}{refiner}
 {_steps(ask, start, model, steps)}
 pictures = {model}.decode({steps}[-1].x_next)  # any step's pred.x_0 can be decoded too"""
 
@@ -260,6 +260,8 @@ def run_options(ask: Ask, start: RunStart, *, without: str = "") -> list[str]:
         lines += ["image=image,", f"strength={start.strength!r},"]
     if start.mask is not None:
         lines += ["mask=mask,"]
+    if ask.more.refiner:
+        lines += [f"refiner=refiner, refiner_start={ask.more.refiner_start!r},"]
     return lines
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from diffusion_explained.schedules import RATIO_SPACINGS, SPACINGS
 from explorer import controls, stable
+from explorer.loading import USUAL, Loading
 from explorer.runs import model
 from explorer.stable import OWN
 
@@ -38,9 +39,9 @@ def of_network(name: str, *counts: int) -> tuple[str, ...]:
     return _allowed(lambda spacing: [of.levels(count, spacing=spacing) for count in counts])
 
 
-def of_stable_diffusion(name: str, count: int, sampler: str) -> tuple[str, ...]:
+def of_stable_diffusion(name: str, count: int, sampler: str, loading: Loading = USUAL) -> tuple[str, ...]:
     """The spacings that a Stable Diffusion model allows; all of them if the model is not on this machine."""
-    return _allowed(lambda spacing: stable.levels(name, count, sampler, spacing))
+    return _allowed(lambda spacing: stable.levels(name, count, sampler, spacing, loading))
 
 
 def choose(where: Any, allowed: tuple[str, ...], *, key: str, **options: Any) -> str | None:

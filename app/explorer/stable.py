@@ -5,9 +5,9 @@ import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,13 +25,22 @@ from diffusion_explained.stable_diffusion.defaults import (
     defaults_of_weights,
     fewer_pixels,
 )
-from diffusion_explained.stable_diffusion.families import CHECKERS_GB, DEFAULT_MODEL, MICRO, SIZES_GB, names_of
+from diffusion_explained.stable_diffusion.families import (
+    CHECKERS_GB,
+    DEFAULT_MODEL,
+    FAMILIES,
+    MICRO,
+    SIZES_GB,
+    names_of,
+)
 from diffusion_explained.stable_diffusion.levels import levels_of
 from diffusion_explained.stable_diffusion.on_disk import cache_home
 from diffusion_explained.stable_diffusion.pipeline_films import PipelineRun, pipeline_of_trace
+from diffusion_explained.stable_diffusion.refining import check_refiner
 from diffusion_explained.stable_diffusion.stand_ins import DDPM_CONFIG
-from diffusion_explained.stable_diffusion.weights import is_repository
+from diffusion_explained.stable_diffusion.weights import Weights, is_repository
 from explorer import fitting, page, sharing
+from explorer.additions import NONE, Additions, added
 from explorer.cache import Cache, named_cache
 from explorer.jobs import POLL
 from explorer.loading import USUAL, Loading
@@ -83,12 +92,12 @@ def on_cpu() -> bool:
 
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
-def missing(name: str, safety_checker: bool | None = None) -> str:
+def missing(name: str, loading: Loading = USUAL) -> str:
     """Why a model cannot be loaded here, in the engine's words; empty if it can."""
     if name == STAND_IN:
         return ""
     try:
-        find_weights(name, safety_checker=safety_checker)
+        find_weights(name, **loading.files())
     except (OSError, ValueError) as error:
         return str(error)
     return ""
@@ -107,6 +116,39 @@ def may_ship_checker(name: str) -> bool:
         return is_repository(name) and (name in CHECKERS_GB or name not in SIZES_GB)
 
 
+def _found(name: str, loading: Loading) -> Weights:
+    """A model's files, whether or not the visitor's autoencoder and the safety checker can be used.
+
+    Raises the engine's ValueErrors and OSErrors.
+    """
+    unchecked = replace(loading, safety_checker=False)
+    try:
+        return find_weights(name, **unchecked.files())
+    except (OSError, ValueError):
+        if not loading.vae:
+            raise
+        return find_weights(name, **replace(unchecked, vae="").files())
+
+
+@st.cache_data(ttl=FORGET, show_spinner=False)
+def is_xl(name: str, loading: Loading = USUAL) -> bool:
+    """Whether a model is Stable Diffusion XL, by its files, so that a refiner may follow it."""
+    try:
+        return _found(name, loading).family.name == "sdxl"
+    except (OSError, ValueError):  # reported where the model is loaded
+        return False
+
+
+@st.cache_data(ttl=FORGET, show_spinner=False)
+def refused_refiner(refiner: str) -> str:
+    """Why a model is no refiner that can be loaded here, in the engine's words; empty if it is one."""
+    try:
+        check_refiner(FAMILIES["sdxl"], find_weights(refiner).family)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
 @st.cache_data(ttl=FORGET, show_spinner=False)
 def to_download(name: str, safety_checker: bool | None = None) -> float | None:
     """The size of a download in gigabytes; None without a network, or if there is no model of that name."""
@@ -116,14 +158,14 @@ def to_download(name: str, safety_checker: bool | None = None) -> float | None:
 
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
-def _scheduler(name: str) -> dict[str, Any] | None:
+def _scheduler(name: str, loading: Loading = USUAL) -> dict[str, Any] | None:
     """The configuration of a model's scheduler, with its class, from its files; None if it does not give the levels."""
     if name == STAND_IN:
         return {**DDPM_CONFIG, "_class_name": "PNDMScheduler"}
-    if (sharing.is_shared() and name != MICRO) or missing(name, False):  # a scheduler needs no checker
+    if sharing.is_shared() and name != MICRO:
         return None
     try:
-        weights = find_weights(name, safety_checker=False)
+        weights = _found(name, loading)
         if weights.family.drive is not None:  # its pipeline chooses the levels, once it is loaded
             return None
         return weights.configuration("scheduler")
@@ -131,26 +173,25 @@ def _scheduler(name: str) -> dict[str, Any] | None:
         return None  # the error is reported where the model is loaded
 
 
-def levels(name: str, count: int, sampler: str, spacing: str | None) -> list[Level] | None:
+def levels(name: str, count: int, sampler: str, spacing: str | None, loading: Loading = USUAL) -> list[Level] | None:
     """The levels of a model's run, without loading the model; None for a model that is not here.
 
     Raises ValueError if its schedule has no levels with that spacing.
     """
-    config = _scheduler(name)
-    own = usual(name).spacing if spacing is None else spacing
+    config = _scheduler(name, loading)
+    own = usual(name, loading).spacing if spacing is None else spacing
     return None if config is None else levels_of(config, count, sampler, own, sequence_length=TOKENS)
 
 
 @st.cache_data(ttl=FORGET, show_spinner=False)
-def usual(name: str) -> Defaults:
+def usual(name: str, loading: Loading = USUAL) -> Defaults:
     """A model's default settings; on a CPU a full-size model's are a size and steps that a visitor would wait for."""
     if name == MICRO and not missing(MICRO):
         return defaults_of_weights(find_weights(MICRO))
     if name == STAND_IN:
         return fewer_pixels(defaults_of_name(DEFAULT_MODEL), *SLOW)
     try:
-        there = not sharing.is_shared() and not missing(name, False)
-        found = defaults_of_weights(find_weights(name, safety_checker=False)) if there else defaults_of_name(name)
+        found = defaults_of_name(name) if sharing.is_shared() else defaults_of_weights(_found(name, loading))
     except (OSError, ValueError):  # reported where the model is loaded
         found = defaults_of_name(name)
     return fewer_pixels(found, *(SLOW if on_cpu() else (SIDE, found.num_inference_steps)))
@@ -194,10 +235,8 @@ def download(name: str, gigabytes: float, tell: Tell, safety_checker: bool | Non
         time.sleep(POLL)
     fetching.result()
     missing.clear()
-    may_ship_checker.clear()
-    usual.clear()
-    _scheduler.clear()
-    fitting.told.clear()
+    for kept in (may_ship_checker, is_xl, refused_refiner, usual, _scheduler, fitting.told):
+        kept.clear()
     return True
 
 
@@ -272,8 +311,7 @@ def load(kept: Cache, name: str, tell: Tell, loading: Loading = USUAL) -> Loaded
 class Ask:
     """All settings that determine a run, except its model's name and what it starts from.
 
-    loading: how the model is loaded. lora: the file of a LoRA, empty for none; lora_scale: how much of it is added;
-    preview_decoder: the file of a TAESD, empty for none; resamplings: RePaint's, with the sampler DDPM, or None.
+    loading: how the model is loaded; more: what is added to it; resamplings: RePaint's, with the sampler DDPM, or None.
     """
 
     prompt: str
@@ -286,9 +324,7 @@ class Ask:
     height: int
     width: int
     loading: Loading = USUAL
-    lora: str = ""
-    lora_scale: float = 1.0
-    preview_decoder: str = ""
+    more: Additions = NONE
     resamplings: int | None = None
 
     @property
@@ -298,10 +334,10 @@ class Ask:
         return self.num_inference_steps * per_step * len(self.seeds) * self.height * self.width
 
     def options(self) -> dict[str, object]:
-        """The options of `StableDiffusion.steps`."""
+        """The options of `StableDiffusion.steps`, without the refiner."""
         options = {**asdict(self), "seed": list(self.seeds), "negative": self.negative or None}
-        for of_loading in ("seeds", "loading", "lora", "lora_scale", "preview_decoder"):
-            del options[of_loading]
+        for of_model in ("seeds", "loading", "more"):
+            del options[of_model]
         if self.resamplings is None:
             del options["resamplings"]
         return options
@@ -351,6 +387,7 @@ def draw(kept: Cache, name: str, ask: Ask, start: RunStart, tell: Tell) -> Finis
     from diffusion_explained.stable_diffusion import record
 
     here = load(kept, name, tell, ask.loading)
+    second = load(kept, ask.more.refiner, tell, ask.loading.of_refiner) if ask.more.refiner else None
     first: list[Tensor] = []
 
     def progress(step: Step) -> None:
@@ -360,15 +397,17 @@ def draw(kept: Cache, name: str, ask: Ask, start: RunStart, tell: Tell) -> Finis
         turn((step.i + 1) / ask.num_inference_steps, f"step {step.i + 1} of {ask.num_inference_steps}")
 
     options = ask.options() | start.options()
+    if second is not None:
+        options |= {"refiner": second.model, "refiner_start": ask.more.refiner_start}
     thumbnail = THUMBNAIL if ask.num_inference_steps * len(ask.seeds) <= MANY else SMALL
     with (
         held(here.turn, tell, BUSY),
+        nullcontext() if second is None else held(second.turn, tell, BUSY),
         HEAVY.turn(tell) as turn,
         warnings.catch_warnings(record=True) as said,
-        wearing(here.model, ask.lora, ask.lora_scale),
+        added(here.model, ask.more) as model,
     ):
         warnings.simplefilter("always")
-        model = previewing(here.model, ask.preview_decoder)
         trace = record(model, thumbnail=thumbnail, progress=progress, **options)
     notices = {str(one.message) for one in said if "safety checker" in str(one.message)}
     if ask.loading.safety_checker is False:
@@ -379,30 +418,6 @@ def draw(kept: Cache, name: str, ask: Ask, start: RunStart, tell: Tell) -> Finis
 def whole_of(trace: Trace) -> PipelineRun | None:
     """The picture of the whole of a trace, or None for one without tokens."""
     return pipeline_of_trace(trace) if trace.tokens[0] else None
-
-
-def previewing(model: "StableDiffusion", file: str) -> "StableDiffusion":
-    """The model with a TAESD for the pictures of its steps."""
-    if not file:
-        return model
-    from diffusion_explained.stable_diffusion.latents import dtype_of
-    from diffusion_explained.stable_diffusion.preview_decoders import read_preview_decoder
-
-    own, dtype = model.pipe.vae.config, dtype_of(model.network)
-    return replace(model, preview_decoder=read_preview_decoder(file, model.family, own, dtype, model.device))
-
-
-@contextmanager
-def wearing(model: "StableDiffusion", lora: str, scale: float) -> Iterator[None]:
-    """Add a LoRA to the model's weights, and take it away at the end: other runs share the model."""
-    if not lora:
-        yield
-        return
-    name = model.load_lora(lora, scale=scale)
-    try:
-        yield
-    finally:
-        model.unload_lora(name)
 
 
 @st.cache_data(max_entries=4, show_spinner="Opening the recorded run")

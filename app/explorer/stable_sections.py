@@ -9,8 +9,9 @@ import streamlit as st
 from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
-from diffusion_explained.stable_diffusion.on_disk import LORA, MODEL, PREVIEW
-from explorer import address, controls, fitting, loading, on_disk, page, sharing, stable
+from diffusion_explained.stable_diffusion.on_disk import MODEL
+from explorer import additions, address, controls, fitting, loading, on_disk, page, sharing, stable
+from explorer.additions import Additions
 from explorer.jobs import Job, begin, running, watch
 from explorer.loading import USUAL, Loading
 from explorer.setting_types import OneOf
@@ -19,7 +20,6 @@ from explorer.turns import Tell
 
 T = TypeVar("T")
 CHANNELS_PER_ROW = 4
-NAME = 300  # the most letters of a model's name or folder
 
 
 # -- a model ------------------------------------------------------------------------------------------------
@@ -40,9 +40,16 @@ def pick_model(words: str = "Model") -> tuple[str, Loading]:
     kind = st.selectbox(words, offered, format_func=MODELS.get, key="sd_model", on_change=_other_model)
     sharing.say(sharing.ONLY_SHIPPED)
     name = _named() if kind == OTHER else kind
-    if name in (*AT_ONCE, OTHER, RECORDED) or sharing.is_shared():
+    if name == RECORDED:
         return name, USUAL
-    return name, loading.pick(_safety_checker(name))
+    its_own = name in (*AT_ONCE, OTHER) or sharing.is_shared()
+    how = USUAL if its_own else loading.pick(name, _safety_checker(name))
+    _bring_settings(name, how)
+    return name, how
+
+
+def _other_model() -> None:
+    st.session_state.sd_chosen = st.session_state.sd_model
 
 
 def _named() -> str:
@@ -52,7 +59,7 @@ def _named() -> str:
         "Its name, a folder or a file",
         st.session_state.get("sd_other", ""),
         key="sd_name",
-        most=NAME,
+        most=on_disk.NAME,
         always=True,
         help="owner/model on the Hugging Face hub, a folder in diffusers' format, a .safetensors file of Stable "
         "Diffusion or FLUX.1, or a folder with several models, as ComfyUI's. Choosing it fetches nothing.",
@@ -64,40 +71,11 @@ def _named() -> str:
     return on_disk.pick(name, MODEL, words, "sd_found") or name or OTHER
 
 
-def pick_lora(name: str) -> tuple[str, float]:
-    """The LoRA's file that the visitor adds to a model of theirs, empty for none; and how much of it is added."""
-    file = _pick_file(
-        name, "LoRA", LORA, "sd_lora",
-        "A small change of this model's weights: a .safetensors file of diffusers or of kohya's scripts, or a folder "
-        "with such files. It is added for a run and taken away after it.",
-    )  # fmt: skip
-    if not file:
-        return "", 1.0
-    scale = controls.slider(st, "LoRA scale", 0.0, 1.0, 1.0, 0.05, key="sd_lora_scale")
-    st.button("Remove the LoRA", icon=":material/close:", on_click=lambda: st.session_state.update(sd_lora=""))
-    return file, scale
-
-
-def pick_preview_decoder(name: str) -> str:
-    """The file of the TAESD that draws the pictures of the steps, empty for none."""
-    return _pick_file(
-        name, "Preview decoder", PREVIEW, "sd_preview",
-        "A TAESD for this model's latents (taesd, taesdxl, taesd3, taef1): a .safetensors file, or a folder. It draws "
-        "the predicted picture of each step in a moment; the last one is drawn by the model's own decoder.",
-    )  # fmt: skip
-
-
-def _pick_file(name: str, words: str, kind: str, key: str, help: str) -> str:
-    """A file of this kind that the visitor names, for a model of theirs, or chooses in a folder; empty for none."""
+def pick_additions(name: str, how: Loading) -> Additions:
+    """What the visitor adds to a model of theirs for a run."""
     if name in (*AT_ONCE, OTHER):
-        return ""
-    given = controls.text(st, words, key=key, most=NAME, help=help).strip()
-    if not given or not on_disk.holds_several(given):
-        return given
-    file = on_disk.pick(given, kind, "In this folder", f"{key}_found")
-    if file is None:
-        st.caption(f"There is no {kind} in this folder.")
-    return file or ""
+        return additions.NONE
+    return additions.pick(refines=stable.is_xl(name, how))
 
 
 def _safety_checker(name: str) -> bool | None:
@@ -119,9 +97,12 @@ def _safety_checker(name: str) -> bool | None:
     return False
 
 
-def _other_model() -> None:
-    chosen = st.session_state.sd_chosen = st.session_state.sd_model
-    usual, state = stable.usual(chosen), st.session_state
+def _bring_settings(name: str, how: Loading) -> None:
+    """Set the controls to a model's own settings when the visitor chose or named another model than before."""
+    state, now = st.session_state, (name, how.prediction)
+    if state.setdefault("sd_settings_of", now) == now:
+        return
+    state.sd_settings_of, usual = now, stable.usual(name, how)
     height, width = usual.size or stable.SLOW
     state.update(
         width=width, height=height, sd_steps=usual.num_inference_steps, sd_w=usual.guidance_scale,
@@ -162,7 +143,7 @@ def can_run(name: str, ask: stable.Ask) -> bool:
         st.warning(sharing.sentence(sharing.ONLY_SHIPPED), icon=":material/groups:")
         return False
     safety_checker = ask.loading.safety_checker
-    if why := stable.missing(name, safety_checker):
+    if why := stable.missing(name, ask.loading):
         st.warning(page.literal(why), icon=":material/inventory_2:")
         gigabytes = stable.to_download(name, safety_checker)
         if gigabytes:
@@ -175,16 +156,20 @@ def can_run(name: str, ask: stable.Ask) -> bool:
                 help="From the Hugging Face hub, once. Nothing is fetched unless you press this.",
             )
         return False
-    if why := ask.loading.refused:
-        st.warning(why, icon=":material/block:")
+    if why := ask.loading.refused or (ask.more.refiner and stable.refused_refiner(ask.more.refiner)):
+        st.warning(page.literal(why), icon=":material/block:")
         return False
     if name in AT_ONCE or stable.loaded(name, ask.loading) is not None:
         return True
-    said, fits = fitting.words(name, ask.loading, ask.height, ask.width, len(ask.seeds), ask.guidance_scale)
-    if not fits:
-        st.warning(page.literal(said), icon=":material/memory:")
-    elif said:
-        st.caption(page.literal(said))
+    of_run = ask.height, ask.width, len(ask.seeds), ask.guidance_scale
+    models = {name: ask.loading, **({ask.more.refiner: ask.loading.of_refiner} if ask.more.refiner else {})}
+    for one, how in models.items():
+        said, fits = fitting.words(one, how, *of_run)
+        said = f"Refiner. {said}" if said and one != name else said
+        if not fits:
+            st.warning(page.literal(said), icon=":material/memory:")
+        elif said:
+            st.caption(page.literal(said))
     if stable.on_cpu():
         st.warning(
             "There is no GPU here, and on a CPU one picture takes minutes. Loading also measures how many.",

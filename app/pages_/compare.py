@@ -31,7 +31,7 @@ with theirs:
     name, loading = stable_sections.pick_model("Stable Diffusion")
     recorded = stable_sections.upload_trace() if name == stable.RECORDED else None
     if name != stable.RECORDED:
-        prompt = controls.text(st, "Prompt", stable.usual(name).prompt, key="compare_prompt")
+        prompt = controls.text(st, "Prompt", stable.usual(name, loading).prompt, key="compare_prompt")
 with common:
     held = recorded is not None  # a recorded run keeps its own sampler and steps
     sampler = controls.choice(
@@ -47,7 +47,7 @@ with common:
         st, "Steps of both", 2, sharing.most(50, sharing.STEPS), STEPS, 1, key="compare_steps", disabled=held
     )
     sharing.say(f"a run has at most {sharing.STEPS} steps")
-    of_theirs = spacings.of_stable_diffusion(name, steps, sampler)
+    of_theirs = spacings.of_stable_diffusion(name, steps, sampler, loading)
     of_both = tuple(one for one in spacings.of_network(choice.model, steps) if one in of_theirs)
     spacing = spacings.choose(st, of_both, key="compare_spacing", disabled=held)
     if held:
@@ -73,7 +73,7 @@ if name == stable.RECORDED:
         with page.progress("Sampling") as tell:
             shown = compare(recorded.trace, settings, (), tell)
 else:
-    usual = stable.usual(name)
+    usual = stable.usual(name, loading)
     height, width = usual.size
     ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), height, width, loading)
     asked = (*stable.asked(name, ask, stable.RunStart()), settings)

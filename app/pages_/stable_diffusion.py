@@ -47,7 +47,7 @@ if name == stable.RECORDED:
     with second:
         drawn = stable_sections.upload_trace()
 else:
-    usual = stable.usual(name)
+    usual = stable.usual(name, loading)
     prompt = controls.text(second, "Prompt", usual.prompt, key="prompt")
     negative = controls.text(
         third,
@@ -69,7 +69,7 @@ else:
         )  # fmt: skip
         most, own = sharing.most(100, sharing.STEPS), usual.num_inference_steps
         steps = controls.slider(st, "Steps", 1, most, own, 1, key="sd_steps", always=of_machine)
-        spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler), key="sd_spacing")
+        spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler, loading), key="sd_spacing")
         left, right = st.columns(2)
         seed = controls.number(left, "Seed", 0, 99999, 0, key="sd_seed")
         of_batch = "One batch: this seed and the ones after it."
@@ -84,13 +84,9 @@ else:
         )
         start = start_picture(height, width, (*ours, PAPER, FILE))
         repeats = resamplings(start, sampler)
-        lora, lora_scale = stable_sections.pick_lora(name)
-        preview = stable_sections.pick_preview_decoder(name)
+        more = stable_sections.pick_additions(name, loading)
     seeds = tuple(range(seed, seed + count))
-    ask = stable.Ask(
-        prompt, negative, scale, sampler, spacing, steps, seeds, height, width, loading, lora, lora_scale, preview,
-        repeats,
-    )  # fmt: skip
+    ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width, loading, more, repeats)
     with machine:
         job = partial(stable.draw, stable.models(), name, ask, start)
         drawn = stable_sections.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, start))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.messages import unknown_name
-from diffusion_explained.stable_diffusion.embeddings import load_embedding
+from diffusion_explained.stable_diffusion.embeddings import load_embedding, unload_embeddings
 from diffusion_explained.stable_diffusion.families import Family
 from diffusion_explained.stable_diffusion.lora import Adapters, check_scale, lora_file, read_lora
 from diffusion_explained.stable_diffusion.preview_decoders import PreviewDecoder
@@ -28,6 +28,7 @@ class Extensible:
     label: str
     device: torch.device
     adapters: Adapters = field(default_factory=Adapters, kw_only=True)
+    vocabularies: dict[str, tuple[Any, int]] = field(default_factory=dict, kw_only=True)
     preview_decoder: PreviewDecoder | None = field(default=None, kw_only=True)
 
     @property
@@ -72,7 +73,11 @@ class Extensible:
 
         token: the word, by default that of the file (`embeddings`). Raises ValueError as `embeddings.load_embedding`.
         """
-        return load_embedding(path, self.pipe, self.family.name, token)
+        return load_embedding(path, self.pipe, self.family.name, self.vocabularies, token)
+
+    def unload_embeddings(self) -> None:
+        """Take all new words away again: tokenizers and text encoders are those of before, to the bit."""
+        unload_embeddings(self.pipe, self.vocabularies)
 
     @named_options
     @typed_arguments

@@ -12,13 +12,15 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from diffusion_explained.messages import shortened
-from diffusion_explained.stable_diffusion.headers import Header, tensors_of
+from diffusion_explained.stable_diffusion.headers import Header, read_header, tensors_of
 from diffusion_explained.stable_diffusion.weights import single_file
 
 ENCODERS = {"sd": ("text_encoder",), "sdxl": ("text_encoder", "text_encoder_2")}
@@ -28,8 +30,13 @@ MODELS = {768: "Stable Diffusion 1.x", 1024: "Stable Diffusion 2.x", 1280: "Stab
 MOST_VECTORS = 75
 
 
-def load_embedding(path: str | os.PathLike[str], pipe: Any, family: str, token: str | None = None) -> str:
+def load_embedding(
+    path: str | os.PathLike[str], pipe: Any, family: str, before: dict[str, tuple[Any, int]], token: str | None = None
+) -> str:
     """Add the word of a textual inversion to a pipeline's tokenizers and text encoders; the word.
+
+    before: for each text encoder its tokenizer, and its number of tokens, as they were before the first word; filled
+    in here for `unload_embeddings`.
 
     Raises ValueError for a file with something else, vectors of another model, or a word that exists already; OSError
     for a damaged file.
@@ -52,9 +59,33 @@ def load_embedding(path: str | os.PathLike[str], pipe: Any, family: str, token: 
     for encoder, tokenizer, x in zip(encoders, tokenizers, vectors, strict=True):
         network = getattr(pipe, encoder)
         _pool_at_the_end(network, tokenizer)
+        if encoder not in before:
+            before[encoder] = tokenizer, len(network.get_input_embeddings().weight)
+            tokenizer = _copy_of(tokenizer)
+            setattr(pipe, encoder.replace("text_encoder", "tokenizer"), tokenizer)
         pipe.load_textual_inversion(x, token=word, tokenizer=tokenizer, text_encoder=network)
         network.eval().requires_grad_(False)
     return word
+
+
+def unload_embeddings(pipe: Any, before: dict[str, tuple[Any, int]]) -> None:
+    """Take all new words away again: tokenizers and text encoders are those of before, to the bit."""
+    for encoder, (tokenizer, count) in before.items():
+        setattr(pipe, encoder.replace("text_encoder", "tokenizer"), tokenizer)
+        network = getattr(pipe, encoder)
+        network.resize_token_embeddings(count)
+        network.eval().requires_grad_(False)
+    before.clear()
+
+
+def word_of(path: str | os.PathLike[str]) -> str:
+    """The word that a textual inversion's file has for its vectors, by its header. Errors as for `load_embedding`."""
+    file = single_file(os.fspath(path), "textual inversion")
+    header = read_header(file)
+    if not is_embedding(header):
+        raise _not_one(file, header.shapes)
+    name = next(iter(header.shapes))
+    return file.stem if name in (OF_A1111, *OF_XL) else name
 
 
 def is_embedding(header: Header) -> bool:
@@ -75,11 +106,22 @@ def _vectors(tensors: dict[str, Tensor], file: Path) -> tuple[list[Tensor], str]
         found, word = [], ""
     found = [x[None] if x.ndim == 1 else x for x in found]
     if not found or any(x.ndim != 2 or not x.is_floating_point() or not bool(x.isfinite().all()) for x in found):
-        raise ValueError(f"{file} is no textual inversion: it holds {', '.join(map(shortened, list(tensors)[:3]))}.")
+        raise _not_one(file, tensors)
     if len({len(x) for x in found}) > 1 or not 1 <= len(found[0]) <= MOST_VECTORS:
         raise ValueError(f"{file} has {' and '.join(str(len(x)) for x in found)} vectors: supported are 1 to "
                          f"{MOST_VECTORS}, as many for each text encoder.")  # fmt: skip
     return found, word
+
+
+def _not_one(file: Path, names: Iterable[str]) -> ValueError:
+    return ValueError(f"{file} is no textual inversion: it holds {', '.join(map(shortened, list(names)[:3]))}.")
+
+
+def _copy_of(tokenizer: Any) -> Any:
+    """The same tokenizer again, through its files: a deep copy of CLIP's no longer decodes to words."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return type(tokenizer).from_pretrained(folder)
 
 
 def _pool_at_the_end(network: Any, tokenizer: Any) -> None:

@@ -48,7 +48,8 @@ class StableDiffusion(Extensible):
     pipe: diffusers' pipeline, for features that are not wrapped here.
     device: the device that the pipeline computes on.
     unchecked: whether the model ships a safety checker that was left out.
-    adapters: the LoRAs that its weights contain now; preview_decoder: a TAESD for the pictures of its steps.
+    adapters: the LoRAs that its weights contain now; vocabularies: its tokenizers as they were before the first new
+    word (`embeddings`); preview_decoder: a TAESD for the pictures of its steps.
     call, decode_call: the functions that run the network and the decoder, compiled or not (`fast.accelerate`).
     controls: the ControlNets of `load_control`.
     """
@@ -414,6 +415,8 @@ class StableDiffusion(Extensible):
             sampler = repaints_with(sampler)
         name = self.default_sampler if sampler is None else sampler
         of_denoiser, of_sampler = divide_options(name, options, self.denoiser_options, self.steps)
+        if refiner is not None and of_denoiser.get("control") is not None:
+            raise ValueError("A refiner takes no ControlNet: leave control out, or refiner.")
         size = (height, width) if image is None else tuple(image.shape[-2:])
         levels = self.levels(num_inference_steps, name, spacing, height=size[0], width=size[1])
         if callable(prompt):

@@ -9,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+import single_file_layouts as layouts
 import torch
 from conftest import APP, address, finished, pictures_of
 from explorer import compared, fitting, jobs, loading, on_disk, page, stable
@@ -21,6 +22,9 @@ from safetensors.torch import save_file
 from safety_checkers import list_checker, pickled_checker, whole_checker
 from test_pages import film, frames, png
 from test_preview_decoders import of_author, tiny
+from test_refining import pipe_of_refiner
+from test_single_files import pipe_of
+from test_single_files import tiny as tiny_facts
 
 from diffusion_explained import load_pretrained, stable_diffusion
 from diffusion_explained.data import hub
@@ -33,6 +37,7 @@ from diffusion_explained.stable_diffusion import (
     downloads,
     recording,
     save_stand_in,
+    single_files,
 )
 from diffusion_explained.stable_diffusion.defaults import Defaults
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
@@ -49,10 +54,10 @@ def a_machine_without_it(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     for module in (hub, downloads):
         monkeypatch.setattr(module, "hub_is_reachable", lambda: False)
-    monkeypatch.setattr(stable, "usual", lambda name: Defaults((64, 64), 3, 7.5, "ddim"))
+    monkeypatch.setattr(stable, "usual", lambda name, loading=None: Defaults((64, 64), 3, 7.5, "ddim"))
     monkeypatch.setattr(stable, "first_choice", lambda: stable.STAND_IN)
     monkeypatch.setattr(jobs, "POLL", 0.1)
-    kept = (stable.missing, stable.to_download, on_disk.there, fitting.told)
+    kept = (stable.missing, stable.to_download, stable.is_xl, stable.refused_refiner, on_disk.there, fitting.told)
     for one in kept:
         one.clear()
     yield
@@ -562,6 +567,89 @@ def test_a_lora_is_added_for_a_run_and_taken_away_and_another_models_is_refused(
     press(at, "Remove the LoRA")
     press(at, "Run")
     assert not at.error and np.array_equal(at.session_state.sd_drawn.trace.pictures, without.pictures)
+
+
+def test_new_words_are_read_for_a_run_and_taken_away_and_another_models_are_refused(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    folder, words = save_stand_in(tmp_path / "model"), tmp_path / "embeddings"
+    words.mkdir()
+    save_file({"<furry>": torch.linspace(-1, 1, 64).view(2, 32)}, words / "a.safetensors")
+    save_file({"emb_params": torch.ones(1, 768)}, words / "wide.safetensors")
+    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
+    at.text_input(key="prompt").set_value("a <furry> cat")
+    at.text_input(key="sd_embedding").set_value(str(words)).run()
+    assert at.get("pills") and r"New word: **\<furry\>**" in said(at.caption)
+    press(at, "Run")
+    drawn = at.session_state.sd_drawn.trace
+    assert "<furry>_1" in drawn.tokens[0][0]["pieces"] and "load_embedding(" in at.code[0].value
+    model = stable.loaded(str(folder)).model
+    assert "<furry>" not in model.pipe.tokenizer.get_vocab()
+    scope: dict = {}
+    exec(at.code[0].value, scope)
+    assert np.abs(pixels(scope["pictures"])[..., :3].astype(int) - drawn.pictures).max() <= 1
+    at.text_input(key="sd_embedding").set_value(str(words / "wide.safetensors")).run()
+    assert "New word: **wide**" in said(at.caption)
+    press(at, "Run")
+    assert "has vectors of 768 numbers, as Stable Diffusion 1" in at.error[0].value
+    at.text_input(key="sd_embedding").set_value(str(folder / "unet" / "diffusion_pytorch_model.safetensors")).run()
+    assert "is no textual inversion" in at.warning[0].value
+
+
+def test_a_single_file_takes_its_parts_its_prediction_and_its_autoencoder_on_the_page(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    monkeypatch.setattr(single_files, "facts_of", tiny_facts)
+    pipe, file = pipe_of("sd21_v"), tmp_path / "odd.safetensors"
+    layouts.write(file, layouts.unet(pipe.unet))
+    pipe.save_pretrained(tmp_path / "whole")
+    layouts.write(tmp_path / "vae.safetensors", layouts.vae(pipe.vae))
+    at = another(finished(open_page("stable_diffusion", **QUICK)), file)
+    assert "nothing in it says what its network predicts" in at.warning[0].value
+    at.selectbox(key="sd_prediction").set_value("v").run()
+    assert "but no vae, text\\_encoder" in at.warning[0].value
+    at.text_input(key="sd_parts_from").set_value(str(tmp_path / "none")).run()
+    assert "There is no folder" in at.warning[0].value
+    at.text_input(key="sd_parts_from").set_value(str(tmp_path / "whole")).run()
+    at.text_input(key="sd_vae").set_value(str(file)).run()
+    assert "holds no autoencoder" in at.warning[0].value and "Run" not in [button.label for button in at.button]
+    at.text_input(key="sd_vae").set_value(str(tmp_path / "vae.safetensors")).run()
+    press(at, "Run")
+    assert not at.error and at.session_state.sd_drawn.trace.settings["model"] == str(file)
+    options = f"vae={str(tmp_path / 'vae.safetensors')!r}, parts_from={str(tmp_path / 'whole')!r}, prediction='v'"
+    assert options in at.code[0].value
+    again = open_page("compare", **address(at))
+    assert options in again.code[0].value, "the address says it"
+
+
+def test_a_refiner_takes_the_last_steps_and_what_is_none_is_refused(open_page, tmp_path, monkeypatch):
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    base = save_stand_in(tmp_path / "xl", "sdxl")
+    pipe_of_refiner().save_pretrained(tmp_path / "refiner")
+    at = another(finished(open_page("stable_diffusion", **QUICK)), base)
+    at.text_input(key="sd_refiner").set_value(str(base)).run()
+    assert "A refiner belongs to Stable Diffusion XL" in at.warning[0].value
+    at.text_input(key="sd_refiner").set_value(str(tmp_path / "refiner")).run()
+    at.slider(key="sd_refiner_start").set_value(0.5).run()
+    press(at, "Run")
+    drawn = at.session_state.sd_drawn.trace
+    assert not at.error and drawn.settings["model"] == f"{base} + {tmp_path / 'refiner'}"
+    scope: dict = {}
+    exec(at.code[0].value, scope)
+    assert np.abs(pixels(scope["pictures"])[..., :3].astype(int) - drawn.pictures).max() <= 1
+    at.text_input(key="sd_vae").set_value("none.safetensors").run()
+    assert "There is no file" in at.warning[0].value and at.text_input(key="sd_refiner").value, "the rest stays"
+    another(at, save_stand_in(tmp_path / "sd"))
+    assert "sd_refiner" not in {one.key for one in at.text_input}, "a refiner goes with Stable Diffusion XL only"
+
+
+def test_a_model_that_is_named_brings_its_own_settings(open_page, tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr(stable, "on_cpu", lambda: False)
+    folder = save_stand_in(tmp_path / "xl-turbo", "sdxl")
+    at = another(open_page("stable_diffusion", sd_model=stable.OTHER, sd_steps="7"), folder)
+    found = at.slider(key="sd_steps").value, at.slider(key="sd_w").value, at.number_input(key="width").value
+    assert found == (1, 1.0, 1024)
+    at.slider(key="sd_steps").set_value(3).run()
+    assert at.slider(key="sd_steps").value == 3
 
 
 # -- the safety checker -------------------------------------------------------------------------------------
