@@ -138,6 +138,7 @@ def modulated(tokens: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return torch.addcmul(shift, tokens, 1 + scale)
 
 
+@typed_arguments
 def positions(grid: tuple[int, int], width: int) -> Tensor:
     """The position of each patch, as sines and cosines of its row and of its column -> [rows * columns, width].
 

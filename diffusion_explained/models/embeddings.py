@@ -30,6 +30,7 @@ def sinusoids(t: Tensor, width: int, max_period: float = 10_000.0) -> Tensor:
 class TimeEmbedding(nn.Module):
     """t [B] -> [B, width]: sinusoids, then a two-layer network."""
 
+    @typed_arguments
     def __init__(self, width: int) -> None:
         super().__init__()
         self.width = width
@@ -46,6 +47,7 @@ class ClassEmbedding(nn.Module):
     With `num_classes=None` the embedding is zero.
     """
 
+    @typed_arguments
     def __init__(self, num_classes: int | None, width: int) -> None:
         super().__init__()
         self.num_classes = num_classes
