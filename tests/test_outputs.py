@@ -36,6 +36,7 @@ from diffusion_explained.training.folder_lock import FolderInUseError, hold
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {  # every script that writes, with arguments by which it writes at PLACE, and the constant that names it
     "benchmarks/diagnosis.py": ([], "diffusion_explained.measured.MEASURED"),
+    "benchmarks/large_models.py": (["--device", "cpu", "--size", "tiny", "--out", "PLACE"], None),
     "benchmarks/memorisation.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/micro.py": (["--out", "PLACE"], None),
     "benchmarks/micro_control.py": (["--out", "PLACE"], None),

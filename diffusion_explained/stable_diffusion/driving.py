@@ -32,6 +32,7 @@ import torch
 from torch import Tensor
 
 from diffusion_explained.devices import torch_defaults
+from diffusion_explained.noise import stream
 
 PROGRESS = {"disable": True}
 
@@ -315,4 +316,4 @@ def _unused_noise(device: torch.device) -> torch.Generator:
 
     It is drawn on the device: there it takes a moment, and on the CPU several milliseconds per step.
     """
-    return torch.Generator(device).manual_seed(0)
+    return stream(0, device)
