@@ -20,7 +20,7 @@ from side_by_side import machine, table
 from throughput import NETWORKS
 from torch import nn
 
-from diffusion_explained.data import load_dataset
+from diffusion_explained.data import ImageDataset, load_dataset
 from diffusion_explained.files import atomic_path, check_folder
 from diffusion_explained.forward import add_noise
 from diffusion_explained.measured import MEASURED, read_measured, write_measured
@@ -29,7 +29,7 @@ from diffusion_explained.models import count_flops, count_parameters
 from diffusion_explained.noise import randn
 from diffusion_explained.predictions import target
 from diffusion_explained.pretrained import in_precision
-from diffusion_explained.schedules import FlowSchedule, schedule_from_config
+from diffusion_explained.schedules import Schedule, schedule_from_config
 from diffusion_explained.training import train
 from diffusion_explained.training.recipe_starts import start_from_data
 from diffusion_explained.training.recipes import Recipe, read_recipe
@@ -49,18 +49,17 @@ RECORDS = 20  # of the loss, per training run
 
 
 @torch.no_grad()
-def test_loss(network: nn.Module, schedule: FlowSchedule, device: str) -> float:
-    """Mean squared error of the velocity on the test split; each image has its own time, the same for all networks."""
-    test = load_dataset("cifar10", "test", download=False)
+def test_loss(network: nn.Module, schedule: Schedule, images: ImageDataset, device: str) -> float:
+    """Mean squared error of the velocity on `images`; each image has its own time, the same for all networks."""
     generator, total = torch.Generator().manual_seed(0), 0.0
-    for x_0, labels in test.batches(1000):
+    for x_0, labels in images.batches(1000):
         t = torch.rand(len(x_0), generator=generator, dtype=torch.float64)
         eps = randn(x_0.shape, generator, device)
         x_0, labels = x_0.to(device), labels.to(device)
         alpha, sigma = schedule.alpha(t).to(x_0), schedule.sigma(t).to(x_0)
         output = network(add_noise(x_0, eps, (t, alpha, sigma)), schedule.network_time(t).to(device), labels)
         total += (output - target("flow", x_0, eps, alpha, sigma)).square().mean().item() * len(x_0)
-    return total / len(test)
+    return total / len(images)
 
 
 def run(name: str, images: int, n: int, device: str) -> dict:
@@ -101,7 +100,7 @@ def run(name: str, images: int, n: int, device: str) -> dict:
         "training_flops": 3 * flops * record.images_seen,
         "seconds": record.seconds,
         "loss_curve": curve,
-        "test_loss": test_loss(record.model.network, schedule, device),
+        "test_loss": test_loss(record.model.network, schedule, load_dataset("cifar10", "test", download=False), device),
         "n": n,
         **measures(guidance_scale=1.0),
     }

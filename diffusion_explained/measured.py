@@ -8,9 +8,16 @@ The scripts of benchmarks/ write these files; each file names its machine, its d
 
 from __future__ import annotations
 
+import base64
+import binascii
+import io
 import json
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from diffusion_explained.checks import typed_arguments
 from diffusion_explained.files import atomic_path, read_json
@@ -58,6 +65,28 @@ def write_measured(study: str, values: dict[str, Any], folder: Path = MEASURED) 
     with atomic_path(path) as part:
         part.write_text(f'{head[:-1]}{", " if len(head) > 2 else ""}"rows": [\n{rows}\n]}}\n', encoding="utf-8")
     return path
+
+
+@typed_arguments
+def picture_to_text(pixels: Tensor) -> str:
+    """A grey picture, uint8 [H, W], as a PNG file in base64, to be kept in a row of a study."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels.cpu().numpy()).save(file, "PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+@typed_arguments
+def picture_from_text(text: str) -> Tensor:
+    """The picture uint8 [H, W] that `picture_to_text` wrote. Raises OSError for damaged text."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
+            return torch.from_numpy(np.array(image.convert("L")))
+    except (binascii.Error, OSError, SyntaxError) as error:
+        raise OSError("the picture in this study is damaged. Install the package again.") from error
 
 
 def _rounded(value: Any) -> Any:

@@ -8,7 +8,7 @@ Every output is a linear combination of the data and the noise, `output = a * x_
 | `x_0`   | 1                      | 0                        | -sigma            | DDPM, Sec. 3.2         |
 | `v`     | -sigma                 | alpha                    | alpha^2 + sigma^2 | Salimans & Ho, App. D  |
 | `flow`  | -1                     | 1                        | alpha + sigma     | rectified flow, Eq. 1  |
-| `score` | 0                      | -1/sigma                 | -alpha/sigma      | score SDE, Eq. 7       |
+| `score` | 0                      | -1/sigma                 | -alpha/sigma      | Tweedie; Vincent 2011  |
 | `edm`   | sigma / (sigma_data r) | -sigma_data * alpha / r  | -r / sigma_data   | EDM, Eq. 7 and Table 1 |
 
 with the determinant alpha * b - sigma * a, and r = sqrt(sigma^2 + (sigma_data * alpha)^2). The row (a, b) defines the

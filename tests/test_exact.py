@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from diffusion_explained import samplers
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.forward import add_noise
 from diffusion_explained.guidance import guide
+from diffusion_explained.noise import generators, randn
+from diffusion_explained.samplers import final
 from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule, Level
 
 MEANS = torch.tensor([[-1.0, 0.5], [1.5, 0.0], [0.0, -1.0]])
@@ -135,3 +138,16 @@ def test_tilted_densities_are_no_diffusion_by_the_squared_difference_of_the_scor
     expected = w * (1 - w) * apart.square().sum(1) / 2
     torch.testing.assert_close(rest - rest[0], expected - expected[0], rtol=1e-3, atol=1e-4)
     assert w == 1 or float(rest.max() - rest.min()) > 1
+
+
+def test_guidance_amplifies_what_is_skewed_and_skews_what_is_balanced():
+    """As docs/responsible.md says: 90% become 98, and half of a class becomes a third where the others have 70%."""
+    means = torch.tensor([[-1.0, 0.0], [1.0, 0.0]]).repeat(2, 1)
+    data = GaussianMixture(means, 0.3, weights=torch.tensor([0.9, 0.1, 0.5, 0.5]), classes=[0, 0, 1, 1])
+    x_T, levels, found = randn((400, 2), generators(400)), FlowSchedule().levels(30), {}
+    for label in (0, 1):
+        for scale in (1.0, 2.0):
+            denoise = ExactDenoiser(data, labels=torch.full((400,), label), guidance_scale=scale)
+            found[label, scale] = float((final(samplers.euler(denoise, x_T, levels))[:, 0] < 0).double().mean())
+    assert abs(found[0, 1.0] - 0.9) < 0.05 and abs(found[1, 1.0] - 0.5) < 0.08
+    assert found[0, 2.0] > 0.96 and 0.25 < found[1, 2.0] < 0.4

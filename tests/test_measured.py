@@ -5,8 +5,16 @@ import math
 from collections import defaultdict
 
 import pytest
+import torch
 
-from diffusion_explained.measured import read_measured, rows_of, studies, write_measured
+from diffusion_explained.measured import (
+    picture_from_text,
+    picture_to_text,
+    read_measured,
+    rows_of,
+    studies,
+    write_measured,
+)
 from diffusion_explained.models import build_network, count_flops, count_parameters, network_config
 from diffusion_explained.pretrained import WEIGHTS, load_pretrained, shipped_weights
 from diffusion_explained.training.faults import FAULTS
@@ -68,7 +76,27 @@ def test_the_rows_of_a_part_are_those_and_an_unknown_part_is_refused(tmp_path, m
 
 
 def test_the_course_has_its_studies():
-    assert {"guidance", "memorisation", MICRO, "samplers", "scaling", "stable_diffusion"} <= set(studies())
+    expected = {"data_size", "guidance", "memorisation", MICRO, "samplers", "scaling", "stable_diffusion"}
+    assert expected <= set(studies())
+
+
+def test_pictures_in_a_study_are_read_again_and_damaged_ones_refused():
+    pixels = torch.arange(6 * 8).reshape(6, 8).to(torch.uint8)
+    text = picture_to_text(pixels)
+    assert torch.equal(picture_from_text(text), pixels)
+    for damaged in (text[:40], text[1:], "", "not base64!"):
+        with pytest.raises(OSError, match="picture in this study is damaged"):
+            picture_from_text(damaged)
+
+
+def test_the_sizes_of_the_data_differ_in_nothing_else():
+    study = read_measured("data_size")
+    settings = [(row["size"], row["seed"]) for row in study["rows"]]
+    assert len(set(settings)) == len(settings) and {size for size, _ in settings} == {100, 1_000, 10_000, 60_000}
+    assert len({row["images"] for row in study["rows"]}) == 1 and {row["n"] for row in study["rows"]} == {study["n"]}
+    for row in study["rows"]:
+        assert 0 <= row["copies_of_test"]["share"] <= row["copies"]["share"] + 0.02 <= 1.02 and "2026" in row["machine"]
+        assert len(row["curve"]) >= 20 and (row["seed"] > 0 or picture_from_text(row["strip"]).shape == (56, 280))
 
 
 @EVERY_STUDY

@@ -35,6 +35,7 @@ from diffusion_explained.training.folder_lock import FolderInUseError, hold
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = {  # every script that writes, with arguments by which it writes at PLACE, and the constant that names it
+    "benchmarks/data_size.py": (["--folder", "PLACE"], None),
     "benchmarks/diagnosis.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/large_models.py": (["--device", "cpu", "--size", "tiny", "--out", "PLACE"], None),
     "benchmarks/memorisation.py": ([], "diffusion_explained.measured.MEASURED"),

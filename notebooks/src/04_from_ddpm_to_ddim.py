@@ -340,7 +340,7 @@ assert results["DDIM", 2][1] > 1.5 * results["DDIM", 5][1] and read >= 0.9
 # et al. 2021, *Score-Based Generative Modeling*, Sec. 4.3). In both, the network provides only the **score**, the
 # direction in which the density of the noisy data grows fastest:
 #
-# $$ \nabla_{x_t} \log p_t(x_t) \;=\; -\,\frac{\hat\varepsilon(x_t)}{\sigma_t}. \tag{score SDE, Eq. 7} $$
+# $$ \nabla_{x_t} \log p_t(x_t) \;=\; -\,\frac{\hat\varepsilon(x_t)}{\sigma_t}. \tag{Tweedie; Vincent 2011} $$
 #
 # <small>In code: `exact.GaussianMixture.log_density`. Test:
 # `tests/test_exact.py::test_eps_is_minus_sigma_times_the_score`.</small>
