@@ -69,9 +69,14 @@ def write_measured(study: str, values: dict[str, Any], folder: Path = MEASURED) 
 
 @typed_arguments
 def picture_to_text(pixels: Tensor) -> str:
-    """A grey picture, uint8 [H, W], as a PNG file in base64, to be kept in a row of a study."""
+    """A grey picture, uint8 [H, W], as a PNG file in base64, to be kept in a row of a study.
+
+    Raises ValueError for another shape or dtype.
+    """
     from PIL import Image
 
+    if pixels.ndim != 2 or pixels.dtype != torch.uint8:
+        raise ValueError(f"A picture in a study is uint8 [H, W]; got {pixels.dtype} {list(pixels.shape)}.")
     file = io.BytesIO()
     Image.fromarray(pixels.cpu().numpy()).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
