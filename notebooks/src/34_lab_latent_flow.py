@@ -92,16 +92,12 @@ my_autoencoder = ...
 class SolutionAutoencoder(nn.Module):
     def __init__(self, channels, width):
         super().__init__()
-        self.down = nn.Sequential(
-            nn.Conv2d(1, width, 4, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.SiLU(),
-            nn.Conv2d(2 * width, 2 * channels, 3, padding=1),
-        )  # fmt: skip
-        self.up = nn.Sequential(
-            nn.Conv2d(channels, 2 * width, 3, padding=1), nn.SiLU(),
-            nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.SiLU(),
-            nn.ConvTranspose2d(width, 1, 4, stride=2, padding=1),
-        )  # fmt: skip
+        layers = [nn.Conv2d(1, width, 4, stride=2, padding=1), nn.SiLU()]
+        layers += [nn.Conv2d(width, 2 * width, 4, stride=2, padding=1), nn.SiLU()]
+        self.down = nn.Sequential(*layers, nn.Conv2d(2 * width, 2 * channels, 3, padding=1))
+        layers = [nn.Conv2d(channels, 2 * width, 3, padding=1), nn.SiLU()]
+        layers += [nn.ConvTranspose2d(2 * width, width, 4, stride=2, padding=1), nn.SiLU()]
+        self.up = nn.Sequential(*layers, nn.ConvTranspose2d(width, 1, 4, stride=2, padding=1))
 
     def encode(self, x):
         mean, log_var = self.down(x).chunk(2, dim=1)
