@@ -109,6 +109,13 @@ def explorer() -> None:
     shot.quantize(200, dither=Image.Dither.NONE).save(HERE / "explorer.png", optimize=True)
 
 
+def recorded() -> None:
+    """app/recorded.safetensors: the run of micro that the page Compare shows first."""
+    stable_diffusion.record(
+        stable_diffusion.load("micro"), "a blue cat", sampler="ddim", num_inference_steps=12, guidance_scale=4.0, seed=0
+    ).save(HERE.parent / "app" / "recorded.safetensors")
+
+
 def sound() -> None:
     """sound.png: three spectrograms of each word, seeds 0 to 29."""
     drawn = beyond.load_beyond("sound").sample(list(range(10)) * 3, num_inference_steps=20, seed=0)
@@ -190,6 +197,6 @@ def molecule_picture(item: torch.Tensor) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    for make in (digits, pictures, one_step, micro, explorer, sound, video, shapes, molecules, kinds):
+    for make in (digits, pictures, one_step, micro, explorer, recorded, sound, video, shapes, molecules, kinds):
         if make.__name__ in sys.argv[1:] or len(sys.argv) == 1:
             make()

@@ -60,6 +60,7 @@ class Lead {
   figure(title, alt, kind, letter) {
     const canvas = element("canvas", { className: "pixels", width: this.lead.width, height: this.lead.height });
     canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", alt); // until it is drawn
     const words = element("span", { textContent: title });
     const caption = element("figcaption", {}, words, ...(letter ? [element("i", { innerHTML: letter })] : []));
     return Object.assign(element("figure", { className: kind }, caption, canvas), { words: alt });

@@ -98,7 +98,7 @@ def _arrive(page: str) -> None:
         moves = 0 if here is None else here.moves  # a component may stay, and knows the last token
         here = st.session_state.visit = Visit(page, asked, {_canonical(asked, ())}, moves=moves)
     here.values, here.left_out, here.early = {}, [], False
-    here.place, here.note = st.container(key="address-bar").empty(), st.empty()
+    here.place, here.note = st.container(key="address-bar").empty(), st.container(key="note").empty()
 
 
 def _leave() -> None:

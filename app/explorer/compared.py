@@ -1,16 +1,19 @@
 """A run of a small model of ours beside one of Stable Diffusion: one film of both, and what each costs."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from diffusion_explained.film import Film
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.trace_films import short_name, side_by_side
 from explorer import page, stable
-from explorer.cache import Cache
+from explorer.cache import Cache, named_cache
 from explorer.choices import words_of
 from explorer.runs import Settings, denoiser, model, steps_of, timed
 from explorer.turns import HEAVY, Tell
+
+FIRST = Path(__file__).parents[1] / "recorded.safetensors"  # made by `python assets/make.py recorded`
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,14 @@ def compare(trace: Trace, settings: Settings, asked: tuple[object, ...], tell: T
     seconds = timed(settings, tell).seconds * counted.evaluations / len(steps)
     film = side_by_side(steps, trace, title(settings.model))
     return Compared(film, table(settings.model, seconds, trace), trace, (*asked, settings))
+
+
+def first_comparison(settings: Settings, tell: Tell) -> Compared:
+    """Run our model here beside the run of micro that ships with the explorer: what is shown before any other run."""
+    trace = stable.opened(FIRST.read_bytes(), FIRST.name).trace
+    said = trace.settings
+    held = replace(settings, sampler=said["sampler"], num_inference_steps=said["num_inference_steps"], spacing=None)
+    return named_cache("first compared").get(held, lambda tell: compare(trace, held, (), tell), tell)
 
 
 def title(name: str) -> str:

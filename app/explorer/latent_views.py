@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import streamlit as st
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_explained.film import Film, film, pixels
@@ -88,11 +86,6 @@ def mixed(name: str, one: Encoded, other: Encoded, tell: Tell) -> Film:
         return film(panels, captions)
 
     return named_cache("mixed").get((name, one.key, other.key), make, tell)
-
-
-def enlarged(field: Tensor, limit: float, times: int = 8) -> np.ndarray:
-    """A signed field [h, w] as bytes [times h, times w, 4], coloured by the diverging map."""
-    return pixels(F.interpolate(field[None, None], scale_factor=times, mode="nearest"), limit)[0]
 
 
 # -- the cost -----------------------------------------------------------------------------------------------

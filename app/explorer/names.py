@@ -22,6 +22,8 @@ SCHEDULES = named(
     },
     tuple(ALL_SCHEDULES),
 )
+YOURS = "yours"
+WITH_YOURS = {**SCHEDULES, YOURS: "Yours"}  # the visitor's own, of `own_schedule`
 SAMPLERS = named(
     {
         "euler": "Euler",

@@ -18,7 +18,7 @@ from explorer.setting_types import one
 
 LOW, HIGH, GAP = -12.0, 12.0, 0.5  # of log SNR; neighbouring handles stay at least GAP apart
 USUAL = (9.0, 1.0, -1.0, -3.0, -9.0)  # at five times, evenly spaced from data to noise
-KEY = "curve"
+KEY, KEPT = "curve", "own_curve"  # in the address and the session's state, for all pages
 COLUMNS = 10  # of the small pictures, without the clean one
 WRITTEN = re.compile(r"-?[0-9]{1,2}\.[0-9]{2}", re.ASCII)
 
@@ -46,8 +46,12 @@ class Falling:
 
 
 def values() -> tuple[float, ...]:
-    """The handles' values: as the visitor left them, or as the address gives them."""
-    return tuple(address.hidden(KEY, Falling(), USUAL))
+    """The handles' values: as the visitor left them, on whatever page, or as the address gives them."""
+    state = st.session_state
+    if KEY not in state:  # which the address removes when the page is left
+        state[KEY] = state.get(KEPT, USUAL)
+    state[KEPT] = tuple(address.hidden(KEY, Falling(), USUAL))
+    return state[KEPT]
 
 
 def editor(chart: Chart, role: str, x_0: Tensor, eps: Tensor) -> None:

@@ -15,6 +15,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer import address, sharing
 from explorer.page_parts import PageWords
+from explorer.readers import reader
 from explorer.turns import Stopwatch, Tell
 from explorer.words import literal
 
@@ -29,15 +30,10 @@ REDRAW = 3.0  # seconds between redrawings of a result that grows
 FORECAST = 2.0  # seconds of work after which the bar also shows the time that is left
 
 
-def head(title: str, lead: str, *formulas: str) -> None:
-    """The page's title, its subject in a sentence or two, and its formulas."""
-    st.title(title, anchor=False)
-    st.markdown(lead)
-    equations(formulas)
-
-
 def equations(formulas: Sequence[str]) -> None:
-    """The page's formulas in a row, which wraps on a narrow screen."""
+    """The page's formulas in a row, which wraps on a narrow screen, for a reader of formulas."""
+    if not reader().formulas:
+        return
     with st.container(key="formulas", horizontal=True, horizontal_alignment="center", gap="medium"):
         for formula in formulas:
             st.latex(formula, width="content")
@@ -66,8 +62,8 @@ def below(words: PageWords) -> None:
 
 
 def notes(words: PageWords) -> None:
-    """What else there is to know about the page's picture."""
-    if words.notes:
+    """What else there is to know about the page's picture, unless the reader asks for code."""
+    if words.notes and reader().notes:
         st.markdown("\n".join(f"- {note}" for note in words.notes))
 
 

@@ -24,6 +24,15 @@ class Question(NamedTuple):
     explanation: str
 
 
+class Reader(NamedTuple):
+    """A reader, by what the pages show: formulas, facts about the picture, the program (hidden, folded or open)."""
+
+    name: str
+    formulas: bool
+    notes: bool
+    program: str
+
+
 @dataclass(frozen=True)
 class PageWords:
     """The words of a page: its name in the navigation, a short sentence for links to it, and what the page itself says.

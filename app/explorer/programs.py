@@ -13,13 +13,14 @@ from diffusion_explained.schedules import SCHEDULES
 from explorer import share_panel
 from explorer.branches import Branch, sampling_options
 from explorer.digit_lessons import program_of
+from explorer.readers import reader
 from explorer.runs import Settings, columns_of
 from explorer.stable import Ask, RunStart, in_python
 from explorer.taught import lesson_of
 
 
 def show(program: str, picture: str = "", numbers: "Callable[[], Mapping[str, Tensor]] | None" = None) -> None:
-    """Show a program on the page, in a closed expander, and offer it to share.
+    """Show a program on the page (`fold`), and offer it to share.
 
     picture: its expression for the pixels [H, W, 4] that the page shows, with `mosaic` and `pixels` of
     `diffusion_explained.film`; numbers: what computes the tensors behind the picture.
@@ -30,8 +31,11 @@ def show(program: str, picture: str = "", numbers: "Callable[[], Mapping[str, Te
 
 
 def fold(program: str) -> None:
-    """Show a program in a closed expander."""
-    with st.expander("The same in Python", icon=":material/code:"):
+    """Show a program in an expander, as the reader wants it: closed, open, or not at all."""
+    shown = reader().program
+    if shown == "hidden":
+        return
+    with st.expander("The same in Python", icon=":material/code:", expanded=shown == "open"):
         st.code(program, language="python")
 
 
@@ -125,6 +129,7 @@ def noising(
     label: int,
     number: int,
     schedule: str,
+    handles: tuple[float, ...],
     model: str,
     seed: int,
     *,
@@ -132,7 +137,8 @@ def noising(
     invert: bool,
 ) -> str:
     """Forward: x_t [51, C, H, W] at all levels, and the network's predictions; own: channels and size of a file."""
-    (importing, network_made), made = network(model), f"{SCHEDULES[schedule].__qualname__}()"
+    importing, network_made = network(model)
+    made = f"DDPMSchedule.of_log_snr({list(handles)!r})" if handles else f"{SCHEDULES[schedule].__qualname__}()"
     if own:
         channels, size = own
         loading = "from diffusion_explained.data import load_image"

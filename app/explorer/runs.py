@@ -19,7 +19,7 @@ from diffusion_explained.models import Classifier, count_flops
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.pretrained import Model, load_classifier, load_pretrained
 from diffusion_explained.samplers import Step, final
-from diffusion_explained.schedules import SCHEDULES, Level, Schedule
+from diffusion_explained.schedules import SCHEDULES, DDPMSchedule, Level, Schedule
 from explorer import page, taught
 from explorer.cache import named_cache, quiet
 from explorer.choices import data_of, pace_of
@@ -83,9 +83,9 @@ def class_names(data: str) -> tuple[str, ...]:
     return DATASETS[data].class_names
 
 
-def schedule_of(name: str) -> Schedule:
-    """The schedule that the pages call by this name, with its default numbers."""
-    return SCHEDULES[name]()
+def schedule_of(name: str, handles: tuple[float, ...] = ()) -> Schedule:
+    """The schedule that the pages call by this name, with its default numbers; with handles the visitor's own."""
+    return DDPMSchedule.of_log_snr(handles) if handles else SCHEDULES[name]()
 
 
 # -- how long a run takes ------------------------------------------------------------------------------------
@@ -124,8 +124,9 @@ class Noising:
 
 
 def noising(
-    key: tuple[object, ...], x_0: Tensor, label: int | None, schedule_name: str, model_name: str, seed: int, tell: Tell
-) -> Noising:
+    key: tuple[object, ...], x_0: Tensor, label: int | None, schedule_name: str, handles: tuple[float, ...],
+    model_name: str, seed: int, tell: Tell,
+) -> Noising:  # fmt: skip
     """x_0 with the same eps at 51 levels, and the network's prediction at each; key identifies x_0."""
 
     def make(tell: Tell) -> Noising:
@@ -133,7 +134,7 @@ def noising(
             return noised(turn)
 
     def noised(turn: Turn) -> Noising:
-        schedule, network = schedule_of(schedule_name), model(model_name)
+        schedule, network = schedule_of(schedule_name, handles), model(model_name)
         levels = [schedule.clean, *reversed(schedule.levels(50)[:-1])]
         eps = randn(x_0.shape, generators(1, seed))
         noisy = [add_noise(x_0, eps, level) for level in levels]
@@ -171,7 +172,7 @@ def noising(
         lead = Lead("panels", ("data", "noise"), *sheets(noisy)[0].shape[:2])
         return Noising(tuple(levels), film(panels, captions, rows=(5,), charts=charts, lead=lead), torch.cat(noisy))
 
-    return named_cache("noising").get((*key, label, schedule_name, model_name, seed), make, tell)
+    return named_cache("noising").get((*key, label, schedule_name, handles, model_name, seed), make, tell)
 
 
 def noising_caption(level: Level) -> str:

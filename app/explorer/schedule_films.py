@@ -8,12 +8,10 @@ from diffusion_explained.charts import Chart, Curve, curves_chart
 from diffusion_explained.film import Film, Lead, film, pixels, shown
 from diffusion_explained.forward import add_noise
 from diffusion_explained.schedules import Level, Schedule
-from explorer import names
 from explorer.cache import named_cache, quiet
+from explorer.names import WITH_YOURS, YOURS
 
 FRAMES = 50  # levels of the film, without the clean one; fewer if a schedule has fewer timesteps
-YOURS = "yours"
-NAMES = {**names.SCHEDULES, YOURS: "Yours"}
 SERIES = {"linear": 0, "scaled_linear": 1, "cosine": 2, YOURS: 3, "flow": 4, "sigmoid": 5, "edm": 6}
 ROLES = {name: f"series-{number}" for name, number in SERIES.items()}
 X = "from data (0) to noise (1)"
@@ -48,7 +46,7 @@ def charts_of(schedules: Mapping[str, Schedule], quantities: Mapping[str, object
     levels = {name: levels_of(one, count) for name, one in schedules.items()}
     charts = []
     for title, value in quantities.items():
-        curves = [Curve(places, tuple(map(value, of)), ROLES[name], NAMES[name]) for name, of in levels.items()]
+        curves = [Curve(places, tuple(map(value, of)), ROLES[name], WITH_YOURS[name]) for name, of in levels.items()]
         log = "y" if any(max(curve.y) > LARGE for curve in curves) and title.startswith("σ") else ""
         charts.append(curves_chart(title, curves, X, cursor=places, log=log))
     return charts
@@ -63,10 +61,10 @@ def film_of_schedules(schedules: Mapping[str, Schedule], key: object, x_0: Tenso
         panels = []
         for name, one in schedules.items():
             sheets = [pixels(x_t[None])[0] for x_t in states(one, x_0, eps, count)]
-            panels.append((NAMES[name], "the picture with its noise at this time", sheets))
+            panels.append((WITH_YOURS[name], "the picture with its noise at this time", sheets))
         captions = [
             f"{k / count:.0%} of the way to noise · ᾱ: "
-            + " · ".join(f"{NAMES[name]} {of[k].alpha ** 2:.3f}" for name, of in levels.items())
+            + " · ".join(f"{WITH_YOURS[name]} {of[k].alpha ** 2:.3f}" for name, of in levels.items())
             for k in range(count + 1)
         ]
         lead = Lead("row", ("data", "noise"))

@@ -129,9 +129,10 @@ class Recorder {
 // The charts of a part of the page, drawn once more and recorded: canvas -> its drawing as SVG, where all of it is lines and words.
 function recorded(root) {
   const film = root.closest(FILMS) ?? root, slider = sliderOf(film), drawings = new Map();
-  const charts = slider ? [...root.querySelectorAll("canvas.chart"), ...(root.matches("canvas.chart") ? [root] : [])] : [];
+  const charts = [...root.querySelectorAll("canvas.chart"), ...(root.matches("canvas.chart") ? [root] : [])];
   const recorders = charts.map((canvas) => [canvas, new Recorder(canvas)]);
   if (slider) moveTo(slider, slider.value);
+  else for (const canvas of charts) canvas.redraw?.();
   for (const [canvas, recorder] of recorders) {
     delete canvas.getContext;
     if (recorder.whole && recorder.out.length) drawings.set(canvas, { inside: recorder.out.join(""), size: recorder.size() });
@@ -190,9 +191,9 @@ function save(blob, name) {
 // What can be saved as a picture: each film as a whole, and each figure by its title.
 function figures() {
   const films = seen(FILMS).map((root, k) => ({ root, name: k ? `The whole film ${k + 1}` : "The whole picture" }));
-  const parts = seen("figure, .strip").filter((root) => root.querySelector("canvas, img") && !root.closest(".st-key-path"));
+  const parts = seen("figure, .strip, .curve .stage, .plane > canvas.chart").filter((root) => (root.matches("canvas") || root.querySelector("canvas, img")) && !root.closest(".st-key-path"));
   const named = parts.map((root) => {
-    const words = root.querySelector("figcaption")?.firstChild?.textContent || root.querySelector("img")?.alt || root.querySelector("canvas")?.getAttribute("aria-label") || "Figure";
+    const words = root.querySelector("figcaption")?.firstChild?.textContent || root.querySelector("img")?.alt || (root.querySelector("canvas") ?? root).getAttribute("aria-label") || "Figure";
     return { root, name: words.trim().length > 60 ? `${words.trim().slice(0, 59)}…` : words.trim() };
   });
   return [...films, ...named];

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from explorer import address
+from explorer import address, readers
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,6 +53,7 @@ def offered(page: str) -> Iterator[None]:
     """A run of a page, with the toolbar above it: what the page has told by its end can be shared."""
     st.session_state.offers = Offers(page or "start")
     with st.container(key="toolbar", horizontal=True, horizontal_alignment="right", gap="small"):
+        readers.choose()
         panel = st.popover("Share", icon=":material/share:")
         _component("projector", data={"key": "P"}, key="projector")
     try:

@@ -20,6 +20,8 @@ from explorer.turns import Tell
 
 T = TypeVar("T")
 CHANNELS_PER_ROW = 4
+MICRO_STEPS, MICRO_SCALE = (1, 2, 4, 8, 12, 20, 30, 50), 12.0  # that the page Text to image offers; the largest scale
+SAME = {"prompt": "t2i_prompt", "sd_seed": "t2i_seed", "sd_w": "t2i_w", "sd_steps": "t2i_steps"}  # of the two pages
 
 
 # -- a model ------------------------------------------------------------------------------------------------
@@ -50,6 +52,40 @@ def pick_model(words: str = "Model") -> tuple[str, Loading]:
 
 def _other_model() -> None:
     st.session_state.sd_chosen = st.session_state.sd_model
+
+
+def to_another_model(name: str) -> None:
+    """The models on the page Text to image: another one opens the page Stable Diffusion with the same request."""
+    state = st.session_state
+    chosen, offered = state.pop("t2i_leave", name), stable.offered()
+    if chosen != name and chosen in offered:  # a client can send any value
+        request = {theirs: str(state[ours]) for theirs, ours in SAME.items() if ours in state}
+        st.switch_page("pages_/stable_diffusion.py", query_params={"sd_model": chosen, **request})
+    state.t2i_model = name
+    st.selectbox(
+        "Model",
+        offered,
+        format_func=MODELS.get,
+        key="t2i_model",
+        on_change=_leave,
+        label_visibility="collapsed",
+        width=300,
+    )
+
+
+def _leave() -> None:
+    st.session_state.t2i_leave = st.session_state.t2i_model
+
+
+def to_text_to_image(prompt: str, seed: int, scale: float, steps: int) -> None:
+    """The link from the page Stable Diffusion to the page Text to image, with the same request as far as it goes."""
+    values = (prompt, seed, min(scale, MICRO_SCALE), min(MICRO_STEPS, key=lambda one: abs(one - steps)))
+    st.page_link(
+        "pages_/text_to_image.py",
+        label="The same on **Text to image**: two runs beside each other, walks, a brush",
+        icon=":material/draw:",
+        query_params={ours: str(value) for ours, value in zip(SAME.values(), values, strict=True)},
+    )
 
 
 def _named() -> str:

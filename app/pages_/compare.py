@@ -4,7 +4,7 @@ from functools import partial
 
 import streamlit as st
 from explorer import address, choices, controls, page, programs, sharing, spacings, stable, stable_sections, tries
-from explorer.compared import compare, compare_live
+from explorer.compared import compare, compare_live, first_comparison
 from explorer.names import SAMPLERS as SAMPLER_NAMES
 from explorer.page_words import COMPARE
 from explorer.runs import Settings, class_names, model
@@ -12,18 +12,22 @@ from explorer.scrubber import scrubber
 
 STEPS = 12  # the default number
 MOST_RECORDED = sharing.most(100, sharing.STEPS)  # steps of a recorded run
-
-page.head(
-    "Compare: a small model and Stable Diffusion",
-    "The same sampler drives both, and **one slider** shows both at the same step. Our model works on the pixels of a "
-    "small picture; Stable Diffusion on the latent of a large one, decoded at the end.",
-    r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
-    r"512\cdot 512\cdot 3 = 48\cdot(64\cdot 64\cdot 4)",
+STAND_IN = (
+    "The stand-in has the stages and latents of Stable Diffusion 1.5, not its size (860 million parameters in the "
+    "network, 84 million in the autoencoder, 123 million in the text encoder): its times say nothing about full Stable "
+    "Diffusion."
 )
+
 address.films("frame")
-choice = choices.choose()
+with page.top(COMPARE):
+    choice = choices.choose()
+seen, beside, controlling = page.bench()
+with beside:
+    tries.tries("compare")
+    tries.question("compare")
 names = class_names(choice.data)
-ours, theirs, common = st.columns(3, gap="medium")
+with controlling:
+    ours, theirs, common = st.columns(3, gap="medium")
 with ours:
     choices.pick_network(choice, "Our network")
     label = controls.choice(st, "Class", names, "7" if choice.data == "mnist" else "horse", key="of_class")
@@ -62,15 +66,15 @@ with common:
 
 scale = model(choice.model).default_guidance_scale
 settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0, spacing=spacing)
+shown = None
 if name == stable.RECORDED:
-    shown = None
     if steps > MOST_RECORDED:  # our model would run the same number here, and the page would wait for it
-        st.info(
+        seen.info(
             f"The recorded run has {steps} steps; this page compares runs of at most {MOST_RECORDED} steps.",
             icon=":material/timer:",
         )
     elif held:
-        with page.progress("Sampling") as tell:
+        with seen, page.progress("Sampling") as tell:
             shown = compare(recorded.trace, settings, (), tell)
 else:
     usual = stable.usual(name, loading)
@@ -78,25 +82,28 @@ else:
     ask = stable.Ask(prompt, "", usual.guidance_scale, sampler, spacing, steps, (0,), height, width, loading)
     asked = (*stable.asked(name, ask, stable.RunStart()), settings)
     job = partial(compare_live, stable.models(), name, ask, settings)
-    shown = stable_sections.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)
+    with seen:
+        if "sd_compared" not in st.session_state:
+            with page.progress("Sampling") as tell:  # before the job begins, which would have the cores
+                shown = first_comparison(settings, tell)
+        shown = stable_sections.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS) or shown
+if shown is None and not held:
+    with seen, page.progress("Sampling") as tell:
+        shown = first_comparison(settings, tell)
 
 if shown is not None:
-    stable_sections.label(shown.trace)
-    scrubber(shown.film, key="compared")
+    with seen:
+        stable_sections.label(shown.trace)
+        scrubber(shown.film, key="compared")
     st.header("What each works on, and what it costs", anchor=False)
     head, *rows = [[page.literal(cell) for cell in row] for row in (shown.head, *shown.rows)]
     lines = [f"| {' | '.join(head)} |", "|---|---|---|", *(f"| **{a}** | {b} | {c} |" for a, b, c in rows)]
     st.markdown("\n".join(lines))
     if shown.trace.label == "stand-in":
-        st.caption(
-            "The stand-in has the stages and latents of Stable Diffusion 1.5, not its size (860 million parameters in "
-            "the network, 84 million in the autoencoder, 123 million in the text encoder): its times say nothing about "
-            "full Stable Diffusion."
-        )
-
+        st.caption(STAND_IN)
+page.below(COMPARE)
 if name in stable.AT_ONCE:
     stable_sections.absent()
 if name != stable.RECORDED:
     programs.show(programs.compared(name, ask, settings), "mosaic(pixels(pictures))")
-page.notes(COMPARE)
 tries.next_page("compare")

@@ -1,7 +1,7 @@
 """Forward: how an image becomes noise, and what a network predicts at each time."""
 
 import streamlit as st
-from explorer import address, choices, controls, lost, names, page, programs, tries
+from explorer import address, choices, controls, lost, names, own_schedule, page, programs, tries
 from explorer.page_words import FORWARD
 from explorer.pictures import origin, per_class, picture, pictures, real_images
 from explorer.runs import PATHS, class_names, noising
@@ -26,7 +26,13 @@ with settings:
         label = controls.pills(first, "Digit", range(10), 3, key="digit")
     else:
         label = classes.index(controls.pills(first, "Class", classes, "horse", key="picture"))
-    schedule = controls.choice(second, "Schedule", PATHS, "cosine", key="schedule", format_func=names.SCHEDULES.get)
+    schedule = controls.choice(
+        second, "Schedule", (*PATHS, names.YOURS), "cosine", key="schedule", format_func=names.WITH_YOURS.get
+    )
+    handles = own_schedule.values() if schedule == names.YOURS else ()
+    if handles:
+        with second:
+            st.page_link("pages_/schedules.py", label="Drag yours on **Schedules**", icon=":material/show_chart:")
     with third:
         choices.pick_network(choice, "Network that predicts")
     most = per_class(choice.data) - 1
@@ -66,7 +72,7 @@ def guess(frame: int) -> None:
 guessed = address.hidden("lost", Whole(0, LEVELS), None)
 with seen:
     with page.progress("Asking the network") as tell:
-        kept = noising(key, x_0, known, schedule, choice.model, seed, tell)
+        kept = noising(key, x_0, known, schedule, handles, choice.model, seed, tell)
     if guessed is not None:
         kept = lost.with_chart(kept, choice.data, guessed)
     scrubber(
@@ -94,7 +100,7 @@ with beside:
 st.header("The same, as a filmstrip", anchor=False)
 places = evenly_spaced(len(kept.levels), 11)
 captions = ["clean", *(f"{place / LEVELS:.0%}" for place in places[1:])]
-page.strip({"xₜ": kept.x_t[places]}, captions, f"x_t on its way into noise, {names.SCHEDULES[schedule]} schedule")
+page.strip({"xₜ": kept.x_t[places]}, captions, f"x_t on its way into noise, {names.WITH_YOURS[schedule]} schedule")
 page.below(FORWARD)
 
 data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"
@@ -104,6 +110,7 @@ programs.show(
         label,
         number,
         schedule,
+        handles,
         choice.model,
         seed,
         own=(channels, size) if known is None else None,

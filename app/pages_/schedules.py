@@ -6,9 +6,11 @@ from dataclasses import replace
 import streamlit as st
 import torch
 from explorer import address, choices, controls, own_schedule, page, programs, schedule_films, tries
+from explorer.names import WITH_YOURS as NAMES
+from explorer.names import YOURS
 from explorer.page_words import SCHEDULES as SCHEDULES_PAGE
 from explorer.pictures import origin, picture, pictures, real_images
-from explorer.schedule_films import NAMES, ROLES, YOURS
+from explorer.schedule_films import ROLES
 from explorer.scrubber import scrubber
 
 from diffusion_explained.noise import generators, randn

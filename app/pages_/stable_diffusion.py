@@ -27,13 +27,7 @@ WITHOUT_PROMPT = (
     "Below 1 the picture moves away from the prompt: 0 is the prediction without it. Where a model's card says 0.0, it "
     "means no guidance, which is 1 here."
 )
-page.head(
-    "Stable Diffusion: from words to a picture",
-    "A text encoder turns the prompt into vectors, one per token. A network, conditioned on them, removes noise from a "
-    "small **latent**; the samplers are those that draw our digits. Only the last latent is decoded to pixels.",
-    r"\hat\varepsilon = \varepsilon_{\text{uncond}} + w\,(\varepsilon_{\text{cond}}-\varepsilon_{\text{uncond}})",
-    r"x_{\text{next}} = \alpha_{\text{next}}\,\hat x_0 + \sigma_{\text{next}}\,\hat\varepsilon",
-)
+page.top(STABLE_DIFFUSION)
 address.films(*pipeline_stage.FILMS)
 first, words = st.columns([1, 2.7], gap="large")
 second, third = words.columns([1.6, 1], gap="medium")
@@ -85,6 +79,8 @@ else:
         start = start_picture(height, width, (*ours, PAPER, FILE))
         repeats = resamplings(start, sampler)
         more = stable_sections.pick_additions(name, loading)
+        if name == stable.embedded():
+            stable_sections.to_text_to_image(prompt, seed, scale, steps)
     seeds = tuple(range(seed, seed + count))
     ask = stable.Ask(prompt, negative, scale, sampler, spacing, steps, seeds, height, width, loading, more, repeats)
     with machine:
@@ -111,7 +107,12 @@ with result:
         stable_sections.save(drawn.trace)
     if name in stable.AT_ONCE:
         stable_sections.absent()
+    trying, predicting = st.columns(2, gap="large")
+    with trying:
+        tries.tries("stable_diffusion")
+    with predicting:
+        tries.question("stable_diffusion")
+page.below(STABLE_DIFFUSION)
 if name != stable.RECORDED:
     programs.show(programs.diffusion(name, ask, start))
-page.notes(STABLE_DIFFUSION)
 tries.next_page("stable_diffusion")

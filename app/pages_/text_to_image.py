@@ -33,7 +33,6 @@ EXAMPLES = ("a red apple", "a blue butterfly", "a rocket", "crying cat", "house 
             "sunflower", "a green car on a yellow background", "a rocket above a pear")  # fmt: skip
 BESIDE = {"nothing": "One run", "prompt": "Another prompt", "seed": "Another seed", "scale": "Another scale"}
 OTHER_PROMPT = "a purple apple"
-STEPS = (1, 2, 4, 8, 12, 20, 30, 50)
 USUAL_STEPS = 12
 PREVIEW = 8
 SCALE = 2.0  # at which the pictures are nearest to real emoji (docs/results.md, Micro Stable Diffusion)
@@ -89,7 +88,8 @@ def known_words() -> None:
 
 # -- the request -------------------------------------------------------------------------------------------
 
-page.top(TEXT_TO_IMAGE)
+with page.top(TEXT_TO_IMAGE):
+    stable_sections.to_another_model(name)
 words, second = st.columns(2, gap="medium")
 quiet = {"label_visibility": "collapsed"}  # what each of these is, is seen from its place
 prompt = controls.text(words, "Prompt", EXAMPLES[0], key="t2i_prompt", **quiet)
@@ -114,13 +114,13 @@ with asking:
         st, "Negative prompt", key="t2i_negative", help="What guidance moves away from; may be empty."
     )
     scale = controls.slider(
-        st, "Guidance scale w", 0.0, 12.0, SCALE, 0.5, key="t2i_w",
+        st, "Guidance scale w", 0.0, stable_sections.MICRO_SCALE, SCALE, 0.5, key="t2i_w",
         help="1 is off. A larger scale follows the prompt more closely, until it over-sharpens.",
     )  # fmt: skip
     steps = controls.steps(
         st,
         "Steps",
-        sharing.up_to(STEPS, sharing.STEPS),
+        sharing.up_to(stable_sections.MICRO_STEPS, sharing.STEPS),
         USUAL_STEPS,
         key="t2i_steps",
         help=f"{PREVIEW} are a quick preview.",

@@ -434,6 +434,20 @@ def test_the_visitor_s_own_schedule_is_one_of_the_page(open_page):
     assert boards(alone)[0]["chart"]["curves"] == [] and not boards(open_page("schedules", schedules="linear"))
 
 
+def test_forward_takes_the_visitor_s_own_schedule_from_the_address_and_from_schedules(open_page):
+    values = (12.0, 5.25, -1.0, -3.0, -9.0)
+    curve = "_".join(f"{one:.2f}" for one in values)
+    at = open_page("forward", schedule="yours", curve=curve)
+    yours = DDPMSchedule.of_log_snr(values).alphas_cumprod
+    assert film(at)["charts"][2]["markers"][25][1] == pytest.approx(float(yours[499]), abs=1e-4)
+    assert address(at) == {"schedule": ["yours"], "curve": [curve]}
+    assert f"DDPMSchedule.of_log_snr({list(values)})" in at.code[0].value
+    at = open_page("schedules", curve=curve)
+    at.switch_page("pages_/forward.py").run()
+    at = at.selectbox(key="schedule").set_value("yours").run()
+    assert address(at)["curve"] == [curve], "it was dragged on the page Schedules"
+
+
 @pytest.mark.parametrize(
     "curve",
     [

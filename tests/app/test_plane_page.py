@@ -13,7 +13,7 @@ from explorer import plane_gan, plane_quality, plane_training
 from explorer.jobs import StoppedError
 from explorer.plane import DRAWN, Drawing, Movement, Strokes, strokes_of
 from explorer.plane_training import INDEPENDENT, RECTIFIED, TRANSPORT, Lesson, Training
-from test_browser import POLL, tab  # noqa: F401
+from test_browser import POLL, accessible, tab  # noqa: F401
 
 from diffusion_explained.data.toys import TOYS
 from diffusion_explained.plots.point_films import REACH
@@ -204,6 +204,7 @@ def test_the_page_in_a_browser(tab):  # noqa: F811
 
     assert plane.get_attribute("data-at") == "1000" and "2,000 points" in canvas.get_attribute("aria-label")
     end, sent, words = picture(), len(page.sent), canvas.get_attribute("aria-label")
+    accessible(page)
     box = slider.bounding_box()
     page.mouse.move(box["x"] + box["width"] - 12, box["y"] + box["height"] / 2)
     page.mouse.down()
@@ -235,6 +236,7 @@ def test_the_page_in_a_browser(tab):  # noqa: F811
     page.get_by_role("button", name="Flow into it").click()
     page.locator(".plane figcaption").get_by_text("exact denoiser").wait_for()
     page.wait_for_url(re.compile("strokes="))
+    accessible(page)
     assert page.get_by_test_id("stMain").evaluate("e => e.scrollWidth - e.clientWidth") <= 0
     assert len(parse_qs(urlparse(page.url).query)["strokes"][0]) >= 8
 

@@ -12,7 +12,7 @@ import pytest
 import single_file_layouts as layouts
 import torch
 from conftest import APP, address, finished, pictures_of
-from explorer import compared, fitting, jobs, loading, on_disk, page, stable
+from explorer import compared, fitting, jobs, loading, on_disk, page, stable, stable_sections
 from explorer.cache import quiet
 from explorer.loading import Loading
 from explorer.runs import Settings
@@ -124,7 +124,7 @@ def test_it_answers_at_once_says_what_is_missing_and_shows_the_stand_in(open_pag
     assert not at.error and not at.warning and not at.exception
     assert "stand-in" in said(at.markdown) and "do not expect a picture" in said(at.markdown)
     assert "are not on this machine" in said(at.markdown) and "2.7 GB" in said(at.markdown)
-    assert [heading.value for heading in at.header] == ["The first latent", "The picture"]
+    assert [heading.value for heading in at.header] == ["The first latent", "The picture", "Try", "Predict first"]
     assert "8 × 8 × 4 = 256 values for a picture of 64 × 64 × 3 = 12,288: 48 times fewer" in said(at.caption)
     assert "Takes about" in said(at.caption)
     message = film(at)
@@ -765,7 +765,7 @@ def upload(at, data):
 
 def test_a_recorded_run_is_shown_as_one(open_page, live_file, trace):
     at = recorded_page(open_page)
-    assert not at.header and not at.error
+    assert [one.value for one in at.header] == ["Try", "Predict first"] and not at.error
     upload(at, live_file)
     assert "recorded" in said(at.markdown) and "do not expect a picture" not in said(at.markdown)
     assert film(at)["key"] == to_message([pipeline_of_trace(trace)])["key"]
@@ -849,6 +849,17 @@ def test_compare_shows_both_at_the_same_steps(open_page):
     assert "77 tokens" in table and re.search(r"\| \*\*one step\*\* \| [\d.]+ m?s on cpu", table)
 
 
+def test_compare_shows_a_recorded_run_at_once_then_the_visitors(open_page, monkeypatch):
+    monkeypatch.setattr(jobs, "begin", lambda job: None)  # as long as it has not ended
+    monkeypatch.setattr(stable_sections, "begin", lambda job: None)
+    at = open_page("compare", compare_steps="2", compare_sampler="euler")
+    assert len(film(at)["captions"]) == 13 and "a trained model made this run earlier" in said(at.markdown)
+    assert film(at)["titles"][2].startswith("micro: ") and "when it was recorded" in said(at.markdown)
+    monkeypatch.undo()
+    at = press(at, "Run both")
+    assert len(film(at)["captions"]) == 3 and "made this run earlier" not in said(at.markdown)
+
+
 def test_compare_follows_its_settings_when_asked(open_page):
     at = finished(open_page("compare", data="cifar10"))
     assert "32 × 32 × 3 = 3,072 values" in said(at.markdown)
@@ -861,8 +872,7 @@ def test_compare_follows_its_settings_when_asked(open_page):
 
 def test_compare_runs_ours_at_the_steps_of_a_recorded_run(open_page, live_file):
     at = recorded_page(open_page, "compare")
-    keys = sorted(one.key for one in at.get("bidi_component"))
-    assert keys == ["address", "of_tab", "projector", "share_panel"], "nothing is compared before there is a run"
+    assert len(film(at)["captions"]) == 13, "before there is a run, the one that ships is shown"
     upload(at, live_file)
     assert len(film(at)["captions"]) == 4 and "when it was recorded" in said(at.markdown)
     assert "As in the recorded run: ddim, 3 steps" in said(at.caption)

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import re
+from urllib.parse import parse_qs
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from conftest import pictures_of
 from explorer import drawings, emoji, stable, start_pictures, variations, vocabulary
 from explorer.board import PREFIX, over, read
 from explorer.cache import quiet
+from explorer.page_words import STABLE_DIFFUSION
 from PIL import Image
 from test_pages import bomb, films, frames, png
 from test_stable_diffusion_page import said
@@ -360,3 +362,16 @@ def test_a_strength_that_leaves_no_step_gets_the_engines_words(open_page):
     assert "leaves none of 2 steps" in at.error[0].value and not at.exception
     at.slider(key="strength").set_value(1.0)
     alive(at)
+
+
+def test_another_model_opens_with_the_same_request_and_the_way_back_keeps_it(open_page):
+    at = opened(open_page, t2i_prompt="a cat", t2i_seed="7", t2i_w="3.5", t2i_steps="4")
+    assert at.selectbox(key="t2i_model").value == stable.MICRO
+    at = at.selectbox(key="t2i_model").set_value(stable.RECORDED).run()
+    assert at.title[0].value == STABLE_DIFFUSION.title and at.selectbox(key="sd_model").value == stable.RECORDED
+    request = {"prompt": "a cat", "sd_seed": "7", "sd_w": "3.5", "sd_steps": "4"}
+    at = open_page("stable_diffusion", sd_model=stable.MICRO, **request)
+    (back,) = [link.proto for link in at.get("page_link") if link.proto.label.startswith("The same on")]
+    assert parse_qs(back.query_string) == {
+        "t2i_prompt": ["a cat"], "t2i_seed": ["7"], "t2i_w": ["3.5"], "t2i_steps": ["4"]
+    }  # fmt: skip

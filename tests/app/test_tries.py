@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import APP
+from conftest import APP, address
 from explorer import page, page_words
 from explorer.page_words import PAGES, PATH
 from test_share import offered
@@ -48,7 +48,26 @@ def test_a_page_leads_to_the_next_and_all_are_on_the_path():
     for name, words in PAGES.items():
         assert 0 < (APP / "thumbnails" / f"{name}.png").stat().st_size < 20_000, "the start page shows it"
         assert words.name and words.short and words.icon.startswith(":material/")
-        assert len(words.tries) in (0, 3) and all(one.title and one.words for one in words.tries)
+        assert len(words.tries) == 3 and all(one.title and one.words for one in words.tries)
+        assert not any("**" in one.title + one.words for one in words.tries), "a button lays its bold parts out"
         if words.question is not None:
             assert 0 <= words.question.right < len(words.question.answers)
     assert all(one.sets.get("toy", "moons") in TOYS for one in page_words.PLANE.tries)
+
+
+def test_a_reader_chooses_words_formulas_or_code_for_every_page(open_page, cheap_pages):  # noqa: F811
+    formula, note = page_words.REVERSE.formulas[0], page_words.REVERSE.notes[0]
+    at, shown = open_page("reverse", steps="2"), {}
+    for name in ("formulas", "words", "code"):
+        at = at.segmented_control(key="reader").set_value(name).run()
+        assert address(at) == {"steps": ["2"], **({"reader": [name]} if name != page_words.USUAL_READER else {})}
+        programs = [one for one in at.expander if one.label == "The same in Python"]
+        shown[name] = (
+            any(formula in one.value for one in at.latex),
+            any(note in one.value for one in at.markdown),
+            [one.proto.expanded for one in programs],
+        )
+    assert shown == {"formulas": (True, True, [False]), "words": (False, True, []), "code": (True, False, [True])}
+    at.switch_page("pages_/samplers.py").run()
+    assert at.segmented_control(key="reader").value == "code" and address(at)["reader"] == ["code"], "pages keep it"
+    assert "`reader=poems`" in open_page("start", reader="poems").info[0].value

@@ -35,7 +35,8 @@ QUICK = {  # of the pages that would compute for long
 }
 PAGES = ("start", "forward", "schedules", "reverse", "training", "beyond", "guidance", "samplers", "break_it",
          "text_to_image", "control", "latents", "stable_diffusion", "compare")  # fmt: skip
-NO_SETTINGS = {"t2i_example"}  # it fills in the prompt
+# no settings of the picture: the prompt is filled in, another page is opened, and what stands beside it is chosen
+NO_SETTINGS = {"t2i_example", "t2i_model", "reader"}
 # controls that bring other controls, or set them: they are changed alone, the others all at once
 ALONE = {
     "data",
