@@ -20,7 +20,6 @@ and how many the judge takes for the new style. Rows are added to <out>/micro_lo
 import argparse
 import json
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +39,7 @@ from diffusion_explained.micro.emoji import STYLES, EmojiSet, load_emoji, load_e
 from diffusion_explained.micro.fidelity import picture_distance, share
 from diffusion_explained.micro.lora import LoRA, LoRAConfig, save_lora, train_lora
 from diffusion_explained.micro.lora_pictures import caption_with, draw_prior, encode_pictures
+from diffusion_explained.micro.made_styles import MADE
 from diffusion_explained.micro.reconstruction import on_white
 from diffusion_explained.micro.retrieval import embed_captions, embed_pictures, load_retrieval
 from diffusion_explained.samplers import final
@@ -49,24 +49,8 @@ STUDY, WORD = "micro_lora", "zorb"
 STEPS, BATCH = 30, 100  # of sampling
 FITTED = 1500  # real pictures per style that the judge is fitted to
 NAMES = 100  # without the word
-BLOCKS = 16  # along a side of a mosaic
 
 
-def ink(images: Tensor) -> Tensor:
-    """Outlines: dark where a blurred picture's lightness changes, white elsewhere. [N, 3, H, W] in [-1, 1]."""
-    grey = F.avg_pool2d(images.mean(1, keepdim=True), 3, 1, 1, count_include_pad=False)
-    padded = F.pad(grey, (1, 1, 1, 1), mode="replicate")
-    dx, dy = padded[..., 1:-1, 2:] - padded[..., 1:-1, :-2], padded[..., 2:, 1:-1] - padded[..., :-2, 1:-1]
-    lines = (4 * (dx.square() + dy.square()).sqrt()).clamp(0, 1)
-    return (1 - 2 * lines).expand_as(images)
-
-
-def mosaic(images: Tensor) -> Tensor:
-    """16 x 16 blocks of one colour each. [N, 3, H, W] in [-1, 1]."""
-    return F.interpolate(F.adaptive_avg_pool2d(images, BLOCKS), images.shape[-2:], mode="nearest")
-
-
-MADE: dict[str, Callable[[Tensor], Tensor]] = {"ink": ink, "mosaic": mosaic}
 ALL = (*STYLES, *MADE)
 
 
@@ -135,7 +119,7 @@ class Judge:
         is_style = self.styles(images) == ALL.index(style)
         read = embed_pictures(self.retrieval, images)
         named = (read @ self.names.T).argmax(dim=1).cpu() == torch.tensor(subjects)
-        return {"style": share(is_style), "subject": share(named), "both": share(is_style & named)}
+        return {"in_the_style": share(is_style), "named": share(named), "both": share(is_style & named)}
 
 
 class Study:
@@ -172,7 +156,7 @@ class Study:
         images = self.draw([self.emoji.names[i] for i in self.plain]) if self.model.loras else self.before
         found = self.judge.found(images, style, self.plain)
         moved = picture_distance(self.judge.retrieval, *(x.to(self.model.device) for x in (images, self.before)))
-        return {"named": found["subject"], "in_the_style": found["style"], "moved": mean(moved.cpu())}
+        return {**found, "moved": mean(moved.cpu())}
 
     def add(self, style: str, setting: dict[str, Any], measured: dict[str, Any]) -> None:
         key = {"style": style, "setting": setting, "weights": self.weights}

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from diffusion_explained.cli.main import app
 from diffusion_explained.micro import lora as training
 from diffusion_explained.micro import lora_pictures
-from diffusion_explained.micro.lora import LoRA, LoRAConfig, save_lora, train_lora, with_changes
+from diffusion_explained.micro.lora import LoRA, LoRAConfig, change_sizes, save_lora, train_lora, with_changes
 from diffusion_explained.micro.lora_pictures import (
     caption_with,
     check_name,
@@ -26,6 +26,7 @@ from diffusion_explained.micro.lora_pictures import (
     read_pictures,
     subject_of,
 )
+from diffusion_explained.micro.made_styles import ink, mosaic
 from diffusion_explained.stable_diffusion import load, stand_in
 from diffusion_explained.stable_diffusion.lora import FILE
 from diffusion_explained.training.checkpoints import checkpoint_files
@@ -282,3 +283,28 @@ def test_the_command_refuses_before_it_works(tmp_path, monkeypatch):
         result = CliRunner().invoke(app, [*words, *more])
         assert result.exit_code == 2 and said in " ".join(result.output.split()), result.output
     assert not Path(tmp_path / "out").exists()
+
+
+def test_how_large_each_change_is(model):
+    lora = moved(model, rank=2, alpha=4)
+    sizes = change_sizes(lora, model)
+    assert set(sizes) == set(lora.names)
+    place = lora.names[5]
+    change, layer = lora.placed()[place], model.network.get_submodule(place.removeprefix("unet."))
+    expected = (2 * change.up @ change.down).detach().norm() / layer.weight.norm()
+    assert sizes[place] == pytest.approx(float(expected), rel=1e-5)
+    assert set(change_sizes(LoRA(model), model).values()) == {0.0}
+
+
+def test_made_styles_are_what_they_say():
+    images = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    blocks = mosaic(images).view(2, 3, 16, 8, 16, 8)
+    assert torch.equal(blocks, blocks[..., :1, :, :1].expand_as(blocks))
+    torch.testing.assert_close(blocks[..., 0, :, 0], images.view(2, 3, 16, 8, 16, 8).mean((3, 5)))
+    flat = torch.full((1, 3, 128, 128), -0.5)
+    assert (ink(flat) == 1).all()
+    flat[..., 64:] = 0.5
+    lines = ink(flat)
+    assert (lines[..., 60:68].amin(-1) == -1).all() and (lines[..., :32] == 1).all() and (lines[..., 96:] == 1).all()
+    with pytest.raises(ValueError, match=r"images must be images \[B, 3, H, W\]"):
+        ink(flat[:, :1])

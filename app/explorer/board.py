@@ -47,9 +47,8 @@ def board(
     js, css = _sources()
     component = st.components.v2.component("diffusion_explained_board", js=js, css=css)
     ground, (height, width) = png(pixels(image)[0]), image.shape[-2:]
-    number = hashlib.sha256(ground + bytes([hole])).hexdigest()[:16]
-    kept = st.session_state.get(f"{key}_kept", ("", ""))
-    before = kept[1] if kept[0] == number else ""
+    number = _number(ground, hole)
+    before = _kept(key, number)
     data = {
         "picture": base64.b64encode(ground).decode(),
         "painted": before,
@@ -67,6 +66,21 @@ def board(
     painted = read(url, height, width) if url else None
     st.session_state[f"{key}_kept"] = (number, url)
     return painted
+
+
+def kept(key: str, image: Tensor) -> Tensor | None:
+    """What was painted on the board `key` over a picture [1, 3, H, W], though it is not shown now; as `board` does."""
+    url = _kept(key, _number(png(pixels(image)[0]), hole=False))
+    return read(url, *image.shape[-2:]) if url else None
+
+
+def _kept(key: str, number: str) -> str:
+    of, url = st.session_state.get(f"{key}_kept", ("", ""))
+    return url if of == number else ""
+
+
+def _number(ground: bytes, hole: bool) -> str:
+    return hashlib.sha256(ground + bytes([hole])).hexdigest()[:16]
 
 
 def read(url: str, height: int, width: int) -> Tensor:

@@ -48,3 +48,27 @@ CONTROL = PageWords(
         "one pose follows a foreign outline in part only: try a fox in the outline of a cat.",
     ),
 )
+
+STYLE_TRIES = (
+    Try(
+        "Turn it down",
+        "At scale 0 the weights are those of the base, to the bit. From which scale on is the style there?",
+        {"style_prompt": "rocket, zorb style"},
+        {"frame": 5},
+    ),
+    Try(
+        "Leave the word out",
+        "The same weights, a prompt without “zorb style”. Is the picture the base's, or does the style leak into it?",
+        {"style_prompt": "rocket"},
+    ),
+    Try(
+        "Stop early",
+        "A LoRA of 100 steps instead of 300, taught from the same pictures: which comes first, colours or shapes?",
+        {"style_steps": 100},
+    ),
+)
+STYLE_NOTE = (
+    "A **LoRA** leaves the weights $W$ of the model as they are and adds to each projection of attention a product of "
+    "two thin matrices, $W x + s\\,\\tfrac{\\alpha}{r} B A x$. Before training $B = 0$. It is $r = 4$ wide, so its "
+    "file is small, and it is added at any scale $s$, and taken away again to the bit."
+)

@@ -94,8 +94,19 @@ def text(
 
 def upload(label: str, *, key: str, help: str) -> Any:
     """A visitor's file, or None. Any type is accepted: the code that reads it reports errors. It is in no address."""
+    return _uploaded(label, key, help, several=False)
+
+
+def uploads(label: str, *, key: str, help: str) -> list[Any]:
+    """The same for several files."""
+    return _uploaded(label, key, help, several=True)
+
+
+def _uploaded(label: str, key: str, help: str, several: bool) -> Any:
     megabytes, (files, in_all) = sharing.upload_mb(), sharing.uploads()
     kept = f"Of your files the newest {files} are kept, at most {in_all} MB in all, until you close the page."
-    file = st.file_uploader(label, type=None, key=key, max_upload_size=megabytes, help=f"{help} {kept}")
+    file = st.file_uploader(
+        label, type=None, key=key, max_upload_size=megabytes, help=f"{help} {kept}", accept_multiple_files=several
+    )
     sharing.say(f"a file may have at most {megabytes} MB")
     return file

@@ -1,11 +1,12 @@
 """What leads a visitor through a page: three numbered tries that set its state, a question, and the next page."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 
 import streamlit as st
 
 from explorer import address
+from explorer.page_parts import Try
 from explorer.page_words import PAGES, PATH
 
 
@@ -16,10 +17,15 @@ def set_state(sets: Mapping[str, object], moves: Mapping[str, object]) -> None:
 
 
 def tries(page: str) -> None:
-    """The page's numbered tries; a button sets the state that its words speak of."""
+    """The page's numbered tries."""
+    offer(PAGES[page].tries)
+
+
+def offer(some: Iterable[Try]) -> None:
+    """Numbered tries; a button sets the state that its words speak of."""
     st.header("Try", anchor=False)
     with st.container(key="tries", gap="small"):
-        for number, one in enumerate(PAGES[page].tries, 1):
+        for number, one in enumerate(some, 1):
             st.button(
                 f"**{number}** **{one.title}** {one.words}",
                 key=f"try_{number}",

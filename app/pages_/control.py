@@ -4,7 +4,8 @@ import streamlit as st
 from explorer import address, controls, page, sharing, tries
 from explorer.page_words import CONTROL
 
-KINDS = {"scribble": "Scribble", "edges": "Edges", "layout": "Layout"}
+STYLE = "style"
+KINDS = {"scribble": "Scribble", "edges": "Edges", "layout": "Layout", STYLE: "Your style"}
 STEPS = (1, 2, 4, 8, 12, 15, 20, 30, 50)
 
 address.films("frame")
@@ -18,6 +19,13 @@ with st.spinner("Loading"):  # importing torch takes seconds; the visitor alread
     from explorer.scrubber import scrubber
 
     from diffusion_explained.film import pixels, png
+
+if kind == STYLE:
+    from explorer import style_panel
+
+    style_panel.show()
+    tries.next_page("control")
+    page.end()
 
 row, usual = control_kinds.OF_KINDS[kind], stable.usual(stable.MICRO)
 prompt = controls.text(st, "Prompt", row.prompt, key=f"{kind}_prompt", help="The small model knows emoji, in English.")

@@ -1,0 +1,222 @@
+"""The part of the page Control in which a visitor teaches the model a style of their own, from a few pictures."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+
+import streamlit as st
+import torch
+from torch import Tensor
+
+from diffusion_explained.film import pixels, png
+from diffusion_explained.micro.lora_pictures import caption_with, read_pictures, subject_of
+from diffusion_explained.micro.made_styles import MADE
+from explorer import address, controls, emoji, jobs, lesson_jobs, page, programs, stable_sections, style_lessons, tries
+from explorer.board import board, kept, over
+from explorer.control_words import STYLE_NOTE, STYLE_TRIES
+from explorer.scrubber import scrubber
+from explorer.style_lessons import LESSON_STEPS, WORD, Styled, StyleLearning, StyleLesson
+
+SIDE = 128
+FROM = {"ink": "Outlines", "mosaic": "Mosaics", "drawn": "Draw five", "files": "Files of yours"}
+SHOWN = ("cat", "house", "umbrella", "red apple", "guitar")  # the emoji of the ready-made pictures
+TO_DRAW = ("cat", "house", "tree", "fish", "cup")
+PEN_WIDTH = 6
+LEAST = 5
+PROMPT = caption_with(WORD, "rocket")
+STEPS = (8, 12, 15, 20, 30)
+
+
+def show() -> None:
+    """The whole part: pictures, training, what is drawn, and the program that gives the same."""
+    giving, result = st.columns([1, 2.2], gap="large")
+    with giving:
+        origin = controls.choice(st, "A style from", list(FROM), "ink", key="style_from", format_func=FROM.get)
+        given = {"drawn": _drawn, "files": _files}.get(origin, partial(_ready, origin))()
+        first, second = st.columns(2)
+        steps = controls.steps(first, "Training steps", LESSON_STEPS, 300, key="style_steps")
+        seed = controls.number(second, "Seed", 0, lesson_jobs.MOST_SEED, 0, key="style_seed")
+    if given is None:
+        result.info(f"Give at least {LEAST} pictures, and the training can begin.", icon=":material/brush:")
+        page.end()
+    pictures, captions, program = given
+    digest = hashlib.sha256(pictures.numpy().tobytes()).hexdigest()
+    lesson = StyleLesson(digest, captions, steps, seed, pictures, program)
+    with result:
+        asked = _asked()
+        made = _lesson(lesson, asked)
+    saying, trying = st.columns(2, gap="large")
+    with trying:
+        tries.offer(STYLE_TRIES)
+    saying.header("What is trained", anchor=False)
+    saying.markdown(STYLE_NOTE)
+    programs.show(made)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is drawn with the style."""
+
+    prompt: str
+    seed: int
+    steps: int
+
+
+def _asked() -> Asked:
+    first, second, third = st.columns([2, 1, 1])
+    return Asked(
+        controls.text(first, "Prompt", PROMPT, key="style_prompt", help=f"Say “{WORD} style” for your style."),
+        controls.number(second, "Seed of the picture", 0, 99_999, 0, key="styled_seed"),
+        controls.steps(third, "Sampling steps", STEPS, 15, key="styled_steps"),
+    )
+
+
+def _lesson(lesson: StyleLesson, asked: Asked) -> str:
+    styled = style_lessons.finished_styles().find(lesson)
+    learning = lesson_jobs.present(StyleLearning, lesson)
+    begun = learning.looks if learning is not None else 0
+
+    def begin() -> None:
+        lesson_jobs.begin(StyleLearning, lesson, partial(StyleLearning, lesson))
+
+    def when_seen() -> None:
+        if learning is not None and learning.looks > begun:
+            st.rerun()
+
+    if begun or styled is not None:
+        address.leaves_out("the style that was taught, which another visitor trains again")
+    watched = jobs.watch(when_seen)
+    if styled is None and not watched:
+        lesson_jobs.offer(lesson, learning, begin, "two quiet cores")
+    if styled is None and learning is not None and learning.looks:
+        styled = learning.learned()
+    if styled is None:
+        st.info(
+            f"Nothing is taught yet. The model knows no word “{WORD}”: after the training, “{PROMPT}” is drawn in the "
+            "style of the pictures, though no rocket is among them.",
+            icon=":material/school:",
+        )
+    elif not styled.file:
+        scrubber(style_lessons.lesson_film(styled), key="style_film", keep=True)
+    else:
+        _finished(styled, asked)
+    return program(lesson, asked)
+
+
+def _finished(styled: Styled, asked: Asked) -> None:
+    with page.progress("Drawing at eleven scales") as tell:
+        try:
+            drawn = style_lessons.scaled(styled, asked.prompt, asked.seed, asked.steps, tell)
+        except ValueError as error:
+            st.error(page.literal(str(error)), icon=":material/error:")
+            page.end()
+    stable_sections.empty_prompt(asked.prompt)
+    scrubber(style_lessons.scale_film(drawn, asked.prompt), key="scales_film", keep=True)
+    st.download_button(
+        f"Save the LoRA ({len(styled.file) / 1000:.0f} KB)", styled.file, f"{WORD}.safetensors",
+        icon=":material/save:", on_click="ignore",
+        help="A file that diffusers and ComfyUI read; here: load(\"micro\").load_lora(\"zorb.safetensors\").",
+    )  # fmt: skip
+    with st.expander("How it was learned, and which weights have changed", icon=":material/query_stats:"):
+        scrubber(style_lessons.lesson_film(styled), key="style_film", name="learned", keep=True)
+
+
+# -- the pictures -------------------------------------------------------------------------------------------
+
+Given = tuple[Tensor, tuple[str, ...], str]
+
+
+def _ready(rule: str) -> Given:
+    """Emoji made to outlines or mosaics by a rule."""
+    pictures = MADE[rule](torch.cat([emoji.emoji(name, "fluent") for name in SHOWN]))
+    captions = tuple(caption_with(WORD, name) for name in SHOWN)
+    _gallery(pictures, SHOWN)
+    return (
+        pictures,
+        captions,
+        f"""import torch
+
+from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
+from diffusion_explained.micro.lora_pictures import caption_with
+from diffusion_explained.micro.made_styles import {rule}
+from diffusion_explained.micro.reconstruction import on_white
+
+emoji, names = load_emoji_sample(), {SHOWN!r}
+places = [(emoji.subject == emoji.names.index(name)) & (emoji.style == STYLES.index("fluent")) for name in names]
+pictures = {rule}(on_white(torch.cat([emoji.images[place][:1] for place in places])))
+captions = [caption_with({WORD!r}, name) for name in names]""",
+    )
+
+
+def _drawn() -> Given | None:
+    """What the visitor drew on five boards, one of which is shown; those that are still empty are left out."""
+    which = controls.segments(st, "Draw a", TO_DRAW, TO_DRAW[0], key="style_board")
+    paper = torch.ones(1, 3, SIDE, SIDE, dtype=torch.float32, device="cpu")
+    board(paper, key=f"style_{which}", brush=PEN_WIDTH, words=f"Your {which}: draw it in a style of your own")
+    done = {name: painted for name in TO_DRAW if (painted := kept(f"style_{name}", paper)) is not None}
+    st.caption(f"{len(done)} of {len(TO_DRAW)} are drawn. They are kept until you close the page.")
+    if len(done) < LEAST:
+        return None
+    address.leaves_out("what you drew")
+    pictures = torch.cat([over(painted, paper) for painted in done.values()])
+    return pictures, tuple(caption_with(WORD, name) for name in done), _OWN_FILES
+
+
+def _files() -> Given | None:
+    """The visitor's own pictures, each named after what it shows."""
+    files = controls.uploads(
+        f"At least {LEAST} pictures", key="style_files",
+        help="Each file is named after what it shows: cat.png, fire_truck.png. "
+        f"Scaled to {SIDE} × {SIDE} pixels, transparent parts white.",
+    )  # fmt: skip
+    if not files:
+        return None
+    names = [file.name for file in files]
+    try:
+        pictures = read_pictures([file.getvalue() for file in files], names)
+        subjects = [subject_of(name) for name in names]
+    except ValueError as error:
+        st.error(page.literal(str(error)), icon=":material/broken_image:")
+        return None
+    _gallery(pictures, subjects)
+    if len(files) < LEAST:
+        st.caption(f"{len(files)} of at least {LEAST} pictures.")
+        return None
+    address.leaves_out("your own pictures")
+    return pictures, tuple(caption_with(WORD, subject) for subject in subjects), _OWN_FILES
+
+
+_OWN_FILES = f"""from pathlib import Path
+
+from diffusion_explained.micro.lora_pictures import caption_with, find_pictures, read_pictures, subject_of
+
+files = find_pictures([Path("pictures")])  # your own, each named after what it shows
+pictures = read_pictures(files)
+captions = [caption_with({WORD!r}, subject_of(file.name)) for file in files]"""
+
+
+def _gallery(pictures: Tensor, names: tuple[str, ...] | list[str]) -> None:
+    shown = pixels(pictures)
+    page.gallery(
+        [(name, f"{name}, one of the pictures to learn from", png(one)) for name, one in zip(names, shown, strict=True)]
+    )
+
+
+def program(lesson: StyleLesson, asked: Asked) -> str:
+    """The training and one picture with it: lora, and picture [1, 3, 128, 128]."""
+    return f"""{lesson.program}
+
+from pathlib import Path
+
+from diffusion_explained.micro.lora import LoRA, LoRAConfig, save_lora, train_lora
+from diffusion_explained.micro.lora_pictures import encode_pictures
+from diffusion_explained.samplers import final
+from diffusion_explained.stable_diffusion import load
+
+model = load("micro")
+lora = LoRA(model, {style_lessons.RANK}, seed={lesson.seed})
+config = LoRAConfig(images={lesson.config.images}, seed={lesson.seed})
+for record in train_lora(lora, model, encode_pictures(model, pictures, captions), config):
+    print(record.step, record.loss)
+model.load_lora(save_lora(Path({WORD!r}), lora, model), scale=1.0)
+picture = model.decode(final(model.steps({asked.prompt!r}, num_inference_steps={asked.steps}, seed={asked.seed})))"""
