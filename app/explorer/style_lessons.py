@@ -15,6 +15,7 @@ from diffusion_explained.micro.lora import LoRA, LoRAConfig, change_sizes, save_
 from diffusion_explained.micro.lora_pictures import caption_with, encode_pictures
 from diffusion_explained.samplers import final
 from explorer import stable
+from explorer.additions import Additions, added
 from explorer.cache import Cache, named_cache
 from explorer.turns import HEAVY, Tell, held
 
@@ -156,7 +157,7 @@ def draw(
 ) -> Tensor:
     """One picture per caption, [N, 3, 128, 128], with a LoRA at a scale; the model is then as before."""
     model = here.model
-    with held(here.turn, tell, stable.BUSY), stable.wearing(model, str(file), scale):
+    with held(here.turn, tell, stable.BUSY), added(model, Additions(lora=str(file), lora_scale=scale)):
         return model.decode(final(model.steps(captions, num_inference_steps=steps, seed=seeds))).cpu()
 
 
