@@ -7,9 +7,9 @@ CONTROL = PageWords(
     ":material/gesture:",
     "Draw a few lines, and the model draws along them.",
     "Control: draw the lines, the model draws the picture",
-    "A **ControlNet** is a copy of the network's encoder that reads a picture of yours. What its blocks compute passes "
-    "convolutions $Z$ that were zero before training, and is added to the network, which stays as it was. Both "
-    "pictures start from **the same noise**.",
+    "Small networks beside one that stays as it was. A **ControlNet** reads a picture of yours; what it computes "
+    "passes convolutions $Z$ that were zero before training, and is added. A **LoRA** learns a style from your "
+    "pictures. Both pictures shown here start from **the same noise**.",
     (
         r"y_c = F(x) + w\,Z_2\big(F_c(x + Z_1(c))\big)",
         r"\text{before training: } Z = 0,\ \ y_c = y",
