@@ -182,7 +182,7 @@ def send(monkeypatch: pytest.MonkeyPatch):
 def test_a_visitor_s_files_are_bounded_and_nobody_else_s_are_touched(send, monkeypatch, is_shared):
     monkeypatch.setattr(sharing, "is_shared", lambda: is_shared)
     most, megabytes = sharing.uploads()
-    assert (most, megabytes) == ((4, 40) if is_shared else (8, 100))
+    assert (most, megabytes) == ((8, 40) if is_shared else (20, 100))
     send("other", "kept", megabytes)
     for k in range(3 * most):
         kept = send("visitor", f"file{k}")
@@ -197,4 +197,4 @@ def test_a_visitor_s_files_are_bounded_and_nobody_else_s_are_touched(send, monke
 def test_the_bounds_are_said_beside_each_file(open_page):
     for name, number in (("forward", 1), ("latents", 1)):
         helps = [one.proto.help for one in open_page(name).get("file_uploader")]
-        assert len(helps) == number and all("the newest 8 are kept, at most 100 MB in all" in help for help in helps)
+        assert len(helps) == number and all("the newest 20 are kept, at most 100 MB in all" in help for help in helps)
