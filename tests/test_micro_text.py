@@ -77,7 +77,7 @@ def test_the_benchmark_of_loras_holds_out_what_it_says_and_its_judge_tells_style
     assert bool((blocks == blocks[..., :1, :1]).all())
     judge = micro_lora.Judge(emoji, "cpu", {*ink.subjects, *mosaic.subjects}, fitted=24)
     for name, cases in (("ink", ink), ("mosaic", mosaic)):  # chance is 1 in 5; the benchmark fits to 60 times as many
-        assert judge.found(cases.images, name, cases.subjects)["style"]["share"] > 0.5
+        assert judge.found(cases.images, name, cases.subjects)["in_the_style"]["share"] > 0.5
 
 
 def test_the_second_loss_reads_each_side_at_its_own_padding(of):
