@@ -30,7 +30,7 @@ from diffusion_explained.models.embeddings import ClassEmbedding, TimeEmbedding
 from diffusion_explained.samplers import euler, final
 from diffusion_explained.training.loop import training_loss
 
-FULL = False  # True: minutes of training, over eight of one core, digits of 28 x 28. False: seconds, digits of 8 x 8
+FULL = False  # True: many minutes on two cores, digits of 28 x 28. False: seconds, digits of 8 x 8
 plt.rcParams["figure.dpi"] = 100
 torch.set_num_threads(2 if FULL else 1)
 

@@ -26,7 +26,7 @@ from diffusion_explained import MLP, FlowSchedule, MLPConfig, TrainConfig, plots
 from diffusion_explained.data import bundled_mnist
 from diffusion_explained.exercises import built, check
 
-FULL = False  # True: minutes of training, digits of 28 x 28. False: seconds, digits of 16 x 16
+FULL = False  # True: some minutes on two cores, digits of 28 x 28. False: seconds, digits of 16 x 16
 plt.rcParams["figure.dpi"] = 100
 torch.set_num_threads(2 if FULL else 1)
 

@@ -26,7 +26,7 @@ from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.exercises import built, check
 from diffusion_explained.samplers import euler, final
 
-FULL = False  # True: tens of minutes of training. False: seconds, a short training
+FULL = False  # True: many minutes on two cores. False: seconds, a short training
 plt.rcParams["figure.dpi"] = 100
 torch.set_num_threads(2 if FULL else 1)
 SIGMA_DATA, SIGMA_MIN, SIGMA_MAX = 0.75, 0.002, 20.0
