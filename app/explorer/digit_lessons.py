@@ -20,6 +20,7 @@ from diffusion_explained.pretrained import Model, save_pretrained
 from diffusion_explained.schedules import SCHEDULES, FlowSchedule
 from diffusion_explained.training import Record, TrainConfig, train
 from explorer.cache import named_cache
+from explorer.lesson_jobs import looks
 from explorer.taught import BATCH, Lesson, finished_lessons
 from explorer.turns import HEAVY, LIGHT, Tell
 
@@ -49,11 +50,6 @@ def records(lesson: Lesson) -> tuple[UNet, Iterator[Record]]:
 def every(lesson: Lesson) -> int:
     """The number of steps between records."""
     return max(1, lesson.steps // 100)
-
-
-def looks(lesson: Lesson) -> tuple[int, ...]:
-    """The training steps after which samples are drawn."""
-    return tuple(sorted({round(part * lesson.steps) for part in LOOKS}))
 
 
 def held_out(labels: Tensor) -> list[int]:
@@ -133,7 +129,7 @@ class Learning:
 
     def work(self, tell: Tell) -> Learned:
         """Train until the end, or until `tell` raises: the job."""
-        at, model = looks(self.lesson), None
+        at, model = looks(self.lesson.steps, LOOKS), None
         with HEAVY.turn(tell) as turn:
             self.begin()
             for record in self._records:

@@ -3,7 +3,7 @@
 A lesson is one network, which can be paused and continued; a pair is two networks trained side by side.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 import streamlit as st
@@ -24,6 +24,11 @@ class Learning(Protocol):
 
 
 L = TypeVar("L", bound=Learning)
+
+
+def looks(steps: int, parts: Iterable[float]) -> tuple[int, ...]:
+    """The training steps at these parts of a lesson, 0 to 1, after which something is drawn."""
+    return tuple(sorted({round(part * steps) for part in parts}))
 
 
 def present(kind: type[L], lesson: object) -> L | None:

@@ -17,6 +17,7 @@ from diffusion_explained.samplers import final
 from explorer import stable
 from explorer.additions import Additions, added
 from explorer.cache import Cache, named_cache
+from explorer.lesson_jobs import looks
 from explorer.turns import HEAVY, Tell, held
 
 WORD = "zorb"  # the new word; the tokenizer spells it in letters, so it means nothing before the lesson
@@ -80,11 +81,6 @@ def finished_styles() -> Cache:
     return named_cache("styles", 8)
 
 
-def looks(lesson: StyleLesson) -> tuple[int, ...]:
-    """The training steps after which pictures are drawn."""
-    return tuple(sorted({round(part * lesson.steps) for part in LOOKS}))
-
-
 @contextmanager
 def _written(lora: LoRA, lesson: StyleLesson, here: stable.Loaded) -> Iterator[Path]:
     """The LoRA as a file, as long as it is needed."""
@@ -122,7 +118,7 @@ class StyleLearning:
 
     def work(self, tell: Tell) -> Styled:
         """Train until the end, or until `tell` raises: the job."""
-        at, here = looks(self.lesson), stable.load(stable.models(), stable.MICRO, tell)
+        at, here = looks(self.lesson.steps, LOOKS), stable.load(stable.models(), stable.MICRO, tell)
         count = self.lesson.config.num_steps
         with HEAVY.turn(tell) as turn:
             if not self._looks:
@@ -161,17 +157,10 @@ def draw(
         return model.decode(final(model.steps(captions, num_inference_steps=steps, seed=seeds))).cpu()
 
 
-@dataclass(frozen=True)
-class Scaled:
-    """The same prompt and noise at every scale of the LoRA: pictures [11, 3, 128, 128], from 0 to 1."""
+def scaled(styled: Styled, prompt: str, seed: int, steps: int, tell: Tell) -> Tensor:
+    """Draw a prompt from the same noise at every scale, [11, 3, 128, 128]. Raises the engine's ValueErrors."""
 
-    pictures: Tensor
-
-
-def scaled(styled: Styled, prompt: str, seed: int, steps: int, tell: Tell) -> Scaled:
-    """Draw a prompt at every scale. Raises the engine's ValueErrors."""
-
-    def make(tell: Tell) -> Scaled:
+    def make(tell: Tell) -> Tensor:
         here = stable.load(stable.models(), stable.MICRO, tell)
         pictures = []
         with HEAVY.turn(tell) as turn, tempfile.TemporaryDirectory() as folder:
@@ -180,7 +169,7 @@ def scaled(styled: Styled, prompt: str, seed: int, steps: int, tell: Tell) -> Sc
             for k, scale in enumerate(SCALES):
                 pictures.append(draw(here, [prompt], [seed], steps, file, scale, turn))
                 turn((k + 1) / len(SCALES), f"scale {scale:g}")
-        return Scaled(torch.cat(pictures))
+        return torch.cat(pictures)
 
     return named_cache("styles, scaled").get((styled.lesson, prompt, seed, steps), make, tell)
 
@@ -240,9 +229,9 @@ def block_size(sizes: dict[str, float], block: str, layer: str) -> float:
     return sum(own) / len(own)
 
 
-def scale_film(drawn: Scaled, prompt: str) -> Film:
+def scale_film(drawn: Tensor, prompt: str) -> Film:
     """The picture without the LoRA beside the one at each scale."""
-    shown = pixels(drawn.pictures)
+    shown = pixels(drawn)
     panels = [
         ("the base", f"{prompt}, drawn by the base", [shown[0]] * len(SCALES)),
         ("with your style", f"{prompt}, from the same noise, with the LoRA at the scale of the slider", list(shown)),
