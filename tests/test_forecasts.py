@@ -16,9 +16,17 @@ from test_cli import assert_refused, run
 from diffusion_explained.stable_diffusion import NotEnoughMemoryError, forecast, forecasts, load, loading, save_stand_in
 from diffusion_explained.stable_diffusion.costs import count_peak, published_pipeline
 from diffusion_explained.stable_diffusion.families import FAMILIES
-from diffusion_explained.stable_diffusion.forecasts import GB, decoder_values, network_values, possible_on, shortage
+from diffusion_explained.stable_diffusion.forecasts import (
+    GB,
+    decoder_values,
+    forecast_of_parts,
+    network_values,
+    possible_on,
+    shortage,
+)
 from diffusion_explained.stable_diffusion.latents import decode_in_tiles
-from diffusion_explained.stable_diffusion.part_sizes import IN_FLOAT32, OF_SD2
+from diffusion_explained.stable_diffusion.part_sizes import IN_FLOAT32, OF_SD2, Stored
+from diffusion_explained.stable_diffusion.single_files import facts_of
 
 GPU = torch.device("cuda")
 
@@ -75,6 +83,24 @@ def test_a_picture_decoded_in_parts_takes_a_tile(tmp_path):
     assert counted - 2 * 3 * 1024 * 768 * 4 * 2 < estimated < counted, (
         "the picture itself, in tiles and whole, comes on top"
     )
+
+
+@pytest.mark.parametrize(
+    "way, measured",
+    [({}, 11.56), ({"in_parts": True}, 8.54), ({"offload": True}, 5.62), ({"in_parts": True, "float8": True}, 5.96)],
+)
+def test_no_measured_peak_of_stable_diffusion_xl_is_above_its_forecast(way, measured):
+    """The peaks in GB that one H200 measured (docs/benchmarks.md); a forecast is at most a fifteenth above."""
+    stored = {
+        "unet": Stored(2_567_463_684, in_layers=2_540_976_640),
+        "vae": Stored(83_653_863, in_layers=83_587_920),
+        "text_encoder": Stored(123_060_480, in_layers=84_934_656),
+        "text_encoder_2": Stored(694_659_840, in_layers=630_784_000),
+    }
+    found = forecast_of_parts(
+        "XL", FAMILIES["sdxl"], stored, facts_of("sdxl"), height=1024, width=1024, batch_size=1, guided=True
+    )
+    assert measured <= found.need("float16", **way).peak / GB <= measured * 16 / 15
 
 
 def test_count_peak_counts_what_is_alive_at_once():

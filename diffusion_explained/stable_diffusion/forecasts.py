@@ -13,7 +13,8 @@ Activations are the tensors of one network evaluation, or of one decoding, that 
 The factors are the largest sums of living tensors of the published configurations on torch's meta device
 (`benchmarks/memory.py`), with attention that keeps no matrix of N x N. `SPARE` times that many are expected on a GPU,
 which also needs room for its convolutions: a run of Stable Diffusion 1.5 took 0.6 GiB for one picture and 2.0 GiB for
-four on an H200 (`benchmarks/stable_diffusion.py`), 1.6 and 1.3 times its decoding. Nothing else was measured.
+four on an H200 (`benchmarks/stable_diffusion.py`), 1.6 and 1.3 times its decoding. The convolutions of a tile need more
+beside it, `SPARE_OF_A_TILE`: 1.78 times its decoding for Stable Diffusion XL (`benchmarks/large_models.py memory`).
 
     all on the device     peak = weights of all parts + the larger of evaluation and decoding
     offload               peak = autoencoder + safety checker + the largest of (network + evaluation), decoding, and
@@ -46,7 +47,7 @@ from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError
 from diffusion_explained.stable_diffusion.part_sizes import SIZES, Stored, stored_of, stored_of_module
 from diffusion_explained.stable_diffusion.weights import Weights, find_weights
 
-SPARE = 1.5
+SPARE, SPARE_OF_A_TILE = 1.5, 1.8
 UNET, LATER_UNET, TRANSFORMER, DECODER = 26, 16, 18, 6
 TEXT_TOKENS = 512
 GB = 1e9
@@ -257,7 +258,8 @@ def forecast_of_parts(
             }
             known, decoder = None, decoders[in_parts]
             if network is not None and decoder is not None:
-                known = (int(SPARE * network * SIZES[dtype]), int(SPARE * decoder * SIZES[of_vae]))
+                spare = SPARE_OF_A_TILE if in_parts else SPARE
+                known = (int(SPARE * network * SIZES[dtype]), int(spare * decoder * SIZES[of_vae]))
             resident, peak = _peak(weights, family.network, known or (0, 0), offload=offload)
             activations = None if known is None else max(known)
             needs.append(Need(dtype, with_t5, offload, in_parts, float8, weights, resident, activations, peak))
