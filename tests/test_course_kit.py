@@ -144,6 +144,7 @@ def test_the_numbers_of_the_quiz():
         chain, torch.zeros(1, 1, 3), torch.zeros(1, 1, dtype=torch.int64), torch.full((1, 1), 3), torch.tensor([0.5])
     )
     says("15.3", f"{float(half) / math.log(3):.0f}")
+    says("16.1", f"{100 * 0.8**2 / (0.8**2 + 0.2**2):.0f}%")  # half of all pictures: q and 1 - q cancel
     scale = (HIGH - LOW) / 14  # from 0 .. 14 to LOW .. HIGH
     says("20.1", f"{(float(fold(torch.tensor(17 * scale + LOW))) - LOW) / scale:g}")
     says("20.3", f"{1 + 2 * 20 * math.log10(0.1) / 40:g}")

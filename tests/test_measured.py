@@ -76,7 +76,7 @@ def test_the_rows_of_a_part_are_those_and_an_unknown_part_is_refused(tmp_path, m
 
 
 def test_the_course_has_its_studies():
-    expected = {"data_size", "guidance", "memorisation", MICRO, "samplers", "scaling", "stable_diffusion"}
+    expected = {"data_size", "guidance", "memorisation", MICRO, "prompting", "samplers", "scaling", "stable_diffusion"}
     assert expected <= set(studies())
 
 
@@ -89,6 +89,21 @@ def test_pictures_in_a_study_are_read_again_and_damaged_ones_refused():
     for damaged in (text[:40], text[1:], "", "not base64!"):
         with pytest.raises(OSError, match="picture in this study is damaged"):
             picture_from_text(damaged)
+
+
+def test_the_pictures_of_weaknesses_belong_to_their_counts():
+    rows = read_measured("prompting")["rows"]
+    settings = [(row["part"], *row["setting"].values()) for row in rows]
+    assert len(set(settings)) == len(settings) and all("2026" in row["machine"] for row in rows)
+    assert {row["part"] for row in rows} == {"refine", "artefacts", "character", "hands", "words", "skew"}
+    for row in (row for row in rows if "strip" in row):
+        width = 28 if row["part"] == "skew" else 32
+        assert picture_from_text(row["strip"]).shape[1] == 10 * width
+    for row in rows_of("prompting", "hands"):
+        drawn = row["n"] * row["five"]["seeds"]
+        assert drawn - 2 <= sum(row["counts"]) <= drawn and row["five"]["share"] == pytest.approx(
+            row["counts"][5] / drawn
+        )
 
 
 def test_the_sizes_of_the_data_differ_in_nothing_else():

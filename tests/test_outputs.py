@@ -45,6 +45,7 @@ SCRIPTS = {  # every script that writes, with arguments by which it writes at PL
     "benchmarks/micro_lora.py": (["--out", "PLACE"], None),
     "benchmarks/micro_text.py": (["--out", "PLACE"], None),
     "benchmarks/molecules.py": ([], "diffusion_explained.measured.MEASURED"),
+    "benchmarks/prompting.py": (["--out", "PLACE"], None),
     "benchmarks/quality.py": (["samplers"], "diffusion_explained.measured.MEASURED"),
     "benchmarks/recognised.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/scaling.py": (["train", "--folder", "PLACE"], None),

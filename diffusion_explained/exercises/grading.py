@@ -42,6 +42,7 @@ NOTEBOOKS = {
     "13": "few_steps",
     "14": "guidance_inverse_problems",
     "15": "discrete_diffusion",
+    "16": "prompting",
     "20": "beyond_images",
     "31": "lab_samplers",
     "32": "lab_training",

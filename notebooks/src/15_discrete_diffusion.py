@@ -536,8 +536,7 @@ check("15.4", my_prediction, solution_prediction)
 # - Same network, same computation, and the $n$-gram floor: otherwise bits per letter say little.
 # - Known letters are simply not hidden: filling gaps is free.
 #
-# **Next:** [20 · Beyond images](20_beyond_images.ipynb): video, sound and shapes, drawn by the samplers that draw
-# digits.
+# **Next:** [16 · Prompting and weaknesses](16_prompting.ipynb): rules for prompts, and known weaknesses, counted.
 #
 # ## References
 #

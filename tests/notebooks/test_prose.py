@@ -8,7 +8,6 @@ import pytest
 from test_notebooks import FOLDER, NOTEBOOKS, execute
 
 PROVED = re.compile(r"<small>In code: (`[\w.]+`(?:, `[\w.]+`)*)\. Test:\n`(tests/[\w/]+\.py)::([\w:]+)`\.</small>")
-NOT_YET = {"16"}  # notebooks whose equations name no code yet
 
 
 def displayed(text):
@@ -18,8 +17,6 @@ def displayed(text):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_displayed_equation_names_its_code_and_its_test(path):
-    if path.stem[:2] in NOT_YET:
-        pytest.skip("this notebook's equations name no code yet")
     for after in (
         after
         for cell in nbformat.read(path, as_version=4).cells
