@@ -91,9 +91,9 @@ def questions():
     return found
 
 
-def test_five_questions_per_notebook_with_the_misconception_behind_each_wrong_answer():
+def test_five_questions_per_notebook_and_lab_with_the_misconception_behind_each_wrong_answer():
     asked = questions()
-    assert list(asked) == [f"{number}.{k}" for number in NUMBERS for k in range(1, 6)]
+    assert list(asked) == [f"{number}.{k}" for number in [*NUMBERS, *LABS] for k in range(1, 6)]
     for number, (_, right, wrong) in asked.items():
         assert len(right) == 1 and len(wrong) == 2, number
         assert all("*Behind it: " in one for one in wrong), number
@@ -151,6 +151,23 @@ def test_the_numbers_of_the_quiz():
     clouds = torch.randn(6, 20, 3, generator=torch.Generator().manual_seed(0))
     copies = Data(clouds, torch.zeros(6, dtype=torch.int64))
     says("20.5", f"{100 * measure_clouds(copies, Data(clouds + 1e-4, copies.labels))['one_nn']:g}%")
+
+
+def test_the_numbers_of_the_quiz_about_the_labs():
+    right = {number: right[0] for number, (_, right, _) in questions().items()}
+
+    def says(number, *values):
+        assert all(re.search(rf"(?<![\d.]){re.escape(value)}(?!\d)", right[number]) for value in values), number
+
+    levels, calls = FlowSchedule().levels(6), []
+    exact = ExactDenoiser(GaussianMixture(torch.zeros(1, 2), 1.0))
+    list(heun(lambda x_t, level: (calls.append(level), exact(x_t, level))[1], torch.zeros(1, 2), levels))
+    says("31.4", "12", "6", f"{len(calls)}")
+    tokens = torch.zeros(1, 3, 32, 32).unfold(2, 4, 4).unfold(3, 4, 4)
+    says("33.1", f"{tokens.shape[2] * tokens.shape[3]}", f"{3 * 4 * 4}")
+    says("34.1", f"{0.5 * (0 + 1 - 1 - math.log(1)):g}")
+    says("35.1", f"{math.sqrt(4 * 0.01):g}")
+    says("35.3", f"{28 * 28}")
 
 
 def test_a_small_sample_has_a_larger_frechet_distance():

@@ -137,9 +137,9 @@ assert blurry > far["broken", ""] + 0.1 > far["usual", ""] + 0.2 and abs(slow - 
 # %% [markdown]
 # **Negative words make broken pictures worse here**, and they spoil intact ones. In micro's captions no picture is
 # called blurry, so such a word is only some direction that the sampler pushes away from; "a rocket" does the same.
-# Large models were trained on captions that complain about pictures, and there a negative word can mean something. The
-# cause of these artefacts is the size of the steps: 50 steps of Euler at the same scale are as near to the training
-# pictures as the usual setting.
+# Captions that were collected from the web do contain such words, so a model that was trained on them may behave
+# differently: measure it. The cause of these artefacts is the size of the steps: 50 steps of Euler at the same scale
+# are as near to the training pictures as the usual setting.
 #
 # ## 2 · Draw several, choose one, refine
 #
@@ -357,10 +357,9 @@ assert trained > 0.98 and composed > 0.98 and similar == 0 and WORDS["no word sa
 
 # %% [markdown]
 # A word that has a label is written right in nearly all pictures. A new one **never is**: the most similar label
-# writes the most similar word. **One prompt per region repairs it completely**, 100% of the words, because each letter
-# stands in some training word at this place. Without any label the pictures look like writing, and 8% are a word of
-# training: the same as the signs in the background of large models' pictures. Those models got better at letters when
-# their text encoders saw characters (Liu et al. 2023).
+# writes the most similar word. **One prompt per region repairs it**, 99.7% of the words, because each letter stands in
+# some training word at this place. Without any label the pictures look like writing, and 8% are a word of the
+# training. Text-to-image models write better if their text encoder sees characters (Liu et al. 2023).
 #
 # ## 5 · The same character in several pictures
 #
