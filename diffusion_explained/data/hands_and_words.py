@@ -13,8 +13,10 @@ hand without its palm, and a letter is that of the most similar drawing.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +29,8 @@ from diffusion_explained.noise import stream
 SIDE = 32  # of a hand's picture; a word's picture is half as high
 MOST_FINGERS = 7
 BONE = 0.7  # half the width of a bone in pixels
+REAL: Any = {"device": "cpu", "dtype": torch.float32}
+WHOLE: Any = {"device": "cpu", "dtype": torch.int64}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LENGTH = 3  # letters per word
 # Columns of five by seven dots, from left to right; bit 0 is the top.
@@ -63,13 +67,13 @@ def draw_hands(fingers: Tensor | Sequence[int], seed: int = 0, bones: bool = Fal
     n, generator = len(number), stream(seed)
 
     def between(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand((n, *shape), generator=generator, device="cpu", dtype=torch.float32)
+        return low + (high - low) * torch.rand((n, *shape), generator=generator, **REAL)
 
-    place = torch.arange(SIDE, device="cpu", dtype=torch.float32)
+    place = torch.arange(SIDE, **REAL)
     points = torch.stack(torch.meshgrid(place, place, indexing="xy"), dim=-1)  # [H, W, (x, y)]
     centre = torch.stack([between(15, 17), between(17, 19)], dim=1)
     turned, palm = between(-math.pi / 6, math.pi / 6), between(5, 5.8)
-    every = torch.arange(MOST_FINGERS, device="cpu", dtype=torch.float32)
+    every = torch.arange(MOST_FINGERS, **REAL)
     angle = (every - (number[:, None].cpu() - 1) / 2) * between(0.52, 0.58, 1) + between(-0.05, 0.05, MOST_FINGERS)
     angle = angle + turned[:, None]
     tip = centre[:, None] + between(11.5, 13.5, MOST_FINGERS)[..., None] * _up(angle)
@@ -107,20 +111,20 @@ def count_fingers(images: Tensor) -> Tensor:
     _check_images(images, SIDE)
     drawn = F.interpolate(images.float().cpu(), scale_factor=2, mode="bilinear") > 0
     rest = drawn & ~_dilated(~_dilated(~drawn, 3.7), 7.6)
-    names = torch.arange(1, rest[0].numel() + 1, device="cpu", dtype=torch.float32).reshape(rest.shape[1:]) * rest
+    names = torch.arange(1, rest[0].numel() + 1, **REAL).reshape(rest.shape[1:]) * rest
     while True:
         grown = F.max_pool2d(names, 3, stride=1, padding=1) * rest
         if torch.equal(grown, names):
             break
         names = grown
     pieces = [piece.unique(return_counts=True) for piece in names.flatten(1).long()]
-    return torch.tensor([int(((name > 0) & (size >= 5)).sum()) for name, size in pieces], dtype=torch.int64)
+    return torch.tensor([int(((name > 0) & (size >= 5)).sum()) for name, size in pieces], **WHOLE)
 
 
 def _dilated(mask: Tensor, radius: float) -> Tensor:
     """bool [N, 1, H, W]: the pixels within a radius of a true pixel of the mask."""
     reach = int(radius)
-    place = torch.arange(-reach, reach + 1, device="cpu", dtype=torch.float32)
+    place = torch.arange(-reach, reach + 1, **REAL)
     disc = (place.square() + place.square()[:, None] <= radius**2).float()
     return F.conv2d(mask.float(), disc[None, None], padding=reach) > 0.5
 
@@ -139,10 +143,10 @@ def draw_words(words: Sequence[str], seed: int = 0) -> Tensor:
     for word in given:
         if len(word) != LENGTH or not set(word) <= set(LETTERS):
             raise ValueError(f"a word has {LENGTH} capital letters from A to Z; got {word!r}.")
-    index = torch.tensor([[LETTERS.index(letter) for letter in word] for word in given], dtype=torch.int64)
+    index = torch.tensor([[LETTERS.index(letter) for letter in word] for word in given], **WHOLE)
     generator = stream(seed)
-    drawn = torch.rand((len(given), LENGTH, 3), generator=generator, device="cpu", dtype=torch.float32) * 2 - 1
-    cells = [_cells(index[:, i], drawn[:, i] * torch.tensor([0.8, 1.5, 0.1])) for i in range(LENGTH)]
+    drawn = torch.rand((len(given), LENGTH, 3), generator=generator, **REAL) * 2 - 1
+    cells = [_cells(index[:, i], drawn[:, i] * torch.tensor([0.8, 1.5, 0.1], **REAL)) for i in range(LENGTH)]
     return to_uint8(F.pad(torch.cat(cells, dim=-1), (1, 1), value=-1.0))
 
 
@@ -151,7 +155,7 @@ CELL = 10  # pixels of width per letter
 
 def _cells(letters: Tensor, moved: Tensor) -> Tensor:
     """Letters [N], moved by (x, y, log scale) [N, 3], as pictures [N, 1, 16, 10] in [-1, 1]."""
-    y, x = torch.meshgrid(torch.arange(SIDE // 2) + 0.5, torch.arange(CELL) + 0.5, indexing="ij")
+    y, x = torch.meshgrid(torch.arange(SIDE // 2, **REAL) + 0.5, torch.arange(CELL, **REAL) + 0.5, indexing="ij")
     scale = 1.35 * moved[:, 2].exp()[:, None, None]  # pixels per dot
     column = (x - CELL / 2 - moved[:, 0, None, None]) / scale / 2.5
     row = (y - SIDE / 4 - moved[:, 1, None, None]) / scale / 3.5
@@ -162,16 +166,16 @@ def _cells(letters: Tensor, moved: Tensor) -> Tensor:
 @functools.cache
 def _dots() -> Tensor:
     """The letters, [26, 1, 7, 5]: 1 for a dot."""
-    columns = torch.tensor([list(bytes.fromhex(each)) for each in DOTS.split()])
-    return ((columns[:, None, :] >> torch.arange(7)[:, None]) & 1).float()[:, None]
+    columns = torch.tensor([list(bytes.fromhex(each)) for each in DOTS.split()], **WHOLE)
+    return ((columns[:, None, :] >> torch.arange(7, **WHOLE)[:, None]) & 1).float()[:, None]
 
 
 @functools.cache
 def _templates() -> Tensor:
     """Unit vectors [26, M, 160] of the letters, moved and scaled in all the ways that `draw_words` does."""
-    x, y, scale = torch.tensor([-0.8, 0.0, 0.8]), torch.arange(-2, 3).float(), torch.tensor([-0.1, 0.0, 0.1])
-    moves = torch.cartesian_prod(x, y, scale)
-    letters = torch.arange(len(LETTERS)).repeat_interleave(len(moves))
+    x, y, scale = [-0.8, 0.0, 0.8], [-2.0, -1.0, 0.0, 1.0, 2.0], [-0.1, 0.0, 0.1]
+    moves = torch.tensor(list(itertools.product(x, y, scale)), **REAL)
+    letters = torch.arange(len(LETTERS), **WHOLE).repeat_interleave(len(moves))
     cells = _cells(letters, moves.repeat(len(LETTERS), 1)).flatten(1) + 1
     return F.normalize(cells, dim=1).reshape(len(LETTERS), len(moves), -1)
 
