@@ -2,6 +2,7 @@
 
     python benchmarks/micro_lora.py --device cuda                     # all, some minutes on one GPU
     python benchmarks/micro_lora.py --styles ink --pictures 20 --prior 0 --subjects 16 --out runs     # a trial on a CPU
+    python benchmarks/micro_lora.py --shipped --device cuda           # the package's own LoRAs: by scale, and both at once
 
 Each style has a new word, "zorb". A LoRA is trained on a few pictures of it, "cat, zorb style", and then asked for
 other subjects, "boat, zorb style". Two kinds of styles are held out:
@@ -39,7 +40,7 @@ from diffusion_explained.micro.emoji import STYLES, EmojiSet, load_emoji, load_e
 from diffusion_explained.micro.fidelity import picture_distance, share
 from diffusion_explained.micro.lora import LoRA, LoRAConfig, save_lora, train_lora
 from diffusion_explained.micro.lora_pictures import caption_with, draw_prior, encode_pictures
-from diffusion_explained.micro.made_styles import MADE
+from diffusion_explained.micro.made_styles import EXAMPLES, MADE, WORDS, lora_of
 from diffusion_explained.micro.reconstruction import on_white
 from diffusion_explained.micro.retrieval import embed_captions, embed_pictures, load_retrieval
 from diffusion_explained.samplers import final
@@ -49,6 +50,7 @@ STUDY, WORD = "micro_lora", "zorb"
 STEPS, BATCH = 30, 100  # of sampling
 FITTED = 1500  # real pictures per style that the judge is fitted to
 NAMES = 100  # without the word
+SCALES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5)  # of the package's own LoRAs
 
 
 ALL = (*STYLES, *MADE)
@@ -196,6 +198,28 @@ def measure(study: Study, style: str) -> None:
             study.model.unload_lora()
 
 
+def measure_shipped(study: Study) -> None:
+    """The package's own LoRAs on other subjects than theirs: by scale, and both together, with each word and with both."""
+    asked = {}
+    for style in MADE:
+        others = study.cases[style].subjects[max(study.given.pictures) :]
+        asked[style] = [i for i in others if study.emoji.names[i] not in EXAMPLES]
+        for scale in SCALES:
+            study.model.load_lora(lora_of(style), scale=scale)
+            found = study.judge.found(study.draw(study.captions(asked[style], WORDS[style])), style, asked[style])
+            setting = {"of": "the package's LoRA", "scale": scale}
+            study.add(style, setting, {**found, "without_the_word": study.kept(style)})
+            study.model.unload_lora()
+    for scale in SCALES[2:5]:
+        for style in MADE:
+            study.model.load_lora(lora_of(style), scale=scale)
+        for word in (*WORDS.values(), " ".join(WORDS.values())):
+            styles = study.judge.styles(study.draw(study.captions(asked["ink"], word)))
+            found = {style: share(styles == ALL.index(style)) for style in MADE}
+            study.add("both", {"of": "both LoRAs of the package", "scale": scale, "word": word}, found)
+        study.model.unload_lora()
+
+
 def trained(study: Study, cases: Cases, pictures: int, prior: float) -> tuple[LoRA, float, float]:
     """A LoRA of the first pictures of a style, the seconds that its training took, and its last loss."""
     given, model = study.given, study.model
@@ -223,10 +247,14 @@ def main() -> None:
     parser.add_argument("--fitted", type=int, default=FITTED, help="real pictures per style, at most, for the judge")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sample", action="store_true", help="use only the emoji that ship with the package")
+    parser.add_argument("--shipped", action="store_true", help="measure the package's own LoRAs, and train none")
     parser.add_argument("--out", type=Path, default=MEASURED)
     given = parser.parse_args()
     tried(parser, check_folder, given.out)
     study = Study(given)
+    if given.shipped:
+        measure_shipped(study)
+        return
     for style in given.styles:
         measure(study, style)
 

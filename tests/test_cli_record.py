@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hub_cache import put_into_cache
+from PIL import Image
 from test_cli import assert_refused, run
 
 from diffusion_explained.cli.doctor import CHECKS
@@ -41,6 +42,29 @@ def test_a_folder_on_the_cpu_says_how_long_it_takes_and_what_was_cut(folder, tmp
     assert re.search(r"About \d+ minutes on this CPU", result.stdout)
     assert "this part was cut off: castle castle castle castle castle" in result.stderr
     assert "1 image\n" in result.stdout and Trace.load(out).label == "recorded"
+
+
+def test_a_picture_is_refined_or_zoomed_out_of(tmp_path):
+    """The middle of the zoomed-out canvas is the smaller picture, and the call is that of Python."""
+    picture, out = tmp_path / "p.png", tmp_path / "t.safetensors"
+    Image.new("RGB", (80, 64), "orange").save(picture)
+    of = ["record", "a cat", "--model", "stand-in", *SHORT, "--device", "cpu", "--out", out, "--image", picture]
+    result = run(*of, "--zoom", 2, "--resamplings", 2)
+    assert result.exit_code == 0, result.output
+    settings = Trace.load(out).settings
+    assert settings["inpainting"] and settings["resamplings"] == 2 and settings["sampler"] == "ddpm"
+    result = run(*of, "--strength", 0.7)
+    assert result.exit_code == 0, result.output
+    settings = Trace.load(out).settings
+    assert settings["from_image"] and not settings["inpainting"] and settings["strength"] == 0.7
+    for wrong, said in (
+        (["--zoom", 2, "--strength", 0.5], "give one or the other"),
+        (["--zoom", 1.01], "another zoom"),
+    ):
+        result = run(*of, *wrong)
+        assert result.exit_code == 2 and said in " ".join(result.output.split()), result.output
+    result = run(*of[:-2], "--zoom", 2)
+    assert result.exit_code == 2 and "give --image too" in " ".join(result.output.split())
 
 
 def test_without_settings_it_records_with_the_models_own(folder, tmp_path):

@@ -26,7 +26,7 @@ from diffusion_explained.micro.lora_pictures import (
     read_pictures,
     subject_of,
 )
-from diffusion_explained.micro.made_styles import ink, mosaic
+from diffusion_explained.micro.made_styles import LORA_FOLDER, MADE, ink, lora_of, made_pictures, mosaic
 from diffusion_explained.stable_diffusion import load, stand_in
 from diffusion_explained.stable_diffusion.lora import FILE
 from diffusion_explained.training.checkpoints import checkpoint_files
@@ -92,6 +92,20 @@ def test_the_file_is_the_change_beside_the_weights(model, pictures, tmp_path):
     model.unload_lora()
     assert torch.equal(weights(model), before)
     assert (evaluated(base, pictures) - beside).abs().max() > 1e-2
+
+
+def test_at_the_first_step_b_learns_and_a_does_not():
+    """dL/dB = factor * sum g (A x)^T; dL/dA = factor * sum B^T g x^T, which is zero while B is."""
+    layer, x, g = torch.nn.Linear(6, 5), torch.randn(7, 6), torch.randn(7, 5)
+    change = training.LowRank(layer, 3, 0.5, torch.Generator().manual_seed(0))
+    for closed in (True, False):
+        A, B = change.down.detach(), change.up.detach()
+        of_a, of_b = torch.autograd.grad((change(x) * g).sum(), (change.down, change.up))
+        torch.testing.assert_close(of_a, 0.5 * B.T @ g.T @ x)
+        torch.testing.assert_close(of_b, 0.5 * g.T @ (x @ A.T))
+        assert bool((of_a == 0).all()) is closed and bool((of_b != 0).any())
+        with torch.no_grad():
+            change.up += of_b
 
 
 def test_diffusers_and_comfyui_find_every_layer(model, tmp_path):
@@ -308,3 +322,28 @@ def test_made_styles_are_what_they_say():
     assert (lines[..., 60:68].amin(-1) == -1).all() and (lines[..., :32] == 1).all() and (lines[..., 96:] == 1).all()
     with pytest.raises(ValueError, match=r"images must be images \[B, 3, H, W\]"):
         ink(flat[:, :1])
+
+
+def test_the_loras_that_ship_are_of_the_shipped_base_and_of_the_made_pictures(model):
+    """They draw in their style what they were not taught: no colour for outlines, and no edges inside a mosaic's blocks."""
+    assert sum(file.stat().st_size for file in LORA_FOLDER.iterdir()) < 350_000
+    drawn = {}
+    for rule in MADE:
+        pictures, captions = made_pictures(rule)
+        assert pictures.shape == (5, 3, 128, 128)
+        torch.testing.assert_close(MADE["mosaic"](made_pictures("mosaic")[0]), made_pictures("mosaic")[0])
+        with safe_open(lora_of(rule), framework="pt") as opened:
+            card = json.loads(opened.metadata()["card"])
+        assert card["captions"] == captions and card["images_seen"] == 2400
+        prompt = captions[0].replace("cat", "rocket")
+        for name in ("base", rule):
+            if name == rule:
+                model.load_lora(lora_of(rule))
+            drawn[rule, name] = model.sample(prompt, num_inference_steps=8, seed=0)
+        model.unload_lora()
+    colour = {name: float((x.amax(1) - x.amin(1)).mean()) for (rule, name), x in drawn.items() if rule == "ink"}
+    assert colour["ink"] < 0.5 * colour["base"]
+    inside = {name: float((x - mosaic(x)).square().mean()) for (rule, name), x in drawn.items() if rule == "mosaic"}
+    assert inside["mosaic"] < 0.5 * inside["base"]
+    with pytest.raises(ValueError, match="unknown made style 'oil'"):
+        lora_of("oil")

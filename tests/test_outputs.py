@@ -58,6 +58,7 @@ SCRIPTS = {  # every script that writes, with arguments by which it writes at PL
     "recipes/emoji_sample.py": ([], "diffusion_explained.micro.emoji.SAMPLE_FILE"),
     "recipes/micro2.py": (["--out", "PLACE"], None),
     "recipes/micro_control.py": (["--out", "PLACE"], None),
+    "recipes/micro_lora.py": (["--out", "PLACE"], None),
     "recipes/molecules.py": ([], "diffusion_explained.beyond.molecules.MOLECULES"),
     "recipes/novels.py": (["nowhere"], "diffusion_explained.data.novels.FILE"),
     "recipes/sound_classifier.py": (["1", "PLACE"], None),

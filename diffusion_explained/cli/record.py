@@ -57,6 +57,18 @@ def record(
     seed: Seed = 0,
     n: Annotated[int, typer.Option("--n", "-n", min=1, max=4, help="How many images.")] = 1,
     size: Annotated[int | None, typer.Option(help="Pixels per side. [the size that the model was trained on]")] = None,
+    image: Annotated[
+        str | None, typer.Option(help="A picture to start from, or with --zoom to zoom out of; its middle square.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="With --image: 0 keeps it, 1 draws anew; 0.3 to 0.5 refine. [0.5]")
+    ] = None,
+    zoom: Annotated[
+        float | None, typer.Option(help="Outpainting: --image becomes 1 / zoom as large, and the rest is painted; 2.")
+    ] = None,
+    resamplings: Annotated[
+        int | None, typer.Option(min=1, help="With --zoom: paint by RePaint, each step this often. [replacement]")
+    ] = None,
     device: Annotated[str | None, typer.Option(help="cuda, mps, or cpu (minutes per picture). [a GPU]")] = None,
     dtype: Annotated[
         str | None, typer.Option(help="float32, float16 or bfloat16. [float16 on a GPU, float32 elsewhere]")
@@ -104,6 +116,10 @@ def record(
     from diffusion_explained.stable_diffusion.weights import find_weights, is_repository
 
     check_file(out)
+    if image is None and (strength, zoom, resamplings) != (None, None, None):
+        raise ValueError("--strength, --zoom and --resamplings belong to a picture: give --image too.")
+    if (zoom is None and resamplings is not None) or (zoom is not None and strength is not None):
+        raise ValueError("--strength refines a picture and --resamplings belongs to --zoom: give one or the other.")
     options: dict[str, Any] = {
         "safety_checker": safety_checker, "parts_from": parts_from, "vae": vae, "prediction": prediction, "t5": t5,
     }  # fmt: skip
@@ -138,6 +154,8 @@ def record(
         more = {"refiner": second, "refiner_start": refiner_start}
     for file in lora or ():
         loaded.load_lora(file, scale=lora_scale)
+    if image is not None:
+        more |= _of_picture(image, size or loaded.default_size, loaded.pixels, strength, zoom, resamplings)
     steps = loaded.default_num_inference_steps if steps is None else steps
     if loaded.device.type == "cpu" and loaded.label == "live" and not loaded.family.suits_cpu:
         side = size or loaded.default_size
@@ -165,6 +183,20 @@ def record(
     typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB, {trace.label}, {taken}")
     if cut := next((one["cut"] for one in trace.tokens[0]), ""):
         typer.secho(f"The prompt was too long; this part was cut off: {cut}", fg="yellow", err=True)
+
+
+def _of_picture(
+    file: str, side: int, pixels: int, strength: float | None, zoom: float | None, resamplings: int | None
+) -> dict[str, Any]:
+    """The options of `steps` for a picture to refine, or to zoom out of."""
+    from diffusion_explained.data import load_image
+    from diffusion_explained.stable_diffusion.outpainting import zoomed_out
+
+    picture = load_image(file, side, 3)
+    if zoom is None:
+        return {"image": picture, "strength": 0.5 if strength is None else strength}
+    canvas, mask = zoomed_out(picture, zoom, pixels)
+    return {"image": canvas, "mask": mask, "resamplings": resamplings}
 
 
 def _confirm_download(model: str, error: OSError, yes: bool, safety_checker: bool | None) -> None:
