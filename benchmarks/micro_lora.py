@@ -2,7 +2,7 @@
 
     python benchmarks/micro_lora.py --device cuda                     # all, some minutes on one GPU
     python benchmarks/micro_lora.py --styles ink --pictures 20 --prior 0 --subjects 16 --out runs     # a trial on a CPU
-    python benchmarks/micro_lora.py --shipped --device cuda           # the package's own LoRAs: by scale, and both at once
+    python benchmarks/micro_lora.py --shipped --device cuda        # the package's own LoRAs, by scale and both at once
 
 Each style has a new word, "zorb". A LoRA is trained on a few pictures of it, "cat, zorb style", and then asked for
 other subjects, "boat, zorb style". Two kinds of styles are held out:
@@ -199,7 +199,7 @@ def measure(study: Study, style: str) -> None:
 
 
 def measure_shipped(study: Study) -> None:
-    """The package's own LoRAs on other subjects than theirs: by scale, and both together, with each word and with both."""
+    """The package's own LoRAs on other subjects than theirs: by scale, and both together with each word and both."""
     asked = {}
     for style in MADE:
         others = study.cases[style].subjects[max(study.given.pictures) :]

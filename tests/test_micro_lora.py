@@ -325,7 +325,7 @@ def test_made_styles_are_what_they_say():
 
 
 def test_the_loras_that_ship_are_of_the_shipped_base_and_of_the_made_pictures(model):
-    """They draw in their style what they were not taught: no colour for outlines, and no edges inside a mosaic's blocks."""
+    """They draw in their style what they were not taught: outlines have no colour, a mosaic's blocks no edges."""
     assert sum(file.stat().st_size for file in LORA_FOLDER.iterdir()) < 350_000
     drawn = {}
     for rule in MADE:
