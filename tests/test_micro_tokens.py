@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from diffusion_explained.micro import tokens
 from diffusion_explained.micro.emoji import load_emoji_sample
 from diffusion_explained.micro.scenes import COLOURS, POSITIONS, RELATIONS, SceneSampler
 from diffusion_explained.micro.tokens import (
@@ -76,7 +77,8 @@ def test_encoding_one_string_is_refused(tokenizer):
     assert encode(tokenizer, []).shape == (0, MAX_LENGTH)
 
 
-def test_a_tokenizer_built_twice_is_the_same_and_of_clip_s_layout(sample, tmp_path):
+def test_a_tokenizer_built_twice_is_the_same_and_of_clip_s_layout(sample, tmp_path, monkeypatch):
+    monkeypatch.setattr(tokens, "CAPTIONS", 2000)
     for folder in ("one", "two"):
         built = build_tokenizer(sample, tmp_path / folder, vocabulary=900)
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"):
@@ -91,17 +93,15 @@ def test_a_tokenizer_built_twice_is_the_same_and_of_clip_s_layout(sample, tmp_pa
 def test_pairs_that_are_as_frequent_are_merged_in_the_order_of_the_alphabet():
     # every pair occurs twice: only a rule decides, and the order of the corpus must not
     corpus = ["ray tray tram ram", "yak kay"]
-    merges = learn_merges(corpus, byte_characters(), 30)
-    assert merges == learn_merges(
-        [" ".join(reversed(text.split())) for text in reversed(corpus)], byte_characters(), 30
-    )
+    merges = learn_merges(corpus, 30)
+    assert merges == learn_merges([" ".join(reversed(text.split())) for text in reversed(corpus)], 30)
     assert merges[0] == ("r", "a")  # four times
 
 
 def test_merges_are_the_most_frequent_pairs_from_the_left():
     assert join(("a", "a", "a", "b</w>"), ("a", "a")) == ("aa", "a", "b</w>")
-    assert learn_merges(["low low lower"], byte_characters(), 2) == [("l", "o"), ("lo", "w</w>")]
-    assert len(learn_merges(["ab"], byte_characters(), 50)) == 1  # there is no more to merge
+    assert learn_merges(["low low lower"], 2) == [("l", "o"), ("lo", "w</w>")]
+    assert len(learn_merges(["ab"], 50)) == 1  # there is no more to merge
 
 
 def test_the_shipped_tokenizer_has_the_size_that_is_built():

@@ -73,7 +73,10 @@ def build_tokenizer(emoji: EmojiSet, folder: str | os.PathLike[str], vocabulary:
     The same set gives the same files. Raises ValueError for a vocabulary too small for any merge.
     """
     alphabet = byte_characters()
-    merges = learn_merges(caption_corpus(emoji), alphabet, vocabulary - 2 * len(alphabet) - 2)
+    count = vocabulary - 2 * len(alphabet) - 2
+    if count < 1:
+        raise ValueError(f"a vocabulary needs {2 * len(alphabet) + 2} entries before the first merge")
+    merges = learn_merges(caption_corpus(emoji), count)
     entries = [*alphabet, *(letter + WORD_END for letter in alphabet), *(a + b for a, b in merges), BEGIN, END]
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,16 +103,12 @@ def caption_corpus(emoji: EmojiSet) -> list[str]:
     return [*SceneSampler(emoji).batch(range(CAPTIONS)).captions, *names, *plurals]
 
 
-def learn_merges(corpus: Iterable[str], alphabet: Sequence[str], count: int) -> list[tuple[str, str]]:
+def learn_merges(corpus: Iterable[str], count: int) -> list[tuple[str, str]]:
     """The first `count` merges of byte-pair encoding (fewer if the corpus has no more), most frequent pair first.
 
     Of equally frequent pairs the alphabetically first is merged. The trainer of the tokenizers library chooses one at
     random, so that its results differ between runs.
-
-    Raises ValueError for a count below 1, which means that the vocabulary has no room beyond the alphabet.
     """
-    if count < 1:
-        raise ValueError(f"a vocabulary needs {2 * len(alphabet) + 2} entries before the first merge")
     words = {tuple([*word[:-1], word[-1] + WORD_END]): uses for word, uses in count_words(corpus).items()}
     pairs: Counter[tuple[str, str]] = Counter()
     for word, uses in words.items():

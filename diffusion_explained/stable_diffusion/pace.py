@@ -14,13 +14,13 @@ from diffusion_explained.checks import typed_arguments
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.recording import record
 
-SIDE = 256  # pixels along a side of the measured picture
+SIDE = 256  # pixels along a side of the measured picture, at most
 READINGS = 3
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds per guided step of one SIDE x SIDE picture, including decoding its predicted x_0."""
+    """Seconds per guided step of one picture of SIDE x SIDE pixels, including decoding its predicted x_0."""
 
     seconds: float
 
@@ -37,18 +37,20 @@ class Pace:
 def measure_pace(model: StableDiffusion) -> Pace:
     """Run a few recorded steps: the first warms up, the median of the others is the pace.
 
+    The picture is as large as those that the network was trained on, and at most SIDE x SIDE.
+
     Raises NotEnoughMemoryError.
     """
     marks: list[float] = []
     given: dict[str, Any] = {}
-    height, width = SIDE, SIDE
+    height, width = (min(SIDE, own) for own in model.defaults.size or (SIDE, SIDE))
     if model.family.drive is None:
         # inpainting a whole grey picture works with every model, including those that were trained to inpaint
         place: dict[str, Any] = {"device": "cpu", "dtype": torch.float32}
-        given = {"image": torch.zeros(3, SIDE, SIDE, **place), "mask": torch.ones(SIDE, SIDE, **place)}
+        given = {"image": torch.zeros(3, height, width, **place), "mask": torch.ones(height, width, **place)}
     else:
         try:
-            model.latent_shape(SIDE, SIDE)
+            model.latent_shape(height, width)
         except ValueError:  # this pipeline draws at fixed sizes only
             height, width = model.trained_size
         given = {"height": height, "width": width}
