@@ -26,6 +26,7 @@ from diffusion_explained.files import atomic_path, check_file
 
 FOLDER = Path(__file__).resolve().parent
 SECONDS_PER_CELL = 300  # as `make test` allows
+SECONDS_TO_START = 600  # of a kernel, on a machine that does other work too; as `make test` allows
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
@@ -81,6 +82,7 @@ def collect(cell: NotebookNode, message: dict) -> None:
 def execute(notebook: NotebookNode, seconds_per_cell: float = SECONDS_PER_CELL) -> None:
     """Run the code cells in a fresh kernel, offline, in the notebooks' folder. Raises CellError at the first fault."""
     manager, client = start_new_kernel(
+        startup_timeout=SECONDS_TO_START,
         kernel_name="python3",
         cwd=str(FOLDER),
         env={**os.environ, "HF_HUB_OFFLINE": "1"},
