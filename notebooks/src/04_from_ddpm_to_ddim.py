@@ -273,7 +273,7 @@ for eta in (0.0, 0.5, 1.0):
 #   number).
 
 # %%
-N_MEASURED = 150
+N_MEASURED = 100
 digits = bundled_mnist()
 targets = torch.arange(N_MEASURED) % 10
 by_class = torch.stack([digits.of_class(k).to_float()[: N_MEASURED // 5] for k in range(10)], dim=1)
@@ -329,7 +329,7 @@ assert results["DDIM", 2][1] > 1.5 * results["DDIM", 5][1] and read >= 0.9
 # - *The claim nearly holds for DDPM's fresh noise as well.* From 5 steps on, $\eta = 1$ is only a little worse here. On
 #   CIFAR-10, the DDIM paper's Table 1 has a Fréchet Inception distance of 13 for $\eta = 0$ and 41 for $\eta = 1$ at
 #   ten steps, and 4.0 against 4.7 at 1,000. Digits are a few shapes on black, which makes them easy.
-# - *We did not measure 1,000 steps on many samples.* That would have taken 150,000 evaluations of single images in this
+# - *We did not measure 1,000 steps on many samples.* That would have taken 100,000 evaluations of single images in this
 #   cell. Ten digits were drawn in 1,000 steps above, and they are good digits.
 
 # %% [markdown]
