@@ -39,16 +39,24 @@ NOT_OURS = {  # axe's rule -> Streamlit's own element, which no page can mend
 POLL = 100  # milliseconds between looks; by default the page is drawn, and asked, 60 times a second
 
 
+@pytest.fixture(scope="module")
+def browsing(chromium):
+    """What the visitors share: the browser's cache, so that Streamlit's scripts are fetched and read once."""
+    context = chromium.new_context()
+    yield context
+    context.close()
+
+
 @pytest.fixture
-def tab(chromium, server):
+def tab(browsing, server):
     """tab("reverse?steps=4", width=390) -> a page of a fresh visitor, finished; errors and foreign requests fail it."""
     visits = []
 
     def opened(path: str, *, width: int = 1280, height: int = 800, scheme: str = "light"):
-        context = chromium.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
-        )
-        page, errors, foreign, sent = context.new_page(), [], [], []
+        page, errors, foreign, sent = browsing.new_page(), [], [], []
+        visits.append((page, errors, foreign))
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.set_default_timeout(400 * SECONDS)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
@@ -56,17 +64,19 @@ def tab(chromium, server):
         )
         page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
         page.sent = sent
-        visits.append((context, errors, foreign))
         page.goto(f"{server}/{path}")
         finished(page)
         assert page.get_by_test_id("stException").count() == 0
         return page
 
     yield opened
-    for context, errors, foreign in visits:
-        context.close()
+    for page, errors, foreign in visits:
+        if not page.is_closed():
+            page.evaluate("localStorage.clear()")  # the next visitor is a new one
+            page.close()
         assert errors == []
         assert foreign == []
+    browsing.clear_permissions()
 
 
 def finished(page):
