@@ -19,6 +19,7 @@ from diffusion_explained.exercises import exercises
 from diffusion_explained.forward import transition
 from diffusion_explained.guidance import guide
 from diffusion_explained.metrics import frechet_distance
+from diffusion_explained.micro.lora import LowRank
 from diffusion_explained.predictions import coefficients
 from diffusion_explained.samplers import heun
 from diffusion_explained.schedules import DDPMSchedule, FlowSchedule, Level
@@ -145,6 +146,8 @@ def test_the_numbers_of_the_quiz():
     )
     says("15.3", f"{float(half) / math.log(3):.0f}")
     says("16.1", f"{100 * 0.8**2 / (0.8**2 + 0.2**2):.0f}%")  # half of all pictures: q and 1 - q cancel
+    change = LowRank(torch.nn.Linear(96, 96), 4, 1.0, torch.Generator().manual_seed(0))
+    says("18.1", f"{sum(p.numel() for p in change.parameters())}")
     scale = (HIGH - LOW) / 14  # from 0 .. 14 to LOW .. HIGH
     says("20.1", f"{(float(fold(torch.tensor(17 * scale + LOW))) - LOW) / scale:g}")
     says("20.3", f"{1 + 2 * 20 * math.log10(0.1) / 40:g}")

@@ -572,8 +572,8 @@ check("16.3", my_mixed, solution_mixed)
 # - A condition that is overwritten at every step is followed too late; ControlNet gives it clean.
 # - Guidance strengthens whatever distinguishes a class from all pictures, its skew included.
 #
-# **Next:** [20 · Beyond images](20_beyond_images.ipynb): video, sound, shapes and molecules. What is known about
-# bias, copies, licences and provenance: [docs/responsible.md](../docs/responsible.md).
+# **Next:** [18 · LoRA](18_lora.ipynb): teach the model your style.
+# What is known about bias, copies, licences and provenance: [docs/responsible.md](../docs/responsible.md).
 #
 # ## References
 #
