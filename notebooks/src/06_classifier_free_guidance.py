@@ -251,7 +251,7 @@ scrub(guided_steps, columns=10, frame=8)
 # %% [markdown]
 # ### A measurement
 #
-# Now a sweep over scales, from the **same noise** so that only the scale differs: 200 digits in ten steps, for each
+# Now a sweep over scales, from the **same noise** so that only the scale differs: 100 digits in ten steps, for each
 # scale. There are three numbers:
 #
 # - *accuracy*: the share of samples that the classifier assigns to the requested class;
@@ -260,12 +260,12 @@ scrub(guided_steps, columns=10, frame=8)
 #   digit is.
 
 # %%
-targets = torch.arange(200) % 10
-start = model.noise(200, seed=100)
+targets = torch.arange(100) % 10
+start = model.noise(100, seed=100)
 
 
 def measure(x_0):
-    """(accuracy, diversity, saturation) of 200 samples of the target classes."""
+    """(accuracy, diversity, saturation) of 100 samples of the target classes."""
     seen = x_0.clamp(-1, 1)
     outside = (x_0.abs() - 1).clamp(min=0).mean() / x_0.abs().mean()
     return metrics.class_accuracy(seen, targets), metrics.diversity(seen, targets), float(outside)
@@ -276,7 +276,7 @@ sweep = {w: measure(final(euler(model.denoiser(targets, guidance_scale=w), start
 for w, (accuracy, diversity, saturation) in sweep.items():
     print(f"w = {w:<3}: accuracy {accuracy:4.0%}, diversity {diversity:.1f}, saturation {saturation:.1%}")
 digits = bundled_mnist()
-real = torch.stack([digits.of_class(k).to_float()[:20] for k in range(10)], dim=1).flatten(0, 1)
+real = torch.stack([digits.of_class(k).to_float()[:10] for k in range(10)], dim=1).flatten(0, 1)
 print(f"real digits: diversity {metrics.diversity(real, targets):.1f}")
 accuracies, diversities, saturations = zip(*sweep.values(), strict=True)
 plots.guidance_sweep(scales, accuracies, diversities)
@@ -354,13 +354,13 @@ assert diversity_of[1.0] > 1.1 * diversity_of[2.0] and contrast[5.0] > 1.1 * con
 # First with the null label as the condition and class 8 as the negative one: *draw any digit except 8*.
 
 # %%
-null, eights = torch.full((200,), model.num_classes), torch.full((200,), 8)
+null, eights = torch.full((100,), model.num_classes), torch.full((100,), 8)
 pictures = {}
 for w in (1.0, 3.0):
     away_from_8 = NetworkDenoiser(model.network, model.schedule, model.kind, cond=null, uncond=eights, guidance_scale=w)
     pictures[w] = final(euler(away_from_8, start, levels)).clamp(-1, 1)
 
-share_of_8 = {w: metrics.class_coverage(x).counts[8] / 200 for w, x in pictures.items()}
+share_of_8 = {w: metrics.class_coverage(x).counts[8] / 100 for w, x in pictures.items()}
 print("share of eights:", {f"w = {w:.0f}": round(share, 2) for w, share in share_of_8.items()})
 rows = {"anything": pictures[1.0], "anything but 8": pictures[3.0]}
 plots.filmstrip({name: x[:12] for name, x in rows.items()}, title="The same noise, with an unwanted class")
