@@ -110,7 +110,7 @@ def explorer() -> None:
 
 
 def recorded() -> None:
-    """app/recorded.safetensors: the run of micro that the page Compare shows first."""
+    """app/recorded.safetensors: the run of micro that the pages Stable Diffusion and Compare show first."""
     stable_diffusion.record(
         stable_diffusion.load("micro"), "a blue cat", sampler="ddim", num_inference_steps=12, guidance_scale=4.0, seed=0
     ).save(HERE.parent / "app" / "recorded.safetensors")

@@ -219,8 +219,10 @@ function leastCovering(places, wide, tall, points) {
   return places.map((place) => [covered(place), place]).reduce((best, one) => (one[0] < best[0] ? one : best))[1];
 }
 
-// The frame goes into the page's address without an entry in the history, and without a word to Python.
+// The frame goes into the page's address without an entry in the history, and without a word to Python. A film without a
+// name for its frame leaves the address as it is, for the film that will take its place.
 function intoAddress({ name, usual }, index) {
+  if (!name) return;
   const here = new URL(window.location.href);
   if (index === usual) here.searchParams.delete(name);
   else here.searchParams.set(name, index);

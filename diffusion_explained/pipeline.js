@@ -421,7 +421,8 @@ function pipelineInStreamlit({ parentElement, data }) {
   let here = pipelines.get(parentElement);
   const moved = here && here.token !== token; // a button of the page has set the slider
   if (here?.key !== film.key) {
-    const before = here?.shown, stays = before && !moved && before.last === film.captions.length - 1;
+    const before = here?.shown, first = !before || !here.data.name; // a run without a name only waited for this one
+    const stays = !first && !moved && before.last === film.captions.length - 1;
     before?.destroy();
     const root = here?.root ?? parentElement.appendChild(element("div"));
     here = { key: film.key, root, data };
@@ -429,7 +430,7 @@ function pipelineInStreamlit({ parentElement, data }) {
       index: stays ? before.index : frame,
       open: before && !moved ? before.name : data.open.value, // a box stays open for another run
       word: data.word.value ?? undefined,
-      autoplay: autoplay && !before,
+      autoplay: autoplay && first,
       stays,
       onRest: (at) => intoAddress(here.data, at),
       onOpen: (name) => intoAddress(here.data.open, name),

@@ -251,7 +251,12 @@ def films(*keys: str) -> None:
 
 
 def frame(key: str, film: str, last: int, usual: int) -> tuple[int, bool]:
-    """The first frame to show, and whether the address gives it; the address applies to the first film shown only."""
+    """The first frame to show, and whether the address gives it; the address applies to the first film shown only.
+
+    Without a key, the film is shown until another one takes its place, and the address waits for that one.
+    """
+    if not key:
+        return usual, False
     here = visit()
     if key not in here.films:
         here.films = (*here.films, key)

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from diffusion_explained.film import Film
 from diffusion_explained.stable_diffusion import Trace
@@ -12,8 +11,6 @@ from explorer.cache import Cache, named_cache
 from explorer.choices import words_of
 from explorer.runs import Settings, denoiser, model, steps_of, timed
 from explorer.turns import HEAVY, Tell
-
-FIRST = Path(__file__).parents[1] / "recorded.safetensors"  # made by `python assets/make.py recorded`
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def compare(trace: Trace, settings: Settings, asked: tuple[object, ...], tell: T
 
 def first_comparison(settings: Settings, tell: Tell) -> Compared:
     """Run our model here beside the run of micro that ships with the explorer: what is shown before any other run."""
-    trace = stable.opened(FIRST.read_bytes(), FIRST.name).trace
+    trace = stable.first_run().trace
     said = trace.settings
     held = replace(settings, sampler=said["sampler"], num_inference_steps=said["num_inference_steps"], spacing=None)
     return named_cache("first compared").get(held, lambda tell: compare(trace, held, (), tell), tell)

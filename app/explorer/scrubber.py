@@ -24,7 +24,8 @@ def scrubber(
     """Show a film at the frame that the address gives under `name`, or otherwise at `frame` (the last by default).
 
     Moving its slider stays in the browser, which writes the frame into the address; so do the choice of the image that
-    is shown large, as `image`, and the place from which clouds are seen, as `turn` and `tilt`.
+    is shown large, as `image`, and the place from which clouds are seen, as `turn` and `tilt`. With name="" the film
+    waits for another one, to which the frame of the address is left.
 
     autoplay: play, unless the address gives a frame; keep: a new film with the same number of frames starts at the
     slider's present place; ask: a button beside the slider, with which the visitor answers by a frame:
@@ -36,7 +37,7 @@ def scrubber(
     message, last = film.to_message(), len(film.captions) - 1
     usual = last if frame is None else frame
     begin, asked = address.frame(name, message["key"], last, usual)
-    token, moved = address.moved(name)
+    token, moved = address.moved(name or "frame")
     data = {
         "film": message,
         "frame": begin if moved is None else min(moved, last),

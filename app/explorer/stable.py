@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from diffusion_explained.stable_diffusion import StableDiffusion
     from diffusion_explained.stable_diffusion.pace import Pace
 
+FIRST = Path(__file__).parents[1] / "recorded.safetensors"  # made by `python assets/make.py recorded`
 STAND_IN, RECORDED, OTHER = "stand-in", "recorded", "other"
 AT_ONCE = (MICRO, STAND_IN)  # small enough for any machine
 KNOWN = {name: name.split("/")[1] for name in SIZES_GB}
@@ -431,6 +432,11 @@ def opened(data: bytes, name: str) -> FinishedRun:
         except OSError as error:
             raise OSError(str(error).replace(str(path), name)) from error
     return FinishedRun(trace, whole_of(trace))
+
+
+def first_run() -> FinishedRun:
+    """The run of micro that ships with the explorer: what a page shows before any other run."""
+    return opened(FIRST.read_bytes(), FIRST.name)
 
 
 def saved(trace: Trace) -> bytes:

@@ -66,7 +66,7 @@ with common:
 
 scale = model(choice.model).default_guidance_scale
 settings = Settings(choice.model, sampler, steps, (names.index(label),), scale, seed=0, spacing=spacing)
-shown = None
+shown, waits = None, False
 if name == stable.RECORDED:
     if steps > MOST_RECORDED:  # our model would run the same number here, and the page would wait for it
         seen.info(
@@ -86,7 +86,8 @@ else:
         if "sd_compared" not in st.session_state:
             with page.progress("Sampling") as tell:  # before the job begins, which would have the cores
                 shown = first_comparison(settings, tell)
-        shown = stable_sections.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS) or shown
+        ran = stable_sections.run("Run both", name, ask, job, "sd_compared", asked, usual_steps=STEPS)
+        shown, waits = ran or shown, ran is None
 if shown is None and not held:
     with seen, page.progress("Sampling") as tell:
         shown = first_comparison(settings, tell)
@@ -94,7 +95,7 @@ if shown is None and not held:
 if shown is not None:
     with seen:
         stable_sections.label(shown.trace)
-        scrubber(shown.film, key="compared")
+        scrubber(shown.film, key="compared", name="" if waits else "frame")
     st.header("What each works on, and what it costs", anchor=False)
     head, *rows = [[page.literal(cell) for cell in row] for row in (shown.head, *shown.rows)]
     lines = [f"| {' | '.join(head)} |", "|---|---|---|", *(f"| **{a}** | {b} | {c} |" for a, b, c in rows)]

@@ -86,25 +86,25 @@ else:
     with machine:
         job = partial(stable.draw, stable.models(), name, ask, start)
         drawn = stable_sections.run("Run", name, ask, job, "sd_drawn", stable.asked(name, ask, start))
+waits = drawn is None and name != stable.RECORDED  # for the visitor's run; meanwhile the one that ships is shown
+drawn = drawn or stable.first_run()
 
 with machine:
-    if drawn is not None:
-        stable_sections.label(drawn.trace)
-        stable_sections.notices(drawn)
-        stable_sections.cut_off(drawn.trace.tokens[0])
-        if drawn.whole is not None:
-            pipeline_stage.pipeline([drawn.whole], key="sd_run")
-        else:
-            st.caption(NO_TOKENS)
-            scrubber(film_of_trace(drawn.trace), key="sd_run")
-        st.caption(page.literal(stable.facts(drawn.trace)))
+    stable_sections.label(drawn.trace)
+    stable_sections.notices(drawn)
+    stable_sections.cut_off(drawn.trace.tokens[0])
+    if drawn.whole is not None:
+        pipeline_stage.pipeline([drawn.whole], key="sd_run", name="" if waits else "frame")
+    else:
+        st.caption(NO_TOKENS)
+        scrubber(film_of_trace(drawn.trace), key="sd_run")
+    st.caption(page.literal(stable.facts(drawn.trace)))
 with result:
-    if drawn is not None:
-        st.header("The first latent", anchor=False)
-        stable_sections.latents(drawn)
-        st.header("The picture" if len(drawn.trace.pictures) == 1 else "The pictures", anchor=False)
-        stable_sections.finished(drawn)
-        stable_sections.save(drawn.trace)
+    st.header("The first latent", anchor=False)
+    stable_sections.latents(drawn)
+    st.header("The picture" if len(drawn.trace.pictures) == 1 else "The pictures", anchor=False)
+    stable_sections.finished(drawn)
+    stable_sections.save(drawn.trace)
     if name in stable.AT_ONCE:
         stable_sections.absent()
     trying, predicting = st.columns(2, gap="large")
