@@ -69,8 +69,10 @@ def touched(channel: int, y: int, x: int) -> None:
     state.update(poke_channel=channel + 1, poke_y=y, poke_x=x)
 
 
-@page.fragment
-def touch() -> None:
+named = key if key == " ".join(of_emoji) else "your own"
+with seen:
+    stable_sections.kind(one.label, one.model)
+    st.markdown("**Touch a cell** of the latent, and pull: the decoded picture follows.")
     on_latent, result = st.container(), st.container()
     first, second, third = st.columns(3, gap="medium")
     where = controls.segments(first, "Add to", (PIXEL, CHANNEL), PIXEL, key="poke_where")
@@ -125,13 +127,6 @@ def touch() -> None:
             ],
             note=note,
         )
-
-
-named = key if key == " ".join(of_emoji) else "your own"
-with seen:
-    stable_sections.kind(one.label, one.model)
-    st.markdown("**Touch a cell** of the latent, and pull: the decoded picture follows.")
-    touch()
     page.colour_scale(EPS_RANGE, "Values of the latent")
     st.caption(
         f"{side} × {side} × 3 = {one.x_0.numel():,} numbers became {height} × {width} × {channels} = "
@@ -165,15 +160,12 @@ st.caption(
 )
 
 page.below(LATENTS)
-poke_place = (
-    None if state.poke_where == CHANNEL else (state.get("poke_y", height // 2), state.get("poke_x", width // 2))
-)
 programs.show(
     programs.latents(
         name, of_emoji, of_other, side, latent_views.MIXES, own=key != " ".join(of_emoji),
-        channel=state.poke_channel - 1, amount=state.poke_amount, place=poke_place,
+        channel=channel - 1, amount=amount, place=place,
     ),
     "mosaic(pixels(torch.cat([x_0, decoded, poked])))",
-    lambda: {"x_0": one.x_0, "latent": one.latents, "decoded": one.decoded},
+    lambda: {"x_0": one.x_0, "latent": one.latents, "decoded": one.decoded, "poked": after},
 )  # fmt: skip
 tries.next_page("latents")

@@ -743,6 +743,8 @@ def test_the_latent_is_touched_on_its_cells(tab):
     page.keyboard.press("ArrowRight")
     page.get_by_text("+4 in channel 2 at x = 5, y = 3").wait_for()
     assert "+4 at x = 5, y = 3" in other.get_attribute("aria-label")
+    program = page.get_by_test_id("stCode").filter(has_text="[0, 1, 3, 5] += 4.0")
+    program.wait_for(state="attached")  # the same in Python follows the touch
     page.get_by_role("slider", name="Amount").focus()
     page.keyboard.press("Home")
     page.get_by_text("-6 in channel 2").wait_for()
