@@ -16,7 +16,7 @@ from diffusion_explained.forward import like
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.pretrained import Model
 from diffusion_explained.samplers import Start, Step, final, run
-from diffusion_explained.schedules import Level, Schedule, check_decreasing
+from diffusion_explained.schedules import Level, Schedule, check_decreasing, levels_of_same_snr
 
 
 class Counted:
@@ -66,7 +66,7 @@ def race(
     steps: Sequence[int],
     *,
     seed: int = 0,
-    spacing: str | None = None,
+    spacing: str | Schedule | None = None,
 ) -> Iterator[Finish]:
     """Run every sampler with every number of steps from the same noise (the model's noise of `seed`).
 
@@ -168,22 +168,6 @@ def time_evaluation(
 def level_of_same_snr(schedule: Schedule, level: Level) -> Level:
     """The level of `schedule` that is as noisy as `level`: see `levels_of_same_snr`."""
     return levels_of_same_snr(schedule, [level])[0]
-
-
-@typed_arguments
-def levels_of_same_snr(schedule: Schedule, levels: Sequence[Level]) -> list[Level]:
-    """The levels of `schedule` that are as noisy as these: equal alpha^2 / sigma^2 (`Schedule.time_of_snr`).
-
-    All Gaussian paths agree up to scale and clock, so a network trained on one schedule can look at another's x_t.
-    Beyond the schedule's own noisiest or cleanest level, that level. Raises ValueError for what is no
-    schedule or level.
-    """
-    if not isinstance(schedule, Schedule) or not all(isinstance(level, Level) for level in levels):
-        raise ValueError(f"Give a schedule and levels (schedule.level(t)); got {schedule!r} and {levels!r}.")
-    cleanest, noisiest = schedule.ends
-    t = schedule.time_of_snr(torch.tensor([level.snr for level in levels], dtype=torch.float64, device="cpu"))
-    t = t.clamp(cleanest, noisiest)
-    return [Level(*row) for row in zip(t.tolist(), schedule.alpha(t).tolist(), schedule.sigma(t).tolist(), strict=True)]
 
 
 @torch.no_grad()

@@ -47,7 +47,14 @@ from diffusion_explained.samplers import (
     final,
     run,
 )
-from diffusion_explained.schedules import DDPMSchedule, Level, Schedule, schedule_from_config
+from diffusion_explained.schedules import (
+    DDPMSchedule,
+    Level,
+    Schedule,
+    check_decreasing,
+    levels_of_same_snr,
+    schedule_from_config,
+)
 from diffusion_explained.tables import check_keys, read_table
 from diffusion_explained.weight_files import read_weights, refused, with_weights, write_weights
 
@@ -122,18 +129,32 @@ class Model:
     @named_options
     @typed_arguments
     def levels(
-        self, num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | None = None
+        self, num_inference_steps: int | None = None, sampler: str | None = None, spacing: str | Schedule | None = None
     ) -> list[Level]:
         """The n levels that the schedule visits in num_inference_steps = n steps, followed by the clean level.
 
-        spacing: the spacing of the schedule's timesteps, if it offers several; None for its default.
+        spacing: the spacing of the schedule's timesteps, if it offers several; None for its default. With another
+            schedule, the levels that are as noisy as those of its n steps (equal alpha^2 / sigma^2).
 
-        Raises ValueError for an unknown sampler or spacing, or a number of steps that the schedule cannot take.
+        Raises ValueError for an unknown sampler or spacing, for a number of steps that the schedule cannot take, and
+        for levels of another schedule of which two are beyond an end of this one.
         """
         check_sampler(self.default_sampler if sampler is None else sampler)
         steps = self.default_num_inference_steps if num_inference_steps is None else num_inference_steps
         if spacing is None:
             return self.schedule.levels(steps)
+        if isinstance(spacing, Schedule):
+            levels = [*levels_of_same_snr(self.schedule, spacing.levels(steps)[:-1]), self.schedule.clean]
+            try:
+                check_decreasing(levels)
+            except ValueError:
+                low, high = (self.schedule.level(t).log_snr for t in reversed(self.schedule.ends))
+                raise ValueError(
+                    f"The schedule of {self.name} goes from a log SNR of {low:.1f} to {high:.1f}, and two of the "
+                    f"{steps} levels of the schedule that was given as spacing lie beyond an end: take fewer steps, or "
+                    "a schedule with less noise at its start and more at its end."
+                ) from None
+            return levels
         if "spacing" not in inspect.signature(self.schedule.timesteps).parameters:
             raise ValueError(f"The schedule of {self.name} has only one spacing; got {spacing!r}: leave it out.")
         return self.schedule.levels(steps, spacing=spacing)
@@ -226,7 +247,7 @@ class Model:
         *,
         guidance_scale: float | None = None,
         sampler: str | None = None,
-        spacing: str | None = None,
+        spacing: str | Schedule | None = None,
         seed: int | Sequence[int] = 0,
         **options: Any,
     ) -> Iterator[Step]:
@@ -246,7 +267,7 @@ class Model:
         levels = self.levels(num_inference_steps, name, spacing)
         if callable(labels):
             check_denoiser_alone(guidance_scale, of_denoiser)
-            return run(name, labels, self.prepare(seed, batch_size, levels=levels), **of_sampler)
+            return run(name, labels, self._begun(seed, batch_size, levels, spacing), **of_sampler)
         if labels is not None:
             labels = self.labels(labels)
             if batch_size is not None and batch_size != len(labels):
@@ -256,8 +277,17 @@ class Model:
             batch_size = len(labels)
         elif batch_size is None and isinstance(seed, int):
             raise ValueError("Give labels (one per image), or a batch_size for images without a condition.")
-        begun = self.prepare(seed, batch_size, levels=levels)
+        begun = self._begun(seed, batch_size, levels, spacing)
         return run(name, self.denoiser(labels, guidance_scale, start=begun, **of_denoiser), begun, **of_sampler)
+
+    def _begun(
+        self, seed: int | Sequence[int], batch_size: int | None, levels: list[Level], spacing: str | Schedule | None
+    ) -> Start:
+        """`prepare`; levels of another schedule may begin below the noisiest one, so their noise is of their size."""
+        begun = self.prepare(seed, batch_size, levels=levels)
+        if not isinstance(spacing, Schedule):
+            return begun
+        return replace(begun, x_t=begun.x_t * (levels[0].sigma / float(self.schedule.sigma(self.schedule.ends[1]))))
 
     def sample(
         self,

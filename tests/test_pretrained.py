@@ -144,6 +144,24 @@ def test_every_sampler_runs_on_every_kind_of_network(quick, sampler):
     assert images.isfinite().all()
 
 
+@pytest.mark.parametrize("other", [DDPMSchedule.of_log_snr([6.0, 1.0, -4.0]), DDPMSchedule.cosine(), FlowSchedule()])
+def test_the_levels_of_another_schedule_are_a_spacing(small, other):
+    levels = small.levels(5, spacing=other)
+    for own, theirs in zip(levels[1:-1], other.levels(5)[1:-1], strict=True):
+        assert own.log_snr == pytest.approx(theirs.log_snr, abs=1e-6)
+        assert own == small.schedule.level(own.t), "on the network's own path"
+    steps = list(small.steps([1], num_inference_steps=5, spacing=other))
+    assert [step.level for step in steps] == levels[:-1] and levels[-1] == small.schedule.clean
+    noise = small.noise(1) / small.schedule.init_noise_sigma
+    torch.testing.assert_close(steps[0].x_t, levels[0].sigma * noise)  # of the size of the first level
+
+
+def test_a_schedule_that_a_network_cannot_follow_is_refused():
+    model, cleaner = load_pretrained("mnist_unet_eps"), DDPMSchedule.of_log_snr([12.0, 11.0, 10.0])
+    with pytest.raises(ValueError, match=r"mnist_unet_eps goes from a log SNR of .* lie beyond an end: take fewer"):
+        model.levels(5, spacing=cleaner)
+
+
 def test_labels_and_guidance_matter_and_a_seed_is_a_picture(quick):
     one = quick.sample([1, 8], num_inference_steps=3, seed=4)
     assert torch.equal(one, quick.sample([1, 8], num_inference_steps=3, seed=4))

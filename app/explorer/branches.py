@@ -16,7 +16,7 @@ from diffusion_explained.noise import generators, randn
 from explorer import controls, names
 from explorer.cache import named_cache
 from explorer.choices import Choice
-from explorer.runs import Run, Settings, class_names, columns_of, denoiser, kept_steps, large, model
+from explorer.runs import Run, Settings, class_names, columns_of, denoiser, kept_steps, large, model, spacing_of
 from explorer.turns import HEAVY, Tell
 
 WHAT = {"class": "the class", "w": "the guidance scale", "sampler": "the sampler", "noise": "the noise"}
@@ -90,7 +90,7 @@ def branched(run: Run, settings: Settings, of: Branch, tell: Tell) -> Branched:
     def make(tell: Tell) -> Branched:
         with HEAVY.turn(tell) as turn:
             count, denoise = settings.num_inference_steps, denoiser(of.settings)
-            levels = model(settings.model).levels(count, spacing=settings.spacing)
+            levels = model(settings.model).levels(count, spacing=spacing_of(settings.spacing))
             before = next(step for step in run.steps if step.i == of.i)
             x_t = before.x_t
             if of.what == "noise":

@@ -19,6 +19,7 @@ from explorer.setting_types import one
 LOW, HIGH, GAP = -12.0, 12.0, 0.5  # of log SNR; neighbouring handles stay at least GAP apart
 USUAL = (9.0, 1.0, -1.0, -3.0, -9.0)  # at five times, evenly spaced from data to noise
 KEY, KEPT = "curve", "own_curve"  # in the address and the session's state, for all pages
+VISIBLE_SNR = 1e-4  # above this, the last level still carries more than 1% of the image's amplitude
 COLUMNS = 10  # of the small pictures, without the clean one
 WRITTEN = re.compile(r"-?[0-9]{1,2}\.[0-9]{2}", re.ASCII)
 

@@ -14,7 +14,7 @@ from explorer import share_panel
 from explorer.branches import Branch, sampling_options
 from explorer.digit_lessons import program_of
 from explorer.readers import reader
-from explorer.runs import Settings, columns_of
+from explorer.runs import Settings, Spacing, columns_of
 from explorer.stable import Ask, RunStart, in_python
 from explorer.taught import lesson_of
 
@@ -44,6 +44,14 @@ def arguments(options: Mapping[str, object]) -> str:
     return ", ".join(f"{name}={value!r}" for name, value in options.items())
 
 
+def spelled(spacing: Spacing) -> tuple[str, str]:
+    """A spacing as a program writes it, and the import that this needs."""
+    if not isinstance(spacing, tuple):
+        return repr(spacing), ""
+    made = f"DDPMSchedule.of_log_snr({list(spacing)!r})"
+    return made, "from diffusion_explained.schedules import DDPMSchedule\n"
+
+
 def network(name: str) -> tuple[str, str]:
     """The import and the lines that make `model`: a shipped network is loaded, the visitor's own is trained again."""
     lesson = lesson_of(name)
@@ -55,12 +63,14 @@ def network(name: str) -> tuple[str, str]:
 def sampling(settings: Settings, *, seen: str = "") -> str:
     """A run of one of our networks: model, denoise, steps, and the final x_0 [B, C, H, W]."""
     loading, made = network(settings.model)
+    spacing, importing = spelled(settings.spacing)
+    how = arguments({name: value for name, value in settings.step_options().items() if name != "spacing"})
     return f"""{loading}from diffusion_explained.samplers import final
-
+{importing}
 {made}
 labels = {list(settings.labels)!r}
 denoise = model.denoiser(labels, {arguments(settings.denoiser_options())})
-steps = list(model.steps(denoise, len(labels), {settings.num_inference_steps}, {arguments(settings.step_options())}))
+steps = list(model.steps(denoise, len(labels), {settings.num_inference_steps}, {how}, spacing={spacing}))
 x_0 = final(steps){seen}"""
 
 
@@ -115,7 +125,7 @@ def branched(settings: Settings, of: Branch, noun: str) -> str:
 from diffusion_explained.comparisons import branch
 from diffusion_explained.film import branch_film, gif
 {importing}
-levels = model.levels({settings.num_inference_steps}, spacing={settings.spacing!r})
+levels = model.levels({settings.num_inference_steps}, spacing={spelled(settings.spacing)[0]})
 other = model.denoiser({list(of.settings.labels)!r}, {arguments(of.settings.denoiser_options())})
 x_t = {state}
 branched = list(branch(other, x_t, levels, {of.i}, {arguments(sampling_options(of.settings))}))
@@ -221,16 +231,17 @@ for scale in {scales!r}:
     measured[scale] = class_accuracy(x_0, labels, classifier), diversity(x_0, labels, classifier)"""
 
 
-def racing(settings: Settings, samplers: list[str], counts: list[int], spacing: str | None) -> str:
+def racing(settings: Settings, samplers: list[str], counts: list[int], spacing: Spacing) -> str:
     """Samplers: the reference x_0 [B, C, H, W], and one `Finish` per sampler and number of steps."""
+    how, importing = spelled(spacing)
     return sampling(
         settings,
         seen=f"""  # as good as exact
 
 from diffusion_explained.comparisons import race
-
+{importing}
 finishes = list(race(
-    model, denoise, x_0, {samplers!r}, {counts!r}, seed={settings.seed!r}, spacing={spacing!r}
+    model, denoise, x_0, {samplers!r}, {counts!r}, seed={settings.seed!r}, spacing={how}
 ))
 for one in finishes:
     print(one.sampler, one.num_inference_steps, one.evaluations, one.distance)""",

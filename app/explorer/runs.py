@@ -27,6 +27,7 @@ from explorer.pictures import pictures
 from explorer.turns import HEAVY, LIGHT, Tell, Turn, share_the_cores
 
 N = TypeVar("N")
+Spacing = str | tuple[float, ...] | None  # by name; the handles of the visitor's own schedule; or the model's own
 AT_ONCE = 10  # levels of a noised image in one batch of the network
 MOST_FRAMES = 60  # the most steps of a long run that are kept for its film
 CLEAREST = {"mnist": 3, "cifar10": 7}  # the class that is shown large at first: three, and horse
@@ -86,6 +87,11 @@ def class_names(data: str) -> tuple[str, ...]:
 def schedule_of(name: str, handles: tuple[float, ...] = ()) -> Schedule:
     """The schedule that the pages call by this name, with its default numbers; with handles the visitor's own."""
     return DDPMSchedule.of_log_snr(handles) if handles else SCHEDULES[name]()
+
+
+def spacing_of(spacing: Spacing) -> str | Schedule | None:
+    """The spacing of a run's levels as the engine takes it."""
+    return DDPMSchedule.of_log_snr(spacing) if isinstance(spacing, tuple) else spacing
 
 
 # -- how long a run takes ------------------------------------------------------------------------------------
@@ -201,7 +207,7 @@ class Settings:
     guidance_rescale: float = 0.0
     guidance_interval: tuple[float, float] | None = None
     clip: bool = True
-    spacing: str | None = None
+    spacing: Spacing = None
 
     def denoiser_options(self) -> dict[str, object]:
         """All options of `Model.denoiser`, for the page and for its program."""
@@ -215,7 +221,7 @@ class Settings:
 
     def step_options(self) -> dict[str, object]:
         """The options of `Model.steps`, except for the number of steps."""
-        options = {"sampler": self.sampler, "spacing": self.spacing, "seed": self.seed}
+        options = {"sampler": self.sampler, "spacing": spacing_of(self.spacing), "seed": self.seed}
         return options | ({"eta": self.eta} if self.sampler == "ddim" else {})
 
 
@@ -442,13 +448,14 @@ def reference(settings: Settings, tell: Tell) -> Tensor:
     return named_cache("references").get(settings, make, tell)
 
 
-def finish(settings: Settings, sampler: str, steps: int, spacing: str | None, goal: Tensor, tell: Tell) -> Finish:
+def finish(settings: Settings, sampler: str, steps: int, spacing: Spacing, goal: Tensor, tell: Tell) -> Finish:
     """One sampler with one number of steps, from the noise of these settings."""
 
     def make(tell: Tell) -> Finish:
         of = model(settings.model)
         with HEAVY.turn(tell):
-            return next(race(of, denoiser(settings), goal, [sampler], [steps], seed=settings.seed, spacing=spacing))
+            how = {"seed": settings.seed, "spacing": spacing_of(spacing)}
+            return next(race(of, denoiser(settings), goal, [sampler], [steps], **how))
 
     return named_cache("finishes", 500).get((settings, sampler, steps, spacing), make, tell)
 

@@ -38,7 +38,7 @@ with controlling:
         scale = choices.guidance_slider(choice, "w", most, usual, rectified=unguided)
     first, second, third, fourth = st.columns(4, gap="medium")
     label = controls.choice(first, "Class", [ALL, *classes], ALL, key="class")
-    spacing = spacings.choose(second, spacings.of_network(choice.model, steps), key="spacing")
+    spacing = spacings.choose_or_own(second, choice.model, steps, key="spacing")
     seed = controls.number(third, "Seed", 0, 99999, 0, key="seed")
     eta = 0.0
     if sampler == "ddim":

@@ -37,7 +37,7 @@ with controlling:
     )
 counts = [count for count in COUNTS if count <= most]
 with controlling:
-    spacing = spacings.choose(fifth, spacings.of_network(choice.model, *counts), key="spacing")
+    spacing = spacings.choose_or_own(fifth, choice.model, *counts, key="spacing")
     seed = controls.number(sixth, "Seed", 0, 99999, 0, key="seed")
 if not chosen:
     seen.info("Choose at least one sampler below.", icon=":material/touch_app:")

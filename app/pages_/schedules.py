@@ -18,7 +18,6 @@ from diffusion_explained.schedules import SCHEDULES, DDPMSchedule, Schedule
 
 DEFAULT_BETAS = {"linear": (1e-4, 0.02), "scaled_linear": (0.00085, 0.012), "sigmoid": (1e-4, 0.02)}
 SHOWN = {"mnist": (8, 3), "cifar10": (7, 7)}  # the picture that is noised: its class, and its number within that class
-VISIBLE_SNR = 1e-4  # above this, the last level still carries more than 1% of the image's amplitude
 COLUMNS = own_schedule.COLUMNS  # of the filmstrip, without the clean picture
 
 address.films("frame")
@@ -91,7 +90,7 @@ with seen:
         (around,) = schedule_films.charts_of(others or schedules, {"log SNR": schedule_films.QUANTITIES["log SNR"]})
         own_schedule.editor(around if others else replace(around, curves=()), ROLES[YOURS], x_0, eps)
     for name, one in schedules.items():
-        if isinstance(one, DDPMSchedule) and one.terminal_snr > VISIBLE_SNR:
+        if isinstance(one, DDPMSchedule) and one.terminal_snr > own_schedule.VISIBLE_SNR:
             st.caption(
                 f":material/info: **{NAMES[name]}** ends with a terminal SNR of {one.terminal_snr:.2g}: its "
                 f"last level still holds {float(one.alpha(T - 1)):.1%} of the image. Sampling starts from pure noise, "

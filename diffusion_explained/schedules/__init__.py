@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from diffusion_explained.messages import shortened
-from diffusion_explained.schedules.base import Level, Schedule, check_decreasing
+from diffusion_explained.schedules.base import Level, Schedule, check_decreasing, levels_of_same_snr
 from diffusion_explained.schedules.ddpm import NAMED_OPTIONS, DDPMSchedule, rescale_zero_terminal_snr
 from diffusion_explained.schedules.edm import EDMSchedule
 from diffusion_explained.schedules.flow import FlowSchedule
@@ -38,6 +38,7 @@ __all__ = [
     "Level",
     "Schedule",
     "check_decreasing",
+    "levels_of_same_snr",
     "rescale_zero_terminal_snr",
     "schedule_from_config",
 ]

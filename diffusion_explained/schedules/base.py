@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from diffusion_explained.checks import check_kind_of, check_options, whole
+from diffusion_explained.checks import check_kind_of, check_options, typed_arguments, whole
 from diffusion_explained.devices import float64_on_cpu
 from diffusion_explained.messages import shortened
 
@@ -118,6 +118,22 @@ class Schedule(ABC):
         """The n levels at the times that `timesteps` returns for the same arguments, followed by the clean level."""
         check_options(f"{type(self).__name__}.levels", options, inspect.signature(self.timesteps).parameters)
         return self.levels_at(self.timesteps(num_inference_steps, *args, **options))
+
+
+@typed_arguments
+def levels_of_same_snr(schedule: Schedule, levels: Sequence[Level]) -> list[Level]:
+    """The levels of `schedule` that are as noisy as these: equal alpha^2 / sigma^2 (`Schedule.time_of_snr`).
+
+    All Gaussian paths agree up to scale and clock, so a network trained on one schedule can look at another's x_t.
+    Beyond the schedule's own noisiest or cleanest level, that level. Raises ValueError for what is no
+    schedule or level.
+    """
+    if not isinstance(schedule, Schedule) or not all(isinstance(level, Level) for level in levels):
+        raise ValueError(f"Give a schedule and levels (schedule.level(t)); got {schedule!r} and {levels!r}.")
+    cleanest, noisiest = schedule.ends
+    t = schedule.time_of_snr(torch.tensor([level.snr for level in levels], dtype=torch.float64, device="cpu"))
+    t = t.clamp(cleanest, noisiest)
+    return [Level(*row) for row in zip(t.tolist(), schedule.alpha(t).tolist(), schedule.sigma(t).tolist(), strict=True)]
 
 
 def finite_time(t: Tensor | float) -> Tensor:

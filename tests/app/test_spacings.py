@@ -3,12 +3,13 @@
 from dataclasses import replace
 
 import pytest
-from conftest import finished
+import torch
+from conftest import address, finished
 from explorer import spacings, stable
 from test_pages import film
 
 from diffusion_explained import load_pretrained
-from diffusion_explained.schedules import RATIO_SPACINGS, SPACINGS
+from diffusion_explained.schedules import RATIO_SPACINGS, SPACINGS, DDPMSchedule
 from diffusion_explained.stable_diffusion import record, stand_in
 
 OF_FLOW = (*RATIO_SPACINGS, "linspace", "trailing")
@@ -75,6 +76,42 @@ def test_a_spacing_that_the_model_has_not_falls_to_its_own_with_a_word(open_page
     assert control.value == stable.OWN and tuple(control.options) == (stable.OWN, *OF_FLOW)
     assert f"`{key}=leading`, which is not possible here" in " ".join(info.value for info in at.info)
     assert not at.error and control.help.count(". ") == 1, "two sentences explain it"
+
+
+CURVE = (6.0, 2.0, 0.5, -1.0, -4.0)
+WRITTEN = "_".join(f"{one:.2f}" for one in CURVE)
+
+
+@pytest.mark.parametrize("name, quick", [("reverse", {"steps": "3"}), ("samplers", {"most": "4", "samplers": "euler"})])
+def test_the_visitors_own_schedule_is_a_spacing(open_page, monkeypatch, tmp_path, name, quick):
+    """It is in the address and in the program, which computes what the page shows."""
+    at = open_page(name, **quick, spacing="yours", curve=WRITTEN)
+    assert (
+        not at.error
+        and not at.info
+        and address(at) == {key: [value] for key, value in {**quick, "spacing": "yours", "curve": WRITTEN}.items()}
+    )
+    assert "The first level of **yours** holds 11.9% of the image" in " ".join(one.value for one in at.caption)
+    monkeypatch.chdir(tmp_path)  # the program of Reverse writes a file
+    scope: dict = {}
+    exec(at.code[0].value, scope)
+    numbers = at.session_state.offers.numbers()
+    if name == "reverse":
+        torch.testing.assert_close(scope["x_0"], numbers["x_t"][-1])
+        levels = [step.level for step in scope["steps"]]
+    else:
+        assert [one.num_inference_steps for one in scope["finishes"]] == [1, 2, 3, 4]
+        for one in scope["finishes"]:
+            torch.testing.assert_close(one.x_0, numbers[f"euler, {one.num_inference_steps} steps"])
+        levels = scope["model"].levels(3, spacing=DDPMSchedule.of_log_snr(CURVE))[:-1]
+    yours = DDPMSchedule.of_log_snr(CURVE).levels(3)[:-1]
+    assert [one.log_snr for one in levels] == pytest.approx([one.log_snr for one in yours], abs=1e-6)
+
+
+def test_a_schedule_that_a_network_cannot_follow_is_said_and_its_own_is_used(open_page):
+    curve = "12.00_11.50_11.00_10.50_10.00"
+    at = open_page("reverse", model="mnist_unet_eps", steps="3", spacing="yours", curve=curve)
+    assert "goes from a log SNR of" in at.info[0].value and "own spacing is used" in at.info[0].value and film(at)
 
 
 def test_fewer_steps_may_end_a_spacing(open_page):
