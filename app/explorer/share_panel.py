@@ -52,7 +52,9 @@ def offers() -> Offers:
 def offered(page: str) -> Iterator[None]:
     """A run of a page, with the toolbar above it: what the page has told by its end can be shared."""
     st.session_state.offers = Offers(page or "start")
-    with st.container(key="toolbar", horizontal=True, horizontal_alignment="right", gap="small"):
+    with st.container(
+        key="toolbar", horizontal=True, horizontal_alignment="right", vertical_alignment="center", gap="small"
+    ):
         readers.choose()
         panel = st.popover("Share", icon=":material/share:")
         _component("projector", data={"key": "P"}, key="projector")
