@@ -1,7 +1,7 @@
 """Beyond images: clips, sounds, shapes, molecules and text, drawn from noise by the sampler that draws digits."""
 
 import streamlit as st
-from explorer import address, controls, page, tries
+from explorer import address, controls, labels, page, tries
 from explorer.page_words import BEYOND
 
 KINDS = {"video": "Video", "sound": "Sound", "shapes": "Shapes", "molecules": "Molecules", "text": "Text"}
@@ -9,11 +9,17 @@ KINDS = {"video": "Video", "sound": "Sound", "shapes": "Shapes", "molecules": "M
 address.films("frame", "turn", "tilt")
 with page.top(BEYOND):
     kind = controls.segments(
-        st, "Kind of data", list(KINDS), "video", key="data_kind", format_func=KINDS.get, label_visibility="collapsed"
+        st,
+        labels.Beyond.kind,
+        list(KINDS),
+        "video",
+        key="data_kind",
+        format_func=KINDS.get,
+        label_visibility="collapsed",
     )
 seen, beside, controlling = page.bench()
 
-with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
+with st.spinner(labels.LOADING):  # importing torch takes seconds; the visitor already has something to read
     import torch
     from explorer import beyond_kinds, programs
     from explorer.scrubber import scrubber
@@ -23,7 +29,7 @@ row = beyond_kinds.OF_KINDS[kind]
 with beside:
     task = controls.pills(
         st,
-        "What the film shows",
+        labels.Beyond.film,
         list(row.tasks),
         "draw",
         key=f"{kind}_task",
@@ -39,7 +45,7 @@ with seen:
     if not page.may_begin(ask.seconds, ask):
         page.end()
     try:
-        with page.progress("Adding noise" if task == "noise" else "Drawing") as tell:
+        with page.progress(labels.Beyond.adding if task == "noise" else labels.DRAWING) as tell:
             shown = beyond_kinds.show(ask, tell)
     except ValueError as error:  # a text that the network cannot read
         st.error(literal(str(error)), icon=":material/spellcheck:")
@@ -56,7 +62,7 @@ with seen:
         words, save = st.columns([3, 1], vertical_alignment="center")
         words.caption(shown.caption)
         save.download_button(
-            f"Save as {shown.suffix[1:].upper()}",
+            labels.Beyond.save.format(kind=shown.suffix[1:].upper()),
             shown.file,
             file_name=f"{kind}{shown.suffix}",
             icon=":material/download:",
@@ -65,7 +71,7 @@ with seen:
         )
 numbers, predicting = st.columns(2, gap="large")
 with numbers:
-    st.header("Measured", anchor=False)
+    st.header(labels.Beyond.measured, anchor=False)
     st.markdown(beyond_kinds.measured(kind))
 with predicting:
     tries.question("beyond")

@@ -1,20 +1,26 @@
 """Control: a picture of lines or areas steers what a small model draws, beside the same run without it."""
 
 import streamlit as st
-from explorer import address, controls, page, sharing, tries
+from explorer import address, controls, labels, page, sharing, tries
 from explorer.page_words import CONTROL
 
-STYLE = "style"
-KINDS = {"scribble": "Scribble", "edges": "Edges", "layout": "Layout", STYLE: "Your style"}
+STYLE = "style"  # one of them
+KINDS = labels.Control.kinds
 STEPS = (1, 2, 4, 8, 12, 15, 20, 30, 50)
 
 address.films("frame")
 with page.top(CONTROL):
     kind = controls.segments(
-        st, "Steer by", list(KINDS), "scribble", key="control_kind", format_func=KINDS.get, label_visibility="collapsed"
+        st,
+        labels.Control.steer,
+        list(KINDS),
+        "scribble",
+        key="control_kind",
+        format_func=KINDS.get,
+        label_visibility="collapsed",
     )
 
-with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
+with st.spinner(labels.LOADING):  # importing torch takes seconds; the visitor already has something to read
     from explorer import control_kinds, control_runs, programs, stable, stable_sections
     from explorer.scrubber import scrubber
 
@@ -28,7 +34,7 @@ if kind == STYLE:
     page.end()
 
 row, usual = control_kinds.OF_KINDS[kind], stable.usual(stable.MICRO)
-prompt = controls.text(st, "Prompt", row.prompt, key=f"{kind}_prompt", help="The small model knows emoji, in English.")
+prompt = controls.text(st, labels.PROMPT, row.prompt, key=f"{kind}_prompt", help=labels.Control.known)
 drawing, result = st.columns([1, 2.2], gap="large")
 with drawing:
     given = row.ask()
@@ -36,20 +42,20 @@ with drawing:
 with st.container(key="settings"):
     first, second, third, fourth, fifth = st.columns(5, gap="medium")
     scale = controls.slider(
-        first, "Scale of the control", 0.0, 1.0, 1.0, 0.05, key="control_scale",
-        help="What the ControlNet adds is multiplied by it: 0 is the model alone.",
+        first, labels.Control.scale, 0.0, 1.0, 1.0, 0.05, key="control_scale",
+        help=labels.Control.scale_help,
     )  # fmt: skip
-    span = controls.span(second, "Active in (% of the steps)", 0, 100, (0, 100), key="control_span")
-    steps = controls.steps(third, "Steps", sharing.up_to(STEPS, sharing.STEPS), 15, key="control_steps")
-    seed = controls.number(fourth, "Seed", 0, 99_999, 0, key="control_seed")
+    span = controls.span(second, labels.Control.span, 0, 100, (0, 100), key="control_span")
+    steps = controls.steps(third, labels.STEPS, sharing.up_to(STEPS, sharing.STEPS), 15, key="control_steps")
+    seed = controls.number(fourth, labels.SEED, 0, 99_999, 0, key="control_seed")
     guidance = controls.slider(
-        fifth, "Guidance scale w", 0.0, 12.0, usual.guidance_scale, 0.5, key="control_w", help="1 is off."
+        fifth, labels.SCALE, 0.0, 12.0, usual.guidance_scale, 0.5, key="control_w", help=labels.OFF
     )
-    sharing.say(f"a run has at most {sharing.STEPS} steps")
+    sharing.say(labels.MOST_STEPS.format(steps=sharing.STEPS))
 ask = control_runs.Ask(prompt, scale, (span[0] / 100, span[1] / 100), steps, guidance, seed)
 with result:
     drawn = None
-    with page.progress("Drawing twice") as tell:
+    with page.progress(labels.DRAWING_TWICE) as tell:
         try:
             drawn = control_runs.draw(stable.MICRO, ask, given, tell)
         except (ValueError, OSError) as error:
@@ -60,9 +66,9 @@ with result:
     stable_sections.empty_prompt(prompt)
     scrubber(drawn.film, key="control_film", keep=True)
     words, save = st.columns([3, 1], vertical_alignment="center")
-    words.markdown(row.measured(given, drawn.controlled, drawn.plain) or "Both runs start from the same noise.")
+    words.markdown(row.measured(given, drawn.controlled, drawn.plain) or labels.Control.same_noise)
     save.download_button(
-        "Save as PNG", png(pixels(drawn.controlled)[0]), f"control-{seed}.png", "image/png",
+        labels.Control.save, png(pixels(drawn.controlled)[0]), f"control-{seed}.png", "image/png",
         icon=":material/download:", on_click="ignore", width="stretch",
     )  # fmt: skip
 

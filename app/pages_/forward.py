@@ -1,7 +1,7 @@
 """Forward: how an image becomes noise, and what a network predicts at each time."""
 
 import streamlit as st
-from explorer import address, choices, controls, lost, names, own_schedule, page, programs, tries
+from explorer import address, choices, controls, labels, lost, names, own_schedule, page, programs, tries
 from explorer.page_words import FORWARD
 from explorer.pictures import origin, per_class, picture, pictures, real_images
 from explorer.runs import PATHS, class_names, noising
@@ -23,29 +23,29 @@ colours = "grey" if channels == 1 else "coloured"
 with settings:
     first, second, third, fourth, fifth = st.columns([2.1, 1.1, 1.4, 0.8, 0.8], gap="medium")
     if choice.data == "mnist":
-        label = controls.pills(first, "Digit", range(10), 3, key="digit")
+        label = controls.pills(first, labels.Forward.digit, range(10), 3, key="digit")
     else:
-        label = classes.index(controls.pills(first, "Class", classes, "horse", key="picture"))
+        label = classes.index(controls.pills(first, labels.CLASS, classes, "horse", key="picture"))
     schedule = controls.choice(
-        second, "Schedule", (*PATHS, names.YOURS), "cosine", key="schedule", format_func=names.WITH_YOURS.get
+        second, labels.SCHEDULE, (*PATHS, names.YOURS), "cosine", key="schedule", format_func=names.WITH_YOURS.get
     )
     handles = own_schedule.values() if schedule == names.YOURS else ()
     if handles:
         with second:
-            st.page_link("pages_/schedules.py", label="Drag yours on **Schedules**", icon=":material/show_chart:")
+            st.page_link("pages_/schedules.py", label=labels.Forward.drag, icon=":material/show_chart:")
     with third:
-        choices.pick_network(choice, "Network that predicts")
+        choices.pick_network(choice, labels.Forward.network)
     most = per_class(choice.data) - 1
     usual = choice.default("number", min(CLEAR[choice.data], most))
-    number = controls.number(fourth, f"Which {choice.noun}", 0, most, usual, key="number")
-    seed = controls.number(fifth, "Seed of the noise", 0, 9999, 0, key="seed")
-    with st.expander("Your own image", icon=":material/upload:"):
+    number = controls.number(fourth, labels.Forward.which.format(noun=choice.noun), 0, most, usual, key="number")
+    seed = controls.number(fifth, labels.SEED_OF_NOISE, 0, 9999, 0, key="seed")
+    with st.expander(labels.YOUR_IMAGE, icon=":material/upload:"):
         upload = controls.upload(
-            "Your own image",
+            labels.YOUR_IMAGE,
             key="upload",
-            help=f"PNG, JPEG, WebP, AVIF, GIF or BMP; scaled to {size} × {size} {colours} pixels.",
+            help=labels.Forward.formats.format(size=size, colours=colours),
         )
-        invert = controls.switch(st, "My image is dark ink on white paper", key="invert") if upload else False
+        invert = controls.switch(st, labels.Forward.invert, key="invert") if upload else False
 
 x_0, known = picture(choice.data, label, number), label
 key = (choice.data, pictures(choice.data).split, label, number)
@@ -55,10 +55,10 @@ if upload is not None:
         file = upload.getvalue()
         x_0, said = own_image(file, size, channels, invert=invert)
         key, known = ("upload", digest(file), invert), None
-        address.leaves_out("your own image")
+        address.leaves_out(labels.Forward.left_out)
     except ValueError as error:
         seen.error(
-            page.literal(f"This file cannot be used: {error} The {classes[label]} above is shown instead."),
+            page.literal(labels.Forward.refused.format(error=error, class_name=classes[label])),
             icon=":material/broken_image:",
         )
     for sentence in said:
@@ -71,7 +71,7 @@ def guess(frame: int) -> None:
 
 guessed = address.hidden("lost", Whole(0, LEVELS), None)
 with seen:
-    with page.progress("Asking the network") as tell:
+    with page.progress(labels.Forward.asking) as tell:
         kept = noising(key, x_0, known, schedule, handles, choice.model, seed, tell)
     if guessed is not None:
         kept = lost.with_chart(kept, choice.data, guessed)
@@ -80,27 +80,24 @@ with seen:
         key="noising",
         frame=LEVELS // 2,
         keep=True,
-        ask="Here I lose it",
+        ask=labels.Forward.lose_it,
         on_answer=guess,
     )
     page.colour_notice(choice.data)
     if known is not None:
         origin(choice.data)
 with beside:
-    st.header("Predict first", anchor=False)
+    st.header(labels.Forward.predict, anchor=False)
     if guessed is None:
-        st.markdown(
-            f"At which time can **you** no longer tell the {choice.noun}? Look at $x_t$ alone, move the slider from "
-            "the left, and press **Here I lose it**."
-        )
+        st.markdown(labels.Forward.question.format(noun=choice.noun))
     else:
         st.markdown(lost.words(kept, choice.data, guessed, choice.noun))
     tries.tries("forward")
 
-st.header("The same, as a filmstrip", anchor=False)
+st.header(labels.FILMSTRIP, anchor=False)
 places = evenly_spaced(len(kept.levels), 11)
 captions = ["clean", *(f"{place / LEVELS:.0%}" for place in places[1:])]
-page.strip({"xₜ": kept.x_t[places]}, captions, f"x_t on its way into noise, {names.WITH_YOURS[schedule]} schedule")
+page.strip({"xₜ": kept.x_t[places]}, captions, labels.Forward.strip.format(schedule=names.WITH_YOURS[schedule]))
 page.below(FORWARD)
 
 data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"

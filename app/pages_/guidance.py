@@ -3,7 +3,7 @@
 import time
 
 import streamlit as st
-from explorer import address, choices, controls, page, programs, sharing, spacings, tries
+from explorer import address, choices, controls, labels, page, programs, sharing, spacings, tries
 from explorer.page_words import GUIDANCE
 from explorer.pictures import real_images
 from explorer.runs import SCALES, Guided, class_names, guided, model, real_diversity, rectified, seconds, sweep_film
@@ -22,14 +22,14 @@ with controlling:
         choices.pick_network(choice)
     few = choice.default("per_class", USUAL[choice.pace][0])
     possible = sharing.up_to(PER_CLASS[choice.pace], sharing.PER_CLASS)
-    per_class = controls.steps(second, "Images per class", possible, few, key="per_class")
+    per_class = controls.steps(second, labels.Guidance.per_class, possible, few, key="per_class")
     usual = choice.default("sweep_steps", USUAL[choice.pace][1])
-    steps = controls.steps(third, "Steps", (4, 6, 8, 10, 15, 20, 30, 50), usual, key="sweep_steps")
+    steps = controls.steps(third, labels.STEPS, (4, 6, 8, 10, 15, 20, 30, 50), usual, key="sweep_steps")
     spacing = spacings.choose(fourth, spacings.of_network(choice.model, steps), key="spacing")
-    seed = controls.number(fifth, "Seed", 0, 99999, 0, key="seed")
-    sharing.say(f"a sweep has at most {sharing.PER_CLASS} images per class and {sharing.STEPS} steps")
+    seed = controls.number(fifth, labels.SEED, 0, 99999, 0, key="seed")
+    sharing.say(labels.Guidance.bounds.format(per_class=sharing.PER_CLASS, steps=sharing.STEPS))
 if rectified(choice.model):
-    seen.info(f"{choices.NO_GUIDANCE} Choose another network to sweep the scale.", icon=":material/touch_app:")
+    seen.info(labels.Guidance.rectified.format(no_guidance=choices.NO_GUIDANCE), icon=":material/touch_app:")
     page.end()
 
 scales = SCALES[choice.pace]
@@ -49,7 +49,7 @@ results: list[Guided] = []
 with seen:
     if not page.may_begin(seconds(choice.model, len(scales) * steps, 10 * per_class, guided=True), asked):
         page.end()
-    with page.progress("Measuring real images") as tell:
+    with page.progress(labels.Guidance.measuring) as tell:
         real = real_diversity(choice.data, per_class, tell) if real_images(choice.data) else None
     place = st.empty()
 
@@ -57,11 +57,11 @@ with seen:
 def rows() -> None:
     """All scales so far, one below the other."""
     shown = {f"w = {one.guidance_scale:g}": one.x_0[:10] for one in results}
-    page.strip(shown, class_names(choice.data), "images of each class at one guidance scale")
+    page.strip(shown, class_names(choice.data), labels.Guidance.strip)
 
 
 drawn = time.monotonic()
-with seen, page.progress("Sweeping the guidance scale") as tell:
+with seen, page.progress(labels.Guidance.sweeping) as tell:
     for k, scale in enumerate(scales):
 
         def within(part: float | None, doing: str, k: int = k) -> None:
@@ -76,14 +76,10 @@ with place.container():
     film = sweep_film(choice.data, results, real)
     scrubber(film, key="sweep", frame=nearest(model(choice.model).default_guidance_scale), keep=True)
 with seen:
-    st.caption(
-        f"{10 * per_class} images at each scale. Class accuracy: the share of images that our own classifier assigns "
-        "to the class that they were drawn for. Diversity: the mean distance between images of one class; it would be "
-        "0 if all of them were equal."
-    )
+    st.caption(labels.Guidance.measures.format(images=10 * per_class))
 
-st.header("All scales at once", anchor=False)
-st.markdown("Images of the class above each column, from the same noise: read down a column.")
+st.header(labels.Guidance.all_scales, anchor=False)
+st.markdown(labels.Guidance.read_down)
 rows()
 page.below(GUIDANCE)
 programs.show(

@@ -3,7 +3,7 @@
 import hashlib
 
 import streamlit as st
-from explorer import address, controls, emoji, latent_views, page, programs, stable, stable_sections, tries
+from explorer import address, controls, emoji, labels, latent_views, page, programs, stable, stable_sections, tries
 from explorer.cells import cells
 from explorer.latent_views import Encoded
 from explorer.page_words import LATENTS
@@ -25,7 +25,7 @@ side = stable.usual(stable.MICRO).size[0]
 
 
 def encode(key: str, x_0: Tensor) -> Encoded:
-    with page.progress("Encoding") as tell:
+    with page.progress(labels.Latents.encoding) as tell:
         return latent_views.encoded(name, key, x_0, tell)
 
 
@@ -39,18 +39,20 @@ with beside:
 with controlling:
     first, second = st.columns(2, gap="large")
     with first:
-        of_emoji = emoji.pick("Emoji", "emoji")
+        of_emoji = emoji.pick(labels.Latents.emoji, "emoji")
     with second:
-        upload = controls.upload("or your own picture", key="latents_upload", help=f"Scaled to {side} × {side} pixels.")
+        upload = controls.upload(
+            labels.Latents.upload, key="latents_upload", help=labels.Latents.scaled.format(side=side)
+        )
         key, x_0 = " ".join(of_emoji), emoji.emoji(*of_emoji)
         if upload is not None:
             said: tuple[str, ...] = ()
             try:
                 x_0, said = own_image(upload.getvalue(), side, 3)
                 key = hashlib.sha256(x_0.numpy().tobytes()).hexdigest()
-                address.leaves_out("your own picture")
+                address.leaves_out(labels.Latents.left_out)
             except ValueError as error:
-                words = f"This file cannot be used: {error} The {of_emoji[0]} is shown instead."
+                words = labels.Latents.refused.format(error=error, emoji=of_emoji[0])
                 st.error(page.literal(words), icon=":material/broken_image:")
             for sentence in said:
                 st.caption(sentence)
@@ -69,20 +71,20 @@ def touched(channel: int, y: int, x: int) -> None:
     state.update(poke_channel=channel + 1, poke_y=y, poke_x=x)
 
 
-named = key if key == " ".join(of_emoji) else "your own"
+named = key if key == " ".join(of_emoji) else labels.Latents.your_own
 with seen:
     stable_sections.kind(one.label, one.model)
-    st.markdown("**Touch a cell** of the latent, and pull: the decoded picture follows.")
+    st.markdown(labels.Latents.touch)
     on_latent, result = st.container(), st.container()
     first, second, third = st.columns(3, gap="medium")
-    where = controls.segments(first, "Add to", (PIXEL, CHANNEL), PIXEL, key="poke_where")
-    amount = controls.slider(second, "Amount", -6.0, 6.0, 4.0, 0.5, key="poke_amount")
-    channel = controls.segments(third, "Channel", range(1, channels + 1), 1, key="poke_channel")
+    where = controls.segments(first, labels.Latents.add_to, (PIXEL, CHANNEL), PIXEL, key="poke_where")
+    amount = controls.slider(second, labels.Latents.amount, -6.0, 6.0, 4.0, 0.5, key="poke_amount")
+    channel = controls.segments(third, labels.Latents.channel, range(1, channels + 1), 1, key="poke_channel")
     place = None
     if where == PIXEL:
         first, second, _ = st.columns(3, gap="medium")
-        x = controls.slider(first, "x", 0, width - 1, width // 2, 1, key="poke_x", help="From left to right.")
-        y = controls.slider(second, "y", 0, height - 1, height // 2, 1, key="poke_y", help="From top to bottom.")
+        x = controls.slider(first, "x", 0, width - 1, width // 2, 1, key="poke_x", help=labels.Latents.across)
+        y = controls.slider(second, "y", 0, height - 1, height // 2, 1, key="poke_y", help=labels.Latents.down)
         place = (y, x)
     with on_latent:
         cells(
@@ -90,36 +92,36 @@ with seen:
             on_touch=touched,
         )  # fmt: skip
     changed = latent_views.poked(one.latents, channel - 1, amount, place)
-    with result, page.progress("Decoding") as tell:
+    with result, page.progress(labels.DECODING) as tell:
         after = latent_views.decode(name, changed, tell)
     change = after - one.decoded
-    what = f"{amount:+g} in channel {channel} {'everywhere' if place is None else f'at x = {x}, y = {y}'}"
-    note = (
-        f"{what}: {float((change.abs().amax(1) > SEEN).float().mean()):.1%} of the pixels change by more than {SEEN}."
+    at = labels.Latents.everywhere if place is None else labels.Latents.at.format(x=x, y=y)
+    what = labels.Latents.what.format(amount=amount, channel=channel, at=at)
+    note = labels.Latents.changed.format(
+        what=what, share=float((change.abs().amax(1) > SEEN).float().mean()), seen=SEEN
     )
     if place is not None and amount:
         times = side // width
         own = (times * y, times * (y + 1), times * x, times * (x + 1))
         inside = Reach(one.decoded[0], after[0], change.abs().mean(1)[0], own).inside
-        note += f" {inside:.0%} of all change is on the {times} × {times} pixels that this latent pixel stands for."
-    mean = "the mean of red, green and blue"
+        note += f" {labels.Latents.inside.format(inside=inside, times=times)}"
     with result:
         page.gallery(
             [
                 (title, alt, png(pixels(shown, limit)[0]))
                 for title, alt, shown, limit in (
-                    ("the picture x₀", f"The picture: {named}", one.x_0, None),
-                    (f"decoded: {one.psnr:.1f} dB", "What the decoder makes of the latent", one.decoded, None),
+                    (labels.Latents.picture, labels.Latents.picture_alt.format(named=named), one.x_0, None),
+                    (labels.Latents.decoded.format(psnr=one.psnr), labels.Latents.decoded_alt, one.decoded, None),
                     (
-                        f"its error, ±{ERROR_RANGE:g}",
-                        f"The decoded picture minus the original, {mean}",
+                        labels.Latents.error.format(error_range=ERROR_RANGE),
+                        labels.Latents.error_alt,
                         (one.decoded - one.x_0).mean(1, keepdim=True),
                         ERROR_RANGE,
                     ),
-                    ("decoded after the touch", f"The decoded picture after {what}", after, None),
+                    (labels.Latents.after, labels.Latents.after_alt.format(what=what), after, None),
                     (
-                        f"the change, ±{ERROR_RANGE:g}",
-                        f"The picture after the touch minus before, {mean}",
+                        labels.Latents.change.format(error_range=ERROR_RANGE),
+                        labels.Latents.change_alt,
                         change.mean(1, keepdim=True),
                         ERROR_RANGE,
                     ),
@@ -127,37 +129,38 @@ with seen:
             ],
             note=note,
         )
-    page.colour_scale(EPS_RANGE, "Values of the latent")
+    page.colour_scale(EPS_RANGE, labels.Latents.values)
     st.caption(
-        f"{side} × {side} × 3 = {one.x_0.numel():,} numbers became {height} × {width} × {channels} = "
-        f"{one.latents.numel():,}: {one.x_0.numel() / one.latents.numel():.0f} times fewer. The decibels (PSNR) "
-        "measure how close the decoded picture is to the original: 10 log₁₀(2² / mean squared error). In the error, "
-        "blue is too dark and red too bright."
+        labels.Latents.sizes.format(
+            side=side,
+            values=one.x_0.numel(),
+            height=height,
+            width=width,
+            channels=channels,
+            latent_values=one.latents.numel(),
+            times=one.x_0.numel() / one.latents.numel(),
+        )
     )
 
 # -- mix ----------------------------------------------------------------------------------------------------
 
-st.header("Mix two pictures", anchor=False)
+st.header(labels.Latents.mix, anchor=False)
 choose, show = st.columns([1, 2.7], gap="large")
 with choose:
-    of_other = emoji.pick("With", "other", "rocket")
+    of_other = emoji.pick(labels.Latents.other, "other", "rocket")
 other = encode(" ".join(of_other), emoji.emoji(*of_other))
 with show:
-    with page.progress("Decoding") as tell:
+    with page.progress(labels.DECODING) as tell:
         mixed = latent_views.mixed(name, one, other, tell)
     scrubber(mixed, key="mixed", frame=latent_views.MIXES // 2)
 
 # -- the cost -----------------------------------------------------------------------------------------------
 
-st.header("What it saves", anchor=False)
-ours = "micro" if name == stable.MICRO else "the stand-in"
+st.header(labels.Latents.saves, anchor=False)
+ours = labels.Latents.micro if name == stable.MICRO else labels.Latents.stand_in
 rows = [f"| **{what}** | {small} | {large} |" for what, small, large in latent_views.table(name)]
-st.markdown("\n".join([f"| compared | {ours} | Stable Diffusion 1.5 |", "|---|---|---|", *rows]))
-st.caption(
-    "Sizes come from the configurations; the work per picture of one forward pass is counted from the shapes "
-    "(convolutions and matrix products; a multiplication and an addition count as two). Nothing ran at full size. "
-    f"{latent_views.others()}"
-)
+st.markdown("\n".join([labels.Latents.head.format(ours=ours), "|---|---|---|", *rows]))
+st.caption(labels.Latents.counted.format(others=latent_views.others()))
 
 page.below(LATENTS)
 programs.show(

@@ -4,7 +4,20 @@ from dataclasses import replace
 from functools import partial
 
 import streamlit as st
-from explorer import address, branches, choices, controls, names, page, programs, share_panel, sharing, spacings, tries
+from explorer import (
+    address,
+    branches,
+    choices,
+    controls,
+    labels,
+    names,
+    page,
+    programs,
+    share_panel,
+    sharing,
+    spacings,
+    tries,
+)
 from explorer.page_words import REVERSE
 from explorer.runs import Settings, class_names, columns_of, kept_steps, model, rectified, run, seconds_of, states
 from explorer.scrubber import scrubber
@@ -28,35 +41,35 @@ with controlling:
         choices.pick_network(choice)
     unguided = rectified(choice.model)
     sampler = controls.choice(
-        second, "Sampler", list(names.SAMPLERS), "euler", key="sampler", format_func=names.SAMPLERS.get
+        second, labels.SAMPLER, list(names.SAMPLERS), "euler", key="sampler", format_func=names.SAMPLERS.get
     )
     possible = sharing.up_to((count for count in STEPS if count <= MOST[choice.pace]), sharing.STEPS)
     usual = choice.default("steps", USUAL[choice.pace])
-    steps = controls.steps(third, "Steps", possible, usual, key="steps")
+    steps = controls.steps(third, labels.STEPS, possible, usual, key="steps")
     with fourth:
         most, usual = 10.0, model(choice.model).default_guidance_scale
         scale = choices.guidance_slider(choice, "w", most, usual, rectified=unguided)
     first, second, third, fourth = st.columns(4, gap="medium")
-    label = controls.choice(first, "Class", [ALL, *classes], ALL, key="class")
+    label = controls.choice(first, labels.CLASS, [ALL, *classes], ALL, key="class")
     spacing = spacings.choose_or_own(second, choice.model, steps, key="spacing")
-    seed = controls.number(third, "Seed", 0, 99999, 0, key="seed")
+    seed = controls.number(third, labels.SEED, 0, 99999, 0, key="seed")
     eta = 0.0
     if sampler == "ddim":
         what = "0: deterministic, 1: DDPM's noise."
         eta = controls.slider(fourth, "eta", 0.0, 1.0, 0.0, 0.05, key="eta", help=what)
-    sharing.say(f"a run has at most {sharing.STEPS} steps")
-    with st.expander("More", icon=":material/tune:"):
+    sharing.say(labels.MOST_STEPS.format(steps=sharing.STEPS))
+    with st.expander(labels.Reverse.more, icon=":material/tune:"):
         first, second, third = st.columns(3, gap="medium")
         negative = controls.choice(
-            first, "Negative class", [NONE, *classes], NONE, key="negative", disabled=unguided,
-            help="Replaces the unconditional side: guidance moves away from this class.",
+            first, labels.Reverse.negative, [NONE, *classes], NONE, key="negative", disabled=unguided,
+            help=labels.Reverse.negative_help,
         )  # fmt: skip
-        rescale = controls.slider(second, "Guidance rescale φ", 0.0, 1.0, 0.0, 0.1, key="rescale", disabled=unguided)
+        rescale = controls.slider(second, labels.Reverse.rescale, 0.0, 1.0, 0.0, 0.1, key="rescale", disabled=unguided)
         middle = controls.switch(
-            third, f"Guide only where {MIDDLE[0]:g} ≤ σ/α ≤ {MIDDLE[1]:g}", key="middle", disabled=unguided,
-            help="Guides at middle noise levels only. Keeps more variety, with less contrast.",
+            third, labels.Reverse.middle.format(low=MIDDLE[0], high=MIDDLE[1]), key="middle", disabled=unguided,
+            help=labels.Reverse.middle_help,
         )  # fmt: skip
-        clip = controls.switch(third, "Clip predicted x₀ to [−1, 1]", True, key="clip")
+        clip = controls.switch(third, labels.Reverse.clip, True, key="clip")
 
 settings = Settings(
     model=choice.model,
@@ -91,28 +104,32 @@ with seen:
         work += seconds_of(replace(fork.settings, num_inference_steps=left))
     if not page.may_begin(work, (settings, fork)):
         page.end()
-    with picture, page.progress("Sampling") as tell:
+    with picture, page.progress(labels.SAMPLING) as tell:
         kept = run(settings, tell)
         branch = None if fork is None else branches.branched(kept, settings, fork, tell)
         film = kept.film if branch is None else branch.film
     first_visit = not st.session_state.get("reverse_played")
     st.session_state.reverse_played = True
     with picture:
-        scrubber(film, key="run", autoplay=first_visit, keep=True, ask="Branch here", on_answer=begin_branch)
+        scrubber(film, key="run", autoplay=first_visit, keep=True, ask=labels.Reverse.branch, on_answer=begin_branch)
     if branch is not None:
         share_panel.offers().panels = (0, 2)  # both runs
         forking.caption(branches.words_of(fork, branch))
     page.colour_notice(choice.data)
-    sides = " of both sides" if scale != 1 else ""
+    sides = labels.Reverse.both_sides if scale != 1 else ""
     if sides and settings.guidance_interval:
-        sides += ", where guided"
-        st.caption("Where guidance is off, the network is not evaluated without the class, and two panels are blank.")
+        sides = labels.Reverse.both_where_guided
+        st.caption(labels.Reverse.blank)
     st.caption(
-        f"{len(settings.labels)} images · {kept.evaluations} network evaluation{'' if kept.evaluations == 1 else 's'}"
-        f"{sides}"
+        labels.Reverse.counts.format(
+            images=len(settings.labels),
+            evaluations=kept.evaluations,
+            plural="" if kept.evaluations == 1 else "s",
+            sides=sides,
+        )
     )
     if scale == 1 and not unguided:
-        st.caption("Guidance is off at w = 1, so there is no unconditional prediction, and no difference to show.")
+        st.caption(labels.Reverse.unguided)
 
 page.below(REVERSE)
 if fork is None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import streamlit as st
 import torch
-from explorer import address, choices, controls, own_schedule, page, programs, schedule_films, tries
+from explorer import address, choices, controls, labels, own_schedule, page, programs, schedule_films, tries
 from explorer.names import WITH_YOURS as NAMES
 from explorer.names import YOURS
 from explorer.page_words import SCHEDULES as SCHEDULES_PAGE
@@ -30,25 +30,33 @@ with beside:
 with controlling:
     chosen = controls.many(
         st,
-        "Schedules",
+        labels.SCHEDULES,
         tuple(NAMES),
         ["linear", "scaled_linear", "cosine", "flow", YOURS],
         key="schedules",
         format_func=NAMES.get,
     )
     first, second, third = st.columns(3, gap="medium")
-    T = controls.number(first, "T, training timesteps", 10, 5000, 1000, step=10, key="T")
-    shift = controls.number(first, "shift (flow)", 0.1, 20.0, 1.0, step=0.5, key="shift")
-    own = controls.switch(second, "My own β range", key="own", help="For linear, scaled linear and sigmoid.")
-    zero = controls.switch(second, "Rescale to zero terminal SNR", key="zero")
+    T = controls.number(first, labels.Schedules.training_timesteps, 10, 5000, 1000, step=10, key="T")
+    shift = controls.number(first, labels.Schedules.shift, 0.1, 20.0, 1.0, step=0.5, key="shift")
+    own = controls.switch(second, labels.Schedules.own, key="own", help=labels.Schedules.own_help)
+    zero = controls.switch(second, labels.Schedules.zero, key="zero")
     beta_start = controls.number(
-        third, "β start", 1e-6, 0.5, 1e-4, step=1e-4, format="%.5f", key="beta_start", disabled=not own
+        third,
+        labels.Schedules.beta_start,
+        1e-6,
+        0.5,
+        1e-4,
+        step=1e-4,
+        format="%.5f",
+        key="beta_start",
+        disabled=not own,
     )
     beta_end = controls.number(
-        third, "β end", 1e-6, 0.999, 0.02, step=1e-3, format="%.5f", key="beta_end", disabled=not own
+        third, labels.Schedules.beta_end, 1e-6, 0.999, 0.02, step=1e-3, format="%.5f", key="beta_end", disabled=not own
     )
     if own and beta_end < beta_start:
-        st.caption(":material/info: β end is below β start: the noise is added fastest at the beginning.")
+        st.caption(labels.Schedules.falling)
 handles = own_schedule.values()
 
 
@@ -68,7 +76,7 @@ def call(name: str) -> tuple[Callable[..., Schedule], str, dict[str, object]]:
 
 
 if not chosen:
-    seen.info("Choose at least one schedule below.", icon=":material/touch_app:")
+    seen.info(labels.Schedules.choose, icon=":material/touch_app:")
     page.end()
 calls = {name: call(name) for name in NAMES if name in chosen}
 schedules = {name: make(**options) for name, (make, _, options) in calls.items()}
@@ -81,29 +89,24 @@ with seen:
     film = schedule_films.film_of_schedules(schedules, key, x_0, eps)
     scrubber(film, key="schedules_film", frame=len(film.captions) // 2, keep=True)
     if YOURS in schedules:
-        st.header("Drag your own", anchor=False)
-        st.markdown(
-            "Drag a handle: the higher it is, the more of the image is left at that time. The pictures follow, and so "
-            "does **Yours** everywhere on this page."
-        )
+        st.header(labels.Schedules.drag, anchor=False)
+        st.markdown(labels.Schedules.drag_lead)
         others = {name: one for name, one in schedules.items() if name != YOURS}
         (around,) = schedule_films.charts_of(others or schedules, {"log SNR": schedule_films.QUANTITIES["log SNR"]})
         own_schedule.editor(around if others else replace(around, curves=()), ROLES[YOURS], x_0, eps)
     for name, one in schedules.items():
         if isinstance(one, DDPMSchedule) and one.terminal_snr > own_schedule.VISIBLE_SNR:
             st.caption(
-                f":material/info: **{NAMES[name]}** ends with a terminal SNR of {one.terminal_snr:.2g}: its "
-                f"last level still holds {float(one.alpha(T - 1)):.1%} of the image. Sampling starts from pure noise, "
-                "which the network never saw in training. Rescale to zero terminal SNR to remove the difference."
+                labels.Schedules.terminal.format(name=NAMES[name], snr=one.terminal_snr, share=float(one.alpha(T - 1)))
             )
     if "edm" in schedules:
-        st.caption("EDM's x_t grows with its noise, up to σ = 80; it is shown divided by its own standard deviation.")
+        st.caption(labels.Schedules.edm)
     origin(choice.data)
 
-st.header("The same, as a filmstrip", anchor=False)
+st.header(labels.FILMSTRIP, anchor=False)
 rows = {name: schedule_films.states(one, x_0, eps, COLUMNS) for name, one in schedules.items()}
 captions = ["clean", *(f"{(k + 1) / COLUMNS:.0%}" for k in range(COLUMNS))]
-page.strip(rows, captions, "x_t from data to noise", NAMES)
+page.strip(rows, captions, labels.Schedules.strip, NAMES)
 page.below(SCHEDULES_PAGE)
 
 data = choice.data if choice.data == "mnist" or real_images(choice.data) else "made"

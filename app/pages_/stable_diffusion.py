@@ -6,6 +6,7 @@ import streamlit as st
 from explorer import (
     address,
     controls,
+    labels,
     page,
     pipeline_stage,
     programs,
@@ -22,11 +23,6 @@ from explorer.start_pictures import CIFAR10, EMOJI, FILE, PAPER, resamplings, st
 
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace
 
-NO_TOKENS = "This model's pipeline reads the prompt within instructions of its own, so its tokens are not shown."
-WITHOUT_PROMPT = (
-    "Below 1 the picture moves away from the prompt: 0 is the prediction without it. Where a model's card says 0.0, it "
-    "means no guidance, which is 1 here."
-)
 page.top(STABLE_DIFFUSION)
 address.films(*pipeline_stage.FILMS)
 first, words = st.columns([1, 2.7], gap="large")
@@ -42,40 +38,49 @@ if name == stable.RECORDED:
         drawn = stable_sections.upload_trace()
 else:
     usual = stable.usual(name, loading)
-    prompt = controls.text(second, "Prompt", usual.prompt, key="prompt")
+    prompt = controls.text(second, labels.PROMPT, usual.prompt, key="prompt")
     negative = controls.text(
         third,
-        "Negative prompt",
+        labels.NEGATIVE_PROMPT,
         key="negative",
-        help="It replaces the empty prompt on the unconditional side of guidance.",
+        help=labels.StableDiffusion.negative_help,
     )
     of_machine = name not in stable.AT_ONCE  # the default settings of these depend on the machine and its files
     with asking:
         scale = controls.slider(
-            st, "Guidance scale w", 0.0, 20.0, usual.guidance_scale, 0.5, key="sd_w", always=of_machine,
-            help="1 is off; 5 to 15 is usual for full Stable Diffusion. A model card's 0.0 means off: it is 1 here.",
+            st, labels.SCALE, 0.0, 20.0, usual.guidance_scale, 0.5, key="sd_w", always=of_machine,
+            help=labels.StableDiffusion.scale_help,
         )  # fmt: skip
         if scale < 1:
-            st.caption(WITHOUT_PROMPT)
+            st.caption(labels.StableDiffusion.without_prompt)
         sampler = controls.choice(
-            st, "Sampler", list(SAMPLER_NAMES), usual.sampler, key="sd_sampler", format_func=SAMPLER_NAMES.get,
+            st, labels.SAMPLER, list(SAMPLER_NAMES), usual.sampler, key="sd_sampler", format_func=SAMPLER_NAMES.get,
             always=of_machine,
         )  # fmt: skip
         most, own = sharing.most(100, sharing.STEPS), usual.num_inference_steps
-        steps = controls.slider(st, "Steps", 1, most, own, 1, key="sd_steps", always=of_machine)
+        steps = controls.slider(st, labels.STEPS, 1, most, own, 1, key="sd_steps", always=of_machine)
         spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler, loading), key="sd_spacing")
         left, right = st.columns(2)
-        seed = controls.number(left, "Seed", 0, 99999, 0, key="sd_seed")
-        of_batch = "One batch: this seed and the ones after it."
-        count = controls.number(right, "Pictures", 1, sharing.most(4, sharing.PICTURES), 1, key="count", help=of_batch)
+        seed = controls.number(left, labels.SEED, 0, 99999, 0, key="sd_seed")
+        count = controls.number(
+            right,
+            labels.PICTURES,
+            1,
+            sharing.most(4, sharing.PICTURES),
+            1,
+            key="count",
+            help=labels.StableDiffusion.batch,
+        )
         side = sharing.most(stable.SIDE, sharing.SIDE)
         left, right = st.columns(2)
-        width = controls.number(left, "Width", 1, side, usual.size[1], step=64, key="width", always=of_machine)
-        height = controls.number(right, "Height", 1, side, usual.size[0], step=64, key="height", always=of_machine)
-        ours = (EMOJI, CIFAR10) if name == stable.MICRO else (CIFAR10, EMOJI)
-        sharing.say(
-            f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds) of {side} × {side} pixels"
+        width = controls.number(
+            left, labels.StableDiffusion.width, 1, side, usual.size[1], step=64, key="width", always=of_machine
         )
+        height = controls.number(
+            right, labels.StableDiffusion.height, 1, side, usual.size[0], step=64, key="height", always=of_machine
+        )
+        ours = (EMOJI, CIFAR10) if name == stable.MICRO else (CIFAR10, EMOJI)
+        sharing.say(labels.StableDiffusion.bounds.format(steps=sharing.STEPS, pictures=sharing.PICTURES, side=side))
         start = start_picture(height, width, (*ours, PAPER, FILE))
         repeats = resamplings(start, sampler)
         more = stable_sections.pick_additions(name, loading)
@@ -96,13 +101,16 @@ with machine:
     if drawn.whole is not None:
         pipeline_stage.pipeline([drawn.whole], key="sd_run", name="" if waits else "frame")
     else:
-        st.caption(NO_TOKENS)
+        st.caption(labels.StableDiffusion.no_tokens)
         scrubber(film_of_trace(drawn.trace), key="sd_run")
     st.caption(page.literal(stable.facts(drawn.trace)))
 with result:
-    st.header("The first latent", anchor=False)
+    st.header(labels.StableDiffusion.latent, anchor=False)
     stable_sections.latents(drawn)
-    st.header("The picture" if len(drawn.trace.pictures) == 1 else "The pictures", anchor=False)
+    st.header(
+        labels.StableDiffusion.picture if len(drawn.trace.pictures) == 1 else labels.StableDiffusion.pictures,
+        anchor=False,
+    )
     stable_sections.finished(drawn)
     stable_sections.save(drawn.trace)
     if name in stable.AT_ONCE:

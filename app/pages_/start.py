@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 import streamlit as st
-from explorer import address, choices, page, sharing, tour
+from explorer import address, choices, labels, page, sharing, tour
 from explorer.page_words import PAGES, PATH
 from explorer.setting_types import Whole
 
@@ -16,14 +16,9 @@ address.films("frame", "image", "drawn")
 with st.container(key="hero"):
     opening, side = st.columns([2.2, 1], gap="large", vertical_alignment="bottom")
 with opening:
-    st.title("Every image starts as noise", anchor=False)
-    st.markdown(
-        "A network is given pure noise and predicts the image in it. A sampler removes a little of the noise, and asks "
-        "again. **Nothing here is a recording**: these images were just drawn on this machine."
-    )
-    sharing.say(
-        "no folder of its machine can be opened, nothing is downloaded, and the size of files and runs is limited"
-    )
+    st.title(labels.Start.title, anchor=False)
+    st.markdown(labels.Start.lead)
+    sharing.say(labels.Start.bounds)
 with side.container(horizontal=True, horizontal_alignment="right", vertical_alignment="center"):
     tour.begin()
     choice = choices.choose()
@@ -35,8 +30,8 @@ def other_noise() -> None:
     st.session_state.start_seed = (seed + 1) % (MOST_SEED + 1)
 
 
-again.button("From other noise", on_click=other_noise, icon=":material/casino:")
-with st.spinner("Loading the network"):  # importing torch takes seconds; the visitor already has something to read
+again.button(labels.Start.other_noise, on_click=other_noise, icon=":material/casino:")
+with st.spinner(labels.Start.loading):  # importing torch takes seconds; the visitor already has something to read
     from explorer import draw_it, programs
     from explorer.runs import Settings, class_names, model, run, states
     from explorer.scrubber import scrubber
@@ -50,18 +45,22 @@ settings = Settings(
     network.default_guidance_scale,
     seed=seed,
 )
-with page.progress("Drawing") as tell:
+with page.progress(labels.DRAWING) as tell:
     kept = run(settings, tell, overview=True)
 half = len(kept.film.captions) // 2  # where a browser rests that is asked for less motion: half is seen there
 scrubber(kept.film, key="start", frame=half, autoplay=True)
 
 st.caption(
-    f"One image of each class ({', '.join(class_names(choice.data))}) by {choices.words_of(choice.model)}, "
-    f"in {settings.num_inference_steps} steps with guidance {settings.guidance_scale:g}."
+    labels.Start.drawn.format(
+        classes=", ".join(class_names(choice.data)),
+        network=choices.words_of(choice.model),
+        num_inference_steps=settings.num_inference_steps,
+        guidance_scale=settings.guidance_scale,
+    )
 )
 
 draw_it.show(choice)
-st.header("Look inside", anchor=False)
+st.header(labels.Start.inside, anchor=False)
 number = 0
 with st.container(key="path"):
     for k, (column, (group, pages)) in enumerate(zip(st.columns(3, gap="large"), PATH.items(), strict=True)):
@@ -72,7 +71,10 @@ with st.container(key="path"):
                 words = PAGES[name]
                 with st.container(key=f"step-{name}", horizontal=True, vertical_alignment="center", gap="small"):
                     page.picture(
-                        st, (THUMBNAILS / f"{name}.png").read_bytes(), f"From the page {words.name}", width=112
+                        st,
+                        (THUMBNAILS / f"{name}.png").read_bytes(),
+                        labels.Start.thumbnail.format(name=words.name),
+                        width=112,
                     )
                     with st.container(gap=None):
                         st.page_link(f"pages_/{name}.py", label=f"**{number}** **{words.name}**")

@@ -9,6 +9,7 @@ from explorer import (
     address,
     controls,
     drawings,
+    labels,
     page,
     pipeline_stage,
     programs,
@@ -31,7 +32,6 @@ from diffusion_explained.stable_diffusion.pipeline_films import distances
 
 EXAMPLES = ("a red apple", "a blue butterfly", "a rocket", "crying cat", "house with garden", "a purple octopus",
             "sunflower", "a green car on a yellow background", "a rocket above a pear")  # fmt: skip
-BESIDE = {"nothing": "One run", "prompt": "Another prompt", "seed": "Another seed", "scale": "Another scale"}
 OTHER_PROMPT = "a purple apple"
 USUAL_STEPS = 12
 PREVIEW = 8
@@ -70,7 +70,9 @@ def refine(picture: Tensor) -> None:
 
 @page.fragment
 def known_words() -> None:
-    query = controls.text(st, "Search", key="t2i_search", placeholder="cat", label_visibility="collapsed")
+    query = controls.text(
+        st, labels.TextToImage.search, key="t2i_search", placeholder="cat", label_visibility="collapsed"
+    )
     found = vocabulary.matching(query)
     kinds = {**({} if query.strip() else vocabulary.OTHER), **found}
     rows = "".join(
@@ -80,9 +82,9 @@ def known_words() -> None:
     st.html(f'<dl class="words">{rows}</dl>')
     count, all_of_them = sum(map(len, found.values())), len(vocabulary.names())
     st.caption(
-        f"{count} of {all_of_them} things match."
+        labels.TextToImage.found.format(count=count, all_of_them=all_of_them)
         if query.strip()
-        else f"{all_of_them} things, and the words that describe them."
+        else labels.TextToImage.all_things.format(all_of_them=all_of_them)
     )
 
 
@@ -92,46 +94,54 @@ with page.top(TEXT_TO_IMAGE):
     stable_sections.to_another_model(name)
 words, second = st.columns(2, gap="medium")
 quiet = {"label_visibility": "collapsed"}  # what each of these is, is seen from its place
-prompt = controls.text(words, "Prompt", EXAMPLES[0], key="t2i_prompt", **quiet)
-words.pills("Examples", EXAMPLES, key="t2i_example", on_change=take_example, **quiet)
+prompt = controls.text(words, labels.PROMPT, EXAMPLES[0], key="t2i_prompt", **quiet)
+words.pills(labels.TextToImage.examples, EXAMPLES, key="t2i_example", on_change=take_example, **quiet)
 unknown = words.container(key="unknown")
 beside = controls.segments(
-    second, "Compare with", list(BESIDE), "nothing", key="t2i_beside", format_func=BESIDE.get, **quiet
+    second,
+    labels.TextToImage.beside,
+    list(labels.TextToImage.sides),
+    "nothing",
+    key="t2i_beside",
+    format_func=labels.TextToImage.sides.get,
+    **quiet,
 )
 if beside == "prompt":
-    other_prompt = controls.text(second, "Prompt of run B", OTHER_PROMPT, key="t2i_other_prompt", **quiet)
+    other_prompt = controls.text(second, labels.TextToImage.other_prompt, OTHER_PROMPT, key="t2i_other_prompt", **quiet)
 elif beside == "seed":
-    other_seed = controls.number(second, "Seed of run B", 0, MOST_SEED, 7, key="t2i_other_seed", **quiet)
+    other_seed = controls.number(second, labels.TextToImage.other_seed, 0, MOST_SEED, 7, key="t2i_other_seed", **quiet)
 elif beside == "scale":
-    other_scale = controls.slider(second, "Guidance scale w of run B", 0.0, 12.0, 8.0, 0.5, key="t2i_other_w", **quiet)
+    other_scale = controls.slider(
+        second, labels.TextToImage.other_scale, 0.0, 12.0, 8.0, 0.5, key="t2i_other_w", **quiet
+    )
 with st.container(key="machine"):
     machine = st.container()
 with st.container(key="workbench"):  # on a phone the result stands above its controls
     asking, result = st.columns([1, 2.4], gap="large")
 with asking:
-    st.header("Settings", anchor=False)
-    negative = controls.text(
-        st, "Negative prompt", key="t2i_negative", help="What guidance moves away from; may be empty."
-    )
+    st.header(labels.TextToImage.settings, anchor=False)
+    negative = controls.text(st, labels.NEGATIVE_PROMPT, key="t2i_negative", help=labels.TextToImage.negative_help)
     scale = controls.slider(
-        st, "Guidance scale w", 0.0, stable_sections.MICRO_SCALE, SCALE, 0.5, key="t2i_w",
-        help="1 is off. A larger scale follows the prompt more closely, until it over-sharpens.",
+        st, labels.SCALE, 0.0, stable_sections.MICRO_SCALE, SCALE, 0.5, key="t2i_w",
+        help=labels.TextToImage.scale_help,
     )  # fmt: skip
     steps = controls.steps(
         st,
-        "Steps",
+        labels.STEPS,
         sharing.up_to(stable_sections.MICRO_STEPS, sharing.STEPS),
         USUAL_STEPS,
         key="t2i_steps",
-        help=f"{PREVIEW} are a quick preview.",
+        help=labels.TextToImage.preview.format(preview=PREVIEW),
     )
     left, right = st.columns(2)
-    seed = controls.number(left, "First seed", 0, MOST_SEED, 0, key="t2i_seed")
-    count = controls.number(right, "Pictures", 1, sharing.most(4, sharing.PICTURES), PICTURES, key="t2i_count")
-    sharing.say(f"a run has at most {sharing.STEPS} steps and {sharing.PICTURES} pictures (seeds)")
-    st.button("Other seeds", icon=":material/casino:", key="t2i_other", on_click=other_seeds, width="stretch")
+    seed = controls.number(left, labels.TextToImage.first_seed, 0, MOST_SEED, 0, key="t2i_seed")
+    count = controls.number(right, labels.PICTURES, 1, sharing.most(4, sharing.PICTURES), PICTURES, key="t2i_count")
+    sharing.say(labels.TextToImage.bounds.format(steps=sharing.STEPS, pictures=sharing.PICTURES))
+    st.button(
+        labels.TextToImage.other_seeds, icon=":material/casino:", key="t2i_other", on_click=other_seeds, width="stretch"
+    )
     sampler = controls.choice(
-        st, "Sampler", list(SAMPLER_NAMES), usual.sampler, key="t2i_sampler", format_func=SAMPLER_NAMES.get
+        st, labels.SAMPLER, list(SAMPLER_NAMES), usual.sampler, key="t2i_sampler", format_func=SAMPLER_NAMES.get
     )
     spacing = spacings.choose(st, spacings.of_stable_diffusion(name, steps, sampler), key="t2i_spacing")
     start = start_picture(side, side, (EMOJI, PAPER, FILE), picked)
@@ -156,13 +166,13 @@ with machine:
     asks = [ask, other] if other else [ask]
     busy = st.container(key="busy")  # lies over the picture: nothing below it moves, not even under a visitor's brush
     try:
-        with busy, page.progress("Drawing") as tell:
+        with busy, page.progress(labels.DRAWING) as tell:
             drawn = [drawings.draw(name, one, start, tell) for one in asks]
     except (ValueError, OSError) as error:
         st.error(page.literal(str(error)), icon=":material/error:")
         page.end()
     drawing = drawn[0]
-    with busy, page.progress("Looking inside") as tell:
+    with busy, page.progress(labels.TextToImage.inside) as tell:
         shown = [
             drawings.whole(name, one, image, of, tell) for one, image, of in zip(drawn, (place, 0), asks, strict=False)
         ]
@@ -176,41 +186,46 @@ with unknown:
     stable_sections.cut_off(drawing.tokens)
     for word, pieces in drawings.unknown_words(drawing.tokens).items():
         st.info(
-            f"The model does not know **{page.literal(word)}**. It reads the word in pieces, which change the picture "
-            f"little: {page.literal(pieces)}.",
+            labels.TextToImage.unknown.format(word=page.literal(word), pieces=page.literal(pieces)),
             icon=":material/translate:",
         )
         if offered := vocabulary.nearest(word):
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption("It knows", width="content")
+                st.caption(labels.TextToImage.it_knows, width="content")
                 for known in offered:
                     st.button(known, key=f"known {word} {known}", on_click=take_word, args=(word, known))
 
 
 def show_seeds() -> None:
     """The run's pictures, one per seed: what each is read as, and what can be done with the picked one."""
-    with page.progress("Reading the pictures") as tell:
+    with page.progress(labels.TextToImage.reading) as tell:
         readings = drawings.readings(drawing, tell)
     with st.container(key="grid"):
         for k, column in zip(range(count), st.columns(max(2, count)), strict=False):
             number, picture = ask.seeds[k], drawing.pictures[k : k + 1]
-            of_prompt = prompt or "no words"
-            page.picture(column, png(pixels(picture)[0]), f"{of_prompt}, seed {number}, {drawing.label}")
-            reading = f" · reads as: {page.literal(readings[k][0])} {readings[k][1]:.2f}" if readings else ""
-            column.caption(f"seed {number}{reading}")
+            of_prompt = prompt or labels.TextToImage.no_words
+            page.picture(
+                column,
+                png(pixels(picture)[0]),
+                labels.TextToImage.picture.format(of_prompt=of_prompt, number=number, label=drawing.label),
+            )
+            said = labels.TextToImage.seed.format(number=number)
+            if readings:
+                said += labels.TextToImage.reads.format(thing=page.literal(readings[k][0]), confidence=readings[k][1])
+            column.caption(said)
             is_chosen = number == chosen
             column.button(
-                "Picked" if is_chosen else "Pick this one", key=f"pick{k}", on_click=choose, args=(number,),
-                type="primary" if is_chosen else "secondary", width="stretch",
+                labels.TextToImage.picked if is_chosen else labels.TextToImage.pick, key=f"pick{k}", on_click=choose,
+                args=(number,), type="primary" if is_chosen else "secondary", width="stretch",
             )  # fmt: skip
     pick = drawing.pictures[place : place + 1]
     again, save = st.columns(2)
     again.button(
-        f"Refine seed {chosen}", icon=":material/brush:", on_click=refine, args=(pick,), width="stretch",
-        help="Start from this picture: paint on it, brush a hole, or draw variants of it.",
+        labels.TextToImage.refine.format(chosen=chosen), icon=":material/brush:", on_click=refine, args=(pick,),
+        width="stretch", help=labels.TextToImage.refine_help,
     )  # fmt: skip
     save.download_button(
-        f"Save seed {chosen} as PNG", png(pixels(pick)[0]), f"seed-{chosen}.png", "image/png",
+        labels.TextToImage.save.format(chosen=chosen), png(pixels(pick)[0]), f"seed-{chosen}.png", "image/png",
         icon=":material/save:", on_click="ignore", width="stretch",
     )  # fmt: skip
 
@@ -218,12 +233,13 @@ def show_seeds() -> None:
 walk = None
 with result:
     view = controls.segments(
-        st, "Below", list(variations.VIEWS), "seeds", key="t2i_view", format_func=variations.VIEWS.get, **quiet
+        st, labels.TextToImage.below, list(variations.VIEWS), "seeds", key="t2i_view",
+        format_func=variations.VIEWS.get, **quiet,
     )  # fmt: skip
     if view == "walk":
         walk = variations.choose(OTHER_PROMPT, MOST_SEED)
         if start.image is not None:
-            st.caption("A walk starts from pure noise, without the picture.")
+            st.caption(labels.TextToImage.walk)
     if view == "seeds":
         show_seeds()
     else:
@@ -232,9 +248,9 @@ with result:
             if walk is not None:
                 variations.show_walk(name, replace(ask, seeds=(chosen,)), walk)
             else:
-                with page.progress("Drawing the grid") as tell:
+                with page.progress(labels.TextToImage.grid) as tell:
                     variations.show_grid(name, ask, start, tell)
-    with st.expander("The words it knows", icon=":material/menu_book:"):
+    with st.expander(labels.TextToImage.known_words, icon=":material/menu_book:"):
         known_words()
     trying, predicting = st.columns(2, gap="large")
     with trying:

@@ -3,7 +3,7 @@
 from functools import partial
 
 import streamlit as st
-from explorer import address, choices, controls, page, tries
+from explorer import address, choices, controls, labels, page, tries
 from explorer.page_words import TRAINING
 from explorer.setting_types import Switch
 from explorer.taught import KINDS, PATHS, Lesson, finished
@@ -12,26 +12,26 @@ address.films("frame")
 page.top(TRAINING)
 seen, beside, controlling = page.bench()
 
-with st.spinner("Loading"):  # importing torch takes seconds; the visitor already has something to read
+with st.spinner(labels.LOADING):  # importing torch takes seconds; the visitor already has something to read
     from explorer import digit_lessons, jobs, lesson_jobs, programs
     from explorer.digit_lessons import LESSON_STEPS, SHOWN, Learning
     from explorer.scrubber import scrubber
 
 with controlling:
     first, second, third, fourth = st.columns(4, gap="medium")
-    kind = controls.choice(first, "It predicts", list(KINDS), "flow", key="kind", format_func=KINDS.get)
+    kind = controls.choice(first, labels.Training.kind, list(KINDS), "flow", key="kind", format_func=KINDS.get)
     # a flow's velocity belongs to the straight path, and the other predictions to DDPM's schedules
     paths = ["flow"] if kind == "flow" else ["cosine", "linear"]
     path = controls.choice(
-        second, "Schedule", paths, paths[0], key="path", format_func=PATHS.get, disabled=kind == "flow"
+        second, labels.SCHEDULE, paths, paths[0], key="path", format_func=PATHS.get, disabled=kind == "flow"
     )
-    steps = controls.steps(third, "Training steps", LESSON_STEPS, 1000, key="lesson")
-    seed = controls.number(fourth, "Seed of the training", 0, lesson_jobs.MOST_SEED, 0, key="net_seed")
+    steps = controls.steps(third, labels.TRAINING_STEPS, LESSON_STEPS, 1000, key="lesson")
+    seed = controls.number(fourth, labels.SEED_OF_TRAINING, 0, lesson_jobs.MOST_SEED, 0, key="net_seed")
     first, second = st.columns(2, gap="medium")
-    digit = controls.segments(first, "A digit in noise", SHOWN, SHOWN[0], key="digit")
+    digit = controls.segments(first, labels.Training.digit, SHOWN, SHOWN[0], key="digit")
     average = controls.switch(
-        second, "Sample with the average of the weights (EMA)", True, key="ema",
-        help="The moving average of the last few hundred steps' weights. Off: the weights of the last step.",
+        second, labels.Training.average, True, key="ema",
+        help=labels.Training.average_help,
     )  # fmt: skip
 lesson = Lesson(kind, path, steps, seed)
 trained = address.hidden("trained", Switch(), False)
@@ -56,15 +56,15 @@ with seen:
     if learned is None and learning is not None and learning.looks:
         learned = learning.learned()
     if learned is None:
-        with page.progress("Drawing before the first step") as tell:
+        with page.progress(labels.Training.before) as tell:
             learned = digit_lessons.untrained(lesson, tell)
     scrubber(digit_lessons.film_of(learned, digit, average=average), key="lesson_film", keep=True)
 with beside:
     watched = jobs.watch(partial(when_seen, len(learned.averaged)))
     if learned.model is not None:
-        st.success("Your network is ready.", icon=":material/check_circle:")
+        st.success(labels.Training.ready, icon=":material/check_circle:")
         st.button(
-            "Use it on the other pages",
+            labels.Training.use,
             key="use_it",
             type="primary",
             width="stretch",
@@ -72,17 +72,17 @@ with beside:
             args=(lesson.name,),
         )
         st.download_button(
-            "Save its weights",
+            labels.Training.save,
             lambda: digit_lessons.weight_file(learned.model),
             file_name=f"{lesson.name}.safetensors",
             icon=":material/save:",
             on_click="ignore",
             width="stretch",
-            help='A file for load_pretrained("...") in Python.',
+            help=labels.Training.save_help,
         )
         lesson_jobs.other_seed("net_seed", seed)
     elif not watched:
-        lesson_jobs.offer(lesson, learning, begin, "two quiet cores")
+        lesson_jobs.offer(lesson, learning, begin, labels.Training.two_cores)
     tries.tries("training")
     tries.question("training")
 page.below(TRAINING)
