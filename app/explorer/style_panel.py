@@ -29,7 +29,8 @@ STEPS = (8, 12, 15, 20, 30)
 
 def show() -> None:
     """The whole part: pictures, training, what is drawn, and the program that gives the same."""
-    giving, result = st.columns([1, 2.2], gap="large")
+    with st.container(key="result-first"):
+        giving, result = st.columns([1, 2.2], gap="large")
     with giving:
         origin = controls.choice(st, "A style from", list(FROM), "ink", key="style_from", format_func=FROM.get)
         given = {"drawn": _drawn, "files": _files}.get(origin, partial(_ready, origin))()

@@ -35,7 +35,8 @@ if kind == STYLE:
 
 row, usual = control_kinds.OF_KINDS[kind], stable.usual(stable.MICRO)
 prompt = controls.text(st, labels.PROMPT, row.prompt, key=f"{kind}_prompt", help=labels.Control.known)
-drawing, result = st.columns([1, 2.2], gap="large")
+with st.container(key="result-first"):
+    drawing, result = st.columns([1, 2.2], gap="large")
 with drawing:
     given = row.ask()
     control_kinds.read(given)

@@ -25,12 +25,13 @@ from diffusion_explained.stable_diffusion.trace_films import film_of_trace
 
 page.top(STABLE_DIFFUSION)
 address.films(*pipeline_stage.FILMS)
-first, words = st.columns([1, 2.7], gap="large")
+with st.container(key="machine-first"):
+    first, words = st.columns([1, 2.7], gap="large")
+    with st.container(key="machine"):
+        machine = st.container()
 second, third = words.columns([1.6, 1], gap="medium")
 with first:
     name, loading = stable_sections.pick_model()
-with st.container(key="machine"):
-    machine = st.container()
 with st.container(key="workbench"):  # on a phone the result stands above its controls
     asking, result = st.columns([1, 2.7], gap="large")
 if name == stable.RECORDED:
