@@ -104,6 +104,15 @@ def accessible(page):
     assert found == []
 
 
+def result_comes_first(page):
+    """Assert that what the page shows stands above the settings of it."""
+    shown, settings = (
+        [box["y"] for box in (one.bounding_box() for one in page.locator(what).all()) if box]
+        for what in (".scrubber, .pipeline, .cells, .charts", ".stSlider, .stNumberInput, .board")
+    )
+    assert not settings or min(shown) < min(settings)
+
+
 def go_to(page, name):
     """Open the group of the navigation that holds the page of this name, and choose the page."""
     group = next(group for group, names in PATH.items() if name in [PAGES[one].name for one in names])
@@ -170,6 +179,8 @@ def test_a_page_fits_a_phone_and_a_desk_in_dark_and_light(tab, path):
         finished(page)
         assert main.evaluate("e => e.scrollWidth - e.clientWidth") <= 0, "nothing sticks out sideways"
         accessible(page)
+        if width == 390:
+            result_comes_first(page)
         for captions in page.locator(".strip .captions").all():
             boxes = [caption.bounding_box() for caption in captions.locator("span").all()]
             ends = [box["x"] + box["width"] for box in boxes]
