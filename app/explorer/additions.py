@@ -9,7 +9,7 @@ import streamlit as st
 
 from diffusion_explained.stable_diffusion.embeddings import word_of
 from diffusion_explained.stable_diffusion.on_disk import EMBEDDING, LORA, MODEL, PREVIEW
-from explorer import controls, on_disk, page
+from explorer import controls, on_disk, page, part_labels
 
 if TYPE_CHECKING:
     from diffusion_explained.stable_diffusion import StableDiffusion
@@ -92,8 +92,10 @@ def _lora() -> tuple[str, float]:
     )  # fmt: skip
     if not file:
         return "", 1.0
-    scale = controls.slider(st, "LoRA scale", 0.0, 1.0, 1.0, 0.05, key="sd_lora_scale")
-    st.button("Remove the LoRA", icon=":material/close:", on_click=lambda: st.session_state.update(sd_lora=""))
+    scale = controls.slider(st, part_labels.Additions.scale, 0.0, 1.0, 1.0, 0.05, key="sd_lora_scale")
+    st.button(
+        part_labels.Additions.remove, icon=":material/close:", on_click=lambda: st.session_state.update(sd_lora="")
+    )
     return file, scale
 
 
@@ -106,7 +108,7 @@ def _embeddings() -> tuple[str, ...]:
     )  # fmt: skip
     for file in files:
         try:
-            st.caption(f"New word: **{page.literal(word_of(file))}**")
+            st.caption(part_labels.Additions.new_word.format(word=page.literal(word_of(file))))
         except (ValueError, OSError) as error:
             st.warning(page.literal(str(error)), icon=":material/block:")
     return files
@@ -122,7 +124,7 @@ def _refiner() -> tuple[str, float]:
     if not name:
         return "", REFINER_START
     start = controls.slider(
-        st, "The refiner begins after", *START, REFINER_START, 0.05, key="sd_refiner_start",
-        help="The share of the way from noise to picture that the model itself takes.",
+        st, part_labels.Additions.refiner, *START, REFINER_START, 0.05, key="sd_refiner_start",
+        help=part_labels.Additions.refiner_help,
     )  # fmt: skip
     return name, start

@@ -13,7 +13,7 @@ import streamlit as st
 from diffusion_explained.beyond import KINDS
 from diffusion_explained.beyond.video import CLASS_NAMES
 from diffusion_explained.measured import rows_of
-from explorer import controls, names, sharing
+from explorer import controls, labels, names, part_labels, sharing
 from explorer.beyond_runs import Ask, Made, made, model, program
 from explorer.beyond_text import TextAsk, Written, written
 from explorer.beyond_text import program as text_program
@@ -59,10 +59,10 @@ class Row:
 
 
 def _of_video() -> int:
-    digit = controls.choice(st, "Digit", list(range(10)), 3, key="digit")
+    digit = controls.choice(st, part_labels.BeyondKinds.digit, list(range(10)), 3, key="digit")
     left, right = st.columns(2, gap="small")
-    speed = controls.segments(left, "Speed", ("slow", "fast"), "slow", key="speed")
-    count = controls.segments(right, "Digits", ("one", "two"), "one", key="count")
+    speed = controls.segments(left, part_labels.BeyondKinds.speed, ("slow", "fast"), "slow", key="speed")
+    count = controls.segments(right, part_labels.BeyondKinds.digits, ("one", "two"), "one", key="count")
     return CLASS_NAMES.index(f"{str(digit) * (1 + (count == 'two'))}-{speed}")
 
 
@@ -80,7 +80,7 @@ LABELS: dict[str, Callable[[], int]] = {
 
 
 def _seed(where: Any) -> int:
-    return controls.number(where, "Seed", 0, 99999, 0, key="seed")
+    return controls.number(where, labels.SEED, 0, 99999, 0, key="seed")
 
 
 def settings_of_kind(kind: str, task: str) -> Ask:
@@ -93,17 +93,15 @@ def settings_of_kind(kind: str, task: str) -> Ask:
     if task == "noise":
         return Ask(kind, task, label, seed)
     steps = controls.steps(
-        second, "Steps", sharing.up_to(STEPS, sharing.STEPS), usual["num_inference_steps"], key=f"{kind}_steps"
+        second, labels.STEPS, sharing.up_to(STEPS, sharing.STEPS), usual["num_inference_steps"], key=f"{kind}_steps"
     )
-    scale = controls.slider(
-        third, "Guidance scale w", 0.0, 8.0, guided, 0.5, key=f"{kind}_w", help="1 is off, 0 ignores the class."
-    )
+    scale = controls.slider(third, labels.SCALE, 0.0, 8.0, guided, 0.5, key=f"{kind}_w", help=labels.OFF_OR_NONE)
     sampler = usual["sampler"]
     if task == "draw":
         sampler = controls.choice(
-            second, "Sampler", list(names.SAMPLERS), sampler, key=f"{kind}_sampler", format_func=names.SAMPLERS.get
+            second, labels.SAMPLER, list(names.SAMPLERS), sampler, key=f"{kind}_sampler", format_func=names.SAMPLERS.get
         )
-    sharing.say(f"a run has at most {sharing.STEPS} steps")
+    sharing.say(labels.MOST_STEPS.format(steps=sharing.STEPS))
     return Ask(kind, task, label, seed, steps, sampler, scale)
 
 
@@ -115,19 +113,19 @@ def settings_of_text(kind: str, task: str) -> TextAsk:
         text = controls.text(st, label, usual, key=f"text_{task}", most=MOST_LETTERS)
     first, second, third, fourth = st.columns(4, gap="medium")
     if task == "fill":
-        first.caption("Only the masked chain can fill gaps: the uniform one does not know which letters are given.")
+        first.caption(part_labels.BeyondKinds.gaps)
     else:
-        chain = controls.segments(first, "Chain", ("masked", "uniform"), "masked", key="chain")
+        chain = controls.segments(first, part_labels.BeyondKinds.chain, ("masked", "uniform"), "masked", key="chain")
     seed = _seed(fourth)
     if task == "noise":
         return TextAsk(task, chain, text, seed)
-    steps = controls.steps(second, "Steps", sharing.up_to(STEPS, sharing.STEPS), 50, key="text_steps")
+    steps = controls.steps(second, labels.STEPS, sharing.up_to(STEPS, sharing.STEPS), 50, key="text_steps")
     sampler = "ancestral"
     if chain == "masked":
         sampler = controls.choice(
-            third, "Sampler", list(TEXT_SAMPLERS), sampler, key="text_sampler", format_func=TEXT_SAMPLERS.get
+            third, labels.SAMPLER, list(TEXT_SAMPLERS), sampler, key="text_sampler", format_func=TEXT_SAMPLERS.get
         )
-    sharing.say(f"a run has at most {sharing.STEPS} steps")
+    sharing.say(labels.MOST_STEPS.format(steps=sharing.STEPS))
     return TextAsk(task, chain, text, seed, steps, sampler)
 
 

@@ -13,7 +13,7 @@ from diffusion_explained.comparisons import branch, rms_distance
 from diffusion_explained.film import Film, branch_film
 from diffusion_explained.forward import add_noise
 from diffusion_explained.noise import generators, randn
-from explorer import controls, names
+from explorer import controls, names, part_labels
 from explorer.cache import named_cache
 from explorer.choices import Choice
 from explorer.runs import Run, Settings, class_names, columns_of, denoiser, kept_steps, large, model, spacing_of
@@ -59,27 +59,32 @@ def begin(settings: Settings, frame: int) -> None:
 def choose(where: Any, choice: Choice, settings: Settings, *, guided: bool) -> Branch | None:
     """Show the controls of a branch; None while there is none. guided: whether a guidance scale can be chosen."""
     first, second, third, fourth = where.columns([0.8, 1.4, 1, 1.4], gap="medium", vertical_alignment="center")
-    if not controls.switch(first, "Branch", key="fork", help="Only the steps from there on are computed."):
-        second.markdown("From any step on, change one thing, and see both ends.")
+    if not controls.switch(first, part_labels.Branches.branch, key="fork", help=part_labels.Branches.branch_help):
+        second.markdown(part_labels.Branches.one_thing)
         return None
     kept, classes = [i + 1 for i in kept_steps(settings)], class_names(choice.data)
-    step = controls.steps(second, "From step", kept, kept[len(kept) // 3], key="fork_step")
+    step = controls.steps(second, part_labels.Branches.step, kept, kept[len(kept) // 3], key="fork_step")
     allowed = [what for what in WHAT if guided or what != "w"]
-    what = controls.choice(third, "Change", allowed, "class", key="fork_what", format_func=WHAT.get)
+    what = controls.choice(third, part_labels.Branches.change, allowed, "class", key="fork_what", format_func=WHAT.get)
     if what == "class":
-        label = controls.choice(fourth, "to", classes, classes[OTHER_CLASS], key="fork_class")
+        label = controls.choice(fourth, part_labels.Branches.to, classes, classes[OTHER_CLASS], key="fork_class")
         other = replace(settings, labels=(classes.index(label),) * len(settings.labels))
         words = f"class {label}"
     elif what == "w":
-        w = controls.slider(fourth, "to w", 0.0, 10.0, 6.0, 0.5, key="fork_w")
+        w = controls.slider(fourth, part_labels.Branches.to_w, 0.0, 10.0, 6.0, 0.5, key="fork_w")
         other, words = replace(settings, guidance_scale=w), f"w = {w:g}"
     elif what == "sampler":
         sampler = controls.choice(
-            fourth, "to", list(names.SAMPLERS), "ddpm", key="fork_sampler", format_func=names.SAMPLERS.get
+            fourth,
+            part_labels.Branches.to,
+            list(names.SAMPLERS),
+            "ddpm",
+            key="fork_sampler",
+            format_func=names.SAMPLERS.get,
         )
         other, words = replace(settings, sampler=sampler), names.SAMPLERS[sampler]
     else:
-        seed = controls.number(fourth, "Seed of the new noise", 0, 99999, 1, key="fork_seed")
+        seed = controls.number(fourth, part_labels.Branches.seed, 0, 99999, 1, key="fork_seed")
         other, words = replace(settings, seed=seed), "other noise"
     return Branch(step - 1, other, what, f"{words} from step {step} on")
 

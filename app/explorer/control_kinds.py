@@ -18,7 +18,7 @@ from diffusion_explained.micro.control_pictures import (
     round_areas,
     scribble,
 )
-from explorer import address, controls, emoji, page
+from explorer import address, controls, emoji, page, part_labels
 from explorer.board import board
 from explorer.uploads import own_image
 
@@ -74,8 +74,8 @@ chosen = (emoji.subject == emoji.names.index({name!r})) & (emoji.style == STYLES
 def _scribble() -> Given:
     lines = torch.zeros(1, SIDE, SIDE, dtype=torch.bool)
     program = f"import torch\n\ncontrol = torch.zeros(1, 3, {SIDE}, {SIDE})"
-    if controls.segments(st, "Begin with", (OUTLINE, BLANK), OUTLINE, key="scribble_from") == OUTLINE:
-        name, style = emoji.pick("Outline of", "outline", "pear")
+    if controls.segments(st, part_labels.ControlKinds.begin, (OUTLINE, BLANK), OUTLINE, key="scribble_from") == OUTLINE:
+        name, style = emoji.pick(part_labels.ControlKinds.outline, "outline", "pear")
         lines = scribble(emoji.shape(name, style))
         program = (
             f"{PROGRAM} as_picture, scribble\n{_of_emoji(name, style)}\n"
@@ -92,13 +92,15 @@ def _scribble() -> Given:
 
 
 def _edges() -> Given:
-    name, style = emoji.pick("Edges of", "edges_of", "rocket")
+    name, style = emoji.pick(part_labels.ControlKinds.edges, "edges_of", "rocket")
     image = emoji.emoji(name, style)
     program = (
         f"{PROGRAM} as_picture, edges\n{_of_emoji(name, style, ON_WHITE)}\n"
         "control = as_picture(edges(on_white(emoji.images[chosen][:1])))"
     )
-    upload = controls.upload("or of your own picture", key="edges_upload", help=f"Scaled to {SIDE} × {SIDE} pixels.")
+    upload = controls.upload(
+        part_labels.ControlKinds.upload, key="edges_upload", help=part_labels.ControlKinds.scaled.format(side=SIDE)
+    )
     if upload is not None:
         try:
             image, said = own_image(upload.getvalue(), SIDE, 3)
@@ -125,7 +127,7 @@ def _agreement(given: Given, controlled: Tensor, plain: Tensor) -> str:
 
 
 def _layout() -> Given:
-    places = controls.choice(st, "Where", list(PLACES), next(iter(PLACES)), key="places")
+    places = controls.choice(st, part_labels.ControlKinds.where, list(PLACES), next(iter(PLACES)), key="places")
     picture = round_areas(PLACES[places])
     program = f"{PROGRAM} round_areas\n\ncontrol = round_areas({PLACES[places]!r})"
     drawn = board(
@@ -163,4 +165,4 @@ OF_KINDS = {
 def read(given: Given) -> None:
     """Show the picture as the network reads it."""
     shown = png(pixels(2 * given.picture - 1)[0])
-    page.gallery([("what the network reads", "The control picture: white lines or coloured areas on black", shown)])
+    page.gallery([(part_labels.ControlKinds.reads, part_labels.ControlKinds.reads_alt, shown)])

@@ -12,7 +12,7 @@ from diffusion_explained.forward import add_noise
 from diffusion_explained.metrics import classify
 from diffusion_explained.noise import generators, randn
 from diffusion_explained.samplers import Start, run
-from explorer import address, controls, page, programs
+from explorer import address, controls, page, part_labels, programs
 from explorer.board import PAINTS, board, over
 from explorer.cache import named_cache
 from explorer.choices import Choice
@@ -39,12 +39,12 @@ def show(choice: Choice) -> None:
 
 
 def _draw_it(choice: Choice) -> None:
-    st.header("Draw it", anchor=False)
+    st.header(part_labels.DrawIt.title, anchor=False)
     asking, result = st.columns([1, 2.2], gap="large")
     channels, height, width = model(choice.model).image_shape
     paper = torch.full((1, 3, FINER * height, FINER * width), -1.0)
     with asking:
-        st.markdown("Make a blob, with a finger or the mouse. The network finishes it.")
+        st.markdown(part_labels.DrawIt.lead)
         drawn = None
         try:
             drawn = board(paper, key=f"blob_{choice.data}", paints=INK if channels == 1 else PAINTS)
@@ -53,24 +53,24 @@ def _draw_it(choice: Choice) -> None:
     with result:
         place, (first, second) = st.container(), st.columns(2, gap="medium")
     names = class_names(choice.data)
-    name = controls.choice(first, "Finish it as", [ANY, *names], ANY, key="blob_class")
+    name = controls.choice(first, part_labels.DrawIt.finish_as, [ANY, *names], ANY, key="blob_class")
     strength = controls.slider(
-        second, "Strength", 0.3, 1.0, 0.7, 0.05, key="blob_strength",
-        help="How much noise is added to the blob. 1 leaves nothing of it.",
+        second, part_labels.DrawIt.strength, 0.3, 1.0, 0.7, 0.05, key="blob_strength",
+        help=part_labels.DrawIt.strength_help,
     )  # fmt: skip
     with place:
         if drawn is None:
-            st.caption(":material/gesture: Nothing is drawn yet: a stroke, a ring or a cross is enough.")
+            st.caption(part_labels.DrawIt.nothing)
             return
         address.leaves_out("what you drew")
         x_0 = avg_pool2d(over(drawn, paper), FINER)[:, :channels]
         label = None if name == ANY else names.index(name)
-        with page.progress("Finishing it") as tell:
+        with page.progress(part_labels.DrawIt.finishing) as tell:
             film, images = finished(choice, x_0, label, strength, tell)
         scrubber(film, key="blob", name="drawn", autoplay=True)
         _, logits = classify(images, classifier_of(choice.data))
         read = ", ".join(names[k] for k in logits.argmax(1))
-        st.caption(f"{COUNT} times from other noise. Our classifier reads them as {read}.")
+        st.caption(part_labels.DrawIt.read.format(count=COUNT, read=read))
     with result:
         programs.fold(programs.finishing(choice.model, label, STEPS[choice.pace], strength, COUNT))
 

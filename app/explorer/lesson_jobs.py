@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import streamlit as st
 
-from explorer import address, jobs, page, sharing
+from explorer import address, jobs, page, part_labels, sharing
 from explorer.turns import Tell
 
 MOST_SEED = 99_999  # of a training
@@ -66,7 +66,7 @@ def offer(lesson: Any, learning: Learning | None, press: Callable[[], None], cor
     if paused:
         address.leaves_out("the network, which is paused in its training")
     else:
-        st.caption(f"About {page.duration(lesson.seconds)} on {cores}.")
+        st.caption(part_labels.LessonJobs.forecast.format(duration=page.duration(lesson.seconds), cores=cores))
     return paused
 
 
@@ -76,7 +76,9 @@ def other_seed(key: str, seed: int) -> None:
     def press() -> None:
         st.session_state[key], st.session_state.trained = (seed + 1) % (MOST_SEED + 1), True
 
-    st.button("Train with another seed", icon=":material/casino:", width="stretch", key="other_seed", on_click=press)
+    st.button(
+        part_labels.LessonJobs.other_seed, icon=":material/casino:", width="stretch", key="other_seed", on_click=press
+    )
 
 
 def pair(asked: Any, work: Callable[[Tell], object], known: bool, *, trained: bool) -> Callable[[], None]:

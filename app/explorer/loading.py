@@ -12,7 +12,7 @@ from diffusion_explained.stable_diffusion.forecasts import possible_on, usual_dt
 from diffusion_explained.stable_diffusion.on_disk import AUTOENCODER, MODEL
 from diffusion_explained.stable_diffusion.part_sizes import SIZES
 from diffusion_explained.stable_diffusion.single_files import PREDICTIONS
-from explorer import controls, on_disk
+from explorer import controls, on_disk, part_labels
 
 AUTOMATIC, ON, OFF = "automatic", "on", "off"
 FAST_AND_OFFLOAD = "Fast keeps every part on the GPU, and offload moves parts away: switch one of them off."
@@ -78,17 +78,19 @@ def pick(name: str, safety_checker: bool | None) -> Loading:
     """The visitor's choices for a model of theirs; other pages keep them."""
     kept = st.session_state.setdefault("sd_kept", {})
     possible, device = possible_on(choose_device()), choose_device().type
-    with st.expander("How it is loaded", icon=":material/memory:"):
+    with st.expander(part_labels.Loading.how, icon=":material/memory:"):
         dtype = controls.choice(
-            st, "Type of numbers", [AUTOMATIC, *SIZES], kept.get("dtype", AUTOMATIC), key="sd_dtype", always=True,
-            help=f"{AUTOMATIC}: {str(usual_dtype(choose_device())).removeprefix('torch.')} here. float16 and bfloat16 "
-            "take half of the memory of float32.",
+            st, part_labels.Loading.dtype, [AUTOMATIC, *SIZES], kept.get("dtype", AUTOMATIC), key="sd_dtype",
+            always=True,
+            help=part_labels.Loading.dtype_help.format(
+                automatic=AUTOMATIC, usual=str(usual_dtype(choose_device())).removeprefix("torch.")
+            ),
         )  # fmt: skip
         offload = AUTOMATIC
         if "offload" in possible:
             offload = controls.choice(
-                st, "Offload", [AUTOMATIC, ON, OFF], kept.get("offload", AUTOMATIC), key="sd_offload", always=True,
-                help=f"Keep on the GPU only the part that computes. {AUTOMATIC}: only if the model fits no other way.",
+                st, part_labels.Loading.offload, [AUTOMATIC, ON, OFF], kept.get("offload", AUTOMATIC), key="sd_offload",
+                always=True, help=part_labels.Loading.offload_help.format(automatic=AUTOMATIC),
             )  # fmt: skip
         else:
             _not_available("Offload", f"it moves parts from the CPU to a GPU while they compute, and {NO_GPU}.")
@@ -136,9 +138,8 @@ def _files(name: str, kept: Mapping[str, Any]) -> dict[str, str]:
         "autoencoder, text encoders, T5 with its tokenizer.", kept.get("parts_from", ""),
     )  # fmt: skip
     prediction = controls.choice(
-        st, "Prediction type", [AUTOMATIC, *PREDICTIONS], kept.get("prediction") or AUTOMATIC, key="sd_prediction",
-        always=True, help=f"{AUTOMATIC}: as the file says. Some files of Stable Diffusion 2.x do not say: v for models "
-        "of 768 × 768 pixels, eps for those of 512 × 512.",
+        st, part_labels.Loading.prediction, [AUTOMATIC, *PREDICTIONS], kept.get("prediction") or AUTOMATIC,
+        key="sd_prediction", always=True, help=part_labels.Loading.prediction_help.format(automatic=AUTOMATIC),
     )  # fmt: skip
     return {"vae": vae, "parts_from": parts_from, "prediction": "" if prediction == AUTOMATIC else prediction}
 
@@ -154,4 +155,4 @@ def _switch(words: str, name: str, kept: Mapping[str, Any], lacking: str, help: 
 def _not_available(words: str, why: str) -> None:
     """A switch that cannot be used on this machine, and why."""
     st.toggle(words, False, key=f"no_{words}", disabled=True)
-    st.caption(f"{words} is not available: {why}")
+    st.caption(part_labels.Loading.unavailable.format(words=words, why=why))

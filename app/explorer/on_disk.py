@@ -9,7 +9,7 @@ from diffusion_explained.devices import choose_device
 from diffusion_explained.stable_diffusion.forecasts import how_it_fits
 from diffusion_explained.stable_diffusion.listing import INDEX
 from diffusion_explained.stable_diffusion.on_disk import OnDisk, models_on_disk
-from explorer import controls, page
+from explorer import controls, page, part_labels
 
 FORGET = 60  # seconds after which the folders are read again
 CACHE = ""  # as a folder's name: the hub's cache
@@ -41,7 +41,7 @@ def pick(folder: str, kind: str, words: str, key: str) -> str | None:
         names = list(offered)
         chosen = controls.choice(st, words, names, names[0], key=key, format_func=offered.get, always=True)
     if rest and folder != CACHE:
-        with st.expander(f"Not usable: {len(rest)}", icon=":material/block:"):
+        with st.expander(part_labels.OnDisk.unusable.format(count=len(rest)), icon=":material/block:"):
             st.markdown(
                 "\n".join(f"- **{page.literal(Path(one.name).name)}**: {page.literal(one.why)}" for one in rest)
             )
@@ -57,9 +57,9 @@ def pick_file(words: str, kind: str, key: str, help: str, before: str = "") -> s
     name = controls.text(st, words, key=key, most=NAME, help=help).strip()
     if not name or not holds_several(name):
         return name
-    file = pick(name, kind, "In this folder", f"{key}_found")
+    file = pick(name, kind, part_labels.OnDisk.here, f"{key}_found")
     if file is None:
-        st.caption(f"There is no {kind} in this folder.")
+        st.caption(part_labels.OnDisk.none.format(kind=kind))
     return file or ""
 
 
@@ -70,9 +70,9 @@ def pick_files(words: str, kind: str, key: str, help: str) -> tuple[str, ...]:
         return (name,) if name else ()
     files = [one.name for one in there(name) if one.kind == kind]
     if not files:
-        st.caption(f"There is no {kind} in this folder.")
+        st.caption(part_labels.OnDisk.none.format(kind=kind))
         return ()
-    return tuple(controls.many(st, "In this folder", files, files[:1], key=f"{key}_found", format_func=_stem))
+    return tuple(controls.many(st, part_labels.OnDisk.here, files, files[:1], key=f"{key}_found", format_func=_stem))
 
 
 def _stem(file: str) -> str:

@@ -9,7 +9,7 @@ import streamlit as st
 from torch import Tensor
 
 from diffusion_explained.data import ImageDataset, bundled_mnist, load_dataset, made_by_model
-from explorer import page, sharing
+from explorer import page, part_labels, sharing
 
 CIFAR10_BYTES = 119_705_255  # the size of the train split's file on the hub
 POLL = 0.25  # seconds between readings of a download's progress
@@ -58,28 +58,27 @@ def origin(data: str) -> None:
     if data == "mnist":
         return
     if real_images(data):
-        st.caption("The picture is real: CIFAR-10's training split is on this machine.")
+        st.caption(part_labels.Pictures.real)
         return
     words, offer = st.columns([2.2, 1], gap="medium", vertical_alignment="center")
     words.info(
-        "CIFAR-10 is not on this machine, so this picture is **not real: our own network made it** (400 of them ship "
-        "with the package, none picked).",
+        part_labels.Pictures.not_real,
         icon=":material/smart_toy:",
     )
     if sharing.is_shared():
         sharing.say(sharing.NO_DOWNLOAD)
         return
     if offer.button(
-        f"Download CIFAR-10 ({CIFAR10_BYTES / 1e6:.0f} MB)",
+        part_labels.Pictures.download.format(megabytes=CIFAR10_BYTES / 1e6),
         icon=":material/download:",
         key="download",
         width="stretch",
-        help="The training split, from the Hugging Face hub, once. Nothing is fetched unless you press this.",
+        help=part_labels.Pictures.download_help,
     ):
         try:
             download()
         except (OSError, ValueError) as error:
-            st.error(page.literal(f"CIFAR-10 could not be downloaded: {error}"), icon=":material/cloud_off:")
+            st.error(page.literal(part_labels.Pictures.failed.format(error=error)), icon=":material/cloud_off:")
         else:
             look_again()
             st.rerun()

@@ -8,7 +8,7 @@ import streamlit as st
 from diffusion_explained.comparisons import Counted
 from diffusion_explained.metrics import sliced_wasserstein
 from diffusion_explained.noise import stream
-from explorer import chart_view, names, page
+from explorer import chart_view, names, page, part_labels
 from explorer.cache import named_cache
 from explorer.plane import Movement, steps_of
 from explorer.plane_films import FRESH
@@ -29,16 +29,18 @@ def curve(movement: Movement) -> None:
             chart = chart_view.race_chart(title, found, "network evaluations")
             chart_view.show([chart], key=f"quality-{sum(map(len, found.values()))}")
 
-    with page.progress("Measuring") as tell:
+    with page.progress(part_labels.PlaneQuality.measuring) as tell:
         for k, count in enumerate(COUNTS):
             for sampler, words in names.SAMPLERS.items():
-                tell(sum(COUNTS[:k]) / sum(COUNTS), f"{words}, {count} step{'' if count == 1 else 's'}")
+                tell(
+                    sum(COUNTS[:k]) / sum(COUNTS),
+                    part_labels.PlaneQuality.progress.format(
+                        words=words, count=count, plural="" if count == 1 else "s"
+                    ),
+                )
                 found[sampler].append(_point(replace(movement, sampler=sampler, steps=count, points=SAMPLES), tell))
             draw()
-    st.caption(
-        f"{SAMPLES:,} points and {DRAWS} draws of noise for each dot; two draws of the data are "
-        f"{_floor(movement):.3f} apart, so no sampler comes closer. Heun evaluates the denoiser twice per step."
-    )
+    st.caption(part_labels.PlaneQuality.spread.format(samples=SAMPLES, draws=DRAWS, floor=_floor(movement)))
 
 
 def _point(movement: Movement, tell: Tell) -> tuple[float, float]:

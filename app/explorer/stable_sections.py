@@ -10,7 +10,7 @@ from diffusion_explained.film import EPS_RANGE, mosaic, pixels, png
 from diffusion_explained.stable_diffusion import Trace
 from diffusion_explained.stable_diffusion.families import MICRO_TITLE
 from diffusion_explained.stable_diffusion.on_disk import MODEL
-from explorer import additions, address, controls, fitting, loading, on_disk, page, sharing, stable
+from explorer import additions, address, controls, fitting, loading, on_disk, page, part_labels, sharing, stable
 from explorer.additions import Additions
 from explorer.jobs import Job, begin, running, watch
 from explorer.loading import USUAL, Loading
@@ -63,7 +63,7 @@ def to_another_model(name: str) -> None:
         st.switch_page("pages_/stable_diffusion.py", query_params={"sd_model": chosen, **request})
     state.t2i_model = name
     st.selectbox(
-        "Model",
+        part_labels.StableSections.model,
         offered,
         format_func=MODELS.get,
         key="t2i_model",
@@ -82,7 +82,7 @@ def to_text_to_image(prompt: str, seed: int, scale: float, steps: int) -> None:
     values = (prompt, seed, min(scale, MICRO_SCALE), min(MICRO_STEPS, key=lambda one: abs(one - steps)))
     st.page_link(
         "pages_/text_to_image.py",
-        label="The same on **Text to image**: two runs beside each other, walks, a brush",
+        label=part_labels.StableSections.to_text_to_image,
         icon=":material/draw:",
         query_params={ours: str(value) for ours, value in zip(SAME.values(), values, strict=True)},
     )
@@ -92,13 +92,12 @@ def _named() -> str:
     """The model that the visitor names, a repository or a folder; OTHER for none."""
     name = controls.text(
         st,
-        "Its name, a folder or a file",
+        part_labels.StableSections.name,
         st.session_state.get("sd_other", ""),
         key="sd_name",
         most=on_disk.NAME,
         always=True,
-        help="owner/model on the Hugging Face hub, a folder in diffusers' format, a .safetensors file of Stable "
-        "Diffusion or FLUX.1, or a folder with several models, as ComfyUI's. Choosing it fetches nothing.",
+        help=part_labels.StableSections.name_help,
     ).strip()
     st.session_state.sd_other = name
     if name and not on_disk.holds_several(name):
@@ -120,16 +119,15 @@ def _safety_checker(name: str) -> bool | None:
         return None
     checked = st.session_state.sd_checked = controls.switch(
         st,
-        "Safety checker",
+        part_labels.StableSections.checker,
         st.session_state.get("sd_checked", True),
         key="sd_checker",
         always=True,
-        help="A network that some models ship: the pictures that it flags become black. Off: it is neither downloaded "
-        "nor loaded, so a model whose safety checker is missing or pickled can run.",
+        help=part_labels.StableSections.checker_help,
     )
     if checked:
         return None
-    st.caption("It is left out: no picture is checked.")
+    st.caption(part_labels.StableSections.unchecked)
     return False
 
 
@@ -153,27 +151,25 @@ def upload_trace() -> FinishedRun | None:
     """A recorded run from a visitor's file, or None; a file that cannot be used is reported."""
     megabytes = sharing.upload_mb()
     file = controls.upload(
-        "A recorded run",
+        part_labels.StableSections.recorded,
         key="sd_trace",
-        help=f"A .safetensors file of at most {megabytes} MB that this page saved, or `diffusion-explained record`.",
+        help=part_labels.StableSections.recorded_help.format(megabytes=megabytes),
     )
     if file is None:
-        st.caption(
-            "Save a run on a machine with a GPU, on this page or with `diffusion-explained record`; then open it here."
-        )
+        st.caption(part_labels.StableSections.save_first)
         return None
     address.leaves_out("the recorded run")
     try:
         return stable.opened(file.getvalue(), file.name)
     except OSError as error:
-        st.error(page.literal(f"This file cannot be used: {error}"), icon=":material/broken_image:")
+        st.error(page.literal(part_labels.StableSections.refused.format(error=error)), icon=":material/broken_image:")
         return None
 
 
 def can_run(name: str, ask: stable.Ask) -> bool:
     """Whether a model can run now; if not, say what is missing and offer what helps."""
     if name == OTHER:
-        st.info("Give the model's name, its folder or its file.", icon=":material/touch_app:")
+        st.info(part_labels.StableSections.give_name, icon=":material/touch_app:")
         return False
     if name not in AT_ONCE and sharing.is_shared():
         st.warning(sharing.sentence(sharing.ONLY_SHIPPED), icon=":material/groups:")
@@ -185,11 +181,11 @@ def can_run(name: str, ask: stable.Ask) -> bool:
         if gigabytes:
             fetch = partial(stable.download, name, gigabytes, safety_checker=safety_checker)
             st.button(
-                f"Download {gigabytes:.1f} GB",
+                part_labels.StableSections.download.format(gigabytes=gigabytes),
                 icon=":material/download:",
                 disabled=running(),
                 on_click=lambda: begin(Job("Download", "sd_fetched", fetch, stoppable=False)),
-                help="From the Hugging Face hub, once. Nothing is fetched unless you press this.",
+                help=part_labels.StableSections.download_help,
             )
         return False
     if why := ask.loading.refused or (ask.more.refiner and stable.refused_refiner(ask.more.refiner)):
@@ -208,12 +204,12 @@ def can_run(name: str, ask: stable.Ask) -> bool:
             st.caption(page.literal(said))
     if stable.on_cpu():
         st.warning(
-            "There is no GPU here, and on a CPU one picture takes minutes. Loading also measures how many.",
+            part_labels.StableSections.no_gpu,
             icon=":material/hourglass_top:",
         )
         load = partial(stable.load, stable.models(), name, loading=ask.loading)
         st.button(
-            "Load it, and measure",
+            part_labels.StableSections.load,
             icon=":material/timer:",
             disabled=running(),
             on_click=lambda: begin(Job(f"Loading {page.literal(name)}", "sd_loaded", load)),
@@ -253,18 +249,19 @@ def run(
             st.session_state[f"{kept}_begun"] = True
             begin(Job(words, kept, work, asked=asked, expected=_seconds(name, ask)))
         elif first:
-            st.info(f"These settings take longer than usual, so nothing has begun: press {words}.",
+            st.info(part_labels.StableSections.longer.format(words=words),
                     icon=":material/touch_app:")  # fmt: skip
         if running() and st.session_state.job.asked not in (None, asked):
             st.info(
-                f"The run in progress has other settings{_of_prompt(st.session_state.job.asked, ask)}. {words} "
-                "stops it, and starts one with these.",
+                part_labels.StableSections.in_progress.format(
+                    prompt=_of_prompt(st.session_state.job.asked, ask), words=words
+                ),
                 icon=":material/sync:",
             )
     watch()
     value = st.session_state.get(kept)
     if value is not None and value.asked != asked and not running():
-        st.caption(f"The result below was made with other settings than these{_of_prompt(value.asked, ask)}.")
+        st.caption(part_labels.StableSections.other_settings.format(prompt=_of_prompt(value.asked, ask)))
     return value
 
 
@@ -298,7 +295,7 @@ def absent() -> None:
         return
     why = stable.missing(stable.DEFAULT_MODEL)
     if why or stable.on_cpu():
-        with st.expander("Full Stable Diffusion: what is missing here, and what to do", icon=":material/help:"):
+        with st.expander(part_labels.StableSections.absent, icon=":material/help:"):
             gpu = "There is no GPU here; with a GPU, a picture takes about a second. " if stable.on_cpu() else ""
             choose = (
                 "Choose it in the list of models: the page says its size, and downloads it when you press a button."
@@ -323,7 +320,7 @@ def kind(label: str, model: str) -> None:
 def cut_off(of_prompt: Sequence[dict]) -> None:
     """Warn of the end of a prompt that did not fit into a text encoder's tokens."""
     for cut in dict.fromkeys(one["cut"] for one in of_prompt if one["cut"]):
-        st.warning(f"Too long: **cut off, without effect:** {page.literal(cut)}", icon=":material/content_cut:")
+        st.warning(part_labels.StableSections.cut_off.format(cut=page.literal(cut)), icon=":material/content_cut:")
 
 
 def latents(drawn: FinishedRun) -> None:
@@ -332,19 +329,27 @@ def latents(drawn: FinishedRun) -> None:
     with st.container(key="latents"):
         channels, preview = st.columns([4, 1], gap="small")
         if z is None:
-            channels.caption("A recorded run keeps the latents in colours only, not channel by channel.")
+            channels.caption(part_labels.StableSections.no_channels)
         else:
             alt = f"The {len(z)} channels of the first latent, as signed fields"
             page.picture(channels, png(mosaic(pixels(z[:, None], EPS_RANGE), CHANNELS_PER_ROW)), alt)
-            channels.caption(f"Its {len(z)} channels: blue is −{EPS_RANGE:g}, white is 0, red is {EPS_RANGE:g}.")
+            channels.caption(part_labels.StableSections.channels.format(count=len(z), eps_range=EPS_RANGE))
         alt = "The first latent in colours, by a linear map of its channels"
         page.picture(preview, png(drawn.trace.latents[0, 0]), alt)
-        preview.caption("In colours, by a linear map.")
+        preview.caption(part_labels.StableSections.by_map)
     depth, height, width = size["latent_shape"]
     values, of_picture = depth * height * width, 3 * size["height"] * size["width"]
     st.caption(
-        f"{height} × {width} × {depth} = {values:,} values for a picture of {size['height']} × {size['width']} × 3 = "
-        f"{of_picture:,}: {of_picture / values:.0f} times fewer."
+        part_labels.StableSections.sizes.format(
+            height=height,
+            width=width,
+            depth=depth,
+            values=values,
+            picture_height=size["height"],
+            picture_width=size["width"],
+            of_picture=of_picture,
+            times=of_picture / values,
+        )
     )
 
 
@@ -354,7 +359,7 @@ def finished(drawn: FinishedRun) -> None:
     columns = st.columns(max(2, len(said["seeds"])))  # a single picture takes half of the page
     for column, picture, seed in zip(columns, drawn.trace.pictures, said["seeds"], strict=False):
         alt = f"The decoded picture of seed {seed}, {drawn.trace.label}: {said['prompt'][0]}"
-        page.picture(column, png(picture), alt, caption=f"seed {seed}")
+        page.picture(column, png(picture), alt, caption=part_labels.StableSections.seed.format(seed=seed))
 
 
 def notices(drawn: FinishedRun) -> None:
@@ -368,7 +373,7 @@ def empty_prompt(prompt: str) -> None:
     """Say what an empty prompt means for guidance."""
     if not prompt.strip():
         st.info(
-            "The prompt is empty: without a negative prompt both sides of guidance are the same, and w has no effect.",
+            part_labels.StableSections.empty,
             icon=":material/text_fields:",
         )
 
@@ -376,10 +381,10 @@ def empty_prompt(prompt: str) -> None:
 def save(trace: Trace) -> None:
     """Offer the run as a file, which this page opens as a recorded run on a machine without a GPU."""
     st.download_button(
-        "Save this run",
+        part_labels.StableSections.save,
         lambda: stable.saved(trace),
         file_name="run.safetensors",
         icon=":material/save:",
         on_click="ignore",
-        help="Its tokens, norms and pictures; this page opens the file as a recorded run on a machine without a GPU.",
+        help=part_labels.StableSections.save_help,
     )

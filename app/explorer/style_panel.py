@@ -11,7 +11,20 @@ from torch import Tensor
 from diffusion_explained.film import pixels, png
 from diffusion_explained.micro.lora_pictures import caption_with, read_pictures, subject_of
 from diffusion_explained.micro.made_styles import MADE
-from explorer import address, controls, emoji, jobs, lesson_jobs, page, programs, stable_sections, style_lessons, tries
+from explorer import (
+    address,
+    controls,
+    emoji,
+    jobs,
+    labels,
+    lesson_jobs,
+    page,
+    part_labels,
+    programs,
+    stable_sections,
+    style_lessons,
+    tries,
+)
 from explorer.board import board, kept, over
 from explorer.control_words import STYLE_NOTE, STYLE_TRIES
 from explorer.scrubber import scrubber
@@ -32,13 +45,15 @@ def show() -> None:
     with st.container(key="result-first"):
         giving, result = st.columns([1, 2.2], gap="large")
     with giving:
-        origin = controls.choice(st, "A style from", list(FROM), "ink", key="style_from", format_func=FROM.get)
+        origin = controls.choice(
+            st, part_labels.StylePanel.origin, list(FROM), "ink", key="style_from", format_func=FROM.get
+        )
         given = {"drawn": _drawn, "files": _files}.get(origin, partial(_ready, origin))()
         first, second = st.columns(2)
-        steps = controls.steps(first, "Training steps", LESSON_STEPS, 300, key="style_steps")
-        seed = controls.number(second, "Seed", 0, lesson_jobs.MOST_SEED, 0, key="style_seed")
+        steps = controls.steps(first, labels.TRAINING_STEPS, LESSON_STEPS, 300, key="style_steps")
+        seed = controls.number(second, labels.SEED, 0, lesson_jobs.MOST_SEED, 0, key="style_seed")
     if given is None:
-        result.info(f"Give at least {LEAST} pictures, and the training can begin.", icon=":material/brush:")
+        result.info(part_labels.StylePanel.least.format(least=LEAST), icon=":material/brush:")
         page.end()
     pictures, captions, program = given
     digest = hashlib.sha256(pictures.numpy().tobytes()).hexdigest()
@@ -49,7 +64,7 @@ def show() -> None:
     saying, trying = st.columns(2, gap="large")
     with trying:
         tries.offer(STYLE_TRIES)
-    saying.header("What is trained", anchor=False)
+    saying.header(part_labels.StylePanel.trained, anchor=False)
     saying.markdown(STYLE_NOTE)
     programs.show(made)
 
@@ -66,9 +81,11 @@ class Asked:
 def _asked() -> Asked:
     first, second, third = st.columns([2, 1, 1])
     return Asked(
-        controls.text(first, "Prompt", PROMPT, key="style_prompt", help=f"Say “{WORD} style” for your style."),
-        controls.number(second, "Seed of the picture", 0, 99_999, 0, key="styled_seed"),
-        controls.steps(third, "Sampling steps", STEPS, 15, key="styled_steps"),
+        controls.text(
+            first, labels.PROMPT, PROMPT, key="style_prompt", help=part_labels.StylePanel.say.format(word=WORD)
+        ),
+        controls.number(second, part_labels.StylePanel.seed, 0, 99_999, 0, key="styled_seed"),
+        controls.steps(third, part_labels.StylePanel.steps, STEPS, 15, key="styled_steps"),
     )
 
 
@@ -93,8 +110,7 @@ def _lesson(lesson: StyleLesson, asked: Asked) -> str:
         styled = learning.learned()
     if styled is None:
         st.info(
-            f"Nothing is taught yet. The model knows no word “{WORD}”: after the training, “{PROMPT}” is drawn in the "
-            "style of the pictures, though no rocket is among them.",
+            part_labels.StylePanel.nothing.format(word=WORD, prompt=PROMPT),
             icon=":material/school:",
         )
     elif not styled.file:
@@ -105,7 +121,7 @@ def _lesson(lesson: StyleLesson, asked: Asked) -> str:
 
 
 def _finished(styled: Styled, asked: Asked) -> None:
-    with page.progress("Drawing at eleven scales") as tell:
+    with page.progress(part_labels.StylePanel.scales) as tell:
         try:
             drawn = style_lessons.scaled(styled, asked.prompt, asked.seed, asked.steps, tell)
         except ValueError as error:
@@ -114,11 +130,11 @@ def _finished(styled: Styled, asked: Asked) -> None:
     stable_sections.empty_prompt(asked.prompt)
     scrubber(style_lessons.scale_film(drawn, asked.prompt), key="scales_film", keep=True)
     st.download_button(
-        f"Save the LoRA ({len(styled.file) / 1000:.0f} KB)", styled.file, f"{WORD}.safetensors",
+        part_labels.StylePanel.save.format(kilobytes=len(styled.file) / 1000), styled.file, f"{WORD}.safetensors",
         icon=":material/save:", on_click="ignore",
-        help="A file that diffusers and ComfyUI read; here: load(\"micro\").load_lora(\"zorb.safetensors\").",
+        help=part_labels.StylePanel.save_help,
     )  # fmt: skip
-    with st.expander("How it was learned, and which weights have changed", icon=":material/query_stats:"):
+    with st.expander(part_labels.StylePanel.learned, icon=":material/query_stats:"):
         scrubber(style_lessons.lesson_film(styled), key="style_film", name="learned", keep=True)
 
 
@@ -151,11 +167,11 @@ captions = [caption_with({WORD!r}, name) for name in names]""",
 
 def _drawn() -> Given | None:
     """What the visitor drew on five boards, one of which is shown; those that are still empty are left out."""
-    which = controls.segments(st, "Draw a", TO_DRAW, TO_DRAW[0], key="style_board")
+    which = controls.segments(st, part_labels.StylePanel.draw, TO_DRAW, TO_DRAW[0], key="style_board")
     paper = torch.ones(1, 3, SIDE, SIDE, dtype=torch.float32, device="cpu")
     board(paper, key=f"style_{which}", brush=PEN_WIDTH, words=f"Your {which}: draw it in a style of your own")
     done = {name: painted for name in TO_DRAW if (painted := kept(f"style_{name}", paper)) is not None}
-    st.caption(f"{len(done)} of {len(TO_DRAW)} are drawn. They are kept until you close the page.")
+    st.caption(part_labels.StylePanel.drawn.format(done=len(done), all=len(TO_DRAW)))
     if len(done) < LEAST:
         return None
     address.leaves_out("what you drew")
@@ -166,9 +182,8 @@ def _drawn() -> Given | None:
 def _files() -> Given | None:
     """The visitor's own pictures, each named after what it shows."""
     files = controls.uploads(
-        f"At least {LEAST} pictures", key="style_files",
-        help="Each file is named after what it shows: cat.png, fire_truck.png. "
-        f"Scaled to {SIDE} × {SIDE} pixels, transparent parts white.",
+        part_labels.StylePanel.files.format(least=LEAST), key="style_files",
+        help=part_labels.StylePanel.files_help.format(side=SIDE),
     )  # fmt: skip
     if not files:
         return None
@@ -181,7 +196,7 @@ def _files() -> Given | None:
         return None
     _gallery(pictures, subjects)
     if len(files) < LEAST:
-        st.caption(f"{len(files)} of at least {LEAST} pictures.")
+        st.caption(part_labels.StylePanel.given.format(count=len(files), least=LEAST))
         return None
     address.leaves_out("your own pictures")
     return pictures, tuple(caption_with(WORD, subject) for subject in subjects), _OWN_FILES
@@ -199,7 +214,7 @@ captions = [caption_with({WORD!r}, subject_of(file.name)) for file in files]"""
 def _gallery(pictures: Tensor, names: tuple[str, ...] | list[str]) -> None:
     shown = pixels(pictures)
     page.gallery(
-        [(name, f"{name}, one of the pictures to learn from", png(one)) for name, one in zip(names, shown, strict=True)]
+        [(name, part_labels.StylePanel.alt.format(name=name), png(one)) for name, one in zip(names, shown, strict=True)]
     )
 
 

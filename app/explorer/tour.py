@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from explorer import address, tries
+from explorer import address, part_labels, tries
 from explorer.page_words import PAGES, PATH
 from explorer.setting_types import OneOf
 
@@ -33,7 +33,7 @@ def begin() -> None:
     """The link to the first stop."""
     st.page_link(
         f"pages_/{STOPS[0].page}.py",
-        label=f"**Take the tour**: {len(STOPS)} stops, about {MINUTES} minutes",
+        label=part_labels.Tour.begin.format(stops=len(STOPS), minutes=MINUTES),
         icon=":material/tour:",
         query_params={"tour": "1"},
     )
@@ -53,7 +53,7 @@ def guide(page: str) -> None:
         left = max(1, round(MINUTES * (len(STOPS) - number + 1) / len(STOPS)))
         words = f"**Stop {number} of {len(STOPS)}** · about {left} minute{'' if left == 1 else 's'} left"
         st.markdown(f"{words}\n\n**{one.title}.** {one.words}")
-        st.button("Leave", key="tour_leave", on_click=leave, type="tertiary")
+        st.button(part_labels.Tour.leave, key="tour_leave", on_click=leave, type="tertiary")
         if number > 1:
             with st.container(key="tour_back", width="content"):
                 _link("Back", number - 1, ":material/arrow_back:")
@@ -61,7 +61,7 @@ def guide(page: str) -> None:
             if number < len(STOPS):
                 _link("Next", number + 1, ":material/arrow_forward:")
             else:
-                st.page_link("pages_/start.py", label="The end: start", icon=":material/flag:")
+                st.page_link("pages_/start.py", label=part_labels.Tour.end, icon=":material/flag:")
 
 
 def leave() -> None:

@@ -5,7 +5,7 @@ from functools import partial
 
 import streamlit as st
 
-from explorer import address
+from explorer import address, part_labels
 from explorer.page_parts import Try
 from explorer.page_words import PAGES, PATH
 
@@ -23,7 +23,7 @@ def tries(page: str) -> None:
 
 def offer(some: Iterable[Try]) -> None:
     """Numbered tries; a button sets the state that its words speak of."""
-    st.header("Try", anchor=False)
+    st.header(part_labels.Tries.title, anchor=False)
     with st.container(key="tries", gap="small"):
         for number, one in enumerate(some, 1):
             st.button(
@@ -39,7 +39,7 @@ def question(page: str) -> None:
     asked, answer = PAGES[page].question, f"{page}_answer"
     if asked is None:
         return
-    st.header("Predict first", anchor=False)
+    st.header(part_labels.Tries.question, anchor=False)
     st.markdown(asked.asks)
     with st.container(key="answers", gap="small"):
         for k, words in enumerate(asked.answers):
@@ -61,6 +61,6 @@ def next_page(page: str) -> None:
     with st.container(key="next"):
         st.page_link(
             f"pages_/{following}.py",
-            label=f"Next: **{words.name}**. {words.short}",
+            label=part_labels.Tries.next.format(name=words.name, short=words.short),
             icon=":material/arrow_forward:",
         )

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from diffusion_explained.charts import Chart, Curve
 from diffusion_explained.film import Film, Lead, film, one_value, pixels
-from explorer import controls, drawings, page, programs, sharing, stable
+from explorer import controls, drawings, page, part_labels, programs, sharing, stable
 from explorer.cache import named_cache
 from explorer.scrubber import scrubber
 from explorer.stable import Ask, RunStart
@@ -51,25 +51,22 @@ class Walk:
 
 def choose(other_prompt: str, most_seed: int) -> Walk:
     """The controls of a walk."""
-    kind = controls.pills(st, "Walk", list(KINDS), "around", key="t2i_walk", format_func=KINDS.get)
+    kind = controls.pills(st, part_labels.Variations.walk, list(KINDS), "around", key="t2i_walk", format_func=KINDS.get)
     count = sharing.most(PLACES, sharing.PICTURES)
     if kind == "prompts":
-        return Walk(kind, controls.text(st, "To the prompt", other_prompt, key="t2i_to_prompt"), None, count)
+        return Walk(kind, controls.text(st, part_labels.Variations.to, other_prompt, key="t2i_to_prompt"), None, count)
     words = "Seed of the second noise"
     return Walk(kind, None, controls.number(st, words, 0, most_seed, 7, key="t2i_to_seed"), count)
 
 
 def show_walk(name: str, ask: Ask, walk: Walk) -> None:
     """Show a walk as a film, with how much each picture differs from the next."""
-    with page.progress("Walking") as tell:
+    with page.progress(part_labels.Variations.walking) as tell:
         pictures = _walked(name, ask, walk, tell)
     shown = film_of_walk(pictures, walk.captions(ask), closed=walk.kind == "around")
-    page.strip({"walk": list(pictures)}, walk.marks(), "The whole walk")
+    page.strip({"walk": list(pictures)}, walk.marks(), part_labels.Variations.whole_walk)
     scrubber(shown, key="t2i_walk_film", name="walk_frame", frame=0)
-    st.caption(
-        "The noise, or the prompt, changes evenly; the picture does not. Where the curve is high, the picture jumps "
-        "from one thing that the model can draw to another."
-    )
+    st.caption(part_labels.Variations.jumps)
 
 
 def _walked(name: str, ask: Ask, walk: Walk, tell: Tell) -> Tensor:
@@ -125,8 +122,8 @@ def show_grid(name: str, ask: Ask, start: RunStart, tell: Tell) -> None:
     rows = {}
     for scale in SCALES:
         rows[f"w = {scale:g}"] = list(drawings.draw(name, replace(ask, guidance_scale=scale), start, tell).pictures)
-    page.strip(rows, [f"seed {seed}" for seed in ask.seeds], "Pictures by guidance scale and seed")
-    st.caption("Down a column the noise is the same: what changes is how far guidance goes. w = 1 is off.")
+    page.strip(rows, [part_labels.Variations.seed.format(seed=seed) for seed in ask.seeds], part_labels.Variations.grid)
+    st.caption(part_labels.Variations.grid_note)
 
 
 def pictures_of(view: str, ask: Ask, walk: Walk | None) -> int:

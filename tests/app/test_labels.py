@@ -1,4 +1,4 @@
-"""The pages hold no words of their own: all of them stand in `labels` and the words modules, for another language."""
+"""The pages hold no words of their own: labels and the words modules do, so that another language can follow."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ import string
 
 import pytest
 from conftest import APP
-from explorer import labels
+from explorer import labels, part_labels
 
 PHRASE = re.compile(r"^[^<]*[^\W\d_]{2,}\W* \W*[^\W\d_]{2,}")  # two words, and not in a tag of HTML
 ALLOWED = {  # values of settings, as the address has them; the model's own language is English
@@ -20,15 +20,18 @@ CONTROLS = {"number", "slider", "span", "steps", "choice", "pills", "many", "seg
 WIDGETS = {"button", "caption", "download_button", "error", "expander", "header", "info", "markdown", "progress",
            "spinner", "success", "title", "warning"}  # fmt: skip
 PAGES = {path.stem: ast.parse(path.read_text("utf-8")) for path in sorted((APP / "pages_").glob("*.py"))}
-SHARED = {name: words for name, words in vars(labels).items() if name.isupper()}
+PARTS = {path.stem: tree for path in sorted((APP / "explorer").glob("*.py"))
+         if "part_labels" in ast.unparse(tree := ast.parse(path.read_text("utf-8")))}  # fmt: skip
 
 
-def words_of_pages():
-    """name -> words of every label, as the pages write it: "Reverse.more"."""
-    found = dict(SHARED)
-    for page, own in vars(labels).items():
-        if isinstance(own, type) and own.__module__ == labels.__name__:
-            found |= {f"{page}.{name}": words for name, words in vars(own).items() if not name.startswith("__")}
+def all_words():
+    """name -> words of every label, as a page writes it: "labels.Reverse.more"."""
+    found = {f"labels.{name}": words for name, words in vars(labels).items() if name.isupper()}
+    for module, name in ((labels, "labels"), (part_labels, "part_labels")):
+        for page, own in vars(module).items():
+            if isinstance(own, type) and own.__module__ == module.__name__:
+                words = {one: text for one, text in vars(own).items() if not one.startswith("__")}
+                found |= {f"{name}.{page}.{one}": text for one, text in words.items()}
     return found
 
 
@@ -70,14 +73,24 @@ def test_a_page_has_no_words_of_its_own(page):
     assert set(found) <= set(allowed), "to be named in app/explorer/labels.py"
 
 
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_pages_shows_no_words_of_its_own(part):
+    calls = [node for node in ast.walk(PARTS[part]) if isinstance(node, ast.Call)]
+    literals = [one for call in calls for one in shown_by(call)]
+    pieces = [piece for one in literals for piece in (one.values if isinstance(one, ast.JoinedStr) else [one])]
+    texts = [piece.value for piece in pieces if isinstance(piece, ast.Constant)]
+    found = [text for text in texts if isinstance(text, str) and PHRASE.search(text)]
+    assert found == [], "to be named in app/explorer/part_labels.py"
+
+
 def test_each_label_is_shown_with_what_its_braces_ask_for():
-    known, used = words_of_pages(), set()
-    for page, tree in PAGES.items():
+    known, used = all_words(), set()
+    for page, tree in (PAGES | PARTS).items():
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         given = {id(call.func.value): {keyword.arg for keyword in call.keywords} for call in calls
                  if isinstance(call.func, ast.Attribute) and call.func.attr == "format"}  # fmt: skip
         for node in ast.walk(tree):
-            name = ast.unparse(node).removeprefix("labels.") if isinstance(node, ast.Attribute) else ""
+            name = ast.unparse(node) if isinstance(node, ast.Attribute) else ""
             if name in known:
                 used.add(name)
                 fields = {field for _, field, _, _ in string.Formatter().parse(str(known[name])) if field}
