@@ -43,6 +43,7 @@ NOTEBOOKS = {
     "14": "guidance_inverse_problems",
     "15": "discrete_diffusion",
     "16": "prompting",
+    "17": "controlnet",
     "18": "lora",
     "20": "beyond_images",
     "31": "lab_samplers",

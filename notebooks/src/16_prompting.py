@@ -572,7 +572,7 @@ check("16.3", my_mixed, solution_mixed)
 # - A condition that is overwritten at every step is followed too late; ControlNet gives it clean.
 # - Guidance strengthens whatever distinguishes a class from all pictures, its skew included.
 #
-# **Next:** [18 · LoRA](18_lora.ipynb): teach the model your style.
+# **Next:** [17 · ControlNet](17_controlnet.ipynb): draw the lines, the model draws the picture.
 # What is known about bias, copies, licences and provenance: [docs/responsible.md](../docs/responsible.md).
 #
 # ## References
