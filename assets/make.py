@@ -39,6 +39,13 @@ def mosaic(name: str, images: torch.Tensor, columns: int) -> None:
     (HERE / name).write_bytes(film.png(film.mosaic(large, columns=columns, gap=2)))
 
 
+def in_few_colours(name: str) -> None:
+    """Write a picture again with 256 colours, a third of its size: the source distribution has a limit."""
+    with Image.open(HERE / name) as picture:
+        few = picture.convert("RGBA").quantize(256, method=Image.Quantize.FASTOCTREE)
+    few.save(HERE / name, optimize=True)
+
+
 def digits() -> None:
     """digits.gif: ten digits emerge from noise."""
     command = ["sample", "mnist_unet_flow", "--labels", "0,1,2,3,4,5,6,7,8,9", "--steps", "20", "--seed", "0"]
@@ -51,6 +58,7 @@ def pictures() -> None:
     made = made_by_model("cifar10")
     rows = torch.cat([made.of_class(label).images[:20] for label in range(made.num_classes)])
     mosaic("cifar10.png", to_float(rows), columns=20)
+    in_few_colours("cifar10.png")
 
 
 def one_step() -> None:
@@ -142,6 +150,7 @@ def shapes() -> None:
         axes.set_axis_off()
         figure.text((i % 8 + 0.5) / 8, 0.96, kind.class_names[i % 8], ha="center") if i < 8 else None
     figure.savefig(HERE / "shapes.png", dpi=100)
+    in_few_colours("shapes.png")
 
 
 def molecules() -> None:
