@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from diffusion_explained.checks import typed_arguments
 from diffusion_explained.files import atomic_path, read_json
 from diffusion_explained.micro.card import README
 
@@ -32,6 +33,7 @@ def weights_checksum(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+@typed_arguments
 def read_control_card(folder: Path) -> dict[str, Any]:
     """Read the card in a folder. Raises OSError when there is none, or when it is damaged."""
     card = read_json(folder / CONTROL_CARD, "card")
