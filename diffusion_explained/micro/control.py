@@ -70,6 +70,8 @@ class ControlNet(nn.Module):
 
     unet: a UNet2DConditionModel conditioned on a text alone, as Stable Diffusion 1.x and micro have; it is not changed.
     whole_middle: copy the U-Net's whole middle block, as the paper does; otherwise its first residual block alone.
+
+    Raises ValueError for a network of another class.
     """
 
     conv_in: Any
@@ -133,7 +135,11 @@ def skip_channels(unet: Any) -> list[int]:
 
 
 def _config(unet: Any, stem: tuple[int, ...], whole_middle: bool) -> dict[str, Any]:
-    """The configuration of diffusers' ControlNetModel for this U-Net."""
+    """The configuration of diffusers' ControlNetModel for this U-Net. Raises ValueError for another network."""
+    if type(unet).__name__ != "UNet2DConditionModel":
+        raise ValueError(
+            f"unet must be a UNet2DConditionModel, the network of a loaded model; got a {type(unet).__name__}."
+        )
     known = inspect.signature(diffusers().ControlNetModel.__init__).parameters
     config = {key: value for key, value in unet.config.items() if key in known}
     config["conditioning_embedding_out_channels"] = tuple(stem)

@@ -340,6 +340,19 @@ assert correct[128] == 12 and correct[32] < 8
 #
 # <small>In code: `stable_diffusion.regions.RegionalDenoiser`. Test:
 # `tests/test_painting.py::test_with_exact_denoisers_regions_that_do_not_depend_on_each_other_are_exact`.</small>
+#
+# <details><summary>Derivation</summary>
+#
+# 1. Each prompt gives a prediction $D_k(x_t)$ of the whole picture, and $M_k \ge 0$ is its weight at each pixel.
+# 2. Ask for the picture $D$ that is as near as possible to every prediction where that prediction counts: minimize
+#    $\sum_k \lVert M_k^{1/2} (D - D_k) \rVert^2$ (the objective of MultiDiffusion).
+# 3. The pixels do not depend on each other: at each pixel it is $\sum_k M_k (D - D_k)^2$, a parabola in $D$.
+# 4. Set its derivative to zero: $2 \sum_k M_k (D - D_k) = 0$, so $D \sum_k M_k = \sum_k M_k D_k$. This is the formula.
+# 5. Where one mask is 1 and the others are 0 the prediction is that prompt's alone; where masks overlap it is the
+#    weighted mean, which is the conditional mean of neither prompt. So the regions are exact only if they do not
+#    depend on each other.
+#
+# </details>
 
 # %%
 WORDS = measured("words")

@@ -13,7 +13,7 @@ from explorer import plane_gan, plane_quality, plane_training
 from explorer.jobs import StoppedError
 from explorer.plane import DRAWN, Drawing, Movement, Strokes, strokes_of
 from explorer.plane_training import INDEPENDENT, RECTIFIED, TRANSPORT, Lesson, Training
-from test_browser import POLL, accessible, tab  # noqa: F401
+from test_browser import POLL, accessible, browsing, tab  # noqa: F401
 
 from diffusion_explained.data.toys import TOYS
 from diffusion_explained.plots.point_films import REACH

@@ -6,6 +6,7 @@ import pytest
 import torch
 from conftest import address, finished
 from explorer import spacings, stable
+from explorer.names import YOURS
 from test_pages import film
 
 from diffusion_explained import load_pretrained
@@ -22,6 +23,8 @@ PAGES = {  # page -> its key, and settings that make it quick
     "stable_diffusion": ("sd_spacing", {"sd_steps": "2"}),
     "compare": ("compare_spacing", {"compare_steps": "2"}),
 }
+
+TAKES_YOURS = ("reverse", "samplers")  # the visitor's own schedule
 
 
 @pytest.fixture(autouse=True)
@@ -73,9 +76,10 @@ def test_a_spacing_that_the_model_has_not_falls_to_its_own_with_a_word(open_page
     key, quick = PAGES[name]
     at = finished(open_page(name, **quick, **{key: "leading"}))
     control = at.selectbox(key=key)
-    assert control.value == stable.OWN and tuple(control.options) == (stable.OWN, *OF_FLOW)
+    drawn = (YOURS,) if name in TAKES_YOURS else ()
+    assert control.value == stable.OWN and tuple(control.options) == (stable.OWN, *OF_FLOW, *drawn)
     assert f"`{key}=leading`, which is not possible here" in " ".join(info.value for info in at.info)
-    assert not at.error and control.help.count(". ") == 1, "two sentences explain it"
+    assert not at.error and control.help.count(". ") == 1 + len(drawn), "two sentences explain it, or three"
 
 
 CURVE = (6.0, 2.0, 0.5, -1.0, -4.0)
