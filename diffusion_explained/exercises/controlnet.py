@@ -1,10 +1,10 @@
 """The exercises of notebook 17, ControlNet."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffusion_explained.exercises.grading import Given, exercise
+from diffusion_explained.micro.control_pictures import dilated
 
 
 @exercise("17.1", "The gradient of zeros", "my_gradient(h, g)", minutes=15)
@@ -94,9 +94,9 @@ def is_the_f1(answer: object, given: Given) -> None:
         drawn, asked = given.rand(size, size) < share, given.rand(size, size) < 1.5 * share
         asked |= drawn.roll((1, 1), (0, 1)) & (given.rand(size, size) < 0.7)
         drawn[0, 0] = asked[1, 1] = True  # joined by a diagonal only
-        p, r = _share(drawn, asked, 3), _share(asked, drawn, 3)
+        p, r = _share(drawn, asked, 1), _share(asked, drawn, 1)
         cross = _cross_share(drawn, asked), _cross_share(asked, drawn)
-        exact = _share(drawn, asked, 1), _share(asked, drawn, 1)
+        exact = _share(drawn, asked, 0), _share(asked, drawn, 0)
         given.returns(
             answer,
             drawn,
@@ -110,7 +110,7 @@ def is_the_f1(answer: object, given: Given) -> None:
                 (p, "this is the precision alone"),
                 (r, "this is the recall alone"),
                 ((p + r) / 2, "F1 is not the mean of both, but 2 p r / (p + r)"),
-                (_f1(_share(drawn, asked, 5), _share(asked, drawn, 5)), "within one pixel, not two"),
+                (_f1(_share(drawn, asked, 2), _share(asked, drawn, 2)), "within one pixel, not two"),
                 (p * r / (p + r), "the factor 2 is missing"),
             ],
         )
@@ -120,10 +120,9 @@ def _f1(p: float, r: float) -> float:
     return 2 * p * r / max(p + r, 1e-9)
 
 
-def _share(of: Tensor, near: Tensor, width: int) -> float:
-    """The share of pixels bool [H, W] with a pixel of `near` [H, W] in the square of this width around them."""
-    wide = F.max_pool2d(near[None, None].float(), width, 1, width // 2)[0, 0] > 0
-    return float((of & wide).sum() / of.sum())
+def _share(of: Tensor, near: Tensor, radius: int) -> float:
+    """The share of pixels bool [H, W] with a pixel of `near` [H, W] at most this many pixels away."""
+    return float((of & dilated(near[None], radius)[0]).sum() / of.sum())
 
 
 def _cross_share(of: Tensor, near: Tensor) -> float:
