@@ -74,6 +74,23 @@ class StartPictures:
     down = "From top to bottom (%)"
 
 
+class Spacings:
+    """`spacings`."""
+
+    spacing = "Spacing"
+    help = (
+        "How the noise levels of the steps are distributed from noise to image: leading, linspace and trailing space "
+        "the timesteps; karras, exponential and beta space the noise ratio σ/α. Spacings for which this model's "
+        "schedule has no levels at this number of steps are not in the list."
+    )
+    help_of_yours = "Yours takes the noise levels of your own schedule, which you drag on the page Schedules."
+    refused = "{error} The model's own spacing is used."
+    first_level = (
+        ":material/info: The first level of **yours** holds {alpha:.1%} of the image; the noise that a run starts "
+        "from holds none."
+    )
+
+
 class StylePanel:
     """`style_panel`."""
 

@@ -8,19 +8,12 @@ from functools import lru_cache
 from typing import Any
 
 from diffusion_explained.schedules import RATIO_SPACINGS, SPACINGS
-from explorer import controls, own_schedule, stable
+from explorer import controls, labels, own_schedule, part_labels, stable
 from explorer.loading import USUAL, Loading
 from explorer.names import YOURS
 from explorer.runs import Spacing, model, spacing_of
 from explorer.stable import OWN
 from explorer.words import literal
-
-HELP = (
-    "How the noise levels of the steps are distributed from noise to image: leading, linspace and trailing space the "
-    "timesteps; karras, exponential and beta space the noise ratio σ/α. Spacings for which this model's schedule has "
-    "no levels at this number of steps are not in the list."
-)
-OF_YOURS = "Yours takes the noise levels of your own schedule, which you drag on the page Schedules."
 
 
 def _allowed(levels: Callable[[str], object]) -> tuple[str, ...]:
@@ -49,30 +42,25 @@ def of_stable_diffusion(name: str, count: int, sampler: str, loading: Loading = 
 
 def choose_or_own(where: Any, name: str, *counts: int, key: str) -> Spacing:
     """The same for one of our networks and all of these numbers of steps; the visitor's own schedule is offered too."""
-    offered = (OWN, *of_network(name, *counts), YOURS)
-    chosen = controls.choice(where, "Spacing", offered, OWN, key=key, help=f"{HELP} {OF_YOURS}", format_func=_words)
+    of_yours = f"{part_labels.Spacings.help} {part_labels.Spacings.help_of_yours}"
+    chosen = choose(where, (*of_network(name, *counts), YOURS), key=key, help=of_yours)
     if chosen != YOURS:
-        return None if chosen == OWN else chosen
+        return chosen
     handles, of = own_schedule.values(), model(name)
-    where.page_link("pages_/schedules.py", label="Drag yours on **Schedules**", icon=":material/show_chart:")
+    where.page_link("pages_/schedules.py", label=labels.DRAG_YOURS, icon=":material/show_chart:")
     try:
         first, *_ = [of.levels(count, spacing=spacing_of(handles))[0] for count in counts]
     except ValueError as error:
-        where.info(f"{literal(str(error))} The model's own spacing is used.", icon=":material/show_chart:")
+        where.info(part_labels.Spacings.refused.format(error=literal(str(error))), icon=":material/show_chart:")
         return None
     if first.snr > own_schedule.VISIBLE_SNR:
-        where.caption(
-            f":material/info: The first level of **yours** holds {first.alpha:.1%} of the image; the noise that a run "
-            "starts from holds none."
-        )
+        where.caption(part_labels.Spacings.first_level.format(alpha=first.alpha))
     return handles
 
 
-def _words(spacing: str) -> str:
-    return "yours" if spacing == YOURS else spacing
-
-
-def choose(where: Any, allowed: tuple[str, ...], *, key: str, **options: Any) -> str | None:
+def choose(
+    where: Any, allowed: tuple[str, ...], *, key: str, help: str = part_labels.Spacings.help, **options: Any
+) -> str | None:
     """Show the control. Return the chosen name out of `allowed`, or None for the model's own spacing."""
-    chosen = controls.choice(where, "Spacing", (OWN, *allowed), OWN, key=key, help=HELP, **options)
+    chosen = controls.choice(where, part_labels.Spacings.spacing, (OWN, *allowed), OWN, key=key, help=help, **options)
     return None if chosen == OWN else chosen

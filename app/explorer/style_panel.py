@@ -10,11 +10,10 @@ from torch import Tensor
 
 from diffusion_explained.film import pixels, png
 from diffusion_explained.micro.lora_pictures import caption_with, read_pictures, subject_of
-from diffusion_explained.micro.made_styles import MADE
+from diffusion_explained.micro.made_styles import EXAMPLES, made_pictures
 from explorer import (
     address,
     controls,
-    emoji,
     jobs,
     labels,
     lesson_jobs,
@@ -32,7 +31,6 @@ from explorer.style_lessons import LESSON_STEPS, WORD, Styled, StyleLearning, St
 
 SIDE = 128
 FROM = {"ink": "Outlines", "mosaic": "Mosaics", "drawn": "Draw five", "files": "Files of yours"}
-SHOWN = ("cat", "house", "umbrella", "red apple", "guitar")  # the emoji of the ready-made pictures
 TO_DRAW = ("cat", "house", "tree", "fish", "cup")
 PEN_WIDTH = 6
 LEAST = 5
@@ -145,23 +143,16 @@ Given = tuple[Tensor, tuple[str, ...], str]
 
 def _ready(rule: str) -> Given:
     """Emoji made to outlines or mosaics by a rule."""
-    pictures = MADE[rule](torch.cat([emoji.emoji(name, "fluent") for name in SHOWN]))
-    captions = tuple(caption_with(WORD, name) for name in SHOWN)
-    _gallery(pictures, SHOWN)
+    pictures, _ = made_pictures(rule)
+    _gallery(pictures, EXAMPLES)
     return (
         pictures,
-        captions,
-        f"""import torch
+        tuple(caption_with(WORD, name) for name in EXAMPLES),
+        f"""from diffusion_explained.micro.lora_pictures import caption_with
+from diffusion_explained.micro.made_styles import EXAMPLES, made_pictures
 
-from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
-from diffusion_explained.micro.lora_pictures import caption_with
-from diffusion_explained.micro.made_styles import {rule}
-from diffusion_explained.micro.reconstruction import on_white
-
-emoji, names = load_emoji_sample(), {SHOWN!r}
-places = [(emoji.subject == emoji.names.index(name)) & (emoji.style == STYLES.index("fluent")) for name in names]
-pictures = {rule}(on_white(torch.cat([emoji.images[place][:1] for place in places])))
-captions = [caption_with({WORD!r}, name) for name in names]""",
+pictures, _ = made_pictures({rule!r})
+captions = [caption_with({WORD!r}, name) for name in EXAMPLES]""",
     )
 
 

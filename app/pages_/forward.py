@@ -32,7 +32,7 @@ with settings:
     handles = own_schedule.values() if schedule == names.YOURS else ()
     if handles:
         with second:
-            st.page_link("pages_/schedules.py", label=labels.Forward.drag, icon=":material/show_chart:")
+            st.page_link("pages_/schedules.py", label=labels.DRAG_YOURS, icon=":material/show_chart:")
     with third:
         choices.pick_network(choice, labels.Forward.network)
     most = per_class(choice.data) - 1
