@@ -190,7 +190,7 @@ def test_the_benchmarks_peers_are_pinned_as_they_were_measured():
 
 # What is built
 
-MOST = 95e6  # bytes; a package index takes no file over 100 MB
+MOST = 100e6  # bytes; PyPI takes no file over 100 MiB, 104.9e6 bytes
 
 
 def test_the_two_distributions_have_one_version():

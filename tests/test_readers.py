@@ -371,6 +371,7 @@ KNOWN = {  # module: why its reading is tried
     "micro/card.py": "read_card", "micro/emoji_set.py": "read_emoji", "micro/encoded_scenes.py": "read_scenes",
     "micro/control_card.py": "tests/test_micro_control.py",
     "stable_diffusion/control_loading.py": "tests/test_control.py",
+    "stable_diffusion/image_prompt_loading.py": "tests/test_image_prompts.py",
     "micro/training_runs.py": "load_autoencoder", "micro/networks.py": "what it has just written",
     "micro/subjects.py": "load_subjects", "micro/tokens.py": "load_tokenizer",
     "micro/npm_registry.py": "checksums: tests/test_micro_emoji.py",

@@ -92,7 +92,7 @@ def test_what_does_not_belong_together_is_refused(models):
         ours(models, "euler", refiner_start=2.0)
     with pytest.raises(ValueError, match="leave image out"):
         base.steps(PROMPT, 1, STEPS, refiner=refiner, image=torch.zeros(3, 64, 64))
-    with pytest.raises(ValueError, match="A refiner takes no ControlNet: leave control out, or refiner"):
+    with pytest.raises(ValueError, match="A refiner takes no ControlNet and no image prompt"):
         base.steps(PROMPT, 1, STEPS, refiner=refiner, control=torch.zeros(3, 64, 64), **SIZE)
     slow = copy.copy(refiner.pipe)
     slow.scheduler = type(slow.scheduler).from_config(slow.scheduler.config, timestep_spacing="trailing")

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 HOMES = {
     "load": "loading",
     "load_control": "control_loading",
+    "load_image_prompt": "image_prompt_loading",
     "NoGPUError": "loading",
     "NotEnoughMemoryError": "memory",
     "StableDiffusion": "model",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:  # so that editors and type checkers see the names that are im
     from diffusion_explained.stable_diffusion.control_loading import load_control
     from diffusion_explained.stable_diffusion.downloads import download_size
     from diffusion_explained.stable_diffusion.forecasts import forecast
+    from diffusion_explained.stable_diffusion.image_prompt_loading import load_image_prompt
     from diffusion_explained.stable_diffusion.listing import WeightsUnavailableError
     from diffusion_explained.stable_diffusion.loading import NoGPUError, load
     from diffusion_explained.stable_diffusion.memory import NotEnoughMemoryError

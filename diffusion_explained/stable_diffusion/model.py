@@ -23,6 +23,7 @@ from diffusion_explained.stable_diffusion.defaults import Defaults, defaults_of,
 from diffusion_explained.stable_diffusion.families import REFINER
 from diffusion_explained.stable_diffusion.float8 import parameters_of
 from diffusion_explained.stable_diffusion.forecasts import run_in_words
+from diffusion_explained.stable_diffusion.image_prompts import LoadedImagePrompt, shown_pictures
 from diffusion_explained.stable_diffusion.inpainting import KnownRegion, paste, repainted, repaints_with
 from diffusion_explained.stable_diffusion.latents import Start, check_size
 from diffusion_explained.stable_diffusion.levels import (
@@ -51,13 +52,14 @@ class StableDiffusion(Extensible):
     adapters: the LoRAs that its weights contain now; vocabularies: its tokenizers as they were before the first new
     word (`embeddings`); preview_decoder: a TAESD for the pictures of its steps.
     call, decode_call: the functions that run the network and the decoder, compiled or not (`fast.accelerate`).
-    controls: the ControlNets of `load_control`.
+    controls, image_prompts: the ControlNets of `load_control` and the adapters of `load_image_prompt`.
     """
 
     call: Callable[..., Any]
     decode_call: Callable[[Tensor], Tensor]
     unchecked: bool = False
     controls: tuple[LoadedControl, ...] = ()
+    image_prompts: tuple[LoadedImagePrompt, ...] = ()
 
     @property
     def network(self) -> Any:
@@ -134,7 +136,8 @@ class StableDiffusion(Extensible):
     @property
     def denoiser_options(self) -> tuple[str, ...]:
         """The options of `denoiser` that `steps` takes too."""
-        return ("guidance_interval", "guidance_rescale", "control", "control_scale", "control_interval")
+        control, shown = ("control", "control_scale", "control_interval"), ("image_prompt", "image_prompt_scale")
+        return ("guidance_interval", "guidance_rescale", *control, *shown)
 
     @named_options
     @typed_arguments
@@ -279,6 +282,8 @@ class StableDiffusion(Extensible):
         control: Tensor | Sequence[Tensor] | None = None,
         control_scale: float | Sequence[float] = 1.0,
         control_interval: tuple[float, float] | Sequence[tuple[float, float]] = (0.0, 1.0),
+        image_prompt: Tensor | Sequence[Tensor] | None = None,
+        image_prompt_scale: float | Sequence[float] = 1.0,
         **options: Any,
     ) -> Denoiser:
         """The network as a `Denoiser` conditioned on the text: both sides of guidance in one batch of 2B.
@@ -295,10 +300,12 @@ class StableDiffusion(Extensible):
                 the one to draw; for several ControlNets a list.
             control_scale, control_interval: the factor of the residuals, and the shares of the steps between which
                 they are added: for all ControlNets, or a list.
+            image_prompt, image_prompt_scale: for a model of `load_image_prompt`, the picture [1 or B, 3, H, W] and
+                the factor of the attention to it; lists for several.
             options: `NetworkDenoiser`'s guidance_interval and guidance_rescale.
 
         Raises ValueError for a negative prompt, an interval or a rescale where the network takes the scale as an input,
-        and for a control that does not fit.
+        and for a control or a picture that does not fit.
         """
         check_options("denoiser", options, {*self.denoiser_options, "guidance_scale", "start"})
         count = len(text) if start is None else len(start.x_t)
@@ -317,9 +324,12 @@ class StableDiffusion(Extensible):
         cond, uncond = text.conditions(count)
         if self.family.name == REFINER:
             cond, uncond = (with_score(one, score) for one, score in zip((cond, uncond), SCORES, strict=True))
+        shown = shown_pictures(self.image_prompts, image_prompt, image_prompt_scale, count)
+        cond, uncond = (*cond, *(each.tokens for each in shown)), (*uncond, *(each.negative for each in shown))
         network = PromptedNetwork(
-            self.call, self.family.name, autoencoder.dtype_of(self.network), channels, self.pixels, guidance
-        )
+            self.call, self.family.name, autoencoder.dtype_of(self.network), channels, self.pixels, guidance,
+            image_prompts=tuple(each.prompt for each in shown),
+        )  # fmt: skip
         settings: dict[str, Any] = {"cond": cond, "uncond": uncond, "guidance_scale": scale, **options}
 
         def with_controls(controls: tuple[Control, ...]) -> Denoiser:
@@ -406,8 +416,7 @@ class StableDiffusion(Extensible):
                 default: the known part is restored at every level, with any sampler.
             refiner, refiner_start: for Stable Diffusion XL, its refiner, which takes the last share of the steps
                 (`refining`), by default a fifth.
-            options: of `denoiser` (guidance_interval, guidance_rescale, control, control_scale, control_interval), or
-                of the sampler (eta).
+            options: of `denoiser` or the sampler (eta).
 
         Each step's tensors are [B, C, h, w]. Raises ValueError for options that are unknown or do not fit.
         """
@@ -415,8 +424,8 @@ class StableDiffusion(Extensible):
             sampler = repaints_with(sampler)
         name = self.default_sampler if sampler is None else sampler
         of_denoiser, of_sampler = divide_options(name, options, self.denoiser_options, self.steps)
-        if refiner is not None and of_denoiser.get("control") is not None:
-            raise ValueError("A refiner takes no ControlNet: leave control out, or refiner.")
+        if refiner is not None and any(of_denoiser.get(one) is not None for one in ("control", "image_prompt")):
+            raise ValueError("A refiner takes no ControlNet and no image prompt: leave them out, or refiner.")
         size = (height, width) if image is None else tuple(image.shape[-2:])
         levels = self.levels(num_inference_steps, name, spacing, height=size[0], width=size[1])
         if callable(prompt):

@@ -15,6 +15,7 @@ from torch import Tensor
 from diffusion_explained.devices import torch_defaults
 from diffusion_explained.stable_diffusion.control import Control, sum_of_residuals
 from diffusion_explained.stable_diffusion.families import XL
+from diffusion_explained.stable_diffusion.image_attention import ActivePrompt
 from diffusion_explained.stable_diffusion.latents import dtype_of
 from diffusion_explained.stable_diffusion.text import Text
 
@@ -28,10 +29,10 @@ class PromptedNetwork:
     channels [B, 5, h, w]: mask and masked picture for a network that was trained to inpaint, or None; pixels: picture
     pixels per latent pixel, for Stable Diffusion XL, which takes the picture's size as an input; guidance [1, D]: the
     embedded guidance scale for a network that takes it as an input (a latent consistency model); controls: the
-    ControlNets whose residuals are added (`control`).
+    ControlNets whose residuals are added (`control`); image_prompts: the adapters whose image tokens are the last
+    tensors of a condition (`image_attention`).
 
-    An image prompt would be added to `arguments`, in diffusers' own format, as added_cond_kwargs["image_embeds"]. A
-    LoRA changes the weights themselves (`lora`).
+    A LoRA changes the weights themselves (`lora`).
     """
 
     call: Callable[..., Any]
@@ -41,6 +42,7 @@ class PromptedNetwork:
     pixels: int = 8
     guidance: Tensor | None = None
     controls: tuple[Control, ...] = ()
+    image_prompts: tuple[ActivePrompt, ...] = ()
 
     @property
     def shares_sides(self) -> bool:
@@ -54,8 +56,12 @@ class PromptedNetwork:
         N is B, or with guidance 2B: the B images once without the prompt and once with it. With `shares_sides`
         x and t are [B] and the embeddings [2B].
         """
-        named = self.arguments(x, t, *cond)
+        words = len(cond) - len(self.image_prompts)
+        named = self.arguments(x, t, *cond[:words])
         named |= sum_of_residuals(self.controls, x.to(self.dtype), named)
+        if self.image_prompts:
+            shown = list(zip(self.image_prompts, cond[words:], strict=True))
+            named["cross_attention_kwargs"] = {"image_prompts": shown}
         if self.channels is not None:
             x = torch.cat([x, self.channels.repeat(len(x) // len(self.channels), 1, 1, 1)], dim=1)
         output = self.call(x.to(self.dtype), **named, return_dict=False)[0]

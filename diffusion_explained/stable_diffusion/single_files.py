@@ -83,7 +83,7 @@ FOREIGN = {
     r"^edm_vpred": "CosXL",
     r"^(control_model|controlnet_|input_hint_block)": "a ControlNet: load its model, and then call load_control with a "
     "folder in diffusers' format",
-    r"^(image_proj|ip_adapter)\.": "an IP-Adapter",
+    r"^(image_proj|ip_adapter)\.": "an IP-Adapter: load its model, and then call load_image_prompt",
     r"^adapter\.body\.": "a T2I-Adapter",
     r"motion_modules\.": "a motion module of AnimateDiff",
     r"\.time_(mixer|stack)\.": "Stable Video Diffusion",
