@@ -24,6 +24,7 @@ from diffusion_explained.micro.retrieval import embed_pictures, load_retrieval
 from diffusion_explained.micro.subjects import load_subjects
 from diffusion_explained.samplers import final
 from diffusion_explained.stable_diffusion import StableDiffusion, WeightsUnavailableError, load, load_image_prompt
+from diffusion_explained.stable_diffusion.control_residuals import record_image_attention, short_name
 from diffusion_explained.stable_diffusion.image_prompt_loading import FILE
 from diffusion_explained.stable_diffusion.lora import BASE, identity
 
@@ -187,3 +188,45 @@ def test_steps_with_a_picture_are_the_samplers_steps(model: StableDiffusion, hel
     assert len(steps) == 3 and torch.equal(
         final(iter(steps)), final(model.steps("a cat", num_inference_steps=3, image_prompt=held_out[:1], seed=0))
     )
+
+
+def test_what_the_picture_adds_is_recorded_at_each_layer_and_changes_nothing(
+    model: StableDiffusion, held_out: torch.Tensor
+):
+    shown = {"image_prompt": held_out[:1], "num_inference_steps": 2, "seed": 0}
+    plain = final(model.steps("a cat", **shown))
+    with record_image_attention(model) as added:
+        for step in model.steps("a cat", **shown):
+            added.after(step)
+    assert torch.equal(step.x_next, plain)
+    maps, shares = added.maps(), added.shares()
+    assert list(maps) == ["down 0.0", "down 1.0", "up 0.0", "up 0.1", "up 1.0", "up 1.1", "middle"]
+    assert maps["down 0.0"].shape == (2, 16, 16) and maps["middle"].shape == (2, 8, 8) and shares.shape == (2, 7)
+    with record_image_attention(model) as half:
+        for step in model.steps("a cat", image_prompt_scale=0.5, **shown):
+            half.after(step)
+            break
+    torch.testing.assert_close(half.shares()[0, 0], shares[0, 0] / 2, atol=1e-3, rtol=0.05)  # the first layer's input
+    with record_image_attention(model) as nothing:
+        for step in model.steps("a cat", num_inference_steps=1, seed=0):
+            nothing.after(step)
+    assert not nothing.shares().any()
+    with (
+        pytest.raises(ValueError, match="no image prompt: load one first"),
+        record_image_attention(load("micro", device="cpu")),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("layer", "short"),
+    [
+        ("down_blocks.1.attentions.0.transformer_blocks.0.attn2", "down 1.0"),
+        ("up_blocks.3.attentions.2.transformer_blocks.0.attn2", "up 3.2"),
+        ("down_blocks.2.attentions.1.transformer_blocks.9.attn2", "down 2.1.9"),
+        ("mid_block.attentions.0.transformer_blocks.0.attn2", "middle"),
+        ("mid_block.attentions.0.transformer_blocks.4.attn2", "middle 4"),
+    ],
+)
+def test_layers_have_names_for_people(layer: str, short: str):
+    assert short_name(layer) == short

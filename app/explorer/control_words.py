@@ -8,8 +8,8 @@ CONTROL = PageWords(
     "Draw a few lines, and the model draws along them.",
     "Control: draw the lines, the model draws the picture",
     "Small networks beside one that stays as it was. A **ControlNet** reads a picture of yours; what it computes "
-    "passes convolutions $Z$ that were zero before training, and is added. A **LoRA** learns a style from your "
-    "pictures. Both pictures shown here start from **the same noise**.",
+    "passes convolutions $Z$ that were zero before training, and is added. An **IP-Adapter** is shown a picture as a "
+    "prompt. A **LoRA** learns a style from your pictures. Both pictures shown here start from **the same noise**.",
     (
         r"y_c = F(x) + w\,Z_2\big(F_c(x + Z_1(c))\big)",
         r"\text{before training: } Z = 0,\ \ y_c = y",
@@ -47,6 +47,31 @@ CONTROL = PageWords(
         "A scribble says a shape, not a thing: ask for another thing in the same outline. What the model remembers in "
         "one pose follows a foreign outline in part only: try a fox in the outline of a cat.",
     ),
+)
+
+PICTURE_TRIES = (
+    Try(
+        "Turn it down",
+        "At scale 0 the two pictures are equal, to the bit. From which scale on is the style there, and from which on "
+        "is the rocket lost?",
+        {"picture_scale": 0.5},
+    ),
+    Try(
+        "Say nothing",
+        "With an empty prompt the picture is all that is said. Is the same thing drawn again?",
+        {"picture_prompt": "", "picture_look": "as it is", "picture_scale": 1.0},
+    ),
+    Try(
+        "A style that it never saw",
+        "Its training had many made-up styles, and no mosaics. Is a mosaic followed like the outlines?",
+        {"picture_prompt": "rocket", "picture_look": "mosaic", "picture_scale": 1.0},
+    ),
+)
+PICTURE_NOTE = (
+    "An **IP-Adapter** turns the picture into a few tokens, here of its whole and of 16 parts. Each cross-attention "
+    "layer compares the query $q$ of a position with the words, and beside that with the picture's tokens, by weights "
+    "$W'_k, W'_v$ of their own: $\\mathrm{out} = \\mathrm{softmax}(q k^\\top\\!/\\sqrt d)\\,v + "
+    "s\\;\\mathrm{softmax}(q k'^\\top\\!/\\sqrt d)\\,v'$. Only they were trained; the model itself is as it was."
 )
 
 STYLE_TRIES = (

@@ -99,7 +99,13 @@ class Control:
     span = "Active in (% of the steps)"
     same_noise = "Both runs start from the same noise."
     save = "Save as PNG"
-    kinds: ClassVar = {"scribble": "Scribble", "edges": "Edges", "layout": "Layout", "style": "Your style"}
+    kinds: ClassVar = {
+        "scribble": "Scribble",
+        "edges": "Edges",
+        "layout": "Layout",
+        "picture": "A picture",
+        "style": "Your style",
+    }
 
 
 class Forward:

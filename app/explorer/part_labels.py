@@ -119,6 +119,28 @@ class StylePanel:
     alt = "{name}, one of the pictures to learn from"
 
 
+class PicturePanel:
+    """`picture_panel`."""
+
+    of = "A picture of"
+    look = "Its look"
+    made = "Made-up style number"
+    upload = "or your own picture"
+    shown = "the picture that is shown"
+    shown_alt = "The reference picture, {side} by {side} pixels"
+    prompt_help = (
+        "Name another thing, and it takes the picture's style. Leave it empty, and the picture's thing is drawn."
+    )
+    scale = "Scale of the picture"
+    scale_help = "The attention to the picture is multiplied by it: 0 is the words alone."
+    refused = "This file cannot be used: {error} The {name} is shown instead."
+    same_noise = (
+        "Both runs start from the same noise. Beside each layer: how large the attention to the picture is, relative "
+        "to that to the words."
+    )
+    what = "What is added"
+
+
 class Loading:
     """`loading`."""
 

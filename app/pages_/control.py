@@ -4,7 +4,7 @@ import streamlit as st
 from explorer import address, controls, labels, page, sharing, tries
 from explorer.page_words import CONTROL
 
-STYLE = "style"  # one of them
+STYLE, PICTURE = "style", "picture"  # two of them
 KINDS = labels.Control.kinds
 STEPS = (1, 2, 4, 8, 12, 15, 20, 30, 50)
 
@@ -26,10 +26,10 @@ with st.spinner(labels.LOADING):  # importing torch takes seconds; the visitor a
 
     from diffusion_explained.film import pixels, png
 
-if kind == STYLE:
-    from explorer import style_panel
+if kind in (STYLE, PICTURE):
+    from explorer import picture_panel, style_panel
 
-    style_panel.show()
+    {STYLE: style_panel, PICTURE: picture_panel}[kind].show()
     tries.next_page("control")
     page.end()
 

@@ -1,4 +1,4 @@
-"""What ControlNets add to a U-Net: recorded at each step and place, and as a film for the scrubber.
+"""What ControlNets or image prompts add to a U-Net: recorded at each step and place, and as a film for the scrubber.
 
     with record_residuals(model) as residuals:                # of a model from `load_control`
         for step in model.steps(text, control=picture, seed=0):
@@ -7,7 +7,9 @@
     residuals.shares()                      # [steps, places]: ||residual|| / ||what it is added to||
 
 The places are those of the zero convolutions (`micro.control.ControlNet`): the skip connections from the first layer
-down, and the middle block. The networks are observed by hooks: what they compute stays the same to the bit.
+down, and the middle block. Of image prompts (`record_image_attention`) they are the cross-attention layers, the middle
+block's last: what is added is the attention to the picture, and what it is added to the attention to the words. The
+networks are observed by hooks: what they compute stays the same to the bit.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ from torch import Tensor
 from diffusion_explained.checks import same_shape, typed_arguments
 from diffusion_explained.film import Film, film, level_caption, pixels
 from diffusion_explained.samplers import Step
+from diffusion_explained.stable_diffusion.attention import grid_of
+from diffusion_explained.stable_diffusion.image_attention import cross_attention_layers
 from diffusion_explained.stable_diffusion.image_films import heat_over
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.trace_films import ending, step_chart, step_curve
@@ -38,6 +42,7 @@ class RecordedResiduals:
 
     steps: list[dict[str, Tensor]] = field(default_factory=list)
     ratios: list[Tensor] = field(default_factory=list)
+    _names: list[str] = field(default_factory=list, repr=False)  # of the places
     _given: list[list[Tensor]] = field(default_factory=list, repr=False)  # of each ControlNet, before the U-Net's call
     _added: list[list[Tensor]] = field(default_factory=list, repr=False)  # the same, of the U-Net's last call
     _own: list[Tensor] = field(default_factory=list, repr=False)  # what the U-Net's last call itself computed
@@ -54,7 +59,7 @@ class RecordedResiduals:
         count = len(step.x_t)
         own = [each[-count:] for each in self._own]  # the prompt's side comes last
         added = [sum(each)[-count:] for each in zip(*self._added, strict=True)] or [torch.zeros_like(h) for h in own]
-        names = [*(f"skip {i}" for i in range(len(own) - 1)), "middle"]
+        names = self._names or [*(f"skip {i}" for i in range(len(own) - 1)), "middle"]
         maps = [each.float().square().mean(1).sqrt().cpu() for each in added]
         self.steps.append(dict(zip(names, maps, strict=True)))
         norms = [[h.float().flatten(1).norm(dim=1).cpu() for h in side] for side in (added, own)]
@@ -103,25 +108,91 @@ def record_residuals(model: StableDiffusion) -> Iterator[RecordedResiduals]:
             hook.remove()
 
 
+@contextmanager
+@typed_arguments
+def record_image_attention(model: StableDiffusion) -> Iterator[RecordedResiduals]:
+    """Record what the model's image prompts add to its cross-attention in the runs inside the `with` block.
+
+    Raises ValueError for a model without an image prompt.
+    """
+    if not model.image_prompts:
+        raise ValueError("The model has no image prompt: load one first, model = load_image_prompt(model, FILE).")
+    layers = cross_attention_layers(model.network)
+    found = RecordedResiduals(_names=[short_name(name) for name in layers])
+    size: list[int] = []
+    added: dict[str, list[Tensor]] = {}
+    summed: dict[str, Tensor] = {}
+
+    def begins(_: Any, __: Any, output: Tensor) -> None:
+        size[:] = output.shape[-2:]
+        added.clear()
+        summed.clear()
+
+    def picture_of(name: str) -> Any:
+        def hook(_: Any, __: Any, output: Tensor) -> None:  # [N, heads, P, d]
+            added.setdefault(name, []).append(output.transpose(1, 2).flatten(2))
+
+        return hook
+
+    def sum_of(name: str) -> Any:
+        def hook(_: Any, inputs: tuple[Tensor]) -> None:  # [N, P, C]
+            summed[name] = inputs[0]
+
+        return hook
+
+    def ends(_: Any, __: Any, ___: Tensor) -> None:
+        def placed(x: Tensor) -> Tensor:
+            return x.transpose(1, 2).unflatten(2, grid_of(x.shape[1], (size[0], size[1])))
+
+        total = {name: torch.stack(rows).sum(0) for name, rows in added.items()}
+        found._added = [[placed(total[name]) for name in layers]] if total else []
+        found._own = [placed(x - total[name] if total else x) for name, x in ((n, summed[n]) for n in layers)]
+
+    hooks = [model.network.conv_in.register_forward_hook(begins), model.network.conv_out.register_forward_hook(ends)]
+    for name, layer in layers.items():
+        hooks.append(layer.to_out[0].register_forward_pre_hook(sum_of(name)))
+        hooks += [each.adapter.by_layer()[name].register_forward_hook(picture_of(name)) for each in model.image_prompts]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def short_name(layer: str) -> str:
+    """A cross-attention layer's name for people: "down 1.0", "up 0.1", "middle", with the block inside if not 0."""
+    part, numbers = layer.split("_block")[0], [word for word in layer.split(".") if word.isdigit()]
+    if part == "mid":
+        return "middle" if numbers[1:] in ([], ["0"]) else f"middle {'.'.join(numbers[1:])}"
+    return f"{part} {'.'.join(numbers[:2])}" + (f".{numbers[2]}" if numbers[2:] not in ([], ["0"]) else "")
+
+
 @typed_arguments
 def control_film(
-    plain: Tensor, controlled: Tensor, steps: Sequence[Step], residuals: RecordedResiduals, image: int = 0
+    plain: Tensor,
+    controlled: Tensor,
+    steps: Sequence[Step],
+    residuals: RecordedResiduals,
+    image: int = 0,
+    by: str = "control",
+    others: str = "skip connections",
 ) -> Film:
     """A film of a run without control beside the same run with it, and of the residuals over the picture in grey.
 
     plain, controlled: pictures [n + 1, 3, H, W]: the predicted x_0 at each of n steps, and the result; steps: of the
-    run with control. Each residual is drawn on a scale from 0 to its own maximum over the run.
+    run with control. Each residual is drawn on a scale from 0 to its own maximum over the run. by: what the run is
+    controlled by, and others: the places that are not the middle block, in the film's words.
 
     Raises ValueError for pictures of different shapes.
     """
     same_shape("plain and controlled", plain, controlled)
     panels = [
         (
-            "without control",
-            "the picture without control: predicted at each step, then the result",
+            f"without {by}",
+            f"the picture without {by}: predicted at each step, then the result",
             list(pixels(plain)),
         ),
-        ("with control", "the same run with control", list(pixels(controlled))),
+        (f"with {by}", f"the same run with {by}", list(pixels(controlled))),
     ]
     shares = residuals.shares(image)
     for k, (name, maps) in enumerate(residuals.maps(image).items()):
@@ -131,7 +202,7 @@ def control_film(
         alt = f"the size of what is added at {name}, over the picture"
         panels.append((title, alt, heat_over(last, controlled)))
     curves = [
-        step_curve(shares[:, :-1].mean(1).tolist(), "data", "skip connections, mean"),
+        step_curve(shares[:, :-1].mean(1).tolist(), "data", f"{others}, mean"),
         step_curve(shares[:, -1].tolist(), "noise", "middle block"),
     ]
     alt = "the norm of what is added, relative to what it is added to, at each step"

@@ -30,7 +30,7 @@ from diffusion_explained.devices import torch_defaults
 
 
 class ImageAttention(nn.Module):
-    """W'_k and W'_v of one layer: image tokens [B, L, D] to keys and values [B, L, C].
+    """The attention of one layer to the image tokens, with W'_k and W'_v.
 
     They start as copies of the layer's own W_k and W_v (Sec. 3.2.2).
     """
@@ -39,6 +39,11 @@ class ImageAttention(nn.Module):
         super().__init__()
         self.to_k_ip = nn.Linear(token_width, width, bias=False)
         self.to_v_ip = nn.Linear(token_width, width, bias=False)
+
+    def forward(self, q: Tensor, tokens: Tensor, scale: float) -> Tensor:
+        """s softmax(q k'^T / sqrt(d)) v' [N, heads, P, d] for queries q [N, heads, P, d] and image tokens [N, L, D]."""
+        k, v = _heads(self.to_k_ip(tokens), q.shape[1]), _heads(self.to_v_ip(tokens), q.shape[1])
+        return scale * F.scaled_dot_product_attention(q, k, v)
 
 
 class ImageTokens(nn.Module):
@@ -120,9 +125,7 @@ class DecoupledAttention:
         k, v = _heads(attn.to_k(text), attn.heads), _heads(attn.to_v(text), attn.heads)
         out = F.scaled_dot_product_attention(q, k, v)
         for prompt, tokens in image_prompts:
-            layer = prompt.layers[self.name]
-            k, v = _heads(layer.to_k_ip(tokens), attn.heads), _heads(layer.to_v_ip(tokens), attn.heads)
-            out = out + prompt.scale * F.scaled_dot_product_attention(q, k, v)
+            out = out + prompt.layers[self.name](q, tokens, prompt.scale)
         out = out.transpose(1, 2).flatten(2)
         return attn.to_out[1](attn.to_out[0](out))
 

@@ -18,6 +18,7 @@ VARIANTS = (  # page and address: together they show every control
     ),
     ("control", {"control_steps": "1"}),
     ("control", {"control_steps": "1", "control_kind": "layout"}),
+    ("control", {"picture_steps": "1", "control_kind": "picture"}),
     ("latents", {}),
     ("stable_diffusion", {"sd_steps": "2"}),
     ("stable_diffusion", {"sd_steps": "2", "start": "a picture", "source": "a CIFAR-10 picture"}),
