@@ -45,6 +45,7 @@ NOTEBOOKS = {
     "16": "prompting",
     "17": "controlnet",
     "18": "lora",
+    "19": "image_prompts",
     "20": "beyond_images",
     "31": "lab_samplers",
     "32": "lab_training",

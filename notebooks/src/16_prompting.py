@@ -401,7 +401,7 @@ assert apart["a style, and one seed"]["mean"] < apart["one seed"]["mean"]
 # The distance of the thing on the left, from picture to picture, is halved by a style and one seed, and by keeping the
 # first picture's thing and **inpainting the rest**. By chance, too, it is the same artist's thing in 87% of the pairs,
 # so this model hardly has the weakness: a caption that has three training pictures cannot mean many cats. A model of
-# many cats needs a reference picture (IP-Adapter) or a LoRA of this one; neither was measured here for characters.
+# many cats needs a reference picture (notebook 19) or a LoRA of this one; neither was measured here for characters.
 #
 # ## 6 · Left and right
 #

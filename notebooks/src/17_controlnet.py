@@ -480,4 +480,4 @@ check("17.4", my_f1, solution_f1)
 #   Intelligence 8(6).
 # - A. Lugmayr et al. 2022, [RePaint](https://arxiv.org/abs/2201.09865): inpainting by resampling.
 # - O. Bar-Tal et al. 2023, [MultiDiffusion](https://arxiv.org/abs/2302.08113): one prompt per region.
-# - H. Ye et al. 2023, [IP-Adapter](https://arxiv.org/abs/2308.06721): a picture as a prompt (not part of this course).
+# - H. Ye et al. 2023, [IP-Adapter](https://arxiv.org/abs/2308.06721): a picture as a prompt (notebook 19).

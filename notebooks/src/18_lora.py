@@ -509,8 +509,7 @@ check("18.4", my_loss, solution_loss)
 # - Added at any scale and removed to the bit; merged it costs no time. Two at once are a sum, and may exclude each
 #   other.
 #
-# **Next:** [20 · Beyond images](20_beyond_images.ipynb): video, sound and shapes, drawn by the samplers that draw
-# digits.
+# **Next:** [19 · Image prompts](19_image_prompts.ipynb): show the model a picture, for its style or for its subject.
 #
 # ## References
 #

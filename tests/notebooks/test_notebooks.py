@@ -193,7 +193,7 @@ def test_scrubbers_are_seen_where_no_kernel_runs(path, notebook):
     for output in widgets:
         words = re.escape(output.metadata["image/png"]["alt"])  # which may hold either kind of quotation marks
         assert re.search(f"alt=[\"']{words}[\"']", page)
-    expected = {**dict.fromkeys(("01", "02", "03", "04", "05", "06", "12", "14", "15", "17", "18"), 1), "20": 3}
+    expected = {**dict.fromkeys(("01", "02", "03", "04", "05", "06", "12", "14", "15", "17", "18", "19"), 1), "20": 3}
     assert len(widgets) == expected.get(path.stem[:2], 0)
 
 
