@@ -242,9 +242,9 @@ alt = "a rocket, drawn beside a pear in outlines at seven scales"
 scrub(film.film([("“rocket”", alt, list(film.pixels(strip)))], [f"scale {scale:g}" for scale in scales]), frame=4)
 
 # %% [markdown]
-# In the layers of 16 x 16 positions, which draw strokes and surfaces, the picture counts several times as much as the
-# words; in the middle block, where it is decided what is drawn, less than half. Nobody asked for this division: it is
-# where style and subject live in the U-Net. The page **Control**, tab *A picture*, shows it step by step.
+# For this prompt and this picture, the layers of 16 x 16 positions, which draw strokes and surfaces, add several times
+# as much of the picture as they have of the words; the middle block adds less than half. Nobody asked for this
+# division. The page **Control**, tab *A picture*, shows it step by step, for your own pictures too.
 #
 # ## 6 · What it follows, and what it does not
 #
