@@ -153,7 +153,7 @@ def test_a_seed_is_one_picture_in_any_batch(eyes: Path, sd: StableDiffusion):
     settings = {**SETTINGS, "seed": [0, 1]}
     two = final(loaded.steps("a cat", image_prompt=both, **settings))
     one = final(loaded.steps("a cat", image_prompt=both[1:], **{**SETTINGS, "seed": 1}))
-    torch.testing.assert_close(two[1:], one, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(two[1:], one, atol=1e-4, rtol=0)
     assert (two[0] - two[1]).abs().max() > 0.1
 
 
