@@ -154,7 +154,8 @@ def test_a_made_up_style_is_one_rule_for_all_pictures_and_another_for_each_numbe
     drawn = [random_style(i)(pictures) for i in range(24)]
     for i, x in enumerate(drawn):
         assert x.shape == pictures.shape and -1 <= float(x.min()) and float(x.max()) <= 1
-        assert torch.equal(random_style(i)(pictures)[2:], random_style(i)(pictures[2:])), i
+        apart = (x[2:] - random_style(i)(pictures[2:])).abs() > 1e-4  # a product of other sizes may round otherwise
+        assert apart.float().mean() < 1e-3, i
         assert (x - pictures).abs().mean() > 0.005, i
     other = [not any(torch.equal(x, y) for y in drawn[:i]) for i, x in enumerate(drawn)]
     assert sum(other) >= 21  # "few levels" alone has three rules
