@@ -19,7 +19,8 @@ from diffusion_explained.stable_diffusion import (
 )
 from diffusion_explained.stable_diffusion.attention import record_attention
 from diffusion_explained.stable_diffusion.backend import diffusers
-from diffusion_explained.stable_diffusion.image_attention import ImagePromptAdapter
+from diffusion_explained.stable_diffusion.fast import accelerate
+from diffusion_explained.stable_diffusion.image_attention import ImagePromptAdapter, ImageTokens, cross_attention_layers
 
 SIDE, STEPS, EMBED = 64, 3, 24
 SETTINGS = {"num_inference_steps": STEPS, "sampler": "ddim", "height": SIDE, "width": SIDE, "seed": 0}
@@ -54,7 +55,7 @@ def adapter_file(model: StableDiffusion, folder: Path, kind: str, seed: int = 1)
     """A random adapter for a model, in the published layout."""
     torch.manual_seed(seed)
     width = model.network.config.cross_attention_dim
-    adapter = ImagePromptAdapter(model.network, EMBED)
+    adapter = ImagePromptAdapter(model.network, ImageTokens(EMBED, width))
     for weight in adapter.ip_adapter.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     tensors = {k: x.detach().clone() for k, x in adapter.state_dict().items()}
@@ -255,3 +256,17 @@ def test_places_and_models_that_do_not_fit_are_refused_in_words(eyes: Path, sd: 
         load_image_prompt(stand_in("sd3", device="cpu"), file)
     with pytest.raises(ValueError, match="made for another base"):
         load_image_prompt(stand_in("sdxl", device="cpu"), file)
+
+
+def test_a_compiled_model_takes_no_picture_and_says_so(eyes: Path):
+    model = stand_in(device="cpu")
+    loaded = load_image_prompt(model, adapter_file(model, eyes, "four"))
+    with pytest.raises(ValueError, match="A compiled model takes no image prompt"):
+        accelerate(loaded, backend="eager")
+    with pytest.raises(ValueError, match="load it without fast=True"):
+        load_image_prompt(accelerate(model, backend="eager"), adapter_file(model, eyes, "four"))
+
+
+def test_what_is_no_network_is_refused_in_words():
+    with pytest.raises(ValueError, match="unet must be a U-Net of diffusers"):
+        cross_attention_layers(7)

@@ -23,6 +23,7 @@ from explorer.board import board
 from explorer.uploads import own_image
 
 SIDE = 128
+STEPS = (1, 2, 4, 8, 12, 15, 20, 30, 50)
 OUTLINE, BLANK = "an outline", "blank paper"
 PEN, PEN_WIDTH = {"pen": "#1d2530"}, 4  # as wide as the lines of the training's scribbles
 AREAS, AREA_WIDTH = {"first thing": "#d7263d", "second thing": "#0068a8"}, 24
@@ -40,7 +41,10 @@ ON_WHITE = "from diffusion_explained.micro.reconstruction import on_white\n"
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """A control picture [1, 3, 128, 128] in [0, 1], and the program that makes it as `control`."""
+    """What the visitor gives, [1, 3, 128, 128], and the program that makes it.
+
+    A control picture in [0, 1], in the program `control`; or a reference in [-1, 1], in the program `picture`.
+    """
 
     picture: Tensor
     program: str
@@ -62,6 +66,32 @@ class Kind:
     prompt: str
     ask: Callable[[], Given]
     measured: Callable[[Given, Tensor, Tensor], str] = lambda *_: ""
+
+
+def emoji_or_own(
+    key: str, of: str, usual: str, upload_of: str, refused: Callable[[ValueError, str], str]
+) -> tuple[Tensor, str]:
+    """A picture [1, 3, 128, 128] in [-1, 1], an emoji or the visitor's own, and the program that makes it as `picture`.
+
+    of, upload_of: the labels of the two; refused: says of an error and of the emoji's name that a file cannot be used.
+    """
+    name, style = emoji.pick(of, f"{key}_of", usual)
+    picture = emoji.emoji(name, style)
+    program = f"{_of_emoji(name, style, ON_WHITE)}\npicture = on_white(emoji.images[chosen][:1])"
+    upload = controls.upload(upload_of, key=f"{key}_upload", help=part_labels.ControlKinds.scaled.format(side=SIDE))
+    if upload is not None:
+        try:
+            picture, said = own_image(upload.getvalue(), SIDE, 3)
+            address.leaves_out("your own picture")
+            program = (
+                "from diffusion_explained.data import load_image\n\n"
+                f'picture = load_image("picture.png", {SIDE}, 3)  # your own file'
+            )
+            for sentence in said:
+                st.caption(sentence)
+        except ValueError as error:
+            st.error(page.literal(refused(error, name)), icon=":material/broken_image:")
+    return picture, program
 
 
 def _of_emoji(name: str, style: str, more: str = "") -> str:
@@ -92,28 +122,13 @@ def _scribble() -> Given:
 
 
 def _edges() -> Given:
-    name, style = emoji.pick(part_labels.ControlKinds.edges, "edges_of", "rocket")
-    image = emoji.emoji(name, style)
-    program = (
-        f"{PROGRAM} as_picture, edges\n{_of_emoji(name, style, ON_WHITE)}\n"
-        "control = as_picture(edges(on_white(emoji.images[chosen][:1])))"
+    def refused(error: ValueError, name: str) -> str:
+        return f"This file cannot be used: {error} The edges are those of the {name}."
+
+    image, program = emoji_or_own(
+        "edges", part_labels.ControlKinds.edges, "rocket", part_labels.ControlKinds.upload, refused
     )
-    upload = controls.upload(
-        part_labels.ControlKinds.upload, key="edges_upload", help=part_labels.ControlKinds.scaled.format(side=SIDE)
-    )
-    if upload is not None:
-        try:
-            image, said = own_image(upload.getvalue(), SIDE, 3)
-            address.leaves_out("your own picture")
-            program = (
-                f"from diffusion_explained.data import load_image\n{PROGRAM} as_picture, edges\n\n"
-                f'control = as_picture(edges(load_image("picture.png", {SIDE}, 3)))  # your own file'
-            )
-            for sentence in said:
-                st.caption(sentence)
-        except ValueError as error:
-            words = f"This file cannot be used: {error} The edges are those of the {name}."
-            st.error(page.literal(words), icon=":material/broken_image:")
+    program += f"\n\n{PROGRAM} as_picture, edges\n\ncontrol = as_picture(edges(picture))"
     return Given(as_picture(edges(image)), program)
 
 

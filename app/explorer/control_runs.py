@@ -1,5 +1,7 @@
 """The runs of the page Control: one without control and one with it, from the same noise."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,12 +20,11 @@ NETWORK = "micro"  # the name of the ControlNet that ships
 
 
 @dataclass(frozen=True)
-class Ask:
-    """The settings of both runs, without the control picture; interval: the shares of the steps with control."""
+class BothRuns:
+    """The settings of two runs, one of them with a picture that acts at this scale."""
 
     prompt: str
     scale: float
-    interval: tuple[float, float]
     num_inference_steps: int
     guidance_scale: float
     seed: int
@@ -32,6 +33,17 @@ class Ask:
         """The options of `StableDiffusion.steps` that both runs share."""
         names = ("num_inference_steps", "guidance_scale", "seed")
         return {name: getattr(self, name) for name in names}
+
+    def printed(self) -> str:
+        """These options as lines of a program."""
+        return "".join(f"    {key}={value!r},\n" for key, value in self.options().items())
+
+
+@dataclass(frozen=True)
+class Ask(BothRuns):
+    """With a control picture: interval is the share of the steps with control."""
+
+    interval: tuple[float, float] = (0.0, 1.0)
 
     def control_options(self) -> dict[str, Any]:
         """Those of the run with control, without the picture."""
@@ -56,43 +68,60 @@ def _with_control(name: str, here: Loaded) -> Any:
     return named_cache("controlled models", 1).get((name, id(here)), lambda _: load_control(here.model, NETWORK))
 
 
+def draw_both(
+    here: Loaded,
+    model: Any,
+    ask: BothRuns,
+    more: dict[str, Any],
+    record: Callable[[Any], AbstractContextManager[Any]],
+    tell: Tell,
+    **words: str,
+) -> Drawn:
+    """Draw both pictures: without the options `more`, and with them.
+
+    model: that of `here`, with what the options ask for; record: of what they add at each step, as `record_residuals`;
+    words: of `control_film`. Raises the engine's ValueErrors and OSErrors.
+    """
+    from diffusion_explained.stable_diffusion.control_residuals import control_film
+    from diffusion_explained.stable_diffusion.image_films import decoded
+
+    count, plain, controlled = 2 * ask.num_inference_steps, [], []
+    with held(here.turn, tell, stable.BUSY), HEAVY.turn(tell) as turn:
+
+        def keep(steps: list[Step], step: Step) -> None:
+            steps.append(step)
+            done = len(plain) + len(controlled)
+            turn(done / count, f"step {done} of {count}, both runs")
+
+        text = model.encode_text(ask.prompt)
+        for step in model.steps(text, **ask.options()):
+            keep(plain, step)
+        with record(model) as added:
+            for step in model.steps(text, **ask.options(), **more):
+                added.after(step)
+                keep(controlled, step)
+        pictures = [
+            torch.cat([decoded(model, steps, 0), model.decode(steps[-1].x_next).cpu()]) for steps in (plain, controlled)
+        ]
+        film = control_film(*pictures, controlled, added, **words)
+    return Drawn(pictures[0][-1:], pictures[1][-1:], film, model.label, model.name)
+
+
 def draw(name: str, ask: Ask, given: Given, tell: Tell) -> Drawn:
-    """Draw both pictures. Raises the engine's ValueErrors and OSErrors."""
+    """Draw without control and with it. Raises the engine's ValueErrors and OSErrors."""
 
     def make(tell: Tell) -> Drawn:
-        from diffusion_explained.stable_diffusion.control_residuals import control_film, record_residuals
-        from diffusion_explained.stable_diffusion.image_films import decoded
+        from diffusion_explained.stable_diffusion.control_residuals import record_residuals
 
         here = stable.load(stable.models(), name, tell)
-        model, count, plain, controlled = _with_control(name, here), 2 * ask.num_inference_steps, [], []
-        with held(here.turn, tell, stable.BUSY), HEAVY.turn(tell) as turn:
-
-            def keep(steps: list[Step], step: Step) -> None:
-                steps.append(step)
-                done = len(plain) + len(controlled)
-                turn(done / count, f"step {done} of {count}, both runs")
-
-            text = model.encode_text(ask.prompt)
-            for step in model.steps(text, **ask.options()):
-                keep(plain, step)
-            options = ask.options() | ask.control_options() | {"control": given.picture}
-            with record_residuals(model) as residuals:
-                for step in model.steps(text, **options):
-                    residuals.after(step)
-                    keep(controlled, step)
-            pictures = [
-                torch.cat([decoded(model, steps, 0), model.decode(steps[-1].x_next).cpu()])
-                for steps in (plain, controlled)
-            ]
-            film = control_film(*pictures, controlled, residuals)
-        return Drawn(pictures[0][-1:], pictures[1][-1:], film, model.label, model.name)
+        more = ask.control_options() | {"control": given.picture}
+        return draw_both(here, _with_control(name, here), ask, more, record_residuals, tell)
 
     return named_cache("controlled").get((name, ask, given.key), make, tell)
 
 
 def program(name: str, ask: Ask, given: Given) -> str:
     """Both runs in Python: plain and steps, their pictures, and what the ControlNet added."""
-    shared = "".join(f"    {key}={value!r},\n" for key, value in ask.options().items())
     more = "".join(f"\n    {key}={value!r}," for key, value in ask.control_options().items())
     return f"""{given.program}
 
@@ -101,7 +130,7 @@ from diffusion_explained.stable_diffusion.control_residuals import record_residu
 
 model = load_control(load({name!r}), {NETWORK!r})
 settings = dict(
-{shared})
+{ask.printed()})
 plain = list(model.steps({ask.prompt!r}, **settings))
 steps = []
 with record_residuals(model) as residuals:

@@ -6,9 +6,7 @@ from diffusion_explained.film import pixels, png
 from diffusion_explained.micro.made_styles import MADE
 from diffusion_explained.micro.random_styles import random_style
 from explorer import (
-    address,
     controls,
-    emoji,
     labels,
     page,
     part_labels,
@@ -19,17 +17,15 @@ from explorer import (
     stable_sections,
     tries,
 )
+from explorer.control_kinds import SIDE, STEPS, Given, emoji_or_own
+from explorer.control_runs import BothRuns
 from explorer.control_words import PICTURE_NOTE, PICTURE_TRIES
-from explorer.picture_runs import Ask, Reference
 from explorer.scrubber import scrubber
-from explorer.uploads import own_image
 
-SIDE = 128
 AS_IT_IS, MADE_UP = "as it is", "made up"
 LOOKS = {"ink": "outlines", AS_IT_IS: AS_IT_IS, "mosaic": "mosaic", MADE_UP: "a made-up style"}
 MOST_STYLE = 9999
 PROMPT = "rocket"
-STEPS = (1, 2, 4, 8, 12, 15, 20, 30, 50)
 
 
 def show() -> None:
@@ -39,33 +35,20 @@ def show() -> None:
         giving, result = st.columns([1, 2.2], gap="large")
     with giving:
         given = _reference()
-        page.gallery(
-            [
-                (
-                    part_labels.PicturePanel.shown,
-                    part_labels.PicturePanel.shown_alt.format(side=SIDE),
-                    png(pixels(given.picture)[0]),
-                )
-            ]
-        )
+        alt = part_labels.PicturePanel.shown_alt.format(side=SIDE)
+        page.gallery([(part_labels.PicturePanel.shown, alt, png(pixels(given.picture)[0]))])
     with st.container(key="settings"):
         first, second, third, fourth = st.columns(4, gap="medium")
         scale = controls.slider(
-            first,
-            part_labels.PicturePanel.scale,
-            0.0,
-            1.5,
-            1.0,
-            0.05,
-            key="picture_scale",
+            first, part_labels.PicturePanel.scale, 0.0, 1.5, 1.0, 0.05, key="picture_scale",
             help=part_labels.PicturePanel.scale_help,
-        )
+        )  # fmt: skip
         steps = controls.steps(second, labels.STEPS, sharing.up_to(STEPS, sharing.STEPS), 15, key="picture_steps")
         seed = controls.number(third, labels.SEED, 0, 99_999, 0, key="picture_seed")
         usual = stable.usual(stable.MICRO).guidance_scale
         guidance = controls.slider(fourth, labels.SCALE, 0.0, 12.0, usual, 0.5, key="picture_w", help=labels.OFF)
         sharing.say(labels.MOST_STEPS.format(steps=sharing.STEPS))
-    ask = Ask(prompt, scale, steps, guidance, seed)
+    ask = BothRuns(prompt, scale, steps, guidance, seed)
     with result:
         _drawn(ask, given)
     saying, trying = st.columns(2, gap="large")
@@ -76,7 +59,7 @@ def show() -> None:
     programs.show(picture_runs.program(ask, given))
 
 
-def _drawn(ask: Ask, given: Reference) -> None:
+def _drawn(ask: BothRuns, given: Given) -> None:
     drawn = None
     with page.progress(labels.DRAWING_TWICE) as tell:
         try:
@@ -95,37 +78,15 @@ def _drawn(ask: Ask, given: Reference) -> None:
     )  # fmt: skip
 
 
-def _reference() -> Reference:
-    """The controls of the reference: an emoji in a look, or a picture of the visitor's own."""
-    name, style = emoji.pick(part_labels.PicturePanel.of, "picture_of", "pear")
+def _reference() -> Given:
+    """The controls of the reference: an emoji or a picture of the visitor's own, and its look."""
+    picture, program = emoji_or_own(
+        "picture", part_labels.PicturePanel.of, "pear", part_labels.PicturePanel.upload,
+        lambda error, name: part_labels.PicturePanel.refused.format(error=error, name=name),
+    )  # fmt: skip
     look = controls.choice(
         st, part_labels.PicturePanel.look, list(LOOKS), "ink", key="picture_look", format_func=LOOKS.get
     )
-    picture = emoji.emoji(name, style)
-    program = f"""from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
-from diffusion_explained.micro.reconstruction import on_white
-
-emoji = load_emoji_sample()
-chosen = (emoji.subject == emoji.names.index({name!r})) & (emoji.style == STYLES.index({style!r}))
-picture = on_white(emoji.images[chosen][:1])"""
-    upload = controls.upload(
-        part_labels.PicturePanel.upload, key="picture_upload", help=part_labels.ControlKinds.scaled.format(side=SIDE)
-    )
-    if upload is not None:
-        try:
-            picture, said = own_image(upload.getvalue(), SIDE, 3)
-            address.leaves_out("your own picture")
-            program = (
-                "from diffusion_explained.data import load_image\n\n"
-                f'picture = load_image("picture.png", {SIDE}, 3)  # your own file'
-            )
-            for sentence in said:
-                st.caption(sentence)
-        except ValueError as error:
-            st.error(
-                page.literal(part_labels.PicturePanel.refused.format(error=error, name=name)),
-                icon=":material/broken_image:",
-            )
     if look in MADE:
         picture = MADE[look](picture)
         program += f"\n\nfrom diffusion_explained.micro.made_styles import {look}\n\npicture = {look}(picture)"
@@ -136,4 +97,4 @@ picture = on_white(emoji.images[chosen][:1])"""
             "\n\nfrom diffusion_explained.micro.random_styles import random_style\n\n"
             f"picture = random_style({number})(picture)"
         )
-    return Reference(picture.contiguous(), program)
+    return Given(picture.contiguous(), program)

@@ -6,7 +6,6 @@ from explorer.page_words import CONTROL
 
 STYLE, PICTURE = "style", "picture"  # two of them
 KINDS = labels.Control.kinds
-STEPS = (1, 2, 4, 8, 12, 15, 20, 30, 50)
 
 address.films("frame")
 with page.top(CONTROL):
@@ -27,9 +26,11 @@ with st.spinner(labels.LOADING):  # importing torch takes seconds; the visitor a
     from diffusion_explained.film import pixels, png
 
 if kind in (STYLE, PICTURE):
-    from explorer import picture_panel, style_panel
-
-    {STYLE: style_panel, PICTURE: picture_panel}[kind].show()
+    if kind == STYLE:
+        from explorer import style_panel as panel
+    else:
+        from explorer import picture_panel as panel
+    panel.show()
     tries.next_page("control")
     page.end()
 
@@ -47,13 +48,15 @@ with st.container(key="settings"):
         help=labels.Control.scale_help,
     )  # fmt: skip
     span = controls.span(second, labels.Control.span, 0, 100, (0, 100), key="control_span")
-    steps = controls.steps(third, labels.STEPS, sharing.up_to(STEPS, sharing.STEPS), 15, key="control_steps")
+    steps = controls.steps(
+        third, labels.STEPS, sharing.up_to(control_kinds.STEPS, sharing.STEPS), 15, key="control_steps"
+    )
     seed = controls.number(fourth, labels.SEED, 0, 99_999, 0, key="control_seed")
     guidance = controls.slider(
         fifth, labels.SCALE, 0.0, 12.0, usual.guidance_scale, 0.5, key="control_w", help=labels.OFF
     )
     sharing.say(labels.MOST_STEPS.format(steps=sharing.STEPS))
-ask = control_runs.Ask(prompt, scale, (span[0] / 100, span[1] / 100), steps, guidance, seed)
+ask = control_runs.Ask(prompt, scale, steps, guidance, seed, (span[0] / 100, span[1] / 100))
 with result:
     drawn = None
     with page.progress(labels.DRAWING_TWICE) as tell:

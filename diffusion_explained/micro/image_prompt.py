@@ -25,7 +25,7 @@ from diffusion_explained.files import atomic_path
 from diffusion_explained.micro.picture_features import PictureEncoder
 from diffusion_explained.micro.retrieval import Retrieval, load_retrieval
 from diffusion_explained.stable_diffusion.headers import read_header, tensors_of
-from diffusion_explained.stable_diffusion.image_attention import ImagePromptAdapter
+from diffusion_explained.stable_diffusion.image_attention import ImagePromptAdapter, ImageTokens
 from diffusion_explained.stable_diffusion.image_prompt_loading import FEATURES, FILE, load_image_prompt
 from diffusion_explained.stable_diffusion.lora import BASE
 from diffusion_explained.stable_diffusion.model import StableDiffusion
@@ -54,10 +54,14 @@ def load_micro_image_prompt(
     return load_image_prompt(model, folder, encoder=encoder)
 
 
+@typed_arguments
 def new_image_prompt(unet: Any, retrieval: Retrieval) -> tuple[ImagePromptAdapter, PictureEncoder]:
-    """An adapter for a U-Net with random weights, and the encoder whose embeddings it reads."""
+    """An adapter for a U-Net with random weights, and the encoder whose embeddings it reads.
+
+    Raises ValueError for an argument of another class.
+    """
     encoder = PictureEncoder(retrieval)
-    return ImagePromptAdapter(unet, encoder.width), encoder
+    return ImagePromptAdapter(unet, ImageTokens(encoder.width, unet.config.cross_attention_dim)), encoder
 
 
 @typed_arguments

@@ -11,8 +11,6 @@ parts, row by row, and say what is where. Published adapters read CLIP instead, 
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -56,14 +54,13 @@ class PictureEncoder(nn.Module):
         if tuple(pictures.shape[2:]) != (SIDE, SIDE):
             size = " x ".join(map(str, pictures.shape[2:]))
             raise ValueError(f"A reference picture is {SIDE} x {SIDE} pixels; got {size}: resize it.")
-        means, deviations = [], []
-        for x in self.retrieval.image.feature_maps(pictures.to(self.centre.device).float()):
-            for side in (1, PARTS):
-                mean = F.adaptive_avg_pool2d(x, side)
-                square = F.adaptive_avg_pool2d(x.square(), side)
-                means.append(mean.flatten(2))
-                deviations.append((square - mean.square()).clamp(min=0).sqrt().flatten(2))
-        rows = [torch.cat([torch.cat(of[first::2], dim=1) for of in (means, deviations)], dim=1) for first in (0, 1)]
+        maps = self.retrieval.image.feature_maps(pictures.to(self.centre.device).float())
+        rows = []
+        for side in (1, PARTS):
+            means = [F.adaptive_avg_pool2d(x, side) for x in maps]
+            squares = [F.adaptive_avg_pool2d(x.square(), side) for x in maps]
+            deviations = [(s - m.square()).clamp(min=0).sqrt() for s, m in zip(squares, means, strict=True)]
+            rows.append(torch.cat([*means, *deviations], dim=1).flatten(2))
         return torch.cat(rows, dim=2).transpose(1, 2)
 
     def standardise(self, features: Tensor) -> None:
@@ -80,6 +77,6 @@ class PictureEncoder(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         return self.embeds(self.features(pictures))
 
-    def negative(self, embeds: Tensor) -> Any:
+    def negative(self, embeds: Tensor) -> Tensor:
         """The embeddings [B, 17, E] of no picture, for the side of guidance without the prompt: zeros, as diffusers."""
         return torch.zeros_like(embeds)

@@ -33,6 +33,7 @@ from diffusion_explained.checks import named_options, typed_arguments
 from diffusion_explained.messages import unknown_name
 from diffusion_explained.samplers import Step
 from diffusion_explained.schedules import Level
+from diffusion_explained.stable_diffusion.image_attention import cross_attention_layers
 from diffusion_explained.stable_diffusion.model import StableDiffusion
 from diffusion_explained.stable_diffusion.text import Text, Tokens
 
@@ -244,7 +245,7 @@ def cross_attentions(model: StableDiffusion) -> dict[str, Any]:
             f"{model.family.title} has no cross-attention: its text and picture attend to each other in one sequence. "
             "Use a model with a U-Net (Stable Diffusion 1.x, 2.x, XL, micro)."
         )
-    layers = {name: part for name, part in model.network.named_modules() if getattr(part, "is_cross_attention", False)}
+    layers = cross_attention_layers(model.network)
     if model.call is not model.network:
         raise ValueError("This model is compiled, and hooks cannot observe a compiled network: use the model from "
                          "before `accelerate`, or load it without fast=True.")  # fmt: skip

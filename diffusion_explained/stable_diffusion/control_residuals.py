@@ -146,7 +146,7 @@ def record_image_attention(model: StableDiffusion) -> Iterator[RecordedResiduals
 
         total = {name: torch.stack(rows).sum(0) for name, rows in added.items()}
         found._added = [[placed(total[name]) for name in layers]] if total else []
-        found._own = [placed(x - total[name] if total else x) for name, x in ((n, summed[n]) for n in layers)]
+        found._own = [placed(summed[name] - total[name] if total else summed[name]) for name in layers]
 
     hooks = [model.network.conv_in.register_forward_hook(begins), model.network.conv_out.register_forward_hook(ends)]
     for name, layer in layers.items():
@@ -159,6 +159,7 @@ def record_image_attention(model: StableDiffusion) -> Iterator[RecordedResiduals
             hook.remove()
 
 
+@typed_arguments
 def short_name(layer: str) -> str:
     """A cross-attention layer's name for people: "down 1.0", "up 0.1", "middle", with the block inside if not 0."""
     part, numbers = layer.split("_block")[0], [word for word in layer.split(".") if word.isdigit()]

@@ -33,7 +33,11 @@ def accelerate(
         backend: of torch.compile; "eager" and "aot_eager" compile nothing, and serve to test the code around.
         mode: of inductor: "reduce-overhead" (CUDA graphs), or "max-autotune", which also tries out kernels for minutes.
         join: compute a U-Net with joined products (`fast_unet.JoinedUNet`), where it can be.
+
+    Raises ValueError for a model with image prompts, whose attention is not compiled.
     """
+    if model.image_prompts:
+        raise ValueError("A compiled model takes no image prompt: use the model without it, or do not compile it.")
     options = {"mode": mode} if backend == "inductor" else {}
     compiled = partial(torch.compile, backend=backend, dynamic=False, **options)
     for part in (model.network, model.pipe.vae):

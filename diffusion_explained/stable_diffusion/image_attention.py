@@ -8,9 +8,9 @@ adapter adds keys and values of a few image tokens c' to the same q, with weight
 The two are decoupled: one sum of weights over words and picture together would let the picture take attention away from
 the words. All weights of the U-Net stay as they are; at the scale s = 0 its output is that of the U-Net alone.
 
-    adapter = ImagePromptAdapter(unet, embed_width)     # W'_k and W'_v of each layer, and a network P: c' = P(embeds)
+    adapter = ImagePromptAdapter(unet, ImageTokens(embed_width, text_width))    # W'_k, W'_v of each layer, and P
     prompt = ActivePrompt(adapter.by_layer(), scale=1.0)
-    with_image_prompts(unet)                            # once: its layers take image prompts then
+    with_image_prompts(unet)                            # once: its layers take image prompts then; c' = P(embeds)
     unet(x_t, t, text, cross_attention_kwargs={"image_prompts": [(prompt, adapter.image_proj(embeds))]})
 
 The names of the weights are those of the published files, which diffusers reads too: image_proj.proj.0.weight, and
@@ -52,6 +52,7 @@ class ImageTokens(nn.Module):
     The network of the published "full" adapters: linear, GELU, linear, layer norm.
     """
 
+    @torch_defaults()
     def __init__(self, embed_width: int, token_width: int) -> None:
         super().__init__()
         self.proj = nn.Sequential(
@@ -68,15 +69,13 @@ class ImageTokens(nn.Module):
 class ImagePromptAdapter(nn.Module):
     """An adapter for a U-Net: image_proj makes the tokens, and each cross-attention layer has an `ImageAttention`.
 
-    unet: a UNet2DConditionModel; embed_width: E, of the picture's embeddings; image_proj: the network that makes tokens
-    of the U-Net's text width of them, by default a new `ImageTokens`.
+    unet: a UNet2DConditionModel; image_proj: the network that makes tokens of the U-Net's text width, as `ImageTokens`.
     """
 
     @torch_defaults()
-    def __init__(self, unet: Any, embed_width: int, image_proj: nn.Module | None = None) -> None:
+    def __init__(self, unet: Any, image_proj: nn.Module) -> None:
         super().__init__()
-        width = unet.config.cross_attention_dim
-        self.image_proj = ImageTokens(embed_width, width) if image_proj is None else image_proj
+        width, self.image_proj = unet.config.cross_attention_dim, image_proj
         layers = cross_attention_layers(unet)
         self.names = tuple(layers)
         self.ip_adapter = nn.ModuleDict(
@@ -136,9 +135,13 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 
 
 def cross_attention_layers(unet: Any) -> dict[str, Any]:
-    """The cross-attention layers of a U-Net by name, in the order in which diffusers counts them."""
-    names = [name.removesuffix(".processor") for name in unet.attn_processors if name.endswith("attn2.processor")]
-    return {name: unet.get_submodule(name) for name in names}
+    """The cross-attention layers of a U-Net by name, in the order in which diffusers counts them.
+
+    Raises ValueError for something that is no network.
+    """
+    if not isinstance(unet, nn.Module):
+        raise ValueError(f"unet must be a U-Net of diffusers, such as model.network; got a {type(unet).__name__}.")
+    return {name: part for name, part in unet.named_modules() if getattr(part, "is_cross_attention", False)}
 
 
 def with_image_prompts(unet: Any) -> None:

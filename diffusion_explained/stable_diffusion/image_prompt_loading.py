@@ -94,8 +94,7 @@ def _loaded(
                 f"{file} is an IP-Adapter FaceID: it reads an embedding of a face that another program makes, which is "
                 "not supported. Give an IP-Adapter, or one of the kinds plus and full."
             )
-        image_proj = _projection(model.network, projection, file)
-        adapter = ImagePromptAdapter(model.network, 1, image_proj)
+        adapter = ImagePromptAdapter(model.network, _projection(model.network, projection, file))
         layers = {k.removeprefix("ip_adapter."): x for k, x in tensors.items() if k.startswith("ip_adapter.")}
         _check_layers(adapter, layers, file, model.name)
         adapter.ip_adapter.load_state_dict(layers)

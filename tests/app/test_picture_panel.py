@@ -38,7 +38,7 @@ def test_at_scale_zero_both_pictures_are_the_same(open_page):
 
 
 def test_a_picture_of_the_visitor_is_shown_in_the_look_or_the_page_says_why_not(open_page, monkeypatch):
-    given = keeping(monkeypatch, picture_panel, "Reference")
+    given = keeping(monkeypatch, picture_panel, "Given")
     at = opened(open_page)
     pear = given[-1].picture
     at.file_uploader(key="picture_upload").upload("x.png", b"no picture", "image/png").run()
