@@ -26,21 +26,27 @@ MODULES = (  # in reading order
     "metrics",
     "plots",
     "stable_diffusion",
+    "micro",
+    "beyond",
 )
 HOMES = {  # names that can be imported from here too, by the module that defines them
     "schedules": ("DDPMSchedule", "EDMSchedule", "FlowSchedule", "Level"),
+    "noise": ("generators", "randn"),
     "forward": ("add_noise",),
     "denoisers": ("NetworkDenoiser", "Prediction"),
     "samplers": ("Step", "ddim", "ddpm", "dpm_solver_pp_2m", "euler", "euler_ancestral", "final", "heun"),
+    "exact": ("ExactDenoiser", "GaussianMixture"),
     "models": ("DiT", "DiTConfig", "MLP", "MLPConfig", "UNet", "UNetConfig"),
     "pretrained": ("Model", "load_pretrained"),
     "training": ("TrainConfig", "train"),
+    "data": ("bundled_mnist", "gaussian_modes", "made_by_model", "toy"),
 }
 _HOME_OF = {name: module for module, names in HOMES.items() for name in names}
 __all__ = [*MODULES, *_HOME_OF]
 
 if TYPE_CHECKING:  # so that editors and type checkers see the names that are imported lazily
     from diffusion_explained import (
+        beyond,
         data,
         denoisers,
         exact,
@@ -49,6 +55,7 @@ if TYPE_CHECKING:  # so that editors and type checkers see the names that are im
         inverse,
         likelihood,
         metrics,
+        micro,
         models,
         noise,
         plots,
@@ -59,9 +66,12 @@ if TYPE_CHECKING:  # so that editors and type checkers see the names that are im
         stable_diffusion,
         training,
     )
+    from diffusion_explained.data import bundled_mnist, gaussian_modes, made_by_model, toy
     from diffusion_explained.denoisers import NetworkDenoiser, Prediction
+    from diffusion_explained.exact import ExactDenoiser, GaussianMixture
     from diffusion_explained.forward import add_noise
     from diffusion_explained.models import MLP, DiT, DiTConfig, MLPConfig, UNet, UNetConfig
+    from diffusion_explained.noise import generators, randn
     from diffusion_explained.pretrained import Model, load_pretrained
     from diffusion_explained.samplers import (
         Step,

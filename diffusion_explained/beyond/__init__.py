@@ -15,7 +15,13 @@
 | `training`         | the training of a kind's network, from a recipe of recipes/beyond/                 |
 """
 
+from typing import TYPE_CHECKING
+
 from diffusion_explained.beyond.kinds import Data, Kind, measured
 from diffusion_explained.beyond.shelf import KINDS, kind_of, load_beyond
+from diffusion_explained.lazy import modules_at_first_use
 
 __all__ = ["KINDS", "Data", "Kind", "kind_of", "load_beyond", "measured"]
+
+if not TYPE_CHECKING:  # a type checker finds the modules itself, and tells a name that does not exist
+    __getattr__ = modules_at_first_use(__name__, __path__)

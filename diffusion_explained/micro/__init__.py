@@ -5,3 +5,10 @@ scenes = SceneSampler(emoji).batch(range(8))     # captioned scenes: "two dogs",
 x = draw_scenes(scenes, emoji.images)            # float [8, 3, 128, 128] in [-1, 1]
 tokens = encode(load_tokenizer(), scenes.captions)  # int64 [8, MAX_LENGTH] (tokens.py)
 """
+
+from typing import TYPE_CHECKING
+
+from diffusion_explained.lazy import modules_at_first_use
+
+if not TYPE_CHECKING:  # a type checker finds the modules itself, and tells a name that does not exist
+    __getattr__ = modules_at_first_use(__name__, __path__)

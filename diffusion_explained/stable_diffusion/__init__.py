@@ -17,6 +17,8 @@ raised before that import.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from diffusion_explained.lazy import modules_at_first_use
+
 HOMES = {
     "load": "loading",
     "load_control": "control_loading",
@@ -35,6 +37,7 @@ HOMES = {
     "record": "recording",
 }
 __all__ = list(HOMES)
+_module = modules_at_first_use(__name__, __path__)
 
 if TYPE_CHECKING:  # so that editors and type checkers see the names that are imported only on first use
     from diffusion_explained.stable_diffusion.control_loading import load_control
@@ -53,10 +56,10 @@ if TYPE_CHECKING:  # so that editors and type checkers see the names that are im
 
 
 def __getattr__(name: str) -> Any:
-    """Import each public name on first use, so that looking for weights does not import the other modules."""
+    """Import public names and modules on first use, so that looking for weights does not import the other modules."""
     if name in HOMES:
         return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return _module(name)
 
 
 def __dir__() -> list[str]:

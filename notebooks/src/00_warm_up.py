@@ -24,11 +24,22 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import DDPMSchedule, EDMSchedule, FlowSchedule, euler, final, forward, guidance, heun, plots
-from diffusion_explained.data import bundled_mnist
-from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained import (
+    DDPMSchedule,
+    EDMSchedule,
+    ExactDenoiser,
+    FlowSchedule,
+    GaussianMixture,
+    bundled_mnist,
+    euler,
+    final,
+    forward,
+    guidance,
+    heun,
+    plots,
+    widgets,
+)
 from diffusion_explained.exercises import check
-from diffusion_explained.widgets import explore
 
 plt.rcParams["figure.dpi"] = 110
 torch.set_num_threads(1)  # a batch of points is too little work to share among cores
@@ -216,9 +227,11 @@ def prior_and_posterior(observed, t):
                         ylabel="density", title=f"x_t = {observed:.2f}: the denoiser predicts {mean:.2f}")  # fmt: skip
 
 
-explore(prior_and_posterior,
-        observed=ipywidgets.FloatSlider(0.1, min=-1.5, max=1.5, step=0.05, description="x_t"),
-        t=ipywidgets.FloatSlider(0.5, min=0.05, max=0.95, step=0.05, description="noise t"))  # fmt: skip
+widgets.explore(
+    prior_and_posterior,
+    observed=ipywidgets.FloatSlider(0.1, min=-1.5, max=1.5, step=0.05, description="x_t"),
+    t=ipywidgets.FloatSlider(0.5, min=0.05, max=0.95, step=0.05, description="noise t"),
+)
 
 # %%
 x_t = torch.linspace(-2, 2, 81)[:, None]

@@ -24,17 +24,22 @@ import matplotlib.pyplot as plt
 import torch
 from torch.nn.functional import avg_pool2d
 
-from diffusion_explained import plots
-from diffusion_explained.data import bundled_mnist, made_by_model
-from diffusion_explained.exact import GaussianMixture
+from diffusion_explained import (
+    DDPMSchedule,
+    GaussianMixture,
+    Level,
+    add_noise,
+    bundled_mnist,
+    forward,
+    generators,
+    made_by_model,
+    plots,
+    randn,
+    widgets,
+)
 from diffusion_explained.exercises import check
 from diffusion_explained.film import film, mosaic, pixels
-from diffusion_explained.forward import add_noise, posterior, q_chain, transition
-from diffusion_explained.noise import generators, randn
-from diffusion_explained.plots import curves
 from diffusion_explained.predictions import KINDS, coefficients, target, to_x0_eps
-from diffusion_explained.schedules import DDPMSchedule, Level
-from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 110
 
@@ -75,7 +80,7 @@ plt.show()
 # %%
 schedule = DDPMSchedule.linear()  # the schedule of DDPM: β grows linearly from 0.0001 to 0.02
 
-scale, std = transition(schedule.level(499), schedule.level(500))
+scale, std = forward.transition(schedule.level(499), schedule.level(500))
 beta = float(schedule.betas[500])
 
 print(f"β = {beta:.5f}: multiply by {scale:.5f}, then add noise of standard deviation {std:.5f}")
@@ -90,7 +95,7 @@ assert abs(scale - (1 - beta) ** 0.5) < 1e-12 and abs(std - beta**0.5) < 1e-12
 
 # %%
 levels = [schedule.level(t) for t in range(schedule.num_train_timesteps)]
-walk = list(q_chain(x_0, levels, generators(8, seed=0)))
+walk = list(forward.q_chain(x_0, levels, generators(8, seed=0)))
 
 shown = [0, 50, 100, 200, 300, 400, 600, 800, 999]
 rows = {f"digit {k}": [walk[t][k] for t in shown] for k in (2, 5, 7)}
@@ -150,7 +155,7 @@ assert torch.equal(x_t, level.alpha * x_0 + level.sigma * eps)
 # %%
 mean_factor, variance = 1.0, 0.0
 for here, noisier in zip([Level(-1, 1, 0), *levels[:300]], levels[:301], strict=True):
-    scale, std = transition(here, noisier)
+    scale, std = forward.transition(here, noisier)
     mean_factor, variance = scale * mean_factor, scale**2 * variance + std**2
 
 print(f"chained: α = {mean_factor:.4f}, σ = {variance**0.5:.4f}")
@@ -163,7 +168,7 @@ assert abs(mean_factor - level.alpha) < 1e-12 and abs(variance**0.5 - level.sigm
 # %%
 copies = x_0[5:6].expand(1000, -1, -1, -1)
 stream = torch.Generator().manual_seed(2)
-walk_to_300 = deque(q_chain(copies, levels[:301], stream), maxlen=1)  # only the last x_t is kept
+walk_to_300 = deque(forward.q_chain(copies, levels[:301], stream), maxlen=1)  # only the last x_t is kept
 walked, jumped = walk_to_300[0], add_noise(copies, randn(copies.shape, stream), level)
 
 tolerance = 5 * level.sigma / 1000**0.5  # five standard errors of a mean of 1,000
@@ -190,7 +195,7 @@ times = [*range(0, 1000, 10), 999]
 sheets = [mosaic(pixels(add_noise(x_0, eps, levels[t])), columns=4) for t in times]
 captions = [f"t = {t} · α = {levels[t].alpha:.3f} · σ = {levels[t].sigma:.3f}" for t in times]
 
-scrub(film([("x_t", "eight digits under noise", sheets)], captions), frame=30)
+widgets.scrub(film([("x_t", "eight digits under noise", sheets)], captions), frame=30)
 
 # %% [markdown]
 # ## 5 · One number for "how noisy"
@@ -213,8 +218,8 @@ equal = int((log_snr > 0).sum())
 
 print(f"log SNR falls from {log_snr[0]:.1f} to {log_snr[-1]:.1f}; noise takes over at t = {equal}")
 assert (log_snr.diff() < 0).all()
-curves({"log SNR": (range(1000), log_snr)}, title="The linear schedule", xlabel="t", ylabel="log SNR",
-       reference=("signal = noise", 0))  # fmt: skip
+plots.curves({"log SNR": (range(1000), log_snr)}, title="The linear schedule", xlabel="t", ylabel="log SNR",
+             reference=("signal = noise", 0))  # fmt: skip
 plt.show()
 
 # %% [markdown]
@@ -244,8 +249,8 @@ def power(x):
 of_pictures, of_noise = power(pictures), power(randn(pictures.shape, torch.Generator().manual_seed(8)))
 waves = range(1, 17)
 lines = {f"noise, t = {t}": (waves, [(levels[t].sigma / levels[t].alpha) ** 2] * 16) for t in (100, 400)}
-ax = curves({"colour pictures": (waves, of_pictures), **lines}, log="xy", title="Noise covers the details first",
-            xlabel="waves across the picture", ylabel="power (noise: σ²/α²)").axes[0]  # fmt: skip
+ax = plots.curves({"colour pictures": (waves, of_pictures), **lines}, log="xy", title="Noise covers the details first",
+                  xlabel="waves across the picture", ylabel="power (noise: σ²/α²)").axes[0]  # fmt: skip
 ax.set_xticks([1, 2, 4, 8, 16], ["1", "2", "4", "8", "16"])
 ax.set_xticks([], minor=True)
 plt.show()
@@ -310,8 +315,8 @@ edges = torch.linspace(-4, 4, 81)
 centres = (edges[1:] + edges[:-1]) / 2
 bell = torch.distributions.Normal(0.0, 1.0)
 densities = {f"t = {t}": (centres, torch.histogram(x, edges, density=True).hist) for t, x in noisy.items()}
-curves({**densities, "N(0, 1)": (centres, bell.log_prob(centres).exp())},
-       title="The distribution of pixels becomes Gaussian", xlabel="pixel value", ylabel="density")  # fmt: skip
+plots.curves({**densities, "N(0, 1)": (centres, bell.log_prob(centres).exp())},
+             title="The distribution of pixels becomes Gaussian", xlabel="pixel value", ylabel="density")  # fmt: skip
 plt.show()
 
 
@@ -361,8 +366,8 @@ def best_accuracy(level):
 visited = [0, 200, 300, 400, 500, 550, 600, 700, 800, 900, 999]
 accuracy = [best_accuracy(schedule.level(t)) for t in visited]
 
-curves({"best possible classifier": (visited, accuracy)}, title="Which digit was it?", xlabel="t",
-       ylabel="accuracy", reference=("chance, 1 in 10", 0.1))  # fmt: skip
+plots.curves({"best possible classifier": (visited, accuracy)}, title="Which digit was it?", xlabel="t",
+             ylabel="accuracy", reference=("chance, 1 in 10", 0.1))  # fmt: skip
 plt.show()
 print(f"every digit is named up to t = 300: {min(accuracy[:3]) == 1}; at the end: {accuracy[-1]:.1f}")
 assert min(accuracy[:3]) == 1 and abs(accuracy[-1] - 0.1) < 0.06
@@ -463,7 +468,7 @@ for kind in KINDS:
 level, next_level = schedule.level(300), schedule.level(299)
 x_t = add_noise(x_0, eps, level)
 
-mean, std = posterior(x_0, x_t, level, next_level)
+mean, std = forward.posterior(x_0, x_t, level, next_level)
 
 alpha_bar, alpha_bar_before = float(schedule.alphas_cumprod[300]), float(schedule.alphas_cumprod[299])
 beta = float(schedule.betas[300])
@@ -481,7 +486,7 @@ stream = generators(8, seed=7)
 x_t = randn(x_0.shape, stream)
 backwards = [x_t]
 for level, next_level in zip(levels[:0:-1], levels[-2::-1], strict=True):
-    mean, std = posterior(x_0, x_t, level, next_level)
+    mean, std = forward.posterior(x_0, x_t, level, next_level)
     x_t = mean + std * randn(x_0.shape, stream)
     backwards.append(x_t)
 

@@ -23,19 +23,26 @@
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from torch.nn.functional import avg_pool2d
 
-from diffusion_explained import plots
-from diffusion_explained.data import bundled_mnist, made_by_model
-from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained import (
+    DDPMSchedule,
+    EDMSchedule,
+    ExactDenoiser,
+    FlowSchedule,
+    GaussianMixture,
+    add_noise,
+    bundled_mnist,
+    ddim,
+    final,
+    generators,
+    made_by_model,
+    plots,
+    randn,
+    widgets,
+)
 from diffusion_explained.exercises import check
 from diffusion_explained.film import film, mosaic, pixels
-from diffusion_explained.forward import add_noise
-from diffusion_explained.noise import generators, randn
-from diffusion_explained.plots import curves
-from diffusion_explained.samplers import ddim, final
-from diffusion_explained.schedules import SPACINGS, DDPMSchedule, EDMSchedule, FlowSchedule
-from diffusion_explained.widgets import scrub
+from diffusion_explained.schedules import SPACINGS
 
 plt.rcParams["figure.dpi"] = 110
 digits = bundled_mnist()
@@ -74,7 +81,7 @@ for name, schedule in schedules.items():
 
 times = range(1000)
 series = {name: (times, schedule.alphas_cumprod) for name, schedule in ddpm_schedules.items()}
-curves(series, title="What is left of the signal's power", xlabel="t", ylabel="ᾱ = α²")
+plots.curves(series, title="What is left of the signal's power", xlabel="t", ylabel="ᾱ = α²")
 plt.show()
 
 # %% [markdown]
@@ -154,8 +161,8 @@ def best_accuracy(level):
 
 visited = np.linspace(-10, 2, 13)
 accuracy = [best_accuracy(FlowSchedule().level(1 / (1 + np.exp(log_snr / 2)))) for log_snr in visited]
-curves({"best possible classifier": (visited, accuracy)}, title="Where digits are decided", xlabel="log SNR",
-       ylabel="accuracy", reference=("chance", 0.1))  # fmt: skip
+plots.curves({"best possible classifier": (visited, accuracy)}, title="Where digits are decided", xlabel="log SNR",
+             ylabel="accuracy", reference=("chance", 0.1))  # fmt: skip
 plt.show()
 
 for name, schedule in ddpm_schedules.items():
@@ -201,8 +208,8 @@ before, after = ddpm_schedules["scaled_linear"].alphas_cumprod.sqrt(), rescaled.
 stretched = (before - before[-1]) * before[0] / (before[0] - before[-1])
 torch.testing.assert_close(after, stretched, atol=1e-12, rtol=0)
 
-curves({"scaled_linear": (range(900, 1000), before[900:]), "rescaled": (range(900, 1000), after[900:])},
-       title="The last hundred steps", xlabel="t", ylabel="α", reference=("pure noise", 0))  # fmt: skip
+plots.curves({"scaled_linear": (range(900, 1000), before[900:]), "rescaled": (range(900, 1000), after[900:])},
+             title="The last hundred steps", xlabel="t", ylabel="α", reference=("pure noise", 0))  # fmt: skip
 plt.show()
 
 # %% [markdown]
@@ -216,7 +223,7 @@ plt.show()
 # %%
 colour = made_by_model("cifar10")
 colour = colour.subset(torch.arange(0, len(colour), 2))
-sizes = {side: avg_pool2d(colour.to_float(), 32 // side) for side in (8, 16, 32)}
+sizes = {side: torch.nn.functional.avg_pool2d(colour.to_float(), 32 // side) for side in (8, 16, 32)}
 classifiers = {side: GaussianMixture(x, classes=colour.labels) for side, x in sizes.items()}
 
 
@@ -229,9 +236,9 @@ def colour_accuracy(side, level):
 visited = np.linspace(-8, 1, 10)
 accuracies = {side: [colour_accuracy(side, FlowSchedule().level(1 / (1 + np.exp(log_snr / 2)))) for log_snr in visited]
               for side in sizes}  # fmt: skip
-curves({f"{side} × {side}": (visited, accuracy) for side, accuracy in accuracies.items()},
-       title="The best possible classifier at three sizes",
-       xlabel="log SNR", ylabel="accuracy", reference=("chance", 0.1))  # fmt: skip
+plots.curves({f"{side} × {side}": (visited, accuracy) for side, accuracy in accuracies.items()},
+             title="The best possible classifier at three sizes",
+             xlabel="log SNR", ylabel="accuracy", reference=("chance", 0.1))  # fmt: skip
 plt.show()
 
 half = {side: float(np.interp(0.5, accuracy, visited)) for side, accuracy in accuracies.items()}
@@ -347,8 +354,8 @@ by_hand = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
 torch.testing.assert_close(EDMSchedule().timesteps(18), by_hand)
 
 exponents = (1, 3, 7)
-curves({f"ρ = {rho}": (range(18), EDMSchedule(rho=rho).timesteps(18)) for rho in exponents}, log="y",
-       title="Eighteen noise levels", xlabel="step", ylabel="σ")  # fmt: skip
+plots.curves({f"ρ = {rho}": (range(18), EDMSchedule(rho=rho).timesteps(18)) for rho in exponents}, log="y",
+             title="Eighteen noise levels", xlabel="step", ylabel="σ")  # fmt: skip
 plt.show()
 
 # %% [markdown]
@@ -381,7 +388,7 @@ for a, b in zip(plain.levels(8)[1:-1], shifted.levels(8)[1:-1], strict=True):
     assert abs(b.t - 3 * a.t / (1 + 2 * a.t)) < 1e-12
     assert abs((b.log_snr - a.log_snr) - -2 * np.log(3)) < 1e-9
 series = {f"shift {s:g}": (range(9), [level.t for level in FlowSchedule(shift=s).levels(8)]) for s in (1.0, 3.0, 6.0)}
-curves(series, title="Eight flow steps", xlabel="step", ylabel="t")
+plots.curves(series, title="Eight flow steps", xlabel="step", ylabel="t")
 plt.show()
 print("with shift 3, half of the steps are spent above t =", shifted.levels(8)[4].t)
 
@@ -404,7 +411,9 @@ for log_snr in log_snrs:
     captions.append(f"log SNR {log_snr:+.2f} · " + " · ".join(words))
 assert all((a == b).mean() > 0.99 for a, b in zip(panels["DDPM"], panels["flow"], strict=True))
 
-scrub(film([(name, f"four digits on the {name} path", sheets) for name, sheets in panels.items()], captions), frame=24)
+widgets.scrub(
+    film([(name, f"four digits on the {name} path", sheets) for name, sheets in panels.items()], captions), frame=24
+)
 
 # %% [markdown]
 # ## 7 · A check: the same numbers as `diffusers`

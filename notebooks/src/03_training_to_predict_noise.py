@@ -26,25 +26,35 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from diffusion_explained import load_pretrained, plots
-from diffusion_explained.data import bundled_mnist, gaussian_modes, made_by_model, toy
-from diffusion_explained.denoisers import NetworkDenoiser
-from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained import (
+    MLP,
+    DDPMSchedule,
+    ExactDenoiser,
+    GaussianMixture,
+    MLPConfig,
+    NetworkDenoiser,
+    TrainConfig,
+    UNet,
+    UNetConfig,
+    add_noise,
+    bundled_mnist,
+    ddim,
+    film,
+    final,
+    gaussian_modes,
+    load_pretrained,
+    made_by_model,
+    metrics,
+    models,
+    plots,
+    predictions,
+    randn,
+    toy,
+    train,
+    widgets,
+)
 from diffusion_explained.exercises import check
-from diffusion_explained.film import film, mosaic, pixels
-from diffusion_explained.forward import add_noise
-from diffusion_explained.metrics import class_accuracy, class_coverage, mode_coverage
-from diffusion_explained.models import count_parameters
-from diffusion_explained.models.mlp import MLP, MLPConfig
-from diffusion_explained.models.unet import UNet, UNetConfig
-from diffusion_explained.noise import randn
-from diffusion_explained.plots import curves, point_panels
-from diffusion_explained.predictions import target
-from diffusion_explained.samplers import ddim, final
-from diffusion_explained.schedules import DDPMSchedule
-from diffusion_explained.training import TrainConfig, draw, train, training_loss
-from diffusion_explained.training.gan import train_gan
-from diffusion_explained.widgets import scrub
+from diffusion_explained.training import draw, gan, training_loss
 
 plt.rcParams["figure.dpi"] = 110
 torch.manual_seed(0)
@@ -170,8 +180,9 @@ for t in times:
     irreducible.append(float((best - eps).square().mean()))
     regret.append(float((best - predicted).square().mean()))
 
-curves({"loss of our network": (times, loss), "irreducible error": (times, irreducible), "regret": (times, regret)},
-       title="The loss and its two parts", xlabel="t", ylabel="mean squared error")  # fmt: skip
+plots.curves({"loss of our network": (times, loss), "irreducible error": (times, irreducible),
+              "regret": (times, regret)}, title="The loss and its two parts", xlabel="t",
+             ylabel="mean squared error")  # fmt: skip
 plt.show()
 assert all(abs(a - (b + c)) < 0.03 for a, b, c in zip(loss, irreducible, regret, strict=True))  # Pythagoras
 assert all(b <= a + 0.01 for a, b in zip(loss, irreducible, strict=True))  # the exact denoiser is best
@@ -244,7 +255,7 @@ x_T = torch.randn(2000, 2, generator=torch.Generator().manual_seed(4))
 
 points = final(ddim(learned, x_T, schedule.levels(50)))
 
-coverage = mode_coverage(points, means, std)
+coverage = metrics.mode_coverage(points, means, std)
 print(f"modes reached: {sum(count > 50 for count in coverage.counts)} of 8")
 assert min(coverage.counts) > 50 and coverage.evenness > 0.95
 
@@ -264,7 +275,7 @@ assert min(coverage.counts) > 50 and coverage.evenness > 0.95
 z = torch.randn(2000, 2, generator=torch.Generator().manual_seed(5))
 gans, denoisers = {}, {}
 for seed in tqdm(range(3), desc="three GANs, three denoisers"):
-    for step, generator in enumerate(train_gan(data, 1000, width=64, seed=seed), start=1):
+    for step, generator in enumerate(gan.train_gan(data, 1000, width=64, seed=seed), start=1):
         if step in (500, 1000):
             gans[seed, step] = generator(z).detach()
     torch.manual_seed(seed)
@@ -274,12 +285,12 @@ for seed in tqdm(range(3), desc="three GANs, three denoisers"):
 
 
 def modes(points):
-    return sum(count >= 20 for count in mode_coverage(points, means, std).counts)  # at least 1% of 2,000
+    return sum(count >= 20 for count in metrics.mode_coverage(points, means, std).counts)  # at least 1% of 2,000
 
 
 gans_at_end = {f"GAN, seed {seed}: {modes(x)} of 8": x for (seed, step), x in gans.items() if step == 1000}
 plots_of_both = {**gans_at_end, f"diffusion, seed 0: {modes(denoisers[0, 1000])} of 8": denoisers[0, 1000]}
-point_panels(plots_of_both, data=data[:3000], title="After 1,000 steps")
+plots.point_panels(plots_of_both, data=data[:3000], title="After 1,000 steps")
 plt.show()
 print(f"every denoiser had all eight modes after 500 and 1,000 steps: {min(map(modes, denoisers.values())) == 8}")
 print(f"the worst GAN had half of the modes or fewer: {min(map(modes, gans.values())) <= 4}")
@@ -334,7 +345,9 @@ for t in (50, 300, 700):
     torch.testing.assert_close(add_noise(wrong_x_0, wrong_eps, level), add_noise(x_0, eps, level), atol=1e-5, rtol=0)
     weights = {"x_0": 1.0, "eps": (alpha / sigma) ** 2, "v": (alpha / sigma) ** 2 + 1, "flow": (alpha / sigma + 1) ** 2}
     for kind, weight in weights.items():
-        loss = (target(kind, wrong_x_0, wrong_eps, alpha, sigma) - target(kind, x_0, eps, alpha, sigma)).square().mean()
+        pairs = ((wrong_x_0, wrong_eps), (x_0, eps))
+        wrong, right = (predictions.target(kind, *pair, alpha, sigma) for pair in pairs)
+        loss = (wrong - right).square().mean()
         torch.testing.assert_close(loss, weight * delta.square().mean(), rtol=1e-3, atol=1e-6)
     print(f"t = {t}: the same error has the loss " + ", ".join(f"{w:.2f} for {kind}" for kind, w in weights.items()))
 
@@ -382,7 +395,7 @@ unet = UNet(UNetConfig(widths=(32, 64), blocks=(1, 1)))
 encoder_blocks, decoder_blocks = ([type(b).__name__ for b in part] for part in (unet.encoder, unet.decoder))
 print("encoder:", ", ".join(encoder_blocks))
 print("decoder:", ", ".join(decoder_blocks))
-print(f"{count_parameters(unet) / 1e6:.1f} million weights; {digits}")
+print(f"{models.count_parameters(unet) / 1e6:.1f} million weights; {digits}")
 assert encoder_blocks.count("Block") == decoder_blocks.count("Block")  # joined by skips, in pairs
 first_output = unet(randn((4, 1, 28, 28)), torch.full((4,), 500.0), torch.tensor([1, 2, 3, 10]))
 assert first_output.shape == (4, 1, 28, 28) and not first_output.any()  # 0, the mean of the noise
@@ -435,8 +448,9 @@ for record in tqdm(records, total=config.num_steps // 25, desc="digits"):
             half_way[name] = model.sample(labels[:10], num_inference_steps=10, guidance_scale=2.0)
 
 model = record.model
-curves({"mean over 25 steps": tuple(zip(*losses, strict=True))}, log="y",
-       title="Training loss on digits: predicting v", xlabel="images seen", ylabel="mean squared error")  # fmt: skip
+plots.curves({"mean over 25 steps": tuple(zip(*losses, strict=True))}, log="y",
+             title="Training loss on digits: predicting v", xlabel="images seen",
+             ylabel="mean squared error")  # fmt: skip
 plt.show()
 print(f"{record.images_seen:,} images seen; the loss fell by more than 40%: {losses[-1][1] < 0.6 * losses[1][1]}")
 assert record.images_seen == config.images and losses[-1][1] < 0.6 * losses[1][1]
@@ -446,12 +460,12 @@ assert record.images_seen == config.images and losses[-1][1] < 0.6 * losses[1][1
 # remaining loss cannot be reduced. Drag the slider and see how the samples improve during the flat part of the curve.
 
 # %%
-sheets = [mosaic(pixels(x), columns=10) for _, x in samples]
+sheets = [film.mosaic(film.pixels(x), columns=10) for _, x in samples]
 captions = [f"{seen:,} images seen" for seen, _ in samples]
-accuracies = [class_accuracy(x, labels) for _, x in samples]
+accuracies = [metrics.class_accuracy(x, labels) for _, x in samples]
 assert accuracies[-1] > accuracies[0]
 
-scrub(film([("twenty digits, fixed noise", "samples during training", sheets)], captions))
+widgets.scrub(film.film([("twenty digits, fixed noise", "samples during training", sheets)], captions))
 
 # %%
 selected = [samples[k] for k in sorted({0, 1, len(samples) // 3, 2 * len(samples) // 3, len(samples) - 1})]
@@ -479,10 +493,10 @@ free = load_pretrained("mnist_unet_eps").sample(batch_size=200, num_inference_st
 
 plots.image_grid(guided[:40], columns=10, title="Trained in this notebook")
 plt.show()
-accuracy = class_accuracy(guided, requested)
+accuracy = metrics.class_accuracy(guided, requested)
 print(f"at least 85% of the guided digits have the requested class: {accuracy >= 0.85}")
-print(f"classes among 200 samples of the shipped network without a label: {class_coverage(free).reached}")
-assert accuracy >= 0.85 and class_coverage(free).reached == 10
+print(f"classes among 200 samples of the shipped network without a label: {metrics.class_coverage(free).reached}")
+assert accuracy >= 0.85 and metrics.class_coverage(free).reached == 10
 
 # %% [markdown]
 # `guidance_scale=2` strengthens the effect of the class label; this is the subject of notebook 06.
@@ -504,7 +518,7 @@ for name, card in cards.items():
     times = float(f"{seen * card['flops_per_image'] / spent_here:.1g}")
     print(f"{name}: {card['parameters'] / 1e6:.1f} million weights, {seen / 1e6:.0f} million images seen, "
           f"{minutes:.0f} min on {card['hardware']}: {times:,.0f} times this notebook")  # fmt: skip
-assert cards["mnist_unet_eps"]["parameters"] == count_parameters(unet)
+assert cards["mnist_unet_eps"]["parameters"] == models.count_parameters(unet)
 assert cards["cifar10_unet_eps"]["flops_per_image"] > 5 * cards["mnist_unet_eps"]["flops_per_image"]
 
 # %% [markdown]
@@ -524,8 +538,8 @@ for name, label, pictures in (("mnist_unet_eps", "digits", digits),
     errors = [float((denoise(add_noise(clean, noise, level), level).eps - noise).square().mean()) for level in visited]
     lines[label] = ([level.log_snr for level in visited], errors)
 
-curves(lines, log="y", title="Loss by noise level", xlabel="log SNR (left: noise, right: picture)",
-       ylabel="mean squared error")  # fmt: skip
+plots.curves(lines, log="y", title="Loss by noise level", xlabel="log SNR (left: noise, right: picture)",
+             ylabel="mean squared error")  # fmt: skip
 plt.show()
 digits_at_2, colour_at_2 = (float(np.interp(2, x[::-1], y[::-1])) for x, y in lines.values())
 print(f"at log SNR 2 the loss is larger for colour pictures than for digits: {colour_at_2 > digits_at_2}")

@@ -27,18 +27,30 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import load_pretrained, metrics, plots
-from diffusion_explained.comparisons import race, rms_distance
-from diffusion_explained.data import bundled_mnist, gaussian_modes
-from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained import (
+    DDPMSchedule,
+    EDMSchedule,
+    ExactDenoiser,
+    GaussianMixture,
+    add_noise,
+    bundled_mnist,
+    comparisons,
+    ddim,
+    ddpm,
+    dpm_solver_pp_2m,
+    final,
+    forward,
+    gaussian_modes,
+    generators,
+    heun,
+    load_pretrained,
+    metrics,
+    plots,
+    randn,
+    samplers,
+    widgets,
+)
 from diffusion_explained.exercises import check
-from diffusion_explained.forward import add_noise, posterior
-from diffusion_explained.metrics import sliced_wasserstein
-from diffusion_explained.noise import generators, randn
-from diffusion_explained.plots import curves, point_panels
-from diffusion_explained.samplers import ddim, ddim_invert, ddpm, dpm_solver_pp_2m, final, heun
-from diffusion_explained.schedules import DDPMSchedule, EDMSchedule
-from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 100
 
@@ -93,7 +105,7 @@ x_t, eps = torch.randn(4, 1, 28, 28, generator=stream), torch.randn(4, 1, 28, 28
 
 level, next_level = schedule.level(500), schedule.level(499)
 x_0 = (x_t - level.sigma * eps) / level.alpha  # the picture that this noise implies
-mean, std = posterior(x_0, x_t, level, next_level)
+mean, std = forward.posterior(x_0, x_t, level, next_level)
 
 beta, alpha_bar = float(schedule.betas[500]), float(schedule.alphas_cumprod[500])
 line_4 = (x_t - beta / (1 - alpha_bar) ** 0.5 * eps) / (1 - beta) ** 0.5
@@ -120,7 +132,7 @@ print(
     f"{len(levels) - 1} network evaluations, from t = {levels[0].t:.0f} to a last level with σ = {levels[-1].sigma:.0f}"
 )
 assert len(levels) == 1001 and kept[-1].next_level.sigma == 0
-scrub(kept, columns=10)
+widgets.scrub(kept, columns=10)
 
 # %% [markdown]
 # Drag the slider and watch the row *predicted $x_0$* rather than $x_t$. At first the prediction is a blur: the average
@@ -247,7 +259,7 @@ for eta in (0.0, 0.5, 1.0):
     stream = torch.Generator().manual_seed(4)
     eps = randn(x_0.shape, stream)
     x_t = add_noise(x_0, eps, here)
-    std = eta * posterior(x_0, x_t, here, there)[1]
+    std = eta * forward.posterior(x_0, x_t, here, there)[1]
     x_s = there.alpha * x_0 + (there.sigma**2 - std**2) ** 0.5 * eps + std * randn(x_0.shape, stream)
     correlation = (
         float(((x_s - there.alpha * x_0) * eps).mean()) / there.sigma
@@ -306,8 +318,8 @@ lines = {
     name: tuple(zip(*((n, far) for (who, n), (_, far) in results.items() if who == name), strict=True))
     for name in ("DDIM", "DDPM", "DPM-Solver++ 2M")
 }
-ax = curves(lines, log="x", title="How few steps are enough?", xlabel="network evaluations", ylabel="Fréchet distance",
-            reference=("real digits", floor)).axes[0]  # fmt: skip
+ax = plots.curves(lines, log="x", title="How few steps are enough?", xlabel="network evaluations",
+                  ylabel="Fréchet distance", reference=("real digits", floor)).axes[0]  # fmt: skip
 ax.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
 ax.set_xticks([], minor=True)
 plt.show()
@@ -372,9 +384,9 @@ panels = {"ODE": {}, "SDE": {}}
 for i in (149, 209, 249):
     here = levels[i + 1]
     truth, again = (add_noise(mixture.sample(N, stream)[0], randn((N, 2), stream), here) for _ in range(2))
-    floor = sliced_wasserstein(truth, again)
+    floor = metrics.sliced_wasserstein(truth, again)
     for name, steps in (("ODE", ode), ("SDE", sde)):
-        far = sliced_wasserstein(steps[i].x_next, truth)
+        far = metrics.sliced_wasserstein(steps[i].x_next, truth)
         panels[name][f"{name}, t = {max(here.t, 0):.0f}: distance {far:.3f}"] = steps[i].x_next[:700]
         assert far < 2 * floor
     apart = float((ode[i].x_next - sde[i].x_next).norm(dim=1).mean())
@@ -382,7 +394,7 @@ for i in (149, 209, 249):
     assert apart > 1
 
 for name in panels:
-    point_panels(panels[name])
+    plots.point_panels(panels[name])
     plt.show()
 
 # %% [markdown]
@@ -483,8 +495,8 @@ errors = {
     name: [float((final(solve(soft, x_start, between(n))) - reference).square().mean().sqrt()) for n in counts]
     for name, solve in solvers.items()
 }
-curves({name: (counts, e) for name, e in errors.items()}, log="xy", title="Error of three solvers",
-       xlabel="steps (Heun: two network evaluations per step)", ylabel="root mean square error")  # fmt: skip
+plots.curves({name: (counts, e) for name, e in errors.items()}, log="xy", title="Error of three solvers",
+             xlabel="steps (Heun: two network evaluations per step)", ylabel="root mean square error")  # fmt: skip
 plt.show()
 
 orders = {name: float((torch.tensor(e[-2]) / e[-1]).log2()) for name, e in errors.items()}
@@ -501,7 +513,7 @@ assert abs(orders["DDIM"] - 1) < 0.1 and abs(orders["Heun"] - 2) < 0.2 and abs(o
 # %%
 exactly = final(heun(denoise, model.noise(10, seed=0), model.schedule.levels(120)))
 names, step_counts = ["ddim", "heun", "dpm_solver_pp_2m"], [5, 10, 20, 40]
-runs = {name: list(race(model, denoise, exactly, [name], step_counts)) for name in names}
+runs = {name: list(comparisons.race(model, denoise, exactly, [name], step_counts)) for name in names}
 plots.sampler_race({name: [(run.evaluations, run.distance) for run in done] for name, done in runs.items()},
                    title="Distance to the exact solution for x_T")  # fmt: skip
 plt.show()
@@ -524,14 +536,14 @@ plain = model.denoiser(labels, guidance_scale=1)
 
 home = {}
 for iterations in (1, 2, 5):
-    noise = final(ddim_invert(plain, x_0, levels, iterations=iterations))
+    noise = final(samplers.ddim_invert(plain, x_0, levels, iterations=iterations))
     home[iterations] = noise, final(ddim(plain, noise, levels))
 noise, back = home[5]
 plots.filmstrip({"picture $x_0$": x_0, "its noise $x_T$": noise, "and back": back}, limits={"its noise $x_T$": 3.0},
                 title="From a picture to its noise and back, 50 steps each")  # fmt: skip
 plt.show()
 
-error = {k: rms_distance(b, x_0) for k, (_, b) in home.items()}
+error = {k: comparisons.rms_distance(b, x_0) for k, (_, b) in home.items()}
 print("root mean square error of the round trip:", {f"{k} iterations": round(e, 2) for k, e in error.items()})
 assert error[5] < 0.02 and error[5] < 0.5 * error[1]
 
@@ -542,16 +554,17 @@ assert error[5] < 0.02 and error[5] < 0.5 * error[1]
 # %%
 true_noise = model.noise(8, seed=0)
 drawn = final(ddim(plain, true_noise, levels))
-found = final(ddim_invert(plain, drawn, levels, iterations=2))
+found = final(samplers.ddim_invert(plain, drawn, levels, iterations=2))
 correlation = float(torch.corrcoef(torch.stack([true_noise.flatten(), found.flatten()]))[0, 1])
 
 print(f"standard deviation of the noise of real digits: below 0.8, where true noise has 1: {bool(noise.std() < 0.8)}")
 print(
     f"noise, then picture, then noise: correlation with the true noise between 0.2 and 0.7: {0.2 < correlation < 0.7}"
 )
-print(f"and yet both noises draw the same picture: {rms_distance(final(ddim(plain, found, levels)), drawn) < 0.05}")
+again = comparisons.rms_distance(final(ddim(plain, found, levels)), drawn)
+print(f"and yet both noises draw the same picture: {again < 0.05}")
 assert noise.std() < 0.8 and 0.2 < correlation < 0.7
-assert rms_distance(final(ddim(plain, found, levels)), drawn) < 0.05
+assert again < 0.05
 
 # %% [markdown]
 # Digits lie on a low-dimensional surface in the space of all pictures: their background is exactly black. Sampling maps
@@ -580,7 +593,7 @@ morph = {
 plots.filmstrip({f"class {k}": x for k, x in morph.items()}, title="From one noise to another")
 plt.show()
 for x in morph.values():  # no single interpolation step makes the whole change
-    assert max(rms_distance(a, b) for a, b in pairwise(x)) < rms_distance(x[0], x[-1])
+    assert max(comparisons.rms_distance(a, b) for a, b in pairwise(x)) < comparisons.rms_distance(x[0], x[-1])
 
 # %% [markdown]
 # ## 7 · A check against diffusers
@@ -672,7 +685,7 @@ plots.filmstrip({"10, not clamped": not_clamped, **{f"{n} steps": x for n, x in 
                 captions=colour.class_names[:4], title="Four noises, increasing numbers of steps")  # fmt: skip
 plt.show()
 
-to_go = {n: rms_distance(in_steps[n], in_steps[50]) for n in (5, 10, 20)}
+to_go = {n: comparisons.rms_distance(in_steps[n], in_steps[50]) for n in (5, 10, 20)}
 print("root mean square distance to the picture of 50 steps:", {n: round(far, 1) for n, far in to_go.items()})
 assert not_clamped.abs().max() > 3 > in_steps[10].abs().max()
 assert to_go[5] > 1.4 * to_go[10] > 1.4 * 1.4 * to_go[20] and to_go[20] < 0.15
@@ -718,7 +731,9 @@ my_share = ...
 # %% jupyter={"source_hidden": true} tags=["solution"]
 # Sample solution: open this cell when you have tried.
 zero = torch.zeros(1, 2)
-solution_share = (posterior(zero, zero, schedule.level(600), schedule.level(300))[1] / schedule.level(300).sigma) ** 2
+solution_share = (
+    forward.posterior(zero, zero, schedule.level(600), schedule.level(300))[1] / schedule.level(300).sigma
+) ** 2
 
 # %%
 check("04.2", my_share, solution_share)

@@ -25,23 +25,32 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import load_pretrained, metrics, plots
+from diffusion_explained import (
+    DDPMSchedule,
+    EDMSchedule,
+    ExactDenoiser,
+    FlowSchedule,
+    GaussianMixture,
+    Prediction,
+    add_noise,
+    bundled_mnist,
+    ddim,
+    euler,
+    final,
+    gaussian_modes,
+    heun,
+    load_pretrained,
+    measured,
+    metrics,
+    palette,
+    plots,
+    randn,
+    widgets,
+)
 from diffusion_explained.comparisons import rms_distance
-from diffusion_explained.data import bundled_mnist, gaussian_modes
-from diffusion_explained.denoisers import Prediction
-from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.exercises import check
-from diffusion_explained.forward import add_noise
-from diffusion_explained.measured import read_measured
-from diffusion_explained.metrics import sliced_wasserstein
-from diffusion_explained.noise import randn
-from diffusion_explained.palette import LIGHT
-from diffusion_explained.plots import curves, dress, figure
 from diffusion_explained.predictions import target, to_x0_eps
-from diffusion_explained.samplers import ddim, euler, final, heun
-from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 from diffusion_explained.training.reflow import straightness
-from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 110
 
@@ -155,13 +164,13 @@ partners, _ = two.sample(30, torch.Generator().manual_seed(2))
 lines = torch.stack([add_noise(partners, noise, level) for level in fine])
 flow = torch.stack([noise, *(step.x_next for step in euler(ExactDenoiser(two), noise, fine))])
 
-fig, axes = figure(9, 3.6, "light", ncols=2, sharey=True)
+fig, axes = plots.figure(9, 3.6, "light", ncols=2, sharey=True)
 titled = (lines, "training: straight lines"), (flow, "sampling: average velocity")
 for ax, (paths, name) in zip(axes[0], titled, strict=True):
-    ax.plot([level.t for level in fine], paths[:, :, 0], color=LIGHT.muted, linewidth=1)
-    ax.plot(torch.ones(30), paths[0], "o", color=LIGHT.noise, markersize=4)
-    ax.plot(torch.zeros(30), paths[-1], "o", color=LIGHT.data, markersize=4)
-    dress(ax, "light", title=name, xlabel="t  (0 is data, 1 is noise)", ylabel="x")
+    ax.plot([level.t for level in fine], paths[:, :, 0], color=palette.LIGHT.muted, linewidth=1)
+    ax.plot(torch.ones(30), paths[0], "o", color=palette.LIGHT.noise, markersize=4)
+    ax.plot(torch.zeros(30), paths[-1], "o", color=palette.LIGHT.data, markersize=4)
+    plots.dress(ax, "light", title=name, xlabel="t  (0 is data, 1 is noise)", ylabel="x")
 fig.set_label(
     "30 paths over t in two panels: training, straight lines that cross; sampling, 30 curves that do not cross"
 )
@@ -237,12 +246,14 @@ truth, again = (mixture.sample(2000, torch.Generator().manual_seed(seed))[0] for
 schedules["DDPM cosine"] = DDPMSchedule.cosine()
 counts = [1, 2, 4, 8, 16, 32, 64]
 far = {
-    name: [sliced_wasserstein(final(euler(exact, points * s.init_noise_sigma, s.levels(n))), truth) for n in counts]
+    name: [
+        metrics.sliced_wasserstein(final(euler(exact, points * s.init_noise_sigma, s.levels(n))), truth) for n in counts
+    ]
     for name, s in schedules.items()
 }
-curves({name: (counts, d) for name, d in far.items()}, log="xy", title="One map, four schedules of steps",
-       xlabel="Euler steps", ylabel="distance to the data",
-       reference=("two draws of the data", sliced_wasserstein(truth, again)))  # fmt: skip
+plots.curves({name: (counts, d) for name, d in far.items()}, log="xy", title="One map, four schedules of steps",
+             xlabel="Euler steps", ylabel="distance to the data",
+             reference=("two draws of the data", metrics.sliced_wasserstein(truth, again)))  # fmt: skip
 plt.show()
 
 print("at 4 steps:", {name: round(d[2], 1) for name, d in far.items()})
@@ -326,7 +337,7 @@ assert all(
 )  # every doubling brings the digits nearer to the last row
 
 # %%
-scrub(list(euler(predict, x_T, model.schedule.levels(20))), columns=10)
+widgets.scrub(list(euler(predict, x_T, model.schedule.levels(20))), columns=10)
 
 # %% [markdown]
 # ### Against the ε model, at equal cost
@@ -361,9 +372,9 @@ for name, rows in results.items():
     for n, (accuracy, far) in rows.items():
         print(f"{name:>12} {n:>3}: accuracy {accuracy:4.0%}, Fréchet distance {far:4.1f}")
 print(f" real digits    : accuracy {floor[0]:4.0%}, Fréchet distance {floor[1]:4.1f}")
-curves({name: (counts, [far for _, far in rows.values()]) for name, rows in results.items()}, log="xy",
-       title="Quality against cost", xlabel="network evaluations", ylabel="Fréchet distance",
-       reference=("real digits", floor[1]))  # fmt: skip
+plots.curves({name: (counts, [far for _, far in rows.values()]) for name, rows in results.items()}, log="xy",
+             title="Quality against cost", xlabel="network evaluations", ylabel="Fréchet distance",
+             reference=("real digits", floor[1]))  # fmt: skip
 plt.show()
 
 flow_rows, eps_rows = results.values()
@@ -408,8 +419,8 @@ for t_now in times:
     pred = model.denoiser(labels, guidance_scale=1)(add_noise(x_0, eps, level), level)
     error.append(float((pred.x_0 - x_0).square().mean()))
 density, _ = torch.histogram(t.float(), bins=19, range=(0.025, 0.975), density=True)
-curves({"error of the predicted x₀": (times, error), "training times (density / 10)": (times, density / 10)},
-       title="At which times the prediction is hard", xlabel="t")  # fmt: skip
+plots.curves({"error of the predicted x₀": (times, error), "training times (density / 10)": (times, density / 10)},
+             title="At which times the prediction is hard", xlabel="t")  # fmt: skip
 plt.show()
 
 at = dict(zip(times, error, strict=True))
@@ -457,7 +468,9 @@ for s in (0.5, 3.0):
     print(f"shift {s}: ten steps visit t =", [round(t, 2) for t in shifted.timesteps(10).tolist()])
 
 shifts = [0.33, 0.5, 1.0, 2.0, 3.0]
-far_by_shift = [sliced_wasserstein(final(euler(exact, points, FlowSchedule(s).levels(4))), truth) for s in shifts]
+far_by_shift = [
+    metrics.sliced_wasserstein(final(euler(exact, points, FlowSchedule(s).levels(4))), truth) for s in shifts
+]
 best = shifts[far_by_shift.index(min(far_by_shift))]
 print(f"for our points in the plane, at 4 steps, the best of {shifts} is {best}")
 assert best <= 1 and far_by_shift[-1] > 2 * min(far_by_shift)
@@ -508,7 +521,7 @@ def rectified(x_t, level, width=0.05):
 
 test_noise, fresh = points[:1000], truth[:1000]
 for n in (1, 2, 8):
-    d = {name: sliced_wasserstein(final(euler(f, test_noise, schedule.levels(n))), fresh)
+    d = {name: metrics.sliced_wasserstein(final(euler(f, test_noise, schedule.levels(n))), fresh)
          for name, f in (("first flow", exact), ("rectified", rectified))}  # fmt: skip
     print(f"{n} step{'s' if n > 1 else ' '}:", {name: round(value, 1) for name, value in d.items()})
     assert d["rectified"] < 0.1
@@ -575,7 +588,7 @@ assert bends["rectified"] < 0.5 * bends["flow"]
 
 # %%
 far = {(row["model"], row["guidance_scale"], row["num_inference_steps"]): row["frechet_distance"]
-       for row in read_measured("samplers")["rows"] if row["sampler"] == "euler"}  # fmt: skip
+       for row in measured.read_measured("samplers")["rows"] if row["sampler"] == "euler"}  # fmt: skip
 teacher_2, teacher_3, student_1 = (teacher.name, 2.0), (teacher.name, 3.0), (student.name, 1.0)
 for name, which in {
     "flow, w = 2": teacher_2,

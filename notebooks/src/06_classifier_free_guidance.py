@@ -23,16 +23,23 @@
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import load_pretrained, metrics, plots
-from diffusion_explained.data import bundled_mnist
-from diffusion_explained.denoisers import NetworkDenoiser
-from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained import (
+    ExactDenoiser,
+    FlowSchedule,
+    GaussianMixture,
+    NetworkDenoiser,
+    bundled_mnist,
+    euler,
+    final,
+    heun,
+    load_pretrained,
+    metrics,
+    plots,
+    randn,
+)
 from diffusion_explained.exercises import check
 from diffusion_explained.guidance import guide
-from diffusion_explained.noise import randn
 from diffusion_explained.pretrained import load_classifier
-from diffusion_explained.samplers import euler, final, heun
-from diffusion_explained.schedules import FlowSchedule
 from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 110

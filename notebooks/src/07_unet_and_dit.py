@@ -32,34 +32,22 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from diffusion_explained import load_pretrained, plots
-from diffusion_explained.comparisons import rms_distance
-from diffusion_explained.data import bundled_mnist, made_by_model
+from diffusion_explained import (
+    DiT,
+    DiTConfig,
+    UNet,
+    add_noise,
+    bundled_mnist,
+    comparisons,
+    generators,
+    inside,
+    load_pretrained,
+    made_by_model,
+    plots,
+    randn,
+)
 from diffusion_explained.exercises import check
-from diffusion_explained.forward import add_noise
-from diffusion_explained.inside import (
-    Attention,
-    attention_maps,
-    costs,
-    cut,
-    feature_maps,
-    feature_shapes,
-    picture_share,
-    skip_connections,
-    watch,
-)
-from diffusion_explained.models import DiT, DiTConfig, UNet, count_flops, count_parameters
-from diffusion_explained.models.embeddings import sinusoids
-from diffusion_explained.noise import generators, randn
-from diffusion_explained.plots import (
-    attention_panels,
-    curves,
-    heat_panels,
-    map_rows,
-    shape_diagram,
-    similarity_panels,
-    token_panels,
-)
+from diffusion_explained.models import count_flops, count_parameters, embeddings
 
 plt.rcParams["figure.dpi"] = 90
 unet, dit = load_pretrained("cifar10_unet_flow"), load_pretrained("cifar10_dit_flow")
@@ -86,18 +74,20 @@ print(pictures)
 # layer's output, by *forward hooks*: torch calls them after each layer, and they do not change the computation.
 
 # %%
-features = feature_shapes(unet.network)
+features = inside.feature_shapes(unet.network)
 for feature in features:
     print(f"{feature.layer:<12} {feature.kind:<15} {feature.shape!s:<14} {feature.size:>6,} numbers")
 
 shapes = {feature.layer: feature.shape for feature in features}
-down = [shapes[skip.source] for skip in skip_connections(unet.network)]
-up = [shapes[skip.target] for skip in skip_connections(unet.network)]
+down = [shapes[skip.source] for skip in inside.skip_connections(unet.network)]
+up = [shapes[skip.target] for skip in inside.skip_connections(unet.network)]
 assert down == up  # the decoder mirrors the encoder, so the shapes of both ends of a skip agree
 
 # %%
 drawn = [f for f in features if len(f.shape) == 3 and f.layer not in ("norm", "input_gain")]
-shape_diagram(drawn, skip_connections(unet.network), title="The U-Net: height is resolution, width is channels")
+plots.shape_diagram(
+    drawn, inside.skip_connections(unet.network), title="The U-Net: height is resolution, width is channels"
+)
 plt.show()
 
 in_the_picture, in_the_middle = 3 * 32 * 32, shapes["middle.1"][0] * shapes["middle.1"][1] * shapes["middle.1"][2]
@@ -124,17 +114,19 @@ eps = randn(x_0.shape, generators(len(x_0), seed=0))
 level = unet.schedule.level(0.3)
 x_t, t = add_noise(x_0, eps, level), unet.schedule.network_time(level.t).expand(len(x_0))
 
-seen = {name: feature_maps(unet.network, name, x_t, t, labels) for name in
+seen = {name: inside.feature_maps(unet.network, name, x_t, t, labels) for name in
         ("encoder.0", "encoder.3", "middle.1", "decoder.3", "decoder.5")}  # fmt: skip
 plots.image_grid(torch.cat([x_t[:4], x_0[:4]]), captions=["$x_t$"] * 4 + ["$x_0$"] * 4, title="Noisy and clean")
 plt.show()
-map_rows({name: maps[0, :10] for name, maps in seen.items()}, title="Features of the first picture in five layers")
+plots.map_rows(
+    {name: maps[0, :10] for name, maps in seen.items()}, title="Features of the first picture in five layers"
+)
 plt.show()
 
 # check that these are the features that the network computes with: the head turns the last of them into the output
 network = unet.network
 finished = F.pixel_shuffle(network.head(F.silu(network.norm(seen["decoder.5"]))), 2)
-gain = feature_maps(network, "input_gain", x_t, t, labels)
+gain = inside.feature_maps(network, "input_gain", x_t, t, labels)
 torch.testing.assert_close(finished + gain, network(x_t, t, labels))
 
 # %% [markdown]
@@ -156,14 +148,15 @@ same, draws = x_0.repeat_interleave(4, dim=0), randn((32, *x_0.shape[1:]), gener
 shares = {}
 for time in (0.2, 0.5, 0.8):
     noisy, clock = add_noise(same, draws, unet.schedule.level(time)), unet.schedule.network_time(time).expand(32)
-    with watch(network, names) as passed:
+    with inside.watch(network, names) as passed:
         network(noisy, clock)
     through = [noisy, *(passed[name].output for name in names)]
-    shares[time] = [picture_share(maps.unflatten(0, (8, 4))) for maps in through]
+    shares[time] = [inside.picture_share(maps.unflatten(0, (8, 4))) for maps in through]
 
-curves({f"t = {time}": (range(len(share)), share) for time, share in shares.items()},
-       title="Share of the variance that depends on the picture",
-       xlabel="layer  (0 is $x_t$ itself, then from stem to decoder)", ylabel="share of the variance")  # fmt: skip
+plots.curves({f"t = {time}": (range(len(share)), share) for time, share in shares.items()},
+             title="Share of the variance that depends on the picture",
+             xlabel="layer  (0 is $x_t$ itself, then from stem to decoder)",
+             ylabel="share of the variance")  # fmt: skip
 plt.show()
 deepest = 1 + names.index("middle.1")
 print(f"at t = 0.5 the picture's share of the variance is {shares[0.5][0]:.1f} in x_t, "
@@ -186,7 +179,7 @@ assert all(min(share[deepest:]) == min(share[after_the_skip - 2 :]) for share in
 
 # %%
 small = load_pretrained("mnist_unet_flow")
-fine, coarse = skip_connections(small.network)
+fine, coarse = inside.skip_connections(small.network)
 digits, which = bundled_mnist().batch(torch.arange(0, 10_000, 200))  # 50 real digits
 grain = randn(digits.shape, generators(len(digits), seed=0))
 cuts = {"no cut": [], "coarse cut": [coarse], "fine cut": [fine], "both cut": [fine, coarse]}
@@ -195,7 +188,7 @@ cuts = {"no cut": [], "coarse cut": [coarse], "fine cut": [fine], "both cut": [f
 def predicted_x_0(model, pictures, labels, noise, time, skips):
     """The network's prediction of the pictures from their noisy versions at `time`, with zeros in place of `skips`."""
     level = model.schedule.level(time)
-    with cut(model.network, skips):
+    with inside.cut(model.network, skips):
         return model.denoiser(labels, guidance_scale=1)(add_noise(pictures, noise, level), level).x_0
 
 
@@ -221,14 +214,15 @@ assert torch.equal(predictions["no cut"], at_both_ends([]))  # the cuts were und
 # %%
 times = [0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.95]
 errors = {
-    name: [rms_distance(predicted_x_0(small, digits, which, grain, time, skips), digits) for time in times]
+    name: [comparisons.rms_distance(predicted_x_0(small, digits, which, grain, time, skips), digits) for time in times]
     for name, skips in cuts.items()
 }
-curves({name: (times, error) for name, error in errors.items()}, title="Error of the predicted digit, with skips cut",
-       xlabel="t  (0 is data, 1 is noise)", ylabel="root mean square error")  # fmt: skip
+plots.curves({name: (times, error) for name, error in errors.items()},
+             title="Error of the predicted digit, with skips cut",
+             xlabel="t  (0 is data, 1 is noise)", ylabel="root mean square error")  # fmt: skip
 plt.show()
 
-error_of_x_t = rms_distance(add_noise(digits, grain, small.schedule.level(0.1)), digits)
+error_of_x_t = comparisons.rms_distance(add_noise(digits, grain, small.schedule.level(0.1)), digits)
 print(f"t = 0.1: the error of x_t is {error_of_x_t:.2f}, of the prediction {errors['no cut'][1]:.2f}, without the fine "
       f"skip {errors['fine cut'][1]:.2f}: larger than that of x_t itself")  # fmt: skip
 for time in (0.05, 0.5, 0.95):
@@ -269,9 +263,9 @@ tokens = F.pixel_unshuffle(digits, 4).flatten(2).transpose(1, 2)  # [50, 49, 16]
 back = F.pixel_shuffle(tokens.transpose(1, 2).unflatten(2, (7, 7)), 4)
 assert torch.equal(back, digits)
 
-token_panels(digits[3], patch_size=4, title="A digit as a sequence of 49 tokens")
+plots.token_panels(digits[3], patch_size=4, title="A digit as a sequence of 49 tokens")
 plt.show()
-for feature in feature_shapes(small_dit.network):
+for feature in inside.feature_shapes(small_dit.network):
     print(f"{feature.layer:<12} {feature.kind:<15} {feature.shape!s:<12} {feature.size:>5,} numbers")
     assert feature.kind != "Block" or feature.shape == (49, 160)
 
@@ -284,7 +278,7 @@ places = dit.network.positions
 table = F.normalize(places - places.mean(0), dim=-1)
 similarity = (table @ table.T).unflatten(1, (16, 16))  # of each patch to all patches of the 16 x 16 grid
 patches = [0, 8, 15, 8 * 16 + 4, 8 * 16 + 12, 15 * 16]
-map_rows({"cosine": similarity[patches]}, title="Cosine similarity of six position vectors to all others")
+plots.map_rows({"cosine": similarity[patches]}, title="Cosine similarity of six position vectors to all others")
 plt.show()
 assert torch.equal(similarity.flatten(1).argmax(dim=1), torch.arange(256))  # each vector is most similar to itself
 
@@ -306,7 +300,7 @@ blind.positions.zero_()
 some, clock = add_noise(digits[:5], grain[:5], small_dit.schedule.level(0.5)), torch.full((5,), 500.0)
 
 torch.testing.assert_close(blind(shuffled(some), clock), shuffled(blind(some, clock)), atol=1e-4, rtol=0)
-apart = rms_distance(small_dit.network(shuffled(some), clock), shuffled(small_dit.network(some, clock)))
+apart = comparisons.rms_distance(small_dit.network(shuffled(some), clock), shuffled(small_dit.network(some, clock)))
 print(f"without positions, a shuffled digit gives the shuffled output; with positions, another output: {apart > 0.05}")
 assert apart > 0.05
 
@@ -343,13 +337,13 @@ assert apart > 0.05
 noisy, weights = {}, {}
 for time in (0.1, 0.5, 0.9):
     name, x_t = f"t = {time}", add_noise(x_0, eps, dit.schedule.level(time))
-    maps = attention_maps(dit.network, x_t, dit.schedule.network_time(time).expand(len(x_t)), labels)
+    maps = inside.attention_maps(dit.network, x_t, dit.schedule.network_time(time).expand(len(x_t)), labels)
     noisy[name], weights[name] = x_t[0], {block: a.seen_from(8, 8)[0].mean(0) for block, a in maps.items()}
 
-attention_panels(noisy, weights, at=(8, 8), title="Attention weights of one patch, block by block")
+plots.attention_panels(noisy, weights, at=(8, 8), title="Attention weights of one patch, block by block")
 plt.show()
 
-with watch(dit.network, ["blocks.0.attend"]) as passed:
+with inside.watch(dit.network, ["blocks.0.attend"]) as passed:
     dit.network(x_t, dit.schedule.network_time(0.9).expand(len(x_t)), labels)
 v = dit.network.blocks[0].attend.heads(passed["blocks.0.attend"].input)[2]
 output = (maps["blocks.0"].weights @ v).transpose(1, 2).flatten(2)
@@ -366,13 +360,13 @@ times = [0.02, 0.1, 0.3, 0.5, 0.7, 0.9, 0.98]
 distances = []
 for time in times:
     x_t, clock = add_noise(x_0, eps, dit.schedule.level(time)), dit.schedule.network_time(time).expand(len(x_0))
-    maps = attention_maps(dit.network, x_t, clock, labels)
+    maps = inside.attention_maps(dit.network, x_t, clock, labels)
     distances.append([float(a.distance().mean()) for a in maps.values()])
-uniform = float(Attention((16, 16), torch.full((1, 1, 256, 256), 1 / 256)).distance())
+uniform = float(inside.Attention((16, 16), torch.full((1, 1, 256, 256), 1 / 256)).distance())
 
 rows, columns = [f"block {k}" for k in range(len(maps))], [f"{time:g}" for time in times]
-heat_panels({f"uniform attention: {uniform:.1f}": torch.tensor(distances).T}, rows, columns,
-            title="Mean attention distance, in patches", xlabel="t  (0 is data, 1 is noise)")  # fmt: skip
+plots.heat_panels({f"uniform attention: {uniform:.1f}": torch.tensor(distances).T}, rows, columns,
+                  title="Mean attention distance, in patches", xlabel="t  (0 is data, 1 is noise)")  # fmt: skip
 plt.show()
 print(f"uniform attention on a grid of 16 × 16 has a mean distance of {uniform:.1f} patches")
 assert all(0.5 < d < uniform for row in distances for d in row)
@@ -434,8 +428,8 @@ opened = {
     name: torch.stack([gate[k].abs().mean(dim=-1) for gate in gates])
     for name, k in (("attention", 2), ("two-layer network", 5))
 }
-heat_panels(opened, rows, columns, title="Mean |gate| of each block", digits=2,
-            xlabel="t  (0 is data, 1 is noise)")  # fmt: skip
+plots.heat_panels(opened, rows, columns, title="Mean |gate| of each block", digits=2,
+                  xlabel="t  (0 is data, 1 is noise)")  # fmt: skip
 plt.show()
 assert min(float(table.min()) for table in opened.values()) > 0.1  # every block is in use, at every time
 attend, alone = opened["attention"].mean(0), opened["two-layer network"].mean(0)  # over the blocks
@@ -469,8 +463,8 @@ def cosines(vectors):
 
 
 of_vectors, of_effects = cosines(unet.network.embed_class.table.weight[:10]), cosines(effects)
-similarity_panels({"class vectors": of_vectors, "effects on the prediction": of_effects}, unet.class_names,
-                  title="Similarity of the classes, U-Net of CIFAR-10")  # fmt: skip
+plots.similarity_panels({"class vectors": of_vectors, "effects on the prediction": of_effects}, unet.class_names,
+                        title="Similarity of the classes, U-Net of CIFAR-10")  # fmt: skip
 plt.show()
 
 pairs = [(i, j) for i in range(10) for j in range(i)]
@@ -496,10 +490,11 @@ assert min(of_effects[9, 1], of_effects[5, 3], of_effects[8, 0]) > 0.2  # truck,
 
 # %%
 clock = torch.linspace(0, 1000, 101)
-vectors = {"sinusoids": sinusoids(clock, 256), "after two layers": unet.network.embed_time(clock)}
+vectors = {"sinusoids": embeddings.sinusoids(clock, 256), "after two layers": unet.network.embed_time(clock)}
 to_half = {name: F.cosine_similarity(v, v[50:51], dim=1) for name, v in vectors.items()}
-curves({name: (clock / 1000, cosine) for name, cosine in to_half.items()}, title="Similarity of each time to t = 0.5",
-       xlabel="t  (0 is data, 1 is noise)", ylabel="cosine")  # fmt: skip
+plots.curves({name: (clock / 1000, cosine) for name, cosine in to_half.items()},
+             title="Similarity of each time to t = 0.5",
+             xlabel="t  (0 is data, 1 is noise)", ylabel="cosine")  # fmt: skip
 plt.show()
 assert all(abs(float(cosine[50]) - 1) < 1e-4 and int(cosine.argmax()) == 50 for cosine in to_half.values())
 assert float(to_half["after two layers"][30:71].min()) > 0.9 > 0.7 > float(to_half["sinusoids"][:50].max())
@@ -513,7 +508,7 @@ assert float(to_half["after two layers"][30:71].min()) > 0.9 > 0.7 > float(to_ha
 
 # %%
 for name, model in (("U-Net", unet), ("DiT", dit)):
-    table = costs(model.network)
+    table = inside.costs(model.network)
     assert sum(cost.parameters for cost in table) == count_parameters(model.network)
     assert sum(cost.flops for cost in table) == count_flops(model.network)
     weights, work = count_parameters(model.network), count_flops(model.network)
@@ -576,9 +571,9 @@ work = {
     name: [count_flops(network_class(replace(of, image_shape=(3, side, side)))) for side in sides]
     for name, (network_class, of) in families.items()
 }
-curves({name: (sides, [flops / 1e9 for flops in row]) for name, row in work.items()}, log="y",
-       title="Cost per picture, by resolution", xlabel="side of the picture, pixels",
-       ylabel="GFLOP per forward pass")  # fmt: skip
+plots.curves({name: (sides, [flops / 1e9 for flops in row]) for name, row in work.items()}, log="y",
+             title="Cost per picture, by resolution", xlabel="side of the picture, pixels",
+             ylabel="GFLOP per forward pass")  # fmt: skip
 plt.show()
 for name, row in work.items():
     print(f"{name:<13}: from 32 to 64 pixels (4 times as many) {row[3] / row[1]:.1f} times the FLOPs")
@@ -650,10 +645,10 @@ my_factors = ...
 # Sample solution: open this cell when you have tried.
 def solution_factors(model, x_0, labels, eps, time):
     def error(skips):
-        return rms_distance(predicted_x_0(model, x_0, labels, eps, time, skips), x_0)
+        return comparisons.rms_distance(predicted_x_0(model, x_0, labels, eps, time, skips), x_0)
 
     uncut = error([])
-    return [error([skip]) / uncut for skip in skip_connections(model.network)]
+    return [error([skip]) / uncut for skip in inside.skip_connections(model.network)]
 
 
 # %%

@@ -24,12 +24,10 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from diffusion_explained import load_pretrained, metrics, plots
-from diffusion_explained.data import DataUnavailableError, bundled_mnist, load_dataset
+from diffusion_explained import bundled_mnist, load_pretrained, metrics, plots, randn
+from diffusion_explained.data import DataUnavailableError, load_dataset
 from diffusion_explained.exercises import check
 from diffusion_explained.measured import picture_from_text, read_measured
-from diffusion_explained.metrics import draw, nearest, nearest_training_images, neighbour_coverage
-from diffusion_explained.noise import randn
 from diffusion_explained.pretrained import load_classifier
 
 plt.rcParams["figure.dpi"] = 100
@@ -166,7 +164,7 @@ assert abs(limits["real"]) < 0.15 < 0.5 < limits["blurred"]
 root = metrics.matrix_root(features.T.cov()).float()
 made_up = features.mean(0) + randn((2500, features.shape[1]), torch.Generator().manual_seed(1)) @ root
 distances = [metrics.frechet_distance(x, first) for x in (features[half[2500:]], made_up)]
-covered = [neighbour_coverage(x[:500], first[:500]) for x in (features[half[2500:]], made_up)]
+covered = [metrics.neighbour_coverage(x[:500], first[:500]) for x in (features[half[2500:]], made_up)]
 print(f"Fréchet distance: real digits {distances[0]:.1f}, made-up vectors {distances[1]:.1f}")
 print(f"neighbour coverage: real digits {covered[0]:.1f}, made-up vectors {covered[1]:.1f}")
 assert distances[1] < 1.5 * distances[0] + 0.05 and covered[1] < 0.4 < 0.9 < covered[0]
@@ -210,7 +208,7 @@ real, noise = unseen.to_float(), randn((300, 1, 28, 28), torch.Generator().manua
 
 cases = {
     "unseen real digits": real,
-    "our model, 5 steps": draw(model, labels, num_inference_steps=5, guidance_scale=1.0),
+    "our model, 5 steps": metrics.draw(model, labels, num_inference_steps=5, guidance_scale=1.0),
     "copies of the training set": train.to_float(),
     "ten pictures per class": real[:100].repeat(3, 1, 1, 1),
     "blurred": blurred(real),
@@ -237,10 +235,10 @@ def measures(x_0):
     return {
         "accuracy": metrics.class_accuracy(x_0, labels),
         "classes": metrics.class_coverage(x_0).reached,
-        "coverage": neighbour_coverage(found, of_train),
+        "coverage": metrics.neighbour_coverage(found, of_train),
         "Fréchet": metrics.frechet_distance(found, of_train),
         "diversity": metrics.diversity(x_0, labels),
-        "nearest": nearest_training_images(x_0, train)[1].median().item(),
+        "nearest": metrics.nearest_training_images(x_0, train)[1].median().item(),
     }
 
 
@@ -296,10 +294,10 @@ samples = cases["our model, 5 steps"]
 rest = torch.ones(len(digits), dtype=torch.bool)
 rest[places[300:330].flatten()] = False  # the 300 unseen digits are not compared with themselves
 known = digits.subset(torch.nonzero(rest).flatten())
-index, in_pixels = nearest_training_images(samples, known)
-_, of_real = nearest_training_images(real, known)
+index, in_pixels = metrics.nearest_training_images(samples, known)
+_, of_real = metrics.nearest_training_images(real, known)
 plots.neighbour_curves(
-    {"samples": in_pixels, "real digits": of_real, "copies": nearest(train.to_float(), known.images)[1]},
+    {"samples": in_pixels, "real digits": of_real, "copies": metrics.nearest(train.to_float(), known.images)[1]},
     xlabel="distance to the nearest training image (pixels in [-1, 1])",
 )
 plt.show()
@@ -323,7 +321,7 @@ assert of_real[ones].median() < 0.7 * of_real.median()
 
 # %%
 small = digits.subset(places[330:530].flatten())  # 2,000 of the digits, for speed
-index_f, in_features = nearest_training_images(samples[:10], small, in_features=True)
+index_f, in_features = metrics.nearest_training_images(samples[:10], small, in_features=True)
 rows = {
     "sample": samples[:10],
     "nearest in pixels": known.batch(index[:10])[0],
@@ -411,11 +409,11 @@ assert near["training, mirrored", "features"]["median"] > 0.9 * unseen["median"]
 
 # %%
 colour = load_pretrained("cifar10_unet_flow")
-eight = draw(colour, torch.arange(8), num_inference_steps=8, guidance_scale=2.0)
+eight = metrics.draw(colour, torch.arange(8), num_inference_steps=8, guidance_scale=2.0)
 shown = {"sample": eight, "nearest in pixels": torch.zeros_like(eight)}  # grey if the data set is not on this machine
 try:
     photographs = load_dataset("cifar10", "train", download=False)
-    shown["nearest in pixels"] = photographs.batch(nearest_training_images(eight, photographs)[0])[0]
+    shown["nearest in pixels"] = photographs.batch(metrics.nearest_training_images(eight, photographs)[0])[0]
 except DataUnavailableError:
     pass
 plots.filmstrip(shown, captions=colour.class_names[:8], title="Our CIFAR-10 samples, 8 steps, guidance 2")

@@ -34,25 +34,18 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from diffusion_explained import load_pretrained, samplers
-from diffusion_explained.comparisons import rms_distance
-from diffusion_explained.exercises import check
-from diffusion_explained.forward import add_noise
-from diffusion_explained.guidance import guide
-from diffusion_explained.measured import read_measured
-from diffusion_explained.noise import generators
-from diffusion_explained.plots import (
-    filmstrip,
-    latent_strip,
-    norm_panels,
-    reach_map,
-    token_chips,
-    walked_levels,
-    work_dots,
+from diffusion_explained import (
+    add_noise,
+    comparisons,
+    generators,
+    guidance,
+    load_pretrained,
+    plots,
+    samplers,
+    stable_diffusion,
 )
-from diffusion_explained.stable_diffusion import WeightsUnavailableError, find_weights, load, stand_in
-from diffusion_explained.stable_diffusion.costs import published_parameters, published_work
-from diffusion_explained.stable_diffusion.recording import row_of
+from diffusion_explained.exercises import check
+from diffusion_explained.measured import read_measured
 
 plt.rcParams["figure.dpi"] = 90
 
@@ -66,8 +59,8 @@ plt.rcParams["figure.dpi"] = 90
 # NBVAL_IGNORE_OUTPUT
 PUBLISHED = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 try:
-    print(f"{find_weights(PUBLISHED).name} is here: you may set MODEL = PUBLISHED below.")
-except WeightsUnavailableError as error:
+    print(f"{stable_diffusion.find_weights(PUBLISHED).name} is here: you may set MODEL = PUBLISHED below.")
+except stable_diffusion.WeightsUnavailableError as error:
     print(error)
 
 # %% [markdown]
@@ -81,17 +74,20 @@ MODEL = "stand-in"
 SIDE, STEPS = 256, 30  # pixels, and steps of DDIM; Stable Diffusion 1.5 was trained for a side of 512
 
 is_stand_in = MODEL == "stand-in"
-model = stand_in(device="cpu") if is_stand_in else load(MODEL)
+model = stable_diffusion.stand_in(device="cpu") if is_stand_in else stable_diffusion.load(MODEL)
 exact = model.network.dtype == torch.float32
 close = {"atol": 1e-3, "rtol": 1e-3} if exact else {"atol": 0.05, "rtol": 0.05}  # half precision rounds at every step
 print(model.name)
 for part, parameters in model.parameters().items():
     print(f"  {part:<13} {parameters:>11,} parameters")
 print(f"it predicts {model.kind}, its sampler is {model.default_sampler}")
-micro = load("micro", device="cpu")
+micro = stable_diffusion.load("micro", device="cpu")
 print(f"{micro.name}: {', '.join(f'{part} {n / 1e6:.1f} M' for part, n in micro.parameters().items())}; "
       f"it predicts {micro.kind}")  # fmt: skip
-print("Stable Diffusion 1.5:", ", ".join(f"{part} {n / 1e6:.0f} M" for part, n in published_parameters().items()))
+print(
+    "Stable Diffusion 1.5:",
+    ", ".join(f"{part} {n / 1e6:.0f} M" for part, n in stable_diffusion.costs.published_parameters().items()),
+)
 assert model.kind in ("eps", "v") and set(model.parameters()) >= {"text_encoder", "unet", "vae"}
 
 # %% [markdown]
@@ -111,7 +107,7 @@ assert model.kind in ("eps", "v") and set(model.parameters()) >= {"text_encoder"
 PROMPT = "a photo of a cat riding a horse"
 text = model.encode_text(PROMPT)
 (tokens,) = text.tokens[0]  # one prompt, one text encoder
-token_chips(tokens, title=f"“{PROMPT}” as {len(tokens.ids)} tokens")
+plots.token_chips(tokens, title=f"“{PROMPT}” as {len(tokens.ids)} tokens")
 plt.show()
 
 tokenizer = model.pipe.tokenizer
@@ -173,14 +169,14 @@ replaced = [" ".join([*WORDS[:k], "dog", *WORDS[k + 1 :]]) for k in range(len(WO
 embeds = model.encode_text([" ".join(WORDS), *replaced]).embeds.float().cpu()
 changes = (embeds[1:] - embeds[0]).norm(dim=-1) / embeds[0].norm(dim=-1)  # [words, 77]
 changes[changes < (1e-3 if exact else 0.02)] = 0  # rounding
-reach_map(changes, WORDS, title="Which embeddings change when a word is replaced by “dog”")
+plots.reach_map(changes, WORDS, title="Which embeddings change when a word is replaced by “dog”")
 plt.show()
 
 for k in range(len(WORDS)):
     assert not changes[k, : k + 1].any() and (not exact or bool((changes[k, k + 1 :] > 0).all()))
 print(f"the first word changes {int((changes[0] > 0).sum())} of 77 embeddings, "
       f"the last of these {int((changes[-1] > 0).sum())}")  # fmt: skip
-assert rms_distance(cat_first[1], dog_first[3]) > 0.01
+assert comparisons.rms_distance(cat_first[1], dog_first[3]) > 0.01
 
 # %% [markdown]
 # Look at the right of the map: the **padding is not empty**. Every padding vector depends on the whole prompt, and the
@@ -206,7 +202,7 @@ for side in (512, 768, 1024):
     C, h, w = model.latent_shape(side, side)
     print(f"{side} x {side} x 3 = {3 * side * side:>9,} numbers;  {h} x {w} x {C} = {C * h * w:>6,}: "
           f"{3 * side * side / (C * h * w):.0f} times fewer")  # fmt: skip
-C3, h3, w3 = stand_in("sd3", device="cpu").latent_shape(512, 512)
+C3, h3, w3 = stable_diffusion.stand_in("sd3", device="cpu").latent_shape(512, 512)
 print(f"Stable Diffusion 3: {h3} x {w3} x {C3}, only {3 * 512 * 512 / (C3 * h3 * w3):.0f} times fewer")
 
 C, h, w = model.latent_shape(512, 512)
@@ -229,15 +225,15 @@ torch.testing.assert_close(big.cpu(), torch.randn(1, 4, 64, 64, generator=torch.
 # of a 512 x 512 picture, and one forward pass of the same network on the picture itself.
 
 # %%
-work = published_work(512, 512)
+work = stable_diffusion.costs.published_work(512, 512)
 latent, pixel = work["U-Net"], work["U-Net on pixels"]
 for kind in ("convolutions", "products", "attention"):
     here, there = getattr(latent, kind), getattr(pixel, kind)
     print(f"{kind:<13} {here / 1e12:5.3f} against {there / 1e12:6.1f} TFLOP: {there / here:5.0f} times")
 print(f"{'together':<13} {latent.total / 1e12:5.3f} against {pixel.total / 1e12:6.1f} TFLOP: "
       f"{pixel.total / latent.total:5.0f} times")  # fmt: skip
-work_dots({"on 64 x 64 x 4 latents": latent.total / 1e12, "on 512 x 512 x 3 pixels": pixel.total / 1e12},
-          title="One forward pass of Stable Diffusion 1.5's U-Net")  # fmt: skip
+plots.work_dots({"on 64 x 64 x 4 latents": latent.total / 1e12, "on 512 x 512 x 3 pixels": pixel.total / 1e12},
+                title="One forward pass of Stable Diffusion 1.5's U-Net")  # fmt: skip
 plt.show()
 assert 63 < pixel.convolutions / latent.convolutions < 65 and pixel.total > 600 * latent.total
 
@@ -318,7 +314,7 @@ theirs = pipe(PROMPT, num_inference_steps=STEPS, guidance_scale=7.5, height=SIDE
               generator=generators(1, seed=0), output_type="latent").images  # fmt: skip
 
 ours = steps[-1].x_next
-apart = rms_distance(ours.cpu(), theirs.float().cpu()) / float(ours.square().mean().sqrt())
+apart = comparisons.rms_distance(ours.cpu(), theirs.float().cpu()) / float(ours.square().mean().sqrt())
 print(f"final latents, relative difference under 1 in 10,000: {apart < 1e-4}")
 assert apart < (1e-4 if exact else 0.05)
 
@@ -342,12 +338,14 @@ assert apart < (1e-4 if exact else 0.05)
 # %%
 for step in steps:
     torch.testing.assert_close(
-        step.pred.eps, guide(step.pred.eps_cond, step.pred.eps_uncond, 7.5), atol=1e-3, rtol=1e-3
+        step.pred.eps, guidance.guide(step.pred.eps_cond, step.pred.eps_uncond, 7.5), atol=1e-3, rtol=1e-3
     )
 torch.testing.assert_close(text.negative_embeds, model.encode_text("").embeds, **close)
 
-rows = [row_of(step) for step in micro_steps]  # the Euclidean norms of every step, one per image
-norm_panels(rows, title=f"“{EMOJI}”: norms of micro's two predictions")
+rows = [
+    stable_diffusion.recording.row_of(step) for step in micro_steps
+]  # the Euclidean norms of every step, one per image
+plots.norm_panels(rows, title=f"“{EMOJI}”: norms of micro's two predictions")
 plt.show()
 apart = [row["difference_norm"][0] / row["cond_norm"][0] for row in rows]
 norms = [row["cond_norm"][0] / 32 for row in rows]
@@ -423,7 +421,7 @@ def even(z):
 
 seen = [micro_steps[i] for i in shown]
 channels = {f"$x_t$, channel {c + 1}": [even(s.x_t)[0, c : c + 1].cpu() for s in seen] for c in range(4)}
-latent_strip({
+plots.latent_strip({
     **channels,
     "$x_t$, preview": [micro.preview(s.x_t)[0].cpu() for s in seen],
     "$\\hat x_0$, decoded": [micro.decode(s.pred.x_0)[0].cpu() for s in seen],
@@ -434,7 +432,7 @@ plt.show()
 for s in seen[1:]:  # at the first step α is 0: there the prediction of the velocity gives the picture
     torch.testing.assert_close(s.pred.x_0, (s.x_t - s.level.sigma * s.pred.eps) / s.level.alpha, atol=1e-2, rtol=1e-3)
 picture = micro.decode(micro_steps[-1].x_next)
-to_go = [rms_distance(micro.decode(s.pred.x_0), picture) for s in seen]
+to_go = [comparisons.rms_distance(micro.decode(s.pred.x_0), picture) for s in seen]
 print("distance of the predicted picture from the final one: " + ", ".join(f"{d:.1f}" for d in to_go))
 assert tuple(picture.shape) == (1, 3, 128, 128) and float(picture.abs().max()) <= 1
 assert to_go[-1] < 0.3 * to_go[0] and to_go == sorted(to_go, reverse=True)
@@ -447,7 +445,7 @@ print(f"the latents of all {STEPS} steps are {kept:,} numbers; decoded they woul
 # untrained network predicts hardly any noise, so $\hat x_0 \approx x_T / \alpha_T$ from the first step to the last:
 
 # %%
-latent_strip({
+plots.latent_strip({
     "stand-in": [even(steps[i].pred.x_0)[0, :1].cpu() for i in shown],
     "micro": [even(micro_steps[i].pred.x_0)[0, :1].cpu() for i in shown],
 }, limits={"stand-in": 2.5, "micro": 2.5}, side=64, captions=[f"step {i + 1}" for i in shown],
@@ -483,8 +481,8 @@ image = micro.sample("a house with a garden", seed=0, num_inference_steps=20, gu
 strengths = (0.3, 0.5, 0.8, 1.0)
 large = F.interpolate(image, size=(SIDE, SIDE), mode="bicubic").clamp(-1, 1)
 starts = {s: model.prepare(0, levels=model.levels(STEPS), image=large, strength=s) for s in strengths}
-walked_levels(model.levels(STEPS), {f"strength {s}": begun.levels for s, begun in starts.items()},
-              title="Image to image in Stable Diffusion 1.5: the levels that are visited (filled)")  # fmt: skip
+plots.walked_levels(model.levels(STEPS), {f"strength {s}": begun.levels for s, begun in starts.items()},
+                    title="Image to image in Stable Diffusion 1.5: the levels that are visited (filled)")  # fmt: skip
 plt.show()
 
 for s, begun in starts.items():
@@ -509,14 +507,14 @@ there_and_back = micro.decode(z).cpu()  # the picture after encoding and decodin
 
 few = {"num_inference_steps": 20, "guidance_scale": SCALE}
 outcomes = {s: micro.sample("a red house", seed=1, image=image, strength=s, **few).cpu() for s in strengths}
-filmstrip({"": torch.cat([image, there_and_back, *outcomes.values()])},
-          captions=["picture", "strength 0", *(f"{s}" for s in strengths)],
-          title="From a picture of a house to “a red house”, by strength (micro)")  # fmt: skip
+plots.filmstrip({"": torch.cat([image, there_and_back, *outcomes.values()])},
+                captions=["picture", "strength 0", *(f"{s}" for s in strengths)],
+                title="From a picture of a house to “a red house”, by strength (micro)")  # fmt: skip
 plt.show()
-away = [rms_distance(x, image) for x in outcomes.values()]
-print(f"encoded and decoded {rms_distance(there_and_back, image):.2f}; by strength "
+away = [comparisons.rms_distance(x, image) for x in outcomes.values()]
+print(f"encoded and decoded {comparisons.rms_distance(there_and_back, image):.2f}; by strength "
       + ", ".join(f"{s} {d:.2f}" for s, d in zip(strengths, away, strict=True)))  # fmt: skip
-assert rms_distance(there_and_back, image) < 0.1 and away == sorted(away)
+assert comparisons.rms_distance(there_and_back, image) < 0.1 and away == sorted(away)
 
 # %% [markdown]
 # The autoencoder nearly reproduces the picture. A larger strength means more steps, and here a larger distance from the
@@ -555,8 +553,8 @@ print(f"{keep.float().mean():.1%} of the latents are kept, exactly; the others c
 
 hole = torch.where(mask.bool(), torch.zeros(()), image)
 films = {"": torch.cat([image, hole, *(micro.decode(inpainting[i].pred.x_0).cpu() for i in seen)])}
-filmstrip(films, captions=["picture", "masked", *(f"step {i + 1}" for i in seen)],
-          title="Inpainting “a castle”: predicted pictures, decoded (micro)")  # fmt: skip
+plots.filmstrip(films, captions=["picture", "masked", *(f"step {i + 1}" for i in seen)],
+                title="Inpainting “a castle”: predicted pictures, decoded (micro)")  # fmt: skip
 plt.show()
 assert changed > 0.05
 
@@ -593,14 +591,14 @@ alone = micro.sample(micro_text, seed=8, **few)
 batch = micro.sample(micro_text, seed=[7, 8, 9], **few)
 again = micro.sample(micro_text, seed=8, **few)
 print(f"the same seed twice: equal to the bit: {torch.equal(alone, again)}")
-filmstrip({"": batch}, captions=["seed 7", "seed 8", "seed 9"], title=f"“{EMOJI}”, three seeds, 8 steps")
+plots.filmstrip({"": batch}, captions=["seed 7", "seed 8", "seed 9"], title=f"“{EMOJI}”, three seeds, 8 steps")
 plt.show()
 
 assert torch.equal(alone, again) and torch.equal(micro.prepare(8).x_t, micro.prepare([7, 8, 9]).x_t[1:2])
 torch.testing.assert_close(batch[1:2], alone, atol=1e-2, rtol=0)
-others = [rms_distance(batch[1:2], batch[k : k + 1]) for k in (0, 2)]
+others = [comparisons.rms_distance(batch[1:2], batch[k : k + 1]) for k in (0, 2)]
 print("distance of the pictures of seeds 7 and 9 from that of seed 8: " + ", ".join(f"{d:.1f}" for d in others))
-assert min(others) > 10 * rms_distance(batch[1:2], alone)
+assert min(others) > 10 * comparisons.rms_distance(batch[1:2], alone)
 print("in a batch: the same start to the bit, the same picture but for rounding; from other seeds, other noise")
 
 # %% [markdown]
@@ -619,7 +617,7 @@ print("in a batch: the same start to the bit, the same picture but for rounding;
 cost = {"text, 2 prompts": 2 * work["text encoder"].total,
         "30 steps, 60 passes of the U-Net": 60 * work["U-Net"].total,
         "decoding, once": work["decoder"].total}  # fmt: skip
-work_dots(
+plots.work_dots(
     {stage: flops / 1e12 for stage, flops in cost.items()}, title="Stable Diffusion 1.5, one picture of 512 x 512"
 )
 plt.show()
@@ -703,11 +701,14 @@ check("09.1", my_work, solution_work)
 
 # %%
 for small, large in ((512, 1024), (256, 512), (512, 768)):
-    counted = published_work(large, large)["U-Net"].total
-    predicted = solution_work(*published_work(small, small)["U-Net"], large / small)
+    counted = stable_diffusion.costs.published_work(large, large)["U-Net"].total
+    predicted = solution_work(*stable_diffusion.costs.published_work(small, small)["U-Net"], large / small)
     print(f"from {small} to {large}: predicted {predicted / 1e12:.2f} TFLOP, counted {counted / 1e12:.2f}")
     assert abs(predicted / counted - 1) < 0.05
-assert published_work(1024, 1024)["U-Net"].total > 4 * published_work(512, 512)["U-Net"].total
+assert (
+    stable_diffusion.costs.published_work(1024, 1024)["U-Net"].total
+    > 4 * stable_diffusion.costs.published_work(512, 512)["U-Net"].total
+)
 
 # %% [markdown]
 # (The prediction is not exact: attention from picture to *text* compares with 77 tokens at any size, and so grows like

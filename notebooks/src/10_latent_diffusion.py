@@ -22,28 +22,25 @@
 # run on two cores. No GPU and no network needed: everything is in the package.
 
 # %%
-import math
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
 
-from diffusion_explained.comparisons import rms_distance
+from diffusion_explained import (
+    Level,
+    add_noise,
+    comparisons,
+    generators,
+    measured,
+    micro,
+    plots,
+    randn,
+    stable_diffusion,
+)
 from diffusion_explained.exercises import check
-from diffusion_explained.forward import add_noise
-from diffusion_explained.measured import read_measured
-from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
-from diffusion_explained.micro.reconstruction import on_white, psnr
-from diffusion_explained.noise import generators, randn
-from diffusion_explained.plots import curves, filmstrip, heat_panels, image_grid, latent_strip, poke_panels, work_dots
-from diffusion_explained.schedules import Level
-from diffusion_explained.stable_diffusion import load
-from diffusion_explained.stable_diffusion.compression import PUBLISHED, compression_of
-from diffusion_explained.stable_diffusion.costs import count_work, published_work
-from diffusion_explained.stable_diffusion.latent_space import reach
 
 plt.rcParams["figure.dpi"] = 90
 
@@ -63,16 +60,16 @@ plt.rcParams["figure.dpi"] = 90
 # networks was trained on this thing in this style, though they were trained on the thing in another style.)
 
 # %%
-model = load("micro")
-emoji = load_emoji_sample()
-every = on_white(emoji.images)  # [N, 3, 128, 128] in [-1, 1]
+model = stable_diffusion.load("micro")
+emoji = micro.emoji.load_emoji_sample()
+every = micro.reconstruction.on_white(emoji.images)  # [N, 3, 128, 128] in [-1, 1]
 print(f"{model.name}, {model.label}: " + ", ".join(f"{part} {n / 1e6:.1f} M" for part, n in model.parameters().items()))
 print(f"{len(emoji)} pictures of {len(emoji.names)} things, {int(emoji.held_out.sum())} of them held out")
 
 
 def find(name, style="fluent"):
     """The index of one picture."""
-    matches = (emoji.subject == emoji.names.index(name)) & (emoji.style == STYLES.index(style))
+    matches = (emoji.subject == emoji.names.index(name)) & (emoji.style == micro.emoji.STYLES.index(style))
     return int(matches.nonzero()[0])
 
 
@@ -93,12 +90,12 @@ assert tuple(z.shape[1:]) == model.latent_shape() == (4, 16, 16) and x[0].numel(
 # %%
 SHOWN = 6
 channels = {f"channel {c + 1}": z[:SHOWN, c : c + 1] for c in range(4)}
-latent_strip({"picture": x[:SHOWN], **channels, "preview": model.preview(z[:SHOWN]), "decoded": back[:SHOWN]},
-             limits=dict.fromkeys(channels, 2.5), side=64, captions=NAMES[:SHOWN],
-             title="16 x 16 x 4 numbers, and the decoded pictures")  # fmt: skip
+plots.latent_strip({"picture": x[:SHOWN], **channels, "preview": model.preview(z[:SHOWN]), "decoded": back[:SHOWN]},
+                   limits=dict.fromkeys(channels, 2.5), side=64, captions=NAMES[:SHOWN],
+                   title="16 x 16 x 4 numbers, and the decoded pictures")  # fmt: skip
 plt.show()
 
-scores = psnr(x, back)
+scores = micro.reconstruction.psnr(x, back)
 print("decibels: " + ", ".join(f"{name} {score:.0f}" for name, score in zip(NAMES, scores, strict=True)))
 assert float(scores.min()) > 22
 
@@ -124,19 +121,19 @@ seen = (~emoji.held_out).nonzero().flatten()[::5][:72]
 pictures = every[torch.cat([held_out, seen])]  # 24 and 72
 latents = torch.cat([model.encode(part) for part in pictures.split(24)])  # [96, 4, 16, 16]
 reconstructed = torch.cat([model.decode(part) for part in latents.split(24)])
-quality = psnr(pictures, reconstructed)
+quality = micro.reconstruction.psnr(pictures, reconstructed)
 unseen, known = quality[:24], quality[24:]
 print(f"seen in training {known.mean():.1f} dB, held out {unseen.mean():.1f} dB")
 print(f"the worst {quality.min():.0f} dB, the best {quality.max():.0f} dB")
 order = quality.argsort()
 ends = torch.cat([order[:4], order[-4:]])
-for row in read_measured("micro")["rows"]:
+for row in measured.read_measured("micro")["rows"]:
     if row["part"] == "autoencoder" and row["model"] == "micro":
         print(f"measured on {row['psnr']['n']} of all emoji ({row['setting']['split'].replace('_', ' ')}): "
               f"{row['psnr']['mean']:.1f} ± {row['psnr']['error']:.1f} dB")  # fmt: skip
 decibels = [f"{score:.0f} dB" for score in quality[ends]]
-filmstrip({"picture": pictures[ends], "reconstruction": reconstructed[ends]}, captions=decibels,
-          title="The four worst and the four best")  # fmt: skip
+plots.filmstrip({"picture": pictures[ends], "reconstruction": reconstructed[ends]}, captions=decibels,
+                title="The four worst and the four best")  # fmt: skip
 plt.show()
 assert abs(float(known.mean() - unseen.mean())) < 3
 torch.testing.assert_close(quality, 10 * (4 / (pictures - reconstructed).square().mean((1, 2, 3))).log10())
@@ -157,7 +154,7 @@ def layers_of(x):
     """The picture as a sum of layers, {size of the details in pixels: [B, 3, H, W]}; the last holds the rest."""
     layers, finer = {}, x
     for size in (2, 4, 8, 16, 32):
-        average = F.avg_pool2d(x, size).repeat_interleave(size, 2).repeat_interleave(size, 3)
+        average = torch.nn.functional.avg_pool2d(x, size).repeat_interleave(size, 2).repeat_interleave(size, 3)
         layers[size // 2] = finer - average
         finer = average
     return layers | {32: finer}
@@ -170,9 +167,9 @@ def power(x):
 of_pictures, of_errors = layers_of(pictures), layers_of(reconstructed - pictures)
 torch.testing.assert_close(sum(of_pictures.values()), pictures)
 lost = {size: power(of_errors[size]) / power(of_pictures[size]) for size in of_pictures}
-ax = curves({"lost": (list(lost), [100 * share for share in lost.values()])}, log="xy",
-            title="What the reconstruction loses",
-            xlabel="size of the details, pixels", ylabel="% of their power").axes[0]  # fmt: skip
+ax = plots.curves({"lost": (list(lost), [100 * share for share in lost.values()])}, log="xy",
+                  title="What the reconstruction loses",
+                  xlabel="size of the details, pixels", ylabel="% of their power").axes[0]  # fmt: skip
 ax.set_xticks(list(lost), [str(size) for size in lost])
 ax.set_xticks([], minor=True)
 plt.show()
@@ -201,11 +198,11 @@ pages = {f"{size} px": written(words, size) for size, words in TEXTS.items()}
 hard = torch.stack([*stripes.values(), *pages.values()])
 hard_back = model.decode(model.encode(hard))
 corner = {"picture": hard[..., :48, :48], "reconstruction": hard_back[..., :48, :48]}  # large enough to count pixels
-filmstrip(corner,
-          captions=[*(f"stripes\n{name}" for name in stripes), *(f"letters\n{name}" for name in pages)],
-          title="Fine detail and its reconstruction")  # fmt: skip
+plots.filmstrip(corner,
+                captions=[*(f"stripes\n{name}" for name in stripes), *(f"letters\n{name}" for name in pages)],
+                title="Fine detail and its reconstruction")  # fmt: skip
 plt.show()
-hard_quality = psnr(hard, hard_back)
+hard_quality = micro.reconstruction.psnr(hard, hard_back)
 for name, score in zip([*(f"stripes of {n}" for n in stripes), *(f"letters of {n}" for n in pages)], hard_quality,
                        strict=True):  # fmt: skip
     print(f"{name:<17} {score:4.0f} dB")
@@ -243,15 +240,16 @@ assert 0.7 < float(latents.std()) < 1.3
 # intended.
 
 # %%
-print(f"without the factor every log SNR would be {2 * math.log(1 / s):+.2f} off; "
-      f"without Stable Diffusion 1.5's {2 * math.log(1 / PUBLISHED[0].scaling_factor):+.2f}")  # fmt: skip
+published = stable_diffusion.compression.PUBLISHED[0].scaling_factor
+print(f"without the factor every log SNR would be {2 * np.log(1 / s):+.2f} off; "
+      f"without Stable Diffusion 1.5's {2 * np.log(1 / published):+.2f}")  # fmt: skip
 edges = torch.linspace(-4, 4, 81)
 centres = (edges[1:] + edges[:-1]) / 2
 bell = torch.distributions.Normal(0.0, 1.0)
 densities = {name: (centres, torch.histogram(values.flatten(), edges, density=True).hist)
              for name, values in (("pixels", pictures), ("latents", latents))}  # fmt: skip
-curves({**densities, "N(0, 1)": (centres, bell.log_prob(centres).exp())}, xlabel="value",
-       ylabel="density, logarithmic", log="y", title="The data of diffusion: pixels and latents")  # fmt: skip
+plots.curves({**densities, "N(0, 1)": (centres, bell.log_prob(centres).exp())}, xlabel="value",
+             ylabel="density, logarithmic", log="y", title="The data of diffusion: pixels and latents")  # fmt: skip
 plt.show()
 assert float(((pictures > 0.98).float()).mean()) > 0.3  # the white background: one value
 
@@ -291,7 +289,8 @@ torch.testing.assert_close(kl, posterior.kl())
 drawn = model.decode(s * (posterior.mean + posterior.std * randn(z.shape, generators(len(z), seed=1))))
 print(f"KL: {kl.mean() / z[0].numel():.1f} nats per latent number")
 print(f"the encoder's own noise has a standard deviation of {posterior.std.mean() * s:.3f}, its means of {z.std():.2f}")
-print(f"decoded from a draw instead of the mean: {psnr(x, drawn).mean():.1f} dB instead of {psnr(x, back).mean():.1f}")
+of_draw, of_mean = (micro.reconstruction.psnr(x, each).mean() for each in (drawn, back))
+print(f"decoded from a draw instead of the mean: {of_draw:.1f} dB instead of {of_mean:.1f}")
 assert float(posterior.std.mean() * s) < 0.5 * float(z.std())
 
 # %% [markdown]
@@ -304,7 +303,7 @@ assert float(posterior.std.mean() * s) < 0.5 * float(z.std())
 # %%
 random_latents = randn((6, 4, 16, 16), generators(6, seed=3))
 nonsense = model.decode(random_latents)
-image_grid(nonsense, columns=6, title="Decoded noise: the autoencoder alone is not a generator")
+plots.image_grid(nonsense, columns=6, title="Decoded noise: the autoencoder alone is not a generator")
 plt.show()
 white = float((nonsense > 0.9).float().mean()), float((pictures > 0.9).float().mean())
 print(f"white pixels: {white[0]:.0%} of decoded noise, {white[1]:.0%} of the emoji")
@@ -330,8 +329,8 @@ def neighbour_correlation(x, apart=1):
 near = {"pixels": neighbour_correlation(pictures), "latents": neighbour_correlation(latents)}
 print(", ".join(f"{name}: neighbours correlate {c:.2f}" for name, c in near.items()))
 print(f"pixels 8 apart, as far as latent pixels are: {neighbour_correlation(pictures, 8):.2f}")
-heat_panels({"": torch.corrcoef(by_channel)}, [f"channel {c + 1}" for c in range(4)], ["1", "2", "3", "4"],
-            digits=2, title="Correlation of the channels")  # fmt: skip
+plots.heat_panels({"": torch.corrcoef(by_channel)}, [f"channel {c + 1}" for c in range(4)], ["1", "2", "3", "4"],
+                  digits=2, title="Correlation of the channels")  # fmt: skip
 plt.show()
 assert near["pixels"] > near["latents"] > 0.5
 
@@ -347,8 +346,11 @@ assert near["pixels"] > near["latents"] > 0.5
 
 # %%
 cat = z[:1]
-pokes = {f"channel {c + 1}": reach(model, cat, row=7, column=6, channel=c, by=3.0) for c in range(4)}
-poke_panels(pokes, title="One latent number changed by 3")
+pokes = {
+    f"channel {c + 1}": stable_diffusion.latent_space.reach(model, cat, row=7, column=6, channel=c, by=3.0)
+    for c in range(4)
+}
+plots.poke_panels(pokes, title="One latent number changed by 3")
 plt.show()
 for name, poked in pokes.items():
     half, most = poked.box(0.5), poked.box(0.95)
@@ -368,10 +370,10 @@ for name, poked in pokes.items():
 moves = (-1.0, -0.5, 0.0, 0.5, 1.0)
 unit = torch.eye(4)[:, :, None, None]  # unit[c]: 1 in channel c, everywhere
 whole = {f"channel {c + 1}": torch.cat([model.decode(cat + move * unit[c]) for move in moves]) for c in range(4)}
-filmstrip(whole, captions=[f"{m:+g}" for m in moves], title="Added to a whole channel")
+plots.filmstrip(whole, captions=[f"{m:+g}" for m in moves], title="Added to a whole channel")
 plt.show()
 for row in whole.values():
-    assert rms_distance(row[0], row[2]) > 0.02 and rms_distance(row[4], row[2]) > 0.02
+    assert comparisons.rms_distance(row[0], row[2]) > 0.02 and comparisons.rms_distance(row[4], row[2]) > 0.02
 
 # %% [markdown]
 # Here the channels are similar to colours: channel 1 goes from red to green, channel 2 from pale to dark. Yet the
@@ -386,10 +388,11 @@ rocket = z[3:4]
 shares = torch.linspace(0, 1, 7)
 mixed_pixels = torch.cat([torch.lerp(x[:1], x[3:4], float(share)) for share in shares])
 mixed_latents = model.decode(torch.cat([torch.lerp(cat, rocket, float(share)) for share in shares]))
-filmstrip({"mixed pixels": mixed_pixels, "mixed latents": mixed_latents}, captions=[f"{share:.2f}" for share in shares],
-          title="From a cat to a rocket")  # fmt: skip
+plots.filmstrip({"mixed pixels": mixed_pixels, "mixed latents": mixed_latents},
+                captions=[f"{share:.2f}" for share in shares],
+                title="From a cat to a rocket")  # fmt: skip
 plt.show()
-apart = rms_distance(mixed_pixels[3], mixed_latents[3]) / rms_distance(x[0], x[3])
+apart = comparisons.rms_distance(mixed_pixels[3], mixed_latents[3]) / comparisons.rms_distance(x[0], x[3])
 print(f"in the middle the two mixtures differ by {apart:.2f} of the distance from cat to rocket")
 assert apart < 0.6
 
@@ -409,13 +412,13 @@ assert apart < 0.6
 
 def level_at(log_snr):
     """The level with this log SNR and alpha^2 + sigma^2 = 1, so that data of variance 1 keeps its variance."""
-    power = 1 / (1 + math.exp(-log_snr))
-    return Level(0.0, math.sqrt(power), math.sqrt(1 - power))
+    power = 1 / (1 + np.exp(-log_snr))
+    return Level(0.0, np.sqrt(power), np.sqrt(1 - power))
 
 
 levels = [level_at(log_snr) for log_snr in (12, 4, 2, 0, -2, -4)]
 eps_pixels, eps_latents = randn(x[:1].shape, generators(1, seed=5)), randn(cat.shape, generators(1, seed=6))
-filmstrip({
+plots.filmstrip({
     "noise on pixels": torch.cat([add_noise(x[:1], eps_pixels, level) for level in levels]),
     "noise on latents,\ndecoded": torch.cat([model.decode(add_noise(cat, eps_latents, level)) for level in levels]),
 }, captions=[f"log SNR\n{level.log_snr:+.1f}" for level in levels], title="A cat under noise")  # fmt: skip
@@ -443,8 +446,8 @@ found = {name: [] for name in ("pixels", "latents")}
 for log_snr in ratios.tolist():
     for accuracies, clean in zip(found.values(), normalised, strict=True):
         accuracies.append(recognised(clean, level_at(log_snr), seed=7))
-curves({name: (ratios, accuracies) for name, accuracies in found.items()}, title="Which of 96 pictures is it?",
-       xlabel="log SNR of each number", ylabel="recognised", reference=("chance", 1 / 96))  # fmt: skip
+plots.curves({name: (ratios, accuracies) for name, accuracies in found.items()}, title="Which of 96 pictures is it?",
+             xlabel="log SNR of each number", ylabel="recognised", reference=("chance", 1 / 96))  # fmt: skip
 plt.show()
 
 
@@ -457,7 +460,7 @@ def half(accuracies):
 
 moved = half(found["latents"]) - half(found["pixels"])
 print(f"half are recognised at {half(found['pixels']):.1f} in pixels and {half(found['latents']):.1f} in latents: "
-      f"{moved:.1f} apart; 48 times fewer numbers are log 48 = {math.log(48):.1f}")  # fmt: skip
+      f"{moved:.1f} apart; 48 times fewer numbers are log 48 = {np.log(48):.1f}")  # fmt: skip
 assert 2 < moved < 6
 
 # %% [markdown]
@@ -471,13 +474,13 @@ assert 2 < moved < 6
 
 # %%
 print(f"{'':<22}{'picture':>14}{'latents':>15}{'numbers':>12}   fewer  scaling factor")
-micro = replace(compression_of(model), name="micro")
-for row in (micro, *PUBLISHED):
+this = replace(stable_diffusion.compression.compression_of(model), name="micro")
+for row in (this, *stable_diffusion.compression.PUBLISHED):
     picture, small = f"{row.side}² x 3", f"{row.latent_side}² x {row.channels}"
     print(
         f"{row.name:<22}{picture:>14}{small:>15}{row.latent_values:>12,}   {row.times:4.0f}x  {row.scaling_factor:.4f}"
     )
-assert [round(row.times) for row in (micro, *PUBLISHED)] == [48, 48, 48, 12]
+assert [round(row.times) for row in (this, *stable_diffusion.compression.PUBLISHED)] == [48, 48, 48, 12]
 
 # %% [markdown]
 # The factor is three colours times $8^2$ pixels, divided by the number of channels: the picture's size cancels. (Stable
@@ -493,17 +496,17 @@ with torch.device("meta"):  # shapes only, no numbers
     config = {**model.network.config, "in_channels": 3, "out_channels": 3, "sample_size": SIDE}
     on_pixels = UNet2DConditionModel.from_config(config)
     of_text = torch.zeros(text.embeds.shape)
-    pixel = count_work(lambda: on_pixels(torch.zeros(1, 3, SIDE, SIDE), torch.ones(1), of_text))
-latent = count_work(lambda: model.network(z[:1], torch.ones(1), text.embeds))
-decoder = count_work(lambda: model.pipe.vae.decode(z[:1]))
-published = published_work(512, 512)
+    pixel = stable_diffusion.costs.count_work(lambda: on_pixels(torch.zeros(1, 3, SIDE, SIDE), torch.ones(1), of_text))
+latent = stable_diffusion.costs.count_work(lambda: model.network(z[:1], torch.ones(1), text.embeds))
+decoder = stable_diffusion.costs.count_work(lambda: model.pipe.vae.decode(z[:1]))
+published = stable_diffusion.costs.published_work(512, 512)
 large = published["U-Net"].total, published["U-Net on pixels"].total
 print(f"micro: {latent.total / 1e9:.2f} GFLOP on latents, {pixel.total / 1e9:.0f} on pixels: "
       f"{pixel.total / latent.total:.0f} times")  # fmt: skip
 print(f"Stable Diffusion 1.5: {large[0] / 1e12:.2f} TFLOP and {large[1] / 1e12:.0f}: {large[1] / large[0]:.0f} times")
 print(f"the decoder, once: {decoder.total / 1e9:.1f} GFLOP, as much as {decoder.total / latent.total:.1f} passes")
-work_dots({"the U-Net on latents": latent.total / 1e9, "the U-Net on pixels": pixel.total / 1e9,
-           "the decoder": decoder.total / 1e9}, title="micro, one pass of each", unit="GFLOP")  # fmt: skip
+plots.work_dots({"the U-Net on latents": latent.total / 1e9, "the U-Net on pixels": pixel.total / 1e9,
+                 "the decoder": decoder.total / 1e9}, title="micro, one pass of each", unit="GFLOP")  # fmt: skip
 plt.show()
 assert 63 < pixel.convolutions / latent.convolutions < 66 and pixel.total > 64 * latent.total
 
@@ -525,7 +528,7 @@ assert 63 < pixel.convolutions / latent.convolutions < 66 and pixel.total > 64 *
 again, losses = x, []
 for _ in range(6):
     again = model.decode(model.encode(again))
-    losses.append(float(psnr(x, again).mean()))
+    losses.append(float(micro.reconstruction.psnr(x, again).mean()))
 print("decibels after 1 to 6 rounds: " + ", ".join(f"{loss:.1f}" for loss in losses))
 assert losses[-1] < losses[0] - 3
 
@@ -584,7 +587,7 @@ my_log_snr = ...
 # %% jupyter={"source_hidden": true} tags=["solution"]
 # Sample solution: open this cell when you have tried.
 def solution_log_snr(level, spread):
-    return 2 * math.log(level.alpha * spread / level.sigma)
+    return 2 * np.log(level.alpha * spread / level.sigma)
 
 
 # %%

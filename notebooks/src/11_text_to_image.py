@@ -26,33 +26,10 @@ from itertools import pairwise
 
 import matplotlib.pyplot as plt
 import torch
-import torch.nn.functional as F
 
-from diffusion_explained.comparisons import rms_distance
+from diffusion_explained import comparisons, final, guidance, micro, plots, samplers, stable_diffusion
 from diffusion_explained.exercises import check
-from diffusion_explained.guidance import guide
 from diffusion_explained.measured import read_measured
-from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
-from diffusion_explained.micro.fidelity import colour_shares, halves
-from diffusion_explained.micro.reconstruction import on_white
-from diffusion_explained.micro.retrieval import load_retrieval, rank
-from diffusion_explained.micro.scenes import SceneSampler, draw_scenes
-from diffusion_explained.micro.words import COLOURS, is_held_out_colour
-from diffusion_explained.plots import (
-    curves,
-    filmstrip,
-    image_grid,
-    latent_strip,
-    norm_panels,
-    similarity_panels,
-    token_chips,
-    word_maps,
-)
-from diffusion_explained.samplers import SAMPLERS, final
-from diffusion_explained.stable_diffusion import load
-from diffusion_explained.stable_diffusion.attention import cross_attentions, record_attention, reweight
-from diffusion_explained.stable_diffusion.latent_space import slerp
-from diffusion_explained.stable_diffusion.recording import row_of
 
 plt.rcParams["figure.dpi"] = 80
 
@@ -60,7 +37,7 @@ plt.rcParams["figure.dpi"] = 80
 # ## 1 · A sentence, and three pictures
 
 # %%
-model = load("micro")
+model = stable_diffusion.load("micro")
 STEPS, SCALE = 10, 4.0
 OPTIONS = {"sampler": "dpm_solver_pp_2m", "spacing": "trailing", "num_inference_steps": STEPS, "guidance_scale": SCALE}
 print(f"{model.name}, {model.label}; it predicts {model.kind}")
@@ -75,7 +52,9 @@ def draw(prompt, seeds=range(3), **options):
 
 PROMPTS = ["crying cat", "a rocket", "red heart", "a house with a garden"]
 SEEDS = [f"seed {s}" for s in range(3)]
-filmstrip({f"“{prompt}”": draw(prompt) for prompt in PROMPTS}, captions=SEEDS, title="Four prompts, three seeds each")
+plots.filmstrip(
+    {f"“{prompt}”": draw(prompt) for prompt in PROMPTS}, captions=SEEDS, title="Four prompts, three seeds each"
+)
 plt.show()
 assert model.latent_shape() == (4, 16, 16) and set(model.parameters()) >= {"vae", "text_encoder", "unet"}
 
@@ -93,13 +72,15 @@ assert model.latent_shape() == (4, 16, 16) and set(model.parameters()) >= {"vae"
 # the package (`diffusion-explained micro data` builds the whole data set; `recipes/micro2.py` is the training).
 
 # %%
-emoji = load_emoji_sample()
-sampler = SceneSampler(emoji, mix="relations")
+emoji = micro.emoji.load_emoji_sample()
+sampler = micro.scenes.SceneSampler(emoji, mix="relations")
 scenes = sampler.batch(range(24, 39))
 captions = [textwrap.fill(caption, 17) for caption in scenes.captions]
-image_grid(draw_scenes(scenes, emoji.images), captions=captions, columns=5, tile=1.6, title="Training scenes")
+plots.image_grid(
+    micro.scenes.draw_scenes(scenes, emoji.images), captions=captions, columns=5, tile=1.6, title="Training scenes"
+)
 plt.show()
-print(f"{len(emoji.names)} things in {len(STYLES)} styles: {', '.join(STYLES)}; "
+print(f"{len(emoji.names)} things in {len(micro.emoji.STYLES)} styles: {', '.join(micro.emoji.STYLES)}; "
       f"{int(emoji.held_out.sum())} of {len(emoji)} pictures are held out")  # fmt: skip
 assert len(scenes.captions) == 15 and not any(emoji.held_out[scenes.sprite[scenes.sprite >= 0]])
 assert [sampler.mix.kinds[kind] for kind in ("plain", "relation")] == [0.28, 0.41]
@@ -115,7 +96,7 @@ assert [sampler.mix.kinds[kind] for kind in ("plain", "relation")] == [0.28, 0.4
 PROMPT = "a red apple and a rocket"
 text = model.encode_text(PROMPT)
 (tokens,) = text.tokens[0]
-token_chips(tokens, columns=8, title=f"“{PROMPT}” as {len(tokens.ids)} tokens")
+plots.token_chips(tokens, columns=8, title=f"“{PROMPT}” as {len(tokens.ids)} tokens")
 plt.show()
 print(f"{len(model.pipe.tokenizer)} pieces in the vocabulary; Stable Diffusion's CLIP has 49,408")
 for prompt in ("a rocket", "kitten", "a sapphire apple", "unbelievable", "кот", "🐱"):
@@ -129,8 +110,8 @@ assert len(tokens.ids) == model.pipe.tokenizer.model_max_length and tokens.used 
 # a known word:
 
 # %%
-filmstrip({f"“{prompt}”": draw(prompt) for prompt in ("a sapphire apple", "unbelievable", "")},
-          captions=SEEDS, title="Words that are in no caption, and the empty prompt")  # fmt: skip
+plots.filmstrip({f"“{prompt}”": draw(prompt) for prompt in ("a sapphire apple", "unbelievable", "")},
+                captions=SEEDS, title="Words that are in no caption, and the empty prompt")  # fmt: skip
 plt.show()
 assert model.encode_text("unbelievable").tokens[0][0].used > 3
 
@@ -151,7 +132,7 @@ read = model.encode_text(THINGS)
 
 def cosines(vectors):
     """Cosine similarities [K, K] of all pairs, after subtracting the mean."""
-    centred = F.normalize(vectors - vectors.mean(0), dim=1)
+    centred = torch.nn.functional.normalize(vectors - vectors.mean(0), dim=1)
     return centred @ centred.T
 
 
@@ -160,7 +141,7 @@ cosine = {
     "at the end token": cosines(torch.stack([e[u - 1] for e, u in zip(read.embeds, used, strict=True)])),
     "at the padding": cosines(torch.stack([e[u:].mean(0) for e, u in zip(read.embeds, used, strict=True)])),
 }
-similarity_panels(cosine, THINGS, title="Which prompts are similar")
+plots.similarity_panels(cosine, THINGS, title="Which prompts are similar")
 plt.show()
 for where, matrix in cosine.items():
     others = (matrix - 2 * torch.eye(len(THINGS))).argmax(1)
@@ -200,12 +181,14 @@ for prompt in ("red apple", "a rocket", "a house with a garden"):
     whole = draw(prompt)
     parts = {part: draw(emptied(prompt, part)) for part in ("padding", "words")}
     for part, pictures in parts.items():
-        moved[prompt, part] = torch.tensor([rms_distance(a, b) for a, b in zip(pictures, whole, strict=True)])
+        moved[prompt, part] = torch.tensor(
+            [comparisons.rms_distance(a, b) for a, b in zip(pictures, whole, strict=True)]
+        )
         print(f"“{prompt}”, {part} emptied: moved by " + ", ".join(f"{d:.2f}" for d in moved[prompt, part].tolist()))
     if prompt != "a rocket":
         named = {f"“{prompt}”,\n{part} emptied": pictures for part, pictures in parts.items()}
         rows |= {f"“{prompt}”": whole, **named}
-filmstrip(rows, captions=SEEDS, title="Two prompts, with parts of their embeddings emptied")
+plots.filmstrip(rows, captions=SEEDS, title="Two prompts, with parts of their embeddings emptied")
 plt.show()
 assert all(moved[prompt, "padding"].mean() > 1.5 * moved[prompt, "words"].mean() for prompt, _ in moved)
 assert moved["red apple", "padding"].mean() > 4 * moved["red apple", "words"].mean()
@@ -256,17 +239,17 @@ assert changes["words emptied"]["mean"] < 0.1 * changes["padding emptied"]["mean
 
 # %%
 steps = list(model.steps(text, seed=1, **OPTIONS))
-latent_strip({
+plots.latent_strip({
     "$x_t$, decoded": [model.decode(step.x_t)[0] for step in steps],
     "$\\hat x_0$, decoded": [model.decode(step.pred.x_0)[0] for step in steps],
 }, captions=[f"{step.i + 1}" for step in steps], side=96, title=f"“{PROMPT}”, step by step")  # fmt: skip
 plt.show()
 for step in steps:
     torch.testing.assert_close(
-        step.pred.eps, guide(step.pred.eps_cond, step.pred.eps_uncond, 4.0), atol=1e-3, rtol=1e-3
+        step.pred.eps, guidance.guide(step.pred.eps_cond, step.pred.eps_uncond, 4.0), atol=1e-3, rtol=1e-3
     )
 end = model.decode(steps[-1].x_next)
-to_go = [rms_distance(model.decode(step.pred.x_0), end) for step in steps]
+to_go = [comparisons.rms_distance(model.decode(step.pred.x_0), end) for step in steps]
 print("distance of the predicted picture from the final one: " + ", ".join(f"{d:.2f}" for d in to_go))
 assert to_go[-1] < 0.3 * to_go[0]
 
@@ -274,14 +257,14 @@ assert to_go[-1] < 0.3 * to_go[0]
 # *At which steps* do the two predictions, with the prompt and with the empty prompt, differ?
 
 # %%
-rows = [row_of(step) for step in steps]
-norm_panels(rows, title="Norms of the two predictions")
+rows = [stable_diffusion.recording.row_of(step) for step in steps]
+plots.norm_panels(rows, title="Norms of the two predictions")
 plt.show()
 difference = [row["difference_norm"][0] / row["cond_norm"][0] for row in rows]
 print(f"the difference is {difference[1]:.0%} of the noise at the second step, {difference[-1]:.0%} at the last")
 first = steps[0]
-apart = rms_distance(model.decode(model.denoiser(text, 1.0)(first.x_t, first.level).x_0),
-                     model.decode(model.denoiser(nothing, 1.0)(first.x_t, first.level).x_0))  # fmt: skip
+apart = comparisons.rms_distance(model.decode(model.denoiser(text, 1.0)(first.x_t, first.level).x_0),
+                                 model.decode(model.denoiser(nothing, 1.0)(first.x_t, first.level).x_0))  # fmt: skip
 print(f"at the first step it is 0 by the formula: α = {first.level.alpha:.3f}, so x_t is the noise. "
       f"The two pictures differ by {apart:.2f} there")  # fmt: skip
 assert max(difference) < 0.2 and apart > 0.05
@@ -307,7 +290,7 @@ assert max(difference) < 0.2 and apart > 0.05
 # latents are the same.
 
 # %%
-with record_attention(model, text) as attention:
+with stable_diffusion.attention.record_attention(model, text) as attention:
     recorded = []
     for step in model.steps(text, seed=1, **OPTIONS):
         attention.after(step)
@@ -316,14 +299,14 @@ assert all(torch.equal(a.x_next, b.x_next) for a, b in zip(recorded, steps, stri
 
 maps = attention.maps()  # [steps, columns, h, w]
 print(f"columns: {', '.join(attention.columns())}")
-print(f"{len(cross_attentions(model))} layers of cross-attention, maps {tuple(maps.shape)}")
+print(f"{len(stable_diffusion.attention.cross_attentions(model))} layers of cross-attention, maps {tuple(maps.shape)}")
 torch.testing.assert_close(maps.sum(1), torch.ones_like(maps[:, 0]))
 
 moments = [0, 2, 5, STEPS - 1]
 words = ["red", "apple", "and", "rocket", "padding"]
-word_maps(torch.cat([model.decode(steps[i].pred.x_0) for i in moments]),
-          torch.stack([attention.of(word)[moments] for word in words], 1), words,
-          [f"step {i + 1}" for i in moments], title=f"“{PROMPT}”: the attention to each word")  # fmt: skip
+plots.word_maps(torch.cat([model.decode(steps[i].pred.x_0) for i in moments]),
+                torch.stack([attention.of(word)[moments] for word in words], 1), words,
+                [f"step {i + 1}" for i in moments], title=f"“{PROMPT}”: the attention to each word")  # fmt: skip
 plt.show()
 
 # %% [markdown]
@@ -332,8 +315,8 @@ plt.show()
 # %%
 shares = attention.shares()
 names = ["start", "red", "apple", "rocket", "end", "padding"]
-curves({name: (range(1, len(steps) + 1), 100 * shares[:, attention.columns().index(name)]) for name in names},
-       title="Shares of all attention", xlabel="step", ylabel="%")  # fmt: skip
+plots.curves({name: (range(1, len(steps) + 1), 100 * shares[:, attention.columns().index(name)]) for name in names},
+             title="Shares of all attention", xlabel="step", ylabel="%")  # fmt: skip
 plt.show()
 print(", ".join(f"{name} {shares[:, k].mean():.0%}" for k, name in enumerate(attention.columns())))
 torch.testing.assert_close(shares.sum(1), torch.ones(len(steps)))
@@ -348,7 +331,7 @@ assert 0.35 < largest.values[0] < 0.5 and largest.values[3] < 0.06
 # the background. The next cell measures this. The apple is where the final picture is much more red than green.
 
 # %%
-drawn = F.interpolate(end, size=attention.size, mode="area")[0].cpu()
+drawn = torch.nn.functional.interpolate(end, size=attention.size, mode="area")[0].cpu()
 red = (drawn[0] - drawn[1]).clamp(min=0)
 by_word = {word: attention.of(word).mean(0) for word in ("red", "apple", "rocket")}
 
@@ -377,13 +360,13 @@ factors = (0.0, 0.5, 1.0, 2.0, 4.0)
 two = [1, 2]  # seeds
 reweighted = []
 for factor in factors:
-    with reweight(model, text, {"red": factor}):
+    with stable_diffusion.attention.reweight(model, text, {"red": factor}):
         reweighted.append(draw(text, two))
-filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in reweighted]) for i, s in enumerate(two)},
-          captions=[f"red × {factor:g}" for factor in factors], title=f"“{PROMPT}”, red re-weighted")  # fmt: skip
+plots.filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in reweighted]) for i, s in enumerate(two)},
+                captions=[f"red × {factor:g}" for factor in factors], title=f"“{PROMPT}”, red re-weighted")  # fmt: skip
 plt.show()
 torch.testing.assert_close(reweighted[2], draw(text, two))
-moved = [rms_distance(pictures, reweighted[2]) for pictures in reweighted]
+moved = [comparisons.rms_distance(pictures, reweighted[2]) for pictures in reweighted]
 print("distance from the picture at 1: " + ", ".join(f"× {f:g} {d:.2f}" for f, d in zip(factors, moved, strict=True)))
 assert 0 < moved[0] < 0.1 and 0 < moved[-1] < 0.1
 
@@ -413,18 +396,19 @@ def changed_after(k):
     def denoise(x_t, level):
         return (predict_first if level.t > levels[k].t else predict_second)(x_t, level)
 
-    return model.decode(final(SAMPLERS[OPTIONS["sampler"]](denoise, start.x_t, levels))).cpu()
+    return model.decode(final(samplers.SAMPLERS[OPTIONS["sampler"]](denoise, start.x_t, levels))).cpu()
 
 
 switches = (0, 2, 4, 6, 7, 8, STEPS)
 switched = {k: changed_after(k) for k in switches}
-filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in switched.values()]) for i, s in enumerate(two)},
-          captions=[f"{k}" for k in switches], title=f"“{FIRST}” for k of {STEPS} steps, then “{SECOND}”")  # fmt: skip
+plots.filmstrip({f"seed {s}": torch.stack([pictures[i] for pictures in switched.values()]) for i, s in enumerate(two)},
+                captions=[f"{k}" for k in switches],
+                title=f"“{FIRST}” for k of {STEPS} steps, then “{SECOND}”")  # fmt: skip
 plt.show()
-whole = rms_distance(switched[0], switched[STEPS])
-first_share = {k: rms_distance(pictures, switched[0]) / whole for k, pictures in switched.items()}
-curves({"": (switches, list(first_share.values()))}, title="Distance from the picture of the second prompt",
-       xlabel="k, steps with the first prompt", ylabel="distance (1: first prompt)")  # fmt: skip
+whole = comparisons.rms_distance(switched[0], switched[STEPS])
+first_share = {k: comparisons.rms_distance(pictures, switched[0]) / whole for k, pictures in switched.items()}
+plots.curves({"": (switches, list(first_share.values()))}, title="Distance from the picture of the second prompt",
+             xlabel="k, steps with the first prompt", ylabel="distance (1: first prompt)")  # fmt: skip
 plt.show()
 decided = next(k for k, share in first_share.items() if share > 0.5)
 print(f"the first k for which the picture is nearer to the first prompt's: {decided} of {STEPS}")
@@ -459,18 +443,18 @@ between_texts = replace(
 )
 noise = model.prepare([3, 5], levels=levels).x_t
 start_7 = model.prepare([3] * 7, levels=levels)
-between_noises = torch.cat([slerp(noise[:1], noise[1:], share) for share in mixes])
+between_noises = torch.cat([stable_diffusion.latent_space.slerp(noise[:1], noise[1:], share) for share in mixes])
 morphs = {
     "texts mixed": draw(between_texts, [3] * 7),
-    "noises mixed": model.decode(final(SAMPLERS[OPTIONS["sampler"]](
+    "noises mixed": model.decode(final(samplers.SAMPLERS[OPTIONS["sampler"]](
         model.denoiser(model.encode_text("cat"), SCALE, start=start_7), between_noises, levels))),
 }  # fmt: skip
-filmstrip(
+plots.filmstrip(
     morphs, captions=[f"{share:.2f}" for share in mixes], title="From “cat” to “dog”, and from one seed to another"
 )
 plt.show()
-assert rms_distance(morphs["texts mixed"][0], draw("cat", [3])[0]) < 0.05
-pairs = {name: [rms_distance(a, b) for a, b in pairwise(row.cpu())] for name, row in morphs.items()}
+assert comparisons.rms_distance(morphs["texts mixed"][0], draw("cat", [3])[0]) < 0.05
+pairs = {name: [comparisons.rms_distance(a, b) for a, b in pairwise(row.cpu())] for name, row in morphs.items()}
 print("from each picture to the next: "
       + "; ".join(f"{name} " + ", ".join(f"{d:.2f}" for d in row) for name, row in pairs.items()))  # fmt: skip
 jumps = {name: max(row) / sum(row) for name, row in pairs.items()}
@@ -514,11 +498,14 @@ assert row["top5"]["share"] > 20 * row["chance"]["top5"]
 # %%
 ORDERS = ["a cat and a dog", "a dog and a cat", "red heart", "heart red"]
 ordered = {prompt: draw(prompt) for prompt in ORDERS}
-filmstrip({f"“{prompt}”": pictures for prompt, pictures in ordered.items()}, captions=SEEDS,
-          title="The same words in another order")  # fmt: skip
+plots.filmstrip({f"“{prompt}”": pictures for prompt, pictures in ordered.items()}, captions=SEEDS,
+                title="The same words in another order")  # fmt: skip
 plt.show()
-between_seeds = rms_distance(ordered[ORDERS[0]], ordered[ORDERS[0]].roll(1, 0))
-swapped = rms_distance(ordered[ORDERS[0]], ordered[ORDERS[1]]), rms_distance(ordered[ORDERS[2]], ordered[ORDERS[3]])
+between_seeds = comparisons.rms_distance(ordered[ORDERS[0]], ordered[ORDERS[0]].roll(1, 0))
+swapped = (
+    comparisons.rms_distance(ordered[ORDERS[0]], ordered[ORDERS[1]]),
+    comparisons.rms_distance(ordered[ORDERS[2]], ordered[ORDERS[3]]),
+)
 print(f"from one seed to the next {between_seeds:.2f}; cat and dog exchanged {swapped[0]:.2f}; "
       f"adjective after its noun {swapped[1]:.2f}")  # fmt: skip
 assert min(swapped) > 0
@@ -560,8 +547,8 @@ assert abs(before["share"] - after["share"]) < 2 * before["error"]
 
 # %%
 plain, without_red = draw("heart"), draw("heart", negative="red")
-filmstrip({"“heart”": plain, "“heart”,\nnegative “red”": without_red}, captions=SEEDS,
-          title="A negative prompt")  # fmt: skip
+plots.filmstrip({"“heart”": plain, "“heart”,\nnegative “red”": without_red}, captions=SEEDS,
+                title="A negative prompt")  # fmt: skip
 plt.show()
 
 
@@ -606,10 +593,10 @@ scales = (1.0, 2.0, 4.0, 7.5, 12.0)
 guided = {scale: draw("a rocket", guidance_scale=scale) for scale in scales}
 small_steps = draw("a rocket", guidance_scale=scales[-1], sampler="euler", num_inference_steps=30)
 rows = {f"scale {scale:g}": pictures for scale, pictures in guided.items()}
-filmstrip(rows | {"scale 12 in 30\nsteps of Euler": small_steps}, captions=SEEDS,
-          title="“a rocket” with increasing guidance")  # fmt: skip
+plots.filmstrip(rows | {"scale 12 in 30\nsteps of Euler": small_steps}, captions=SEEDS,
+                title="“a rocket” with increasing guidance")  # fmt: skip
 plt.show()
-apart = {scale: rms_distance(pictures, guided[2.0]) for scale, pictures in guided.items()}
+apart = {scale: comparisons.rms_distance(pictures, guided[2.0]) for scale, pictures in guided.items()}
 print("distance from scale 2: " + ", ".join(f"{scale:g} {d:.2f}" for scale, d in apart.items()))
 assert apart[12.0] > apart[4.0]
 
@@ -619,29 +606,29 @@ assert apart[12.0] > apart[4.0]
 # row). So the measurement uses 30 steps:
 
 # %%
-guidance = sorted(measured("guidance"), key=lambda r: r["setting"]["guidance_scale"])
-at = [r["setting"]["guidance_scale"] for r in guidance]
+by_scale = sorted(measured("guidance"), key=lambda r: r["setting"]["guidance_scale"])
+at = [r["setting"]["guidance_scale"] for r in by_scale]
 (real,) = measured("guidance", "real")
-curves({"first": (at, [100 * r["top1"]["share"] for r in guidance]),
-        "among the first five": (at, [100 * r["top5"]["share"] for r in guidance])},
-       title=f"Of {real['top1']['n']} subjects, recognised by the retrieval network",
-       xlabel="guidance scale w", ylabel="%",
-       reference=("real pictures, first", 100 * real["top1"]["share"]))  # fmt: skip
+plots.curves({"first": (at, [100 * r["top1"]["share"] for r in by_scale]),
+              "among the first five": (at, [100 * r["top5"]["share"] for r in by_scale])},
+             title=f"Of {real['top1']['n']} subjects, recognised by the retrieval network",
+             xlabel="guidance scale w", ylabel="%",
+             reference=("real pictures, first", 100 * real["top1"]["share"]))  # fmt: skip
 plt.show()
 measures = {"saturation": "saturation", "clipped": "clipped pixels", "contrast": "contrast"}
-curves({name: (at, [r[key] for r in guidance]) for key, name in measures.items()}, title="What guidance increases",
-       xlabel="guidance scale w", ylabel="0 to 1")  # fmt: skip
+plots.curves({name: (at, [r[key] for r in by_scale]) for key, name in measures.items()},
+             title="What guidance increases", xlabel="guidance scale w", ylabel="0 to 1")  # fmt: skip
 plt.show()
-best = max(guidance, key=lambda r: r["score"]["mean"])  # the mean cosine of a picture and its name
-for r in (guidance[0], best, guidance[-1]):
+best = max(by_scale, key=lambda r: r["score"]["mean"])  # the mean cosine of a picture and its name
+for r in (by_scale[0], best, by_scale[-1]):
     print(f"scale {r['setting']['guidance_scale']:>4}: first {percent(r['top1'])}, in five {percent(r['top5'])}, "
           f"cosine {r['score']['mean']:.3f}, saturation {r['saturation']:.2f}, clipped {r['clipped']:.0%}")  # fmt: skip
 print(f"real pictures: first {percent(real['top1'])}, in five {percent(real['top5'])}, "
       f"cosine {real['score']['mean']:.3f}, saturation {real['saturation']:.2f}, "
       f"clipped {real['clipped']:.0%}")  # fmt: skip
-named = [r["top1"]["share"] for r in guidance]
-assert max(named) - min(named) < guidance[0]["top1"]["error"] and best["setting"]["guidance_scale"] == 2.0
-assert guidance[-1]["clipped"] > 2 * guidance[0]["clipped"]
+named = [r["top1"]["share"] for r in by_scale]
+assert max(named) - min(named) < by_scale[0]["top1"]["error"] and best["setting"]["guidance_scale"] == 2.0
+assert by_scale[-1]["clipped"] > 2 * by_scale[0]["clipped"]
 
 # %% [markdown]
 # A small model of emoji hardly needs guidance: names are recognised 98 times in 100 at every scale from 1 to 12, and
@@ -658,11 +645,11 @@ assert guidance[-1]["clipped"] > 2 * guidance[0]["clipped"]
 
 # %%
 UNSEEN = ["a blue cat", "a purple apple", "cat, twemoji style"]
-filmstrip({f"“{prompt}”": draw(prompt) for prompt in UNSEEN}, captions=SEEDS,
-          title="Colours and things that were never together in training")  # fmt: skip
+plots.filmstrip({f"“{prompt}”": draw(prompt) for prompt in UNSEEN}, captions=SEEDS,
+                title="Colours and things that were never together in training")  # fmt: skip
 plt.show()
-assert is_held_out_colour("blue", "cat") and is_held_out_colour("purple", "red apple")
-cat_in_twemoji = (emoji.subject == emoji.names.index("cat")) & (emoji.style == STYLES.index("twemoji"))
+assert micro.words.is_held_out_colour("blue", "cat") and micro.words.is_held_out_colour("purple", "red apple")
+cat_in_twemoji = (emoji.subject == emoji.names.index("cat")) & (emoji.style == micro.emoji.STYLES.index("twemoji"))
 assert bool(emoji.held_out[cat_in_twemoji].all())
 
 # %%
@@ -688,14 +675,15 @@ assert drawn["both"]["n"] >= 100
 
 # %%
 apple = emoji.subject == emoji.names.index("red apple")
-originals = on_white(emoji.images[apple & ~emoji.held_out])
+originals = micro.reconstruction.on_white(emoji.images[apple & ~emoji.held_out])
 ONE, ANY = "red apple, noto style", "red apple"
 asked = {prompt: draw(prompt, range(len(originals))) for prompt in (ANY, ONE)}
-filmstrip({"in training": originals, **{f"“{prompt}”": pictures for prompt, pictures in asked.items()}},
-          captions=[f"{STYLES[style]}\nseed {seed}" for seed, style in enumerate(emoji.style[apple & ~emoji.held_out])],
-          title="Remembered pictures: in training by style, drawn by seed")  # fmt: skip
+plots.filmstrip({"in training": originals, **{f"“{prompt}”": pictures for prompt, pictures in asked.items()}},
+                captions=[f"{micro.emoji.STYLES[style]}\nseed {seed}"
+                          for seed, style in enumerate(emoji.style[apple & ~emoji.held_out])],
+                title="Remembered pictures: in training by style, drawn by seed")  # fmt: skip
 plt.show()
-between = {prompt: rms_distance(pictures, pictures.roll(1, 0)) for prompt, pictures in asked.items()}
+between = {prompt: comparisons.rms_distance(pictures, pictures.roll(1, 0)) for prompt, pictures in asked.items()}
 print("from one seed to the next: " + ", ".join(f"“{prompt}” {d:.2f}" for prompt, d in between.items()))
 assert between[ONE] < 0.1 * between[ANY]
 
@@ -728,17 +716,22 @@ assert min(copied[kind]["between_seeds"]["mean"] for kind in ("a thing in a new 
 # %%
 HARD = ["a cat left of a dog", "a dog left of a cat", "two red apples", "three strawberries", "two apples"]
 hard = {prompt: draw(prompt) for prompt in HARD}
-filmstrip({f"“{prompt}”": pictures for prompt, pictures in hard.items()}, captions=SEEDS,
-          title="Left and right, two and three")  # fmt: skip
+plots.filmstrip({f"“{prompt}”": pictures for prompt, pictures in hard.items()}, captions=SEEDS,
+                title="Left and right, two and three")  # fmt: skip
 plt.show()
-judge = load_retrieval()
+judge = micro.retrieval.load_retrieval()
 for prompt, wanted in ((HARD[0], ("cat", "dog")), (HARD[1], ("dog", "cat"))):
-    found = [[best[0][0] for best in rank(judge, half, ["cat", "dog"])] for half in halves(hard[prompt])]
+    found = [
+        [best[0][0] for best in micro.retrieval.rank(judge, half, ["cat", "dog"])]
+        for half in micro.fidelity.halves(hard[prompt])
+    ]
     print(f"“{prompt}”: on the left {', '.join(found[0])}; on the right {', '.join(found[1])}")
     assert found == [[thing] * 3 for thing in wanted]
-colours = {prompt: colour_shares(hard[prompt]).mean(0) for prompt in ("two red apples", "two apples")}
-print("; ".join(f"“{prompt}” is mostly {COLOURS[int(shares.argmax())]}" for prompt, shares in colours.items()))
-assert [COLOURS[int(shares.argmax())] for shares in colours.values()] == ["red", "orange"]
+colours = {prompt: micro.fidelity.colour_shares(hard[prompt]).mean(0) for prompt in ("two red apples", "two apples")}
+print(
+    "; ".join(f"“{prompt}” is mostly {micro.words.COLOURS[int(shares.argmax())]}" for prompt, shares in colours.items())
+)
+assert [micro.words.COLOURS[int(shares.argmax())] for shares in colours.values()] == ["red", "orange"]
 
 # %%
 (first,), (drawn,) = measured("relations", "micro_1", of="sides"), measured("relations", of="sides")
@@ -779,7 +772,7 @@ assert drawn["correct"]["n"] >= 100
 
 # %%
 choice = draw("a house with a garden", range(8))
-image_grid(choice, captions=[f"seed {s}" for s in range(8)], columns=8, title="“a house with a garden”")
+plots.image_grid(choice, captions=[f"seed {s}" for s in range(8)], columns=8, title="“a house with a garden”")
 plt.show()
 CHOSEN = 0  # by eye
 assert choice.shape == (8, 3, 128, 128)
@@ -794,10 +787,10 @@ chosen = choice[CHOSEN : CHOSEN + 1]
 refined = torch.cat(
     [draw("a red house", [CHOSEN], image=chosen, strength=s, num_inference_steps=20) for s in strengths]
 )
-filmstrip({"": torch.cat([chosen, refined])}, captions=["chosen", *(f"{s}" for s in strengths)],
-          title="Image to image with “a red house”, by strength")  # fmt: skip
+plots.filmstrip({"": torch.cat([chosen, refined])}, captions=["chosen", *(f"{s}" for s in strengths)],
+                title="Image to image with “a red house”, by strength")  # fmt: skip
 plt.show()
-moved = [rms_distance(chosen[0], image) for image in refined]
+moved = [comparisons.rms_distance(chosen[0], image) for image in refined]
 print("distance from the chosen picture: " + ", ".join(f"{s} {d:.2f}" for s, d in zip(strengths, moved, strict=True)))
 assert moved[-1] > moved[0] and max(moved[3:]) - min(moved[3:]) < 0.1
 
@@ -816,8 +809,8 @@ painted = {
     prompt: draw(prompt, [0, 1, 2], image=cat, mask=mask, num_inference_steps=20) for prompt in ("crying cat", "a dog")
 }
 hole = torch.where(mask.bool(), torch.zeros(()), cat[0])
-filmstrip({f"“{prompt}”": torch.cat([cat, hole[None], pictures]) for prompt, pictures in painted.items()},
-          captions=["picture", "masked", *SEEDS], title="Inpainting the upper half")  # fmt: skip
+plots.filmstrip({f"“{prompt}”": torch.cat([cat, hole[None], pictures]) for prompt, pictures in painted.items()},
+                captions=["picture", "masked", *SEEDS], title="Inpainting the upper half")  # fmt: skip
 plt.show()
 for pictures in painted.values():
     changed = (pictures - cat).abs().mean((0, 1))
@@ -883,7 +876,8 @@ my_recognised = ...
 # %% jupyter={"source_hidden": true} tags=["solution"]
 # Sample solution: open this cell when you have tried.
 def solution_recognised(pictures, captions, own, k):
-    cosines = F.normalize(pictures, dim=1) @ F.normalize(captions, dim=1).T  # [N, M]
+    pictures, captions = (torch.nn.functional.normalize(each, dim=1) for each in (pictures, captions))
+    cosines = pictures @ captions.T  # [N, M]
     best = cosines.topk(k, dim=1).indices  # for each picture, the captions that fit best
     return float((best == own[:, None]).any(1).float().mean())
 

@@ -24,10 +24,22 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import data, exact, forward, likelihood, metrics, noise, palette, plots, samplers
+from diffusion_explained import (
+    DDPMSchedule,
+    EDMSchedule,
+    FlowSchedule,
+    data,
+    exact,
+    forward,
+    likelihood,
+    load_pretrained,
+    metrics,
+    noise,
+    palette,
+    plots,
+    samplers,
+)
 from diffusion_explained.exercises import check
-from diffusion_explained.pretrained import load_pretrained
-from diffusion_explained.schedules import DDPMSchedule, EDMSchedule, FlowSchedule
 from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 100

@@ -24,11 +24,28 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import MLP, FlowSchedule, MLPConfig, denoisers, exact, metrics, plots, training, widgets
-from diffusion_explained.data import gaussian_modes, toy
+from diffusion_explained import (
+    MLP,
+    FlowSchedule,
+    MLPConfig,
+    TrainConfig,
+    ddim,
+    denoisers,
+    euler,
+    exact,
+    final,
+    gaussian_modes,
+    heun,
+    metrics,
+    plots,
+    toy,
+    training,
+    widgets,
+)
 from diffusion_explained.exercises import check
-from diffusion_explained.samplers import consistency, ddim, euler, final, heun
-from diffusion_explained.training import Consistency, Progressive, Shortcut, TrainConfig, chord
+from diffusion_explained.measured import read_measured
+from diffusion_explained.samplers import consistency
+from diffusion_explained.training import Consistency, Progressive, Shortcut, chord
 
 plt.rcParams["figure.dpi"] = 110
 torch.set_num_threads(1)  # a batch of points is too little work to share among cores
@@ -372,7 +389,6 @@ for right, wrong in (list(mistakes)[:2], list(mistakes)[2:]):
 # features of our classifier (lower is better; real test pictures have 1.4; ± is the spread of such sets):
 
 # %%
-from diffusion_explained.measured import read_measured
 
 rows = [row for row in read_measured("samplers")["rows"] if row["sampler"] == "euler"]
 far = {}

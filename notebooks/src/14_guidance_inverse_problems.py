@@ -26,11 +26,13 @@ import matplotlib.pyplot as plt
 import torch
 
 from diffusion_explained import (
+    FlowSchedule,
     data,
     denoisers,
     exact,
     guidance,
     inverse,
+    load_pretrained,
     metrics,
     noise,
     palette,
@@ -38,8 +40,6 @@ from diffusion_explained import (
     samplers,
 )
 from diffusion_explained.exercises import check
-from diffusion_explained.pretrained import load_pretrained
-from diffusion_explained.schedules import FlowSchedule
 from diffusion_explained.widgets import explore, scrub
 
 plt.rcParams["figure.dpi"] = 100

@@ -29,11 +29,10 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import discrete, noise, plots
+from diffusion_explained import discrete, noise, plots, widgets
 from diffusion_explained.data.novels import LETTERS, novels
 from diffusion_explained.exercises import check
 from diffusion_explained.measured import rows_of
-from diffusion_explained.widgets import explore, scrub
 
 plt.rcParams["figure.dpi"] = 100
 
@@ -202,7 +201,7 @@ for n in counts:
 # How many steps until nine pairs in ten are right?
 
 # %%
-explore(
+widgets.explore(
     lambda n: plots.heat_panels({f"{n} steps": joint(n)}, ["a", "b", "c"], ["a", "b", "c"], digits=2),
     n=ipywidgets.IntSlider(2, min=1, max=32, description="steps"),
 )
@@ -338,7 +337,7 @@ steps = list(models["masked"].steps("", 32, seed=0, batch_size=2))
 for step in (steps[7], steps[15], steps[23], steps[-1]):
     print(alphabet.decode(step.x_next)[0])
 assert all(int((step.x_next == len(LETTERS)).sum()) <= int((step.x_t == len(LETTERS)).sum()) for step in steps)
-scrub(plots.text_film(steps, alphabet))
+widgets.scrub(plots.text_film(steps, alphabet))
 
 # %% [markdown]
 # Many of these are words, and there is hardly any sense: two million weights have read five novels thirty times. Yet

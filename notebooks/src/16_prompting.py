@@ -22,23 +22,25 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from diffusion_explained import plots
-from diffusion_explained.data import to_float
+from diffusion_explained import (
+    ExactDenoiser,
+    FlowSchedule,
+    GaussianMixture,
+    data,
+    final,
+    generators,
+    micro,
+    plots,
+    randn,
+    samplers,
+    stable_diffusion,
+)
 from diffusion_explained.data.hands_and_words import count_fingers, draw_hands, draw_words, read_words
-from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.exercises import check
 from diffusion_explained.measured import picture_from_text, read_measured, rows_of
-from diffusion_explained.micro.fidelity import halves
-from diffusion_explained.micro.retrieval import embed_captions, embed_pictures, load_retrieval, rank
-from diffusion_explained.noise import generators, randn
-from diffusion_explained.samplers import SAMPLERS, final
-from diffusion_explained.schedules import FlowSchedule
-from diffusion_explained.stable_diffusion import load
-from diffusion_explained.stable_diffusion.masks import rectangle_mask
-from diffusion_explained.stable_diffusion.regions import regional
 
 plt.rcParams["figure.dpi"] = 80
-model, retrieval = load("micro"), load_retrieval()
+model, retrieval = stable_diffusion.load("micro"), micro.retrieval.load_retrieval()
 OPTIONS = {"sampler": "dpm_solver_pp_2m", "spacing": "trailing", "num_inference_steps": 10, "guidance_scale": 4.0}
 
 
@@ -148,7 +150,9 @@ assert blurry > far["broken", ""] + 0.1 > far["usual", ""] + 0.2 and abs(slow - 
 
 # %%
 four = draw("castle", range(4))
-scores = (embed_pictures(retrieval, four) @ embed_captions(retrieval, ["castle"])[0]).tolist()
+scores = (
+    micro.retrieval.embed_pictures(retrieval, four) @ micro.retrieval.embed_captions(retrieval, ["castle"])[0]
+).tolist()
 best = max(range(4), key=lambda k: scores[k])
 plots.image_grid(four, captions=[f"{score:.3f}" for score in scores], columns=4,
                  title="“castle”, seeds 0 to 3: the cosine of picture and prompt")  # fmt: skip
@@ -201,12 +205,12 @@ assert REFINE[0.3]["distance"]["mean"] < 0.6 * REFINE[1.0]["distance"]["mean"] a
 
 # %%
 fingers = torch.tensor([5, 5, 5, 3, 4, 5, 6, 7])
-hands = to_float(draw_hands(fingers, seed=1))
+hands = data.to_float(draw_hands(fingers, seed=1))
 plots.image_grid(hands, captions=[f"{n} fingers" for n in count_fingers(hands)], columns=8, title="Drawn, and counted")
 plt.show()
 assert torch.equal(count_fingers(hands), fingers)
 many = torch.full((200,), 5)
-counted = (count_fingers(to_float(draw_hands(many, seed=2))) == many).double().mean()
+counted = (count_fingers(data.to_float(draw_hands(many, seed=2))) == many).double().mean()
 print(f"of 200 drawn hands {counted:.1%} are counted right")
 assert counted > 0.99
 
@@ -221,7 +225,7 @@ HANDS = measured("hands")
 
 def samples_of(row, width=32):
     """The samples [10, 1, H, W] that a row keeps."""
-    return to_float(torch.stack(picture_from_text(row["strip"]).split(width, dim=1)))[:, None]
+    return data.to_float(torch.stack(picture_from_text(row["strip"]).split(width, dim=1)))[:, None]
 
 
 def show_hands(ways, title, **more):
@@ -274,7 +278,7 @@ assert unsaid["share"] < 0.4 and said[0]["share"] > 0.7 and said[-1]["share"] - 
 # (`stable_diffusion.inpainting.KnownRegion`).
 
 # %%
-bones = to_float(draw_hands(torch.full((500,), 5), seed=1000, bones=True))[:8]
+bones = data.to_float(draw_hands(torch.full((500,), 5), seed=1000, bones=True))[:8]
 START, OVERWRITTEN = "from the bones, strength 0.6", "bones given at every step"
 show_hands([START, OVERWRITTEN], "Hands with these bones", bones=bones)
 for way in HANDS:
@@ -301,7 +305,7 @@ assert inside[START] > 0.9 > inside[OVERWRITTEN]
 
 # %%
 SOME = ["CAT", "MAP", "OWL", "JET"]
-written = to_float(draw_words(SOME, seed=0))
+written = data.to_float(draw_words(SOME, seed=0))
 assert read_words(written) == SOME
 
 
@@ -409,15 +413,17 @@ assert apart["a style, and one seed"]["mean"] < apart["one seed"]["mean"]
 # Without a new training of the text encoder there are two remedies: ControlNet with a layout, and a prompt per region.
 
 # %%
-left = rectangle_mask(128, 128, (0, 0.5), (0, 1))
+left = stable_diffusion.masks.rectangle_mask(128, 128, (0, 0.5), (0, 1))
 start = model.prepare([0], levels=model.levels(10, OPTIONS["sampler"], OPTIONS["spacing"]))
-denoise = regional(model, ["a dog on the left", "a rocket on the right"], [left, 1 - left], 4.0, start=start)
-two = model.decode(final(SAMPLERS[OPTIONS["sampler"]](denoise, start.x_t, start.levels))).cpu()
+denoise = stable_diffusion.regions.regional(
+    model, ["a dog on the left", "a rocket on the right"], [left, 1 - left], 4.0, start=start
+)
+two = model.decode(final(samplers.SAMPLERS[OPTIONS["sampler"]](denoise, start.x_t, start.levels))).cpu()
 open_sides = draw("a dog and a rocket", [0])
 plots.filmstrip({"one prompt,\nsides open": open_sides, "two prompts,\ntwo regions": two}, captions=["seed 0"],
                 title="“a dog” and “a rocket”")  # fmt: skip
 plt.show()
-on_sides = [rank(retrieval, half, ["dog", "rocket"])[0][0][0] for half in halves(two)]
+on_sides = [micro.retrieval.rank(retrieval, half, ["dog", "rocket"])[0][0][0] for half in micro.fidelity.halves(two)]
 print(f"two regions: on the left a {on_sides[0]}, on the right a {on_sides[1]}")
 assert on_sides == ["dog", "rocket"]
 
@@ -462,7 +468,7 @@ SCALES = (1.0, 2.0, 4.0)
 def share_of_first(label, scale):
     """The share of the kind on the left, in guided samples of one class."""
     denoise = ExactDenoiser(mixture, labels=torch.full((1000,), label), guidance_scale=scale)
-    return float((final(SAMPLERS["euler"](denoise, x_T, levels))[:, 0] < 0).double().mean())
+    return float((final(samplers.SAMPLERS["euler"](denoise, x_T, levels))[:, 0] < 0).double().mean())
 
 
 def tilted_share(p, q, w):

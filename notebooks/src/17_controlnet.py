@@ -24,24 +24,12 @@
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import noise
-from diffusion_explained.comparisons import rms_distance
+from diffusion_explained import comparisons, measured, micro, noise, plots, stable_diffusion, widgets
 from diffusion_explained.exercises import check
 from diffusion_explained.film import film, pixels
-from diffusion_explained.measured import rows_of
-from diffusion_explained.micro.control import ControlNet
-from diffusion_explained.micro.control_card import read_control_card
 from diffusion_explained.micro.control_pictures import as_picture, edge_f1, edges, round_areas, scribble
-from diffusion_explained.micro.drawing import Scene, Sprite, batch_scenes, draw_scenes
-from diffusion_explained.micro.emoji import STYLES, load_emoji_sample
 from diffusion_explained.micro.reconstruction import on_white
-from diffusion_explained.plots import curves, filmstrip, heat_panels
 from diffusion_explained.stable_diffusion import load, load_control
-from diffusion_explained.stable_diffusion.control_loading import CONTROL_FOLDER
-from diffusion_explained.stable_diffusion.control_residuals import record_residuals
-from diffusion_explained.stable_diffusion.outpainting import outpaint
-from diffusion_explained.stable_diffusion.regions import regional
-from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 80
 
@@ -56,18 +44,21 @@ plt.rcParams["figure.dpi"] = 80
 base = load("micro")
 model = load_control(base, "micro")
 STEPS = 8
-emoji = load_emoji_sample()
+emoji = micro.emoji.load_emoji_sample()
 
 
 def sprite(name, style="fluent"):
     """One emoji, uint8 [1, 4, 128, 128]."""
-    chosen = (emoji.subject == emoji.names.index(name)) & (emoji.style == STYLES.index(style))
+    chosen = (emoji.subject == emoji.names.index(name)) & (emoji.style == micro.emoji.STYLES.index(style))
     return emoji.images[chosen][:1]
 
 
 of_rocket = (emoji.subject == emoji.names.index("rocket")).nonzero()[0]
-PLACED = Sprite(int(of_rocket), 0.2, -0.2, 0.7, -0.5)
-rocket = draw_scenes(batch_scenes([Scene("a rocket", (PLACED,))]), emoji.images)  # moved, made smaller and turned
+PLACED = micro.drawing.Sprite(int(of_rocket), 0.2, -0.2, 0.7, -0.5)
+# moved, made smaller and turned
+rocket = micro.drawing.draw_scenes(
+    micro.drawing.batch_scenes([micro.drawing.Scene("a rocket", (PLACED,))]), emoji.images
+)
 asked, pear = edges(rocket), sprite("pear")[:, 3] > 127
 controls = torch.cat([
     as_picture(asked), as_picture(scribble(pear)),
@@ -82,9 +73,9 @@ def draw(prompts, **options):
 
 
 plain, controlled = draw(PROMPTS), draw(PROMPTS, control=controls)
-filmstrip({"control": 2 * controls - 1, "without": plain, "with": controlled},
-          captions=[f"“{prompt}”".replace(" ", "\n", 1) for prompt in PROMPTS],
-          title="The same noise, without control and with it")  # fmt: skip
+plots.filmstrip({"control": 2 * controls - 1, "without": plain, "with": controlled},
+                captions=[f"“{prompt}”".replace(" ", "\n", 1) for prompt in PROMPTS],
+                title="The same noise, without control and with it")  # fmt: skip
 plt.show()
 for name, pictures in (("without", plain), ("with", controlled)):
     agree = float(edge_f1(edges(pictures[:1]), asked))
@@ -134,7 +125,7 @@ assert edge_f1(edges(controlled[:1]), asked) > 0.6 > 0.4 > edge_f1(edges(plain[:
 x_0 = base.encode(on_white(torch.cat([sprite(name) for name in ("cat", "house", "pear", "rocket")])))
 picture = as_picture(edges(on_white(torch.cat([sprite(name) for name in ("cat", "house", "pear", "rocket")]))))
 embeds = base.encode_text(["cat", "house", "pear", "rocket"]).embeds
-network = ControlNet(base.network, whole_middle=False)
+network = micro.control.ControlNet(base.network, whole_middle=False)
 PARTS = {
     "Z of the skip connections": ("controlnet_down_blocks", "controlnet_mid_block"),
     "the copied encoder": ("down_blocks", "mid_block", "conv_in"),
@@ -173,10 +164,11 @@ assert list(learns.values()) == [[True] * 3, [False, True, True], [False, True, 
 # each convolution has opened:
 
 # %%
-openings = read_control_card(CONTROL_FOLDER)["openings"][1:]
+openings = micro.control_card.read_control_card(stable_diffusion.control_loading.CONTROL_FOLDER)["openings"][1:]
 names = {"stem": "stem", "skip 0": "first skip", "skip 3": "last skip", "middle": "middle block"}
-curves({label: ([row["step"] for row in openings], [row[name] for row in openings]) for name, label in names.items()},
-       title="Zero convolutions open", xlabel="training step", ylabel="norm of the weight", log="x")  # fmt: skip
+plots.curves({label: ([row["step"] for row in openings], [row[name] for row in openings])
+              for name, label in names.items()}, title="Zero convolutions open",
+             xlabel="training step", ylabel="norm of the weight", log="x")  # fmt: skip
 plt.show()
 print(", ".join(f"{label} {openings[0][name]:.2f} after 50 steps, {openings[-1][name]:.1f} at the end"
                 for name, label in names.items()))  # fmt: skip
@@ -191,13 +183,13 @@ assert all(0 < openings[0][name] < openings[-1][name] for name in names)
 # was there:
 
 # %%
-with record_residuals(model) as residuals:
+with stable_diffusion.control_residuals.record_residuals(model) as residuals:
     for step in model.steps(PROMPTS[1], num_inference_steps=STEPS, seed=0, control=controls[1:2]):
         residuals.after(step)
 shares = residuals.shares()  # [steps, places]
 places = list(residuals.maps())
-heat_panels({"added, relative to what was there": 100 * shares.T}, places, [f"{k + 1}" for k in range(STEPS)], digits=0,
-            title="What the ControlNet adds, in % (columns: steps)")  # fmt: skip
+plots.heat_panels({"added, relative to what was there": 100 * shares.T}, places, [f"{k + 1}" for k in range(STEPS)],
+                  digits=0, title="What the ControlNet adds, in % (columns: steps)")  # fmt: skip
 plt.show()
 means = zip(places, shares.mean(0).tolist(), strict=True)
 print("mean over the steps: " + ", ".join(f"{place} {share:.0%}" for place, share in means))
@@ -219,20 +211,20 @@ print("F1 by scale: " + ", ".join(f"{w:g}: {value:.1f}" for w, value in zip(scal
 print("at scale 0 the picture is the base's, to the bit:", torch.equal(strip[:1], draw(PROMPTS[:1])))
 assert torch.equal(strip[:1], draw(PROMPTS[:1])) and f1[4] > f1[1]
 alt = "a rocket, drawn at six scales of control along the edges of a smaller and turned one"
-scrub(film([("“a rocket” along edges", alt, list(pixels(strip)))], [f"scale {w:g}" for w in scales]), frame=4)
+widgets.scrub(film([("“a rocket” along edges", alt, list(pixels(strip)))], [f"scale {w:g}" for w in scales]), frame=4)
 
 # %% [markdown]
 # One picture proves nothing; `benchmarks/micro_control.py` drew 512 per scale, of things whose place, size and tilt
 # their captions do not say. With another prompt's edges as the yardstick F1 is 0.14, by chance:
 
 # %%
-rows = [row for row in rows_of("micro_control", "edges") if row["setting"]["scenes"] == "moved"]
+rows = [row for row in measured.rows_of("micro_control", "edges") if row["setting"]["scenes"] == "moved"]
 rows.sort(key=lambda row: row["setting"]["scale"])
 (full,) = [row for row in rows if row["setting"]["scale"] == 1.0]
 w, values = [row["setting"]["scale"] for row in rows], [row["f1"]["mean"] for row in rows]
-curves({"F1": ([0.0, *w], [full["without_control"]["mean"], *values])}, title="How well edges are followed",
-       xlabel="scale of the control", ylabel="F1",
-       reference=("the autoencoder alone", full["autoencoder"]["mean"]))  # fmt: skip
+plots.curves({"F1": ([0.0, *w], [full["without_control"]["mean"], *values])}, title="How well edges are followed",
+             xlabel="scale of the control", ylabel="F1",
+             reference=("the autoencoder alone", full["autoencoder"]["mean"]))  # fmt: skip
 plt.show()
 for name, key in (("with control", "f1"), ("without", "without_control"), ("by chance", "another_prompt"),
                   ("the autoencoder alone", "autoencoder")):  # fmt: skip
@@ -250,7 +242,7 @@ assert max(values) == full["f1"]["mean"] > 0.8 and full["another_prompt"]["mean"
 halves = {"first half": (0.0, 0.5), "second half": (0.5, 1.0)}
 by_half = {name: draw(PROMPTS[:1], control=controls[:1], control_interval=span) for name, span in halves.items()}
 every = {"no step": plain[:1], **by_half, "all steps": controlled[:1]}
-filmstrip({"": torch.cat(list(every.values()))}, captions=list(every), title="Control in a part of the steps")
+plots.filmstrip({"": torch.cat(list(every.values()))}, captions=list(every), title="Control in a part of the steps")
 plt.show()
 found = {name: float(edge_f1(edges(picture), asked)) for name, picture in every.items()}
 print("F1: " + ", ".join(f"{name} {value:.1f}" for name, value in found.items()))
@@ -268,12 +260,12 @@ assert found["all steps"] > 0.6 > 0.4 > found["no step"]
 # other way round.
 
 # %%
-for row in rows_of("micro_control", "layout"):
+for row in measured.rows_of("micro_control", "layout"):
     said = row["setting"]["how"] + (f" (“{row['setting']['caption']}”)" if "caption" in row["setting"] else "")
     right, order = row["right_sides"], row["order"]
     print(f"right sides {right['share']:5.1%} ± {right['error']:.1%}, "
           f"order {order['share']:5.1%} ± {order['error']:.1%}: {said}")  # fmt: skip
-layout = {row["setting"]["how"]: row for row in rows_of("micro_control", "layout")}
+layout = {row["setting"]["how"]: row for row in measured.rows_of("micro_control", "layout")}
 of_layout, of_words = layout["layout, the caption leaves it open"], layout["no control, the caption says it"]
 assert (
     of_layout["right_sides"]["share"] > 0.9 > 0.6 > layout["no control, the caption leaves it open"]["order"]["share"]
@@ -291,9 +283,9 @@ assert abs(of_layout["order"]["share"] - of_words["order"]["share"]) < 0.02
 # in
 
 # %%
-for row in rows_of("micro_control", "scribble"):
+for row in measured.rows_of("micro_control", "scribble"):
     print(f"{row['setting']['control']:<9} {row['iou']['mean']:.3f} ± {row['iou']['error']:.3f}")
-iou = {row["setting"]["control"]: row["iou"]["mean"] for row in rows_of("micro_control", "scribble")}
+iou = {row["setting"]["control"]: row["iou"]["mean"] for row in measured.rows_of("micro_control", "scribble")}
 assert iou["edges"] > iou["scribble"] > iou["layout"] > iou["none"]
 
 # %% [markdown]
@@ -319,13 +311,13 @@ FRUIT = ["a lemon and a red apple"]
 options = {"num_inference_steps": STEPS, "seed": [0]}
 summed = [two.sample(FRUIT, control=[areas, as_picture(left)], control_scale=list(w), **options)
           for w in ((1.0, 0.0), (0.0, 1.0), (0.6, 0.6))]  # fmt: skip
-filmstrip({"": torch.cat([2 * areas - 1, 2 * as_picture(left) - 1, *summed])},
-          captions=["layout", "outline", "layout\nalone", "outline\nalone", "0.6 of\nboth"],
-          title="Two controls at once")  # fmt: skip
+plots.filmstrip({"": torch.cat([2 * areas - 1, 2 * as_picture(left) - 1, *summed])},
+                captions=["layout", "outline", "layout\nalone", "outline\nalone", "0.6 of\nboth"],
+                title="Two controls at once")  # fmt: skip
 plt.show()
 torch.testing.assert_close(summed[0], model.sample(FRUIT, control=areas, **options), atol=1e-3, rtol=0)
-print(f"from the layout alone to both: {rms_distance(summed[0], summed[2]):.1f}")
-assert rms_distance(summed[0], summed[2]) > 0.02
+print(f"from the layout alone to both: {comparisons.rms_distance(summed[0], summed[2]):.1f}")
+assert comparisons.rms_distance(summed[0], summed[2]) > 0.02
 
 # %% [markdown]
 # ## 6 · Control by what is known: inpainting, zooming out, regions
@@ -337,30 +329,33 @@ assert rms_distance(summed[0], summed[2]) > 0.02
 # %%
 house = base.sample("a house with a garden", num_inference_steps=STEPS, seed=0)
 out = {
-    "replacement": outpaint(base, "a house with a garden", house, zoom=2.0, seed=0, num_inference_steps=STEPS),
-    "RePaint, 3 times": outpaint(base, "a house with a garden", house, zoom=2.0, seed=0, num_inference_steps=STEPS,
-                                 resamplings=3),
-}  # fmt: skip
+    name: stable_diffusion.outpainting.outpaint(
+        base, "a house with a garden", house, zoom=2.0, seed=0, num_inference_steps=STEPS, resamplings=resamplings
+    )
+    for name, resamplings in (("replacement", None), ("RePaint, 3 times", 3))
+}
 start = base.prepare([0], levels=base.levels(STEPS))
 side = torch.zeros(128, 128)
 side[:, :64] = 1
-denoise = regional(base, ["a cat on the left", "a dog on the right"], [side, 1 - side], start=start)
+denoise = stable_diffusion.regions.regional(
+    base, ["a cat on the left", "a dog on the right"], [side, 1 - side], start=start
+)
 regions = base.sample(denoise, num_inference_steps=STEPS, seed=[0])
-filmstrip({"": torch.cat([house, *out.values(), regions])},
-          captions=["picture", "zoomed out", "by RePaint", "two regions"],
-          title="Zooming out, and two prompts in two regions")  # fmt: skip
+plots.filmstrip({"": torch.cat([house, *out.values(), regions])},
+                captions=["picture", "zoomed out", "by RePaint", "two regions"],
+                title="Zooming out, and two prompts in two regions")  # fmt: skip
 plt.show()
-for row in rows_of("micro_painting", "outpaint"):
+for row in measured.rows_of("micro_painting", "outpaint"):
     seam, named = row["more_than_the_picture"], row["named"]
     print(f"{row['setting']['how']:<34} seam {seam['mean']:6.3f} ± {seam['error']:.3f}, "
           f"named right {named['share']:.0%} ± {named['error']:.0%}")  # fmt: skip
-for row in rows_of("micro_painting", "regions"):
+for row in measured.rows_of("micro_painting", "regions"):
     print(
         f"{row['setting']['how']:<34} right sides {row['right_sides']['share']:.0%} ± {row['right_sides']['error']:.0%}"
     )
-seams = {row["setting"]["how"]: row for row in rows_of("micro_painting", "outpaint")}
+seams = {row["setting"]["how"]: row for row in measured.rows_of("micro_painting", "outpaint")}
 assert seams["RePaint, 10 resamplings"]["named"]["share"] < seams["replacement, the default sampler"]["named"]["share"]
-assert rms_distance(*out.values()) > 0.01
+assert comparisons.rms_distance(*out.values()) > 0.01
 
 # %% [markdown]
 # The seam is how much neighbouring pixels across the mask's edge differ, more than in the picture. RePaint's is

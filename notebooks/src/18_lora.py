@@ -25,15 +25,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
+from diffusion_explained import micro, plots, stable_diffusion, widgets
 from diffusion_explained.exercises import check
 from diffusion_explained.film import film, pixels
 from diffusion_explained.measured import read_measured
-from diffusion_explained.micro.lora import LoRA, LoRAConfig, change_sizes, save_lora, train_lora, with_changes
-from diffusion_explained.micro.lora_pictures import encode_pictures
-from diffusion_explained.micro.made_styles import WORDS, lora_of, made_pictures, mosaic
-from diffusion_explained.plots import curves, filmstrip, heat_panels
-from diffusion_explained.stable_diffusion import load
-from diffusion_explained.widgets import scrub
 
 plt.rcParams["figure.dpi"] = 80
 
@@ -46,11 +41,11 @@ plt.rcParams["figure.dpi"] = 80
 # have in common besides is left for the new word.
 
 # %%
-model = load("micro")
-taught = {rule: made_pictures(rule) for rule in WORDS}
-filmstrip({WORDS[rule]: pictures for rule, (pictures, _) in taught.items()},
-          captions=[caption.split(",")[0] for caption in taught["ink"][1]],
-          title="Five pictures per style")  # fmt: skip
+model = stable_diffusion.load("micro")
+taught = {rule: micro.made_styles.made_pictures(rule) for rule in micro.made_styles.WORDS}
+plots.filmstrip({micro.made_styles.WORDS[rule]: pictures for rule, (pictures, _) in taught.items()},
+                captions=[caption.split(",")[0] for caption in taught["ink"][1]],
+                title="Five pictures per style")  # fmt: skip
 plt.show()
 for pictures, captions in taught.values():
     print("; ".join(captions))
@@ -80,18 +75,18 @@ assert tokens.used > 3
 # the matrices, and `with_changes` a copy of the networks that adds them:
 
 # %%
-lora = LoRA(model, rank=4)
+lora = micro.lora.LoRA(model, rank=4)
 weights = sum(p.numel() for p in model.network.parameters())
 trained = sum(p.numel() for p in lora.parameters())
 print(f"{len(lora.names)} layers; {trained:,} numbers, {trained / weights:.1%} of the U-Net's {weights:,}")
-encoded = encode_pictures(model, *taught["ink"])
+encoded = micro.lora_pictures.encode_pictures(model, *taught["ink"])
 x_t, t, words = encoded.latents.float(), torch.full((5,), 500.0), encoded.tokens.long()
 
 
 def prediction(lora):
     """The output of the network with a LoRA beside its weights, for the five pictures."""
     with torch.no_grad():
-        return with_changes(model, lora)(x_t, t, words)
+        return micro.lora.with_changes(model, lora)(x_t, t, words)
 
 
 with torch.no_grad():
@@ -133,10 +128,10 @@ assert torch.equal(prediction(lora), base) and len(lora.names) == 56
 # Twelve steps of four pictures, live:
 
 # %%
-config = LoRAConfig(images=48, batch_size=4, learning_rate=8e-3, warmup_steps=4)
+config = micro.lora.LoRAConfig(images=48, batch_size=4, learning_rate=8e-3, warmup_steps=4)
 opened = {"step": [], "A": [], "B": []}
 before = [change.down.detach().clone() for change in lora.changes]
-for record in train_lora(lora, model, encoded, config, record_every=1):
+for record in micro.lora.train_lora(lora, model, encoded, config, record_every=1):
     moved = sum(
         float((change.down.detach() - start).square().sum()) for change, start in zip(lora.changes, before, strict=True)
     )
@@ -144,8 +139,8 @@ for record in train_lora(lora, model, encoded, config, record_every=1):
     opened["A"].append(moved**0.5)
     opened["B"].append(sum(float(change.up.detach().square().sum()) for change in lora.changes) ** 0.5)
 print(f"A had moved by {opened['A'][0]:.0f} after the first step, and B by more than 0: {opened['B'][0] > 0}")
-curves({"A": (opened["step"], opened["A"]), "B": (opened["step"], opened["B"])},
-       title="How far the matrices have moved", xlabel="step", ylabel="norm of all layers")  # fmt: skip
+plots.curves({"A": (opened["step"], opened["A"]), "B": (opened["step"], opened["B"])},
+             title="How far the matrices have moved", xlabel="step", ylabel="norm of all layers")  # fmt: skip
 plt.show()
 assert opened["A"][0] == 0 < opened["A"][1] and 0 < opened["B"][0] < opened["B"][-1]
 
@@ -167,12 +162,12 @@ def draw(prompts, seed=0):
 FIRST, SECOND = "rocket, zorb style", "rocket, quib style"
 plain = draw([FIRST, "rocket"])
 kept = {name: weight.clone() for name, weight in model.network.state_dict().items()}
-model.load_lora(lora_of("ink"))
+model.load_lora(micro.made_styles.lora_of("ink"))
 inked = draw([FIRST, "rocket"])
-size = lora_of("ink").stat().st_size
-print(f"{lora_of('ink').name}: {size / 1000:.0f} KB; in the weights now: {model.loras}")
-filmstrip({"base": plain, "with the LoRA": inked}, captions=["“rocket,\nzorb style”", "“rocket”"],
-          title="The same noise, without the LoRA and with it")  # fmt: skip
+size = micro.made_styles.lora_of("ink").stat().st_size
+print(f"{micro.made_styles.lora_of('ink').name}: {size / 1000:.0f} KB; in the weights now: {model.loras}")
+plots.filmstrip({"base": plain, "with the LoRA": inked}, captions=["“rocket,\nzorb style”", "“rocket”"],
+                title="The same noise, without the LoRA and with it")  # fmt: skip
 plt.show()
 
 
@@ -205,13 +200,13 @@ places = {"q": "to_q", "k": "to_k", "v": "to_v", "output": "to_out"}
 found = [[[size for name, size in sizes.items() if f"{attention}.{place}" in name] for place in places.values()]
          for attention in attentions.values()]  # fmt: skip
 means = 100 * torch.tensor(found).mean(-1)  # over the seven layers of each kind
-heat_panels({"": means}, list(attentions), list(places), digits=0, title="The change beside the weights, in %")
+plots.heat_panels({"": means}, list(attentions), list(places), digits=0, title="The change beside the weights, in %")
 plt.show()
 model.unload_lora()
 print(f"all layers: from {min(sizes.values()):.0%} to {max(sizes.values()):.0%} of their weights")
 assert len(sizes) == 56 and 0.001 < min(sizes.values()) < max(sizes.values()) < 2
 print(f"most changed: v of cross-attention, {float(means[1, 2]):.0f}%")
-assert means.argmax() == 6 and set(change_sizes(lora, model)) == {
+assert means.argmax() == 6 and set(micro.lora.change_sizes(lora, model)) == {
     f"unet.{name}" for name in sizes
 }  # what was trained above has these layers
 
@@ -238,7 +233,7 @@ assert means.argmax() == 6 and set(change_sizes(lora, model)) == {
 scales = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 unchanged, strip = draw([FIRST]), []
 for scale in scales:
-    model.load_lora(lora_of("ink"), scale=scale)
+    model.load_lora(micro.made_styles.lora_of("ink"), scale=scale)
     strip.append(draw([FIRST]))
     model.unload_lora()
 strip = torch.cat(strip)
@@ -248,7 +243,9 @@ print("at scale 0 the picture is the base's, to the bit:", torch.equal(strip[2:3
 assert torch.equal(strip[2:3], unchanged) and colours[1.0] < 0.5 * colours[0.0]
 assert all(torch.equal(weight, kept[name]) for name, weight in model.network.state_dict().items())
 alt = "a rocket, drawn with the LoRA of outlines at eight scales"
-scrub(film([("“rocket, zorb style”", alt, list(pixels(strip)))], [f"scale {scale:g}" for scale in scales]), frame=6)
+widgets.scrub(
+    film([("“rocket, zorb style”", alt, list(pixels(strip)))], [f"scale {scale:g}" for scale in scales]), frame=6
+)
 
 # %% [markdown]
 # At negative scales the model is pushed away from outlines. The last assertion says that after eight LoRAs and eight
@@ -262,16 +259,16 @@ scrub(film([("“rocket, zorb style”", alt, list(pixels(strip)))], [f"scale {s
 ROWS = read_measured("micro_lora")["rows"]
 by_scale = [row for row in ROWS if row["setting"]["of"] == "the package's LoRA"]
 measured = {}
-for rule, word in WORDS.items():
+for rule, word in micro.made_styles.WORDS.items():
     own = sorted((row for row in by_scale if row["style"] == rule), key=lambda row: row["setting"]["scale"])
     s = [row["setting"]["scale"] for row in own]
     measured[f"{rule}, “{word} style”"] = (s, [100 * row["in_the_style"]["share"] for row in own])
     measured[f"{rule}, without the word"] = (s, [100 * row["without_the_word"]["in_the_style"]["share"] for row in own])
-curves(measured, title="In the style of the LoRA", xlabel="scale", ylabel="% of the pictures")
+plots.curves(measured, title="In the style of the LoRA", xlabel="scale", ylabel="% of the pictures")
 plt.show()
 for name, (_, found) in measured.items():
     print(f"{name}: " + ", ".join(f"{value:.0f}" for value in found) + f" % at {', '.join(f'{one:g}' for one in s)}")
-for rule, word in WORDS.items():
+for rule, word in micro.made_styles.WORDS.items():
     asked, leaked = measured[f"{rule}, “{word} style”"][1], measured[f"{rule}, without the word"][1]
     assert asked[0] < 5 and asked[4] > 90 and leaked[4] > 30
     assert asked[3] - leaked[3] > asked[4] - leaked[4]  # at 0.75 the word makes a larger difference than at 1
@@ -286,7 +283,7 @@ for rule, word in WORDS.items():
 # %%
 beside = prediction(lora)
 with tempfile.TemporaryDirectory() as folder:
-    model.load_lora(save_lora(Path(folder), lora, model), name="live")
+    model.load_lora(micro.lora.save_lora(Path(folder), lora, model), name="live")
 with torch.no_grad():
     merged = model.network(x_t, t, encoder_hidden_states=model.pipe.text_encoder(words)[0]).sample
 model.unload_lora()
@@ -302,21 +299,21 @@ assert largest < 0.01 and not torch.equal(beside, base)
 # drawn with each word and with both:
 
 # %%
-for rule in WORDS:
-    model.load_lora(lora_of(rule), scale=0.75)
+for rule in micro.made_styles.WORDS:
+    model.load_lora(micro.made_styles.lora_of(rule), scale=0.75)
 together = draw([FIRST, SECOND, "rocket, zorb quib style"])
 model.unload_lora("ink")  # the mosaics stay
 alone = draw([SECOND])
 model.unload_lora()
-filmstrip({"": torch.cat([inked[:1], alone, together])},
-          captions=["outlines,\nzorb", "mosaics,\nquib", "both,\nzorb", "both,\nquib", "both,\nzorb quib"],
-          title="“rocket, ... style”, one LoRA or both")  # fmt: skip
+plots.filmstrip({"": torch.cat([inked[:1], alone, together])},
+                captions=["outlines,\nzorb", "mosaics,\nquib", "both,\nzorb", "both,\nquib", "both,\nzorb quib"],
+                title="“rocket, ... style”, one LoRA or both")  # fmt: skip
 plt.show()
 
 
 def blocks(pictures):
     """How far pictures are from their own mosaic: 0 for a mosaic, per picture."""
-    return (pictures - mosaic(pictures)).square().mean((1, 2, 3)).sqrt().tolist()
+    return (pictures - micro.made_styles.mosaic(pictures)).square().mean((1, 2, 3)).sqrt().tolist()
 
 
 for name, one in (("outlines alone", inked[:1]), ("mosaics alone", alone), ("both", together)):
@@ -328,7 +325,8 @@ both = [row for row in ROWS if row["setting"]["of"] == "both LoRAs of the packag
 for row in both:
     setting = row["setting"]
     print(f"  scale {setting['scale']:<4g} “{setting['word']} style”: " + ", ".join(
-        f"{100 * row[rule]['share']:2.0f} ± {100 * row[rule]['error']:.0f}%" for rule in WORDS))  # fmt: skip
+        f"{100 * row[rule]['share']:2.0f} ± {100 * row[rule]['error']:.0f}%"
+        for rule in micro.made_styles.WORDS))  # fmt: skip
 assert all(row["ink"]["share"] < row["mosaic"]["share"] for row in both)
 assert all(row["ink"]["share"] < 0.05 for row in both if row["setting"]["scale"] > 0.5)
 

@@ -25,21 +25,8 @@ import ipywidgets
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import noise, plots
-from diffusion_explained.beyond import KINDS, Data, load_beyond
-from diffusion_explained.beyond.balls_and_sticks import balls_and_sticks
-from diffusion_explained.beyond.bonds import Molecule, find_bonds, is_valid, shape_of, to_molecules
-from diffusion_explained.beyond.clips import continue_frame, time_attention
-from diffusion_explained.beyond.kinds import as_float
-from diffusion_explained.beyond.shapes import chamfer, chamfer_table
-from diffusion_explained.beyond.sound import WORDS, named
-from diffusion_explained.beyond.spectrograms import FLOOR, griffin_lim, log_mel, to_magnitude, to_wave, wav_bytes
-from diffusion_explained.beyond.video import centres, measure_clips, shuffled
+from diffusion_explained import FlowSchedule, add_noise, beyond, euler, final, noise, plots, widgets
 from diffusion_explained.exercises import check
-from diffusion_explained.forward import add_noise
-from diffusion_explained.samplers import euler, final
-from diffusion_explained.schedules import FlowSchedule
-from diffusion_explained.widgets import Sounds, explore, scrub
 
 plt.rcParams["figure.dpi"] = 100
 
@@ -62,9 +49,9 @@ plt.rcParams["figure.dpi"] = 100
 
 # %%
 level = FlowSchedule().level(0.5)
-data = {name: as_float(kind.data(20, seed=0, split="test")) for name, kind in KINDS.items()}
-models = {name: load_beyond(name) for name in KINDS}
-for name, kind in KINDS.items():
+data = {name: beyond.kinds.as_float(kind.data(20, seed=0, split="test")) for name, kind in beyond.KINDS.items()}
+models = {name: beyond.load_beyond(name) for name in beyond.KINDS}
+for name, kind in beyond.KINDS.items():
     x_0 = data[name].x_0
     x_t = add_noise(x_0, noise.randn(x_0.shape, noise.generators(len(x_0), 0)), level)
     weights = sum(p.numel() for p in models[name].network.parameters())
@@ -95,7 +82,7 @@ plots.filmstrip(
     captions=[f"frame {k + 1}" for k in seen], title="Real clips: a slow and a fast 3",
 )  # fmt: skip
 plt.show()
-moved = centres(clips.x_0[[3, 13]]).diff(dim=1).norm(dim=-1).median(1).values
+moved = beyond.video.centres(clips.x_0[[3, 13]]).diff(dim=1).norm(dim=-1).median(1).values
 print(f"the digit moves by {moved[0]:.2f} and {moved[1]:.2f} pixels per frame; its classes say 0.75 and 2")
 assert abs(moved[0] - 0.75) < 0.1 and abs(moved[1] - 2) < 0.2
 
@@ -125,7 +112,7 @@ for t in (0.9, 0.5, 0.1):
     level = video.schedule.level(t)
     x_t = add_noise(clips.x_0[3:4], noise.randn((1, *video.image_shape), noise.generators(1, 0)), level)
     time = video.schedule.network_time(level.t).expand(1)
-    maps = time_attention(video.network, x_t, time, torch.tensor([3]))  # [layers, 1, heads, 16, 16]
+    maps = beyond.clips.time_attention(video.network, x_t, time, torch.tensor([3]))  # [layers, 1, heads, 16, 16]
     assert torch.allclose(maps.sum(-1), torch.ones(maps.shape[:-1]), atol=1e-4)
     mean = maps.mean((0, 1, 2))
     looks[f"t = {t}"] = (torch.arange(16), torch.stack([mean[apart == k].mean() for k in range(16)]))
@@ -143,13 +130,13 @@ for name, (_, weight) in looks.items():
 # %%
 steps = list(video.steps([3, 13], num_inference_steps=8, sampler="dpm_solver_pp_2m", seed=0))
 drawn = steps[-1].x_next
-scrub(plots.clip_film(steps))
+widgets.scrub(plots.clip_film(steps))
 
 # %% [markdown]
 # And this slider goes through the *frames* of the finished clips:
 
 # %%
-scrub(plots.frame_film(drawn), frame=0)
+widgets.scrub(plots.frame_film(drawn), frame=0)
 
 # %% [markdown]
 # **The check.** Two numbers that look alike and are not. *Class kept*: the share of frames in which the classifier of
@@ -159,14 +146,14 @@ scrub(plots.frame_film(drawn), frame=0)
 
 # %%
 order = torch.randperm(16, generator=noise.stream(0))
-one = Data(clips.x_0[:20], clips.labels[:20])
+one = beyond.Data(clips.x_0[:20], clips.labels[:20])
 sets = {
-    "drawn, 8 steps": Data(drawn, torch.tensor([3, 13])),
+    "drawn, 8 steps": beyond.Data(drawn, torch.tensor([3, 13])),
     "real": one,
-    "real, frames out of order": Data(one.x_0[:, :, order], one.labels),
-    "chance": shuffled(one, noise.stream(0)),
+    "real, frames out of order": beyond.Data(one.x_0[:, :, order], one.labels),
+    "chance": beyond.video.shuffled(one, noise.stream(0)),
 }
-found = {name: measure_clips(ones) for name, ones in sets.items()}
+found = {name: beyond.video.measure_clips(ones) for name, ones in sets.items()}
 for name, numbers in found.items():
     kept, error = numbers["class_kept"], numbers["path_error"]
     print(f"{name:>25}: class kept in {kept:4.0%} of the frames, path error {error:.1f} pixels")
@@ -187,12 +174,12 @@ print(f"measured with {best['n']} samples and {best['settings']['num_inference_s
 
 # %%
 first = clips.x_0[5:6, :, 0]
-*_, last = continue_frame(video, first, [5], num_inference_steps=8, resamplings=1, seed=1)
+*_, last = beyond.clips.continue_frame(video, first, [5], num_inference_steps=8, resamplings=1, seed=1)
 rows = {"real": clips.x_0[5], "continued": last.x_next[0]}
 plots.filmstrip({name: clip[:, seen].transpose(0, 1) for name, clip in rows.items()},
                 captions=[f"frame {k + 1}" for k in seen], title="The first frame is given")  # fmt: skip
 plt.show()
-jump = centres(last.x_next).diff(dim=1).norm(dim=-1)[0]
+jump = beyond.video.centres(last.x_next).diff(dim=1).norm(dim=-1)[0]
 print(f"from the given frame to the next the digit moves by {jump[0]:.1f} pixels, later by {jump[1:].median():.1f}")
 assert torch.equal(last.x_next[:, :, 0], first)
 
@@ -217,7 +204,7 @@ assert torch.equal(last.x_next[:, :, 0], first)
 
 # %%
 speech, spoken = models["sound"], data["sound"]
-plots.image_grid(spoken.x_0[:10].flip(2), captions=WORDS, columns=5, tile=1.4,
+plots.image_grid(spoken.x_0[:10].flip(2), captions=beyond.sound.WORDS, columns=5, tile=1.4,
                  title="Real words: time to the right, high frequencies above")  # fmt: skip
 plt.show()
 assert spoken.x_0.shape == (20, 1, 64, 64) and float(spoken.x_0.min()) == -1
@@ -240,10 +227,10 @@ assert spoken.x_0.shape == (20, 1, 64, 64) and float(spoken.x_0.min()) == -1
 
 # %%
 seven = spoken.x_0[7:8]
-magnitude, errors = to_magnitude(seven), {}
+magnitude, errors = beyond.spectrograms.to_magnitude(seven), {}
 for n in (0, 1, 3, 10, 30, 60):
-    heard = log_mel(griffin_lim(magnitude, iterations=n))
-    errors[n] = float((heard - seven).square().mean().sqrt()) * FLOOR / 2
+    heard = beyond.spectrograms.log_mel(beyond.spectrograms.griffin_lim(magnitude, iterations=n))
+    errors[n] = float((heard - seven).square().mean().sqrt()) * beyond.spectrograms.FLOOR / 2
 plots.curves({"seven": (list(errors), list(errors.values()))}, title="What Griffin-Lim repairs", xlabel="iterations",
              ylabel="decibels from the spectrogram")  # fmt: skip
 plt.show()
@@ -259,10 +246,12 @@ players = {}
 for t in (0.0, 0.3, 0.6, 0.9):
     level = speech.schedule.level(t)
     x_t = add_noise(seven, noise.randn(seven.shape, noise.generators(1, 0)), level)
-    wave = to_wave(x_t)[0]
-    players[f"a voice says seven, t = {t}: {level.alpha:.0%} data, {level.sigma:.0%} noise"] = wav_bytes(0.5 * wave)
+    wave = beyond.spectrograms.to_wave(x_t)[0]
+    players[f"a voice says seven, t = {t}: {level.alpha:.0%} data, {level.sigma:.0%} noise"] = (
+        beyond.spectrograms.wav_bytes(0.5 * wave)
+    )
     assert wave.shape == (8064,)
-Sounds(players)
+widgets.Sounds(players)
 
 # %% [markdown]
 # **One call**, and the way back as a sound:
@@ -271,7 +260,9 @@ Sounds(players)
 steps = list(speech.steps([7], num_inference_steps=10, seed=3))
 states = {"the noise at the start": steps[0].x_t, "after 5 of 10 steps": steps[4].x_next}
 states["after 10 steps: a voice says seven"] = steps[-1].x_next
-Sounds({words: wav_bytes(0.5 * to_wave(x)[0]) for words, x in states.items()})
+widgets.Sounds(
+    {words: beyond.spectrograms.wav_bytes(0.5 * beyond.spectrograms.to_wave(x)[0]) for words, x in states.items()}
+)
 
 # %% [markdown]
 # **The check.** A classifier that was trained on other voices names the *wave*, not the spectrogram, because the wave
@@ -279,14 +270,17 @@ Sounds({words: wav_bytes(0.5 * to_wave(x)[0]) for words, x in states.items()})
 
 # %%
 drawn = speech.sample(list(range(10)), num_inference_steps=8, seed=0)
-right = {"drawn, 8 steps": named(drawn) == torch.arange(10), "real": named(spoken.x_0[:10]) == spoken.labels[:10]}
+right = {
+    "drawn, 8 steps": beyond.sound.named(drawn) == torch.arange(10),
+    "real": beyond.sound.named(spoken.x_0[:10]) == spoken.labels[:10],
+}
 for name, ones in right.items():
     print(f"{name}: {int(ones.sum())} of {len(ones)} named right; by chance one in ten")
 best = speech.card["evaluation"][0]
 shares = [best[name]["named"] for name in ("samples", "real", "chance")]
 print(f"measured with {best['n']} samples and {best['settings']['num_inference_steps']} steps: "
       f"{shares[0]:.1%} (real {shares[1]:.1%}, chance {shares[2]:.1%})")  # fmt: skip
-plots.image_grid(drawn.flip(2), captions=WORDS, columns=5, tile=1.4, title="Drawn words, seeds 0 to 9")
+plots.image_grid(drawn.flip(2), captions=beyond.sound.WORDS, columns=5, tile=1.4, title="Drawn words, seeds 0 to 9")
 plt.show()
 assert int(right["drawn, 8 steps"].sum()) >= 8 and int(right["real"].sum()) >= 9
 
@@ -305,7 +299,7 @@ assert int(right["drawn, 8 steps"].sum()) >= 8 and int(right["real"].sum()) >= 9
 shapes, clouds = models["shapes"], data["shapes"]
 steps = list(shapes.steps([4, 5, 6, 7], num_inference_steps=12, sampler="dpm_solver_pp_2m", seed=0))
 made = steps[-1].x_next
-scrub(plots.cloud_film(steps))
+widgets.scrub(plots.cloud_film(steps))
 
 # %% [markdown]
 # **The question.** A cloud is a *set*: list its points in another order and it is the same chair. A picture has a first
@@ -346,14 +340,14 @@ assert gap < 1e-3 < change
 # `tests/test_beyond_shapes.py::test_chamfer_is_the_mean_of_nearest_squares_both_ways`.</small>
 
 # %%
-reference = KINDS["shapes"].data(160, seed=1, split="test")
-to_real = chamfer_table(made[:, :256], reference.x_0[:, :256])  # [4, 160], of a quarter of the points
+reference = beyond.KINDS["shapes"].data(160, seed=1, split="test")
+to_real = beyond.shapes.chamfer_table(made[:, :256], reference.x_0[:, :256])  # [4, 160], of a quarter of the points
 nearest = to_real.argmin(1)
 for k, cloud in enumerate(nearest.tolist()):
     wanted, found = shapes.class_names[4 + k], shapes.class_names[int(reference.labels[cloud])]
     print(f"a drawn {wanted} is nearest to a real {found}, at {to_real[k].min():.2f}; the farthest real one is at "
           f"{to_real[k].max():.2f}")  # fmt: skip
-within = float(chamfer(clouds.x_0[:1], clouds.x_0[:1][:, order]))
+within = float(beyond.shapes.chamfer(clouds.x_0[:1], clouds.x_0[:1][:, order]))
 print(f"a real cloud and itself in another order: {within:.3f}")
 kept = int((reference.labels[nearest] == torch.arange(4, 8)).sum())
 assert kept >= 3 and within < 1e-4
@@ -381,7 +375,7 @@ def turned(degrees):
     return fig
 
 
-explore(turned, degrees=ipywidgets.IntSlider(30, min=0, max=360, step=15, description="degrees"))
+widgets.explore(turned, degrees=ipywidgets.IntSlider(30, min=0, max=360, step=15, description="degrees"))
 
 # %% [markdown]
 # **What can go wrong.** *A loss between clouds by index*: point 7 of one cloud has nothing to do with point 7 of
@@ -400,12 +394,12 @@ explore(turned, degrees=ipywidgets.IntSlider(30, min=0, max=360, step=15, descri
 # %%
 atoms, molecule_data = models["molecules"], data["molecules"]
 names = [atoms.class_names[label] for label in molecule_data.labels[:6].tolist()]
-balls_and_sticks(molecule_data.x_0[:6], names)
+beyond.balls_and_sticks.balls_and_sticks(molecule_data.x_0[:6], names)
 plt.show()
-first = to_molecules(molecule_data.x_0)[2]
-print(f"{first.formula}, {shape_of(first)}; bonds from its distances alone:")
-print({"".join(sorted((str(a), str(b)))): order for (a, b), order in find_bonds(first).items()})
-assert all(is_valid(one) for one in to_molecules(molecule_data.x_0))
+first = beyond.bonds.to_molecules(molecule_data.x_0)[2]
+print(f"{first.formula}, {beyond.bonds.shape_of(first)}; bonds from its distances alone:")
+print({"".join(sorted((str(a), str(b)))): order for (a, b), order in beyond.bonds.find_bonds(first).items()})
+assert all(beyond.bonds.is_valid(one) for one in beyond.bonds.to_molecules(molecule_data.x_0))
 
 # %% [markdown]
 # The bonds are no part of the data: atoms that are 1.2 to 1.6 ångströms apart are bonded, and nothing else is nearer
@@ -446,10 +440,10 @@ assert apart < 0.01 and (straight - turned_too).abs().max() > 0.1
 
 # %%
 made_atoms = atoms.sample([0, 1, 2] * 2, num_inference_steps=30, sampler="ddpm", seed=0)
-balls_and_sticks(made_atoms, [atoms.class_names[label] for label in (0, 1, 2) * 2])
+beyond.balls_and_sticks.balls_and_sticks(made_atoms, [atoms.class_names[label] for label in (0, 1, 2) * 2])
 plt.show()
-fine = [is_valid(one) for one in to_molecules(made_atoms)]
-print(f"{sum(fine)} of {len(fine)} are valid:", ", ".join(one.formula for one in to_molecules(made_atoms)))
+fine = [beyond.bonds.is_valid(one) for one in beyond.bonds.to_molecules(made_atoms)]
+print(f"{sum(fine)} of {len(fine)} are valid:", ", ".join(one.formula for one in beyond.bonds.to_molecules(made_atoms)))
 assert sum(fine) >= 5
 
 # %% [markdown]
@@ -470,11 +464,11 @@ assert row["samples"]["valid"] > 0.9
 
 # %%
 moves = torch.tensor([0.0, 0.01, 0.02, 0.03, 0.05, 0.1])
-real_atoms, shares = KINDS["molecules"].data(120, seed=1, split="test").x_0, []
+real_atoms, shares = beyond.KINDS["molecules"].data(120, seed=1, split="test").x_0, []
 shift = noise.randn(real_atoms.shape, noise.generators(len(real_atoms), 0))[..., :3]
 for move in moves.tolist():
     moved_atoms = torch.cat([real_atoms[..., :3] + move / 6 * shift, real_atoms[..., 3:]], dim=-1)
-    shares.append(sum(map(is_valid, to_molecules(moved_atoms))) / len(moved_atoms))
+    shares.append(sum(map(beyond.bonds.is_valid, beyond.bonds.to_molecules(moved_atoms))) / len(moved_atoms))
 plots.curves({"real molecules, moved": (moves, torch.tensor(shares))}, title="What validity bears",
              xlabel="noise per coordinate (ångströms)", ylabel="valid")  # fmt: skip
 plt.show()
@@ -605,14 +599,14 @@ def backbone(place):
         chain.append(place(*chain[-3:], length, angle * degrees, torch.pi))
     for a, b, c in ((0, 1, 2), (3, 4, 5)):  # the double-bonded oxygens, beside the chain
         chain.append(place(chain[a], chain[b], chain[c], 1.22, 121 * degrees, 0.0))
-    return Molecule((1, 0, 0, 1, 0, 0, 2, 2, 2), torch.stack(chain))
+    return beyond.bonds.Molecule((1, 0, 0, 1, 0, 0, 2, 2, 2), torch.stack(chain))
 
 
 built = backbone(solution_next)
-bonds = find_bonds(built)
-print(f"{built.formula}: {'valid' if is_valid(built) else 'not valid'}, {shape_of(built)}, {len(bonds)} bonds, "
-      f"{sum(order == 2 for order in bonds.values())} of them double")  # fmt: skip
-assert is_valid(built) and len(bonds) == 8 and bonds[2, 7] == bonds[5, 8] == 2
+bonds = beyond.bonds.find_bonds(built)
+print(f"{built.formula}: {'valid' if beyond.bonds.is_valid(built) else 'not valid'}, {beyond.bonds.shape_of(built)}, "
+      f"{len(bonds)} bonds, {sum(order == 2 for order in bonds.values())} of them double")  # fmt: skip
+assert beyond.bonds.is_valid(built) and len(bonds) == 8 and bonds[2, 7] == bonds[5, 8] == 2
 
 # %% [markdown]
 # ## What to remember

@@ -21,11 +21,19 @@
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import EDMSchedule, load_pretrained, metrics, plots, samplers
-from diffusion_explained.data import bundled_mnist, gaussian_modes
-from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained import (
+    EDMSchedule,
+    ExactDenoiser,
+    GaussianMixture,
+    bundled_mnist,
+    final,
+    gaussian_modes,
+    load_pretrained,
+    metrics,
+    plots,
+    samplers,
+)
 from diffusion_explained.exercises import built, check
-from diffusion_explained.samplers import final
 
 FULL = False  # True: a few minutes on two cores, with the numbers of the text. False: seconds, and pictures only
 plt.rcParams["figure.dpi"] = 100

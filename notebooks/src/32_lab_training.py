@@ -21,10 +21,19 @@ import matplotlib.pyplot as plt
 import torch
 import torch.nn.functional as F
 
-from diffusion_explained import MLP, FlowSchedule, MLPConfig, UNet, UNetConfig, denoisers, plots
-from diffusion_explained.data import bundled_mnist
+from diffusion_explained import (
+    MLP,
+    FlowSchedule,
+    MLPConfig,
+    UNet,
+    UNetConfig,
+    bundled_mnist,
+    denoisers,
+    euler,
+    final,
+    plots,
+)
 from diffusion_explained.exercises import built, check
-from diffusion_explained.samplers import euler, final
 
 FULL = False  # True: a few minutes on two cores, digits of 28 x 28. False: seconds, digits of 8 x 8
 plt.rcParams["figure.dpi"] = 100

@@ -22,12 +22,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diffusion_explained import FlowSchedule, denoisers, plots
-from diffusion_explained.data import bundled_mnist
+from diffusion_explained import FlowSchedule, bundled_mnist, denoisers, euler, final, plots
 from diffusion_explained.exercises import built, check
-from diffusion_explained.models.dit import positions
-from diffusion_explained.models.embeddings import ClassEmbedding, TimeEmbedding
-from diffusion_explained.samplers import euler, final
+from diffusion_explained.models import dit, embeddings
 from diffusion_explained.training.loop import training_loss
 
 FULL = False  # True: five minutes on two cores, digits of 28 x 28. False: seconds, digits of 8 x 8
@@ -164,9 +161,9 @@ class SolutionDiT(nn.Module):
     def __init__(self, side, patch, width, depth, heads, num_classes):
         super().__init__()
         self.patch, self.grid = patch, (side // patch, side // patch)
-        self.time, self.label = TimeEmbedding(width), ClassEmbedding(num_classes, width)
+        self.time, self.label = embeddings.TimeEmbedding(width), embeddings.ClassEmbedding(num_classes, width)
         self.embed = nn.Linear(patch**2, width)
-        self.register_buffer("places", positions(self.grid, width))
+        self.register_buffer("places", dit.positions(self.grid, width))
         self.blocks = nn.ModuleList(SolutionBlock(width, heads) for _ in range(depth))
         self.norm, self.modulate = nn.LayerNorm(width, elementwise_affine=False), nn.Linear(width, 2 * width)
         self.head = nn.Linear(width, patch**2)

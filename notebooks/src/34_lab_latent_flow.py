@@ -22,8 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from diffusion_explained import MLP, FlowSchedule, MLPConfig, TrainConfig, plots, train
-from diffusion_explained.data import bundled_mnist
+from diffusion_explained import MLP, FlowSchedule, MLPConfig, TrainConfig, bundled_mnist, plots, train
 from diffusion_explained.exercises import built, check
 
 FULL = False  # True: three minutes on two cores, digits of 28 x 28. False: seconds, digits of 16 x 16

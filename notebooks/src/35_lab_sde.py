@@ -21,12 +21,9 @@
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import load_pretrained, metrics, plots
-from diffusion_explained.data import bundled_mnist, gaussian_modes
-from diffusion_explained.exact import GaussianMixture
+from diffusion_explained import GaussianMixture, Level, bundled_mnist, gaussian_modes, load_pretrained, metrics, plots
 from diffusion_explained.exercises import built, check
 from diffusion_explained.likelihood import bits_per_dimension, dequantise
-from diffusion_explained.schedules import Level
 
 FULL = False  # True: half a minute on two cores, 100 digits. False: seconds, 2 digits
 plt.rcParams["figure.dpi"] = 100

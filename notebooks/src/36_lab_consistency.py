@@ -20,11 +20,19 @@
 import matplotlib.pyplot as plt
 import torch
 
-from diffusion_explained import MLP, EDMSchedule, MLPConfig, metrics, plots
-from diffusion_explained.data import gaussian_modes
-from diffusion_explained.exact import ExactDenoiser, GaussianMixture
+from diffusion_explained import (
+    MLP,
+    EDMSchedule,
+    ExactDenoiser,
+    GaussianMixture,
+    MLPConfig,
+    euler,
+    final,
+    gaussian_modes,
+    metrics,
+    plots,
+)
 from diffusion_explained.exercises import built, check
-from diffusion_explained.samplers import euler, final
 
 FULL = False  # True: a minute on two cores. False: seconds, a short training
 plt.rcParams["figure.dpi"] = 100
