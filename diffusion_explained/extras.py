@@ -1,4 +1,4 @@
-"""Optional packages: the extras of this project that install them, and the error message if one is missing.
+"""What is imported only where it is needed: optional packages, with the error message if one is missing, and modules.
 
 with extra("sd"):
     import diffusers
@@ -6,9 +6,12 @@ with extra("sd"):
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
-from collections.abc import Iterator
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 
 EXTRAS = {  # the purpose of each extra, for the message; pyproject.toml lists the packages of each
     "app": "the explorer",
@@ -51,3 +54,19 @@ def require(name: str, package: str) -> None:
     """Raise MissingExtraError unless a package of the extra `name` is installed; the package is not imported."""
     if importlib.util.find_spec(package) is None:
         raise missing(name, package)
+
+
+def modules_at_first_use(package: str, path: Iterable[str]) -> Callable[[str], ModuleType]:
+    """A package's `__getattr__`: after `from diffusion_explained import micro`, `micro.emoji` imports that module.
+
+    package, path: the package's `__name__` and `__path__`. The function that it returns raises AttributeError for a
+    name that is no module of the package.
+    """
+    names = {module.name for module in pkgutil.iter_modules(path)}
+
+    def module(name: str) -> ModuleType:
+        if name in names:
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return module

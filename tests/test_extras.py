@@ -152,3 +152,19 @@ def test_the_core_runs_without_any_extra(bare_machine):
     assert first == "10000 2 1 28 28"
     for name in ("app", "course", "data", "sd"):
         assert f'pip install "diffusion-explained[{name}]"' in "\n".join(doctor), name
+
+
+@pytest.mark.parametrize("package", ["micro", "beyond", "stable_diffusion"])
+def test_a_package_gives_out_its_modules_at_their_first_use(package):
+    """In a fresh interpreter: the package alone does not import them."""
+    module = {"micro": "emoji", "beyond": "clips", "stable_diffusion": "regions"}[package]
+    program = f"""
+import sys
+from diffusion_explained import {package}
+name = "diffusion_explained.{package}.{module}"
+before = name in sys.modules
+assert {package}.{module} is sys.modules[name] and hasattr({package}, "no_module") is False
+print(before)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"

@@ -4,6 +4,7 @@ import ast
 import importlib
 import inspect
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -48,10 +49,27 @@ def names_that_users_import() -> set[tuple[str, str]]:
     }
     flat |= {("diffusion_explained.stable_diffusion", name) for name in stable_diffusion.__all__}
     for file in (*REPOSITORY.glob("notebooks/src/*.py"), *REPOSITORY.glob("examples/*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        modules = {}  # that the file imports by name, such as `from diffusion_explained import micro`
+        for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("diffusion_explained"):
                 flat |= {(node.module, alias.name) for alias in node.names}
+                modules |= {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):  # plots.curves, micro.emoji.load_emoji_sample
+                first, *within, name = ast.unparse(node).split(".")
+                module = ".".join([modules.get(first, ""), *within])
+                if first in modules and isinstance(imported(module), ModuleType):
+                    flat.add((module, name))
     return flat
+
+
+def imported(name: str) -> object:
+    """The module of this name, or None for the name of something else."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:
+        return None
 
 
 def doors() -> dict[str, object]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from diffusion_explained.beyond.kinds import Data, Kind, measured
 from diffusion_explained.beyond.shelf import KINDS, kind_of, load_beyond
-from diffusion_explained.lazy import modules_at_first_use
+from diffusion_explained.extras import modules_at_first_use
 
 __all__ = ["KINDS", "Data", "Kind", "kind_of", "load_beyond", "measured"]
 

@@ -8,7 +8,7 @@ tokens = encode(load_tokenizer(), scenes.captions)  # int64 [8, MAX_LENGTH] (tok
 
 from typing import TYPE_CHECKING
 
-from diffusion_explained.lazy import modules_at_first_use
+from diffusion_explained.extras import modules_at_first_use
 
 if not TYPE_CHECKING:  # a type checker finds the modules itself, and tells a name that does not exist
     __getattr__ = modules_at_first_use(__name__, __path__)

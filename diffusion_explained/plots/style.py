@@ -82,6 +82,7 @@ def labelled(text: str) -> str:
     return text
 
 
+@typed_arguments
 def legend(ax: Axes, **options: object) -> None:
     """A legend without a frame, where it covers least."""
     ax.legend(**{"fontsize": 11, "frameon": False, "handlelength": 1.6, "loc": "best", **options})

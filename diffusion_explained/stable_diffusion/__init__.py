@@ -17,7 +17,7 @@ raised before that import.
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from diffusion_explained.lazy import modules_at_first_use
+from diffusion_explained.extras import modules_at_first_use
 
 HOMES = {
     "load": "loading",

@@ -37,7 +37,7 @@ class TrainConfig:
     compile: compile the network with torch.compile; this takes about a minute, which pays off in long runs on CUDA.
     cuda_graph: on CUDA, capture the training step once and replay it; without this, a small network mostly waits for
         Python to launch kernels.
-    channels_last: store the network's weights with the channels innermost, which is faster for convolutions on a GPU.
+    channels_last: store the network's weights with the channels innermost, which makes convolutions faster.
     noise_on: where the noise is drawn. "cpu" gives the same noise on every machine; "device" draws the noise on the
         GPU: faster, but reproducible only on the same kind of GPU.
     flip: mirror each image with probability 1/2, for data in which left and right carry no meaning.

@@ -409,7 +409,7 @@ assert first_output.shape == (4, 1, 28, 28) and not first_output.any()  # 0, the
 # hardly uses its label. So count:
 
 # %%
-config = TrainConfig(images=12_000, batch_size=32, ema_decay=0.985)
+config = TrainConfig(images=12_000, batch_size=32, ema_decay=0.985, channels_last=True)
 _, _, trained_labels = draw(
     digits.images,
     digits.labels,

@@ -125,6 +125,13 @@ def test_learning_goals_exercises_and_references(notebook):
     assert len(references) == 2 and len(re.findall(r"\]\(https?://", references[1])) >= 2
 
 
+def test_opens_with_few_imports(notebook):
+    """At most eight import lines in all; those of an exercise's solution are not shown, and do not count."""
+    shown = [cell for cell in code_cells(notebook) if "solution" not in cell.metadata.get("tags", ())]
+    lines = [line for cell in shown for line in cell.source.splitlines() if line.startswith(("import ", "from "))]
+    assert len(lines) <= 8, "\n".join(["several names on one line from diffusion_explained, not", *lines])
+
+
 def test_every_exercise_is_open_solved_and_checked(path, notebook):
     """**Exercise n**, then the reader's cell with its dots, a folded solution, and a check that ran."""
     numbers = [int(n) for n in re.findall(r"^\*\*Exercise (\d+)", prose(notebook), re.MULTILINE)]
