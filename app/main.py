@@ -13,8 +13,9 @@ st.set_page_config(
 )
 
 START = st.Page("pages_/start.py", title="Start", icon=":material/home:", default=True)
+FORMER = st.Page("pages_/stable_diffusion.py", url_path="stable_diffusion", visibility="hidden")  # of earlier addresses
 GROUPS = {
-    "": [START],
+    "": [START, FORMER],
     **{
         group: [
             st.Page(f"pages_/{name}.py", title=PAGES[name].name, icon=PAGES[name].icon, url_path=name) for name in names

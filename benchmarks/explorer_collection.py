@@ -26,7 +26,7 @@ from diffusion_explained.cli.launch import LOCALHOST, streamlit_command
 
 NOT_FROZEN = "import gc; gc.freeze = lambda: None; from streamlit.web.cli import main; main(prog_name='streamlit')"
 STEPS = 8
-JOB = f"sd_steps={STEPS}"
+JOB = f"sd_model=stand-in&t2i_steps={STEPS}"
 
 
 def as_streamlit_ships(port: int) -> list[str]:
@@ -71,14 +71,14 @@ async def page_runs(ports: tuple[int, int], page: str, rounds: int) -> list[tupl
 
 
 async def job_runs(ports: tuple[int, int], rounds: int) -> list[tuple[float, float]]:
-    """Pairs of seconds (before, after) per job of Stable Diffusion with the small model."""
+    """Pairs of seconds (before, after) per job of Stable Diffusion, with the stand-in."""
     async with AsyncExitStack() as stack:
-        visitors = [await opened(stack, port, "stable_diffusion", JOB) for port in ports]
+        visitors = [await opened(stack, port, "text_to_image", JOB) for port in ports]
         pairs = []
         for turn in range(rounds + 1):  # the first one loads the model
             pair = [0.0, 0.0]
             for k in (0, 1) if turn % 2 else (1, 0):
-                visitors[k].widgets[visitors[k].ids["sd_seed"]] = ("int_value", 100 + turn)
+                visitors[k].widgets[visitors[k].ids["t2i_seed"]] = ("int_value", 100 + turn)
                 pair[k] = await timed(visitors[k], "Run")
                 await asyncio.sleep(0.5)
             pairs.append(tuple(pair))

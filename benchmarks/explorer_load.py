@@ -42,7 +42,6 @@ CHANGED = {  # what each page's visitor changes next: a widget's key and kind of
     "samplers": (("seed", "int_value"), None),
     "text_to_image": (("t2i_seed", "int_value"), None),
     "latents": (("emoji", "string_value"), None),
-    "stable_diffusion": (("sd_seed", "int_value"), "Run"),
     "compare": (("compare_prompt", "string_value"), "Run both"),
 }
 

@@ -122,12 +122,12 @@ STABLE_DIFFUSION = PageWords(
         Try(
             "Guidance off",
             "At w = 1 the prediction with the prompt is used as it is. Press Run: what is lost?",
-            {"sd_w": 1.0},
+            {"t2i_w": 1.0},
         ),
         Try(
             "Four seeds at once",
             "One prompt, four noises. Press Run: what do the pictures share?",
-            {"count": 4},
+            {"t2i_count": 4},
         ),
     ),
     Question(

@@ -283,25 +283,6 @@ class Schedules:
     strip = "x_t from data to noise"
 
 
-class StableDiffusion:
-    """The page Stable Diffusion."""
-
-    negative_help = "It replaces the empty prompt on the unconditional side of guidance."
-    scale_help = "1 is off; 5 to 15 is usual for full Stable Diffusion. A model card's 0.0 means off: it is 1 here."
-    width = "Width"
-    height = "Height"
-    bounds = "a run has at most {steps} steps and {pictures} pictures (seeds) of {side} × {side} pixels"
-    latent = "The first latent"
-    picture = "The picture"
-    pictures = "The pictures"
-    no_tokens = "This model's pipeline reads the prompt within instructions of its own, so its tokens are not shown."
-    without_prompt = (
-        "Below 1 the picture moves away from the prompt: 0 is the prediction without it. Where a model's card says "
-        "0.0, it means no guidance, which is 1 here."
-    )
-    batch = "One batch: this seed and the ones after it."
-
-
 class Start:
     """The page Start."""
 

@@ -4,13 +4,13 @@ The order of the pages is here too: the navigation, the path of the start page, 
 """
 
 from explorer.control_words import CONTROL
-from explorer.from_words import COMPARE, LATENTS, STABLE_DIFFUSION, TEXT_TO_IMAGE
+from explorer.from_words import COMPARE, LATENTS, TEXT_TO_IMAGE
 from explorer.page_parts import PageWords, Question, Reader, Try
 
 PATH = {
     "The idea": ("plane", "forward", "reverse", "training", "beyond"),
     "The knobs": ("schedules", "guidance", "samplers", "break_it"),
-    "From words": ("text_to_image", "control", "latents", "stable_diffusion", "compare"),
+    "From words": ("text_to_image", "control", "latents", "compare"),
 }
 
 READERS = {
@@ -398,6 +398,5 @@ PAGES = {
     "text_to_image": TEXT_TO_IMAGE,
     "control": CONTROL,
     "latents": LATENTS,
-    "stable_diffusion": STABLE_DIFFUSION,
     "compare": COMPARE,
 }

@@ -5,7 +5,6 @@ class StableSections:
     """`stable_sections`."""
 
     model = "Model"
-    to_text_to_image = "The same on **Text to image**: two runs beside each other, walks, a brush"
     name = "Its name, a folder or a file"
     name_help = (
         "owner/model on the Hugging Face hub, a folder in diffusers' format, a .safetensors file of Stable "
@@ -46,6 +45,25 @@ class StableSections:
     empty = "The prompt is empty: without a negative prompt both sides of guidance are the same, and w has no effect."
     save = "Save this run"
     save_help = "Its tokens, norms and pictures; this page opens the file as a recorded run on a machine without a GPU."
+
+
+class LargerModels:
+    """`larger_models`."""
+
+    negative_help = "It replaces the empty prompt on the unconditional side of guidance."
+    scale_help = "1 is off; 5 to 15 is usual for full Stable Diffusion. A model card's 0.0 means off: it is 1 here."
+    width = "Width"
+    height = "Height"
+    bounds = "a run has at most {steps} steps and {pictures} pictures (seeds) of {side} × {side} pixels"
+    latent = "The first latent"
+    picture = "The picture"
+    pictures = "The pictures"
+    no_tokens = "This model's pipeline reads the prompt within instructions of its own, so its tokens are not shown."
+    without_prompt = (
+        "Below 1 the picture moves away from the prompt: 0 is the prediction without it. Where a model's card says "
+        "0.0, it means no guidance, which is 1 here."
+    )
+    batch = "One batch: this seed and the ones after it."
 
 
 class StartPictures:

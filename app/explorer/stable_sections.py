@@ -1,8 +1,8 @@
-"""The parts of the pages on Stable Diffusion: the choice of a model, how to get a missing one, and a run's stages."""
+"""The parts of pages with Stable Diffusion: the choice of a model, how to get a missing one, and a run's stages."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -20,72 +20,62 @@ from explorer.turns import Tell
 
 T = TypeVar("T")
 CHANNELS_PER_ROW = 4
-MICRO_STEPS, MICRO_SCALE = (1, 2, 4, 8, 12, 20, 30, 50), 12.0  # that the page Text to image offers; the largest scale
-SAME = {"prompt": "t2i_prompt", "sd_seed": "t2i_seed", "sd_w": "t2i_w", "sd_steps": "t2i_steps"}  # of the two pages
+PREVIEW = 160  # pixels
+FIRST_PROMPT = "a red apple"  # of micro, on the page Text to image
 
 
 # -- a model ------------------------------------------------------------------------------------------------
 
 
-def pick_model(words: str = "Model") -> tuple[str, Loading]:
-    """The chosen model, and how it is loaded. Other pages keep both choices.
-
-    The model is a name on the hub, a folder, MICRO, STAND_IN or RECORDED.
-    """
-    offered = stable.offered()
-    chosen = st.session_state.setdefault("sd_chosen", stable.first_choice())
-    chosen = address.read("sd_model", OneOf(offered), chosen)
+def chosen_model(usual: str) -> str:
+    """The visitor's choice, which other pages keep: a name on the hub, MICRO, STAND_IN, RECORDED or OTHER."""
+    offered, state = stable.offered(), st.session_state
+    given = address.read("sd_model", OneOf(offered), None)
+    if given is not None:
+        state.sd_chosen = given
+    chosen = state.get("sd_chosen", usual)
     if chosen not in offered:  # a client can send any value back
-        chosen = stable.first_choice()
-    st.session_state.sd_chosen = st.session_state.sd_model = chosen
-    address.put("sd_model", [chosen])  # always, because the default depends on the machine
-    kind = st.selectbox(words, offered, format_func=MODELS.get, key="sd_model", on_change=_other_model)
-    sharing.say(sharing.ONLY_SHIPPED)
-    name = _named() if kind == OTHER else kind
-    if name == RECORDED:
-        return name, USUAL
-    its_own = name in (*AT_ONCE, OTHER) or sharing.is_shared()
-    how = USUAL if its_own else loading.pick(name, _safety_checker(name))
-    _bring_settings(name, how)
-    return name, how
+        chosen = usual
+    state.sd_model = chosen
+    address.put("sd_model", [chosen])  # always: pages differ in their default, and machines too
+    return chosen
+
+
+def list_models(words: str, **look: Any) -> None:
+    """The list in which the visitor chooses a model, after `chosen_model`."""
+    st.selectbox(words, stable.offered(), format_func=MODELS.get, key="sd_model", on_change=_other_model, **look)
 
 
 def _other_model() -> None:
     st.session_state.sd_chosen = st.session_state.sd_model
 
 
-def to_another_model(name: str) -> None:
-    """The models on the page Text to image: another one opens the page Stable Diffusion with the same request."""
-    state = st.session_state
-    chosen, offered = state.pop("t2i_leave", name), stable.offered()
-    if chosen != name and chosen in offered:  # a client can send any value
-        request = {theirs: str(state[ours]) for theirs, ours in SAME.items() if ours in state}
-        st.switch_page("pages_/stable_diffusion.py", query_params={"sd_model": chosen, **request})
-    state.t2i_model = name
-    st.selectbox(
-        part_labels.StableSections.model,
-        offered,
-        format_func=MODELS.get,
-        key="t2i_model",
-        on_change=_leave,
-        label_visibility="collapsed",
-        width=300,
-    )
+def pick_model(words: str) -> tuple[str, Loading]:
+    """The list of models, and how the chosen one is loaded: what `chosen_model` and `loaded_as` return."""
+    kind = chosen_model(stable.first_choice())
+    list_models(words)
+    sharing.say(sharing.ONLY_SHIPPED)
+    return loaded_as(kind)
 
 
-def _leave() -> None:
-    st.session_state.t2i_leave = st.session_state.t2i_model
+def loaded_as(kind: str) -> tuple[str, Loading]:
+    """The name of the chosen model, and how it is loaded, both asked for if they are the visitor's.
 
-
-def to_text_to_image(prompt: str, seed: int, scale: float, steps: int) -> None:
-    """The link from the page Stable Diffusion to the page Text to image, with the same request as far as it goes."""
-    values = (prompt, seed, min(scale, MICRO_SCALE), min(MICRO_STEPS, key=lambda one: abs(one - steps)))
-    st.page_link(
-        "pages_/text_to_image.py",
-        label=part_labels.StableSections.to_text_to_image,
-        icon=":material/draw:",
-        query_params={ours: str(value) for ours, value in zip(SAME.values(), values, strict=True)},
-    )
+    The name is one on the hub, a folder, a file, MICRO, STAND_IN, RECORDED, or OTHER until the visitor has given one.
+    """
+    name = _named() if kind == OTHER else kind
+    if name == RECORDED:
+        return name, USUAL
+    its_own = name in (*AT_ONCE, OTHER) or sharing.is_shared()
+    how = USUAL if its_own else loading.pick(name, _safety_checker(name))
+    own = stable.usual(name, how)
+    height, width = own.size or stable.SLOW
+    bring_settings(
+        (name, how.prediction), own.prompt,
+        width=width, height=height, t2i_steps=own.num_inference_steps, t2i_w=own.guidance_scale,
+        t2i_sampler=own.sampler, t2i_count=1,
+    )  # fmt: skip
+    return name, how
 
 
 def _named() -> str:
@@ -131,20 +121,16 @@ def _safety_checker(name: str) -> bool | None:
     return False
 
 
-def _bring_settings(name: str, how: Loading) -> None:
+def bring_settings(model: tuple[str, str], prompt: str, **settings: object) -> None:
     """Set the controls to a model's own settings when the visitor chose or named another model than before."""
-    state, now = st.session_state, (name, how.prediction)
-    if state.setdefault("sd_settings_of", now) == now:
+    state = st.session_state
+    if state.setdefault("sd_settings_of", model) == model:
         return
-    state.sd_settings_of, usual = now, stable.usual(name, how)
-    height, width = usual.size or stable.SLOW
-    state.update(
-        width=width, height=height, sd_steps=usual.num_inference_steps, sd_w=usual.guidance_scale,
-        sd_sampler=usual.sampler,
-    )  # fmt: skip
-    for key in ("prompt", "compare_prompt"):
-        if state.get(key) in {stable.usual(name).prompt for name in MODELS}:  # a prompt that the visitor typed stays
-            state[key] = usual.prompt
+    state.sd_settings_of = model
+    state.update(settings)
+    for key in ("t2i_prompt", "compare_prompt"):
+        if state.get(key) in {FIRST_PROMPT, *(stable.usual(name).prompt for name in MODELS)}:
+            state[key] = prompt  # one that the visitor typed stays
 
 
 def upload_trace() -> FinishedRun | None:
@@ -327,16 +313,18 @@ def latents(drawn: FinishedRun) -> None:
     """Show the first picture's initial latent: its channels as signed fields, and in colours."""
     z, size = drawn.latents, drawn.trace.settings
     with st.container(key="latents"):
-        channels, preview = st.columns([4, 1], gap="small")
         if z is None:
-            channels.caption(part_labels.StableSections.no_channels)
+            preview = st.container(width=PREVIEW)
         else:
+            channels, preview = st.columns([4, 1], gap="small")
             alt = f"The {len(z)} channels of the first latent, as signed fields"
             page.picture(channels, png(mosaic(pixels(z[:, None], EPS_RANGE), CHANNELS_PER_ROW)), alt)
             channels.caption(part_labels.StableSections.channels.format(count=len(z), eps_range=EPS_RANGE))
         alt = "The first latent in colours, by a linear map of its channels"
         page.picture(preview, png(drawn.trace.latents[0, 0]), alt)
         preview.caption(part_labels.StableSections.by_map)
+        if z is None:
+            st.caption(part_labels.StableSections.no_channels)
     depth, height, width = size["latent_shape"]
     values, of_picture = depth * height * width, 3 * size["height"] * size["width"]
     st.caption(

@@ -6,7 +6,7 @@ from functools import partial
 import streamlit as st
 
 from explorer import address, part_labels
-from explorer.page_parts import Try
+from explorer.page_parts import Question, Try
 from explorer.page_words import PAGES, PATH
 
 
@@ -35,8 +35,12 @@ def offer(some: Iterable[Try]) -> None:
 
 
 def question(page: str) -> None:
-    """The page's question, to be answered before its answer is shown."""
-    asked, answer = PAGES[page].question, f"{page}_answer"
+    """The page's question, if it has one."""
+    ask(PAGES[page].question, f"{page}_answer")
+
+
+def ask(asked: Question | None, answer: str) -> None:
+    """A question, to be answered before its answer is shown; the key `answer` keeps the visitor's answer."""
     if asked is None:
         return
     st.header(part_labels.Tries.question, anchor=False)

@@ -1,4 +1,4 @@
-"""Text to image: a latent diffusion model draws what the visitor types, at once, and shows its whole way from words."""
+"""Text to image: a model draws what the visitor types, and shows its whole way from words. Micro draws it at once."""
 
 import html
 import math
@@ -10,7 +10,9 @@ from explorer import (
     controls,
     drawings,
     labels,
+    larger_models,
     page,
+    part_labels,
     pipeline_stage,
     programs,
     sharing,
@@ -21,8 +23,8 @@ from explorer import (
     variations,
     vocabulary,
 )
+from explorer.from_words import STABLE_DIFFUSION, TEXT_TO_IMAGE
 from explorer.names import SAMPLERS as SAMPLER_NAMES
-from explorer.page_words import TEXT_TO_IMAGE
 from explorer.setting_types import Whole
 from explorer.start_pictures import EMOJI, FILE, IMAGE, PAPER, PICKED, resamplings, start_picture
 from torch import Tensor
@@ -30,10 +32,10 @@ from torch import Tensor
 from diffusion_explained.film import pixels, png
 from diffusion_explained.stable_diffusion.pipeline_films import distances
 
-EXAMPLES = ("a red apple", "a blue butterfly", "a rocket", "crying cat", "house with garden", "a purple octopus",
-            "sunflower", "a green car on a yellow background", "a rocket above a pear")  # fmt: skip
+EXAMPLES = (stable_sections.FIRST_PROMPT, "a blue butterfly", "a rocket", "crying cat", "house with garden",
+            "a purple octopus", "sunflower", "a green car on a yellow background", "a rocket above a pear")  # fmt: skip
 OTHER_PROMPT = "a purple apple"
-USUAL_STEPS = 12
+STEPS, USUAL_STEPS = (1, 2, 4, 8, 12, 20, 30, 50), 12
 PREVIEW = 8
 SCALE = 2.0  # at which the pictures are nearest to real emoji (docs/results.md, Micro Stable Diffusion)
 PICTURES = 4  # the default number
@@ -41,10 +43,21 @@ MOST_SEED = 99_996
 
 address.films(*pipeline_stage.FILMS, "walk_frame")
 state = st.session_state
+kind = stable_sections.chosen_model(stable.MICRO)
+with page.top(TEXT_TO_IMAGE if kind == stable.MICRO else STABLE_DIFFUSION):
+    stable_sections.list_models(part_labels.StableSections.model, label_visibility="collapsed", width=300)
+sharing.say(sharing.ONLY_SHIPPED)
+if kind != stable.MICRO:
+    larger_models.show(kind)
+    tries.next_page("text_to_image")
+    page.end()
 name = stable.embedded()
 usual = stable.usual(name)
 side = stable.usual(stable.MICRO).size[0]  # the stand-in uses the same
 picked = state.get("t2i_picked")
+stable_sections.bring_settings(
+    (kind, ""), EXAMPLES[0], t2i_steps=USUAL_STEPS, t2i_w=SCALE, t2i_sampler=usual.sampler, t2i_count=PICTURES
+)
 
 
 def take_example() -> None:
@@ -90,8 +103,6 @@ def known_words() -> None:
 
 # -- the request -------------------------------------------------------------------------------------------
 
-with page.top(TEXT_TO_IMAGE):
-    stable_sections.to_another_model(name)
 words, second = st.columns(2, gap="medium")
 quiet = {"label_visibility": "collapsed"}  # what each of these is, is seen from its place
 prompt = controls.text(words, labels.PROMPT, EXAMPLES[0], key="t2i_prompt", **quiet)
@@ -122,13 +133,13 @@ with asking:
     st.header(labels.TextToImage.settings, anchor=False)
     negative = controls.text(st, labels.NEGATIVE_PROMPT, key="t2i_negative", help=labels.TextToImage.negative_help)
     scale = controls.slider(
-        st, labels.SCALE, 0.0, stable_sections.MICRO_SCALE, SCALE, 0.5, key="t2i_w",
+        st, labels.SCALE, 0.0, 12.0, SCALE, 0.5, key="t2i_w",
         help=labels.TextToImage.scale_help,
     )  # fmt: skip
     steps = controls.steps(
         st,
         labels.STEPS,
-        sharing.up_to(stable_sections.MICRO_STEPS, sharing.STEPS),
+        sharing.up_to(STEPS, sharing.STEPS),
         USUAL_STEPS,
         key="t2i_steps",
         help=labels.TextToImage.preview.format(preview=PREVIEW),
@@ -252,6 +263,7 @@ with result:
                     variations.show_grid(name, ask, start, tell)
     with st.expander(labels.TextToImage.known_words, icon=":material/menu_book:"):
         known_words()
+    stable_sections.absent()
     trying, predicting = st.columns(2, gap="large")
     with trying:
         tries.tries("text_to_image")

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 from functools import cache
 from pathlib import Path
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
 import pytest
 import streamlit
@@ -24,6 +24,7 @@ from streamlit.testing.v1 import AppTest
 from diffusion_explained.cli import launch
 
 APP = Path(__file__).parents[2] / "app"
+LARGER = "text_to_image?sd_model=stand-in"  # the page with a model that draws when it is asked
 # The headless shell is Chromium without the window around the page, which costs a quarter of a test's time.
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
@@ -34,13 +35,14 @@ manifest_scanner.scan_component_manifests = cache(manifest_scanner.scan_componen
 
 @pytest.fixture
 def open_page():
-    """open_page("reverse", w="3.5") -> the page after its first run, with these settings in its address."""
+    """open_page("reverse?w=3.5", steps="2") -> the page after its first run, with these settings in its address."""
 
     def opened(name: str, **address: str) -> AppTest:
         at = AppTest.from_file(APP / "main.py", default_timeout=300)
+        name, _, settings = name.partition("?")
         if name != "start":  # at once, for a page's address is its file's name
             at.switch_page(f"pages_/{name}.py")
-        at.query_params.update(address)
+        at.query_params.update(dict(parse_qsl(settings)) | address)
         at.run()
         assert not at.exception, at.exception[0].message
         return at

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from conftest import address
+from conftest import LARGER, address
 from explorer import address as address_of_page
 from explorer import control_runs, drawings, own_schedule, setting_types, stable_sections, words
 from visits import PAGES, QUICK, cheap_pages, drawn, keys, shown, words_of  # noqa: F401
@@ -145,7 +145,7 @@ def test_what_a_button_changes_is_in_the_address_too(open_page, name, button):
                                               ("schedules", "frame", 7),
                                               ("beyond", "frame", 1),
                                               ("text_to_image", "frame", 0),
-                                              ("latents", "frame", 2), ("stable_diffusion", "frame", 0),
+                                              ("latents", "frame", 2), (LARGER, "frame", 0),
                                               ("compare", "frame", 1)])  # fmt: skip
 def test_every_film_begins_at_the_frame_of_the_address(open_page, name, key, frame):
     at = drawn(open_page(name, **QUICK.get(name, {}), **{key: str(frame)}))
@@ -165,6 +165,6 @@ def test_what_no_address_can_hold_is_said(open_page):
 
 
 def test_nothing_brushed_is_said_by_the_board_alone(open_page):
-    at = open_page("stable_diffusion", sd_steps="1", start="a picture with a hole", source="an emoji")
+    at = open_page(LARGER, t2i_steps="2", start="a picture with a hole", source="an emoji")
     said = " ".join(caption.value for caption in at.caption)
     assert "Nothing is brushed" not in said and "all of it is" not in said

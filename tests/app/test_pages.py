@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 import torch
-from conftest import address, finished, pictures_of
+from conftest import LARGER, address, finished, pictures_of
 from explorer import branches, own_schedule, runs
 from explorer.cache import quiet
 from PIL import Image
@@ -29,9 +29,9 @@ PAGES = (
     "samplers",
     "break_it",
     "text_to_image",
+    LARGER,
     "control",
     "latents",
-    "stable_diffusion",
     "compare",
 )
 QUICK = {  # smaller sweeps and races than a visitor's, for the tests' time
@@ -41,7 +41,7 @@ QUICK = {  # smaller sweeps and races than a visitor's, for the tests' time
     "break_it": {"break_steps": "2"},
     "text_to_image": {"t2i_steps": "2"},
     "control": {"control_steps": "1"},
-    "stable_diffusion": {"sd_steps": "2"},
+    LARGER: {"t2i_steps": "2"},
 }
 
 
@@ -191,7 +191,7 @@ def test_an_address_gives_what_the_widgets_give(open_page):
         ("samplers", {"samplers": "foo", "most": "4", "race_w": "inf"}),
         ("text_to_image", {"t2i_w": "nan", "t2i_steps": "3", "t2i_sampler": "foo", "t2i_seed": "-1", "t2i_count": "9"}),
         ("latents", {"emoji": "no such thing", "emoji_style": "x", "other": "", "other_style": "1"}),
-        ("stable_diffusion", {"sd_w": "nan", "sd_steps": "0", "sd_sampler": "foo", "sd_seed": "-1", "count": "9"}),
+        (LARGER, {"t2i_w": "nan", "t2i_steps": "0", "t2i_sampler": "foo", "t2i_seed": "-1", "t2i_count": "9"}),
     ],
 )
 def test_an_address_full_of_garbage_gives_the_default_and_says_so(open_page, name, garbage):
@@ -316,7 +316,7 @@ def test_a_refused_upload_is_read_once_too(open_page, decoded, monkeypatch):
 
 
 def test_a_start_picture_and_its_mask_are_decoded_once(open_page, decoded):
-    at = open_page("stable_diffusion", sd_steps="1", start="a picture with a hole", source="my own file")
+    at = open_page(LARGER, t2i_steps="2", start="a picture with a hole", source="my own file")
     at.file_uploader(key="start_upload").upload("a.png", png((300, 200), color=(9, 200, 90)), "image/png").run()
     at.selectbox(key="hole").set_value("from a file").run()
     at.file_uploader(key="mask_upload").upload("m.png", png((150, 100), color=(255,) * 3), "image/png").run()

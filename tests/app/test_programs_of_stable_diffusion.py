@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from conftest import LARGER
 from explorer import drawings, latent_views, stable, stable_sections, variations
 from PIL import Image
 from test_pages import films, frames
@@ -14,7 +15,7 @@ from visits import QUICK, change_all, cheap_pages, drawn  # noqa: F401
 from diffusion_explained.film import pixels
 
 pytestmark = pytest.mark.usefixtures("cheap_pages", "in_a_folder")
-QUOTES = {"prompt": 'a "cat\'s" \\n model.decode {x}', "negative": "'''"}
+QUOTES = {"t2i_prompt": 'a "cat\'s" \\n model.decode {x}', "t2i_negative": "'''"}
 
 
 @pytest.mark.parametrize("name, base", VARIANTS, ids=ids)
@@ -52,7 +53,7 @@ STARTS = (
     {"start": "a picture", "source": "white paper"},
     {"start": "a picture with a hole", "source": "an emoji", "hole": "a rectangle", "across": "10-60"},
     {"start": "a picture with a hole", "source": "an emoji"},
-    {"start": "a picture, zoomed out", "source": "an emoji", "zoom": "2.5", "sd_sampler": "ddpm", "resamplings": "2"},
+    {"start": "a picture, zoomed out", "source": "an emoji", "zoom": "2.5", "t2i_sampler": "ddpm", "resamplings": "2"},
 )
 
 
@@ -64,18 +65,18 @@ def check_pictures(at):
 
 @pytest.mark.parametrize("begun", STARTS, ids=lambda one: "&".join(one.values()) or "noise")
 def test_stable_diffusion_is_the_page_s(open_page, begun):
-    check_pictures(drawn(open_page("stable_diffusion", sd_steps="2", **begun, **QUOTES)))
+    check_pictures(drawn(open_page(LARGER, t2i_steps="2", **begun, **QUOTES)))
 
 
 @pytest.mark.parametrize("begun", [{}, STARTS[4]], ids=["noise", "a hole"])
 def test_stable_diffusion_is_the_page_s_with_every_control_set(open_page, begun):
-    check_pictures(change_all(drawn(open_page("stable_diffusion", sd_steps="1", **begun))))
+    check_pictures(change_all(drawn(open_page(LARGER, t2i_steps="2", **begun))))
 
 
 def test_text_to_image_is_the_page_s(open_page, monkeypatch):
     made = keeping(monkeypatch, drawings, "draw")
     base = {"t2i_steps": "2", "t2i_count": "1"}
-    for change in ({"t2i_prompt": QUOTES["prompt"], "t2i_negative": "'a' \"b\""}, {"start": "a picture"}):
+    for change in ({"t2i_prompt": QUOTES["t2i_prompt"], "t2i_negative": "'a' \"b\""}, {"start": "a picture"}):
         at = open_page("text_to_image", **(base | change))
         assert torch.allclose(executed(at)["pictures"], made[-1].pictures, atol=1e-5), change
         at = change_all(at)
@@ -95,7 +96,7 @@ def test_latents_are_the_page_s(open_page, monkeypatch):
 
 
 def test_both_runs_of_the_comparison_are_the_page_s(open_page):
-    at = drawn(open_page("compare", **QUICK["compare"], compare_prompt=QUOTES["prompt"]))
+    at = drawn(open_page("compare", **QUICK["compare"], compare_prompt=QUOTES["t2i_prompt"]))
     for page in (at, change_all(drawn(open_page("compare", **QUICK["compare"])))):
         variables, shown = executed(page), page.session_state.sd_compared
         pictures_shown = shown.trace.pictures

@@ -1,6 +1,7 @@
 """The pages of Stable Diffusion: an address opens to the same pixels, with any of its controls off the default."""
 
 import pytest
+from conftest import LARGER
 from same_pixels import check_all_at_once, check_alone
 from test_same_pixels import ids
 from visits import cheap_pages  # noqa: F401
@@ -20,15 +21,15 @@ VARIANTS = (  # page and address: together they show every control
     ("control", {"control_steps": "1", "control_kind": "layout"}),
     ("control", {"picture_steps": "1", "control_kind": "picture"}),
     ("latents", {}),
-    ("stable_diffusion", {"sd_steps": "2"}),
-    ("stable_diffusion", {"sd_steps": "2", "start": "a picture", "source": "a CIFAR-10 picture"}),
+    (LARGER, {"t2i_steps": "2"}),
+    (LARGER, {"t2i_steps": "2", "start": "a picture", "source": "a CIFAR-10 picture"}),
     (
-        "stable_diffusion",
-        {"sd_steps": "2", "start": "a picture with a hole", "hole": "a rectangle"},
+        LARGER,
+        {"t2i_steps": "2", "start": "a picture with a hole", "hole": "a rectangle"},
     ),
     ("compare", {"compare_steps": "2"}),
     # these two ship a safety checker, and need not be on this machine: the page says so, with all of its controls
-    ("stable_diffusion", {"sd_steps": "2", "sd_model": DEFAULT_MODEL}),
+    (LARGER, {"t2i_steps": "2", "sd_model": DEFAULT_MODEL}),
     ("compare", {"compare_steps": "2", "sd_model": DEFAULT_MODEL}),
 )
 

@@ -1,7 +1,7 @@
 """An explorer that is shared: each door to the machine's disk and the network is closed, and each run is bounded."""
 
 import pytest
-from conftest import address
+from conftest import LARGER, address
 from explorer import fitting, jobs, page, pictures, runs, sharing, stable, visitors
 
 from diffusion_explained.cli import launch
@@ -18,10 +18,10 @@ BOUNDED = {  # what each page says of its bounds, beside where the bound is
     "reverse": ["a run has at most 50 steps"],
     "guidance": ["at most 4 images per class and 50 steps"],
     "samplers": ["a sampler has at most 50 steps", "a race takes at most about 20 s"],
-    "text_to_image": ["at most 50 steps and 4 pictures (seeds)"],
+    "text_to_image": ["only the models that ship with it", "at most 50 steps and 4 pictures (seeds)"],
     "control": ["a run has at most 50 steps"],
     "latents": ["a file may have at most 10 MB"],
-    "stable_diffusion": ["only the models that ship with it", "50 steps and 4 pictures (seeds) of 256 × 256 pixels"],
+    LARGER: ["only the models that ship with it", "50 steps and 4 pictures (seeds) of 256 × 256 pixels"],
     "compare": ["only the models that ship with it", "at most 50 steps"],
 }
 QUICK = {
@@ -29,7 +29,7 @@ QUICK = {
     "samplers": {"most": "4"},
     "text_to_image": {"t2i_steps": "1", "t2i_count": "1"},
     "control": {"control_steps": "1"},
-    "stable_diffusion": {"sd_steps": "1"},
+    LARGER: {"t2i_steps": "2"},
     "compare": {"compare_steps": "2"},
 }
 FULL = "This explorer is full: 2 visitors use it"
@@ -90,7 +90,7 @@ def test_no_page_has_a_door_to_the_disk_or_to_the_hub(open_page, name):
         assert one.proto.max_upload_size_mb == launch.UPLOAD_MB_SHARED < launch.UPLOAD_MB
 
 
-@pytest.mark.parametrize("name", ["stable_diffusion", "compare"])
+@pytest.mark.parametrize("name", ["text_to_image", "compare"])
 def test_only_what_ships_is_offered(open_page, name):
     at = open_page(name, **QUICK[name])
     offered = at.selectbox(key="sd_model").options
@@ -100,7 +100,7 @@ def test_only_what_ships_is_offered(open_page, name):
 
 @pytest.mark.parametrize("model", [stable.OTHER, stable.DEFAULT_MODEL, "/etc", "../..", "~"])
 def test_an_address_opens_no_model(open_page, model):
-    at = open_page("stable_diffusion", sd_model=model, sd_name="/etc", sd_steps="1")
+    at = open_page("text_to_image", sd_model=model, sd_name="/etc", t2i_steps="1")
     assert at.selectbox(key="sd_model").value == stable.MICRO and "sd_name" not in address(at)
     assert "The address asks for `sd_model=" in said(at) and "which is not possible here" in said(at)
     assert "Its name, a folder or a file" not in labels(at)
@@ -109,7 +109,7 @@ def test_an_address_opens_no_model(open_page, model):
 @pytest.mark.parametrize("value", [stable.OTHER, "another one", stable.DEFAULT_MODEL, "/etc/passwd"])
 def test_a_list_that_sends_back_something_else_opens_nothing(open_page, value):
     """Streamlit takes any word for a list's choice, and a program may send any."""
-    at = open_page("stable_diffusion", sd_steps="1")
+    at = open_page("text_to_image", t2i_steps="1")
     at.session_state["sd_chosen"] = value
     at.run()
     assert not at.exception and at.selectbox(key="sd_model").value == stable.MICRO
@@ -141,10 +141,10 @@ def test_the_work_itself_is_refused(name):
         ("reverse", "steps", "75", 50),
         ("guidance", "per_class", "16", 4),
         ("text_to_image", "t2i_count", "5", 4),
-        ("stable_diffusion", "sd_steps", "100", 50),
-        ("stable_diffusion", "count", "5", 4),
-        ("stable_diffusion", "width", "1024", 256),
-        ("stable_diffusion", "height", "512", 256),
+        (LARGER, "t2i_steps", "100", 50),
+        (LARGER, "t2i_count", "5", 4),
+        (LARGER, "width", "1024", 256),
+        (LARGER, "height", "512", 256),
         ("compare", "compare_steps", "51", 50),
     ],
 )
@@ -176,9 +176,9 @@ def test_a_long_run_does_not_begin_and_the_page_says_so(open_page, network_calls
     assert not network_calls
 
 
-@pytest.mark.parametrize("name", ["stable_diffusion", "compare"])
+@pytest.mark.parametrize("name", [LARGER, "compare"])
 def test_a_job_of_much_work_does_not_begin(open_page, name):
-    of_page = {"stable_diffusion": {"sd_steps": "50", "count": "4", "sd_sampler": "heun"},
+    of_page = {LARGER: {"t2i_steps": "50", "t2i_count": "4", "t2i_sampler": "heun"},
                "compare": {"compare_steps": "50", "compare_sampler": "heun"}}  # fmt: skip
     at = open_page(name, **of_page[name])
     button = next(one for one in at.button if one.label.startswith("Run"))
@@ -188,7 +188,7 @@ def test_a_job_of_much_work_does_not_begin(open_page, name):
 
 
 def test_a_recorded_run_that_is_brought_is_still_shown(open_page):
-    at = open_page("stable_diffusion", sd_model=stable.RECORDED)
+    at = open_page("text_to_image", sd_model=stable.RECORDED)
     assert at.get("file_uploader") and "then open it here" in said(at)
 
 

@@ -20,7 +20,6 @@ PAGES = {  # page -> its key, and settings that make it quick
     "guidance": ("spacing", {"per_class": "2", "sweep_steps": "4"}),
     "samplers": ("spacing", {"most": "4"}),
     "text_to_image": ("t2i_spacing", {"t2i_steps": "1", "t2i_count": "1"}),
-    "stable_diffusion": ("sd_spacing", {"sd_steps": "2"}),
     "compare": ("compare_spacing", {"compare_steps": "2"}),
 }
 
@@ -140,7 +139,7 @@ def test_a_recorded_run_says_its_spacing_and_an_earlier_file_none(open_page, tra
     assert "safety checker" not in stable.facts(own)
     unchecked = replace(trace, settings=trace.settings | {"safety_checker_left_out": True})
     assert f"{trace.settings['model']}, without its safety checker · " in stable.facts(unchecked)
-    at = open_page("stable_diffusion", sd_model="recorded")
+    at = open_page("text_to_image", sd_model="recorded")
     at.file_uploader(key="sd_trace").upload("run.safetensors", stable.saved(trace)).run()
     assert any("2 steps by leading spacing" in caption.value for caption in at.caption)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import single_file_layouts as layouts
 import torch
-from conftest import APP, address, finished, pictures_of
+from conftest import APP, LARGER, address, finished, pictures_of
 from explorer import compared, fitting, jobs, loading, on_disk, page, stable, stable_sections
 from explorer.cache import quiet
 from explorer.loading import Loading
@@ -46,7 +46,7 @@ from diffusion_explained.stable_diffusion.pace import Pace
 from diffusion_explained.stable_diffusion.pipeline_films import pipeline_of_trace, to_message
 from diffusion_explained.stable_diffusion.trace_films import film_of_trace, side_by_side
 
-QUICK = {"sd_steps": "2"}
+QUICK = {"t2i_steps": "2"}
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +93,7 @@ def said(elements):
 
 def alive(at):
     """The page goes on: the next run of good settings is shown."""
-    at.number_input(key="sd_seed").set_value(at.number_input(key="sd_seed").value + 1).run()
+    at.number_input(key="t2i_seed").set_value(at.number_input(key="t2i_seed").value + 1).run()
     press(at, "Run")
     assert not at.error and not at.exception
     assert len(film(at)["captions"]) >= 2
@@ -110,7 +110,7 @@ from streamlit.testing.v1 import AppTest
 from explorer import compared, stable, stable_sections, start_pictures
 at = AppTest.from_file({str(APP / "main.py")!r}, default_timeout=300).run()
 assert not at.exception
-at.switch_page("pages_/stable_diffusion.py")
+at.switch_page("pages_/text_to_image.py")
 at.session_state["sd_chosen"] = "recorded"
 at.run()
 assert not at.exception
@@ -121,7 +121,7 @@ print(sorted({{"diffusers", "transformers"}} & set(sys.modules)))
 
 
 def test_it_answers_at_once_says_what_is_missing_and_shows_the_stand_in(open_page):
-    at = finished(open_page("stable_diffusion"))
+    at = finished(open_page(LARGER))
     assert not at.error and not at.warning and not at.exception
     assert "stand-in" in said(at.markdown) and "do not expect a picture" in said(at.markdown)
     assert "are not on this machine" in said(at.markdown) and "2.7 GB" in said(at.markdown)
@@ -140,7 +140,7 @@ def test_it_answers_at_once_says_what_is_missing_and_shows_the_stand_in(open_pag
 
 
 def test_it_shows_what_the_library_records(open_page, model):
-    at = finished(open_page("stable_diffusion", sd_steps="3", sd_seed="5", count="2", sd_sampler="euler", sd_w="4.0"))
+    at = finished(open_page(LARGER, t2i_steps="3", t2i_seed="5", t2i_count="2", t2i_sampler="euler", t2i_w="4.0"))
     known = stable_diffusion.record(
         model, "a photo of an astronaut riding a horse", guidance_scale=4.0, num_inference_steps=3, seed=[5, 6],
         sampler="euler", height=64, width=64, thumbnail=stable.THUMBNAIL,
@@ -158,19 +158,25 @@ def test_it_shows_what_the_library_records(open_page, model):
 
 @pytest.mark.parametrize(
     "change",
-    [{"prompt": "a castle"}, {"negative": "blurry"}, {"sd_w": "1.0"}, {"sd_seed": "7"}, {"sd_sampler": "heun"}],
+    [
+        {"t2i_prompt": "a castle"},
+        {"t2i_negative": "blurry"},
+        {"t2i_w": "1.0"},
+        {"t2i_seed": "7"},
+        {"t2i_sampler": "heun"},
+    ],
 )
 def test_every_setting_changes_the_outcome(open_page, change):
-    before = film(finished(open_page("stable_diffusion", **QUICK)))
-    after = film(finished(open_page("stable_diffusion", **QUICK, **change)))
+    before = film(finished(open_page(LARGER, **QUICK)))
+    after = film(finished(open_page(LARGER, **QUICK, **change)))
     assert before["frames"] != after["frames"]
-    assert len(after["charts"]) == (1 if change.get("sd_w") == "1.0" else 2), "no difference without guidance"
+    assert len(after["charts"]) == (1 if change.get("t2i_w") == "1.0" else 2), "no difference without guidance"
 
 
 def test_other_settings_are_run_when_the_visitor_asks(open_page):
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = finished(open_page(LARGER, **QUICK))
     shown = film(at)["key"]
-    at.slider(key="sd_steps").set_value(3).run()
+    at.slider(key="t2i_steps").set_value(3).run()
     assert film(at)["key"] == shown and "other settings" in said(at.caption)
     press(at, "Run")
     assert len(film(at)["captions"]) == 4 and "other settings" not in said(at.caption)
@@ -178,12 +184,12 @@ def test_other_settings_are_run_when_the_visitor_asks(open_page):
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_every_sampler_runs(open_page, sampler):
-    at = finished(open_page("stable_diffusion", sd_steps="2", sd_sampler=sampler))
+    at = finished(open_page(LARGER, t2i_steps="2", t2i_sampler=sampler))
     assert not at.error and len(film(at)["captions"]) == 3
 
 
 def test_the_same_in_python_is_the_same(open_page):
-    at = finished(open_page("stable_diffusion", sd_steps="2", negative="blurry"))
+    at = finished(open_page(LARGER, t2i_steps="2", t2i_negative="blurry"))
     scope: dict = {}
     exec(at.code[0].value, scope)
     assert scope["pictures"].shape == (1, 3, 64, 64) and scope["steps"][-1].i == 1
@@ -198,12 +204,12 @@ def test_a_run_can_be_stopped_and_another_begun(open_page, monkeypatch):
             progress(type("Step", (), {"i": 0, "x_t": torch.zeros(1, 4, 8, 8)}))
         return record(model, prompt, progress=progress, **options)
 
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = finished(open_page(LARGER, **QUICK))
     monkeypatch.setattr(recording, "record", waiting)
-    at.number_input(key="sd_seed").set_value(99).run()
+    at.number_input(key="t2i_seed").set_value(99).run()
     at.button[[button.label for button in at.button].index("Run")].click().run()
     assert at.get("progress"), "the page is usable while the run goes on"
-    at.text_input(key="negative").set_value("blurry").run()
+    at.text_input(key="t2i_negative").set_value("blurry").run()
     assert at.get("progress") and len(film(at)["captions"]) == 3
     press(at, "Stop")
     assert "stopped" in said(at.info) and not at.error
@@ -218,7 +224,7 @@ def waiting_film(at):
     return len(message["film"]["captions"]), message["frame"], message["name"]
 
 
-@pytest.mark.parametrize("name, key", [("stable_diffusion", "sd_steps"), ("compare", "compare_steps")])
+@pytest.mark.parametrize("name, key", [(LARGER, "t2i_steps"), ("compare", "compare_steps")])
 def test_a_recorded_run_is_shown_at_once_and_leaves_the_frame_of_the_address_to_the_visitors(
     open_page, monkeypatch, name, key
 ):
@@ -228,7 +234,7 @@ def test_a_recorded_run_is_shown_at_once_and_leaves_the_frame_of_the_address_to_
     assert waiting_film(at) == (13, 12, "") and "a trained model made this run earlier" in said(at.markdown)
     if name == "compare":
         assert film(at)["titles"][2].startswith("micro: ") and "when it was recorded" in said(at.markdown)
-    at = press(at, "Run" if name == "stable_diffusion" else "Run both")
+    at = press(at, "Run" if name == LARGER else "Run both")
     assert waiting_film(at) == (3, 0, "frame") and "made this run earlier" not in said(at.markdown)
 
 
@@ -240,23 +246,30 @@ def test_micro_is_offered_first_and_chosen_where_nothing_larger_can_run(open_pag
     monkeypatch.setattr(stable, "on_cpu", lambda: True)
     assert [list(stable.MODELS)[k] for k in (0, -1)] == [stable.MICRO, stable.STAND_IN]
     assert stable.first_choice() == stable.MICRO
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = open_page("text_to_image", **QUICK)
     assert not at.error and not at.warning and not at.exception, "it runs by itself, and no GPU is asked for"
     assert "trained on emoji" in said(at.markdown) and "live" in said(at.markdown)
-    assert (at.number_input(key="width").value, at.text_input(key="prompt").value) == (128, "a blue cat")
-    assert "16 × 16 × 4 = 1,024 values for a picture of 128 × 128" in said(at.caption)
+    assert "Full Stable Diffusion: what is missing here, and what to do" in [one.label for one in at.expander]
+    at = open_page("compare", compare_steps="2")
+    assert at.selectbox(key="sd_model").value == stable.MICRO
 
 
 def test_choosing_a_model_brings_its_usual_settings_but_keeps_the_visitors_words(open_page, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(stable, "on_cpu", lambda: True)
-    at = finished(open_page("stable_diffusion", **QUICK))
+    monkeypatch.setattr(stable_sections, "begin", lambda job: None)
+    at = open_page("text_to_image", **QUICK, t2i_seed="7")
+    first = at.text_input(key="t2i_prompt").value
+    of_micro = at.slider(key="t2i_w").value, at.number_input(key="t2i_count").value
     at.selectbox(key="sd_model").set_value(stable.STAND_IN).run()
-    assert (at.number_input(key="width").value, at.slider(key="sd_w").value) == (256, 7.5)
-    assert at.text_input(key="prompt").value == stable.usual(stable.STAND_IN).prompt
-    at.text_input(key="prompt").set_value("my own words").run()
+    assert (at.number_input(key="width").value, at.slider(key="t2i_w").value) == (256, 7.5)
+    assert (at.slider(key="t2i_steps").value, at.number_input(key="t2i_count").value) == (12, 1)
+    assert at.text_input(key="t2i_prompt").value == stable.usual(stable.STAND_IN).prompt != first
+    assert at.number_input(key="t2i_seed").value == 7, "the request stays the same"
+    at.text_input(key="t2i_prompt").set_value("my own words").run()
     at.selectbox(key="sd_model").set_value(stable.MICRO).run()
-    assert at.text_input(key="prompt").value == "my own words" and at.number_input(key="width").value == 128
+    assert at.text_input(key="t2i_prompt").value == "my own words" and at.number_input(key="t2i_seed").value == 7
+    assert (at.slider(key="t2i_w").value, at.number_input(key="t2i_count").value) == of_micro == (2.0, 4)
 
 
 def test_a_distilled_model_is_asked_for_its_own_settings(open_page, monkeypatch, tmp_path):
@@ -264,11 +277,11 @@ def test_a_distilled_model_is_asked_for_its_own_settings(open_page, monkeypatch,
     monkeypatch.undo()
     monkeypatch.setattr(stable, "on_cpu", lambda: False)
     folder = save_stand_in(tmp_path / "xl-turbo", "sdxl")
-    at = open_page("stable_diffusion", sd_model=stable.OTHER, sd_name=str(folder))
-    found = [at.slider(key=key).value for key in ("sd_steps", "sd_w")], at.selectbox(key="sd_sampler").value
+    at = open_page("text_to_image", sd_model=stable.OTHER, sd_name=str(folder))
+    found = [at.slider(key=key).value for key in ("t2i_steps", "t2i_w")], at.selectbox(key="t2i_sampler").value
     assert found == ([1, 1.0], "euler_ancestral") and at.number_input(key="width").value == 1024
     assert "card says 0.0" not in said(at.caption)
-    at.slider(key="sd_w").set_value(0.0).run()
+    at.slider(key="t2i_w").set_value(0.0).run()
     assert "card says 0.0" in said(at.caption)
 
 
@@ -283,8 +296,8 @@ def test_without_its_weights_the_stand_in_is_embedded(monkeypatch):
 
 
 def test_500_words_are_cut_and_what_was_cut_is_shown(open_page):
-    at = finished(open_page("stable_diffusion", **QUICK))
-    at.text_input(key="prompt").set_value("cat " * 499 + "castle").run()
+    at = finished(open_page(LARGER, **QUICK))
+    at.text_input(key="t2i_prompt").set_value("cat " * 499 + "castle").run()
     press(at, "Run")
     (tokens,) = film(at)["runs"][0]["tokens"]
     assert tokens["length"] == tokens["used"] == 77 and tokens["cut"].endswith("castle")
@@ -293,8 +306,8 @@ def test_500_words_are_cut_and_what_was_cut_is_shown(open_page):
 
 @pytest.mark.parametrize("prompt", ["", "   ", "Кот и 猫 🐱 <b>&amp;$x$"])
 def test_empty_and_foreign_prompts_are_answered(open_page, prompt):
-    at = finished(open_page("stable_diffusion", **QUICK))
-    at.text_input(key="prompt").set_value(prompt).run()
+    at = finished(open_page(LARGER, **QUICK))
+    at.text_input(key="t2i_prompt").set_value(prompt).run()
     press(at, "Run")
     assert not at.error and not at.exception
     assert ("The prompt is empty" in said(at.info)) == (not prompt.strip())
@@ -306,7 +319,7 @@ def test_empty_and_foreign_prompts_are_answered(open_page, prompt):
 
 
 def test_image_to_image_takes_the_share_of_the_steps_and_inpainting_keeps_the_rest(open_page):
-    at = finished(open_page("stable_diffusion", sd_steps="4"))
+    at = finished(open_page(LARGER, t2i_steps="4"))
     at.selectbox(key="start").set_value("a picture").run()
     at.slider(key="strength").set_value(0.5).run()
     press(at, "Run")
@@ -322,7 +335,7 @@ def test_image_to_image_takes_the_share_of_the_steps_and_inpainting_keeps_the_re
 
 
 def test_a_mask_is_shown_as_it_was_understood_and_an_ambiguous_one_is_refused(open_page):
-    at = open_page("stable_diffusion", **QUICK, start="a picture with a hole", source="a CIFAR-10 picture",
+    at = open_page(LARGER, **QUICK, start="a picture with a hole", source="a CIFAR-10 picture",
                    hole="from a file")  # fmt: skip
     ink = Image.new("RGBA", (64, 64), (0, 0, 0, 0))
     ink.paste((0, 0, 0, 255), (0, 0, 64, 16))
@@ -349,7 +362,7 @@ def test_a_mask_is_shown_as_it_was_understood_and_an_ambiguous_one_is_refused(op
     ids=["250 wide", "1 x 1", "strength 0"],
 )
 def test_bad_settings_get_the_engines_words_and_the_page_lives_on(open_page, changes, words):
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = finished(open_page(LARGER, **QUICK))
     good = {key: at.number_input(key=key).value for key in ("width", "height")}
     if "start" in changes:
         at.selectbox(key="start").set_value(changes["start"]).run()
@@ -367,7 +380,7 @@ def test_bad_settings_get_the_engines_words_and_the_page_lives_on(open_page, cha
 
 
 def test_a_file_that_is_no_picture_and_a_mask_of_another_size(open_page):
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = finished(open_page(LARGER, **QUICK))
     at.selectbox(key="start").set_value("a picture with a hole").run()
     at.selectbox(key="source").set_value("my own file").run()
     assert "until then the run starts from pure noise" in said(at.info)
@@ -383,7 +396,7 @@ def test_a_file_that_is_no_picture_and_a_mask_of_another_size(open_page):
 
 
 def test_too_little_memory_is_said_and_the_page_lives_on(open_page, monkeypatch):
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = finished(open_page(LARGER, **QUICK))
     record = recording.record
 
     def full(*args, **options):
@@ -400,7 +413,7 @@ def test_too_little_memory_is_said_and_the_page_lives_on(open_page, monkeypatch)
 
 
 def test_a_model_that_is_missing_is_said_with_what_to_do_and_nothing_is_fetched(open_page, monkeypatch):
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = finished(open_page(LARGER, **QUICK))
     at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
     assert "no network" in at.warning[0].value and "hf download" in at.warning[0].value
     assert not [button for button in at.button if "Download" in button.label or button.label == "Run"]
@@ -412,7 +425,7 @@ def test_a_download_states_its_size_and_waits_for_its_button(open_page, monkeypa
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(stable, "download_size", lambda name, **of: 2.7)
     monkeypatch.setattr(downloads, "fetch", lambda name, **of: fetched.append(name))
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = finished(open_page(LARGER, **QUICK))
     at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
     assert fetched == []
     press(at, "Download 2.7 GB")
@@ -426,7 +439,7 @@ def test_a_download_that_fails_says_why(open_page, monkeypatch):
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(stable, "download_size", lambda name, **of: 2.7)
     monkeypatch.setattr(downloads, "fetch", fetch)
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = finished(open_page(LARGER, **QUICK))
     at.selectbox(key="sd_model").set_value(stable.DEFAULT_MODEL).run()
     press(at, "Download 2.7 GB")
     assert "accept its licence" in at.error[0].value
@@ -440,7 +453,7 @@ def another(at, name):
 def test_a_folder_is_loaded_and_measured_before_it_runs_on_a_cpu(open_page, tmp_path, monkeypatch):
     monkeypatch.setattr(stable, "on_cpu", lambda: True)
     save_stand_in(tmp_path / "pipeline")
-    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path / "pipeline")
+    at = another(finished(open_page(LARGER, **QUICK)), tmp_path / "pipeline")
     assert "takes minutes" in at.warning[0].value and "Run" not in [button.label for button in at.button]
     assert re.search(
         r"0.0 GB of weights in float32, and about \S+ GB \(estimated\) .* are free on cpu", said(at.caption)
@@ -483,7 +496,7 @@ def test_a_model_that_does_not_fit_is_said_and_one_with_offload_or_without_t5_is
 def test_how_a_model_is_loaded_is_chosen_on_the_page_and_is_what_runs(open_page, tmp_path, monkeypatch):
     monkeypatch.setattr(stable, "on_cpu", lambda: False)
     folder = save_stand_in(tmp_path / "model")
-    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
+    at = another(finished(open_page(LARGER, **QUICK)), folder)
     assert not {"sd_offload", "sd_fast"} & {one.key for one in (*at.selectbox, *at.toggle)}, "there is no GPU here"
     assert "Offload is not available: it moves parts" in said(at.caption) and "Fast is not available" in said(
         at.caption
@@ -501,6 +514,7 @@ def test_how_a_model_is_loaded_is_chosen_on_the_page_and_is_what_runs(open_page,
     assert np.abs(pixels(scope["pictures"])[..., :3].astype(int) - run.trace.pictures).max() <= 1
     again = open_page("compare", **address(at))
     assert called in again.code[0].value, "the address says how"
+    at.query_params.clear()
     at.switch_page("pages_/compare.py").run()
     assert at.selectbox(key="sd_dtype").value == "bfloat16" and called in at.code[0].value, "and other pages keep it"
 
@@ -514,7 +528,7 @@ def test_fast_and_offload_are_refused_together_and_another_way_takes_the_place_o
         monkeypatch.setattr(module, "choose_device", lambda: gpu)
     monkeypatch.setattr(fitting, "room_on", lambda device: 10**12)
     folder = save_stand_in(tmp_path / "model")
-    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
+    at = another(finished(open_page(LARGER, **QUICK)), folder)
     press(at, "Run")
     assert stable.loaded(str(folder)) is not None
     at.selectbox(key="sd_dtype").set_value("float32").run()
@@ -531,7 +545,7 @@ def test_a_preview_decoder_draws_the_steps_and_one_for_other_latents_is_refused(
     folder, vae = save_stand_in(tmp_path / "model"), tiny()
     (tmp_path / "approx").mkdir()
     save_file(of_author(vae), tmp_path / "approx" / "taesd_decoder.safetensors")
-    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
+    at = another(finished(open_page(LARGER, **QUICK)), folder)
     at.text_input(key="sd_preview").set_value(str(tmp_path / "approx")).run()
     press(at, "Run")
     trace = at.session_state.sd_drawn.trace
@@ -548,7 +562,7 @@ def test_a_folder_with_several_models_lets_the_visitor_choose_and_says_what_cann
     for name in ("b", "a"):
         save_stand_in(tmp_path / "models" / "checkpoints" / name)
     (tmp_path / "models" / "checkpoints" / "old.ckpt").write_bytes(b"pickle")
-    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path)
+    at = another(finished(open_page(LARGER, **QUICK)), tmp_path)
     chosen = at.selectbox(key="sd_found")
     assert chosen.value == str(tmp_path / "models/checkpoints/a") and len(chosen.options) == 2
     assert re.match(r"b · Stable Diffusion 1.x or 2.x · \d+\.\d MB · fits", chosen.options[1])
@@ -559,7 +573,7 @@ def test_a_folder_with_several_models_lets_the_visitor_choose_and_says_what_cann
 
 def test_without_a_name_the_hubs_cache_is_offered(open_page, tmp_path):
     put_into_cache(tmp_path / "hub", "owner/model", save_stand_in(tmp_path / "stand_in"))
-    at = finished(open_page("stable_diffusion", sd_model=stable.OTHER, **QUICK))
+    at = finished(open_page("text_to_image", sd_model=stable.OTHER, **QUICK))
     assert at.selectbox(key="sd_found").value == "owner/model" and "load('owner/model'" in at.code[0].value
 
 
@@ -573,7 +587,7 @@ def test_a_lora_is_added_for_a_run_and_taken_away_and_another_models_is_refused(
         a, b = torch.linspace(-9, 9, rank * width).view(rank, width), torch.linspace(-9, 9, out * rank).view(out, rank)
         pair = {f"{layer}.lora_A.weight": a, f"{layer}.lora_B.weight": b}
         save_file(pair, tmp_path / f"{name}.safetensors")
-    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
+    at = another(finished(open_page(LARGER, **QUICK)), folder)
     press(at, "Run")
     without = at.session_state.sd_drawn.trace
     at.text_input(key="sd_lora").set_value(str(tmp_path / "own.safetensors")).run()
@@ -597,8 +611,8 @@ def test_new_words_are_read_for_a_run_and_taken_away_and_another_models_are_refu
     words.mkdir()
     save_file({"<furry>": torch.linspace(-1, 1, 64).view(2, 32)}, words / "a.safetensors")
     save_file({"emb_params": torch.ones(1, 768)}, words / "wide.safetensors")
-    at = another(finished(open_page("stable_diffusion", **QUICK)), folder)
-    at.text_input(key="prompt").set_value("a <furry> cat")
+    at = another(finished(open_page(LARGER, **QUICK)), folder)
+    at.text_input(key="t2i_prompt").set_value("a <furry> cat")
     at.text_input(key="sd_embedding").set_value(str(words)).run()
     assert at.get("pills") and r"New word: **\<furry\>**" in said(at.caption)
     press(at, "Run")
@@ -624,7 +638,7 @@ def test_a_single_file_takes_its_parts_its_prediction_and_its_autoencoder_on_the
     layouts.write(file, layouts.unet(pipe.unet))
     pipe.save_pretrained(tmp_path / "whole")
     layouts.write(tmp_path / "vae.safetensors", layouts.vae(pipe.vae))
-    at = another(finished(open_page("stable_diffusion", **QUICK)), file)
+    at = another(finished(open_page(LARGER, **QUICK)), file)
     assert "nothing in it says what its network predicts" in at.warning[0].value
     at.selectbox(key="sd_prediction").set_value("v").run()
     assert "but no vae, text\\_encoder" in at.warning[0].value
@@ -646,7 +660,7 @@ def test_a_refiner_takes_the_last_steps_and_what_is_none_is_refused(open_page, t
     monkeypatch.setattr(stable, "on_cpu", lambda: False)
     base = save_stand_in(tmp_path / "xl", "sdxl")
     pipe_of_refiner().save_pretrained(tmp_path / "refiner")
-    at = another(finished(open_page("stable_diffusion", **QUICK)), base)
+    at = another(finished(open_page(LARGER, **QUICK)), base)
     at.text_input(key="sd_refiner").set_value(str(base)).run()
     assert "A refiner belongs to Stable Diffusion XL" in at.warning[0].value
     at.text_input(key="sd_refiner").set_value(str(tmp_path / "refiner")).run()
@@ -667,11 +681,11 @@ def test_a_model_that_is_named_brings_its_own_settings(open_page, tmp_path, monk
     monkeypatch.undo()
     monkeypatch.setattr(stable, "on_cpu", lambda: False)
     folder = save_stand_in(tmp_path / "xl-turbo", "sdxl")
-    at = another(open_page("stable_diffusion", sd_model=stable.OTHER, sd_steps="7"), folder)
-    found = at.slider(key="sd_steps").value, at.slider(key="sd_w").value, at.number_input(key="width").value
+    at = another(open_page("text_to_image", sd_model=stable.OTHER, t2i_steps="7"), folder)
+    found = at.slider(key="t2i_steps").value, at.slider(key="t2i_w").value, at.number_input(key="width").value
     assert found == (1, 1.0, 1024)
-    at.slider(key="sd_steps").set_value(3).run()
-    assert at.slider(key="sd_steps").value == 3
+    at.slider(key="t2i_steps").set_value(3).run()
+    assert at.slider(key="t2i_steps").value == 3
 
 
 # -- the safety checker -------------------------------------------------------------------------------------
@@ -686,7 +700,7 @@ def test_a_download_has_the_safety_checker_or_not_as_the_visitor_chooses(open_pa
     fetched: list[object] = []
     monkeypatch.setattr(hub, "hub_is_reachable", lambda: True)
     monkeypatch.setattr(downloads, "fetch", lambda name, *, safety_checker: fetched.append(safety_checker))
-    at = open_page("stable_diffusion", sd_model=stable.DEFAULT_MODEL)
+    at = open_page("text_to_image", sd_model=stable.DEFAULT_MODEL)
     assert checker_of(at).value is True
     press(at, "Download 2.7 GB")
     checker_of(at).set_value(False).run()
@@ -698,7 +712,7 @@ def test_a_download_has_the_safety_checker_or_not_as_the_visitor_chooses(open_pa
 def test_a_model_whose_safety_checker_is_missing_or_pickled_runs_without_it(open_page, tmp_path, monkeypatch, damage):
     monkeypatch.setattr(stable, "on_cpu", lambda: False)
     damage(save_stand_in(tmp_path / "model"))
-    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path / "model")
+    at = another(finished(open_page(LARGER, **QUICK)), tmp_path / "model")
     assert "safety_checker" in at.warning[0].value.replace("\\", "")
     assert "Run" not in [button.label for button in at.button]
     checker_of(at).set_value(False).run()
@@ -707,9 +721,10 @@ def test_a_model_whose_safety_checker_is_missing_or_pickled_runs_without_it(open
     assert not at.error and run.trace.settings["model"] == str(tmp_path / "model")
     assert run.notices == (stable.UNCHECKED,) and stable.UNCHECKED in said(at.warning)
     assert ", safety_checker=False)" in at.code[0].value and address(at)["sd_checker"] == ["false"]
-    for name in ("stable_diffusion", "compare"):
+    for name in ("text_to_image", "compare"):
         again = open_page(name, **address(at))
         assert checker_of(again).value is False and "safety_checker=False)" in again.code[0].value
+    at.query_params.clear()
     at.switch_page("pages_/compare.py").run()
     assert checker_of(at).value is False, "the choice goes with the model from page to page"
 
@@ -717,7 +732,7 @@ def test_a_model_whose_safety_checker_is_missing_or_pickled_runs_without_it(open
 def test_a_run_with_the_other_choice_of_the_safety_checker_is_another_run(open_page, tmp_path, monkeypatch):
     monkeypatch.setattr(stable, "on_cpu", lambda: False)
     whole_checker(save_stand_in(tmp_path / "model"))
-    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path / "model")
+    at = another(finished(open_page(LARGER, **QUICK)), tmp_path / "model")
     press(at, "Run")
     assert stable.UNCHECKED not in said(at.warning) and "safety_checker" not in at.code[0].value
     checker_of(at).set_value(False).run()
@@ -740,7 +755,7 @@ def test_the_comparison_runs_without_a_safety_checker_too(open_page, tmp_path, m
 
 
 def test_the_control_is_shown_only_for_models_that_may_ship_a_safety_checker(open_page, tmp_path):
-    at = finished(open_page("stable_diffusion", **QUICK))
+    at = finished(open_page(LARGER, **QUICK))
     shown = {}
     for kind in [kind for kind in stable.MODELS if kind != stable.OTHER]:
         at.selectbox(key="sd_model").set_value(kind).run()
@@ -760,7 +775,7 @@ def test_the_control_is_shown_only_for_models_that_may_ship_a_safety_checker(ope
 def test_a_folder_that_is_no_pipeline_is_refused_in_words(open_page, tmp_path, content, words):
     if content is not None:
         (tmp_path / "other").mkdir()
-    at = another(finished(open_page("stable_diffusion", **QUICK)), tmp_path / "other")
+    at = another(finished(open_page(LARGER, **QUICK)), tmp_path / "other")
     assert words in at.warning[0].value and not at.exception
     assert "Give the model's name" in said(another(at, "").info)
 
@@ -774,7 +789,7 @@ def test_the_estimate_grows_with_what_is_asked():
 # -- recorded runs ------------------------------------------------------------------------------------------
 
 
-def recorded_page(open_page, name="stable_diffusion"):
+def recorded_page(open_page, name="text_to_image"):
     at = open_page("start")
     at.session_state["sd_chosen"] = stable.RECORDED
     at.switch_page(f"pages_/{name}.py").run()
@@ -818,7 +833,7 @@ def test_a_file_that_is_no_trace_gets_its_words(open_page, trace, tmp_path, kind
 HOSTILE = "![x](https://evil.example/x.png) <img src=x> $\\frac$ :red[r] `c` | [l](https://evil.example) **b**"
 
 
-@pytest.mark.parametrize("name", ["stable_diffusion", "compare"])
+@pytest.mark.parametrize("name", ["text_to_image", "compare"])
 def test_what_a_file_says_is_shown_and_does_nothing(open_page, trace, tmp_path, name):
     """Every text of the file is hostile; on the page each is escaped Markdown, escaped HTML, or a plain alt text."""
     settings = {**trace.settings, "prompt": [HOSTILE], "negative": [HOSTILE]}

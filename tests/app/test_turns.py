@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from conftest import APP, eventually
+from conftest import APP, LARGER, eventually
 from explorer import runs, turns
 from explorer.cache import Cache, quiet, size_of
 from explorer.turns import WEIGHT, WEIGHT_OF_HOLDER, Request, Stopwatch, Turns, computing, held
@@ -247,7 +247,7 @@ def test_a_timing_that_was_disturbed_is_not_for_the_next_visitor(readings, monke
         ("guidance", {"per_class": "16", "sweep_steps": "50"}, "Begin"),
         ("samplers", {"most": "48", "race_w": "4.0", "model": "mnist_dit_flow"}, "Begin"),
         ("text_to_image", {"t2i_steps": "50", "t2i_sampler": "heun"}, "Begin"),
-        ("stable_diffusion", {"sd_steps": "100", "count": "4"}, "Run"),
+        (LARGER, {"t2i_steps": "100", "t2i_count": "4"}, "Run"),
     ],
 )
 def test_nothing_long_starts_by_itself_from_an_address(open_page, network_calls, name, address, button):

@@ -13,6 +13,7 @@ from concurrent.futures import wait
 
 import pytest
 import torch
+from conftest import LARGER
 from explorer import beyond_runs, runs, stable, stable_sections, variations
 
 from diffusion_explained.beyond import part_films
@@ -30,13 +31,13 @@ QUICK = {  # of the pages that would compute for long
     "beyond": {"video_steps": "2"},
     "text_to_image": {"t2i_steps": "1", "t2i_count": "1"},
     "control": {"control_steps": "1"},
-    "stable_diffusion": {"sd_steps": "1"},
+    LARGER: {"t2i_steps": "2"},
     "compare": {"compare_steps": "2"},
 }
 PAGES = ("start", "forward", "schedules", "reverse", "training", "beyond", "guidance", "samplers", "break_it",
-         "text_to_image", "control", "latents", "stable_diffusion", "compare")  # fmt: skip
-# no settings of the picture: the prompt is filled in, another page is opened, and what stands beside it is chosen
-NO_SETTINGS = {"t2i_example", "t2i_model", "reader"}
+         "text_to_image", LARGER, "control", "latents", "compare")  # fmt: skip
+# no settings of the picture: the prompt is filled in, and what stands beside it is chosen
+NO_SETTINGS = {"t2i_example", "reader"}
 # controls that bring other controls, or set them: they are changed alone, the others all at once
 ALONE = {
     "data",
@@ -84,7 +85,7 @@ NAMED = {  # choices that are shown by other words than the address has
     "text_noise": {"a red cat": "a red hat"},
     **{
         f"{page}sampler": {"euler": "heun", "ddim": "euler"}
-        for page in ("", "t2i_", "sd_", "compare_", "video_", "sound_", "shapes_", "molecules_")
+        for page in ("", "t2i_", "compare_", "video_", "sound_", "shapes_", "molecules_")
     },
     "fork_what": {"class": "noise", "noise": "sampler", "sampler": "w"},
     "fork_sampler": {"ddpm": "heun"},
