@@ -115,24 +115,24 @@ print(f"one step back from t = 500: std of the fresh noise {std:.4f}; of the ste
 # %% [markdown]
 # The library's `samplers.ddpm` is this line in a loop. Its arguments are a denoiser (a network that returns a pair
 # $(\hat x_0, \hat\varepsilon)$), some noise, and the levels to visit. It yields every `Step`, so that all intermediate
-# results are visible. The next cell draws one digit of each class, in all thousand steps:
+# results are visible. The next cell draws the digits 0 to 4, in all thousand steps:
 
 # %%
 model = load_pretrained("mnist_unet_eps")  # predicts ε; a digit's class is its condition
-classes = torch.arange(10)
+classes = torch.arange(5)
 denoise = model.denoiser(classes, guidance_scale=1)
-x_T = model.noise(10, seed=0)
+x_T = model.noise(5, seed=0)
 
 levels = model.schedule.levels(1000)
 started = time.perf_counter()
-kept = [s for s in ddpm(denoise, x_T, levels, generator=generators(10, seed=100)) if s.i % 40 == 0 or s.i == 999]
+kept = [s for s in ddpm(denoise, x_T, levels, generator=generators(5, seed=100)) if s.i % 40 == 0 or s.i == 999]
 seconds_ddpm = time.perf_counter() - started
 
 print(
     f"{len(levels) - 1} network evaluations, from t = {levels[0].t:.0f} to a last level with σ = {levels[-1].sigma:.0f}"
 )
 assert len(levels) == 1001 and kept[-1].next_level.sigma == 0
-widgets.scrub(kept, columns=10)
+widgets.scrub(kept, columns=5)
 
 # %% [markdown]
 # Drag the slider and watch the row *predicted $x_0$* rather than $x_t$. At first the prediction is a blur: the average
@@ -182,8 +182,8 @@ widgets.scrub(kept, columns=10)
 
 # %%
 few = model.schedule.levels(20)
-by_ddpm = final(ddpm(denoise, x_T, few, generator=generators(10, seed=100)))
-by_ddim = final(ddim(denoise, x_T, few, eta=1.0, generator=generators(10, seed=100)))
+by_ddpm = final(ddpm(denoise, x_T, few, generator=generators(5, seed=100)))
+by_ddim = final(ddim(denoise, x_T, few, eta=1.0, generator=generators(5, seed=100)))
 
 print(f"DDPM and DDIM with η = 1 give the same pictures: {torch.allclose(by_ddpm, by_ddim, atol=1e-3)}")
 torch.testing.assert_close(by_ddpm, by_ddim, atol=1e-3, rtol=0)
@@ -302,8 +302,8 @@ def measure(x_0):
 
 predict, x_T = model.denoiser(targets, guidance_scale=1), model.noise(N_MEASURED, seed=0)
 results = {}
-for name, solve, counts in (("DDIM", ddim, (2, 5, 10, 50)), ("DDPM", ddpm, (2, 5, 20)),
-                            ("DPM-Solver++ 2M", dpm_solver_pp_2m, (2, 5, 10))):  # fmt: skip
+for name, solve, counts in (("DDIM", ddim, (2, 5, 50)), ("DDPM", ddpm, (2, 5, 20)),
+                            ("DPM-Solver++ 2M", dpm_solver_pp_2m, (2, 5))):  # fmt: skip
     for n in counts:
         fresh = {"generator": generators(N_MEASURED, seed=5000)} if solve is ddpm else {}
         results[name, n] = measure(final(solve(predict, x_T, model.schedule.levels(n), **fresh)))
@@ -320,19 +320,19 @@ lines = {
 }
 ax = plots.curves(lines, log="x", title="How few steps are enough?", xlabel="network evaluations",
                   ylabel="Fréchet distance", reference=("real digits", floor)).axes[0]  # fmt: skip
-ax.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+ax.set_xticks([2, 5, 20, 50], ["2", "5", "20", "50"])
 ax.set_xticks([], minor=True)
 plt.show()
 
 started = time.perf_counter()
-final(ddim(denoise, model.noise(10, seed=0), model.schedule.levels(50)))
+final(ddim(denoise, model.noise(5, seed=0), model.schedule.levels(50)))
 seconds_ddim = time.perf_counter() - started
-print(f"ten digits by 1,000 steps of DDPM took {seconds_ddpm:.1f} s")
-print(f"ten digits by 50 steps of DDIM took {seconds_ddim:.1f} s")
+print(f"five digits by 1,000 steps of DDPM took {seconds_ddpm:.1f} s")
+print(f"five digits by 50 steps of DDIM took {seconds_ddim:.1f} s")
 read = metrics.class_accuracy(kept[-1].x_next.clamp(-1, 1), classes)
-print(f"at least 9 of the 10 digits of section 1 (DDPM, 1,000 steps) are classified as requested: {read >= 0.9}")
+print(f"all five digits of section 1 (DDPM, 1,000 steps) are classified as requested: {read == 1}")
 assert all(accuracy > 0.9 and far < 2 * floor for (_, n), (accuracy, far) in results.items() if n and n >= 5)
-assert results["DDIM", 2][1] > 1.5 * results["DDIM", 5][1] and read >= 0.9
+assert results["DDIM", 2][1] > 1.5 * results["DDIM", 5][1] and read == 1
 
 # %% [markdown]
 # The claim holds with a wide margin: on digits, the samples of **five** DDIM steps are as near to real digits as those
@@ -342,7 +342,7 @@ assert results["DDIM", 2][1] > 1.5 * results["DDIM", 5][1] and read >= 0.9
 #   CIFAR-10, the DDIM paper's Table 1 has a Fréchet Inception distance of 13 for $\eta = 0$ and 41 for $\eta = 1$ at
 #   ten steps, and 4.0 against 4.7 at 1,000. Digits are a few shapes on black, which makes them easy.
 # - *We did not measure 1,000 steps on many samples.* That would have taken 100,000 evaluations of single images in this
-#   cell. Ten digits were drawn in 1,000 steps above, and they are good digits.
+#   cell. Five digits were drawn in 1,000 steps above, and they are good digits.
 
 # %% [markdown]
 # ## 4 · Two processes, one set of marginals
@@ -511,9 +511,10 @@ assert abs(orders["DDIM"] - 1) < 0.1 and abs(orders["Heun"] - 2) < 0.2 and abs(o
 # solver get to *that* digit, for its number of network evaluations?
 
 # %%
-exactly = final(heun(denoise, model.noise(10, seed=0), model.schedule.levels(120)))
+ten_digits = model.denoiser(torch.arange(10), guidance_scale=1)
+exactly = final(heun(ten_digits, model.noise(10, seed=0), model.schedule.levels(60)))
 names, step_counts = ["ddim", "heun", "dpm_solver_pp_2m"], [5, 10, 20, 40]
-runs = {name: list(comparisons.race(model, denoise, exactly, [name], step_counts)) for name in names}
+runs = {name: list(comparisons.race(model, ten_digits, exactly, [name], step_counts)) for name in names}
 plots.sampler_race({name: [(run.evaluations, run.distance) for run in done] for name, done in runs.items()},
                    title="Distance to the exact solution for x_T")  # fmt: skip
 plt.show()
@@ -530,12 +531,12 @@ assert all(a < b for a, b in zip(by_2m, by_ddim, strict=True)) and by_2m[2] < by
 # few fixed-point iterations correct this.
 
 # %%
-x_0, labels = digits.batch(torch.tensor([int((digits.labels == k).nonzero()[5]) for k in range(8)]))
+x_0, labels = digits.batch(torch.tensor([int((digits.labels == k).nonzero()[5]) for k in range(6)]))
 levels = model.schedule.levels(50)
 plain = model.denoiser(labels, guidance_scale=1)
 
 home = {}
-for iterations in (1, 2, 5):
+for iterations in (1, 5):
     noise = final(samplers.ddim_invert(plain, x_0, levels, iterations=iterations))
     home[iterations] = noise, final(ddim(plain, noise, levels))
 noise, back = home[5]
@@ -552,7 +553,7 @@ assert error[5] < 0.02 and error[5] < 0.5 * error[1]
 # other round trip, from noise to picture to noise, fails:
 
 # %%
-true_noise = model.noise(8, seed=0)
+true_noise = model.noise(6, seed=0)
 drawn = final(ddim(plain, true_noise, levels))
 found = final(samplers.ddim_invert(plain, drawn, levels, iterations=2))
 correlation = float(torch.corrcoef(torch.stack([true_noise.flatten(), found.flatten()]))[0, 1])
