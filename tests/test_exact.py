@@ -1,9 +1,12 @@
 """The exact denoisers against calculus, brute force and each other."""
 
+import math
+
 import pytest
 import torch
 
 from diffusion_explained import samplers
+from diffusion_explained.data import bundled_mnist
 from diffusion_explained.exact import ExactDenoiser, GaussianMixture
 from diffusion_explained.forward import add_noise
 from diffusion_explained.guidance import guide
@@ -55,6 +58,18 @@ def test_a_finite_data_set_is_a_mixture_without_width():
     distance = ((x_t[:, None] - level.alpha * points[None]) ** 2).flatten(2).sum(2)
     expected = torch.einsum("bk,kchw->bchw", (-distance / (2 * level.sigma**2)).softmax(1), points)
     torch.testing.assert_close(ExactDenoiser(points)(x_t, level).x_0, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("sigma", [1e-6, 1e-3, 0.5, 0.9999])
+def test_distances_of_pictures_are_those_of_differences(sigma):
+    level = Level(0.0, (1 - sigma**2) ** 0.5, sigma)
+    pictures = bundled_mnist().subset(torch.arange(0, 10_000, 250)).to_float().double()
+    mixture = GaussianMixture(pictures)
+    x_t = level.alpha * pictures[:10] + level.sigma * randn((10, 1, 28, 28), torch.Generator().manual_seed(0))
+    distance = (x_t[:, None] - level.alpha * pictures).square().sum((2, 3, 4))
+    expected = -distance / (2 * sigma**2) - 784 / 2 * math.log(2 * math.pi * sigma**2) - math.log(40)
+    torch.testing.assert_close(mixture._log_joint(x_t, level), expected, rtol=1e-9, atol=1e-4)
+    torch.testing.assert_close(mixture.responsibilities(x_t, level), expected.softmax(1), rtol=1e-5, atol=1e-9)
 
 
 def test_the_ends():
