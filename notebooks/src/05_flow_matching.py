@@ -344,10 +344,10 @@ widgets.scrub(list(euler(predict, x_T, model.schedule.levels(20))), columns=10)
 #
 # One step is one network evaluation for both models; the two networks have the same architecture and were trained on
 # equally many pictures. The classifier is that of notebook 04; the numbers are class accuracy and the Fréchet distance
-# in its features, on 200 digits.
+# in its features, on 100 digits.
 
 # %%
-N_MEASURED = 200
+N_MEASURED = 100
 targets = torch.arange(N_MEASURED) % 10
 by_class = torch.stack([digits.of_class(k).to_float()[: N_MEASURED // 5] for k in range(10)], dim=1)
 real, other_real = (half.flatten(0, 1) for half in by_class.chunk(2))  # two sets of real digits, 0..9 in turn
@@ -388,7 +388,7 @@ for n in (4, 8, 16):
 # %% [markdown]
 # "Four to eight steps instead of thirty to fifty": on digits the claim **holds for the flow, and it holds for the ε
 # model with DDIM as well**. From four steps on, both are about as near to real digits as other real digits are, and the
-# difference between them is within the random error of 200 samples. The flow is better at one and two steps: it starts
+# difference between them is within the random error of 100 samples. The flow is better at one and two steps: it starts
 # at $\alpha = 0$ without dividing by it, and its steps are better spaced. Colour pictures are harder: there "4 to 8"
 # and "30 to 50" steps differ clearly, as the end of section 8 shows.
 
@@ -555,12 +555,12 @@ assert after < before / 100
 # The same with networks, on colour pictures of CIFAR-10's ten classes. `cifar10_unet_flow` was trained with the three
 # lines of section 1. `cifar10_unet_reflow` was then trained on 400,000 pairs that this teacher drew: a noise, and the
 # picture to which the teacher's flow takes it, guided with $w = 3$ at middle noise levels (notebook 06, section 7). So
-# the second network needs no guidance, and one network evaluation per step instead of two. Both start from the same six
-# noises.
+# the second network needs no guidance, and one network evaluation per step instead of two. Both start from the same
+# four noises.
 
 # %%
 teacher, student = load_pretrained("cifar10_unet_flow"), load_pretrained("cifar10_unet_reflow")
-colour_classes, colour_noise = torch.arange(6), teacher.noise(6, seed=0)
+colour_classes, colour_noise = torch.arange(4), teacher.noise(4, seed=0)
 as_the_pairs = {key: student.card["recipe"]["pairs"][key] for key in ("guidance_scale", "guidance_interval")}
 guided, plain = teacher.denoiser(colour_classes, **as_the_pairs), student.denoiser(colour_classes, guidance_scale=1)
 followed = {
@@ -569,7 +569,7 @@ followed = {
     for n in (1, 4, 8, 20)
 }
 drawn = {f"{name}, {n} step{'s' if n > 1 else ''}": steps[-1].x_next for (name, n), steps in followed.items()}
-plots.filmstrip(drawn, captions=teacher.class_names[:6], title="One noise, two flows")
+plots.filmstrip(drawn, captions=teacher.class_names[:4], title="One noise, two flows")
 plt.show()
 
 bends = {name: straightness(followed[name, 20]) for name in ("flow", "rectified")}
@@ -583,7 +583,7 @@ assert bends["rectified"] < 0.5 * bends["flow"]
 # %% [markdown]
 # In each column the noise is the same, and so is the outline of the picture: this is the effect of the pairs. The
 # flow's pictures after four steps are washed out; the rectified ones are nearly finished, and recognisable after *one*
-# step. Six pictures show only the trend. The next cell prints distances of 10,000 samples, which
+# step. Four pictures show only the trend. The next cell prints distances of 10,000 samples, which
 # `benchmarks/quality.py` measured on a GPU (lower is better; 10,000 real test pictures have 1.4):
 
 # %%
