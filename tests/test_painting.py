@@ -17,6 +17,7 @@ from diffusion_explained.stable_diffusion import load, stand_in
 from diffusion_explained.stable_diffusion.inpainting import KnownRegion, repainted
 from diffusion_explained.stable_diffusion.latents import Known, Start
 from diffusion_explained.stable_diffusion.outpainting import outpaint, zoomed_out
+from diffusion_explained.stable_diffusion.region_films import RecordedRegions, region_film
 from diffusion_explained.stable_diffusion.regions import RegionalDenoiser, regional
 
 SIDE = 64
@@ -181,6 +182,29 @@ def test_regions_draw_and_inpaint_with_the_calls_of_a_prompt(micro):
     assert isinstance(denoise, KnownRegion)
     drawn = final(micro.steps(denoise, num_inference_steps=3, seed=[0], **options))
     assert torch.equal(drawn[..., :8], begun.known.image_latents[..., :8])
+
+
+def test_what_each_prompt_predicts_is_kept_and_changes_nothing(micro):
+    """The mixture is the parts' by their masks at every step, and equal prompts are no distance apart."""
+    left, right = 1 - half(128), half(128)
+    begun, short = micro.prepare(seed=[0], levels=micro.levels(2)), {"num_inference_steps": 2, "seed": [0]}
+    denoise = regional(micro, ["a cat", "a dog"], [left, right], start=begun)
+    recorded, steps = RecordedRegions(denoise), []
+    with pytest.raises(ValueError, match="call after"):
+        recorded.after(None)
+    for step in micro.steps(recorded, **short):
+        recorded.after(step)
+        steps.append(step)
+    assert torch.equal(final(iter(steps)), final(micro.steps(denoise, **short)))
+    for step, (cat, dog) in zip(steps, recorded.x_0, strict=True):
+        assert torch.equal(step.pred.x_0, torch.cat([cat[..., :8], dog[..., 8:]], dim=-1))
+    cat, dog = recorded.x_0[-1]
+    apart = ((cat - dog)[..., :8] / 2).square().mean().sqrt()  # the standard deviation of two is half their distance
+    torch.testing.assert_close(recorded.spread()[-1, 0], apart)
+    pictures = recorded.pictures(micro)
+    both = torch.cat([each[-1:] for each in pictures] + [pictures[0][:1]])
+    shown = region_film(both, both, steps, recorded, pictures)
+    assert len(shown.frames) == 3 and shown.rows == (2, 2) and len(shown.charts[0].curves) == 2
 
 
 @pytest.mark.parametrize(

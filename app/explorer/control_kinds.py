@@ -18,6 +18,7 @@ from diffusion_explained.micro.control_pictures import (
     round_areas,
     scribble,
 )
+from diffusion_explained.stable_diffusion.masks import rectangle_mask
 from explorer import address, controls, emoji, page, part_labels
 from explorer.board import board
 from explorer.uploads import own_image
@@ -35,8 +36,26 @@ PLACES = {
     "small and large": ((-0.6, -0.6, 0.35), (0.3, 0.3, 0.6)),
     BLANK: (),
 }
+PAINTED = "  # without what you painted"
 PROGRAM = "from diffusion_explained.micro.control_pictures import"
 ON_WHITE = "from diffusion_explained.micro.reconstruction import on_white\n"
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Two regions: the rectangle of the first, as `rectangle_mask` takes it, and what a prompt says of each place."""
+
+    first: tuple[tuple[float, float], tuple[float, float]]
+    words: tuple[str, str]
+
+
+LEFT, RIGHT, ABOVE, BELOW = "on the left", "on the right", "at the top", "at the bottom"
+REGIONS = {
+    "first on the right": Halves(((0.5, 1.0), (0.0, 1.0)), (RIGHT, LEFT)),
+    "first on the left": Halves(((0.0, 0.5), (0.0, 1.0)), (LEFT, RIGHT)),
+    "first above": Halves(((0.0, 1.0), (0.0, 0.5)), (ABOVE, BELOW)),
+    "first below": Halves(((0.0, 1.0), (0.5, 1.0)), (BELOW, ABOVE)),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,19 +164,41 @@ def _layout() -> Given:
     places = controls.choice(st, part_labels.ControlKinds.where, list(PLACES), next(iter(PLACES)), key="places")
     picture = round_areas(PLACES[places])
     program = f"{PROGRAM} round_areas\n\ncontrol = round_areas({PLACES[places]!r})"
-    drawn = board(
-        _on_paper(picture), key="layout", paints=AREAS, brush=AREA_WIDTH,
-        words="Your layout: paint where the first thing and the second thing of the prompt are",
-    )  # fmt: skip
-    if drawn is not None:
-        address.leaves_out("what you painted")
-        where, first = drawn[3] >= 0.5, drawn[0] > drawn[2]
-        picture = picture.clone()
-        for channel, area in ((RED, where & first), (BLUE, where & ~first)):
-            picture[0, :, area] = 0
-            picture[0, channel, area] = 1
-        program += "  # without what you painted"
-    return Given(picture, program)
+    painted = paint_areas(picture, _on_paper(picture), "layout", part_labels.ControlKinds.layout_board)
+    return Given(painted, program + PAINTED * (painted is not picture))
+
+
+def ask_regions() -> tuple[Given, tuple[str, str]]:
+    """The controls of a red and a blue region, in the program `masks`; and what a prompt says of each place."""
+    places = controls.choice(st, part_labels.ControlKinds.where, list(REGIONS), next(iter(REGIONS)), key="regions")
+    across, down = REGIONS[places].first
+    first = rectangle_mask(SIDE, SIDE, across, down)
+    picture = torch.zeros(1, 3, SIDE, SIDE, dtype=torch.float32, device="cpu")
+    picture[0, RED], picture[0, BLUE] = first, 1 - first
+    pale = 0.7 + 0.3 * _on_paper(picture)  # so that what is painted over it is seen
+    painted = paint_areas(picture, pale, "regions", part_labels.ControlKinds.regions_board)
+    program = f"""from diffusion_explained.stable_diffusion.masks import rectangle_mask
+
+first = rectangle_mask({SIDE}, {SIDE}, {across!r}, {down!r}){PAINTED * (painted is not picture)}
+masks = [first, 1 - first]"""
+    return Given(painted, program), REGIONS[places].words
+
+
+def paint_areas(picture: Tensor, paper: Tensor, key: str, words: str) -> Tensor:
+    """A board on which the visitor paints red and blue areas; the picture [1, 3, 128, 128] with these in it.
+
+    paper: what the board shows, in [-1, 1]; words: what it is. The picture itself is returned if nothing is painted.
+    """
+    drawn = board(paper, key=key, paints=AREAS, brush=AREA_WIDTH, words=words)
+    if drawn is None:
+        return picture
+    address.leaves_out("what you painted")
+    where, first = drawn[3] >= 0.5, drawn[0] > drawn[2]
+    picture = picture.clone()
+    for channel, area in ((RED, where & first), (BLUE, where & ~first)):
+        picture[0, :, area] = 0
+        picture[0, channel, area] = 1
+    return picture
 
 
 def _on_paper(layout: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The runs of the page Control: one without control and one with it, from the same noise."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ NETWORK = "micro"  # the name of the ControlNet that ships
 
 @dataclass(frozen=True)
 class BothRuns:
-    """The settings of two runs, one of them with a picture that acts at this scale."""
+    """The settings of two runs, one of them with something more that acts at this scale."""
 
     prompt: str
     scale: float
@@ -52,7 +52,7 @@ class Ask(BothRuns):
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """Both pictures, [1, 3, H, W] each, and the film of their steps and of what the ControlNet added."""
+    """Both pictures, [1, 3, H, W] each, and the film of their steps and of what the second run did."""
 
     plain: Tensor
     controlled: Tensor
@@ -72,17 +72,18 @@ def draw_both(
     here: Loaded,
     model: Any,
     ask: BothRuns,
-    more: dict[str, Any],
+    second: Callable[[Any, Any], Iterator[Step]],
     record: Callable[[Any], AbstractContextManager[Any]],
+    show: Callable[..., Film],
     tell: Tell,
-    **words: str,
 ) -> Drawn:
-    """Draw both pictures: without the options `more`, and with them.
+    """Draw both pictures: by the prompt alone, and as the second run does.
 
-    model: that of `here`, with what the options ask for; record: of what they add at each step, as `record_residuals`;
-    words: of `control_film`. Raises the engine's ValueErrors and OSErrors.
+    model: that of `here`, with what the second run asks for; record: keeps what happens in it at each step, as
+    `record_residuals`; second: its steps, from the encoded prompt and from what records; show: the film of both, as
+    `control_film`.
+    Raises the engine's ValueErrors and OSErrors.
     """
-    from diffusion_explained.stable_diffusion.control_residuals import control_film
     from diffusion_explained.stable_diffusion.image_films import decoded
 
     count, plain, controlled = 2 * ask.num_inference_steps, [], []
@@ -97,13 +98,13 @@ def draw_both(
         for step in model.steps(text, **ask.options()):
             keep(plain, step)
         with record(model) as added:
-            for step in model.steps(text, **ask.options(), **more):
+            for step in second(text, added):
                 added.after(step)
                 keep(controlled, step)
         pictures = [
             torch.cat([decoded(model, steps, 0), model.decode(steps[-1].x_next).cpu()]) for steps in (plain, controlled)
         ]
-        film = control_film(*pictures, controlled, added, **words)
+        film = show(*pictures, controlled, added)
     return Drawn(pictures[0][-1:], pictures[1][-1:], film, model.label, model.name)
 
 
@@ -111,11 +112,15 @@ def draw(name: str, ask: Ask, given: Given, tell: Tell) -> Drawn:
     """Draw without control and with it. Raises the engine's ValueErrors and OSErrors."""
 
     def make(tell: Tell) -> Drawn:
-        from diffusion_explained.stable_diffusion.control_residuals import record_residuals
+        from diffusion_explained.stable_diffusion.control_residuals import control_film, record_residuals
 
         here = stable.load(stable.models(), name, tell)
-        more = ask.control_options() | {"control": given.picture}
-        return draw_both(here, _with_control(name, here), ask, more, record_residuals, tell)
+        model, more = _with_control(name, here), ask.control_options() | {"control": given.picture}
+
+        def second(text: Any, _: Any) -> Iterator[Step]:
+            return model.steps(text, **ask.options(), **more)
+
+        return draw_both(here, model, ask, second, record_residuals, control_film, tell)
 
     return named_cache("controlled").get((name, ask, given.key), make, tell)
 

@@ -8,8 +8,9 @@ CONTROL = PageWords(
     "Draw a few lines, and the model draws along them.",
     "Control: draw the lines, the model draws the picture",
     "Small networks beside one that stays as it was. A **ControlNet** reads a picture of yours; what it computes "
-    "passes convolutions $Z$ that were zero before training, and is added. An **IP-Adapter** is shown a picture as a "
-    "prompt. A **LoRA** learns a style from your pictures. Both pictures shown here start from **the same noise**.",
+    "passes convolutions $Z$ that were zero before training, and is added. **Two prompts** may each hold in a "
+    "region. An **IP-Adapter** is shown a picture as a prompt. A **LoRA** learns a style from your pictures. Both "
+    "pictures shown here start from **the same noise**.",
     (
         r"y_c = F(x) + w\,Z_2\big(F_c(x + Z_1(c))\big)",
         r"\text{before training: } Z = 0,\ \ y_c = y",
@@ -47,6 +48,31 @@ CONTROL = PageWords(
         "A scribble says a shape, not a thing: ask for another thing in the same outline. What the model remembers in "
         "one pose follows a foreign outline in part only: try a fox in the outline of a cat.",
     ),
+)
+
+REGION_TRIES = (
+    Try(
+        "Move them together",
+        "At separation 0 both prompts count equally everywhere. What is drawn where, and from which separation on are "
+        "there two things?",
+        {"regions_scale": 0.5},
+    ),
+    Try(
+        "Leave the places out",
+        "Each prompt now asks for one thing in the middle of the picture. What does its region show?",
+        {"regions_scale": 1.0, "regions_said": False},
+    ),
+    Try(
+        "Say it in one prompt",
+        "“A rocket left of a dog” says the places too, without regions. Over ten seeds, which picture keeps them?",
+        {"regions_whole": "a rocket left of a dog", "regions": "first on the right", "regions_said": True},
+    ),
+)
+REGION_NOTE = (
+    "At each step both prompts are asked about the same noisy picture, and each prediction counts where its mask is: "
+    "$D(x_t) = \\sum_k M_k D_k(x_t) \\,/\\, \\sum_k M_k$ (MultiDiffusion, Eq. 5). Nothing is trained, and the work is "
+    "twice that of one prompt. The lower pictures show what each prompt predicts **of the whole picture**: in the grey "
+    "part it sees what the other prompt draws there, and does not decide."
 )
 
 PICTURE_TRIES = (
@@ -90,6 +116,17 @@ STYLE_TRIES = (
         "Stop early",
         "A LoRA of 100 steps instead of 300, taught from the same pictures: which comes first, colours or shapes?",
         {"style_steps": 100},
+    ),
+    Try(
+        "Two at once",
+        "Your style and mosaics, each at half its scale, and both words in the prompt. Is it of both kinds, or "
+        "does one of them win?",
+        {
+            "style_prompt": "rocket, zorb style, quib style",
+            "style_second": "mosaic",
+            "own_scale": 0.5,
+            "second_scale": 0.5,
+        },
     ),
 )
 STYLE_NOTE = (

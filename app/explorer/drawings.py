@@ -88,7 +88,7 @@ def title(ask: Ask, image: int) -> str:
 
 
 @st.cache_resource(show_spinner=False)
-def _reader() -> tuple[Retrieval, Tensor]:
+def reader() -> tuple[Retrieval, Tensor]:
     """The retrieval network, and the vectors of all subjects' names; callers only read them."""
     retrieval = load_retrieval()
     return retrieval, embed_captions(retrieval, vocabulary.names())
@@ -105,7 +105,7 @@ def readings(drawing: Drawing, tell: Tell) -> list[tuple[str, float]]:
 
     def make(tell: Tell) -> list[tuple[str, float]]:
         with HEAVY.turn(tell):
-            retrieval, words = _reader()
+            retrieval, words = reader()
             return [best[0] for best in rank(retrieval, drawing.pictures, vocabulary.names(), 1, words=words)]
 
     with page.needed("The network that reads the pictures"):

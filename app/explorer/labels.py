@@ -98,11 +98,11 @@ class Control:
     scale_help = "What the ControlNet adds is multiplied by it: 0 is the model alone."
     span = "Active in (% of the steps)"
     same_noise = "Both runs start from the same noise."
-    save = "Save as PNG"
     kinds: ClassVar = {
         "scribble": "Scribble",
         "edges": "Edges",
         "layout": "Layout",
+        "regions": "Two prompts",
         "picture": "A picture",
         "style": "Your style",
     }

@@ -125,6 +125,19 @@ class StylePanel:
     scales = "Drawing at eleven scales"
     save = "Save the LoRA ({kilobytes:.0f} KB)"
     save_help = 'A file that diffusers and ComfyUI read; here: load("micro").load_lora("zorb.safetensors").'
+    second = "A second LoRA"
+    second_help = (
+        "Added to the weights beside your own style, each at its own scale. Two ship with the package: "
+        "Outlines were taught with the word “zorb” and Mosaics with “quib”."
+    )
+    second_file = "Its file"
+    second_file_help = "A .safetensors file of micro: one that this page saved, or `diffusion-explained lora`."
+    own_scale = "Scale of your style"
+    second_scale = "Scale of the second LoRA"
+    together = "Two LoRAs at once"
+    drawing_four = "Drawing with each LoRA and with both"
+    together_names = ("the base", "with your style", "with the second LoRA", "with both")
+    together_alt = "{prompt}, drawn from the same noise, {name}"
     learned = "How it was learned, and which weights have changed"
     draw = "Draw a"
     drawn = "{done} of {all} are drawn. They are kept until you close the page."
@@ -157,6 +170,32 @@ class PicturePanel:
         "to that to the words."
     )
     what = "What is added"
+
+
+class ControlParts:
+    """`control_parts`."""
+
+    save = "Save as PNG"
+
+
+class RegionPanel:
+    """`region_panel`."""
+
+    whole = "One prompt, for the run without regions"
+    prompts = ("First prompt", "Second prompt")
+    places = "Say the places"
+    places_help = (
+        "Adds to each prompt where its region is, such as “on the left”. Without these words each prompt asks for one "
+        "thing in the middle of the picture, and its region shows a part of that thing."
+    )
+    scale = "Separation"
+    scale_help = "1: each prompt counts in its own region only. 0: both count equally everywhere."
+    recognised = (
+        "Asked which of the two is where, the retrieval network says **{first}** in the first region and **{second}** "
+        "in the second; of the picture by one prompt, **{plain_first}** and **{plain_second}**. Both runs start from "
+        "the same noise."
+    )
+    what = "How two prompts are joined"
 
 
 class Loading:
@@ -233,6 +272,8 @@ class ControlKinds:
     upload = "or of your own picture"
     scaled = "Scaled to {side} × {side} pixels."
     where = "Where"
+    layout_board = "Your layout: paint where the first thing and the second thing of the prompt are"
+    regions_board = "Your regions: paint where the first prompt and the second prompt hold"
     reads = "what the network reads"
     reads_alt = "The control picture: white lines or coloured areas on black"
 

@@ -12,15 +12,11 @@ from explorer import (
     part_labels,
     picture_runs,
     programs,
-    sharing,
-    stable,
-    stable_sections,
     tries,
 )
-from explorer.control_kinds import SIDE, STEPS, Given, emoji_or_own
-from explorer.control_runs import BothRuns
+from explorer.control_kinds import SIDE, Given, emoji_or_own
+from explorer.control_parts import ask_both, show_both
 from explorer.control_words import PICTURE_NOTE, PICTURE_TRIES
-from explorer.scrubber import scrubber
 
 AS_IT_IS, MADE_UP = "as it is", "made up"
 LOOKS = {"ink": "outlines", AS_IT_IS: AS_IT_IS, "mosaic": "mosaic", MADE_UP: "a made-up style"}
@@ -37,45 +33,18 @@ def show() -> None:
         given = _reference()
         alt = part_labels.PicturePanel.shown_alt.format(side=SIDE)
         page.gallery([(part_labels.PicturePanel.shown, alt, png(pixels(given.picture)[0]))])
-    with st.container(key="settings"):
-        first, second, third, fourth = st.columns(4, gap="medium")
-        scale = controls.slider(
-            first, part_labels.PicturePanel.scale, 0.0, 1.5, 1.0, 0.05, key="picture_scale",
-            help=part_labels.PicturePanel.scale_help,
-        )  # fmt: skip
-        steps = controls.steps(second, labels.STEPS, sharing.up_to(STEPS, sharing.STEPS), 15, key="picture_steps")
-        seed = controls.number(third, labels.SEED, 0, 99_999, 0, key="picture_seed")
-        usual = stable.usual(stable.MICRO).guidance_scale
-        guidance = controls.slider(fourth, labels.SCALE, 0.0, 12.0, usual, 0.5, key="picture_w", help=labels.OFF)
-        sharing.say(labels.MOST_STEPS.format(steps=sharing.STEPS))
-    ask = BothRuns(prompt, scale, steps, guidance, seed)
+    ask = ask_both(prompt, "picture", part_labels.PicturePanel.scale, 1.5, part_labels.PicturePanel.scale_help)
     with result:
-        _drawn(ask, given)
+        show_both(
+            lambda tell: picture_runs.draw(ask, given, tell), "picture", ask.seed,
+            lambda _: part_labels.PicturePanel.same_noise,
+        )  # fmt: skip
     saying, trying = st.columns(2, gap="large")
     with trying:
         tries.offer(PICTURE_TRIES)
     saying.header(part_labels.PicturePanel.what, anchor=False)
     saying.markdown(PICTURE_NOTE)
     programs.show(picture_runs.program(ask, given))
-
-
-def _drawn(ask: BothRuns, given: Given) -> None:
-    drawn = None
-    with page.progress(labels.DRAWING_TWICE) as tell:
-        try:
-            drawn = picture_runs.draw(ask, given, tell)
-        except (ValueError, OSError) as error:
-            st.error(page.literal(str(error)), icon=":material/error:")
-    if drawn is None:
-        page.end()
-    stable_sections.kind(drawn.label, drawn.model)
-    scrubber(drawn.film, key="picture_film", keep=True)
-    words, save = st.columns([3, 1], vertical_alignment="center")
-    words.markdown(part_labels.PicturePanel.same_noise)
-    save.download_button(
-        labels.Control.save, png(pixels(drawn.controlled)[0]), f"picture-{ask.seed}.png", "image/png",
-        icon=":material/download:", on_click="ignore", width="stretch",
-    )  # fmt: skip
 
 
 def _reference() -> Given:

@@ -1,7 +1,10 @@
 """The runs of the part "A picture" of the page Control: one with the words alone, and one with the picture too."""
 
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+from diffusion_explained.samplers import Step
 from explorer import stable
 from explorer.cache import named_cache
 from explorer.control_kinds import Given
@@ -23,11 +26,15 @@ def draw(ask: BothRuns, given: Given, tell: Tell) -> Drawn:
     """Draw with the words alone and with the picture too. Raises the engine's ValueErrors and OSErrors."""
 
     def make(tell: Tell) -> Drawn:
-        from diffusion_explained.stable_diffusion.control_residuals import record_image_attention
+        from diffusion_explained.stable_diffusion.control_residuals import control_film, record_image_attention
 
         here = stable.load(stable.models(), stable.MICRO, tell)
-        more = {"image_prompt": given.picture, "image_prompt_scale": ask.scale}
-        return draw_both(here, _with_picture(here), ask, more, record_image_attention, tell, **FILM)
+        model, more = _with_picture(here), {"image_prompt": given.picture, "image_prompt_scale": ask.scale}
+
+        def second(text: Any, _: Any) -> Iterator[Step]:
+            return model.steps(text, **ask.options(), **more)
+
+        return draw_both(here, model, ask, second, record_image_attention, partial(control_film, **FILM), tell)
 
     return named_cache("shown").get((ask, given.key), make, tell)
 

@@ -1,5 +1,6 @@
 """A style that the visitor teaches micro on the page Control: its pictures, a LoRA in training, and what it draws."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from diffusion_explained.micro.lora import LoRA, LoRAConfig, change_sizes, save_
 from diffusion_explained.micro.lora_pictures import caption_with, encode_pictures
 from diffusion_explained.samplers import final
 from explorer import stable
-from explorer.additions import Additions, added
+from explorer.additions import NONE, added
 from explorer.cache import Cache, named_cache
 from explorer.lesson_jobs import looks
 from explorer.turns import HEAVY, Tell, held
@@ -144,16 +145,18 @@ class StyleLearning:
     def _look(self, here: stable.Loaded, lora: LoRA, step: int, tell: Tell) -> Look:
         captions = [caption_with(WORD, subject) for subject in LOOKED_AT]
         with _written(lora, self.lesson, here) as file:
-            drawn = draw(here, captions, [SEED] * len(captions), DRAWING_STEPS, file, 1.0, tell)
+            drawn = draw(here, captions, [SEED] * len(captions), DRAWING_STEPS, [(file, 1.0)], tell)
         return Look(step, drawn, change_sizes(lora, here.model))
 
 
 def draw(
-    here: stable.Loaded, captions: list[str], seeds: list[int], steps: int, file: Path, scale: float, tell: Tell
+    here: stable.Loaded, captions: list[str], seeds: list[int], steps: int, loras: list[tuple[Path, float]], tell: Tell
 ) -> Tensor:
-    """One picture per caption, [N, 3, 128, 128], with a LoRA at a scale; the model is then as before."""
+    """One picture per caption, [N, 3, 128, 128], with LoRAs, each at its scale; the model is then as before."""
     model = here.model
-    with held(here.turn, tell, stable.BUSY), added(model, Additions(lora=str(file), lora_scale=scale)):
+    with held(here.turn, tell, stable.BUSY), added(model, NONE):
+        for k, (file, scale) in enumerate(loras):
+            model.load_lora(file, scale=scale, name=f"{k}")
         return model.decode(final(model.steps(captions, num_inference_steps=steps, seed=seeds))).cpu()
 
 
@@ -167,11 +170,52 @@ def scaled(styled: Styled, prompt: str, seed: int, steps: int, tell: Tell) -> Te
             file = Path(folder) / "style.safetensors"
             file.write_bytes(styled.file)
             for k, scale in enumerate(SCALES):
-                pictures.append(draw(here, [prompt], [seed], steps, file, scale, turn))
+                pictures.append(draw(here, [prompt], [seed], steps, [(file, scale)], turn))
                 turn((k + 1) / len(SCALES), f"scale {scale:g}")
         return torch.cat(pictures)
 
     return named_cache("styles, scaled").get((styled.lesson, prompt, seed, steps), make, tell)
+
+
+@dataclass(frozen=True)
+class SecondLoRA:
+    """A LoRA beside the one that the visitor taught: its file's name and content, and how much of each is added.
+
+    program: what `load_lora` is given in a program; imports: the lines before it.
+    """
+
+    name: str
+    file: bytes = field(repr=False)
+    own_scale: float
+    scale: float
+    program: str
+    imports: str = ""
+
+
+def together(styled: Styled, second: SecondLoRA, prompt: str, seed: int, steps: int, tell: Tell) -> Tensor:
+    """Draw a prompt from the same noise without a LoRA, with each of two and with both, [4, 3, 128, 128].
+
+    Raises the engine's ValueErrors and OSErrors, for a file that is no LoRA of micro.
+    """
+
+    def make(tell: Tell) -> Tensor:
+        here = stable.load(stable.models(), stable.MICRO, tell)
+        with HEAVY.turn(tell) as turn, tempfile.TemporaryDirectory() as folder:
+            own, other = Path(folder) / "own.safetensors", Path(folder) / second.name
+            own.write_bytes(styled.file)
+            other.write_bytes(second.file)
+            first, more = (own, second.own_scale), (other, second.scale)
+            ways, pictures = ([more], [], [first], [first, more]), []  # a file that is refused is refused at once
+            try:
+                for k, loras in enumerate(ways):
+                    pictures.append(draw(here, [prompt], [seed], steps, loras, turn))
+                    turn((k + 1) / len(ways))
+            except (ValueError, OSError) as error:  # the folder is none of the visitor's
+                raise ValueError(str(error).replace(f"{folder}{os.sep}", "")) from error
+        other_alone, base, own_alone, both = pictures
+        return torch.cat([base, own_alone, other_alone, both])
+
+    return named_cache("styles, together").get((styled.lesson, second, prompt, seed, steps), make, tell)
 
 
 # -- films --------------------------------------------------------------------------------------------------

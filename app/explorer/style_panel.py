@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffusion_explained.film import pixels, png
 from diffusion_explained.micro.lora_pictures import caption_with, read_pictures, subject_of
-from diffusion_explained.micro.made_styles import EXAMPLES, made_pictures
+from diffusion_explained.micro.made_styles import EXAMPLES, lora_of, made_pictures
 from explorer import (
     address,
     controls,
@@ -27,7 +27,7 @@ from explorer import (
 from explorer.board import board, kept, over
 from explorer.control_words import STYLE_NOTE, STYLE_TRIES
 from explorer.scrubber import scrubber
-from explorer.style_lessons import LESSON_STEPS, WORD, Styled, StyleLearning, StyleLesson
+from explorer.style_lessons import LESSON_STEPS, WORD, SecondLoRA, Styled, StyleLearning, StyleLesson
 
 SIDE = 128
 FROM = {"ink": "Outlines", "mosaic": "Mosaics", "drawn": "Draw five", "files": "Files of yours"}
@@ -36,6 +36,10 @@ PEN_WIDTH = 6
 LEAST = 5
 PROMPT = caption_with(WORD, "rocket")
 STEPS = (8, 12, 15, 20, 30)
+NO_SECOND, OWN_FILE = "none", "file"
+SECONDS = {NO_SECOND: "None", "ink": "Outlines", "mosaic": "Mosaics", OWN_FILE: "A file of yours"}
+SECOND_FILE = "second.safetensors"
+IMPORT_READY = "\nfrom diffusion_explained.micro.made_styles import lora_of"
 
 
 def show() -> None:
@@ -74,17 +78,45 @@ class Asked:
     prompt: str
     seed: int
     steps: int
+    second: SecondLoRA | None = None
 
 
 def _asked() -> Asked:
-    first, second, third = st.columns([2, 1, 1])
+    first, second, third, fourth = st.columns([2, 1, 1, 1.2])
     return Asked(
         controls.text(
             first, labels.PROMPT, PROMPT, key="style_prompt", help=part_labels.StylePanel.say.format(word=WORD)
         ),
         controls.number(second, part_labels.StylePanel.seed, 0, 99_999, 0, key="styled_seed"),
         controls.steps(third, part_labels.StylePanel.steps, STEPS, 15, key="styled_steps"),
-    )
+        _second(
+            controls.choice(
+                fourth, part_labels.StylePanel.second, list(SECONDS), NO_SECOND, key="style_second",
+                format_func=SECONDS.get, help=part_labels.StylePanel.second_help,
+            )
+        ),
+    )  # fmt: skip
+
+
+def _second(origin: str) -> SecondLoRA | None:
+    """The LoRA that is added beside the visitor's own, if one was chosen, and both scales."""
+    if origin == NO_SECOND:
+        return None
+    first, second = st.columns(2)
+    own = controls.slider(first, part_labels.StylePanel.own_scale, 0.0, 1.0, 1.0, 0.05, key="own_scale")
+    scale = controls.slider(second, part_labels.StylePanel.second_scale, 0.0, 1.0, 1.0, 0.05, key="second_scale")
+    if origin == OWN_FILE:
+        upload = controls.upload(
+            part_labels.StylePanel.second_file, key="second_file", help=part_labels.StylePanel.second_file_help
+        )
+        if upload is None:
+            return None
+        address.leaves_out("your LoRA file")
+        line = f"\nmodel.load_lora({SECOND_FILE!r}, scale={scale!r})  # your own file"
+        return SecondLoRA(SECOND_FILE, upload.getvalue(), own, scale, line)
+    file = lora_of(origin)
+    line = f"\nmodel.load_lora(lora_of({origin!r}), scale={scale!r})"
+    return SecondLoRA(file.name, file.read_bytes(), own, scale, line, IMPORT_READY)
 
 
 def _lesson(lesson: StyleLesson, asked: Asked) -> str:
@@ -132,8 +164,26 @@ def _finished(styled: Styled, asked: Asked) -> None:
         icon=":material/save:", on_click="ignore",
         help=part_labels.StylePanel.save_help,
     )  # fmt: skip
+    if asked.second is not None:
+        _together(styled, asked.second, asked)
     with st.expander(part_labels.StylePanel.learned, icon=":material/query_stats:"):
         scrubber(style_lessons.lesson_film(styled), key="style_film", name="learned", keep=True)
+
+
+def _together(styled: Styled, second: SecondLoRA, asked: Asked) -> None:
+    """The picture without a LoRA, with each of two, and with both."""
+    st.subheader(part_labels.StylePanel.together, anchor=False)
+    with page.progress(part_labels.StylePanel.drawing_four) as tell:
+        try:
+            drawn = style_lessons.together(styled, second, asked.prompt, asked.seed, asked.steps, tell)
+        except (ValueError, OSError) as error:
+            st.error(page.literal(str(error)), icon=":material/broken_image:")
+            return
+    names = part_labels.StylePanel.together_names
+    page.gallery([
+        (name, part_labels.StylePanel.together_alt.format(prompt=asked.prompt, name=name), png(one))
+        for name, one in zip(names, pixels(drawn), strict=True)
+    ])  # fmt: skip
 
 
 # -- the pictures -------------------------------------------------------------------------------------------
@@ -211,10 +261,12 @@ def _gallery(pictures: Tensor, names: tuple[str, ...] | list[str]) -> None:
 
 def program(lesson: StyleLesson, asked: Asked) -> str:
     """The training and one picture with it: lora, and picture [1, 3, 128, 128]."""
+    second = asked.second
+    imports, own, line = ("", 1.0, "") if second is None else (second.imports, second.own_scale, second.program)
     return f"""{lesson.program}
 
 from pathlib import Path
-
+{imports}
 from diffusion_explained.micro.lora import LoRA, LoRAConfig, save_lora, train_lora
 from diffusion_explained.micro.lora_pictures import encode_pictures
 from diffusion_explained.samplers import final
@@ -225,5 +277,5 @@ lora = LoRA(model, {style_lessons.RANK}, seed={lesson.seed})
 config = LoRAConfig(images={lesson.config.images}, seed={lesson.seed})
 for record in train_lora(lora, model, encode_pictures(model, pictures, captions), config):
     print(record.step, record.loss)
-model.load_lora(save_lora(Path({WORD!r}), lora, model), scale=1.0)
+model.load_lora(save_lora(Path({WORD!r}), lora, model), scale={own!r}){line}
 picture = model.decode(final(model.steps({asked.prompt!r}, num_inference_steps={asked.steps}, seed={asked.seed})))"""

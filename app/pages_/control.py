@@ -4,7 +4,7 @@ import streamlit as st
 from explorer import address, controls, labels, page, sharing, tries
 from explorer.page_words import CONTROL
 
-STYLE, PICTURE = "style", "picture"  # two of them
+PANELS = ("regions", "picture", "style")  # kinds with a panel of their own
 KINDS = labels.Control.kinds
 
 address.films("frame")
@@ -20,16 +20,15 @@ with page.top(CONTROL):
     )
 
 with st.spinner(labels.LOADING):  # importing torch takes seconds; the visitor already has something to read
-    from explorer import control_kinds, control_runs, programs, stable, stable_sections
-    from explorer.scrubber import scrubber
+    from explorer import control_kinds, control_parts, control_runs, programs, stable, stable_sections
 
-    from diffusion_explained.film import pixels, png
-
-if kind in (STYLE, PICTURE):
-    if kind == STYLE:
+if kind in PANELS:
+    if kind == "style":
         from explorer import style_panel as panel
-    else:
+    elif kind == "picture":
         from explorer import picture_panel as panel
+    else:
+        from explorer import region_panel as panel
     panel.show()
     tries.next_page("control")
     page.end()
@@ -58,22 +57,10 @@ with st.container(key="settings"):
     sharing.say(labels.MOST_STEPS.format(steps=sharing.STEPS))
 ask = control_runs.Ask(prompt, scale, steps, guidance, seed, (span[0] / 100, span[1] / 100))
 with result:
-    drawn = None
-    with page.progress(labels.DRAWING_TWICE) as tell:
-        try:
-            drawn = control_runs.draw(stable.MICRO, ask, given, tell)
-        except (ValueError, OSError) as error:
-            st.error(page.literal(str(error)), icon=":material/error:")
-    if drawn is None:
-        page.end()
-    stable_sections.kind(drawn.label, drawn.model)
     stable_sections.empty_prompt(prompt)
-    scrubber(drawn.film, key="control_film", keep=True)
-    words, save = st.columns([3, 1], vertical_alignment="center")
-    words.markdown(row.measured(given, drawn.controlled, drawn.plain) or labels.Control.same_noise)
-    save.download_button(
-        labels.Control.save, png(pixels(drawn.controlled)[0]), f"control-{seed}.png", "image/png",
-        icon=":material/download:", on_click="ignore", width="stretch",
+    control_parts.show_both(
+        lambda tell: control_runs.draw(stable.MICRO, ask, given, tell), "control", seed,
+        lambda drawn: row.measured(given, drawn.controlled, drawn.plain) or labels.Control.same_noise,
     )  # fmt: skip
 
 asking, trying = st.columns(2, gap="large")

@@ -192,8 +192,16 @@ def halves(images: Tensor) -> tuple[Tensor, Tensor]:
     images [B, 3, H, W] -> two tensors [B, 3, H, W].
     """
     left_side = torch.arange(images.shape[-1], device=images.device, dtype=torch.int64) < images.shape[-1] // 2
-    empty = background(images)[:, :, None, None].expand_as(images)
-    return torch.where(left_side, images, empty), torch.where(left_side, empty, images)
+    return only(images, left_side), only(images, ~left_side)
+
+
+@typed_arguments
+def only(images: Tensor, where: Tensor) -> Tensor:
+    """One part of each picture, the rest painted with the background.
+
+    images [B, 3, H, W], where: bool, of any shape that broadcasts to it -> [B, 3, H, W].
+    """
+    return torch.where(where, images, background(images)[:, :, None, None].expand_as(images))
 
 
 # -- distances between two pictures ----------------------------------------------------------------------------

@@ -24,11 +24,16 @@ def decoded(
 
     tell: called with the share that is done, after each batch.
     """
-    latents, pictures = torch.stack([step.pred.x_0[image] for step in steps]), []
+    return decoded_latents(model, torch.stack([step.pred.x_0[image] for step in steps]), tell)
+
+
+def decoded_latents(model: StableDiffusion, latents: Tensor, tell: Callable[[float], object] | None = None) -> Tensor:
+    """Latents [n, C, h, w] as pictures [n, 3, H, W] on the CPU, a few at a time; tell: as for `decoded`."""
+    pictures: list[Tensor] = []
     for batch in latents.split(AT_ONCE):
         pictures.append(model.decode(batch).cpu())
         if tell is not None:
-            tell(AT_ONCE * len(pictures) / len(steps))
+            tell(AT_ONCE * len(pictures) / len(latents))
     return torch.cat(pictures)
 
 

@@ -44,17 +44,21 @@ class RegionalDenoiser:
 
     def __call__(self, x_t: Tensor, level: Level) -> Prediction:
         """The mixed prediction at x_t [B, ...]: x_0 and eps of every side, sum_k share_k * part_k."""
-        predictions = [part(x_t, level) for part in self.parts]
+        return self.mixed([part(x_t, level) for part in self.parts])
 
-        def mixed(of: Callable[[Prediction], Tensor]) -> Tensor:
-            return (self.shares.to(x_t) * torch.stack([of(each) for each in predictions])).sum(0)
+    def mixed(self, predictions: Sequence[Prediction]) -> Prediction:
+        """Mix the predictions of all parts at one x_t [B, ...]."""
+
+        def mix(of: Callable[[Prediction], Tensor]) -> Tensor:
+            stacked = torch.stack([of(each) for each in predictions])
+            return (self.shares.to(stacked) * stacked).sum(0)
 
         guided = all(each.eps_uncond is not None for each in predictions)
         return Prediction(
-            mixed(lambda each: each.x_0),
-            mixed(lambda each: each.eps),
-            mixed(lambda each: each.eps_cond),
-            mixed(lambda each: each.eps_uncond) if guided else None,  # type: ignore[arg-type, return-value]
+            mix(lambda each: each.x_0),
+            mix(lambda each: each.eps),
+            mix(lambda each: each.eps_cond),
+            mix(lambda each: each.eps_uncond) if guided else None,  # type: ignore[arg-type, return-value]
         )
 
 

@@ -19,6 +19,7 @@ VARIANTS = (  # page and address: together they show every control
     ),
     ("control", {"control_steps": "1"}),
     ("control", {"control_steps": "1", "control_kind": "layout"}),
+    ("control", {"regions_steps": "1", "control_kind": "regions"}),
     ("control", {"picture_steps": "1", "control_kind": "picture"}),
     ("latents", {}),
     (LARGER, {"t2i_steps": "2"}),

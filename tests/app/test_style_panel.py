@@ -1,13 +1,19 @@
 """The page Control teaches a style: it trains, draws at every scale, is the library's LoRA, and refuses bad files."""
 
+import base64
+import io
+
+import numpy as np
 import pytest
 import torch
-from conftest import finished
+from conftest import finished, pictures_of
 from explorer import style_lessons, style_panel
+from PIL import Image
 from test_pages import films, frames, png
 from test_programs import executed
 
 from diffusion_explained.film import pixels
+from diffusion_explained.micro.made_styles import lora_of
 
 
 @pytest.fixture
@@ -38,6 +44,35 @@ def test_a_style_is_taught_and_is_what_the_program_gives(open_page, quick, tmp_p
         atol=1,
     )
     assert variables["record"].step == 2
+    two_at_once(at, scales)
+
+
+def two_at_once(at, scales):
+    """A second LoRA beside the one that was taught: four pictures, which are the library's; a bad file is refused."""
+
+    def drawn():
+        found = [source for alt, source in pictures_of(at) if "drawn from the same noise" in alt]
+        return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one.split(",")[1])))) for one in found]
+
+    at = at.selectbox(key="style_second").set_value("mosaic").run()
+    at.slider(key="own_scale").set_value(1.0).run()
+    at = at.slider(key="second_scale").set_value(0.5).run()
+    assert not at.exception and not at.error
+    base, own, second, both = drawn()
+    assert np.array_equal(base, scales[1][0]) and np.array_equal(own, scales[1][1])  # nothing of a LoRA is left
+    assert not np.array_equal(second, base) and not np.array_equal(both, second)
+    picture = pixels(executed(at)["picture"])[0]
+    np.testing.assert_allclose(picture.astype(int), both.astype(int), atol=1)
+    at = at.selectbox(key="style_second").set_value("file").run()
+    assert not drawn() and not at.error
+    at = at.file_uploader(key="second_file").upload("mine.safetensors", b"no weights", "application/octet-stream").run()
+    assert "second.safetensors" in at.error[0].value and "/" not in at.error[0].value.split("second.safetensors")[0]
+    content = lora_of("mosaic").read_bytes()
+    at = at.file_uploader(key="second_file").upload("mine.safetensors", content, "application/octet-stream").run()
+    assert not at.error
+    np.testing.assert_allclose(drawn()[3].astype(int), both.astype(int), atol=1)
+    assert "load_lora('second.safetensors', scale=0.5)  # your own file" in at.code[0].value
+    assert "your LoRA file" in " ".join(caption.value for caption in at.caption)
 
 
 def test_a_paused_training_goes_on(monkeypatch):
@@ -77,3 +112,6 @@ def test_drawings_and_files_are_needed_and_read(open_page, quick, monkeypatch):
         if bad:
             assert "1 of the 5 pictures" in at.error[0].value and "tree.png" in at.error[0].value
     assert not at.error and at.button(key="train") and "subject_of" in at.code[0].value
+    at = at.button(key="try_4").click().run()
+    assert at.selectbox(key="style_second").value == "mosaic" and at.slider(key="second_scale").value == 0.5
+    assert "scale=0.5)\nmodel.load_lora(lora_of('mosaic'), scale=0.5)" in at.code[0].value
