@@ -69,14 +69,14 @@ def write_measured(study: str, values: dict[str, Any], folder: Path = MEASURED) 
 
 @typed_arguments
 def picture_to_text(pixels: Tensor) -> str:
-    """A grey picture, uint8 [H, W], as a PNG file in base64, to be kept in a row of a study.
+    """A picture, uint8 [H, W] or [H, W, 3], as a PNG file in base64, to be kept in a row of a study.
 
     Raises ValueError for another shape or dtype.
     """
     from PIL import Image
 
-    if pixels.ndim != 2 or pixels.dtype != torch.uint8:
-        raise ValueError(f"A picture in a study is uint8 [H, W]; got {pixels.dtype} {list(pixels.shape)}.")
+    if pixels.dtype != torch.uint8 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[-1] == 3)):
+        raise ValueError(f"A picture in a study is uint8 [H, W] or [H, W, 3]; got {pixels.dtype} {list(pixels.shape)}.")
     file = io.BytesIO()
     Image.fromarray(pixels.cpu().numpy()).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
@@ -89,7 +89,7 @@ def picture_from_text(text: str) -> Tensor:
 
     try:
         with Image.open(io.BytesIO(base64.b64decode(text, validate=True))) as image:
-            return torch.from_numpy(np.array(image.convert("L")))
+            return torch.from_numpy(np.array(image.convert("RGB" if image.mode == "RGB" else "L")))
     except (binascii.Error, OSError, SyntaxError) as error:
         raise OSError("the picture in this study is damaged. Install the package again.") from error
 

@@ -84,7 +84,9 @@ def test_pictures_in_a_study_are_read_again_and_damaged_ones_refused():
     pixels = torch.arange(6 * 8).reshape(6, 8).to(torch.uint8)
     text = picture_to_text(pixels)
     assert torch.equal(picture_from_text(text), pixels)
-    with pytest.raises(ValueError, match=r"uint8 \[H, W\]; got torch.float32 \[6, 8\]"):
+    colours = torch.stack([pixels, 255 - pixels, pixels // 2], dim=-1)
+    assert torch.equal(picture_from_text(picture_to_text(colours)), colours)
+    with pytest.raises(ValueError, match=r"uint8 \[H, W\] or \[H, W, 3\]; got torch.float32 \[6, 8\]"):
         picture_to_text(pixels.float())
     for damaged in (text[:40], text[1:], "", "not base64!"):
         with pytest.raises(OSError, match="picture in this study is damaged"):

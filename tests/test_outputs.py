@@ -40,6 +40,7 @@ SCRIPTS = {  # every script that writes, with arguments by which it writes at PL
     "benchmarks/large_models.py": (["--device", "cpu", "--size", "tiny", "--out", "PLACE"], None),
     "benchmarks/memorisation.py": ([], "diffusion_explained.measured.MEASURED"),
     "benchmarks/micro.py": (["--out", "PLACE"], None),
+    "benchmarks/micro_character.py": (["--out", "PLACE"], None),
     "benchmarks/micro_control.py": (["--out", "PLACE"], None),
     "benchmarks/micro_image_prompt.py": (["--out", "PLACE"], None),
     "benchmarks/micro_painting.py": (["--out", "PLACE"], None),
