@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl
 
+import in_browser
 import pytest
 import streamlit
 from servers import unused_port
@@ -141,3 +142,43 @@ def chromium():
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def browsing(chromium):
+    """What the visitors share: the browser's cache, so that Streamlit's scripts are fetched and read once."""
+    context = chromium.new_context()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tab(browsing, server):
+    """tab("reverse?steps=4", width=390) -> a page of a fresh visitor, finished; errors and foreign requests fail it."""
+    visits = []
+
+    def opened(path: str, *, width: int = 1280, height: int = 800, scheme: str = "light"):
+        page, errors, foreign, sent = browsing.new_page(), [], [], []
+        visits.append((page, errors, foreign))
+        page.set_viewport_size({"width": width, "height": height})
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        page.set_default_timeout(400 * in_browser.SECONDS)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on(
+            "request", lambda r: foreign.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None
+        )
+        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+        page.sent = sent
+        page.goto(f"{server}/{path}")
+        in_browser.finished(page)
+        assert page.get_by_test_id("stException").count() == 0
+        return page
+
+    yield opened
+    for page, errors, foreign in visits:
+        if not page.is_closed():
+            page.evaluate("localStorage.clear()")  # the next visitor is a new one
+            page.close()
+        assert errors == []
+        assert foreign == []
+    browsing.clear_permissions()

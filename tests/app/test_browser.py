@@ -8,100 +8,38 @@ from urllib.parse import parse_qs, urlparse
 from xml.etree import ElementTree
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from conftest import LARGER
+from explorer.labels import PROMPT, STEPS, Control
 from explorer.page_words import PAGES, PATH
+from explorer.part_labels import LargerModels, StylePanel
 from explorer.tour import STOPS
+from in_browser import POLL, SECONDS, accessible, finished, ready
 from PIL import Image
+from screens import assert_as_kept
 
 pytestmark = pytest.mark.browser
-VISITED = (
-    "",
-    "forward",
-    "schedules",
-    "reverse?steps=4&data=cifar10",  # the longest names of classes below the pictures
-    "training",
-    "beyond?data_kind=text&text_steps=4",
-    "guidance?per_class=2&sweep_steps=4",
-    "samplers?most=4",
-    "break_it?break_steps=4",
-    "text_to_image?t2i_steps=4",
-    "control?control_steps=4",
-    "latents",
-    "text_to_image?sd_model=stand-in&t2i_steps=4",
-    "compare",
-)
-SECONDS = 1000  # milliseconds, Playwright's unit
-NOT_OURS = {  # axe's rule -> Streamlit's own element, which no page can mend
-    "presentation-role-conflict": "[data-testid=stFileUploaderDropzone]",  # has a label, and the role of no element
-    "list": "[data-testid=stSidebarNavItems]",  # a phone's navigation: its groups stand between the list and its items
-    "listitem": "[data-testid=stSidebarNavItems]",
+VISITED = {  # page -> its address
+    "start": "",
+    "forward": "forward",
+    "schedules": "schedules",
+    "reverse": "reverse?steps=2&data=cifar10",  # the longest names of classes below the pictures
+    "training": "training",
+    "beyond": "beyond?data_kind=text&text_steps=2",
+    "guidance": "guidance?per_class=2&sweep_steps=4",
+    "samplers": "samplers?most=4",
+    "break_it": "break_it?break_steps=4",
+    "text_to_image": "text_to_image?t2i_steps=2",
+    "control": "control?control_steps=2",
+    "latents": "latents",
+    "stable_diffusion": f"{LARGER}&t2i_steps=2",
+    "compare": "compare?compare_steps=2",
 }
-POLL = 100  # milliseconds between looks; by default the page is drawn, and asked, 60 times a second
-
-
-@pytest.fixture(scope="module")
-def browsing(chromium):
-    """What the visitors share: the browser's cache, so that Streamlit's scripts are fetched and read once."""
-    context = chromium.new_context()
-    yield context
-    context.close()
-
-
-@pytest.fixture
-def tab(browsing, server):
-    """tab("reverse?steps=4", width=390) -> a page of a fresh visitor, finished; errors and foreign requests fail it."""
-    visits = []
-
-    def opened(path: str, *, width: int = 1280, height: int = 800, scheme: str = "light"):
-        page, errors, foreign, sent = browsing.new_page(), [], [], []
-        visits.append((page, errors, foreign))
-        page.set_viewport_size({"width": width, "height": height})
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
-        page.set_default_timeout(400 * SECONDS)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on(
-            "request", lambda r: foreign.append(r.url) if not r.url.startswith((server, "data:", "blob:")) else None
-        )
-        page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
-        page.sent = sent
-        page.goto(f"{server}/{path}")
-        finished(page)
-        assert page.get_by_test_id("stException").count() == 0
-        return page
-
-    yield opened
-    for page, errors, foreign in visits:
-        if not page.is_closed():
-            page.evaluate("localStorage.clear()")  # the next visitor is a new one
-            page.close()
-        assert errors == []
-        assert foreign == []
-    browsing.clear_permissions()
-
-
-def finished(page):
-    """Wait until the script has run to its end, and the scrubber, if there is one, has decoded its frames."""
-    page.wait_for_selector("h1")
-    page.wait_for_timeout(300)
-    page.wait_for_function(
-        """() => document.querySelector('[data-test-script-state]') && !document.querySelector(
-        '[data-test-script-state=running], [data-testid=stProgress], [data-stale=true]')""",
-        polling=POLL,
-    )
-
-
-def accessible(page):
-    """Assert that axe-core finds no violation of its rules on the page, in its shadow roots too."""
-    found = []
-    for violation in Axe().run(page).response["violations"]:
-        theirs = NOT_OURS.get(violation["id"])
-        for node in violation["nodes"]:
-            (target, *_) = node["target"]
-            if not theirs or not page.evaluate(
-                "([target, theirs]) => document.querySelector(target).closest(theirs)", [target, theirs]
-            ):
-                found.append((violation["id"], node["html"][:300], node["failureSummary"]))
-    assert found == []
+LARGE, TALL = 1920, 1800  # pixels: a projector's width; the height of a page whose lower parts are seen too
+SCREENS = (
+    (390, "dark", "rgb(16, 21, 28)"),
+    (1440, "light", "rgb(255, 255, 255)"),
+    (LARGE, "light", "rgb(255, 255, 255)"),
+)
 
 
 def go_to(page, name):
@@ -114,11 +52,6 @@ def go_to(page, name):
         if link.is_visible():
             break
     link.click()
-
-
-def ready(page):
-    page.wait_for_selector(":is(.scrubber, .pipeline)[data-ready=true]")
-    return page.locator(".scrubber"), page.get_by_role("slider", name="frame")
 
 
 def pixels(page):
@@ -158,24 +91,107 @@ def drag_to_the_first(page, slider):
     page.wait_for_timeout(500)
 
 
-@pytest.mark.parametrize("path", VISITED)
-def test_a_page_fits_a_phone_and_a_desk_in_dark_and_light(tab, path):
-    page = tab(path, width=390, scheme="dark")
+def one_slider_moves_both_models(page):
+    """The slider of the page Compare draws another frame of each model."""
+    _, slider = ready(page)
+    canvases = page.locator(".scrubber canvas.pixels")
+    assert canvases.count() == 4
+    before = [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in canvases.all()]
+    drag_to_the_first(page, slider)
+    after = [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in canvases.all()]
+    assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def touched_on_its_cells(page):
+    """The latent of the page Latents is touched by mouse and keyboard; the picture and the program follow."""
+    latent = page.locator(".cells[data-ready=true]")
+    canvas, other, gallery = (
+        latent.locator("canvas").first,
+        latent.locator("canvas").nth(1),
+        page.locator(".gallery").first,
+    )
+    box, before, seen = canvas.bounding_box(), gallery.inner_html(), canvas.evaluate("canvas => canvas.toDataURL()")
+    page.mouse.move(box["x"] + 2.5 * box["width"] / 16, box["y"] + 3.5 * box["height"] / 16)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 4.5 * box["width"] / 16, box["y"] + 3.5 * box["height"] / 16, steps=3)
+    assert canvas.evaluate("canvas => canvas.toDataURL()") != seen, "the cell follows at once"
+    page.mouse.up()
+    page.get_by_text("+4 in channel 1 at x = 4, y = 3").wait_for()
+    page.wait_for_url(re.compile("poke_x=4.*poke_y=3|poke_y=3.*poke_x=4"))
+    assert gallery.inner_html() != before
+    page.get_by_test_id("stCode").filter(has_text="changed[0, 0, 3, 4] += 4.0").wait_for(state="attached")
+    other.focus()
+    page.keyboard.press("ArrowRight")  # the first key chooses the channel
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("+4 in channel 2 at x = 5, y = 3").wait_for()
+    assert "+4 at x = 5, y = 3" in other.get_attribute("aria-label")
+    page.get_by_role("slider", name="Amount").focus()
+    page.keyboard.press("Home")
+    page.get_by_text("-6 in channel 2").wait_for()
+    page.get_by_test_id("stCode").filter(has_text="changed[0, 1, 3, 5] += -6.0").wait_for(state="attached")
+    assert "-6 at x = 5" in other.get_attribute("aria-label")
+
+
+def result_first_on_a_phone(page, result, control):
+    """On a desk a result stands beside its controls, and on a phone above them."""
+    page.set_viewport_size({"width": 1440, "height": 900})
+    finished(page)
+    beside = [one.bounding_box() for one in (result, control)]
+    assert beside[0]["x"] > beside[1]["x"]
+    page.set_viewport_size({"width": 390, "height": 800})
+    finished(page)
+    result.scroll_into_view_if_needed()
+    assert result.bounding_box()["y"] < control.bounding_box()["y"]
+
+
+def stable_diffusion_on_a_phone(page):
     main = page.get_by_test_id("stMain")
-    for width, scheme, colour in ((390, "dark", "rgb(16, 21, 28)"), (1280, "light", "rgb(255, 255, 255)")):
+    result_first_on_a_phone(
+        page, main.get_by_role("heading", name=LargerModels.picture), main.get_by_role("slider", name=STEPS)
+    )
+
+
+def your_style_on_a_phone(page):
+    main = page.get_by_test_id("stMain")
+    main.get_by_role("radio", name=Control.kinds["style"]).click()
+    page.wait_for_url(re.compile("control_kind=style"))
+    finished(page)
+    result_first_on_a_phone(
+        page, main.get_by_role("textbox", name=PROMPT), main.get_by_role("combobox", name=StylePanel.origin)
+    )
+
+
+ALSO = {  # page -> what else is tried on it
+    "compare": one_slider_moves_both_models,
+    "latents": touched_on_its_cells,
+    "stable_diffusion": stable_diffusion_on_a_phone,
+    "control": your_style_on_a_phone,
+}
+
+
+@pytest.mark.parametrize("name", VISITED)
+def test_a_page_fits_a_phone_and_a_desk_in_dark_and_light(tab, name, tmp_path):
+    page = tab(VISITED[name], width=390, scheme="dark")
+    main = page.get_by_test_id("stMain")
+    for width, scheme, colour in SCREENS:
         page.set_viewport_size({"width": width, "height": 800})  # the same page follows the window and the system
         page.emulate_media(color_scheme=scheme)
         background = "getComputedStyle(document.querySelector('[data-testid=stApp]')).backgroundColor"
         page.wait_for_function(f"() => {background} === '{colour}'", polling=POLL)
         finished(page)
         assert main.evaluate("e => e.scrollWidth - e.clientWidth") <= 0, "nothing sticks out sideways"
-        accessible(page)
         for captions in page.locator(".strip .captions").all():
             boxes = [caption.bounding_box() for caption in captions.locator("span").all()]
             ends = [box["x"] + box["width"] for box in boxes]
             assert all(end <= box["x"] for end, box in zip(ends, boxes[1:], strict=False)), "no caption over the next"
+        if width != LARGE:  # axe-core has read the same page in the same colours
+            accessible(page)
+        page.set_viewport_size({"width": width, "height": TALL})
+        assert_as_kept(page, f"{name}-{width}", tmp_path / f"{name}-{width}.png")
     for image in main.locator("img").all():
         assert image.get_attribute("alt"), "every picture has its words"
+    if name in ALSO:  # on the page that is here: to open it takes longer than to use it
+        ALSO[name](page)
 
 
 def test_scrubbing_a_run_stays_in_the_browser(tab):
@@ -547,17 +563,6 @@ def test_a_page_that_is_loaded_again_finds_its_job_and_a_closed_tab_ends_it(tab)
     page.wait_for_selector(".pipeline[data-ready=true][data-frame='4']")  # the worker is free again
 
 
-def test_one_slider_moves_both_models(tab):
-    page = tab("compare")
-    _, slider = ready(page)
-    canvases = page.locator(".scrubber canvas.pixels")
-    assert canvases.count() == 4
-    before = [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in canvases.all()]
-    drag_to_the_first(page, slider)
-    after = [canvas.evaluate("canvas => canvas.toDataURL()") for canvas in canvases.all()]
-    assert all(one != other for one, other in zip(before, after, strict=True))
-
-
 def test_two_visitors_at_once_see_their_own(tab):
     first, second = tab("reverse?steps=4&class=1"), tab("reverse?steps=4&class=8")
     ready(first), ready(second)
@@ -721,31 +726,3 @@ def test_the_picture_of_the_whole_opens_and_moves_in_the_browser(tab):
         "focus returns"
     )
     assert len(page.sent) == sent, "not one message to the server"
-
-
-def test_the_latent_is_touched_on_its_cells(tab):
-    page = tab("latents")
-    latent = page.locator(".cells[data-ready=true]")
-    canvas, other, gallery = (
-        latent.locator("canvas").first,
-        latent.locator("canvas").nth(1),
-        page.locator(".gallery").first,
-    )
-    box, before, seen = canvas.bounding_box(), gallery.inner_html(), canvas.evaluate("canvas => canvas.toDataURL()")
-    page.mouse.move(box["x"] + 2.5 * box["width"] / 16, box["y"] + 3.5 * box["height"] / 16)
-    page.mouse.down()
-    page.mouse.move(box["x"] + 4.5 * box["width"] / 16, box["y"] + 3.5 * box["height"] / 16, steps=3)
-    assert canvas.evaluate("canvas => canvas.toDataURL()") != seen, "the cell follows at once"
-    page.mouse.up()
-    page.get_by_text("+4 in channel 1 at x = 4, y = 3").wait_for()
-    page.wait_for_url(re.compile("poke_x=4.*poke_y=3|poke_y=3.*poke_x=4"))
-    assert gallery.inner_html() != before
-    other.focus()
-    page.keyboard.press("ArrowRight")  # the first key chooses the channel
-    page.keyboard.press("ArrowRight")
-    page.get_by_text("+4 in channel 2 at x = 5, y = 3").wait_for()
-    assert "+4 at x = 5, y = 3" in other.get_attribute("aria-label")
-    page.get_by_role("slider", name="Amount").focus()
-    page.keyboard.press("Home")
-    page.get_by_text("-6 in channel 2").wait_for()
-    assert "-6 at x = 5" in other.get_attribute("aria-label")

@@ -13,7 +13,7 @@ from explorer import plane_gan, plane_quality, plane_training
 from explorer.jobs import StoppedError
 from explorer.plane import DRAWN, Drawing, Movement, Strokes, strokes_of
 from explorer.plane_training import INDEPENDENT, RECTIFIED, TRANSPORT, Lesson, Training
-from test_browser import POLL, accessible, browsing, tab  # noqa: F401
+from in_browser import POLL, accessible
 
 from diffusion_explained.data.toys import TOYS
 from diffusion_explained.plots.point_films import REACH
@@ -194,7 +194,7 @@ def test_the_tries_set_the_state_and_the_question_is_answered(open_page):
 
 
 @pytest.mark.browser
-def test_the_page_in_a_browser(tab):  # noqa: F811
+def test_the_page_in_a_browser(tab):
     page = tab("plane?steps=8")
     plane = page.locator(".plane").first
     canvas, slider = plane.locator("figure canvas").first, plane.get_by_role("slider")

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import server as app_server
 from explorer import sharing
+from in_browser import finished, ready
 from servers import UPGRADE, answer, request, server, unused_port
 from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
 from streamlit.runtime.uploaded_file_manager import UploadedFileRec
-from test_browser import finished, ready
 
 from diffusion_explained.cli import launch
 
