@@ -533,8 +533,16 @@ def test_stable_diffusion_runs_beside_the_page_and_is_stopped(tab):
     page.keyboard.press("End")
     page.wait_for_url(re.compile("t2i_steps=100"))
     page.get_by_role("button", name="Run", exact=True).click()
-    page.get_by_test_id("stMain").get_by_role("button", name="Stop").click()  # the page's own, not Streamlit's
-    page.get_by_text("stopped. The result before it is still below").wait_for()
+    stop = page.get_by_test_id("stMain").get_by_role("button", name="Stop")  # the page's own, not Streamlit's
+    stopped = page.get_by_text("stopped. The result before it is still below")
+    stop.wait_for()
+    for _ in range(30):  # a page that is still being put up may take the place of what was clicked
+        if stop.is_visible():
+            stop.click()
+        page.wait_for_timeout(2000)
+        if stopped.is_visible():
+            break
+    stopped.wait_for()
     assert page.locator(".chips").get_by_text("castle").count() == 0, (
         "the words that are shown are those of the run before"
     )
