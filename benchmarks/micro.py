@@ -131,9 +131,10 @@ class Study:
     @cached_property
     def identity(self) -> dict[str, str]:
         """The files that a row was measured with: the start of their SHA-256."""
-        found = find_weights(self.arguments.model)
-        files = [file for part in sorted(found.parts) for file in sorted((found.folder / part).glob("*.safetensors"))]
-        return {"weights": checksum(*files), "retrieval": checksum(self.arguments.retrieval)}
+        return {
+            "weights": checksum(*weight_files(self.arguments.model)),
+            "retrieval": checksum(self.arguments.retrieval),
+        }
 
     def words(self, captions: Iterable[str]) -> Tensor:
         """The retrieval network's embeddings of captions [N, D]; equal captions are embedded only once."""
@@ -203,6 +204,12 @@ class Study:
 
     def say(self, text: str) -> None:
         print(f"[{time.perf_counter() - self.started:6.1f} s] {text}", flush=True)
+
+
+def weight_files(model: str) -> list[Path]:
+    """The weight files of a model, a name or a folder, in the order of its parts."""
+    found = find_weights(model)
+    return [file for part in sorted(found.parts) for file in sorted((found.folder / part).glob("*.safetensors"))]
 
 
 def checksum(*files: Path) -> str:

@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from micro import checksum, mean
+from micro import checksum, mean, weight_files
 from micro_captions import shuffled, things
 from micro_lora import BATCH, STEPS, brief
 from places import tried
@@ -46,12 +46,12 @@ from diffusion_explained.micro.reconstruction import on_white
 from diffusion_explained.micro.retrieval import embed_captions, embed_pictures, load_retrieval
 from diffusion_explained.micro.words import with_article
 from diffusion_explained.samplers import final
-from diffusion_explained.stable_diffusion import find_weights, load
+from diffusion_explained.stable_diffusion import load
 from diffusion_explained.stable_diffusion.image_prompt_loading import FILE
 
 STUDY, WORD, SIDE = "micro_character", "zorb", 128
 LOOKS = 4  # per thing: the character's own, and three of the judge
-SHOWN = (
+SHOWN = (  # how a LoRA's five pictures show the character alone, as `placed` takes it
     (1.0, 0.5, 0.5, False),
     (0.6, 0.3, 0.4, True),
     (0.5, 0.7, 0.7, False),
@@ -90,9 +90,7 @@ class Study:
         self.emoji = emoji = load_emoji_sample()
         self.base = load("micro", device=given.device, dtype=torch.float32)
         self.shown = load_micro_image_prompt(self.base, given.adapter)  # the same network
-        parts = find_weights("micro")
-        files = (file for part in sorted(parts.parts) for file in sorted((parts.folder / part).glob("*.safetensors")))
-        self.weights = checksum(*files, given.adapter / FILE)
+        self.weights = checksum(*weight_files("micro"), given.adapter / FILE)
         able = things(emoji)
         tested = [i for i in able if is_tested(emoji.names[i])]
         self.subjects = shuffled(tested, lambda i: f"character {emoji.names[i]}", given.characters)
@@ -103,13 +101,13 @@ class Study:
         self.retrieval = load_retrieval(device=given.device)
         self.names = embed_captions(self.retrieval, emoji.names)
 
-    def _artists(self, subject: int) -> Tensor:
+    def artists(self, subject: int) -> Tensor:
         """The real pictures of a thing, [3, 3, 128, 128]."""
         return on_white(self.emoji.images[(self.emoji.subject == subject).nonzero().flatten()])
 
     def _looks(self, k: int, subject: int) -> Tensor:
         """Character k's picture, the thing's pictures by three artists, and the thing in three other looks."""
-        artists = self._artists(subject)
+        artists = self.artists(subject)
         own = artists[k % len(artists)][None]
         drawn = foreground(own)[:, None]
         looks = [torch.where(drawn, random_style(LOOKS * k + i)(own), 1.0) for i in range(LOOKS)]
@@ -234,7 +232,7 @@ def strip_of(scenes: Tensor) -> str:
 def _composed(study: Study, k: int, other: int) -> Tensor:
     """A scene from real pictures: the character on the left, the other thing on the right."""
     left = placed(study.pictures[k][0], *ON_THE_LEFT)
-    artists = study._artists(other)
+    artists = study.artists(other)
     right = placed(artists[k % len(artists)], 0.5, 0.75, 0.5, False)
     return torch.where(torch.arange(SIDE) < SIDE // 2, left, right)
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from micro import checksum, mean
+from micro import checksum, mean, weight_files
 from micro_captions import plain_names, shuffled, things
 from micro_text import probes
 from places import tried
@@ -44,7 +44,7 @@ from diffusion_explained.micro.made_styles import EXAMPLES, MADE, WORDS, lora_of
 from diffusion_explained.micro.reconstruction import on_white
 from diffusion_explained.micro.retrieval import embed_captions, embed_pictures, load_retrieval
 from diffusion_explained.samplers import final
-from diffusion_explained.stable_diffusion import find_weights, load
+from diffusion_explained.stable_diffusion import load
 
 STUDY, WORD = "micro_lora", "zorb"
 STEPS, BATCH = 30, 100  # of sampling
@@ -131,9 +131,8 @@ class Study:
         self.given, self.path = given, given.out / f"{STUDY}.json"
         self.rows = json.loads(self.path.read_text(encoding="utf-8"))["rows"] if self.path.is_file() else []
         self.emoji = load_emoji_sample() if given.sample else load_emoji()
-        self.model, parts = load("micro", device=given.device, dtype=torch.float32), find_weights("micro")
-        files = (file for part in sorted(parts.parts) for file in sorted((parts.folder / part).glob("*.safetensors")))
-        self.weights = checksum(*files)
+        self.model = load("micro", device=given.device, dtype=torch.float32)
+        self.weights = checksum(*weight_files("micro"))
         count = max(given.pictures) + given.subjects
         self.cases = {style: cases_of(self.emoji, style, count) for style in given.styles}
         drawn = {subject for cases in self.cases.values() for subject in cases.subjects}

@@ -108,6 +108,11 @@ def draw_both(
     return Drawn(pictures[0][-1:], pictures[1][-1:], film, model.label, model.name)
 
 
+def with_options(model: Any, ask: BothRuns, more: dict[str, Any]) -> Callable[[Any, Any], Iterator[Step]]:
+    """A second run that differs from the first by these options of `model.steps`."""
+    return lambda text, _: model.steps(text, **ask.options(), **more)
+
+
 def draw(name: str, ask: Ask, given: Given, tell: Tell) -> Drawn:
     """Draw without control and with it. Raises the engine's ValueErrors and OSErrors."""
 
@@ -116,10 +121,7 @@ def draw(name: str, ask: Ask, given: Given, tell: Tell) -> Drawn:
 
         here = stable.load(stable.models(), name, tell)
         model, more = _with_control(name, here), ask.control_options() | {"control": given.picture}
-
-        def second(text: Any, _: Any) -> Iterator[Step]:
-            return model.steps(text, **ask.options(), **more)
-
+        second = with_options(model, ask, more)
         return draw_both(here, model, ask, second, record_residuals, control_film, tell)
 
     return named_cache("controlled").get((name, ask, given.key), make, tell)

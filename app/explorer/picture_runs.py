@@ -1,14 +1,12 @@
 """The runs of the part "A picture" of the page Control: one with the words alone, and one with the picture too."""
 
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
-from diffusion_explained.samplers import Step
 from explorer import stable
 from explorer.cache import named_cache
 from explorer.control_kinds import Given
-from explorer.control_runs import BothRuns, Drawn, draw_both
+from explorer.control_runs import BothRuns, Drawn, draw_both, with_options
 from explorer.stable import Loaded
 from explorer.turns import Tell
 
@@ -30,10 +28,7 @@ def draw(ask: BothRuns, given: Given, tell: Tell) -> Drawn:
 
         here = stable.load(stable.models(), stable.MICRO, tell)
         model, more = _with_picture(here), {"image_prompt": given.picture, "image_prompt_scale": ask.scale}
-
-        def second(text: Any, _: Any) -> Iterator[Step]:
-            return model.steps(text, **ask.options(), **more)
-
+        second = with_options(model, ask, more)
         return draw_both(here, model, ask, second, record_image_attention, partial(control_film, **FILM), tell)
 
     return named_cache("shown").get((ask, given.key), make, tell)
